@@ -1,0 +1,72 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is an error code that a client meets in an answer.
+type Code string
+
+// The codes of RFC 6749 §5.2 and RFC 8707 §2, and the two of RFC 6749 §4.1.2.1 that tell of the server's own trouble.
+const (
+	InvalidRequest         Code = "invalid_request"
+	InvalidClient          Code = "invalid_client"
+	UnauthorizedClient     Code = "unauthorized_client"
+	UnsupportedGrantType   Code = "unsupported_grant_type"
+	InvalidScope           Code = "invalid_scope"
+	InvalidTarget          Code = "invalid_target"
+	TemporarilyUnavailable Code = "temporarily_unavailable"
+	ServerError            Code = "server_error"
+)
+
+// Text is what a client reads of an error. It is a type of its own so that only texts written in this program become
+// one: a Go error, or a value from a request, does not turn into a Text by accident. Its characters are those that
+// RFC 6749 §5.2 allows: printable ASCII without the double quote and the backslash.
+type Text string
+
+// Error is a refusal. Code and Text are for the client; Cause is for the operator and never crosses the wire.
+type Error struct {
+	// Code tells the client's program what went wrong.
+	Code Code
+	// Text tells the client's developer what went wrong.
+	Text Text
+	// Cause is the error behind it; nil where the request itself is the cause.
+	Cause error
+	// Limited says that a TemporarilyUnavailable comes from a limit on what is asked, not from a fault of the server.
+	Limited bool
+	// RetryAfter is how long a client should wait after a TemporarilyUnavailable; zero where it does not apply.
+	RetryAfter time.Duration
+}
+
+// Errorf makes a refusal whose cause is worded by format and args, as by [fmt.Errorf].
+func Errorf(code Code, text Text, format string, args ...any) *Error {
+	return &Error{Code: code, Text: text, Cause: fmt.Errorf(format, args...)}
+}
+
+// Refuse makes a refusal that the request itself is the cause of.
+func Refuse(code Code, text Text) *Error {
+	return &Error{Code: code, Text: text}
+}
+
+// Error gives the operator's text, cause included.
+func (e *Error) Error() string {
+	if e.Cause == nil {
+		return fmt.Sprintf("%s: %s", e.Code, e.Text)
+	}
+	return fmt.Sprintf("%s: %s: %v", e.Code, e.Text, e.Cause)
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// From finds the refusal in err. An error that holds none is the server's own fault: it becomes a [ServerError] with
+// err as its cause.
+func From(err error) *Error {
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return &Error{Code: ServerError, Text: "The server failed to answer; its log says why.", Cause: err}
+}
