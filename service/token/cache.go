@@ -1,0 +1,56 @@
+package token
+
+import (
+	"context"
+	"crypto/sha256"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/grantorhq/grantor/service/jwks"
+)
+
+// Cache is a [Verifier] that remembers the tokens it has verified, so that a token seen again costs a hash rather than
+// a signature check. What can change after a signature was checked is checked on every call: the token's times, and
+// that its key is still trusted. Refusals are not remembered. It may be used by several goroutines.
+type Cache struct {
+	verifier *Verifier
+	// verified has SHA-256 of the token → what it says. Hashing keeps bearer tokens out of the heap.
+	verified *otter.Cache[[sha256.Size]byte, entry]
+}
+
+type entry struct {
+	claims *Claims
+	key    jwks.Key
+}
+
+// NewCache makes a cache of at most size tokens over verifier.
+func NewCache(verifier *Verifier, size int) (*Cache, error) {
+	verified, err := otter.New(&otter.Options[[sha256.Size]byte, entry]{MaximumSize: size})
+	if err != nil {
+		return nil, err
+	}
+	return &Cache{verifier, verified}, nil
+}
+
+// Verify does what [Verifier.Verify] does.
+func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
+	if len(raw) > MaxSize {
+		return nil, fail(ErrMalformed, "%d bytes", len(raw))
+	}
+	hash := sha256.Sum256([]byte(raw))
+	if seen, ok := c.verified.GetIfPresent(hash); ok {
+		if c.verifier.Keys.Trusts(seen.key) {
+			if err := c.verifier.current(seen.claims); err != nil {
+				return nil, err
+			}
+			return seen.claims, nil
+		}
+		c.verified.Invalidate(hash)
+	}
+	claims, key, err := c.verifier.verify(ctx, raw)
+	if err != nil {
+		return nil, err
+	}
+	c.verified.Set(hash, entry{claims, key})
+	return claims, nil
+}

@@ -1,0 +1,219 @@
+package token
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
+
+	"github.com/grantorhq/grantor/service/jwks"
+)
+
+// MaxSize bounds a token, in bytes. It is checked before anything of the token is read.
+const MaxSize = 8 << 10
+
+// Why a token is refused. Every error of [Verifier.Verify] is one of these; the text around it is for the log.
+var (
+	ErrMalformed = errors.New("malformed token")
+	ErrType      = errors.New("not an access token")
+	ErrKey       = errors.New("signed by no key of the issuer")
+	ErrSignature = errors.New("wrong signature")
+	ErrIssuer    = errors.New("token of another issuer")
+	ErrAudience  = errors.New("token for another audience")
+	ErrExpired   = errors.New("token has expired")
+	ErrNotYet    = errors.New("token is not valid yet")
+	// ErrNoKeys is the one that says nothing about the token: the issuer's keys could not be had.
+	ErrNoKeys = errors.New("the issuer's keys are not available")
+)
+
+// KeySource finds the issuer's public keys. It may be used by several goroutines.
+type KeySource interface {
+	// Find gives the key with the id. jwks.ErrUnknownKey says that the issuer has no such key; any other error that
+	// the keys could not be had. It may wait for the network, within ctx.
+	Find(ctx context.Context, id string) (jwks.Key, error)
+	// Trusts reports, from memory, whether Find would still give this key.
+	Trusts(key jwks.Key) bool
+}
+
+// Verifier checks access tokens. Its fields are set before the first use and not changed after; it may then be used by
+// several goroutines.
+type Verifier struct {
+	// Issuer is the only "iss" accepted, compared byte for byte.
+	Issuer string
+	// Audience lists the resources that this verifier guards: a token must name one. Empty means any audience, which
+	// only the issuer itself may choose, to look at the tokens it issued.
+	Audience []string
+	// Keys has the issuer's keys.
+	Keys KeySource
+	// Leeway is how far the issuer's clock may be ahead of ours. It does not prolong a token.
+	Leeway time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Verify gives the claims of a token that holds in every respect (RFC 9068 §4).
+func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
+	claims, _, err := v.verify(ctx, raw)
+	return claims, err
+}
+
+func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, jwks.Key, error) {
+	claims, key, err := v.open(ctx, raw)
+	if err != nil {
+		return nil, jwks.Key{}, err
+	}
+	switch {
+	case claims.Issuer != v.Issuer:
+		err = fail(ErrIssuer, "%.100q", claims.Issuer)
+	case !v.serves(claims.Audience):
+		err = fail(ErrAudience, "%.200q", claims.Audience)
+	default:
+		err = v.current(claims)
+	}
+	if err != nil {
+		return nil, jwks.Key{}, err
+	}
+	return claims, key, nil
+}
+
+// open checks the header and the signature and reads the claims.
+func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, error) {
+	none := jwks.Key{}
+	if len(raw) > MaxSize {
+		return nil, none, fail(ErrMalformed, "%d bytes", len(raw))
+	}
+	signed, signature64, ok := cutLast(raw)
+	header64, payload64, ok2 := strings.Cut(signed, ".")
+	if !ok || !ok2 || strings.Contains(payload64, ".") {
+		return nil, none, fail(ErrMalformed, "not three parts")
+	}
+	header, err := parseHeader(header64)
+	if err != nil {
+		return nil, none, err
+	}
+	payload, err := decode(payload64)
+	if err != nil {
+		return nil, none, err
+	}
+	signature, err := decode(signature64)
+	if err != nil {
+		return nil, none, err
+	}
+	key, err := v.Keys.Find(ctx, header.KeyID)
+	switch {
+	case errors.Is(err, jwks.ErrUnknownKey):
+		return nil, none, fail(ErrKey, "kid %.100q", header.KeyID)
+	case err != nil:
+		return nil, none, fail(ErrNoKeys, "%v", err)
+	// The algorithm is the key's, never the token's choice (RFC 8725 §3.1).
+	case header.Algorithm != string(key.Algorithm()):
+		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
+	}
+	verifier, err := jws.NewVerifier(jwa.SignatureAlgorithm(key.Algorithm()))
+	if err != nil {
+		return nil, none, fail(ErrKey, "%v", err)
+	}
+	if verifier.Verify([]byte(signed), signature, key.Public()) != nil {
+		return nil, none, ErrSignature
+	}
+	claims, err := parseClaims(payload)
+	return claims, key, err
+}
+
+// current checks the times.
+func (v *Verifier) current(claims *Claims) error {
+	now := v.now()
+	if !now.Before(claims.ExpiresAt) {
+		return fail(ErrExpired, "at %s", claims.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	start := claims.IssuedAt
+	if _, ok := claims.raw["nbf"]; ok {
+		notBefore, err := numericDate(claims.raw, "nbf")
+		if err != nil {
+			return err
+		}
+		if notBefore.After(start) {
+			start = notBefore
+		}
+	}
+	if start.After(now.Add(v.Leeway)) {
+		return fail(ErrNotYet, "before %s", start.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (v *Verifier) serves(audience []string) bool {
+	return len(v.Audience) == 0 || slices.ContainsFunc(audience, func(a string) bool {
+		return slices.Contains(v.Audience, a)
+	})
+}
+
+func (v *Verifier) now() time.Time {
+	if v.Now == nil {
+		return time.Now()
+	}
+	return v.Now()
+}
+
+// header is what is read of the JOSE header (RFC 7515 §4.1).
+type header struct {
+	Algorithm, KeyID, Type string
+}
+
+// parseHeader reads the header of a token that nobody has vouched for yet.
+func parseHeader(encoded string) (header, error) {
+	data, err := decode(encoded)
+	if err != nil {
+		return header{}, err
+	}
+	// A map, so that names count in their own letter case alone, as in parseClaims.
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(data, &raw) != nil {
+		return header{}, fail(ErrMalformed, "the header is not a JSON object")
+	}
+	// No extension is understood here (RFC 7515 §4.1.11), and no key comes from the token itself (RFC 8725 §3.10).
+	for _, name := range [...]string{"crit", "jku", "jwk", "x5u"} {
+		if _, ok := raw[name]; ok {
+			return header{}, fail(ErrMalformed, "the header has %s", name)
+		}
+	}
+	var h header
+	for name, to := range map[string]*string{"alg": &h.Algorithm, "kid": &h.KeyID, "typ": &h.Type} {
+		if value, ok := raw[name]; ok && json.Unmarshal(value, to) != nil {
+			return header{}, fail(ErrMalformed, "%s in the header is not a string", name)
+		}
+	}
+	// RFC 9068 §4 accepts both spellings; media types have no letter case (RFC 7515 §4.1.9).
+	if !strings.EqualFold(h.Type, MediaType) && !strings.EqualFold(h.Type, "application/"+MediaType) {
+		return header{}, fail(ErrType, "typ %.40q", h.Type)
+	}
+	return h, nil
+}
+
+// decode reads base64url as RFC 7515 §2 wants it: no padding, no stray bits, and none of the line breaks that
+// encoding/base64 would pass over. So one token has one spelling.
+func decode(s string) ([]byte, error) {
+	if s == "" || strings.ContainsAny(s, "\r\n") {
+		return nil, fail(ErrMalformed, "not base64url")
+	}
+	data, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, fail(ErrMalformed, "not base64url")
+	}
+	return data, nil
+}
+
+// cutLast cuts s around its last dot.
+func cutLast(s string) (before, after string, ok bool) {
+	i := strings.LastIndexByte(s, '.')
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
