@@ -1,0 +1,90 @@
+// Package clientauth establishes that a caller is a client: from the evidence of a request to the client that it proves,
+// one file for each method. It carries out RFC 6749 §2.3.
+//
+// Whatever fails, an unknown client, a wrong secret, an expired one, a disabled client, the answer is the same and so is
+// the work: how a secret is checked depends on the secret that was sent, never on the client that was named.
+package clientauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// Evidence is what a request offers as proof. An empty string is absent.
+type Evidence struct {
+	// Authorization is the value of the Authorization header. Schemes other than Basic are not looked at.
+	Authorization string
+	// ClientID and ClientSecret are the parameters of those names.
+	ClientID, ClientSecret string
+}
+
+// Clients finds a client. An id that no client has is registry.ErrNotFound; any other error means that it is not known
+// whether there is one.
+type Clients interface {
+	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
+}
+
+// Authenticator checks evidence. It may be used by several goroutines.
+type Authenticator struct {
+	clients Clients
+	secrets *secrets
+	now     func() time.Time
+}
+
+// New makes an authenticator. The number of slow hashes computed at once is bounded by the machine's processors.
+func New(clients Clients, hasher *registry.Hasher, now func() time.Time) *Authenticator {
+	return &Authenticator{clients, newSecrets(hasher), now}
+}
+
+// refused is the one answer to every failed proof; why it failed is for the operator alone.
+func refused(format string, args ...any) *oauth.Error {
+	return oauth.Errorf(oauth.InvalidClient, "Client authentication failed.", format, args...)
+}
+
+// Authenticate gives the client that the evidence proves, and the method by which it does. Evidence of two kinds is
+// refused (RFC 6749 §2.3).
+func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry.Client, string, error) {
+	method, id, secret, err := e.secret()
+	if err != nil {
+		return nil, method, err
+	}
+	client, err := a.check(ctx, method, id, secret)
+	return client, method, err
+}
+
+// check verifies the secret of the client with the id.
+func (a *Authenticator) check(ctx context.Context, method, id, secret string) (*registry.Client, error) {
+	client := &registry.Client{} // stands in for one that does not exist: it has no secret that could match
+	known := false
+	if clientID, err := oauth.ParseClientID(id); err == nil {
+		found, err := a.clients.Client(ctx, clientID)
+		switch {
+		case err == nil:
+			client, known = found, true
+		case !errors.Is(err, registry.ErrNotFound):
+			return nil, &oauth.Error{
+				Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,
+				Cause: fmt.Errorf("reading client %q: %w", id, err),
+			}
+		}
+	}
+	proven, err := a.secrets.match(ctx, client, secret, a.now())
+	switch {
+	case err != nil:
+		return nil, err
+	case !known:
+		return nil, refused("unknown client %q", id)
+	case !proven:
+		return nil, refused("wrong or expired secret for client %q", id)
+	case client.Disabled:
+		return nil, refused("client %q is disabled", id)
+	case !client.Allows(method):
+		return nil, refused("client %q may not use %s", id, method)
+	}
+	return client, nil
+}

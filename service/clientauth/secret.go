@@ -1,0 +1,188 @@
+package clientauth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// secret picks the one id and secret that the evidence holds, and names the method: client_secret_basic or
+// client_secret_post (RFC 6749 §2.3.1).
+func (e *Evidence) secret() (method, id, secret string, err error) {
+	scheme, credentials, _ := strings.Cut(e.Authorization, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		switch {
+		case e.ClientID == "":
+			return "", "", "", oauth.Refuse(oauth.InvalidRequest, "client_id is missing.")
+		case e.ClientSecret == "":
+			return "", "", "", oauth.Refuse(oauth.InvalidRequest, "client_secret is missing.")
+		}
+		return oauth.ClientSecretPost, e.ClientID, e.ClientSecret, bound(e.ClientID, e.ClientSecret)
+	}
+	method = oauth.ClientSecretBasic
+	if e.ClientSecret != "" {
+		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "Basic and client_secret were both sent; send one.")
+	}
+	id, secret, ok := ParseBasic(credentials)
+	switch {
+	case !ok:
+		return method, "", "", refused("malformed Basic credentials")
+	case id == "" || secret == "":
+		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "The Basic credentials lack the client id or the secret.")
+	case e.ClientID != "" && e.ClientID != id:
+		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "client_id differs from the client of the Basic credentials.")
+	}
+	return method, id, secret, bound(id, secret)
+}
+
+func bound(id, secret string) error {
+	switch {
+	case len(id) > oauth.MaxID:
+		return oauth.Refuse(oauth.InvalidRequest, "client_id has more than 255 characters.")
+	case len(secret) > oauth.MaxSecret:
+		return oauth.Refuse(oauth.InvalidRequest, "client_secret has more than 512 characters.")
+	}
+	return nil
+}
+
+// ParseBasic reads the credentials of the Basic scheme: base64 of the id, a colon and the secret, where both are
+// form-encoded (RFC 7617 §2, RFC 6749 §2.3.1).
+func ParseBasic(credentials string) (id, secret string, ok bool) {
+	// Form encoding can make three bytes of one, base64 four of three.
+	const most = (3*(oauth.MaxID+oauth.MaxSecret) + 1) * 4 / 3 * 2
+	if len(credentials) > most {
+		return "", "", false
+	}
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+	if err != nil {
+		return "", "", false
+	}
+	id, secret, ok = strings.Cut(string(decoded), ":")
+	if !ok {
+		return "", "", false
+	}
+	if id, err = url.QueryUnescape(id); err != nil {
+		return "", "", false
+	}
+	if secret, err = url.QueryUnescape(secret); err != nil {
+		return "", "", false
+	}
+	return id, secret, true
+}
+
+const (
+	// remembered bounds how many chosen secrets that proved right are remembered.
+	remembered = 100_000
+	// queued bounds how many requests wait for a slow hash; each holds little, but all wait long.
+	queued = 256
+)
+
+// secrets checks secrets. A generated one costs an HMAC. A chosen one costs Argon2id the first time; that it was right is
+// then remembered, so that who chose a secret makes no difference to a client's speed.
+type secrets struct {
+	hasher *registry.Hasher
+	// decoy is compared where a client has no hash of the kind, so that the work is the same.
+	decoy registry.Hash
+	// slow bounds the slow hashes under way, waiting bounds those who wait for their turn.
+	slow, waiting *semaphore.Weighted
+	// key hides the secrets in proven from who reads the memory; it lives as long as the process.
+	key []byte
+	// proven has HMAC(id, secret) → the hash that the secret matched. A client whose secret was changed no longer has that
+	// hash, so nothing needs to be forgotten.
+	proven *otter.Cache[[sha256.Size]byte, registry.Hash]
+}
+
+func newSecrets(hasher *registry.Hasher) *secrets {
+	key := make([]byte, sha256.Size)
+	_, _ = rand.Read(key) // it never fails (crypto/rand)
+	return &secrets{
+		hasher:  hasher,
+		decoy:   hasher.Hash(rand.Text()),
+		slow:    semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+		waiting: semaphore.NewWeighted(queued),
+		key:     key,
+		proven:  otter.Must(&otter.Options[[sha256.Size]byte, registry.Hash]{MaximumSize: remembered}),
+	}
+}
+
+// match reports whether secret is one of the client's that counts now.
+func (s *secrets) match(ctx context.Context, client *registry.Client, secret string, now time.Time) (bool, error) {
+	if registry.Generated(secret) {
+		return s.compare(client, secret, now) != "", nil
+	}
+	fingerprint := s.fingerprint(client.ID, secret)
+	if hash, ok := s.proven.GetIfPresent(fingerprint); ok && holds(client, hash, now) {
+		return true, nil
+	}
+	if !s.waiting.TryAcquire(1) {
+		return false, &oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
+			Text: "Too many client secrets are being checked; try again.",
+		}
+	}
+	defer s.waiting.Release(1)
+	if err := s.slow.Acquire(ctx, 1); err != nil {
+		return false, &oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
+			Text: "The client secret was not checked in time; try again.", Cause: err,
+		}
+	}
+	defer s.slow.Release(1)
+	hash := s.compare(client, secret, now)
+	if hash == "" {
+		return false, nil
+	}
+	s.proven.Set(fingerprint, hash)
+	return true, nil
+}
+
+// compare gives the hash that secret matches, or "". It does not stop at the first, so that time says nothing about which.
+func (s *secrets) compare(client *registry.Client, secret string, now time.Time) (matched registry.Hash) {
+	slow := !registry.Generated(secret)
+	compared := false
+	for i := range client.Secrets {
+		candidate := &client.Secrets[i]
+		if candidate.Hash.Slow() != slow {
+			continue
+		}
+		compared = true
+		if s.hasher.Matches(candidate.Hash, secret) && !candidate.Expired(now) {
+			matched = candidate.Hash
+		}
+	}
+	if !compared {
+		s.hasher.Matches(s.decoy, secret)
+	}
+	return matched
+}
+
+// holds reports whether hash is that of a secret of the client that counts now.
+func holds(client *registry.Client, hash registry.Hash, now time.Time) bool {
+	for i := range client.Secrets {
+		if client.Secrets[i].Hash == hash && !client.Secrets[i].Expired(now) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *secrets) fingerprint(id oauth.ClientID, secret string) (sum [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte(id.String()))
+	mac.Write([]byte{0}) // no id has this byte, so no id and secret run into another pair
+	mac.Write([]byte(secret))
+	mac.Sum(sum[:0])
+	return sum
+}

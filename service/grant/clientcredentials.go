@@ -1,0 +1,168 @@
+// Package grant decides what an authenticated client receives, one file for each grant. It carries out RFC 6749 §4.4
+// (client credentials) and RFC 8707 (resources).
+package grant
+
+import (
+	"slices"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// Request is what a client asks for. An empty field is absent.
+type Request struct {
+	// Scope has scopes separated by spaces (RFC 6749 §3.3).
+	Scope string
+	// Resources are the "resource" parameters (RFC 8707 §2).
+	Resources []string
+}
+
+// Decision is what it receives.
+type Decision struct {
+	Scopes   oauth.Scopes
+	Audience []string
+	Lifetime time.Duration
+	// Algorithm is what the token is signed with.
+	Algorithm jwks.Algorithm
+}
+
+// ClientCredentials is the grant of a client that speaks for itself (RFC 6749 §4.4).
+type ClientCredentials struct {
+	// Lifetime is that of a token where neither client nor resource bounds it.
+	Lifetime time.Duration
+	// Algorithm signs where no resource chooses.
+	Algorithm jwks.Algorithm
+}
+
+// Decide grants all that is asked for or nothing (RFC 6749 §3.3 would allow less; a service that runs with fewer rights
+// than it needs fails later and elsewhere).
+func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.Resources, r Request) (*Decision, error) {
+	if !slices.Contains(client.GrantTypes, oauth.GrantClientCredentials) {
+		return nil, oauth.Refuse(oauth.UnauthorizedClient, "The client may not use this grant type.")
+	}
+	scopes, err := grantScopes(client, resources, r.Scope)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := parseTargets(r.Resources)
+	if err != nil {
+		return nil, err
+	}
+	if len(targets) > 0 {
+		if scopes, err = narrow(client, resources, scopes, targets); err != nil {
+			return nil, err
+		}
+	}
+	owners := ownersOf(resources, scopes)
+	if len(owners) == 0 {
+		return nil, oauth.Refuse(oauth.InvalidTarget, "The token would be for no resource; ask for a scope.")
+	}
+	return g.decide(client, scopes, owners)
+}
+
+// grantScopes gives the scopes asked for, or the client's default ones.
+func grantScopes(client *registry.Client, resources *registry.Resources, asked string) (oauth.Scopes, error) {
+	scopes, err := oauth.ParseScopes(asked)
+	if err != nil {
+		return nil, err
+	}
+	if len(scopes) == 0 {
+		scopes = client.DefaultScopes
+		if len(scopes) == 0 {
+			scopes = client.Scopes
+		}
+		// A scope whose resource was removed since is no longer anybody's to give; one that was not asked for by name is
+		// left out.
+		return slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
+			_, ok := resources.Owner(s)
+			return !ok
+		}), nil
+	}
+	for _, scope := range scopes {
+		if _, ok := resources.Owner(scope); !ok || !client.Scopes.Has(scope) {
+			return nil, oauth.Refuse(oauth.InvalidScope, "A requested scope does not exist or is not granted to the client.")
+		}
+	}
+	return scopes, nil
+}
+
+// parseTargets reads the resources asked for, without repeats.
+func parseTargets(raw []string) ([]oauth.Resource, error) {
+	if len(raw) > oauth.MaxResources {
+		return nil, oauth.Refuse(oauth.InvalidRequest, "resource is sent more than 16 times.")
+	}
+	var targets []oauth.Resource
+	for _, r := range raw {
+		if r == "" {
+			continue
+		}
+		if len(r) > oauth.MaxResource {
+			return nil, oauth.Refuse(oauth.InvalidRequest, "resource has more than 512 characters.")
+		}
+		target, err := oauth.ParseResource(r)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(targets, target) {
+			targets = append(targets, target)
+		}
+	}
+	return targets, nil
+}
+
+// narrow keeps the scopes that the targets own. Each target must own a granted one: a token is never for a resource in
+// which it allows nothing.
+func narrow(client *registry.Client, resources *registry.Resources, scopes oauth.Scopes, targets []oauth.Resource) (oauth.Scopes, error) {
+	unused := slices.Clone(targets)
+	kept := slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
+		owner, _ := resources.Owner(s)
+		if i := slices.Index(unused, owner.ID); i >= 0 {
+			unused = slices.Delete(unused, i, i+1)
+		}
+		return !slices.Contains(targets, owner.ID)
+	})
+	if len(unused) > 0 {
+		// The same answer for a resource that does not exist and for one that the client has no scope of.
+		return nil, oauth.Refuse(oauth.InvalidTarget, "A requested resource does not exist, or none of the scopes is for it.")
+	}
+	return kept, nil
+}
+
+// ownersOf gives the resources that own the scopes, in the order of the scopes.
+func ownersOf(resources *registry.Resources, scopes oauth.Scopes) []*registry.Resource {
+	var owners []*registry.Resource
+	for _, scope := range scopes {
+		if owner, ok := resources.Owner(scope); ok && !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	return owners
+}
+
+// decide works out lifetime and algorithm: the shortest bound that anybody set, and the one algorithm that the resources
+// agree on.
+func (g *ClientCredentials) decide(client *registry.Client, scopes oauth.Scopes, owners []*registry.Resource) (*Decision, error) {
+	d := &Decision{Scopes: scopes, Lifetime: client.AccessTokenLifetime, Audience: make([]string, len(owners))}
+	for i, owner := range owners {
+		d.Audience[i] = owner.ID.String()
+		if bound := owner.AccessTokenLifetime; bound > 0 && (d.Lifetime == 0 || bound < d.Lifetime) {
+			d.Lifetime = bound
+		}
+		if owner.SigningAlg == "" || owner.SigningAlg == d.Algorithm {
+			continue
+		}
+		if d.Algorithm != "" {
+			return nil, oauth.Refuse(oauth.InvalidTarget, "The resources want different signatures; ask for one at a time.")
+		}
+		d.Algorithm = owner.SigningAlg
+	}
+	if d.Lifetime == 0 {
+		d.Lifetime = g.Lifetime
+	}
+	if d.Algorithm == "" {
+		d.Algorithm = g.Algorithm
+	}
+	return d, nil
+}

@@ -1,0 +1,103 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/grant"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// issuer is the way of one token request through the domain, whatever wire it came by.
+type issuer struct {
+	name          oauth.Issuer
+	authenticator *clientauth.Authenticator
+	directory     *registry.Directory
+	ring          *keys.Ring
+	grant         *grant.ClientCredentials
+	feed          *revocation.Tail
+	maxStaleness  time.Duration
+	now           func() time.Time
+}
+
+// issued is a token and what it says.
+type issued struct {
+	token    string
+	claims   *token.Claims
+	lifetime time.Duration
+}
+
+// authenticate gives the client that the evidence proves. What is wrong with the request itself is told first, since it
+// is wrong whoever asks.
+func (i *issuer) authenticate(ctx context.Context, grantType string, e clientauth.Evidence) (*registry.Client, string, error) {
+	if age := i.feed.Age(); !i.feed.Complete() || age > i.maxStaleness {
+		return nil, "", &oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Text: "The server has lost touch with its store.", RetryAfter: time.Second,
+			Cause: fmt.Errorf("the feed was last read to its end %s ago", age.Round(time.Millisecond)),
+		}
+	}
+	switch grantType {
+	case oauth.GrantClientCredentials:
+	case "":
+		return nil, "", oauth.Refuse(oauth.InvalidRequest, "grant_type is missing.")
+	default:
+		return nil, "", oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be client_credentials.")
+	}
+	return i.authenticator.Authenticate(ctx, e)
+}
+
+// issue gives the client what the grant decides.
+func (i *issuer) issue(ctx context.Context, client *registry.Client, r grant.Request) (*issued, error) {
+	resources, err := i.resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	decision, err := i.grant.Decide(client, resources, r)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := i.ring.Signer(decision.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	now := i.now().Truncate(time.Second)
+	claims := &token.Claims{
+		Issuer:    i.name.String(),
+		Subject:   client.ID.String(),
+		ClientID:  client.ID.String(),
+		Audience:  decision.Audience,
+		Scope:     decision.Scopes,
+		IssuedAt:  now,
+		ExpiresAt: now.Add(decision.Lifetime),
+		ID:        rand.Text(),
+	}
+	signed, err := signer.Sign(claims)
+	return &issued{signed, claims, decision.Lifetime}, err
+}
+
+// scopes gives every scope that a client can be given.
+func (i *issuer) scopes(ctx context.Context) ([]string, error) {
+	resources, err := i.resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return resources.Scopes(), nil
+}
+
+func (i *issuer) resources(ctx context.Context) (*registry.Resources, error) {
+	resources, err := i.directory.Resources(ctx)
+	if err != nil {
+		return nil, &oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,
+			Cause: fmt.Errorf("reading the resources: %w", err),
+		}
+	}
+	return resources, nil
+}

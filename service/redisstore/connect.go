@@ -1,0 +1,98 @@
+package redisstore
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Connect makes a client for the Redis that a URL names, without speaking to it yet:
+//
+//	redis://user:password@host:6379/0                     one server; rediss:// for TLS
+//	redis://host1:6379?addr=host2:6379&addr=host3:6379    a Cluster; with one address, ?cluster=true
+//	redis://host1:26379?master_name=mymaster&addr=…       a master known to Sentinels
+//
+// Further parameters are those of go-redis, such as pool_size=50 or read_timeout=2s.
+func Connect(rawURL string) (redis.UniversalClient, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		// The cause is left out: it would quote the password.
+		return nil, errors.New("not a URL such as redis://localhost:6379")
+	}
+	query := u.Query()
+	cluster := query.Get("cluster") == "true" || query.Has("addr")
+	query.Del("cluster")
+	sentinel := query.Has("master_name")
+	u.RawQuery = query.Encode()
+	switch {
+	case sentinel:
+		options, err := redis.ParseFailoverURL(u.String())
+		if err != nil {
+			return nil, withoutURL(err)
+		}
+		options.ContextTimeoutEnabled = true
+		return redis.NewFailoverClient(options), nil
+	case cluster:
+		options, err := redis.ParseClusterURL(u.String())
+		if err != nil {
+			return nil, withoutURL(err)
+		}
+		options.ContextTimeoutEnabled = true
+		return redis.NewClusterClient(options), nil
+	}
+	options, err := redis.ParseURL(u.String())
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	options.ContextTimeoutEnabled = true
+	return redis.NewClient(options), nil
+}
+
+// withoutURL keeps a password out of an error that quotes the URL.
+func withoutURL(err error) error {
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		return parse.Err
+	}
+	return err
+}
+
+// Check asks the server whether it would keep what it is given. One that could evict a record or a revocation is an
+// error; one that forgets when it stops is a warning, for the log.
+func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
+	var server redis.Cmdable = s.client
+	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+		// One slot holds everything, so its master is the one that matters.
+		if server, err = cluster.MasterForKey(ctx, s.key("feed")); err != nil {
+			return nil, err
+		}
+	}
+	info, err := server.Info(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	facts := parseInfo(info)
+	if policy := facts["maxmemory_policy"]; strings.HasPrefix(policy, "allkeys-") {
+		return nil, fmt.Errorf("this Redis may evict any key (maxmemory-policy %s), so also a client or a revocation; set it to noeviction", policy)
+	}
+	if facts["aof_enabled"] == "0" {
+		warnings = append(warnings, "this Redis keeps no append-only file (appendonly no): changes since its last snapshot are lost when it stops")
+	}
+	return warnings, nil
+}
+
+// parseInfo reads the answer to INFO: name → value.
+func parseInfo(info string) map[string]string {
+	facts := make(map[string]string)
+	for scanner := bufio.NewScanner(strings.NewReader(info)); scanner.Scan(); {
+		if name, value, ok := strings.Cut(scanner.Text(), ":"); ok {
+			facts[name] = value
+		}
+	}
+	return facts
+}

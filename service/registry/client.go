@@ -1,0 +1,134 @@
+// Package registry has the clients, their secrets and the resources, and the rules for changing them. It carries out
+// RFC 7591 §2 (client metadata) and RFC 8707 §2 (resources).
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// Client is a service that may ask for tokens. A Client that a store or a [Directory] gave is shared and must not be
+// changed.
+type Client struct {
+	ID   oauth.ClientID
+	Name string
+	// Secrets are alternatives: any one that has not expired proves the client.
+	Secrets []Secret
+	// AuthMethods lists how the client may prove who it is, as [oauth.ClientSecretBasic]; empty means by either way of
+	// sending a secret.
+	AuthMethods []string
+	GrantTypes  []string
+	// Scopes are all that the client may have.
+	Scopes oauth.Scopes
+	// DefaultScopes are what it gets when it asks for none; empty means Scopes.
+	DefaultScopes oauth.Scopes
+	// Resources are those that the client serves, as a resource server.
+	Resources []oauth.Resource
+	// AccessTokenLifetime bounds the life of its tokens; zero means no bound of the client's own.
+	AccessTokenLifetime time.Duration
+	// Disabled keeps the client from proving who it is.
+	Disabled bool
+	// CreatedAt and ChangedAt are when the client was first and last stored.
+	CreatedAt, ChangedAt time.Time
+
+	// Version is the store's count of the client's changes; zero for a client that is not stored.
+	Version uint64
+}
+
+// Secret is one secret of a client. The secret itself is not kept.
+type Secret struct {
+	// ID names the secret to an operator.
+	ID        string
+	Hash      Hash
+	CreatedAt time.Time
+	// ExpiresAt is when the secret ceases to count; zero means never.
+	ExpiresAt time.Time
+}
+
+// Expired reports whether the secret has ceased to count.
+func (s *Secret) Expired(now time.Time) bool {
+	return !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt)
+}
+
+// Allows reports whether the client may prove who it is by method.
+func (c *Client) Allows(method string) bool {
+	if len(c.AuthMethods) == 0 {
+		return method == oauth.ClientSecretBasic || method == oauth.ClientSecretPost
+	}
+	return slices.Contains(c.AuthMethods, method)
+}
+
+// Check reports the first thing about the client that cannot be, given the resources there are.
+func (c *Client) Check(resources *Resources) error {
+	for _, grant := range c.GrantTypes {
+		if grant != oauth.GrantClientCredentials {
+			return &FieldError{"grant_types", fmt.Sprintf("%q is not offered", grant)}
+		}
+	}
+	for _, method := range c.AuthMethods {
+		if method != oauth.ClientSecretBasic && method != oauth.ClientSecretPost {
+			return &FieldError{"auth_methods", fmt.Sprintf("%q is not offered", method)}
+		}
+	}
+	for _, scope := range c.Scopes {
+		if _, ok := resources.Owner(scope); !ok {
+			return &FieldError{"scopes", fmt.Sprintf("%q belongs to no resource", scope)}
+		}
+	}
+	for _, scope := range c.DefaultScopes {
+		if !c.Scopes.Has(scope) {
+			return &FieldError{"default_scopes", fmt.Sprintf("%q is not among the client's scopes", scope)}
+		}
+	}
+	for _, served := range c.Resources {
+		if _, ok := resources.Get(served); !ok {
+			return &FieldError{"resources", fmt.Sprintf("there is no resource %q", served)}
+		}
+	}
+	return checkLifetime(c.AccessTokenLifetime)
+}
+
+// FieldError says which field of a client or resource is wrong, by its name on the wire, and how.
+type FieldError struct {
+	Field, Problem string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+// MaxLifetime is the longest that an access token can live: so long keys and revocations must be kept after their use.
+const MaxLifetime = 24 * time.Hour
+
+func checkLifetime(d time.Duration) error {
+	if d < 0 || d > MaxLifetime || d%time.Second != 0 {
+		return &FieldError{"access_token_lifetime", fmt.Sprintf("%s is not between 1s and %s in whole seconds", d, MaxLifetime)}
+	}
+	return nil
+}
+
+// What a store answers besides a failure to answer.
+var (
+	// ErrNotFound says that there is no such client.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict says that somebody else made a change since the version that a change was based on.
+	ErrConflict = errors.New("changed by somebody else meanwhile")
+)
+
+// ClientStore keeps the clients. Every change is announced to all replicas in the same step that makes it, so that no
+// replica misses one. It may be used by several goroutines.
+type ClientStore interface {
+	// Client gives the client with the id as last saved, or [ErrNotFound].
+	Client(ctx context.Context, id oauth.ClientID) (*Client, error)
+	// Clients gives at most limit clients whose ids come after the one given, in byte order of their ids; fewer than
+	// limit means that there are no more. The zero id comes before all.
+	Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error)
+	// SaveClient writes the client if the stored version is still c.Version, where zero stands for a client that is not
+	// there; else it gives [ErrConflict] and changes nothing.
+	SaveClient(ctx context.Context, c *Client) error
+	// DeleteClient removes the client if its version is still the one given, else it gives [ErrConflict].
+	DeleteClient(ctx context.Context, id oauth.ClientID, version uint64) error
+}

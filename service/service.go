@@ -1,0 +1,152 @@
+// Package service has the gRPC servers of the issuer: each translates a message for the domain, calls it, and translates
+// the answer back. It builds the domain from its stores and keeps it up to date.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/grant"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// Store is everything that an issuer keeps.
+type Store interface {
+	registry.ClientStore
+	registry.ResourceStore
+	keys.Store
+	revocation.Log
+}
+
+// Config says what issuer is built. A field without a default is required.
+type Config struct {
+	// Issuer is the "iss" of the tokens and the base of the endpoints' URLs.
+	Issuer oauth.Issuer
+	Store  Store
+	Sealer *keys.Sealer
+	Log    *slog.Logger
+	Meter  metric.Meter
+	// Algorithms are those that tokens can be signed with; the first signs where no resource chooses.
+	Algorithms []jwks.Algorithm
+	// AccessTokenLifetime is that of a token where neither client nor resource bounds it.
+	AccessTokenLifetime time.Duration
+	// KeyRotation is how long a key signs; JWKSMaxAge is how long a verifier may keep the published keys.
+	KeyRotation, JWKSMaxAge time.Duration
+	// MaxStaleness is how old this replica's knowledge may be while it issues.
+	MaxStaleness time.Duration
+	// CachedClients is how many clients are held in memory.
+	CachedClients int
+	// Now is the clock of the tokens. Default time.Now.
+	Now func() time.Time
+}
+
+// Service is an issuer without its listeners.
+type Service struct {
+	issuer *issuer
+	events *telemetry.Recorder
+	hasher *registry.Hasher
+	config Config
+}
+
+// New builds the issuer: it opens the key ring, and makes one where the store has none.
+func New(ctx context.Context, config Config) (*Service, error) {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	events, err := telemetry.New(config.Log, config.Meter)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keys.Open(ctx, keys.Config{
+		Store: config.Store, Sealer: config.Sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
+		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, Now: config.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening the key ring: %w", err)
+	}
+	hasher, err := registry.NewHasher(ring.Pepper())
+	if err != nil {
+		return nil, err
+	}
+	directory := registry.NewDirectory(config.Store, config.Store, config.CachedClients)
+	s := &Service{events: events, hasher: hasher, config: config}
+	s.issuer = &issuer{
+		name:          config.Issuer,
+		authenticator: clientauth.New(directory, hasher, config.Now),
+		directory:     directory,
+		ring:          ring,
+		grant:         &grant.ClientCredentials{Lifetime: config.AccessTokenLifetime, Algorithm: config.Algorithms[0]},
+		maxStaleness:  config.MaxStaleness,
+		now:           config.Now,
+	}
+	s.issuer.feed = revocation.NewTail(config.Store, s.apply, s.lost, func(err error) {
+		config.Log.Error("the feed cannot be read; trying on", "error", err)
+	})
+	return s, telemetry.FeedAge(config.Meter, s.issuer.feed.Age)
+}
+
+// Applier makes what registers clients in this issuer's store.
+func (s *Service) Applier() *registry.Applier {
+	return &registry.Applier{Clients: s.config.Store, Resources: s.config.Store, Hasher: s.hasher, Now: s.config.Now}
+}
+
+// Register adds the services to a server.
+func (s *Service) Register(server grpc.ServiceRegistrar) {
+	grantorv1.RegisterTokenServiceServer(server, &tokenServer{issuer: s.issuer, events: s.events})
+}
+
+// Run keeps the issuer up to date until ctx ends: it follows the feed and maintains the key ring.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.issuer.feed.Run(ctx) })
+	group.Go(func() error {
+		return s.issuer.ring.Run(ctx, func(err error) { s.config.Log.Error(err.Error()) })
+	})
+	return group.Wait()
+}
+
+// Ready reports why no token can be issued now; nil when it can.
+func (s *Service) Ready() error {
+	switch age := s.issuer.feed.Age(); {
+	case !s.issuer.feed.Complete():
+		return errors.New("the feed has not been read yet")
+	case age > s.issuer.maxStaleness:
+		return fmt.Errorf("the feed was last read to its end %s ago", age.Round(time.Second))
+	}
+	return nil
+}
+
+// apply takes over one change that this or another replica made.
+func (s *Service) apply(c revocation.Change) {
+	switch c.Kind {
+	case revocation.ClientChanged:
+		if id, err := oauth.ParseClientID(c.ID); err == nil {
+			s.issuer.directory.ForgetClient(id)
+		}
+	case revocation.ResourcesChanged:
+		s.issuer.directory.ForgetResources()
+	case revocation.RingChanged:
+		s.issuer.ring.Renew()
+	}
+}
+
+// lost takes over everything anew.
+func (s *Service) lost() {
+	s.config.Log.Warn("the store was out of reach; forgetting what was cached")
+	s.issuer.directory.ForgetAll()
+	s.issuer.ring.Renew()
+}

@@ -1,0 +1,100 @@
+// Package telemetry names every metric and every audit event of the issuer, once.
+//
+// An audit event is a log record of level INFO with msg "audit" and the attribute "event"; the attributes of each event
+// are listed with its method. No token and no secret is ever an attribute.
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// The audit events.
+const (
+	EventTokenIssued  = "token.issued"
+	EventTokenRefused = "token.refused"
+)
+
+// Recorder writes audit events and metrics. It may be used by several goroutines.
+type Recorder struct {
+	log      *slog.Logger
+	tokens   metric.Int64Counter
+	duration metric.Float64Histogram
+}
+
+// New makes a recorder that writes events to log and metrics to meter.
+func New(log *slog.Logger, meter metric.Meter) (*Recorder, error) {
+	tokens, err := meter.Int64Counter("grantor.token.requests",
+		metric.WithDescription("Answers to token requests by result: issued, or the OAuth error code."))
+	if err != nil {
+		return nil, err
+	}
+	// The name, unit and attributes are those of OpenTelemetry's semantic conventions for RPC.
+	duration, err := meter.Float64Histogram("rpc.server.call.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from the start of a call to its answer."),
+		metric.WithExplicitBucketBoundaries(.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5))
+	if err != nil {
+		return nil, err
+	}
+	return &Recorder{log, tokens, duration}, nil
+}
+
+// FeedAge publishes how old this replica's knowledge is, in seconds.
+func FeedAge(meter metric.Meter, age func() time.Duration) error {
+	_, err := meter.Float64ObservableGauge("grantor.feed.age", metric.WithUnit("s"),
+		metric.WithDescription("Every change made longer ago than this is in force on this replica."),
+		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
+			o.Observe(age().Seconds())
+			return nil
+		}))
+	return err
+}
+
+// Token is what the events of a token request tell.
+type Token struct {
+	// ClientID is the client that asked; for a refusal the id that was claimed, in so far as it could be a client's.
+	ClientID string
+	// Method is how the client proved who it is, Peer the address it came from.
+	Method, Peer string
+}
+
+// TokenIssued writes an [EventTokenIssued]: client_id, auth_method, peer, jti, scope, aud, lifetime.
+func (r *Recorder) TokenIssued(ctx context.Context, t Token, details ...slog.Attr) {
+	r.tokens.Add(ctx, 1, issued)
+	r.audit(ctx, EventTokenIssued, t, details)
+}
+
+// TokenRefused writes an [EventTokenRefused]: client_id, auth_method, peer, error (the OAuth code), reason (the cause,
+// for the operator alone).
+func (r *Recorder) TokenRefused(ctx context.Context, t Token, code, reason string) {
+	r.tokens.Add(ctx, 1, result(code))
+	r.audit(ctx, EventTokenRefused, t, []slog.Attr{slog.String("error", code), slog.String("reason", reason)})
+}
+
+func (r *Recorder) audit(ctx context.Context, event string, t Token, details []slog.Attr) {
+	if !r.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 4+len(details))
+	attrs = append(attrs, slog.String("event", event), slog.String("client_id", t.ClientID),
+		slog.String("auth_method", t.Method), slog.String("peer", t.Peer))
+	r.log.LogAttrs(ctx, slog.LevelInfo, "audit", append(attrs, details...)...)
+}
+
+// issued is prepared once, because building attributes anew costs more than counting.
+var issued = result("issued")
+
+func result(name string) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("result", name)))
+}
+
+// Call records one finished call: method as "grantor.v1.TokenService/IssueToken", code as a gRPC status code's name.
+func (r *Recorder) Call(ctx context.Context, method, code string, took time.Duration) {
+	r.duration.Record(ctx, took.Seconds(), metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", method),
+		attribute.String("rpc.response.status_code", code))))
+}

@@ -1,0 +1,134 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/grant"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// tokenServer is grantor.v1.TokenService.
+type tokenServer struct {
+	grantorv1.UnimplementedTokenServiceServer
+	issuer *issuer
+	events *telemetry.Recorder
+}
+
+// IssueToken gives an authenticated client a token.
+func (s *tokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
+	about := telemetry.Token{ClientID: printable(m.GetClientId()), Peer: peerOf(ctx)}
+	issued, err := s.issue(ctx, m, &about)
+	if err != nil {
+		refused := refusal(err)
+		s.events.TokenRefused(ctx, about, string(refused.Code), refused.Error())
+		return nil, toStatus(refused)
+	}
+	s.events.TokenIssued(ctx, about, slog.String("jti", issued.claims.ID), slog.String("scope", issued.claims.Scope.String()),
+		slog.Any("aud", issued.claims.Audience), slog.Duration("lifetime", issued.lifetime))
+	return &grantorv1.IssueTokenResponse{
+		AccessToken: issued.token,
+		TokenType:   "Bearer",
+		ExpiresIn:   int32(issued.lifetime.Seconds()),
+		Scope:       issued.claims.Scope.String(),
+	}, nil
+}
+
+func (s *tokenServer) issue(ctx context.Context, m *grantorv1.IssueTokenRequest, about *telemetry.Token) (*issued, error) {
+	authorization, err := authorizationOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resources := m.GetResource()
+	if m.GetAudience() != "" {
+		resources = append(resources[:len(resources):len(resources)], m.GetAudience())
+	}
+	if err := plainText(append(resources, m.GetGrantType(), m.GetClientId(), m.GetClientSecret(), m.GetScope())); err != nil {
+		return nil, err
+	}
+	client, method, err := s.issuer.authenticate(ctx, m.GetGrantType(), clientauth.Evidence{
+		Authorization: authorization, ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
+	})
+	about.Method = method
+	if err != nil {
+		return nil, err
+	}
+	about.ClientID = client.ID.String()
+	return s.issuer.issue(ctx, client, grant.Request{Scope: m.GetScope(), Resources: resources})
+}
+
+// GetServerMetadata describes the issuer.
+func (s *tokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetServerMetadataRequest) (*grantorv1.GetServerMetadataResponse, error) {
+	scopes, err := s.issuer.scopes(ctx)
+	if err != nil {
+		return nil, toStatus(refusal(err))
+	}
+	base := s.issuer.name.String()
+	return &grantorv1.GetServerMetadataResponse{
+		Issuer:                            base,
+		TokenEndpoint:                     base + "/connect/token",
+		JwksUri:                           base + "/.well-known/jwks.json",
+		ScopesSupported:                   scopes,
+		GrantTypesSupported:               []string{oauth.GrantClientCredentials},
+		TokenEndpointAuthMethodsSupported: []string{oauth.ClientSecretBasic, oauth.ClientSecretPost},
+	}, nil
+}
+
+// GetKeySet gives the public keys.
+func (s *tokenServer) GetKeySet(context.Context, *grantorv1.GetKeySetRequest) (*grantorv1.GetKeySetResponse, error) {
+	answer := &grantorv1.GetKeySetResponse{MaxAge: int32(s.issuer.ring.MaxAge().Seconds())}
+	for _, key := range s.issuer.ring.Published() {
+		k, err := key.JWK()
+		if err != nil {
+			return nil, toStatus(refusal(err))
+		}
+		answer.Keys = append(answer.Keys, &grantorv1.JsonWebKey{
+			Kty: k.KeyType, Use: k.Use, Alg: k.Algorithm, Kid: k.ID, Crv: k.Curve, X: k.X, Y: k.Y, N: k.N, E: k.E,
+		})
+	}
+	return answer, nil
+}
+
+// authorizationOf gives the one authorization value of a call. Of two, which one counts would depend on who reads them.
+func authorizationOf(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	switch len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], nil
+	}
+	return "", oauth.Refuse(oauth.InvalidRequest, "Authorization was sent twice.")
+}
+
+// plainText refuses the byte that ends a string in other languages.
+func plainText(values []string) error {
+	for _, v := range values {
+		if strings.Contains(v, "\x00") {
+			return oauth.Refuse(oauth.InvalidRequest, "A parameter has a NUL.")
+		}
+	}
+	return nil
+}
+
+// printable keeps what is no client id out of the log.
+func printable(id string) string {
+	if _, err := oauth.ParseClientID(id); err != nil {
+		return ""
+	}
+	return id
+}
+
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return p.Addr.String()
+	}
+	return ""
+}
