@@ -1,0 +1,81 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/grantorhq/grantor/service/keys"
+)
+
+// developmentYAML registers the one client that dev mode has.
+//
+//go:embed dev.yaml
+var developmentYAML []byte
+
+// develop turns the settings into those of dev mode: everything on loopback. What was set otherwise stays.
+func (s *serveSettings) develop() {
+	for _, address := range []*string{&s.httpListen, &s.grpcListen, &s.opsListen} {
+		if strings.HasPrefix(*address, ":") {
+			*address = "127.0.0.1" + *address
+		}
+	}
+}
+
+// realRedis reports whether the Redis is one that outlives the process.
+func (s *serveSettings) realRedis() bool {
+	return s.redis != "" && !strings.HasSuffix(s.redis, embeddedMark)
+}
+
+// embeddedMark is a parameter that tells the embedded Redis from others; go-redis shows it in CLIENT LIST.
+const embeddedMark = "?client_name=embedded"
+
+// embeddedRedis starts a Redis inside this process, on a free port of loopback.
+func embeddedRedis() (url string, stop func(), err error) {
+	redis := miniredis.NewMiniRedis()
+	if err := redis.Start(); err != nil {
+		return "", nil, fmt.Errorf("starting the embedded Redis: %w", err)
+	}
+	return "redis://" + redis.Addr() + embeddedMark, redis.Close, nil
+}
+
+// developmentSealer seals with a key that is no secret: in the embedded Redis nothing outlives the process, and with a
+// real one dev mode says so.
+func developmentSealer() (*keys.Sealer, error) {
+	return keys.NewSealer([]byte("grantor development: not secret!"))
+}
+
+func developmentManifest() (*manifest, error) {
+	doc, err := parseYAML("dev.yaml", developmentYAML)
+	if err != nil {
+		return nil, err
+	}
+	return newManifest(doc)
+}
+
+// introduce prints how to try the issuer out.
+func (srv *server) introduce() {
+	httpPort, grpcPort := srv.ports.http.Addr().String(), srv.ports.grpc.Addr().String()
+	kept := "nothing is kept when it stops"
+	if srv.settings.realRedis() {
+		kept = "what it keeps is in the Redis that was given"
+	}
+	local := strings.NewReplacer("127.0.0.1", "localhost", "[::1]", "localhost").Replace
+	_, _ = fmt.Fprintf(srv.out, `Grantor in development mode: loopback, plaintext, one client; %s.
+
+  REST    http://%[2]s
+  gRPC    %[3]s
+  health  http://%[4]s/readyz
+
+A token over REST:
+
+  curl -d 'grant_type=client_credentials&client_id=background-service&client_secret=service-secret-here&scope=api1' http://%[2]s/connect/token
+
+A token over gRPC:
+
+  grpcurl -plaintext -d '{"grant_type":"client_credentials","client_id":"background-service","client_secret":"service-secret-here","scope":"api1"}' %[3]s grantor.v1.TokenService/IssueToken
+
+`, kept, local(httpPort), local(grpcPort), local(srv.ports.ops.Addr().String()))
+}

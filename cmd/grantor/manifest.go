@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// manifest is a file of clients and resources: what it wants, and where each thing stands in it.
+type manifest struct {
+	registry.Manifest
+	doc *document
+	// places has "client ID field" or "resource ID field" → the node that says it; the field "" is the whole item.
+	places map[string]*yaml.Node
+}
+
+// readManifest reads a file of clients and resources. Every error names the file and the line.
+func readManifest(path string) (*manifest, error) {
+	doc, err := readYAML(path)
+	if err != nil {
+		return nil, err
+	}
+	return newManifest(doc)
+}
+
+func newManifest(doc *document) (*manifest, error) {
+	m := &manifest{doc: doc, places: make(map[string]*yaml.Node)}
+	return m, doc.fields(doc.root, func(key string, node *yaml.Node) error {
+		switch key {
+		case "resources":
+			return doc.items(node, m.readResource)
+		case "clients":
+			return doc.items(node, m.readClient)
+		}
+		return doc.errorf(node, "there is no field %q here; there are resources and clients", key)
+	})
+}
+
+// locate puts file and line before an error about one client or resource.
+func (m *manifest) locate(err error) error {
+	var item string
+	var client *registry.WantedError
+	var resource *registry.ResourceError
+	switch {
+	case errors.As(err, &client):
+		item = "client " + client.ID.String()
+	case errors.As(err, &resource):
+		item = "resource " + resource.ID.String()
+	}
+	var field *registry.FieldError
+	if item == "" || !errors.As(err, &field) {
+		return err
+	}
+	node, ok := m.places[item+" "+field.Field]
+	if !ok {
+		node, ok = m.places[item+" "]
+	}
+	if !ok {
+		return err
+	}
+	return m.doc.errorf(node, "%v", err)
+}
+
+// remember keeps the places of an item's fields. The same item twice is an error.
+func (m *manifest) remember(item string, whole *yaml.Node, fields map[string]*yaml.Node) error {
+	if first, twice := m.places[item+" "]; twice {
+		return m.doc.errorf(whole, "%s is there twice, first at line %d", item, first.Line)
+	}
+	m.places[item+" "] = whole
+	for field, node := range fields {
+		m.places[item+" "+field] = node
+	}
+	return nil
+}
+
+func (m *manifest) readResource(item *yaml.Node) error {
+	var r registry.Resource
+	fields := make(map[string]*yaml.Node)
+	err := m.doc.fields(item, func(key string, node *yaml.Node) (err error) {
+		fields[key] = node
+		switch key {
+		case "resource":
+			r.ID, err = parsed(m.doc, node, oauth.ParseResource)
+		case "name":
+			r.Name, err = m.doc.scalar(node)
+		case "scopes":
+			r.Scopes, err = m.scopes(node)
+		case "access_token_lifetime":
+			r.AccessTokenLifetime, err = m.lifetime(node)
+		case "signing_alg":
+			var name string
+			name, err = m.doc.scalar(node)
+			r.SigningAlg = jwks.Algorithm(name)
+		default:
+			err = m.doc.errorf(node, "a resource has no field %q", key)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if fields["resource"] == nil {
+		return m.doc.errorf(item, "a resource needs its identifier in the field resource")
+	}
+	m.Resources = append(m.Resources, r)
+	return m.remember("resource "+r.ID.String(), item, fields)
+}
+
+func (m *manifest) readClient(item *yaml.Node) error {
+	var c registry.Wanted
+	fields := make(map[string]*yaml.Node)
+	err := m.doc.fields(item, func(key string, node *yaml.Node) (err error) {
+		fields[key] = node
+		switch key {
+		case "client_id":
+			c.ID, err = parsed(m.doc, node, oauth.ParseClientID)
+		case "client_name":
+			c.Name, err = m.doc.scalar(node)
+		case "client_secret", "client_secret_env", "client_secret_file":
+			if c.Secret != "" {
+				return m.doc.errorf(node, "give one of client_secret, client_secret_env and client_secret_file")
+			}
+			c.Secret, err = m.secret(key, node)
+		case "auth_methods":
+			c.AuthMethods, err = m.doc.list(node)
+		case "grant_types":
+			c.GrantTypes, err = m.doc.list(node)
+		case "scopes":
+			c.Scopes, err = m.scopes(node)
+		case "default_scopes":
+			c.DefaultScopes, err = m.scopes(node)
+		case "resources":
+			err = m.doc.items(node, func(one *yaml.Node) error {
+				served, err := parsed(m.doc, one, oauth.ParseResource)
+				c.Resources = append(c.Resources, served)
+				return err
+			})
+		case "access_token_lifetime":
+			c.AccessTokenLifetime, err = m.lifetime(node)
+		case "disabled":
+			if node.Kind != yaml.ScalarNode || node.Decode(&c.Disabled) != nil {
+				return m.doc.errorf(node, "disabled is true or false")
+			}
+		default:
+			err = m.doc.errorf(node, "a client has no field %q", key)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if fields["client_id"] == nil {
+		return m.doc.errorf(item, "a client needs its client_id")
+	}
+	m.Clients = append(m.Clients, c)
+	return m.remember("client "+c.ID.String(), item, fields)
+}
+
+// secret reads a client's secret from where the field says. No error quotes it.
+func (m *manifest) secret(key string, node *yaml.Node) (string, error) {
+	value, err := m.doc.scalar(node)
+	if err != nil {
+		return "", err
+	}
+	secret, from := value, key
+	switch key {
+	case "client_secret_env":
+		secret, from = os.Getenv(value), "the environment variable "+value
+	case "client_secret_file":
+		content, err := os.ReadFile(value)
+		if err != nil {
+			return "", m.doc.errorf(node, "%v", err)
+		}
+		secret, from = strings.TrimRight(string(content), "\r\n"), "the file "+value
+	}
+	switch {
+	case secret == "":
+		return "", m.doc.errorf(node, "%s is empty", from)
+	case len(secret) > oauth.MaxSecret:
+		return "", m.doc.errorf(node, "%s has more than %d bytes", from, oauth.MaxSecret)
+	case strings.ContainsRune(secret, 0):
+		return "", m.doc.errorf(node, "%s has a NUL", from)
+	}
+	return secret, nil
+}
+
+// scopes reads a list of scopes. A scope that is there twice is more likely a slip than meant.
+func (m *manifest) scopes(node *yaml.Node) (scopes oauth.Scopes, err error) {
+	err = m.doc.items(node, func(one *yaml.Node) error {
+		scope, err := parsed(m.doc, one, oauth.ParseScope)
+		switch {
+		case err != nil:
+			return err
+		case scopes.Has(scope):
+			return m.doc.errorf(one, "the scope %q is there twice", scope)
+		case len(scopes) == oauth.MaxScopes:
+			return m.doc.errorf(one, "more than %d scopes", oauth.MaxScopes)
+		}
+		scopes = append(scopes, scope)
+		return nil
+	})
+	return scopes, err
+}
+
+func (m *manifest) lifetime(node *yaml.Node) (time.Duration, error) {
+	text, err := m.doc.scalar(node)
+	if err != nil {
+		return 0, err
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, m.doc.errorf(node, "%q is not a time such as 30s, 5m or 1h", text)
+	}
+	return d, nil
+}
+
+// parsed reads a value that has a parser.
+func parsed[T any](doc *document, node *yaml.Node, parse func(string) (T, error)) (T, error) {
+	var zero T
+	text, err := doc.scalar(node)
+	if err != nil {
+		return zero, err
+	}
+	value, err := parse(text)
+	if err != nil {
+		return zero, doc.errorf(node, "%.100q: %s", text, oauth.From(err).Text)
+	}
+	return value, nil
+}
+
+// describe words what applying a manifest did to one thing.
+func describe(c registry.Change) string {
+	line := fmt.Sprintf("%-9s %s %s", c.Action, c.Kind, c.ID)
+	if len(c.Fields) > 0 {
+		line += " (" + strings.Join(c.Fields, ", ") + ")"
+	}
+	return line
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	prometheusclient "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// ports are the three listeners and what serves on them.
+type ports struct {
+	http, grpc, ops net.Listener
+	settings        *serveSettings
+	tls             *tlsFiles
+
+	httpServer *http.Server
+	grpcServer *grpc.Server
+	opsServer  *http.Server
+	health     *health.Server
+	ready      func() error
+	stopping   atomic.Bool
+}
+
+// listen opens the ports. Its errors name the setting.
+func listen(s *serveSettings, log *slog.Logger) (p *ports, err error) {
+	p = &ports{settings: s}
+	if s.tlsCert != "" {
+		if p.tls, err = newTLSFiles(s, log); err != nil {
+			return nil, err
+		}
+	}
+	for _, port := range []struct {
+		setting, address string
+		secret           bool
+		to               *net.Listener
+	}{
+		{"http-listen", s.httpListen, true, &p.http},
+		{"grpc-listen", s.grpcListen, true, &p.grpc},
+		{"ops-listen", s.opsListen, false, &p.ops},
+	} {
+		if port.secret && p.tls == nil && !s.allowPlaintext && !loopbackAddress(port.address) {
+			err = fmt.Errorf("%s: %s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.setting, port.address)
+		} else if *port.to, err = net.Listen("tcp", port.address); err != nil {
+			err = settingError(port.setting, err)
+		}
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func loopbackAddress(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && oauth.Loopback(host)
+}
+
+func (p *ports) close() {
+	for _, l := range []net.Listener{p.http, p.grpc, p.ops} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// serve puts the servers behind the listeners.
+func (p *ports) serve(s *service.Service, face http.Handler, metrics *prometheusclient.Registry) {
+	p.ready = s.Ready
+	options := s.ServerOptions()
+	if p.tls != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.config("h2"))))
+	}
+	p.grpcServer = grpc.NewServer(options...)
+	s.Register(p.grpcServer)
+	p.health = health.NewServer()
+	p.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	p.health.SetServingStatus(grantorv1.TokenService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(p.grpcServer, p.health)
+	if p.settings.dev {
+		reflection.Register(p.grpcServer)
+	}
+	p.httpServer = newHTTPServer(face)
+	if p.tls != nil {
+		p.httpServer.TLSConfig = p.tls.config("h2", "http/1.1")
+	}
+	p.opsServer = newHTTPServer(p.operations(metrics))
+}
+
+// newHTTPServer bounds what a slow or hostile caller can hold on to.
+func newHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		// What net/http logs is about callers that break off or do not speak the protocol.
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
+}
+
+// operations is what the third port serves.
+func (p *ports) operations(metrics *prometheusclient.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := p.readiness(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// readiness reports why no new call should come here; nil when it may.
+func (p *ports) readiness() error {
+	if p.stopping.Load() {
+		return errors.New("stopping")
+	}
+	return p.ready()
+}
+
+// run serves on all ports until they are drained, and tells the health service how things stand until ctx ends.
+func (p *ports) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.grpcServer.Serve(p.grpc) })
+	group.Go(func() error {
+		if p.tls != nil {
+			return ignoreClosed(p.httpServer.ServeTLS(p.http, "", ""))
+		}
+		return ignoreClosed(p.httpServer.Serve(p.http))
+	})
+	group.Go(func() error { return ignoreClosed(p.opsServer.Serve(p.ops)) })
+	group.Go(func() error {
+		ticker := time.NewTicker(readinessInterval)
+		defer ticker.Stop()
+		for {
+			p.tellHealth()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+			}
+		}
+	})
+	return group.Wait()
+}
+
+func (p *ports) tellHealth() {
+	state := healthpb.HealthCheckResponse_SERVING
+	if p.readiness() != nil {
+		state = healthpb.HealthCheckResponse_NOT_SERVING
+	}
+	p.health.SetServingStatus("", state)
+	p.health.SetServingStatus(grantorv1.TokenService_ServiceDesc.ServiceName, state)
+}
+
+// drain stops taking calls and waits for those in flight. Readiness turns first, and the operations port goes last, so
+// that whoever asks is told.
+func (p *ports) drain(timeout time.Duration) error {
+	p.stopping.Store(true)
+	p.health.Shutdown()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	var group errgroup.Group
+	group.Go(func() error { return p.httpServer.Shutdown(ctx) })
+	group.Go(func() error {
+		context.AfterFunc(ctx, p.grpcServer.Stop) // cuts GracefulStop short
+		p.grpcServer.GracefulStop()
+		return ctx.Err()
+	})
+	err := group.Wait()
+	if err != nil {
+		_ = p.httpServer.Close()
+		err = errDrain
+	}
+	return errors.Join(err, p.opsServer.Close())
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}

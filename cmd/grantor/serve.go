@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"golang.org/x/sync/errgroup"
+
+	prometheusclient "github.com/prometheus/client_golang/prometheus"
+
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
+)
+
+func newServeCommand() *cobra.Command {
+	var s serveSettings
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the issuer",
+		Long: `Run the issuer. Each setting below comes from its flag, else from the environment variable GRANTOR_NAME (in capitals,
+with _ for -), else from the file that --config names.`,
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return resolve(cmd.Flags()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			server, err := newServer(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return server.run(cmd.Context())
+		},
+	}
+	s.declare(cmd.Flags())
+	return cmd
+}
+
+// server is a running issuer: its listeners are open from the start, so that a port which is taken is a start-up error.
+type server struct {
+	settings *serveSettings
+	log      *slog.Logger
+	out      io.Writer
+	service  *service.Service
+	ports    *ports
+	// close ends what the server holds when it has stopped.
+	close []func()
+}
+
+// newServer does everything that can fail at start. out gets what dev mode prints, errOut the log.
+func newServer(ctx context.Context, s *serveSettings, out, errOut io.Writer) (_ *server, err error) {
+	if s.dev {
+		s.develop()
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	log, err := newLog(s, errOut)
+	if err != nil {
+		return nil, err
+	}
+	srv := &server{settings: s, log: log, out: out}
+	defer func() {
+		if err != nil {
+			srv.shut()
+		}
+	}()
+	if srv.ports, err = listen(s, log); err != nil {
+		return nil, err
+	}
+	srv.close = append(srv.close, srv.ports.close)
+	issuer, err := srv.issuer()
+	if err != nil {
+		return nil, err
+	}
+	store, err := srv.store(ctx)
+	if err != nil {
+		return nil, err
+	}
+	metrics := prometheusclient.NewRegistry()
+	if srv.service, err = srv.build(ctx, issuer, store, metrics); err != nil {
+		return nil, err
+	}
+	if err := srv.register(ctx); err != nil {
+		return nil, err
+	}
+	face, err := rest.New(ctx, issuer, srv.service)
+	if err != nil {
+		return nil, err
+	}
+	srv.ports.serve(srv.service, face, metrics)
+	return srv, nil
+}
+
+// issuer gives the issuer of the settings; dev mode names itself after its REST port.
+func (srv *server) issuer() (oauth.Issuer, error) {
+	if srv.settings.issuer != "" {
+		return oauth.ParseIssuer(srv.settings.issuer)
+	}
+	_, port, err := net.SplitHostPort(srv.ports.http.Addr().String())
+	if err != nil {
+		return oauth.Issuer{}, err
+	}
+	return oauth.ParseIssuer("http://localhost:" + port)
+}
+
+// store reaches the Redis of the settings, or dev mode's own.
+func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
+	s := srv.settings
+	if s.dev && s.redis == "" {
+		url, stop, err := embeddedRedis()
+		if err != nil {
+			return nil, err
+		}
+		srv.close = append(srv.close, stop)
+		s.redis = url
+	}
+	client, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	srv.close = append(srv.close, func() { _ = client.Close() })
+	store, err := s.open(client)
+	if err != nil {
+		return nil, err
+	}
+	warnings, err := store.Check(ctx)
+	if err != nil {
+		return nil, settingError("redis", err)
+	}
+	for _, warning := range warnings {
+		if !s.dev {
+			srv.log.Warn(warning)
+		}
+	}
+	return store, nil
+}
+
+func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *redisstore.Store, metrics *prometheusclient.Registry) (*service.Service, error) {
+	s := srv.settings
+	sealer, err := s.sealer()
+	if err != nil {
+		return nil, err
+	}
+	if sealer == nil {
+		if !s.dev {
+			return nil, errNoKEK
+		}
+		if sealer, err = developmentSealer(); err != nil {
+			return nil, err
+		}
+	}
+	algorithms, err := s.signingAlgorithms()
+	if err != nil {
+		return nil, err
+	}
+	exporter, err := prometheus.New(prometheus.WithRegisterer(metrics))
+	if err != nil {
+		return nil, err
+	}
+	return service.New(ctx, service.Config{
+		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, Algorithms: algorithms,
+		Meter:               metric.NewMeterProvider(metric.WithReader(exporter)).Meter("github.com/grantorhq/grantor"),
+		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
+		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients,
+	})
+}
+
+// register applies the file of the settings and, in dev mode, its own.
+func (srv *server) register(ctx context.Context) error {
+	var wanted []*manifest
+	if srv.settings.dev {
+		m, err := developmentManifest()
+		if err != nil {
+			return err
+		}
+		wanted = append(wanted, m)
+	}
+	if path := srv.settings.apply; path != "" {
+		m, err := readManifest(path)
+		if err != nil {
+			return settingError("apply", err)
+		}
+		wanted = append(wanted, m)
+	}
+	for _, m := range wanted {
+		err := applyManifest(ctx, m, srv.service.Applier(), func(c registry.Change) {
+			srv.log.Info("applied", "action", c.Action, c.Kind, c.ID, "fields", strings.Join(c.Fields, ","))
+		})
+		if err != nil {
+			return settingError("apply", err)
+		}
+	}
+	return nil
+}
+
+// run serves until ctx ends, then lets calls in flight end.
+func (srv *server) run(ctx context.Context) error {
+	defer srv.shut()
+	srv.log.Info("serving", "http", srv.ports.http.Addr().String(), "grpc", srv.ports.grpc.Addr().String(), "ops", srv.ports.ops.Addr().String())
+	for _, warning := range srv.insecure() {
+		srv.log.Warn(warning)
+	}
+	if srv.settings.dev {
+		srv.introduce()
+	}
+	// The service outlives the ports: calls in flight still need it.
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBackground()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return srv.service.Run(background) })
+	group.Go(func() error { return srv.ports.run(ctx) })
+	group.Go(func() error {
+		defer stopBackground()
+		<-ctx.Done()
+		srv.log.Info("stopping; calls in flight may end", "within", srv.settings.shutdownTimeout.String())
+		return srv.ports.drain(srv.settings.shutdownTimeout)
+	})
+	err := group.Wait()
+	srv.log.Info("stopped")
+	return err
+}
+
+// insecure lists what is in force that a production issuer should not have.
+func (srv *server) insecure() []string {
+	var found []string
+	s := srv.settings
+	switch {
+	case s.dev:
+		found = append(found, "insecure: development mode; its client's secret is public")
+	case s.tlsCert == "" && s.allowPlaintext:
+		found = append(found, "insecure: no TLS on the REST and gRPC ports, beyond loopback; secrets and tokens are readable on the way")
+	case s.tlsCert == "":
+		found = append(found, "no TLS on the REST and gRPC ports, which are on loopback")
+	}
+	if s.dev && s.kek == "" && s.kekFile == "" && s.realRedis() {
+		found = append(found, "insecure: the signing keys in this Redis are sealed with a key that is public")
+	}
+	return found
+}
+
+func (srv *server) shut() {
+	for i := len(srv.close) - 1; i >= 0; i-- {
+		srv.close[i]()
+	}
+}
+
+// newLog makes the log of the settings.
+func newLog(s *serveSettings, w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, settingError("log-level", fmt.Errorf("%q is not one of debug, info, warn, error", s.logLevel))
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if s.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	}
+	return slog.New(slog.NewJSONHandler(w, options)), nil
+}
+
+// errDrain says that calls in flight did not end in time.
+var errDrain = errors.New("calls in flight did not end within shutdown-timeout and were cut off")
+
+// readinessInterval is how often the standard gRPC health service is told how things stand.
+const readinessInterval = 250 * time.Millisecond

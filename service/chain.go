@@ -1,0 +1,56 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// maxMessage bounds a request, in bytes: as much as the REST face accepts of a form.
+const maxMessage = 64 << 10
+
+// UnaryInterceptor is the chain that every call runs through, from whichever wire it comes. Order is part of it: the
+// measurement stands outside, so that a panic is measured as the failure it is.
+func (s *Service) UnaryInterceptor() grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		start := time.Now()
+		answer, err := s.recovered(ctx, request, info, handler)
+		s.events.Call(ctx, strings.TrimPrefix(info.FullMethod, "/"), status.Code(err).String(), time.Since(start))
+		return answer, err
+	}
+}
+
+// recovered turns a panic into a server_error that tells the caller nothing and the log everything.
+func (s *Service) recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The panic's value could quote a secret; where it happened cannot.
+			s.config.Log.ErrorContext(ctx, "panic in a call", "method", info.FullMethod, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			answer, err = nil, toStatus(oauth.From(fmt.Errorf("panic of type %T", p)))
+		}
+	}()
+	return handler(ctx, request)
+}
+
+// ServerOptions are those of the issuer's gRPC server, transport security aside.
+func (s *Service) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.UnaryInterceptor(s.UnaryInterceptor()),
+		// Workers keep their grown stacks; a fresh goroutine would grow its own for each signature.
+		grpc.NumStreamWorkers(64),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(16 << 10),
+		grpc.MaxConcurrentStreams(1000),
+		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 30 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}
+}

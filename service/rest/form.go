@@ -1,0 +1,138 @@
+package rest
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	// maxForm bounds a body, in bytes; maxParameters counts the parameters in it.
+	maxForm       = 64 << 10
+	maxParameters = 64
+)
+
+// repeatable is the one parameter that may be sent more than once (RFC 8707 §2).
+const repeatable = "resource"
+
+// form is a body that was read and found well-formed. It takes the body's place in the request, so that the gateway,
+// which decodes bodies, finds it; what is wrong with a form is thus told before the gateway, which would lose the reason.
+type form struct {
+	io.ReadCloser
+	values url.Values
+}
+
+// readForm reads the body of a request (RFC 6749 §3.2). Everything is bounded before it is parsed.
+func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
+	types := r.Header.Values("Content-Type")
+	if len(types) != 1 {
+		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
+	}
+	if mediaType, _, err := mime.ParseMediaType(types[0]); err != nil || mediaType != formType {
+		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, invalid("Content-Encoding is not accepted.")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil {
+		if len(body) >= maxForm {
+			return nil, &failure{http.StatusRequestEntityTooLarge, oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
+		}
+		return nil, invalid("The body could not be read.")
+	}
+	if bytes.Count(body, []byte("&")) >= maxParameters {
+		return nil, invalid("The body has more than 64 parameters.")
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, invalid("The body is not a well-formed form.")
+	}
+	for name, sent := range values {
+		if refusal := checkParameter(name, sent); refusal != nil {
+			return nil, refusal
+		}
+	}
+	return &form{r.Body, values}, nil
+}
+
+func checkParameter(name string, sent []string) *failure {
+	for _, value := range append(sent, name) {
+		if !utf8.ValidString(value) {
+			return invalid("A parameter is not UTF-8.")
+		}
+		if strings.Contains(value, "\x00") {
+			return invalid("A parameter has a NUL.")
+		}
+	}
+	if len(sent) > 1 && name != repeatable {
+		if text, known := repeated[name]; known {
+			return invalid(text)
+		}
+		return invalid("A parameter is sent more than once.")
+	}
+	return nil
+}
+
+// repeated has parameter → what is said when it is sent twice. The texts are written out so that nothing of a request
+// comes back in an answer.
+var repeated = map[string]oauth.Text{
+	"grant_type":    "grant_type is sent more than once.",
+	"client_id":     "client_id is sent more than once.",
+	"client_secret": "client_secret is sent more than once.",
+	"scope":         "scope is sent more than once.",
+	"audience":      "audience is sent more than once.",
+}
+
+func invalid(text oauth.Text) *failure {
+	return &failure{http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, text)}
+}
+
+// formMarshaler is the gateway's codec for forms: it decodes a [form], and encodes as its embedded codec does.
+type formMarshaler struct{ documentMarshaler }
+
+// NewDecoder implements [runtime.Marshaler].
+func (m *formMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		message, ok := v.(proto.Message)
+		f, decoded := r.(*form)
+		if !ok || !decoded {
+			return io.ErrUnexpectedEOF
+		}
+		f.fill(message.ProtoReflect())
+		return nil
+	})
+}
+
+// fill sets the fields that the parameters name; other parameters are ignored, and an empty value counts as absent (RFC
+// 6749 §3.2).
+func (f *form) fill(message protoreflect.Message) {
+	fields := message.Descriptor().Fields()
+	for name, sent := range f.values {
+		field := fields.ByTextName(name)
+		if field == nil || field.Kind() != protoreflect.StringKind {
+			continue
+		}
+		if !field.IsList() {
+			message.Set(field, protoreflect.ValueOfString(sent[0]))
+			continue
+		}
+		list := message.Mutable(field).List()
+		for _, value := range sent {
+			if value != "" {
+				list.Append(protoreflect.ValueOfString(value))
+			}
+		}
+	}
+}

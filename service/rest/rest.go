@@ -1,0 +1,206 @@
+// Package rest is the HTTP face of the issuer: forms, OAuth errors, headers and the /.well-known documents. It carries
+// out RFC 6749 §3.2 and §5, RFC 8414 §3 and RFC 7517 §5 on top of the gRPC services, in the same process and through the
+// same interceptors; it has no rule of its own about clients and tokens.
+package rest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// Service is what stands behind the face.
+type Service interface {
+	// Register adds the gRPC services to a server.
+	Register(grpc.ServiceRegistrar)
+	// UnaryInterceptor is the chain that every call runs through.
+	UnaryInterceptor() grpc.UnaryServerInterceptor
+}
+
+// tokenPath is where forms are taken; the documents are where their RFCs say.
+const tokenPath = "/connect/token"
+
+type face struct {
+	// gateway translates between HTTP and the services.
+	gateway http.Handler
+	realm   string
+}
+
+// New makes the handler for an issuer.
+func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handler, error) {
+	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
+	service.Register(conn)
+	f := &face{realm: issuer.String()}
+	forms := &formMarshaler{newDocumentMarshaler()}
+	documents := newDocumentMarshaler()
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(formType, forms),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &documents),
+		runtime.WithErrorHandler(f.handleError),
+		// Without these two a caller could choose another method than the one it sent, by header or by form.
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithWriteContentLength(),
+		runtime.WithIncomingHeaderMatcher(none),
+		runtime.WithOutgoingHeaderMatcher(none),
+		runtime.WithForwardResponseOption(setHeaders),
+	)
+	f.gateway = mux
+	return f, grantorv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
+}
+
+// none lets no header become metadata or the reverse. The gateway itself passes on Authorization, and that alone.
+func none(string) (string, bool) { return "", false }
+
+// ServeHTTP implements [http.Handler]. Paths are compared exactly and as sent: no letter case, slash or escape is
+// forgiven, since whatever stands in front of the issuer may have decided by them.
+func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// What these say is for whoever stands at the edge, not for the gateway, which would act on them.
+	for _, name := range [...]string{"Accept", "Grpc-Timeout"} {
+		r.Header.Del(name)
+	}
+	r.URL.RawQuery = "" // credentials there would end up in logs, so nothing there counts (RFC 6749 §2.3.1)
+	r = r.WithContext(peer.NewContext(r.Context(), peerOf(r)))
+	switch r.URL.EscapedPath() {
+	case tokenPath:
+		f.serveForm(w, r)
+	case oauth.WellKnownServer, oauth.WellKnownOpenID, "/.well-known/jwks.json":
+		f.serveDocument(w, r)
+	default:
+		notFound := &failure{http.StatusNotFound, oauth.Refuse(oauth.InvalidRequest, "There is nothing at this path.")}
+		notFound.write(w, f.realm)
+	}
+}
+
+// serveForm takes a form (RFC 6749 §3.2).
+func (f *face) serveForm(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		f.refuseMethod(w, "POST")
+		return
+	}
+	if len(r.Header.Values("Authorization")) > 1 {
+		invalid("Authorization was sent twice.").write(w, f.realm)
+		return
+	}
+	body, refusal := readForm(w, r)
+	if refusal != nil {
+		refusal.write(w, f.realm)
+		return
+	}
+	r.Body = body
+	r.Header["Content-Type"] = []string{formType}
+	f.gateway.ServeHTTP(w, r)
+}
+
+// serveDocument answers with a public document that may be cached (RFC 9111), to GET and HEAD.
+func (f *face) serveDocument(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		f.refuseMethod(w, "GET, HEAD")
+		return
+	}
+	inner := r.Clone(r.Context())
+	inner.Method, inner.Body = http.MethodGet, http.NoBody
+	inner.Header = http.Header{}
+	answer := &buffer{header: http.Header{}, status: http.StatusOK}
+	f.gateway.ServeHTTP(answer, inner)
+	for name, values := range answer.header {
+		w.Header()[name] = values
+	}
+	if answer.status != http.StatusOK {
+		w.WriteHeader(answer.status)
+		_, _ = w.Write(answer.body.Bytes()) // a caller that has gone away is told nothing
+		return
+	}
+	sum := sha256.Sum256(answer.body.Bytes())
+	w.Header().Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
+	w.Header().Del("Content-Length")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
+}
+
+func (f *face) refuseMethod(w http.ResponseWriter, allowed string) {
+	w.Header().Set("Allow", allowed)
+	refused := &failure{http.StatusMethodNotAllowed, oauth.Refuse(oauth.InvalidRequest, "The method is not allowed here.")}
+	refused.write(w, f.realm)
+}
+
+// setHeaders puts on each answer what its RFC asks for. It runs on the face's own copy of the message.
+func setHeaders(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+	switch answer := m.(type) {
+	case *grantorv1.GetKeySetResponse:
+		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", answer.GetMaxAge()))
+		answer.MaxAge = 0 // said by the header
+	case *grantorv1.GetServerMetadataResponse:
+		w.Header().Set("Cache-Control", "public, max-age=300")
+	default:
+		noStore(w.Header())
+		return nil
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	return nil
+}
+
+// documentMarshaler writes messages as JSON with the field names of the RFCs.
+type documentMarshaler struct{ runtime.JSONPb }
+
+func newDocumentMarshaler() documentMarshaler {
+	return documentMarshaler{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true}}}
+}
+
+// Marshal implements [runtime.Marshaler].
+func (m *documentMarshaler) Marshal(v any) ([]byte, error) {
+	if metadata, ok := v.(*grantorv1.GetServerMetadataResponse); ok {
+		// RFC 8414 §2 requires response_types_supported also when it is empty.
+		return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(metadata)
+	}
+	return m.JSONPb.Marshal(v)
+}
+
+// ContentType implements [runtime.Marshaler].
+func (*documentMarshaler) ContentType(any) string { return "application/json;charset=UTF-8" }
+
+// peerOf says who calls, as a gRPC server would. Headers that claim another address or certificate do not count.
+func peerOf(r *http.Request) *peer.Peer {
+	p := &peer.Peer{Addr: address(r.RemoteAddr)}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		p.LocalAddr = local
+	}
+	if r.TLS != nil {
+		p.AuthInfo = credentials.TLSInfo{
+			State:          *r.TLS,
+			CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
+		}
+	}
+	return p
+}
+
+// address is a TCP address as net/http gives it: host:port.
+type address string
+
+func (address) Network() string  { return "tcp" }
+func (a address) String() string { return string(a) }
+
+// buffer holds an answer back so that its ETag can be worked out.
+type buffer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (b *buffer) Header() http.Header            { return b.header }
+func (b *buffer) WriteHeader(status int)         { b.status = status }
+func (b *buffer) Write(data []byte) (int, error) { return b.body.Write(data) }
