@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,10 +38,10 @@ type issued struct {
 // authenticate gives the client that the evidence proves. What is wrong with the request itself is told first, since it
 // is wrong whoever asks.
 func (i *issuer) authenticate(ctx context.Context, grantType string, e clientauth.Evidence) (*registry.Client, string, error) {
-	if age := i.feed.Age(); !i.feed.Complete() || age > i.maxStaleness {
+	if err := i.upToDate(); err != nil {
 		return nil, "", &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Text: "The server has lost touch with its store.", RetryAfter: time.Second,
-			Cause: fmt.Errorf("the feed was last read to its end %s ago", age.Round(time.Millisecond)),
+			Cause: err,
 		}
 	}
 	switch grantType {
@@ -51,6 +52,17 @@ func (i *issuer) authenticate(ctx context.Context, grantType string, e clientaut
 		return nil, "", oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be client_credentials.")
 	}
 	return i.authenticator.Authenticate(ctx, e)
+}
+
+// upToDate reports why what this replica knows is too old to issue by; nil when it is not.
+func (i *issuer) upToDate() error {
+	switch age, complete := i.feed.Age(); {
+	case !complete:
+		return errors.New("the feed has not been read to its end yet")
+	case age > i.maxStaleness:
+		return fmt.Errorf("the feed was last read to its end %s ago", age.Round(time.Millisecond))
+	}
+	return nil
 }
 
 // issue gives the client what the grant decides.

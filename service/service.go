@@ -4,7 +4,6 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -96,7 +95,10 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	s.issuer.feed = revocation.NewTail(config.Store, s.apply, s.lost, func(err error) {
 		config.Log.Error("the feed cannot be read; trying on", "error", err)
 	})
-	return s, telemetry.FeedAge(config.Meter, s.issuer.feed.Age)
+	return s, telemetry.FeedAge(config.Meter, func() time.Duration {
+		age, _ := s.issuer.feed.Age()
+		return age
+	})
 }
 
 // Applier makes what registers clients in this issuer's store.
@@ -120,15 +122,11 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Ready reports why no token can be issued now; nil when it can.
-func (s *Service) Ready() error {
-	switch age := s.issuer.feed.Age(); {
-	case !s.issuer.feed.Complete():
-		return errors.New("the feed has not been read yet")
-	case age > s.issuer.maxStaleness:
-		return fmt.Errorf("the feed was last read to its end %s ago", age.Round(time.Second))
-	}
-	return nil
-}
+func (s *Service) Ready() error { return s.issuer.upToDate() }
+
+// CatchUp waits until every change made before the call, by whichever replica, is in force here. It needs [Service.Run]
+// to be under way.
+func (s *Service) CatchUp(ctx context.Context) error { return s.issuer.feed.CatchUp(ctx) }
 
 // apply takes over one change that this or another replica made.
 func (s *Service) apply(c revocation.Change) {

@@ -131,12 +131,13 @@ func (s *Store) load(ctx context.Context, key string) ([]byte, uint64, error) {
 const readCount = 1000
 
 // Read implements [revocation.Log].
-func (s *Store) Read(ctx context.Context, cursor string, wait time.Duration) ([]revocation.Entry, bool, error) {
-	if cursor == "" {
-		cursor = "0-0"
+func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Duration) ([]revocation.Entry, bool, error) {
+	block := wait
+	if wait == 0 {
+		block = -1 // go-redis: no BLOCK at all, where Redis takes 0 for ever
 	}
 	streams, err := s.client.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{s.key("feed"), cursor}, Count: readCount, Block: wait,
+		Streams: []string{s.key("feed"), streamID(after)}, Count: readCount, Block: block,
 	}).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, false, nil
@@ -146,11 +147,34 @@ func (s *Store) Read(ctx context.Context, cursor string, wait time.Duration) ([]
 	}
 	var entries []revocation.Entry
 	for _, message := range streams[0].Messages {
+		cursor, err := parseStreamID(message.ID)
+		if err != nil {
+			return nil, false, err
+		}
 		kind, _ := message.Values["k"].(string)
 		id, _ := message.Values["i"].(string)
 		entries = append(entries, revocation.Entry{
-			Cursor: message.ID, Change: revocation.Change{Kind: revocation.Kind(kind), ID: id},
+			Cursor: cursor, Change: revocation.Change{Kind: revocation.Kind(kind), ID: id},
 		})
 	}
 	return entries, len(entries) == readCount, nil
+}
+
+// End implements [revocation.Log].
+func (s *Store) End(ctx context.Context) (revocation.Cursor, error) {
+	last, err := s.client.XRevRangeN(ctx, s.key("feed"), "+", "-", 1).Result()
+	if err != nil || len(last) == 0 {
+		return revocation.Cursor{}, err
+	}
+	return parseStreamID(last[0].ID)
+}
+
+// streamID writes a cursor as Redis does: milliseconds, a hyphen, a number within the millisecond.
+func streamID(c revocation.Cursor) string { return fmt.Sprintf("%d-%d", c.Time, c.Sequence) }
+
+func parseStreamID(id string) (c revocation.Cursor, err error) {
+	if _, err = fmt.Sscanf(id, "%d-%d", &c.Time, &c.Sequence); err != nil {
+		err = fmt.Errorf("the feed has an entry %q: %w", id, err)
+	}
+	return c, err
 }

@@ -3,8 +3,9 @@
 package revocation
 
 import (
+	"cmp"
 	"context"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -27,19 +28,28 @@ type Change struct {
 	ID   string
 }
 
+// Cursor is a place in the feed. The zero value is its beginning, before the first entry.
+type Cursor struct{ Time, Sequence uint64 }
+
+// Compare orders cursors as the feed does: negative where c comes before other.
+func (c Cursor) Compare(other Cursor) int {
+	return cmp.Or(cmp.Compare(c.Time, other.Time), cmp.Compare(c.Sequence, other.Sequence))
+}
+
 // Entry is a change and its place in the feed.
 type Entry struct {
-	// Cursor is opaque; it is what [Log.Read] takes to go on after this entry.
-	Cursor string
-	Change Change
+	Cursor Cursor
+	Change
 }
 
 // Log keeps the feed. It may be used by several goroutines.
 type Log interface {
-	// Read gives entries after the cursor, oldest first, and waits up to wait for the first; none when none came. The
-	// empty cursor is the beginning. more says that there are entries after the last one given. The wait ends early with
+	// Read gives entries after the cursor, oldest first, and waits up to wait for the first; none when none came. more
+	// says that there may be entries after the last one given. A wait of zero does not wait; any other ends early with
 	// ctx or soon after.
-	Read(ctx context.Context, cursor string, wait time.Duration) (entries []Entry, more bool, err error)
+	Read(ctx context.Context, after Cursor, wait time.Duration) (entries []Entry, more bool, err error)
+	// End gives the place of the newest entry; the beginning where there is none.
+	End(ctx context.Context) (Cursor, error)
 }
 
 const (
@@ -49,46 +59,72 @@ const (
 	retryWait = 250 * time.Millisecond
 )
 
-// Tail follows the feed. Its fields are set before Run and not changed after.
+// Tail follows the feed. It may be used by several goroutines.
 type Tail struct {
-	Log Log
-	// Apply takes over one change. It must not wait for the network.
-	Apply func(Change)
-	// Lost is called when changes may have been missed: whatever was remembered on the strength of the feed must go.
-	Lost func()
-	// Report is told of reads that fail, once for each outage.
-	Report func(error)
+	log    Log
+	apply  func(Change)
+	lost   func()
+	report func(error)
+	start  time.Time
 
-	// known is when the feed was last known to have been read to its end, as time since start.
-	known atomic.Int64
-	start time.Time
+	mu sync.Mutex
+	// cursor is the last entry applied; known is when the feed was last known to have been read to its end.
+	cursor Cursor
+	known  time.Time
+	// moved is closed, and made anew, when the two change.
+	moved chan struct{}
 }
 
-// NewTail makes a tail of log.
+// NewTail makes a tail of log. apply takes over one change; it must not wait for the network. lost is called when changes
+// may have been missed: whatever was remembered on the strength of the feed must go. report is told of reads that fail,
+// once for each outage.
 func NewTail(log Log, apply func(Change), lost func(), report func(error)) *Tail {
-	return &Tail{Log: log, Apply: apply, Lost: lost, Report: report, start: time.Now()}
+	return &Tail{log: log, apply: apply, lost: lost, report: report, start: time.Now(), moved: make(chan struct{})}
 }
 
 // Age is how old the tail's knowledge is: every change made longer ago than that has been applied. Before the feed was
-// first read to its end it is the age of the tail, and Complete is false.
-func (t *Tail) Age() time.Duration { return time.Since(t.start) - time.Duration(t.known.Load()) }
+// first read to its end, complete is false and the age is that of the tail.
+func (t *Tail) Age() (age time.Duration, complete bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known.IsZero() {
+		return time.Since(t.start), false
+	}
+	return time.Since(t.known), true
+}
 
-// Complete reports whether the feed has been read to its end at least once.
-func (t *Tail) Complete() bool { return t.known.Load() != 0 }
+// CatchUp waits until every change made before the call has been applied.
+func (t *Tail) CatchUp(ctx context.Context) error {
+	end, err := t.log.End(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		t.mu.Lock()
+		reached, moved := !t.known.IsZero() && t.cursor.Compare(end) >= 0, t.moved
+		t.mu.Unlock()
+		if reached {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+	}
+}
 
 // Run follows the feed from its beginning until ctx ends.
 func (t *Tail) Run(ctx context.Context) error {
-	cursor, broken := "", false
+	var cursor Cursor
+	wait, broken := time.Duration(0), false
 	for ctx.Err() == nil {
 		// What is true when the read begins is all that an empty answer proves.
-		asked := time.Since(t.start)
-		entries, more, err := t.Log.Read(ctx, cursor, readWait)
+		asked := time.Now()
+		entries, more, err := t.log.Read(ctx, cursor, wait)
 		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			if !broken {
-				t.Report(err)
+			if ctx.Err() == nil && !broken {
+				t.report(err)
 			}
 			broken = true
 			pause(ctx, retryWait)
@@ -96,18 +132,29 @@ func (t *Tail) Run(ctx context.Context) error {
 		}
 		if broken {
 			// The store may have come back without its data; entries are then missing that no cursor shows.
-			t.Lost()
+			t.lost()
 			broken = false
 		}
 		for _, entry := range entries {
-			t.Apply(entry.Change)
+			t.apply(entry.Change)
 			cursor = entry.Cursor
 		}
-		if !more {
-			t.known.Store(int64(max(asked, 1)))
-		}
+		t.move(cursor, asked, more)
+		wait = readWait
 	}
 	return nil
+}
+
+// move publishes how far the tail has come.
+func (t *Tail) move(cursor Cursor, asked time.Time, more bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cursor = cursor
+	if !more {
+		t.known = asked
+	}
+	close(t.moved)
+	t.moved = make(chan struct{})
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -1,0 +1,259 @@
+// Package tokentest runs a real issuer inside a test: REST and gRPC on loopback, an embedded Redis, and a clock that the
+// test moves.
+//
+//	issuer := tokentest.New(t)
+//	issuer.AddClient(t, "background-service", "https://orders.internal", "orders.read")
+//	token := issuer.Token(t, "background-service", "https://orders.internal", "orders.read")
+//
+// Tokens that no issuer would give come from [Issuer.Sign], forged ones from [Issuer.Forge].
+package tokentest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/metric/noop"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// Secret is the secret of every client that [Issuer.AddClient] adds.
+const Secret = "tokentest-secret"
+
+// Issuer is a running issuer. It stops when its test ends. It may be used by several goroutines.
+type Issuer struct {
+	// URL is the issuer's name and the base of its REST endpoints: http://127.0.0.1:PORT.
+	URL string
+	// GRPCTarget is the address of the gRPC port, for grpc.NewClient with insecure credentials.
+	GRPCTarget string
+
+	service *service.Service
+	ring    *keys.Ring
+
+	mu       sync.Mutex
+	offset   time.Duration
+	manifest registry.Manifest
+}
+
+// New starts an issuer without clients.
+func New(t testing.TB) *Issuer {
+	t.Helper()
+	i := &Issuer{}
+	store := i.store(t)
+	httpListener, grpcListener := listen(t), listen(t)
+	i.URL, i.GRPCTarget = "http://"+httpListener.Addr().String(), grpcListener.Addr().String()
+	name, err := oauth.ParseIssuer(i.URL)
+	check(t, err)
+	sealer, err := keys.NewSealer(keys.NewKEK())
+	check(t, err)
+	config := service.Config{
+		Issuer: name, Store: store, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
+		Meter:               noop.NewMeterProvider().Meter(""),
+		Algorithms:          []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.EdDSA, jwks.PS256},
+		AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute,
+		MaxStaleness: time.Minute, CachedClients: 10_000, Now: i.Now,
+	}
+	i.service, err = service.New(t.Context(), config)
+	check(t, err)
+	i.ring, err = keys.Open(t.Context(), keys.Config{
+		Store: store, Sealer: sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
+		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, Now: i.Now,
+	})
+	check(t, err)
+	i.serve(t, name, httpListener, grpcListener)
+	return i
+}
+
+// store makes a store on an embedded Redis.
+func (i *Issuer) store(t testing.TB) *redisstore.Store {
+	server := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	store, err := redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime)
+	check(t, err)
+	return store
+}
+
+// serve runs the issuer until the test ends, and returns when it can issue.
+func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListener net.Listener) {
+	face, err := rest.New(t.Context(), name, i.service)
+	check(t, err)
+	httpServer := &http.Server{Handler: face, ReadHeaderTimeout: time.Minute}
+	grpcServer := grpc.NewServer(i.service.ServerOptions()...)
+	i.service.Register(grpcServer)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = i.service.Run(ctx) })
+	running.Go(func() { _ = httpServer.Serve(httpListener) })
+	running.Go(func() { _ = grpcServer.Serve(grpcListener) })
+	t.Cleanup(func() {
+		cancel()
+		_ = httpServer.Close()
+		grpcServer.Stop()
+		running.Wait()
+	})
+	check(t, i.service.CatchUp(t.Context()))
+}
+
+// Now is the issuer's clock. Give it to a verifier of the issuer's tokens, so that both have one time.
+func (i *Issuer) Now() time.Time {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return time.Now().Add(i.offset)
+}
+
+// Advance moves the clock on by d; a negative d moves it back.
+func (i *Issuer) Advance(d time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.offset += d
+}
+
+// AddClient registers a client with the secret [Secret] that may have the scopes of the resource; both are made if they
+// do not exist. A scope that another resource owns fails the test.
+func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) {
+	t.Helper()
+	clientID, err := oauth.ParseClientID(id)
+	check(t, err)
+	r, granted := parse(t, resource, scopes)
+	i.mu.Lock()
+	at := slices.IndexFunc(i.manifest.Resources, func(known registry.Resource) bool { return known.ID == r })
+	if at < 0 {
+		at = len(i.manifest.Resources)
+		i.manifest.Resources = append(i.manifest.Resources, registry.Resource{ID: r})
+	}
+	owner := &i.manifest.Resources[at]
+	for _, scope := range granted {
+		if !owner.Scopes.Has(scope) {
+			owner.Scopes = append(slices.Clip(owner.Scopes), scope)
+		}
+	}
+	wanted := registry.Manifest{Resources: slices.Clone(i.manifest.Resources)}
+	i.mu.Unlock()
+	wanted.Clients = []registry.Wanted{{Secret: Secret, Client: registry.Client{
+		ID: clientID, Scopes: granted, GrantTypes: []string{oauth.GrantClientCredentials},
+	}}}
+	i.Apply(t, wanted)
+}
+
+// Apply registers what the manifest wants, as `grantor apply` does, and returns when it is in force.
+func (i *Issuer) Apply(t testing.TB, wanted registry.Manifest) {
+	t.Helper()
+	_, err := i.service.Applier().Apply(t.Context(), wanted)
+	check(t, err)
+	check(t, i.service.CatchUp(t.Context()))
+}
+
+// Conn opens a connection to the gRPC port.
+func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(i.GRPCTarget, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	check(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// Token makes a valid token of the client for the resource with the scopes. The client need not be registered.
+func (i *Issuer) Token(t testing.TB, clientID, resource string, scopes ...string) string {
+	t.Helper()
+	_, granted := parse(t, resource, scopes)
+	return i.Sign(t, map[string]any{"sub": clientID, "client_id": clientID, "aud": resource, "scope": granted.String()})
+}
+
+// Expired makes a token that was valid until a minute ago.
+func (i *Issuer) Expired(t testing.TB, clientID, resource string, scopes ...string) string {
+	t.Helper()
+	_, granted := parse(t, resource, scopes)
+	return i.Sign(t, map[string]any{
+		"sub": clientID, "client_id": clientID, "aud": resource, "scope": granted.String(),
+		"iat": i.Now().Add(-time.Hour).Unix(), "exp": i.Now().Add(-time.Minute).Unix(),
+	})
+}
+
+// Sign makes a token of the issuer with any claims: those given replace or add to sound ones (iss, sub, client_id, iat,
+// exp in an hour, jti); nil takes a claim away.
+func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
+	t.Helper()
+	signer, err := i.ring.Signer(jwks.ES256)
+	check(t, err)
+	return sign(t, signer, i.claims(claims))
+}
+
+// Forge makes a token like [Issuer.Sign]'s that somebody else signed.
+func (i *Issuer) Forge(t testing.TB, claims map[string]any) string {
+	t.Helper()
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	signer, err := token.NewSigner(jwks.ES256, stranger)
+	check(t, err)
+	return sign(t, signer, i.claims(claims))
+}
+
+func (i *Issuer) claims(changed map[string]any) map[string]any {
+	now := i.Now()
+	claims := map[string]any{
+		"iss": i.URL, "sub": "tokentest", "client_id": "tokentest", "jti": rand.Text(),
+		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+	}
+	maps.Copy(claims, changed)
+	maps.DeleteFunc(claims, func(_ string, value any) bool { return value == nil })
+	return claims
+}
+
+func sign(t testing.TB, signer *token.Signer, claims map[string]any) string {
+	t.Helper()
+	payload, err := json.Marshal(claims)
+	check(t, err)
+	signed, err := signer.SignPayload(payload)
+	check(t, err)
+	return signed
+}
+
+func parse(t testing.TB, resource string, scopes []string) (oauth.Resource, oauth.Scopes) {
+	t.Helper()
+	r, err := oauth.ParseResource(resource)
+	check(t, err)
+	var granted oauth.Scopes
+	for _, name := range scopes {
+		scope, err := oauth.ParseScope(name)
+		check(t, err)
+		granted = append(granted, scope)
+	}
+	return r, granted
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	return listener
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

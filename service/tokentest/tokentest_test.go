@@ -1,0 +1,79 @@
+package tokentest_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/tokentest"
+)
+
+const resource = "https://orders.internal"
+
+// TestIssuer takes a token from the issuer over REST and has a verifier with the same clock check it, and the tokens that
+// no issuer would give.
+func TestIssuer(t *testing.T) {
+	issuer := tokentest.New(t)
+	issuer.AddClient(t, "svc", resource, "orders.read")
+	verifier, err := verify.New(t.Context(), issuer.URL, verify.Audience(resource), verify.Now(issuer.Now))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	issued := request(t, issuer, "svc")
+	for _, c := range []struct {
+		name, token string
+		valid       bool
+	}{
+		{"issued", issued, true},
+		{"made", issuer.Token(t, "any", resource, "orders.read"), true},
+		{"expired", issuer.Expired(t, "any", resource, "orders.read"), false},
+		{"forged", issuer.Forge(t, map[string]any{"aud": resource}), false},
+		{"without jti", issuer.Sign(t, map[string]any{"aud": resource, "jti": nil}), false},
+		{"for another audience", issuer.Token(t, "any", "https://other.internal", "orders.read"), false},
+	} {
+		if got := admits(verifier, c.token); got != c.valid {
+			t.Errorf("%s: got admitted=%t, want %t", c.name, got, c.valid)
+		}
+	}
+
+	issuer.Advance(time.Hour + time.Second)
+	if admits(verifier, issued) {
+		t.Error("a token still verifies after the clock went past its end")
+	}
+	if !admits(verifier, request(t, issuer, "svc")) {
+		t.Error("a token issued after the clock moved is refused")
+	}
+}
+
+// admits reports whether an API behind the verifier lets the token in.
+func admits(verifier *verify.Verifier, token string) bool {
+	call := httptest.NewRequest(http.MethodGet, "/", nil)
+	call.Header.Set("Authorization", "Bearer "+token)
+	answer := httptest.NewRecorder()
+	verify.HTTP(verifier, verify.Scopes("orders.read"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(answer, call)
+	return answer.Code == http.StatusOK
+}
+
+// request asks for a token over REST.
+func request(t *testing.T, issuer *tokentest.Issuer, client string) string {
+	t.Helper()
+	answer, err := http.PostForm(issuer.URL+"/connect/token", url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {client}, "client_secret": {tokentest.Secret},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var body struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || body.Token == "" {
+		t.Fatalf("got %s and %v, want a token", answer.Status, err)
+	}
+	return body.Token
+}
