@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -28,14 +29,22 @@ const (
 	EdDSA Algorithm = "EdDSA"
 )
 
-// minRSABits is the least modulus of RFC 7518 §3.3.
-const minRSABits = 2048
+// The bounds on an RSA modulus: the least is that of RFC 7518 §3.3, the most keeps one signature check from taking
+// milliseconds.
+const (
+	minRSABits = 2048
+	maxRSABits = 8192
+)
 
 // fitting lists, for each kind of key, the algorithms it can be used with; the first is meant where a JWK names none.
 // Those beyond the four constants are met only in the key sets of other issuers.
 func fitting(public crypto.PublicKey) ([]Algorithm, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
+		// ECDH refuses a point that is not on the curve, which jwx lets through.
+		if _, err := k.ECDH(); err != nil {
+			return nil, err
+		}
 		switch k.Curve {
 		case elliptic.P256():
 			return []Algorithm{ES256}, nil
@@ -45,8 +54,8 @@ func fitting(public crypto.PublicKey) ([]Algorithm, error) {
 			return []Algorithm{"ES512"}, nil
 		}
 	case *rsa.PublicKey:
-		if k.N.BitLen() < minRSABits {
-			return nil, fmt.Errorf("an RSA key of %d bits is too short", k.N.BitLen())
+		if bits := k.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+			return nil, fmt.Errorf("an RSA key of %d bits is not within %d to %d", bits, minRSABits, maxRSABits)
 		}
 		return []Algorithm{RS256, PS256, "RS384", "RS512", "PS384", "PS512"}, nil
 	case ed25519.PublicKey:
@@ -62,6 +71,9 @@ type Key struct {
 	id        string
 	algorithm Algorithm
 	public    crypto.PublicKey
+	// print is the RFC 7638 thumbprint with SHA-256. It stands for the key where keys are compared, which happens on
+	// every use of a token that was verified before: comparing the numbers allocates.
+	print [sha256.Size]byte
 }
 
 // NewKey makes a key whose id is its thumbprint.
@@ -73,15 +85,22 @@ func NewKey(algorithm Algorithm, public crypto.PublicKey) (Key, error) {
 	if !slices.Contains(algorithms, algorithm) {
 		return Key{}, fmt.Errorf("a %T is not for %s", public, algorithm)
 	}
-	k, err := jwk.FromRaw(public)
+	raw, err := jwk.FromRaw(public)
 	if err != nil {
 		return Key{}, err
 	}
-	print, err := k.Thumbprint(crypto.SHA256)
-	if err != nil {
+	k := Key{algorithm: algorithm, public: public}
+	if err := k.setPrint(raw); err != nil {
 		return Key{}, err
 	}
-	return Key{base64.RawURLEncoding.EncodeToString(print), algorithm, public}, nil
+	k.id = base64.RawURLEncoding.EncodeToString(k.print[:])
+	return k, nil
+}
+
+func (k *Key) setPrint(raw jwk.Key) error {
+	print, err := raw.Thumbprint(crypto.SHA256)
+	copy(k.print[:], print)
+	return err
 }
 
 // ID gives the key's "kid". For a key made by [NewKey] it is the RFC 7638 thumbprint with SHA-256.
@@ -95,8 +114,7 @@ func (k Key) Public() crypto.PublicKey { return k.public }
 
 // Equal reports whether both are the same key under the same id and algorithm.
 func (k Key) Equal(other Key) bool {
-	public, ok := k.public.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && k.id == other.id && k.algorithm == other.algorithm && public.Equal(other.public)
+	return k.public != nil && k.id == other.id && k.algorithm == other.algorithm && k.print == other.print
 }
 
 // JWK is the public key as a JSON Web Key (RFC 7517 §4). The fields that do not belong to its type are empty.
@@ -132,6 +150,11 @@ func key(raw jwk.Key) (_ Key, ok bool) {
 	if use := raw.KeyUsage(); use != "" && use != "sig" {
 		return Key{}, false
 	}
+	// A private key that was published by mistake says "sign" (RFC 7517 §4.3).
+	ops := raw.KeyOps()
+	if len(ops) > 0 && !slices.Contains(ops, jwk.KeyOpVerify) && !slices.Contains(ops, jwk.KeyOpSign) {
+		return Key{}, false
+	}
 	public, err := publicOf(raw)
 	if err != nil {
 		return Key{}, false
@@ -144,7 +167,8 @@ func key(raw jwk.Key) (_ Key, ok bool) {
 	if named := raw.Algorithm().String(); named != "" {
 		algorithm = Algorithm(named)
 	}
-	return Key{raw.KeyID(), algorithm, public}, slices.Contains(algorithms, algorithm)
+	k := Key{id: raw.KeyID(), algorithm: algorithm, public: public}
+	return k, slices.Contains(algorithms, algorithm) && k.setPrint(raw) == nil
 }
 
 // publicOf takes the public key alone, so that an issuer which published a private key by mistake does not make it

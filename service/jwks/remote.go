@@ -77,14 +77,16 @@ type Remote struct {
 	kept  atomic.Pointer[kept]
 	group singleflight.Group
 
-	mu      sync.Mutex
-	tried   time.Time // when the last fetch began
-	failure error     // how it ended; nil where it did not fail
+	mu       sync.Mutex
+	fetching bool
+	tried    time.Time // when the last fetch began
+	failure  error     // how the last one that ended did; nil where it did not fail
 }
 
 // kept is a set that was fetched.
 type kept struct {
 	set        *Set
+	fetched    time.Time
 	freshUntil time.Time
 	usableTill time.Time
 }
@@ -146,7 +148,8 @@ func (r *Remote) current() *Set {
 		return nil
 	}
 	now := r.config.Now()
-	if now.Before(k.freshUntil) {
+	// A set from the future was fetched before the clock was set back: it would count as fresh for too long.
+	if now.Before(k.freshUntil) && !now.Before(k.fetched) {
 		return k.set
 	}
 	if r.due(now) {
@@ -158,9 +161,18 @@ func (r *Remote) current() *Set {
 	return nil
 }
 
+// due reports whether a fetch may begin. While one hangs it may not: each caller who came by would join it, and their
+// places in its queue would pile up.
 func (r *Remote) due(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.dueLocked(now)
+}
+
+func (r *Remote) dueLocked(now time.Time) bool {
+	if r.fetching {
+		return false
+	}
 	// A clock that was set back must not stop fetching.
 	return r.tried.IsZero() || now.Sub(r.tried) >= r.config.MinInterval || now.Before(r.tried)
 }
@@ -168,21 +180,23 @@ func (r *Remote) due(now time.Time) bool {
 // fetchOnce runs at most once at a time. It serves all who wait and so does not end with any one caller's context.
 func (r *Remote) fetchOnce() (any, error) {
 	now := r.config.Now()
-	if !r.due(now) {
-		r.mu.Lock()
+	r.mu.Lock()
+	if !r.dueLocked(now) {
 		defer r.mu.Unlock()
 		return nil, r.failure
 	}
+	r.fetching, r.tried = true, now
+	r.mu.Unlock()
+
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	set, age, err := r.fetch(ctx)
-	r.mu.Lock()
-	r.tried, r.failure = now, err
-	r.mu.Unlock()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		fresh := now.Add(min(max(age, leastMaxAge), mostMaxAge))
+		r.kept.Store(&kept{set, now, fresh, fresh.Add(r.config.MaxStale)})
 	}
-	fresh := now.Add(min(max(age, leastMaxAge), mostMaxAge))
-	r.kept.Store(&kept{set, fresh, fresh.Add(r.config.MaxStale)})
-	return nil, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fetching, r.failure = false, err
+	return nil, err
 }

@@ -20,6 +20,9 @@ const (
 // maxMetadata bounds a description that is read, in bytes.
 const maxMetadata = 256 << 10
 
+// maxRedirects bounds how far a request is passed on.
+const maxRedirects = 5
+
 // Metadata is what a caller needs of an issuer's description (RFC 8414 §2).
 type Metadata struct {
 	Issuer        string `json:"issuer"`
@@ -27,34 +30,53 @@ type Metadata struct {
 	JWKSURI       string `json:"jwks_uri"`
 }
 
+// ErrOtherIssuer says that who answered is another issuer than the one asked for (RFC 8414 §3.3).
+var ErrOtherIssuer = errors.New("not the issuer asked for")
+
 // Discover reads the description of an issuer, ours or any other that follows RFC 8414 or OpenID Connect. The answer's
-// "issuer" must be the issuer asked for (RFC 8414 §3.3), and no endpoint may leave https, loopback aside.
+// "issuer" must be the issuer asked for, else the error is [ErrOtherIssuer]; and neither the request nor any endpoint
+// may leave https, loopback aside.
 func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadata, error) {
-	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("the issuer %q is not a URL", issuer)
+	if err := SecureURL(issuer); err != nil {
+		return nil, fmt.Errorf("the issuer: %w", err)
 	}
-	path := strings.TrimSuffix(u.Path, "/")
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return nil, err
+	}
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	var failures []error
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known part, OpenID Connect before it.
 	for _, place := range []string{WellKnownServer + path, path + WellKnownOpenID} {
-		body, _, err := Get(ctx, client, u.Scheme+"://"+u.Host+place, maxMetadata)
-		if err != nil {
-			failures = append(failures, err)
-			continue
+		found, err := describe(ctx, client, u.Scheme+"://"+u.Host+place, issuer)
+		if err == nil {
+			return found, nil
 		}
-		var found Metadata
-		if err := json.Unmarshal(body, &found); err != nil {
-			return nil, fmt.Errorf("the description of %s: %w", issuer, err)
-		}
-		return &found, found.check(issuer)
+		failures = append(failures, err)
 	}
 	return nil, fmt.Errorf("no description of the issuer %s: %w", issuer, errors.Join(failures...))
 }
 
+// describe reads one place. An answer there need not be meant for us: some servers answer every path with their start
+// page, or any path below the well-known part with the description of another tenant.
+func describe(ctx context.Context, client *http.Client, place, issuer string) (*Metadata, error) {
+	body, _, err := Get(ctx, client, place, maxMetadata)
+	if err != nil {
+		return nil, err
+	}
+	var found Metadata
+	if err := json.Unmarshal(body, &found); err != nil {
+		return nil, fmt.Errorf("%s: %w", place, err)
+	}
+	if err := found.check(issuer); err != nil {
+		return nil, fmt.Errorf("%s: %w", place, err)
+	}
+	return &found, nil
+}
+
 func (m *Metadata) check(issuer string) error {
 	if m.Issuer != issuer {
-		return fmt.Errorf("the issuer calls itself %.200q, not %q (RFC 8414 §3.3)", m.Issuer, issuer)
+		return fmt.Errorf("%w: it calls itself %.200q, not %.200q", ErrOtherIssuer, m.Issuer, issuer)
 	}
 	for _, endpoint := range []string{m.TokenEndpoint, m.JWKSURI} {
 		if endpoint == "" {
@@ -70,7 +92,7 @@ func (m *Metadata) check(issuer string) error {
 // SecureURL refuses a URL that would send its request in the clear to another machine.
 func SecureURL(raw string) error {
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
+	if err != nil || u.Hostname() == "" {
 		return fmt.Errorf("%.200q is not a URL", raw)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
@@ -79,14 +101,28 @@ func SecureURL(raw string) error {
 	return nil
 }
 
-// Get reads a document of at most limit bytes. An answer other than 200 is an error.
+// Get reads a document of at most limit bytes. An answer other than 200 is an error, and so is a redirection that
+// leaves https, loopback aside: whoever listens on the way could answer in the issuer's place.
 func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]byte, http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	request.Header.Set("Accept", "application/json")
-	answer, err := client.Do(request)
+	careful := *client
+	careful.CheckRedirect = func(next *http.Request, via []*http.Request) error {
+		if err := SecureURL(next.URL.String()); err != nil {
+			return err
+		}
+		if client.CheckRedirect != nil {
+			return client.CheckRedirect(next, via)
+		}
+		if len(via) >= maxRedirects {
+			return fmt.Errorf("more than %d redirections", maxRedirects)
+		}
+		return nil
+	}
+	answer, err := careful.Do(request)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -64,8 +64,7 @@ func (e *Error) Unwrap() error { return e.Cause }
 // From finds the refusal in err. An error that holds none is the server's own fault: it becomes a [ServerError] with
 // err as its cause.
 func From(err error) *Error {
-	var refusal *Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal
 	}
 	return &Error{Code: ServerError, Text: "The server failed to answer; its log says why.", Cause: err}

@@ -77,7 +77,7 @@ type Issuer struct{ url string }
 func ParseIssuer(s string) (Issuer, error) {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "" || len(s) > MaxResource || !visible(s):
+	case err != nil || u.Hostname() == "" || len(s) > MaxResource || !visible(s):
 		return Issuer{}, errors.New("an issuer is a URL such as https://auth.example.com")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		return Issuer{}, errors.New("an issuer has no user, query or fragment (RFC 8414 §2)")

@@ -3,6 +3,7 @@ package token
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 
 	"github.com/maypok86/otter/v2"
 
@@ -25,6 +26,10 @@ type entry struct {
 
 // NewCache makes a cache of at most size tokens over verifier.
 func NewCache(verifier *Verifier, size int) (*Cache, error) {
+	if size <= 0 {
+		// The cache below would take it as no bound at all.
+		return nil, fmt.Errorf("a cache of %d tokens", size)
+	}
 	verified, err := otter.New(&otter.Options[[sha256.Size]byte, entry]{MaximumSize: size})
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +31,8 @@ type Claims struct {
 	// ID is the "jti", unique for the issuer.
 	ID string
 
+	// notBefore is the "nbf", or zero.
+	notBefore time.Time
 	// raw has claim → JSON, for claims that only the caller knows.
 	raw map[string]json.RawMessage
 }
@@ -90,7 +93,7 @@ func (c *Claims) marshal() ([]byte, error) {
 // them replace "aud".
 func parseClaims(data []byte) (*Claims, error) {
 	c := &Claims{}
-	if err := json.Unmarshal(data, &c.raw); err != nil || c.raw == nil {
+	if err := json.Unmarshal(data, &c.raw); err != nil {
 		return nil, fail(ErrMalformed, "the payload is not a JSON object")
 	}
 	texts := []struct {
@@ -98,12 +101,13 @@ func parseClaims(data []byte) (*Claims, error) {
 		to   *string
 	}{{"iss", &c.Issuer}, {"sub", &c.Subject}, {"client_id", &c.ClientID}, {"jti", &c.ID}}
 	for _, claim := range texts {
-		if json.Unmarshal(c.raw[claim.name], claim.to) != nil || *claim.to == "" {
+		if !text(c.raw[claim.name], claim.to) || *claim.to == "" {
 			return nil, fail(ErrMalformed, "the claim %s is missing or not a string", claim.name)
 		}
 	}
 	var aud audience
-	if json.Unmarshal(c.raw["aud"], &aud) != nil || len(aud) == 0 {
+	// A null in the list would read as "".
+	if json.Unmarshal(c.raw["aud"], &aud) != nil || len(aud) == 0 || slices.Contains(aud, "") {
 		return nil, fail(ErrMalformed, "the claim aud is missing or not a string or a list of strings")
 	}
 	c.Audience = aud
@@ -114,9 +118,14 @@ func parseClaims(data []byte) (*Claims, error) {
 	if c.ExpiresAt, err = numericDate(c.raw, "exp"); err != nil {
 		return nil, err
 	}
+	if _, ok := c.raw["nbf"]; ok {
+		if c.notBefore, err = numericDate(c.raw, "nbf"); err != nil {
+			return nil, err
+		}
+	}
 	if raw, ok := c.raw["scope"]; ok {
 		var scope string
-		if json.Unmarshal(raw, &scope) != nil {
+		if !text(raw, &scope) {
 			return nil, fail(ErrMalformed, "the claim scope is not a string")
 		}
 		if c.Scope, err = oauth.ParseScopes(scope); err != nil {
@@ -124,6 +133,11 @@ func parseClaims(data []byte) (*Claims, error) {
 		}
 	}
 	return c, nil
+}
+
+// text reads a JSON string, and nothing else: encoding/json alone would let a null pass as "".
+func text(raw json.RawMessage, to *string) bool {
+	return bytes.HasPrefix(raw, []byte(`"`)) && json.Unmarshal(raw, to) == nil
 }
 
 // numericDate reads a time of RFC 7519 §2: seconds since 1970, with or without a fraction, which is cut off.

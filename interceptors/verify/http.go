@@ -1,0 +1,25 @@
+package verify
+
+import "net/http"
+
+// HTTP makes a middleware that lets a request through to next where rule allows it; there [CallerFrom] gives the
+// caller. A token counts in the Authorization header alone: one in the query or in a form is not looked at (RFC 6750
+// §5.3).
+//
+// HTTP panics if the rule is malformed, as a server with such a rule must not start.
+func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
+	if err := rule.check(); err != nil {
+		panic("verify: " + err.Error())
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])
+			if refused != nil {
+				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)
+				refused.write(w)
+				return
+			}
+			next.ServeHTTP(w, r.WithContext(ctx))
+		})
+	}
+}

@@ -1,0 +1,51 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// overGRPC makes a Fetch that asks the issuer's TokenService. The name it gives itself is checked as over HTTP: a wrong
+// name would otherwise show only as a refusal of every token.
+func overGRPC(conn grpc.ClientConnInterface, issuer string) jwks.Fetch {
+	service := grantorv1.NewTokenServiceClient(conn)
+	return func(ctx context.Context) (*jwks.Set, time.Duration, error) {
+		description, err := service.GetServerMetadata(ctx, &grantorv1.GetServerMetadataRequest{})
+		if err != nil {
+			return nil, 0, err
+		}
+		if name := description.GetIssuer(); name != issuer {
+			return nil, 0, fmt.Errorf("%w: it calls itself %.200q, not %.200q", oauth.ErrOtherIssuer, name, issuer)
+		}
+		answer, err := service.GetKeySet(ctx, &grantorv1.GetKeySetRequest{})
+		if err != nil {
+			return nil, 0, err
+		}
+		document, err := json.Marshal(map[string]any{"keys": webKeys(answer.GetKeys())})
+		if err != nil {
+			return nil, 0, err
+		}
+		set, err := jwks.Parse(document)
+		return set, time.Duration(answer.GetMaxAge()) * time.Second, err
+	}
+}
+
+// webKeys writes the keys as RFC 7517 §4 does, so that they are read by the one parser of key sets.
+func webKeys(messages []*grantorv1.JsonWebKey) []jwks.JWK {
+	keys := make([]jwks.JWK, len(messages))
+	for i, m := range messages {
+		keys[i] = jwks.JWK{
+			KeyType: m.GetKty(), Use: m.GetUse(), Algorithm: m.GetAlg(), ID: m.GetKid(),
+			Curve: m.GetCrv(), X: m.GetX(), Y: m.GetY(), N: m.GetN(), E: m.GetE(),
+		}
+	}
+	return keys
+}

@@ -1,0 +1,124 @@
+package verify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// domain is what google.rpc.ErrorInfo calls the one who refuses.
+const domain = "grantor"
+
+// challengeHeader names where RFC 6750 §3 puts the challenge.
+const challengeHeader = "www-authenticate"
+
+// retryAfter is what an HTTP caller is told to wait while the keys cannot be had, in seconds: the time between two
+// attempts to fetch them.
+const retryAfter = "5"
+
+// Why a call is refused although nothing is wrong with its token. [OnRefusal] meets these beside the errors of the
+// token package.
+var (
+	ErrNoToken = errors.New("no bearer token was sent")
+	ErrScope   = errors.New("the token lacks a scope")
+	ErrNoRule  = errors.New("the method has no rule")
+)
+
+// refusal is why a call is not let through. All but cause is for the caller, from a short fixed list; only the scope
+// varies, and it comes from the policy.
+type refusal struct {
+	code    codes.Code
+	http    int
+	reason  string
+	message string
+	// scope has the scopes that the method needs, where that is the matter.
+	scope string
+	// challenge is the WWW-Authenticate value; empty where another token would not help.
+	challenge string
+	cause     error
+}
+
+// refuseToken words what is wrong with the token. Which of its parts it was is not said: an attacker would learn from
+// it, and an honest client does the same in each case.
+func refuseToken(cause error) *refusal {
+	r := &refusal{
+		code: codes.Unauthenticated, http: http.StatusUnauthorized, reason: "invalid_token",
+		message: "The access token is not valid here.", challenge: `Bearer error="invalid_token"`, cause: cause,
+	}
+	switch {
+	case errors.Is(cause, ErrNoToken):
+		// RFC 6750 §3.1: a request without any token is told no error code in the challenge.
+		r.message, r.challenge = "A bearer token is required.", "Bearer"
+	case errors.Is(cause, token.ErrNoKeys):
+		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, string(oauth.TemporarilyUnavailable)
+		r.message, r.challenge = "The issuer's keys are not available; try again later.", ""
+	}
+	return r
+}
+
+func refuseScope(needed oauth.Scopes, claims *token.Claims) *refusal {
+	scope := needed.String()
+	return &refusal{
+		code: codes.PermissionDenied, http: http.StatusForbidden, reason: "insufficient_scope",
+		message: "The access token lacks the scope: " + scope,
+		scope:   scope,
+		// A scope has no character that would need an escape between the quotes (RFC 6749 §3.3).
+		challenge: `Bearer error="insufficient_scope", scope="` + scope + `"`,
+		cause:     fmt.Errorf("%w: client %q needs %q, has %q", ErrScope, claims.ClientID, scope, claims.Scope),
+	}
+}
+
+func refuseRule(rule Rule) *refusal {
+	return &refusal{
+		code: codes.PermissionDenied, http: http.StatusForbidden, reason: "no_rule",
+		message: "No rule allows this method.", cause: errors.Join(ErrNoRule, rule.check()),
+	}
+}
+
+// status gives the gRPC answer.
+func (r *refusal) status() error {
+	info := &errdetails.ErrorInfo{Reason: r.reason, Domain: domain}
+	if r.scope != "" {
+		info.Metadata = map[string]string{"scope": r.scope}
+	}
+	s, err := status.New(r.code, r.message).WithDetails(info)
+	if err != nil {
+		return status.Error(r.code, r.message)
+	}
+	return s.Err()
+}
+
+func (r *refusal) trailer() metadata.MD {
+	if r.challenge == "" {
+		return nil
+	}
+	return metadata.Pairs(challengeHeader, r.challenge)
+}
+
+// write gives the HTTP answer (RFC 6750 §3, with the body of RFC 6749 §5.2).
+func (r *refusal) write(w http.ResponseWriter) {
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Cache-Control", "no-store")
+	if r.challenge != "" {
+		header.Set(challengeHeader, r.challenge)
+	}
+	if r.http == http.StatusServiceUnavailable {
+		header.Set("Retry-After", retryAfter)
+	}
+	w.WriteHeader(r.http)
+	// The answer is already decided: a caller who went away is nobody to tell.
+	_ = json.NewEncoder(w).Encode(struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}{r.reason, r.message})
+}

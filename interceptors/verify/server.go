@@ -1,0 +1,99 @@
+package verify
+
+import (
+	"context"
+	"maps"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// Server is a gRPC server whose every method is guarded.
+type Server struct {
+	*grpc.Server
+
+	policy Policy
+	rules  map[string]Rule
+}
+
+// NewServer makes a server that verifier and policy guard. The guard stands before the interceptors that options
+// chain: they see only calls that it let through. One set by [grpc.UnaryInterceptor] or [grpc.StreamInterceptor] stands
+// before the guard.
+func NewServer(verifier *Verifier, policy Policy, options ...grpc.ServerOption) *Server {
+	g := newGuard(verifier, policy)
+	server := grpc.NewServer(append(g.options(), options...)...)
+	return &Server{server, maps.Clone(policy), g.rules}
+}
+
+// Serve does what [grpc.Server.Serve] does, if every registered method has a rule and the policy names no other; else
+// the error says which do not fit.
+func (s *Server) Serve(listener net.Listener) error {
+	if err := check(s.policy, s.rules, s.GetServiceInfo()); err != nil {
+		_ = listener.Close()
+		return err
+	}
+	return s.Server.Serve(listener)
+}
+
+// ServerOptions gives the guard for a server that [grpc.NewServer] makes. Such a server starts with whatever is
+// registered; a method without a rule is refused when it is called. [Policy.Check] finds it before.
+func ServerOptions(verifier *Verifier, policy Policy) []grpc.ServerOption {
+	return newGuard(verifier, policy).options()
+}
+
+// guard is a verifier and what it lets through.
+type guard struct {
+	verifier *Verifier
+	// rules has full method name → rule. It does not change.
+	rules map[string]Rule
+}
+
+func newGuard(verifier *Verifier, policy Policy) *guard {
+	return &guard{verifier, policy.complete()}
+}
+
+func (g *guard) options() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+}
+
+func (g *guard) admit(ctx context.Context, method string) (context.Context, *refusal) {
+	admitted, refused := g.verifier.admit(ctx, g.rules[method], metadata.ValueFromIncomingContext(ctx, "authorization"))
+	if refused != nil {
+		g.verifier.report(ctx, method, refused)
+	}
+	return admitted, refused
+}
+
+func (g *guard) unary(
+	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
+) (any, error) {
+	admitted, refused := g.admit(ctx, info.FullMethod)
+	if refused != nil {
+		// It fails only outside a server's call, and the status below says the same.
+		_ = grpc.SetTrailer(ctx, refused.trailer())
+		return nil, refused.status()
+	}
+	return handler(admitted, request)
+}
+
+func (g *guard) stream(
+	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	admitted, refused := g.admit(stream.Context(), info.FullMethod)
+	if refused != nil {
+		stream.SetTrailer(refused.trailer())
+		return refused.status()
+	}
+	return handler(server, &callerStream{stream, admitted})
+}
+
+// callerStream is a stream whose context has the caller.
+type callerStream struct {
+	grpc.ServerStream
+
+	ctx context.Context
+}
+
+// Context gives the context with the caller.
+func (s *callerStream) Context() context.Context { return s.ctx }

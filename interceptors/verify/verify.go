@@ -1,0 +1,166 @@
+// Package verify guards a gRPC server, or an HTTP one, with access tokens. It carries out RFC 6750 §2.1 and §3 and RFC
+// 9068 §4.
+//
+// A [Verifier] checks tokens locally, with the issuer's public keys. A [Policy] says who may call which method; a method
+// that no rule speaks of is never run, and a [Server] that has one does not start. What the handler sees is the
+// [Caller]:
+//
+//	verifier, err := verify.New(ctx, "https://auth.example.com", verify.Audience("https://orders.internal"))
+//	server := verify.NewServer(verifier, policy)
+//	caller, ok := verify.CallerFrom(ctx)
+//
+// # Refusals
+//
+// A refusal carries google.rpc.ErrorInfo with the domain "grantor", over HTTP a JSON body with the same words:
+//
+//	no token, or one that does not hold      UNAUTHENTICATED    401  invalid_token
+//	a good token without the right scope     PERMISSION_DENIED  403  insufficient_scope
+//	a method without a rule                  PERMISSION_DENIED       no_rule
+//	the issuer's keys cannot be had          UNAVAILABLE        503  temporarily_unavailable
+//
+// The first two also carry the challenge of RFC 6750 §3 as "www-authenticate": over gRPC in the trailer, where it tells
+// the client that this package refused the call and no handler saw it.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+const (
+	defaultCacheSize = 10_000
+	defaultLeeway    = 30 * time.Second
+	// firstFetch bounds how long New waits for the issuer.
+	firstFetch = 5 * time.Second
+)
+
+// Verifier checks the access tokens of one issuer. It may be used by several goroutines and by several servers.
+type Verifier struct {
+	tokens    *token.Cache
+	onRefusal func(ctx context.Context, method string, err error)
+}
+
+// New makes a verifier for tokens of issuer. [Audience] is required.
+//
+// The issuer's keys are found by its description (RFC 8414) and fetched here, so that the first call need not wait for
+// them. An issuer that cannot be reached within ctx, or 5 seconds, is no error: services start in any order, and until
+// the keys can be had calls get UNAVAILABLE. An issuer that calls itself by another name is an error
+// (oauth.ErrOtherIssuer).
+func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
+	c := config{cacheSize: defaultCacheSize, leeway: defaultLeeway, client: http.DefaultClient, now: time.Now}
+	for _, option := range options {
+		option(&c)
+	}
+	switch {
+	case issuer == "":
+		return nil, errors.New("verify: the issuer is missing")
+	case len(c.audience) == 0 || slices.Contains(c.audience, ""):
+		return nil, errors.New("verify: the audience is missing: say by verify.Audience which resource this server is")
+	}
+	keys, err := c.source(ctx, issuer)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	tokens, err := token.NewCache(&token.Verifier{
+		Issuer: issuer, Audience: c.audience, Keys: keys, Leeway: c.leeway, Now: c.now,
+	}, c.cacheSize)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	return &Verifier{tokens, c.onRefusal}, nil
+}
+
+// Option changes how [New] makes a verifier.
+type Option func(*config)
+
+type config struct {
+	audience  []string
+	keys      token.KeySource
+	conn      grpc.ClientConnInterface
+	client    *http.Client
+	cacheSize int
+	leeway    time.Duration
+	maxStale  time.Duration
+	now       func() time.Time
+	onRefusal func(ctx context.Context, method string, err error)
+}
+
+// Audience says which resources the server is: a token must name one of them as its "aud", byte for byte.
+func Audience(resources ...string) Option {
+	return func(c *config) { c.audience = append(c.audience, resources...) }
+}
+
+// HTTPClient sets what fetches the issuer's description and keys. Default [http.DefaultClient].
+func HTTPClient(client *http.Client) Option {
+	return func(c *config) { c.client = client }
+}
+
+// OverGRPC fetches the issuer's description and keys from the grantor.v1.TokenService on conn instead of over HTTP. How
+// conn is secured decides whose keys they are.
+func OverGRPC(conn grpc.ClientConnInterface) Option {
+	return func(c *config) { c.conn = conn }
+}
+
+// Keys sets where keys come from, for tests and for places without a way to the issuer: a *jwks.Set is a source.
+// Nothing is fetched then.
+func Keys(source token.KeySource) Option {
+	return func(c *config) { c.keys = source }
+}
+
+// CacheSize bounds how many verified tokens are remembered. Default 10,000; a usual one takes about 1.2 KiB.
+func CacheSize(tokens int) Option {
+	return func(c *config) { c.cacheSize = tokens }
+}
+
+// Leeway is how far the issuer's clock may be ahead of ours. Default 30 s. It does not prolong a token.
+func Leeway(d time.Duration) Option {
+	return func(c *config) { c.leeway = d }
+}
+
+// MaxStaleKeys is how long, after their max-age, the last good keys are used while the issuer cannot be reached. Default
+// 24 h.
+func MaxStaleKeys(d time.Duration) Option {
+	return func(c *config) { c.maxStale = d }
+}
+
+// Now sets the clock. Default [time.Now].
+func Now(now func() time.Time) Option {
+	return func(c *config) { c.now = now }
+}
+
+// OnRefusal sets what is told of every refused call: the method ("/pkg.Service/Method", or over HTTP "GET /path") and
+// the true reason, which the caller is not told: errors.Is finds in it one of this package's or the token package's
+// errors. It must not block; method and reason may hold what an attacker chose, so quote them.
+func OnRefusal(observe func(ctx context.Context, method string, err error)) Option {
+	return func(c *config) { c.onRefusal = observe }
+}
+
+// source gives the issuer's keys, fetched if they can be had now.
+func (c *config) source(ctx context.Context, issuer string) (token.KeySource, error) {
+	if c.keys != nil {
+		return c.keys, nil
+	}
+	fetch := jwks.HTTP(c.client, issuer)
+	if c.conn != nil {
+		fetch = overGRPC(c.conn, issuer)
+	} else if err := oauth.SecureURL(issuer); err != nil {
+		return nil, fmt.Errorf("the issuer: %w", err)
+	}
+	remote := jwks.NewRemote(fetch, jwks.RemoteConfig{MaxStale: c.maxStale, Now: c.now})
+	ctx, cancel := context.WithTimeout(ctx, firstFetch)
+	defer cancel()
+	if err := remote.Refresh(ctx); errors.Is(err, oauth.ErrOtherIssuer) {
+		return nil, err
+	}
+	return remote, nil
+}

@@ -1,0 +1,216 @@
+package oauth_test
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// long is n letters.
+func long(n int) string { return strings.Repeat("a", n) }
+
+// expectCode compares the code of a refusal; "" is none.
+func expectCode(t *testing.T, err error, want oauth.Code) {
+	t.Helper()
+	if want == "" {
+		if err != nil {
+			t.Errorf("got %v, want no error", err)
+		}
+		return
+	}
+	var refusal *oauth.Error
+	if !errors.As(err, &refusal) || refusal.Code != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestParseClientID(t *testing.T) {
+	for s, want := range map[string]oauth.Code{
+		"billing":                  "",
+		"!":                        "",
+		"a:b/c~":                   "",
+		long(oauth.MaxID):          "",
+		long(oauth.MaxID + 1):      oauth.InvalidRequest,
+		"":                         oauth.InvalidRequest,
+		"a b":                      oauth.InvalidRequest,
+		"a\n":                      oauth.InvalidRequest,
+		"a\x7f":                    oauth.InvalidRequest,
+		"a\x00":                    oauth.InvalidRequest,
+		"é":                        oauth.InvalidRequest,
+		"\xff":                     oauth.InvalidRequest,
+		strings.Repeat("a", 1<<20): oauth.InvalidRequest,
+	} {
+		t.Run(head(s), func(t *testing.T) {
+			id, err := oauth.ParseClientID(s)
+			expectCode(t, err, want)
+			if err == nil && id.String() != s {
+				t.Errorf("got %q", id)
+			}
+		})
+	}
+}
+
+func head(s string) string { return s[:min(len(s), 40)] }
+
+func TestParseResource(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"https://orders.internal":                 true,
+		"https://orders.internal/":                true,
+		"https://orders.internal/v1?tenant=a":     true,
+		"urn:example:orders":                      true,
+		"api://orders":                            true,
+		"spiffe://example.org/orders":             true,
+		"https://o/" + long(oauth.MaxResource-10): true,
+		"https://o/" + long(oauth.MaxResource-9):  false,
+		"":                                        false,
+		"orders":                                  false,
+		"/orders":                                 false,
+		"//orders.internal":                       false,
+		"https:":                                  false,
+		"https://":                                false,
+		"https://orders.internal#":                false,
+		"https://orders.internal#part":            false,
+		"https://orders.internal/a b":             false,
+		"https://orders.internal/\n":              false,
+		"https://orders.internal/%zz":             false,
+		"https://örders.internal":                 false,
+		"1https://orders.internal":                false,
+		"https://orders.internal:port/":           false,
+	} {
+		t.Run(head(s), func(t *testing.T) {
+			want := oauth.InvalidTarget
+			if ok {
+				want = ""
+			}
+			resource, err := oauth.ParseResource(s)
+			expectCode(t, err, want)
+			if err == nil && resource.String() != s {
+				t.Errorf("got %q", resource)
+			}
+		})
+	}
+}
+
+func TestParseIssuer(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"https://auth.example.com":           true,
+		"https://auth.example.com/tenant":    true,
+		"https://auth.example.com:8443":      true,
+		"http://localhost:8080":              true,
+		"http://127.0.0.1:8080":              true,
+		"http://127.1.2.3":                   true,
+		"http://[::1]:8080":                  true,
+		"":                                   false,
+		"auth.example.com":                   false,
+		"https://":                           false,
+		"https:///path":                      false,
+		"http://auth.example.com":            false,
+		"http://localhost.example.com":       false,
+		"http://127.0.0.1.example.com":       false,
+		"http://0.0.0.0":                     false,
+		"http://localhost@evil.example":      false,
+		"ftp://localhost":                    false,
+		"https://auth.example.com/":          false,
+		"https://auth.example.com/tenant/":   false,
+		"https://auth.example.com?":          false,
+		"https://auth.example.com?a=b":       false,
+		"https://auth.example.com#":          false,
+		"https://auth.example.com#a":         false,
+		"https://user@auth.example.com":      false,
+		"https://auth.example.com/a b":       false,
+		"https://auth.example.com/\r\n":      false,
+		"https://" + long(oauth.MaxResource): false,
+		"https://:8443":                      false,
+	} {
+		t.Run(head(s), func(t *testing.T) {
+			issuer, err := oauth.ParseIssuer(s)
+			if (err == nil) != ok {
+				t.Errorf("got %v, want ok %v", err, ok)
+			}
+			if err == nil && issuer.String() != s {
+				t.Errorf("got %q", issuer)
+			}
+		})
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "127.0.0.1": true, "127.255.255.254": true, "::1": true, "::ffff:127.0.0.1": true,
+		"": false, "LOCALHOST.": false, "10.0.0.1": false, "0.0.0.0": false, "::": false, "128.0.0.1": false, "localhost.example": false,
+	} {
+		if got := oauth.Loopback(host); got != want {
+			t.Errorf("%q: got %v, want %v", host, got, want)
+		}
+	}
+}
+
+func TestSecureURL(t *testing.T) {
+	for raw, ok := range map[string]bool{
+		"https://auth.example.com/keys": true, "http://localhost/keys": true, "http://[::1]:1/keys": true,
+		"http://auth.example.com/keys": false, "file:///keys": false, "https:///keys": false, "": false, "keys": false,
+		"http://localhost@evil.example/": false, "https://%zz": false, "https://:8443": false,
+	} {
+		if err := oauth.SecureURL(raw); (err == nil) != ok {
+			t.Errorf("%q: got %v, want ok %v", raw, err, ok)
+		}
+	}
+}
+
+func FuzzParseClientID(f *testing.F) {
+	for _, s := range []string{"billing", "", "a b", "é"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := oauth.ParseClientID(s)
+		if err == nil && (id.String() != s || len(s) == 0 || len(s) > oauth.MaxID || strings.ContainsAny(s, " \t\r\n\x00\x7f")) {
+			t.Errorf("%q passes as %q", s, id)
+		}
+	})
+}
+
+func FuzzParseResource(f *testing.F) {
+	for _, s := range []string{"https://orders.internal", "urn:a:b", "", "//a", "a:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		resource, err := oauth.ParseResource(s)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse(resource.String())
+		if err != nil || !u.IsAbs() || resource.String() != s || strings.ContainsAny(s, "# \t\r\n") {
+			t.Errorf("%q passes", s)
+		}
+	})
+}
+
+func FuzzParseIssuer(f *testing.F) {
+	for _, s := range []string{"https://auth.example.com", "http://localhost:8080", "http://a@localhost", "https://a/"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		issuer, err := oauth.ParseIssuer(s)
+		if err != nil {
+			return
+		}
+		if oauth.SecureURL(s) != nil || issuer.String() != s || strings.ContainsAny(s, "?# \t\r\n") {
+			t.Errorf("%q passes", s)
+		}
+		// What is appended makes an endpoint of the same host.
+		whole, part := must(url.Parse(s+"/connect/token")), must(url.Parse(s))
+		if whole.Host != part.Host || whole.User != nil || whole.RawQuery != "" || !strings.HasSuffix(whole.Path, "/connect/token") {
+			t.Errorf("%q makes the endpoint %s", s, whole)
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

@@ -1,0 +1,201 @@
+package token_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
+	"github.com/lestrrat-go/jwx/v2/jwt"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+func expectClaims(t *testing.T, got, want *token.Claims) {
+	t.Helper()
+	if got.Issuer != want.Issuer || got.Subject != want.Subject || got.ClientID != want.ClientID || got.ID != want.ID ||
+		!slices.Equal(got.Audience, want.Audience) || !slices.Equal(got.Scope, want.Scope) ||
+		!got.IssuedAt.Equal(want.IssuedAt) || !got.ExpiresAt.Equal(want.ExpiresAt) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	shapes := map[string]func(*token.Claims){
+		"usual":         func(*token.Claims) {},
+		"two audiences": func(c *token.Claims) { c.Audience = []string{"https://stock.internal", orders} },
+		"no scope":      func(c *token.Claims) { c.Scope = nil },
+		"letters":       func(c *token.Claims) { c.Subject = `a"b\c<é> ` },
+	}
+	for algorithm := range privates() {
+		for name, change := range shapes {
+			t.Run(string(algorithm)+" "+name, func(t *testing.T) {
+				want := claims()
+				change(want)
+				signer := signerFor(algorithm)
+				got, err := verify(newVerifier(signer.Public()), must(signer.Sign(want)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				expectClaims(t, got, want)
+			})
+		}
+	}
+}
+
+// jwx, which shares only the signature's arithmetic with Sign, finds the token right.
+func TestSignedForJWX(t *testing.T) {
+	for algorithm, private := range privates() {
+		t.Run(string(algorithm), func(t *testing.T) {
+			signed := must(signerFor(algorithm).Sign(claims()))
+			parsed, err := jwt.ParseString(signed, jwt.WithKey(jwa.SignatureAlgorithm(algorithm), private.Public()),
+				jwt.WithIssuer(issuer), jwt.WithAudience(orders), jwt.WithClock(jwt.ClockFunc(func() time.Time { return issued })))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id, _ := parsed.Get("client_id"); id != "billing" || parsed.Subject() != "billing" || parsed.JwtID() != "id-1" ||
+				!parsed.Expiration().Equal(issued.Add(time.Hour)) {
+				t.Errorf("jwx reads %v", parsed)
+			}
+			header := must(jws.ParseString(signed)).Signatures()[0].ProtectedHeaders()
+			if header.Type() != token.MediaType || header.KeyID() != signerFor(algorithm).Public().ID() {
+				t.Errorf("jwx reads the header %v", header)
+			}
+		})
+	}
+}
+
+// The standard library alone, by the words of RFC 7518 §3 and RFC 8037 §3.1, finds the signature right.
+func TestSignedForStdlib(t *testing.T) {
+	for algorithm, private := range privates() {
+		t.Run(string(algorithm), func(t *testing.T) {
+			header, payload, signature64 := parts(must(signerFor(algorithm).Sign(claims())))
+			signed, signature := []byte(header+"."+payload), must(base64.RawURLEncoding.DecodeString(signature64))
+			hash := sha256.Sum256(signed)
+			var ok bool
+			switch public := private.Public().(type) {
+			case *ecdsa.PublicKey:
+				r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
+				ok = len(signature) == 64 && ecdsa.Verify(public, hash[:], r, s)
+			case ed25519.PublicKey:
+				ok = ed25519.Verify(public, signed, signature)
+			case *rsa.PublicKey:
+				if algorithm == jwks.PS256 {
+					salted := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
+					ok = rsa.VerifyPSS(public, crypto.SHA256, hash[:], signature, salted) == nil
+				} else {
+					ok = rsa.VerifyPKCS1v15(public, crypto.SHA256, hash[:], signature) == nil
+				}
+			}
+			if !ok {
+				t.Error("the signature is wrong")
+			}
+		})
+	}
+}
+
+// A token that jwx signed holds here.
+func TestSignedByJWX(t *testing.T) {
+	for algorithm, private := range privates() {
+		t.Run(string(algorithm), func(t *testing.T) {
+			public := signerFor(algorithm).Public()
+			header := jws.NewHeaders()
+			_ = header.Set("typ", "application/at+JWT")
+			_ = header.Set("kid", public.ID())
+			built := must(jwt.NewBuilder().Issuer(issuer).Subject("billing").Claim("client_id", "billing").
+				Audience([]string{orders}).Claim("scope", "orders.read orders.write").Claim("tier", 3).
+				IssuedAt(issued).NotBefore(issued).Expiration(issued.Add(time.Hour)).JwtID("id-1").Build())
+			signed := must(jwt.Sign(built, jwt.WithKey(jwa.SignatureAlgorithm(algorithm), private, jws.WithProtectedHeaders(header))))
+			got, err := verify(newVerifier(public), string(signed))
+			if err != nil {
+				t.Fatal(err)
+			}
+			expectClaims(t, got, claims())
+			var tier int
+			if err := got.Decode("tier", &tier); err != nil || tier != 3 {
+				t.Errorf("tier: got %d, %v, want 3", tier, err)
+			}
+			if err := got.Decode("Tier", &tier); !errors.Is(err, token.ErrNoClaim) {
+				t.Errorf("a claim in another letter case: got %v, want %v", err, token.ErrNoClaim)
+			}
+		})
+	}
+}
+
+// A token and a key set that never change: what was issued yesterday is read alike tomorrow.
+func TestGolden(t *testing.T) {
+	var vector struct {
+		Token  string          `json:"token"`
+		Keys   json.RawMessage `json:"jwks"`
+		Claims struct {
+			Issuer   string   `json:"issuer"`
+			Subject  string   `json:"subject"`
+			ClientID string   `json:"client_id"`
+			Audience []string `json:"audience"`
+			Scope    string   `json:"scope"`
+			IssuedAt int64    `json:"issued_at"`
+			Expires  int64    `json:"expires_at"`
+			ID       string   `json:"id"`
+		} `json:"claims"`
+	}
+	if err := json.Unmarshal(must(os.ReadFile("testdata/golden.json")), &vector); err != nil {
+		t.Fatal(err)
+	}
+	verifier := newVerifier(must(jwks.Parse(vector.Keys)).Keys()...)
+	got, err := verify(verifier, vector.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := vector.Claims
+	expectClaims(t, got, &token.Claims{
+		Issuer: c.Issuer, Subject: c.Subject, ClientID: c.ClientID, Audience: c.Audience, ID: c.ID,
+		Scope: must(oauth.ParseScopes(c.Scope)), IssuedAt: time.Unix(c.IssuedAt, 0), ExpiresAt: time.Unix(c.Expires, 0),
+	})
+
+	// Sign writes the same two parts, in the same order, for the same claims and key.
+	header, payload, _ := parts(vector.Token)
+	ours, oursPayload, _ := parts(must(signerFor(jwks.ES256).Sign(got)))
+	if oursPayload != payload {
+		t.Errorf("payload: got %s, want %s", oursPayload, payload)
+	}
+	kid := verifier.Keys.(*jwks.Set).Keys()[0].ID()
+	if want := encode(`{"alg":"ES256","kid":"` + kid + `","typ":"at+jwt"}`); header != want || len(ours) != len(header) {
+		t.Errorf("header: got %s, want %s", header, want)
+	}
+}
+
+func TestNewSignerRefuses(t *testing.T) {
+	if _, err := token.NewSigner(jwks.RS256, privates()[jwks.ES256]); err == nil {
+		t.Error("an EC key for RS256: got no error")
+	}
+	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	if _, err := token.NewSigner(jwks.ES256, p384); err == nil {
+		t.Error("a P-384 key for ES256: got no error")
+	}
+}
+
+// The size of a usual token is what every call carries.
+func TestSize(t *testing.T) {
+	if got := len(must(signerFor(jwks.ES256).Sign(claims()))); got > 512 {
+		t.Errorf("%d bytes, want at most 512", got)
+	}
+	if strings.Contains(must(signerFor(jwks.ES256).Sign(claims())), "=") {
+		t.Error("the token is padded")
+	}
+}
