@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -27,7 +28,7 @@ func newVersionCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			info, ok := debug.ReadBuildInfo()
 			if !ok {
-				return fmt.Errorf("this binary has no build information")
+				return errors.New("this binary has no build information")
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "grantor %s %s\n", info.Main.Version, info.GoVersion)
 			return err

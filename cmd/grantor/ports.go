@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
@@ -35,12 +34,16 @@ type ports struct {
 	opsServer  *http.Server
 	health     *health.Server
 	ready      func() error
-	stopping   atomic.Bool
+	// draining ends when the server begins to stop.
+	draining context.Context
+	drainNow context.CancelFunc
 }
 
 // listen opens the ports. Its errors name the setting.
-func listen(s *serveSettings, log *slog.Logger) (p *ports, err error) {
+func listen(ctx context.Context, s *serveSettings, log *slog.Logger) (p *ports, err error) {
+	var config net.ListenConfig
 	p = &ports{settings: s}
+	p.draining, p.drainNow = context.WithCancel(context.WithoutCancel(ctx))
 	if s.tlsCert != "" {
 		if p.tls, err = newTLSFiles(s, log); err != nil {
 			return nil, err
@@ -57,7 +60,7 @@ func listen(s *serveSettings, log *slog.Logger) (p *ports, err error) {
 	} {
 		if port.secret && p.tls == nil && !s.allowPlaintext && !loopbackAddress(port.address) {
 			err = fmt.Errorf("%s: %s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.setting, port.address)
-		} else if *port.to, err = net.Listen("tcp", port.address); err != nil {
+		} else if *port.to, err = config.Listen(ctx, "tcp", port.address); err != nil {
 			err = settingError(port.setting, err)
 		}
 		if err != nil {
@@ -74,6 +77,7 @@ func loopbackAddress(address string) bool {
 }
 
 func (p *ports) close() {
+	p.drainNow()
 	for _, l := range []net.Listener{p.http, p.grpc, p.ops} {
 		if l != nil {
 			_ = l.Close()
@@ -84,7 +88,7 @@ func (p *ports) close() {
 // serve puts the servers behind the listeners.
 func (p *ports) serve(s *service.Service, face http.Handler, metrics *prometheusclient.Registry) {
 	p.ready = s.Ready
-	options := s.ServerOptions()
+	options := append(s.ServerOptions(), grpc.StreamInterceptor(p.endWithServer))
 	if p.tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.config("h2"))))
 	}
@@ -103,6 +107,22 @@ func (p *ports) serve(s *service.Service, face http.Handler, metrics *prometheus
 	}
 	p.opsServer = newHTTPServer(p.operations(metrics))
 }
+
+// endWithServer ends streams when the server stops. They watch something and would never end by themselves.
+func (p *ports) endWithServer(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(p.draining, cancel)()
+	return handler(srv, &endingStream{stream, ctx})
+}
+
+// endingStream is a stream with another context.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *endingStream) Context() context.Context { return s.ctx }
 
 // newHTTPServer bounds what a slow or hostile caller can hold on to.
 func newHTTPServer(handler http.Handler) *http.Server {
@@ -135,7 +155,7 @@ func (p *ports) operations(metrics *prometheusclient.Registry) http.Handler {
 
 // readiness reports why no new call should come here; nil when it may.
 func (p *ports) readiness() error {
-	if p.stopping.Load() {
+	if p.draining.Err() != nil {
 		return errors.New("stopping")
 	}
 	return p.ready()
@@ -179,8 +199,8 @@ func (p *ports) tellHealth() {
 // drain stops taking calls and waits for those in flight. Readiness turns first, and the operations port goes last, so
 // that whoever asks is told.
 func (p *ports) drain(timeout time.Duration) error {
-	p.stopping.Store(true)
 	p.health.Shutdown()
+	p.drainNow()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	var group errgroup.Group

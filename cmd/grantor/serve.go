@@ -7,9 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/sdk/metric"
@@ -68,13 +70,14 @@ func newServer(ctx context.Context, s *serveSettings, out, errOut io.Writer) (_ 
 	if err != nil {
 		return nil, err
 	}
+	redis.SetLogger(redisLog{log})
 	srv := &server{settings: s, log: log, out: out}
 	defer func() {
 		if err != nil {
 			srv.shut()
 		}
 	}()
-	if srv.ports, err = listen(s, log); err != nil {
+	if srv.ports, err = listen(ctx, s, log); err != nil {
 		return nil, err
 	}
 	srv.close = append(srv.close, srv.ports.close)
@@ -249,8 +252,8 @@ func (srv *server) insecure() []string {
 }
 
 func (srv *server) shut() {
-	for i := len(srv.close) - 1; i >= 0; i-- {
-		srv.close[i]()
+	for _, end := range slices.Backward(srv.close) {
+		end()
 	}
 }
 
@@ -265,6 +268,14 @@ func newLog(s *serveSettings, w io.Writer) (*slog.Logger, error) {
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, options)), nil
+}
+
+// redisLog takes what go-redis logs of its own accord, beside the errors that it returns.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements go-redis's logger.
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, fmt.Sprintf(format, args...))
 }
 
 // errDrain says that calls in flight did not end in time.

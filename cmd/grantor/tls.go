@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -81,15 +82,15 @@ func (f *tlsFiles) reread() {
 
 // stat sums up when and how the files were last changed.
 func (f *tlsFiles) stat() (string, error) {
-	var stamp string
+	var stamp strings.Builder
 	for _, file := range f.named() {
 		info, err := os.Stat(file.path)
 		if err != nil {
 			return "", settingError(file.setting, err)
 		}
-		stamp += fmt.Sprintf("%d %d;", info.ModTime().UnixNano(), info.Size())
+		_, _ = fmt.Fprintf(&stamp, "%d %d;", info.ModTime().UnixNano(), info.Size())
 	}
-	return stamp, nil
+	return stamp.String(), nil
 }
 
 type namedFile struct{ setting, path string }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -34,16 +37,20 @@ func readYAML(path string) (*document, error) {
 }
 
 func parseYAML(file string, data []byte) (*document, error) {
-	var node yaml.Node
-	if err := yaml.Unmarshal(data, &node); err != nil {
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	d := &document{file: file}
-	if len(node.Content) == 0 {
+	var node, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	err := decoder.Decode(&node)
+	if errors.Is(err, io.EOF) || (err == nil && len(node.Content) == 0) {
 		return nil, fmt.Errorf("%s: the file is empty", file)
 	}
-	d.root = node.Content[0]
-	return d, nil
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	// What stands after the first document would be left out without a word.
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: there is more than one document in the file", file)
+	}
+	return &document{file, node.Content[0]}, nil
 }
 
 // place gives file:line of a node.

@@ -3,8 +3,6 @@ package attach
 import (
 	"context"
 	"time"
-
-	"google.golang.org/grpc"
 )
 
 // Fetch stands in for an issuer.
@@ -33,7 +31,7 @@ func Issue(ctx context.Context, s *Source) (string, error) {
 
 var (
 	TokenRefused = tokenRefused
-	Loopback     = func(cc *grpc.ClientConn) bool { return loopback(cc) }
+	Loopback     = loopback
 	Unavailable  = unavailable
 	Refusal      = refusal
 )

@@ -160,7 +160,7 @@ func (o *orders) client(t *testing.T, source *attach.Source) testgrpc.TestServic
 	return testgrpc.NewTestServiceClient(dial(t, o.serve(t), attach.DialOptions(source, plaintext)...))
 }
 
-// numbered is a source of the tokens "1", "2", …
+// numbered is a source of the tokens "1", "2" and so on.
 func numbered() *attach.Source {
 	return attach.NewSource((&issuer{lifetime: time.Hour}).fetch, 0.5)
 }

@@ -291,7 +291,7 @@ func TestOAuth2Interop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := answer.Body.Close(); err != nil || answer.StatusCode != 200 {
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != http.StatusOK {
 			t.Errorf("got %d, %v, want 200", answer.StatusCode, err)
 		}
 	}

@@ -25,7 +25,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// tokenServer is an issuer over HTTP that gives "token-1", "token-2", …
+// tokenServer is an issuer over HTTP that gives "token-1", "token-2" and so on.
 type tokenServer struct {
 	*httptest.Server
 

@@ -10,11 +10,11 @@ type Scope struct{ name string }
 
 // ParseScope makes a scope of s, which must be one scope-token: %x21 / %x23-5B / %x5D-7E, at most 128 of them.
 func ParseScope(s string) (Scope, error) {
-	if s == "" || len(s) > maxScope {
-		return Scope{}, Refuse(InvalidScope, "A scope has 1 to 128 characters.")
+	if len(s) > maxScope {
+		return Scope{}, Refuse(InvalidRequest, "A scope has more than 128 characters.")
 	}
-	if !visible(s) || strings.ContainsAny(s, `"\`) {
-		return Scope{}, Refuse(InvalidScope, "scope has a character outside RFC 6749 section 3.3.")
+	if s == "" || !visible(s) || strings.ContainsAny(s, `"\`) {
+		return Scope{}, Refuse(InvalidScope, "A scope is empty or has a character outside RFC 6749 section 3.3.")
 	}
 	return Scope{s}, nil
 }
@@ -26,7 +26,8 @@ func (s Scope) String() string { return s.name }
 type Scopes []Scope
 
 // ParseScopes reads scopes separated by spaces; blanks and repeats are dropped. A list of more than [MaxScopes], or of
-// more bytes than so many scopes can have, is an [InvalidRequest]; a malformed scope is an [InvalidScope].
+// more bytes than so many scopes can have, and a scope that is too long are an [InvalidRequest]; a scope with characters
+// that none has is an [InvalidScope].
 func ParseScopes(s string) (Scopes, error) {
 	tooMany := Refuse(InvalidRequest, "scope has more than 64 scopes.")
 	if len(s) > MaxScopes*(maxScope+1) {

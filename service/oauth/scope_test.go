@@ -56,7 +56,7 @@ func TestParseScopes(t *testing.T) {
 		"65":                     {names(65), "", oauth.InvalidRequest},
 		"malformed":              {`a "b"`, "", oauth.InvalidScope},
 		"tab":                    {"a\tb", "", oauth.InvalidScope},
-		"long":                   {long(129), "", oauth.InvalidScope},
+		"long":                   {long(129), "", oauth.InvalidRequest},
 		"many blanks":            {strings.Repeat(" ", 64*129+1), "", oauth.InvalidRequest},
 		"larger than may be":     {strings.Repeat("a ", 64*129), "", oauth.InvalidRequest},
 		"as large as may be":     {strings.Repeat("a ", 64*129/2), "a", ""},
@@ -100,7 +100,7 @@ func FuzzParseScopes(f *testing.F) {
 		if err != nil || !slices.Equal(again, scopes) {
 			t.Errorf("%q is read again as %q, %v", scopes, again, err)
 		}
-		for _, field := range strings.Fields(s) {
+		for field := range strings.FieldsSeq(s) {
 			if !slices.Contains(scopes.Strings(), field) {
 				t.Errorf("%q lost %q", s, field)
 			}

@@ -65,10 +65,13 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 		seconds := (f.refusal.RetryAfter + time.Second - 1) / time.Second
 		h.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 	}
-	body, _ := json.Marshal(struct { // two strings always marshal
+	body, err := json.Marshal(struct {
 		Error       oauth.Code `json:"error"`
 		Description oauth.Text `json:"error_description"`
 	}{f.refusal.Code, f.refusal.Text})
+	if err != nil {
+		panic(err) // two strings always marshal
+	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(f.status)
 	_, _ = w.Write(body) // a caller that has gone away is told nothing

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -27,7 +29,7 @@ import (
 // Service is what stands behind the face.
 type Service interface {
 	// Register adds the gRPC services to a server.
-	Register(grpc.ServiceRegistrar)
+	Register(server grpc.ServiceRegistrar)
 	// UnaryInterceptor is the chain that every call runs through.
 	UnaryInterceptor() grpc.UnaryServerInterceptor
 }
@@ -58,22 +60,25 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handle
 		runtime.WithWriteContentLength(),
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(none),
+		runtime.WithMetadata(authorization),
 		runtime.WithForwardResponseOption(setHeaders),
 	)
 	f.gateway = mux
 	return f, grantorv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
 }
 
-// none lets no header become metadata or the reverse. The gateway itself passes on Authorization, and that alone.
+// none lets no header become metadata or the reverse.
 func none(string) (string, bool) { return "", false }
+
+// authorization hands on the one header that counts, as it was sent. The gateway would leave out a value that gRPC cannot
+// carry; without it the request could mean something else, and in process nothing needs to carry it.
+func authorization(_ context.Context, r *http.Request) metadata.MD {
+	return metadata.MD{"authorization": r.Header["Authorization"]}
+}
 
 // ServeHTTP implements [http.Handler]. Paths are compared exactly and as sent: no letter case, slash or escape is
 // forgiven, since whatever stands in front of the issuer may have decided by them.
 func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// What these say is for whoever stands at the edge, not for the gateway, which would act on them.
-	for _, name := range [...]string{"Accept", "Grpc-Timeout"} {
-		r.Header.Del(name)
-	}
 	r.URL.RawQuery = "" // credentials there would end up in logs, so nothing there counts (RFC 6749 §2.3.1)
 	r = r.WithContext(peer.NewContext(r.Context(), peerOf(r)))
 	switch r.URL.EscapedPath() {
@@ -103,7 +108,8 @@ func (f *face) serveForm(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = body
-	r.Header["Content-Type"] = []string{formType}
+	// The rest is for whoever stands at the edge. The gateway would act on it: Accept, Grpc-Timeout, TE, X-Forwarded-For.
+	r.Header = http.Header{"Content-Type": {formType}, "Authorization": r.Header["Authorization"]}
 	f.gateway.ServeHTTP(w, r)
 }
 
@@ -118,9 +124,7 @@ func (f *face) serveDocument(w http.ResponseWriter, r *http.Request) {
 	inner.Header = http.Header{}
 	answer := &buffer{header: http.Header{}, status: http.StatusOK}
 	f.gateway.ServeHTTP(answer, inner)
-	for name, values := range answer.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.header)
 	if answer.status != http.StatusOK {
 		w.WriteHeader(answer.status)
 		_, _ = w.Write(answer.body.Bytes()) // a caller that has gone away is told nothing
@@ -163,9 +167,9 @@ func newDocumentMarshaler() documentMarshaler {
 
 // Marshal implements [runtime.Marshaler].
 func (m *documentMarshaler) Marshal(v any) ([]byte, error) {
-	if metadata, ok := v.(*grantorv1.GetServerMetadataResponse); ok {
+	if description, ok := v.(*grantorv1.GetServerMetadataResponse); ok {
 		// RFC 8414 §2 requires response_types_supported also when it is empty.
-		return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(metadata)
+		return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(description)
 	}
 	return m.JSONPb.Marshal(v)
 }

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+// TestDevelopment sends what the curl and grpcurl lines say that dev mode prints.
+func TestDevelopment(t *testing.T) {
+	r := serveDev(t)
+	line := regexp.MustCompile(`(?m)^  curl -d '(.*)' (\S+)$`).FindStringSubmatch(r.out.String())
+	if line == nil {
+		t.Fatalf("dev mode printed no curl line:\n%s", r.out.String())
+	}
+	posted, err := http.Post(line[2], "application/x-www-form-urlencoded", strings.NewReader(line[1])) // as curl -d does
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := read(t, posted)
+	for _, want := range []string{`"access_token":`, `"token_type":`, `"Bearer"`, `"expires_in":`, `3600`, `"scope":`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the answer lacks %s: %s", want, out)
+		}
+	}
+
+	line = regexp.MustCompile(`(?m)^  grpcurl -plaintext -d '(.*)' (\S+) (\S+)$`).FindStringSubmatch(r.out.String())
+	if line == nil {
+		t.Fatalf("dev mode printed no grpcurl line:\n%s", r.out.String())
+	}
+	if want := "grantor.v1.TokenService/IssueToken"; line[3] != want {
+		t.Errorf("the grpcurl line calls %s, want %s", line[3], want)
+	}
+	conn := dial(t, line[2])
+	answer, err := grantorv1.NewTokenServiceClient(conn).IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
+		GrantType: "client_credentials", ClientId: "background-service", ClientSecret: "service-secret-here", Scope: "api1",
+	})
+	if err != nil || answer.GetExpiresIn() != 3600 || answer.GetScope() != "api1" {
+		t.Errorf("over gRPC: got %v and %v, want a token for an hour", answer, err)
+	}
+	if !strings.Contains(r.log.String(), "insecure: development mode") {
+		t.Errorf("the log does not say that dev mode is insecure:\n%s", r.log.String())
+	}
+	if strings.Contains(r.log.String(), "service-secret-here") || strings.Contains(r.log.String(), answer.GetAccessToken()) {
+		t.Error("the log has a secret or a token")
+	}
+}
+
+// TestHealth asks the three who tell how things stand, while the server runs.
+func TestHealth(t *testing.T) {
+	r := serveDev(t)
+	ops := "http://" + r.ports.ops.Addr().String()
+	for _, c := range []struct{ path, want string }{
+		{"/healthz", "ok"}, {"/readyz", "ok"}, {"/metrics", "grantor_feed_age_seconds"},
+	} {
+		if code, body := get(t, ops+c.path); code != http.StatusOK || !strings.Contains(body, c.want) {
+			t.Errorf("%s: got %d %.200q, want %q", c.path, code, body, c.want)
+		}
+	}
+	client := healthpb.NewHealthClient(dial(t, r.ports.grpc.Addr().String()))
+	for _, service := range []string{"", "grantor.v1.TokenService"} {
+		watch, err := client.Watch(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for state := healthpb.HealthCheckResponse_UNKNOWN; state != healthpb.HealthCheckResponse_SERVING; {
+			answer, err := watch.Recv()
+			if err != nil {
+				t.Fatalf("the health of %q: %v", service, err)
+			}
+			state = answer.GetStatus()
+		}
+	}
+}
+
+// TestReflection is offered in dev mode and not otherwise.
+func TestReflection(t *testing.T) {
+	dev := serveDev(t)
+	production, err := tryServe(t, "--issuer=http://localhost:1", "--redis="+dev.settings.redis, "--redis-prefix=other:",
+		"--key-encryption-key-file="+kekFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		server *replica
+		want   codes.Code
+	}{{"dev", dev, codes.OK}, {"production", production, codes.Unimplemented}} {
+		stream, err := grpc_reflection_v1.NewServerReflectionClient(dial(t, c.server.ports.grpc.Addr().String())).ServerReflectionInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.Send(&grpc_reflection_v1.ServerReflectionRequest{
+			MessageRequest: &grpc_reflection_v1.ServerReflectionRequest_ListServices{},
+		})
+		if _, err = stream.Recv(); status.Code(err) != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+// TestStop stops a server while a request is under way: it is told not ready, the request is answered, new ones are not
+// taken, and the server ends.
+func TestStop(t *testing.T) {
+	r := serveDev(t)
+	conn, body := half(t, r.server)
+	r.stop()
+	ops := "http://" + r.ports.ops.Addr().String()
+	for {
+		code, answer := get(t, ops+"/readyz")
+		if code == http.StatusServiceUnavailable {
+			if !strings.Contains(answer, "stopping") {
+				t.Errorf("readiness says %q, want stopping", answer)
+			}
+			break
+		}
+	}
+	if code, _ := get(t, ops+"/healthz"); code != http.StatusOK {
+		t.Errorf("healthz: got %d, want 200 while calls end", code)
+	}
+	_, _ = io.WriteString(conn, body)
+	rest, err := io.ReadAll(conn)
+	if err != nil || !bytes.Contains(rest, []byte("200 OK")) || !bytes.Contains(rest, []byte("access_token")) {
+		t.Errorf("got %q and %v, want the request in flight answered", rest, err)
+	}
+	<-r.ended
+	if _, err := net.Dial("tcp", r.ports.http.Addr().String()); err == nil {
+		t.Error("the REST port still takes connections after the stop")
+	}
+}
+
+// half sends a request up to its body, which it gives: the handler then waits for it.
+func half(t *testing.T, srv *server) (conn net.Conn, body string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", srv.ports.http.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	body = "grant_type=client_credentials&client_id=background-service&client_secret=service-secret-here"
+	_, _ = fmt.Fprintf(conn, "POST /connect/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"+
+		"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	buf := make([]byte, 4096)
+	if n, err := conn.Read(buf); err != nil || !bytes.Contains(buf[:n], []byte("100 Continue")) {
+		t.Fatalf("got %q and %v, want the handler to wait for the body", buf[:n], err)
+	}
+	return conn, body
+}
+
+// TestStopInTime cuts off a call that does not end, and does not wait for a stream that only watches.
+func TestStopInTime(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		call func(t *testing.T, srv *server)
+		want error
+	}{
+		{"a call that does not end", func(t *testing.T, srv *server) { half(t, srv) }, errDrain},
+		{"a stream that watches", func(t *testing.T, srv *server) {
+			watch, err := healthpb.NewHealthClient(dial(t, srv.ports.grpc.Addr().String())).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := watch.Recv(); err != nil {
+				t.Fatal(err)
+			}
+		}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			timeout := "10ms"
+			if c.want == nil {
+				timeout = "10m"
+			}
+			settings, err := parseServe("--dev", "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0",
+				"--ops-listen=127.0.0.1:0", "--shutdown-timeout="+timeout)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out, log text
+			srv, err := newServer(t.Context(), settings, &out, &log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- srv.run(ctx) }()
+			c.call(t, srv)
+			stop()
+			if err := <-ended; !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// dial opens a plaintext connection that is closed when the test ends.
+func dial(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}

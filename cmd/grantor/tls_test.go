@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	a := &authority{}
+	a.cert, a.key, a.pem, _ = a.sign(t, template)
+	return a
+}
+
+// sign makes a certificate; an authority that has none yet signs its own.
+func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
+}
+
+// leaf writes a certificate for localhost and its key into dir.
+func (a *authority) leaf(t *testing.T, dir string, serial int64) (certFile, keyFile string) {
+	t.Helper()
+	_, _, cert, key := a.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	})
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, content := range map[string][]byte{certFile: cert, keyFile: key} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func (a *authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+// overGRPC asks for the key set, which every caller may have.
+func overGRPC(t *testing.T, conn *grpc.ClientConn) error {
+	t.Helper()
+	_, err := grantorv1.NewTokenServiceClient(conn).GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
+	return err
+}
+
+func dialTLS(t *testing.T, address string, config *tls.Config) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// TestTLS calls both ports over TLS, with and without a certificate of the caller's, where one is asked for and where not.
+func TestTLS(t *testing.T) {
+	ours, strangers := newAuthority(t), newAuthority(t)
+	serverCert, serverKey := ours.leaf(t, t.TempDir(), 2)
+	load := func(a *authority) []tls.Certificate {
+		pair, err := tls.LoadX509KeyPair(a.leaf(t, t.TempDir(), 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []tls.Certificate{pair}
+	}
+	clientCA := file(t, "ca.pem", string(ours.pem))
+	for _, c := range []struct {
+		name   string
+		args   []string
+		caller []tls.Certificate
+		want   bool
+	}{
+		{"TLS", nil, nil, true},
+		{"mutual TLS", []string{"--tls-client-ca-file=" + clientCA}, load(ours), true},
+		{"mutual TLS without a certificate", []string{"--tls-client-ca-file=" + clientCA}, nil, false},
+		{"mutual TLS with a stranger's certificate", []string{"--tls-client-ca-file=" + clientCA}, load(strangers), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := serveDev(t, append(c.args, "--tls-cert-file="+serverCert, "--tls-key-file="+serverKey)...)
+			config := &tls.Config{RootCAs: ours.pool(), Certificates: c.caller, MinVersion: tls.VersionTLS12}
+			if err := overGRPC(t, dialTLS(t, r.ports.grpc.Addr().String(), config)); (err == nil) != c.want {
+				t.Errorf("gRPC: got %v, want success=%t", err, c.want)
+			}
+			transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+			defer transport.CloseIdleConnections()
+			answer, err := (&http.Client{Transport: transport}).Get("https://" + r.ports.http.Addr().String() + "/.well-known/jwks.json")
+			if (err == nil) != c.want {
+				t.Fatalf("REST: got %v, want success=%t", err, c.want)
+			}
+			if err == nil {
+				read(t, answer)
+			}
+		})
+	}
+}
+
+// TestTLSReload changes the certificate under a running server: new connections get the new one, an open one goes on,
+// and files that do not fit leave the last good ones in use.
+func TestTLSReload(t *testing.T) {
+	ours := newAuthority(t)
+	dir := t.TempDir()
+	certFile, keyFile := ours.leaf(t, dir, 2)
+	var log bytes.Buffer
+	s := &serveSettings{tlsCert: certFile, tlsKey: keyFile, logFormat: "text", logLevel: "info"}
+	logger, err := newLog(s, &log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := newTLSFiles(s, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() int64 {
+		files.checked = time.Time{} // as if the last look were long ago
+		config, err := files.config("h2").GetConfigForClient(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(config.NextProtos) != 1 || config.NextProtos[0] != "h2" {
+			t.Errorf("got ALPN %v, want h2", config.NextProtos)
+		}
+		return config.Certificates[0].Leaf.SerialNumber.Int64()
+	}
+	if got := serial(); got != 2 {
+		t.Errorf("at first: got certificate %d, want 2", got)
+	}
+	ours.leaf(t, dir, 3)
+	later(t, certFile, 1)
+	if got := serial(); got != 3 {
+		t.Errorf("after a change: got certificate %d, want 3", got)
+	}
+	if err := os.WriteFile(keyFile, []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	later(t, certFile, 2)
+	if got := serial(); got != 3 {
+		t.Errorf("after a broken change: got certificate %d, want 3", got)
+	}
+	if !strings.Contains(log.String(), "the old ones stay in use") {
+		t.Errorf("the log does not tell of the broken change:\n%s", log.String())
+	}
+	ours.leaf(t, dir, 4)
+	later(t, certFile, 3)
+	if got := serial(); got != 4 {
+		t.Errorf("after mending: got certificate %d, want 4", got)
+	}
+}
+
+// later sets a file's time on, as a change in another second would.
+func later(t *testing.T, path string, seconds int) {
+	t.Helper()
+	when := time.Now().Add(time.Duration(seconds) * time.Second)
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTLSReloadKeepsConnections changes the certificate between two calls on one connection.
+func TestTLSReloadKeepsConnections(t *testing.T) {
+	ours := newAuthority(t)
+	dir := t.TempDir()
+	certFile, keyFile := ours.leaf(t, dir, 2)
+	r := serveDev(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile)
+	handshakes := 0
+	config := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12, VerifyConnection: func(tls.ConnectionState) error {
+		handshakes++
+		return nil
+	}}
+	conn := dialTLS(t, r.ports.grpc.Addr().String(), config)
+	for range 2 {
+		if err := overGRPC(t, conn); err != nil {
+			t.Fatal(err)
+		}
+		ours.leaf(t, dir, 3)
+		later(t, certFile, 1)
+	}
+	if handshakes != 1 {
+		t.Errorf("got %d handshakes, want the one connection to stay", handshakes)
+	}
+	plain := dial(t, r.ports.grpc.Addr().String())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := grantorv1.NewTokenServiceClient(plain).GetKeySet(ctx, &grantorv1.GetKeySetRequest{})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("plaintext to a TLS port: got %v, want %v", err, codes.Unavailable)
+	}
+}
