@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -64,7 +65,7 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handle
 		runtime.WithForwardResponseOption(setHeaders),
 	)
 	f.gateway = mux
-	return f, grantorv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
+	return f, gatewayv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
 }
 
 // none lets no header become metadata or the reverse.

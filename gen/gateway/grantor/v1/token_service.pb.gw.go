@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 
+	extGrantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"google.golang.org/grpc"
@@ -35,9 +36,9 @@ var (
 	_ = metadata.Join
 )
 
-func request_TokenService_IssueToken_0(ctx context.Context, marshaler runtime.Marshaler, client TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func request_TokenService_IssueToken_0(ctx context.Context, marshaler runtime.Marshaler, client extGrantorv1.TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq IssueTokenRequest
+		protoReq extGrantorv1.IssueTokenRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
@@ -50,9 +51,9 @@ func request_TokenService_IssueToken_0(ctx context.Context, marshaler runtime.Ma
 	return msg, metadata, err
 }
 
-func local_request_TokenService_IssueToken_0(ctx context.Context, marshaler runtime.Marshaler, server TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func local_request_TokenService_IssueToken_0(ctx context.Context, marshaler runtime.Marshaler, server extGrantorv1.TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq IssueTokenRequest
+		protoReq extGrantorv1.IssueTokenRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
@@ -62,9 +63,9 @@ func local_request_TokenService_IssueToken_0(ctx context.Context, marshaler runt
 	return msg, metadata, err
 }
 
-func request_TokenService_GetServerMetadata_0(ctx context.Context, marshaler runtime.Marshaler, client TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func request_TokenService_GetServerMetadata_0(ctx context.Context, marshaler runtime.Marshaler, client extGrantorv1.TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetServerMetadataRequest
+		protoReq extGrantorv1.GetServerMetadataRequest
 		metadata runtime.ServerMetadata
 	)
 	if req.Body != nil {
@@ -74,18 +75,18 @@ func request_TokenService_GetServerMetadata_0(ctx context.Context, marshaler run
 	return msg, metadata, err
 }
 
-func local_request_TokenService_GetServerMetadata_0(ctx context.Context, marshaler runtime.Marshaler, server TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func local_request_TokenService_GetServerMetadata_0(ctx context.Context, marshaler runtime.Marshaler, server extGrantorv1.TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetServerMetadataRequest
+		protoReq extGrantorv1.GetServerMetadataRequest
 		metadata runtime.ServerMetadata
 	)
 	msg, err := server.GetServerMetadata(ctx, &protoReq)
 	return msg, metadata, err
 }
 
-func request_TokenService_GetServerMetadata_1(ctx context.Context, marshaler runtime.Marshaler, client TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func request_TokenService_GetServerMetadata_1(ctx context.Context, marshaler runtime.Marshaler, client extGrantorv1.TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetServerMetadataRequest
+		protoReq extGrantorv1.GetServerMetadataRequest
 		metadata runtime.ServerMetadata
 	)
 	if req.Body != nil {
@@ -95,18 +96,18 @@ func request_TokenService_GetServerMetadata_1(ctx context.Context, marshaler run
 	return msg, metadata, err
 }
 
-func local_request_TokenService_GetServerMetadata_1(ctx context.Context, marshaler runtime.Marshaler, server TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func local_request_TokenService_GetServerMetadata_1(ctx context.Context, marshaler runtime.Marshaler, server extGrantorv1.TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetServerMetadataRequest
+		protoReq extGrantorv1.GetServerMetadataRequest
 		metadata runtime.ServerMetadata
 	)
 	msg, err := server.GetServerMetadata(ctx, &protoReq)
 	return msg, metadata, err
 }
 
-func request_TokenService_GetKeySet_0(ctx context.Context, marshaler runtime.Marshaler, client TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func request_TokenService_GetKeySet_0(ctx context.Context, marshaler runtime.Marshaler, client extGrantorv1.TokenServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetKeySetRequest
+		protoReq extGrantorv1.GetKeySetRequest
 		metadata runtime.ServerMetadata
 	)
 	if req.Body != nil {
@@ -116,9 +117,9 @@ func request_TokenService_GetKeySet_0(ctx context.Context, marshaler runtime.Mar
 	return msg, metadata, err
 }
 
-func local_request_TokenService_GetKeySet_0(ctx context.Context, marshaler runtime.Marshaler, server TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func local_request_TokenService_GetKeySet_0(ctx context.Context, marshaler runtime.Marshaler, server extGrantorv1.TokenServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetKeySetRequest
+		protoReq extGrantorv1.GetKeySetRequest
 		metadata runtime.ServerMetadata
 	)
 	msg, err := server.GetKeySet(ctx, &protoReq)
@@ -130,7 +131,7 @@ func local_request_TokenService_GetKeySet_0(ctx context.Context, marshaler runti
 // StreamingRPC :currently unsupported pending https://github.com/grpc/grpc-go/issues/906.
 // Note that using this registration option will cause many gRPC library features to stop working. Consider using RegisterTokenServiceHandlerFromEndpoint instead.
 // GRPC interceptors will not work for this type of registration. To use interceptors, you must use the "runtime.WithMiddlewares" option in the "runtime.NewServeMux" call.
-func RegisterTokenServiceHandlerServer(ctx context.Context, mux *runtime.ServeMux, server TokenServiceServer) error {
+func RegisterTokenServiceHandlerServer(ctx context.Context, mux *runtime.ServeMux, server extGrantorv1.TokenServiceServer) error {
 	mux.Handle(http.MethodPost, pattern_TokenService_IssueToken_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -242,15 +243,15 @@ func RegisterTokenServiceHandlerFromEndpoint(ctx context.Context, mux *runtime.S
 // RegisterTokenServiceHandler registers the http handlers for service TokenService to "mux".
 // The handlers forward requests to the grpc endpoint over "conn".
 func RegisterTokenServiceHandler(ctx context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
-	return RegisterTokenServiceHandlerClient(ctx, mux, NewTokenServiceClient(conn))
+	return RegisterTokenServiceHandlerClient(ctx, mux, extGrantorv1.NewTokenServiceClient(conn))
 }
 
 // RegisterTokenServiceHandlerClient registers the http handlers for service TokenService
-// to "mux". The handlers forward requests to the grpc endpoint over the given implementation of "TokenServiceClient".
-// Note: the gRPC framework executes interceptors within the gRPC handler. If the passed in "TokenServiceClient"
+// to "mux". The handlers forward requests to the grpc endpoint over the given implementation of "extGrantorv1.TokenServiceClient".
+// Note: the gRPC framework executes interceptors within the gRPC handler. If the passed in "extGrantorv1.TokenServiceClient"
 // doesn't go through the normal gRPC flow (creating a gRPC client etc.) then it will be up to the passed in
-// "TokenServiceClient" to call the correct interceptors. This client ignores the HTTP middlewares.
-func RegisterTokenServiceHandlerClient(ctx context.Context, mux *runtime.ServeMux, client TokenServiceClient) error {
+// "extGrantorv1.TokenServiceClient" to call the correct interceptors. This client ignores the HTTP middlewares.
+func RegisterTokenServiceHandlerClient(ctx context.Context, mux *runtime.ServeMux, client extGrantorv1.TokenServiceClient) error {
 	mux.Handle(http.MethodPost, pattern_TokenService_IssueToken_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()

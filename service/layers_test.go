@@ -1,0 +1,81 @@
+package service_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/grantorhq/grantor/"
+
+// TestLayers holds the directions of dependency: who may not come to know of whom, directly or by way of others.
+func TestLayers(t *testing.T) {
+	packages := list(t)
+	domain := []string{"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation"}
+	edges := []string{"service", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/"}
+	for path, deps := range packages {
+		name, ours := strings.CutPrefix(path, module)
+		if !ours {
+			continue
+		}
+		forbid := func(why string, forbidden ...string) {
+			for _, dep := range deps {
+				if slices.ContainsFunc(forbidden, func(f string) bool { return dep == f || strings.HasPrefix(dep, f+"/") }) {
+					t.Errorf("%s depends on %s: %s", name, dep, why)
+				}
+			}
+		}
+		if inner, ok := strings.CutPrefix(name, "service/"); ok && slices.Contains(domain, inner) {
+			forbid("the domain knows neither wires nor stores", "google.golang.org/grpc", "google.golang.org/protobuf",
+				"github.com/redis", "github.com/grpc-ecosystem", module+"gen")
+		}
+		if strings.HasPrefix(name, "interceptors/") {
+			forbid("a user's build must not compile the server", module+"service/keys", module+"service/registry",
+				module+"service/clientauth", module+"service/grant", module+"service/redisstore", module+"service/rest",
+				module+"service/telemetry", "github.com/redis", "github.com/grpc-ecosystem", "github.com/spf13", "golang.org/x/crypto/argon2")
+			if slices.Contains(deps, module+"service") {
+				t.Errorf("%s depends on the service", name)
+			}
+		}
+		if !slices.ContainsFunc([]string{"cmd/", "service/tokentest", "service/redisstore", "service/redistest", "examples/"},
+			func(p string) bool { return strings.HasPrefix(name, p) }) {
+			forbid("only cmd/grantor and tokentest choose the store", module+"service/redisstore")
+		}
+		if !slices.ContainsFunc(edges, func(p string) bool { return name == p || (strings.HasSuffix(p, "/") && strings.HasPrefix(name, p)) }) {
+			forbid("generated code is for the edges", module+"gen")
+		}
+	}
+	for _, name := range append(domain, "rest", "redisstore") {
+		if _, ok := packages[module+"service/"+name]; !ok {
+			t.Errorf("there is no package %s; this test holds nothing about it", name)
+		}
+	}
+}
+
+// list gives package → everything that it depends on, tests aside.
+func list(t *testing.T) map[string][]string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", "./...")
+	command.Dir = ".."
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	packages := make(map[string][]string)
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[p.ImportPath] = p.Deps
+	}
+}
