@@ -65,7 +65,7 @@ func (s *applySettings) run(ctx context.Context, out io.Writer) error {
 	if sealer == nil {
 		return errNoKEK
 	}
-	// Without algorithms no signing key is made: that is left to serve, which knows which are wanted.
+	// Only the pepper is needed; signing keys are left to serve, which knows what is wanted of them.
 	ring, err := keys.Open(ctx, keys.Config{Store: store, Sealer: sealer})
 	if err != nil {
 		return err

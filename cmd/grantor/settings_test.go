@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -119,11 +118,7 @@ func TestSettingsTable(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", f.Name, strings.Trim(value, "[]"), usage)
 	})
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), table.String()) {
+	if !strings.Contains(readme(t), table.String()) {
 		t.Errorf("the README lacks this table of settings:\n%s", table.String())
 	}
 }

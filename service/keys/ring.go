@@ -21,7 +21,8 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Config says what ring is kept. All fields are required but Now.
+// Config says what ring is kept. All fields are required but Now; a program that needs the pepper alone gives a store and
+// a sealer, and changes no keys.
 type Config struct {
 	Store  Store
 	Sealer *Sealer
@@ -219,6 +220,9 @@ func (r *Ring) next(stored []byte) ([]byte, error) {
 
 // due changes the document as the clock asks and reports whether it did.
 func (r *Ring) due(d *document) (changed bool, err error) {
+	if len(r.config.Algorithms) == 0 {
+		return false, nil // this program does not sign, so it has no say in what does
+	}
 	now := r.config.Now()
 	lead := r.config.MaxAge + skew
 	slices.SortStableFunc(d.Keys, func(a, b record) int { return cmp.Compare(a.ActivatesAt, b.ActivatesAt) })
