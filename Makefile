@@ -19,13 +19,14 @@ conformance: ## Run third-party clients from npm against the issuer.
 
 generate: ## Write gen/ anew from proto/.
 	$(buf) generate
+	$(buf) generate --template examples/datasync/buf.gen.yaml
 
 baseline: ## Accept the present contract as the one that later changes must not break.
 	$(buf) build proto -o proto/baseline.binpb
 
 check-generated: generate ## Fail if generating changes a file that is committed.
-	git diff --exit-code -- gen
-	test -z "$$(git status --porcelain -- gen)"
+	git diff --exit-code -- gen examples
+	test -z "$$(git status --porcelain -- gen examples)"
 
 check-breaking: ## Fail if the contract breaks callers of the baseline.
 	$(buf) format --diff --exit-code

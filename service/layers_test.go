@@ -68,8 +68,8 @@ func list(t *testing.T) map[string][]string {
 	packages := make(map[string][]string)
 	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p struct {
-			ImportPath string
-			Deps       []string
+			ImportPath string   `json:"ImportPath"`
+			Deps       []string `json:"Deps"`
 		}
 		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
 			return packages

@@ -113,7 +113,7 @@ func TestHTTPKeysAway(t *testing.T) {
 	request := httptest.NewRequest(http.MethodGet, "/orders/1?x=y", nil)
 	request.Header.Set("Authorization", "Bearer "+must(i.Sign(claims(i.url, ""))))
 	answer := serve(verify.HTTP(verifier, verify.Authenticated())(http.NotFoundHandler()), request)
-	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "5" || answer.Header.Get("WWW-Authenticate") != "" {
+	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") != "5" || answer.Header.Get("WWW-Authenticate") != "" {
 		t.Errorf("got %d, %v, want 503 with Retry-After and no challenge", answer.StatusCode, answer.Header)
 	}
 	if got, want := body(answer), "temporarily_unavailable: The issuer's keys are not available; try again later."; got != want {

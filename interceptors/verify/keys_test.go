@@ -120,7 +120,7 @@ func TestIssuerAway(t *testing.T) {
 // A caller who does not wait for the keys is answered at its own deadline; New does not wait longer than its context.
 func TestIssuerHangs(t *testing.T) {
 	release := make(chan struct{})
-	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+	client := &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
 		<-release
 		return nil, errors.New("released")
 	})}

@@ -18,7 +18,7 @@ import (
 // domain is what google.rpc.ErrorInfo calls the one who refuses.
 const domain = "grantor"
 
-// challengeHeader names where RFC 6750 §3 puts the challenge.
+// challengeHeader is the trailer that has the challenge of RFC 6750 §3.
 const challengeHeader = "www-authenticate"
 
 // retryAfter is what an HTTP caller is told to wait while the keys cannot be had, in seconds: the time between two
@@ -110,15 +110,18 @@ func (r *refusal) write(w http.ResponseWriter) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	if r.challenge != "" {
-		header.Set(challengeHeader, r.challenge)
+		header.Set("WWW-Authenticate", r.challenge)
 	}
 	if r.http == http.StatusServiceUnavailable {
 		header.Set("Retry-After", retryAfter)
 	}
-	w.WriteHeader(r.http)
-	// The answer is already decided: a caller who went away is nobody to tell.
-	_ = json.NewEncoder(w).Encode(struct {
+	body, err := json.Marshal(struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}{r.reason, r.message})
+	if err != nil {
+		panic(err) // two strings always marshal
+	}
+	w.WriteHeader(r.http)
+	_, _ = w.Write(body) // a caller who went away is nobody to tell
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -30,10 +31,7 @@ import (
 
 func TestServerStart(t *testing.T) {
 	with := func(change func(verify.Policy)) verify.Policy {
-		policy := verify.Policy{}
-		for name, rule := range goPolicy {
-			policy[name] = rule
-		}
+		policy := maps.Clone(goPolicy)
 		change(policy)
 		return policy
 	}
@@ -98,7 +96,7 @@ func TestServerStart(t *testing.T) {
 			listener := must(net.Listen("tcp", "127.0.0.1:0"))
 			if len(test.want) == 0 {
 				server.Stop() // Serve of a stopped server returns at once, if it comes so far.
-				if err := server.Serve(listener); err != grpc.ErrServerStopped {
+				if err := server.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) {
 					t.Errorf("Serve: got %v, want %v", err, grpc.ErrServerStopped)
 				}
 				return
@@ -239,7 +237,7 @@ func TestCallersApart(t *testing.T) {
 				}
 			}
 			_ = stream.CloseSend()
-			if err := stream.RecvMsg(&emptypb.Empty{}); err != io.EOF {
+			if err := stream.RecvMsg(&emptypb.Empty{}); !errors.Is(err, io.EOF) {
 				t.Errorf("the end of Chat: got %v, want %v", err, io.EOF)
 			}
 		})

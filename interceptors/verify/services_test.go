@@ -53,14 +53,14 @@ func init() {
 }
 
 func describe(service string, rules map[string]*grantorv1.Rule) *descriptorpb.ServiceDescriptorProto {
-	d := &descriptorpb.ServiceDescriptorProto{Name: proto.String(string(protoreflect.FullName(service).Name()))}
+	d := &descriptorpb.ServiceDescriptorProto{Name: new(string(protoreflect.FullName(service).Name()))}
 	for name, rule := range rules {
 		options := &descriptorpb.MethodOptions{}
 		proto.SetExtension(options, grantorv1.E_Rule, rule)
 		d.Method = append(d.Method, &descriptorpb.MethodDescriptorProto{
-			Name: proto.String(name), Options: options,
-			InputType: proto.String(".google.protobuf.Empty"), OutputType: proto.String(".google.protobuf.StringValue"),
-			ClientStreaming: proto.Bool(name == "Chat"), ServerStreaming: proto.Bool(name == "Chat"),
+			Name: new(name), Options: options,
+			InputType: new(".google.protobuf.Empty"), OutputType: new(".google.protobuf.StringValue"),
+			ClientStreaming: new(name == "Chat"), ServerStreaming: new(name == "Chat"),
 		})
 	}
 	return d

@@ -45,16 +45,16 @@ func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadat
 		return nil, err
 	}
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
-	var failures []error
+	failure := fmt.Errorf("no description of the issuer %s", issuer)
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known part, OpenID Connect before it.
 	for _, place := range []string{WellKnownServer + path, path + WellKnownOpenID} {
 		found, err := describe(ctx, client, u.Scheme+"://"+u.Host+place, issuer)
 		if err == nil {
 			return found, nil
 		}
-		failures = append(failures, err)
+		failure = fmt.Errorf("%w; %w", failure, err)
 	}
-	return nil, fmt.Errorf("no description of the issuer %s: %w", issuer, errors.Join(failures...))
+	return nil, failure
 }
 
 // describe reads one place. An answer there need not be meant for us: some servers answer every path with their start

@@ -1,0 +1,96 @@
+// Command datasync is a background service that calls an API every so often, and that API, over gRPC and over HTTP. It
+// shows the client credentials grant (RFC 6749 §4.4) from both ends, against a grantor in development mode:
+//
+//	go run ./cmd/grantor serve --dev
+//	go run ./examples/datasync
+//
+// The caller's side is in sync.go, the API's in api.go, and what the API asks of its callers in v1/sync.proto.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if err := run(ctx, os.Args[1:], log); err != nil {
+		log.Error("datasync ends", "err", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the flags and the environment say.
+type settings struct {
+	issuer, secret   string
+	grpcAPI, httpAPI string
+	every            time.Duration
+	part             string
+}
+
+func parse(args []string) (settings, error) {
+	// The default is that of development mode. It is public: anyone may read it here.
+	s := settings{secret: "service-secret-here"}
+	if secret, ok := os.LookupEnv("DATASYNC_SECRET"); ok {
+		s.secret = secret
+	}
+	flags := flag.NewFlagSet("datasync", flag.ExitOnError)
+	flags.StringVar(&s.issuer, "issuer", "http://localhost:8080", "`URL` of the issuer")
+	flags.StringVar(&s.grpcAPI, "grpc-api", "localhost:9091", "`address` of the API over gRPC")
+	flags.StringVar(&s.httpAPI, "http-api", "localhost:9090", "`address` of the API over HTTP")
+	flags.DurationVar(&s.every, "every", 2*time.Second, "`time` between two rounds; a real service would take minutes")
+	flags.StringVar(&s.part, "part", "both", "what to run: api, sync or both")
+	if err := flags.Parse(args); err != nil {
+		return settings{}, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return settings{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case s.part != "api" && s.part != "sync" && s.part != "both":
+		return settings{}, fmt.Errorf("-part %q is not api, sync or both", s.part)
+	case s.every <= 0:
+		return settings{}, fmt.Errorf("-every %s is not more than zero", s.every)
+	}
+	return s, nil
+}
+
+// run runs the parts until ctx ends. Only what no waiting would mend is an error: a wrong flag, a port that is taken.
+func run(ctx context.Context, args []string, log *slog.Logger) error {
+	s, err := parse(args)
+	if err != nil {
+		return err
+	}
+	var tasks []func(context.Context) error
+	if s.part != "sync" {
+		api, err := newAPI(ctx, s, log.With("part", "api"))
+		if err != nil {
+			return err
+		}
+		// Where a port was 0, the system has chosen one.
+		s.grpcAPI, s.httpAPI = api.grpcPort.Addr().String(), api.httpPort.Addr().String()
+		tasks = append(tasks, api.run)
+	}
+	if s.part != "api" {
+		service, err := newDataSync(s, log.With("part", "sync"))
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, service.run)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, task := range tasks {
+		group.Go(func() error { return task(ctx) })
+	}
+	return group.Wait()
+}
