@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -48,7 +49,7 @@ func (s *tokenServer) issue(ctx context.Context, m *grantorv1.IssueTokenRequest,
 	}
 	resources := m.GetResource()
 	if m.GetAudience() != "" {
-		resources = append(resources[:len(resources):len(resources)], m.GetAudience())
+		resources = append(slices.Clip(resources), m.GetAudience())
 	}
 	if err := plainText(append(resources, m.GetGrantType(), m.GetClientId(), m.GetClientSecret(), m.GetScope())); err != nil {
 		return nil, err

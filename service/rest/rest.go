@@ -120,6 +120,7 @@ func (f *face) serveDocument(w http.ResponseWriter, r *http.Request) {
 		f.refuseMethod(w, "GET, HEAD")
 		return
 	}
+	r.Header.Del("Range") // a part of a key set is of no use to anybody
 	inner := r.Clone(r.Context())
 	inner.Method, inner.Body = http.MethodGet, http.NoBody
 	inner.Header = http.Header{}

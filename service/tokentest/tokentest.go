@@ -166,6 +166,23 @@ func (i *Issuer) Apply(t testing.TB, wanted registry.Manifest) {
 	check(t, i.service.CatchUp(t.Context()))
 }
 
+// ExpireSecrets ends the secrets of a client, as of now, and returns when that is in force.
+func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
+	t.Helper()
+	clientID, err := oauth.ParseClientID(id)
+	check(t, err)
+	clients := i.service.Applier().Clients
+	stored, err := clients.Client(t.Context(), clientID)
+	check(t, err)
+	changed := *stored
+	changed.Secrets = slices.Clone(stored.Secrets)
+	for n := range changed.Secrets {
+		changed.Secrets[n].ExpiresAt = i.Now()
+	}
+	check(t, clients.SaveClient(t.Context(), &changed))
+	check(t, i.service.CatchUp(t.Context()))
+}
+
 // Conn opens a connection to the gRPC port.
 func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()

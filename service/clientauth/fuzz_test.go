@@ -1,0 +1,36 @@
+package clientauth_test
+
+import (
+	"encoding/base64"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/service/clientauth"
+)
+
+// FuzzParseBasic reads any credentials. Those it accepts come out the same when they are written and read again.
+func FuzzParseBasic(f *testing.F) {
+	for _, pair := range []string{"svc:secret", "svc:", ":secret", ":", "svc", "", "a%3Ab:c%2B+%25", "a:b:c", "%zz:a", "a:%2", "\x00:\xff", strings.Repeat("a", 5000) + ":b"} {
+		f.Add(base64.StdEncoding.EncodeToString([]byte(pair)))
+	}
+	for _, credentials := range []string{" c3ZjOnM= ", "c3ZjOnM", "c3Zj_nM=", "c3Zj\nOnM=", "~", "====", "YTpi Yzpk"} {
+		f.Add(credentials)
+	}
+	f.Fuzz(func(t *testing.T, credentials string) {
+		id, secret, ok := clientauth.ParseBasic(credentials)
+		if !ok {
+			if id != "" || secret != "" {
+				t.Errorf("%q was refused and gave %q and %q", credentials, id, secret)
+			}
+			return
+		}
+		if len(id)+len(secret) >= len(credentials) {
+			t.Errorf("%d bytes became %d", len(credentials), len(id)+len(secret))
+		}
+		again := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id) + ":" + url.QueryEscape(secret)))
+		if gotID, gotSecret, ok := clientauth.ParseBasic(again); len(id) <= 255 && len(secret) <= 512 && (!ok || gotID != id || gotSecret != secret) {
+			t.Errorf("%q: got %q, %q, %t the second time; want %q, %q", credentials, gotID, gotSecret, ok, id, secret)
+		}
+	})
+}

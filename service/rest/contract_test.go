@@ -1,0 +1,288 @@
+package rest_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+const formType = "application/x-www-form-urlencoded"
+
+// TestMethods sends each method to each endpoint.
+func TestMethods(t *testing.T) {
+	issuer := newIssuer(t)
+	for target, allowed := range map[string]string{
+		"/connect/token": "POST",
+		"/.well-known/oauth-authorization-server": "GET, HEAD",
+		"/.well-known/openid-configuration":       "GET, HEAD",
+		"/.well-known/jwks.json":                  "GET, HEAD",
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "post", "BREW"} {
+			t.Run(method+" "+target, func(t *testing.T) {
+				a := send(t, issuer, request{method: method, target: target, body: good().Encode()})
+				for want := range strings.SplitSeq(allowed, ", ") {
+					if method == want {
+						if a.status != http.StatusOK {
+							t.Errorf("got %d %s, want 200", a.status, a.body)
+						}
+						return
+					}
+				}
+				if got := a.header.Get("Allow"); a.status != http.StatusMethodNotAllowed || got != allowed {
+					t.Errorf("got %d, Allow: %s; want 405, Allow: %s", a.status, got, allowed)
+				}
+				if method != http.MethodHead { // which has no body
+					wantRefusal(t, a, http.StatusMethodNotAllowed, "invalid_request", method)
+				}
+			})
+		}
+	}
+}
+
+// TestPaths asks for places that look like the endpoint's and are not.
+func TestPaths(t *testing.T) {
+	issuer := newIssuer(t)
+	for _, target := range []string{
+		"/", "/connect", "/connect/", "/connect/token/", "/connect/token//", "//connect/token", "/connect//token", "/./connect/token",
+		"/connect/./token", "/connect/../connect/token", "/connect/token/.", "/connect/token/..", "/Connect/token", "/connect/Token",
+		"/CONNECT/TOKEN", "/connect%2Ftoken", "/connect%2ftoken", "/connect/%74oken", "/connect/token%00", "/connect/token%20",
+		"/connect/token%3F", "/connect/token;a=b", "/connect/token#part", "/connect\\token", "/connect/token.", "/connect/token.json",
+		"/connect/token:IssueToken", "/grantor.v1.TokenService/IssueToken", "/.well-known", "/.well-known/",
+		"/.well-known/oauth-authorization-server/", "/.well-known/OAuth-Authorization-Server", "/.well-known/jwks.json/",
+		"/.well-known/jwks%2Ejson", "/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration",
+	} {
+		t.Run(target, func(t *testing.T) {
+			for _, method := range []string{"POST", "GET"} {
+				a := send(t, issuer, request{method: method, target: target, body: good().Encode()})
+				wantRefusal(t, a, http.StatusNotFound, "invalid_request", target)
+			}
+		})
+	}
+	t.Run("absolute form", func(t *testing.T) {
+		wantToken(t, send(t, issuer, request{target: "http://elsewhere.test/connect/token", body: good().Encode()}))
+	})
+}
+
+// TestContentTypes has what a form may call itself, and what not.
+func TestContentTypes(t *testing.T) {
+	issuer := newIssuer(t)
+	for _, c := range []struct {
+		name, contentType string
+		headers           []string
+		ok                bool
+	}{
+		{name: "form", contentType: formType, ok: true},
+		{name: "charset", contentType: formType + "; charset=utf-8", ok: true},
+		{name: "charset without a blank", contentType: formType + ";charset=UTF-8", ok: true},
+		{name: "other letter case", contentType: "Application/X-WWW-Form-URLEncoded; Charset=UTF-8", ok: true},
+		{name: "none", contentType: "-"},
+		{name: "empty", contentType: " "},
+		{name: "JSON", contentType: "application/json"},
+		{name: "multipart", contentType: "multipart/form-data; boundary=x"},
+		{name: "text", contentType: "text/plain"},
+		{name: "any", contentType: "*/*"},
+		{name: "letters glued on", contentType: formType + "x"},
+		{name: "a word glued on", contentType: formType + " x"},
+		{name: "a type glued on", contentType: formType + ", application/json"},
+		{name: "a malformed parameter", contentType: formType + "; charset"},
+		{name: "a parameter twice", contentType: formType + "; charset=utf-8; charset=utf-16"},
+		{name: "two headers", contentType: formType, headers: []string{"Content-Type: " + formType}},
+		{name: "two headers, two types", contentType: formType, headers: []string{"Content-Type: application/json"}},
+		{name: "compressed", contentType: formType, headers: []string{"Content-Encoding: gzip"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := send(t, issuer, request{contentType: c.contentType, headers: c.headers, body: good().Encode()})
+			if c.ok {
+				wantToken(t, a)
+				return
+			}
+			wantRefusal(t, a, http.StatusBadRequest, "invalid_request", "multipart", "text/plain", "gzip")
+		})
+	}
+}
+
+// fill makes a body of n bytes that gets a token.
+func fill(n int) string {
+	body := good().Encode() + "&padding="
+	return body + strings.Repeat("p", n-len(body))
+}
+
+// count makes a body of n parameters that gets a token.
+func count(n int) string {
+	body := good().Encode()
+	for i := strings.Count(body, "&") + 1; i < n; i++ {
+		body += "&p" + strconv.Itoa(i) + "=v"
+	}
+	return body
+}
+
+// TestForms has bodies, well-formed ones and others.
+func TestForms(t *testing.T) {
+	issuer := newIssuer(t)
+	form := good().Encode()
+	for _, c := range []struct {
+		name, body string
+		chunked    bool
+		want       int
+		// text is what the refusal says of the parameter.
+		text string
+	}{
+		{name: "empty", body: "", want: 400, text: "grant_type is missing."},
+		{name: "only separators", body: "&&&", want: 400},
+		{name: "unknown parameters", body: form + "&grantType=x&Scope=other&client%5Fassertion2=y&=z&scope[]=w", want: 200},
+		{name: "empty values", body: form + "&resource=&audience=&unknown=", want: 200},
+		{name: "name without a value", body: form + "&resource&audience", want: 200},
+		{name: "JSON names", body: "grantType=client_credentials&clientId=svc&clientSecret=" + secret, want: 400, text: "grant_type is missing."},
+		{name: "grant_type twice", body: form + "&grant_type=client_credentials", want: 400, text: "grant_type"},
+		{name: "client_id twice", body: form + "&client_id=svc", want: 400, text: "client_id"},
+		{name: "client_secret twice", body: form + "&client_secret=", want: 400, text: "client_secret"},
+		{name: "scope twice", body: form + "&scope=api1", want: 400, text: "scope"},
+		{name: "audience twice", body: form + "&audience=" + res1 + "&audience=" + res1, want: 400, text: "audience"},
+		{name: "unknown twice", body: form + "&unknownname=1&unknownname=2", want: 400, text: "A parameter is sent more than once."},
+		{name: "twice by an escape", body: form + "&client%5fid=svc", want: 400, text: "client_id"},
+		{name: "resource twice", body: form + "&resource=" + res1 + "&resource=" + res1, want: 200},
+		{name: "escape that is none", body: form + "&unknown=%zz", want: 400},
+		{name: "half an escape", body: form + "&unknown=%2", want: 400},
+		{name: "escape that is none in a name", body: form + "&un%zzknown=1", want: 400},
+		{name: "NUL", body: form + "&unknown=a%00b", want: 400},
+		{name: "NUL in a name", body: form + "&un%00known=1", want: 400},
+		{name: "raw NUL", body: form + "&unknown=a\x00b", want: 400},
+		{name: "not UTF-8", body: form + "&unknown=%ff", want: 400},
+		{name: "not UTF-8 in a name", body: form + "&un%c0%80known=1", want: 400},
+		{name: "raw bytes that are not UTF-8", body: form + "&unknown=\xff", want: 400},
+		{name: "overlong in a secret", body: without(good(), "client_secret").Encode() + "&client_secret=%c0%af", want: 400},
+		{name: "65536 bytes", body: fill(65536), want: 200},
+		{name: "65536 bytes in chunks", body: fill(65536), chunked: true, want: 200},
+		{name: "65537 bytes", body: fill(65537), want: 413},
+		{name: "65537 bytes in chunks", body: fill(65537), chunked: true, want: 413},
+		{name: "a mebibyte in chunks", body: fill(1 << 20), chunked: true, want: 413},
+		{name: "64 parameters", body: count(64), want: 200},
+		{name: "65 parameters", body: count(65), want: 400},
+		{name: "65 resources", body: form + strings.Repeat("&resource="+res1, 61), want: 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := send(t, issuer, request{body: c.body, chunked: c.chunked})
+			if c.want == http.StatusOK {
+				wantToken(t, a)
+				return
+			}
+			wantRefusal(t, a, c.want, "invalid_request", "unknown", "clientSecret", "svc", secret)
+			if !strings.Contains(a.body, c.text) {
+				t.Errorf("got %s, want it to say %q", a.body, c.text)
+			}
+		})
+	}
+}
+
+// TestQuery puts parameters where they do not count.
+func TestQuery(t *testing.T) {
+	issuer := newIssuer(t)
+	all := good().Encode()
+	for _, c := range []struct {
+		name, target, body string
+		want               int
+	}{
+		{"everything", "/connect/token?" + all, "", 400},
+		{"the secret", "/connect/token?client_secret=" + secret, without(good(), "client_secret").Encode(), 400},
+		{"another scope", "/connect/token?scope=nothing&grant_type=password", all, 200},
+		{"malformed", "/connect/token?%zz;&=&&", all, 200},
+		{"nothing", "/connect/token?", all, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := send(t, issuer, request{target: c.target, body: c.body})
+			if c.want == http.StatusOK {
+				wantToken(t, a)
+				return
+			}
+			wantRefusal(t, a, c.want, "invalid_request", secret, all)
+		})
+	}
+}
+
+// TestAuthorizationHeaders has what the header can be besides what gRPC metadata can carry.
+func TestAuthorizationHeaders(t *testing.T) {
+	issuer := newIssuer(t)
+	right := "Authorization: " + basic("svc", secret)
+	for _, c := range []struct {
+		name    string
+		headers []string
+		form    string
+		want    int
+		code    string
+	}{
+		{"one", []string{right}, onlyGrant().Encode(), 200, ""},
+		{"the same twice", []string{right, right}, onlyGrant().Encode(), 400, "invalid_request"},
+		{"Basic and Bearer", []string{right, "Authorization: Bearer x"}, onlyGrant().Encode(), 400, "invalid_request"},
+		{"two in other letter case", []string{right, "AUTHORIZATION: x"}, onlyGrant().Encode(), 400, "invalid_request"},
+		{"an empty one and another", []string{"Authorization:", right}, onlyGrant().Encode(), 400, "invalid_request"},
+		{"two in one line", []string{right + ", " + basic("svc", secret)}, onlyGrant().Encode(), 401, "invalid_client"},
+		{"empty", []string{"Authorization:"}, good().Encode(), 200, ""},
+		{"blanks before the credentials", []string{"Authorization: Basic   " + basic("svc", secret)[6:]}, onlyGrant().Encode(), 200, ""},
+		{"not ASCII", []string{"Authorization: Basic \xe9\xe9"}, onlyGrant().Encode(), 401, "invalid_client"},
+		{"not ASCII, and a body secret", []string{"Authorization: Basic \xe9\xe9"}, good().Encode(), 400, "invalid_request"},
+		{"a tab in it, and a body secret", []string{"Authorization: Basic a\tb"}, good().Encode(), 400, "invalid_request"},
+		{"another scheme, not ASCII", []string{"Authorization: Bearer \xe9"}, good().Encode(), 200, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := send(t, issuer, request{headers: c.headers, body: c.form})
+			if c.want == http.StatusOK {
+				wantToken(t, a)
+				return
+			}
+			wantRefusal(t, a, c.want, c.code, secret, basic("svc", secret)[6:])
+		})
+	}
+}
+
+// TestFailedProofsLookAlike compares whole answers: nothing in them says why the proof failed, or whether the client
+// exists.
+func TestFailedProofsLookAlike(t *testing.T) {
+	issuer := newIssuer(t)
+	tokens := grantorv1.NewTokenServiceClient(issuer.Conn(t))
+	refused := post(t, issuer, good("client_secret", wrong))
+	wantRefusal(t, refused, http.StatusUnauthorized, "invalid_client")
+	_, err := tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{GrantType: "client_credentials", ClientId: "svc", ClientSecret: wrong})
+	refusedStatus := status.Convert(err).Proto()
+	for _, c := range []struct{ name, id, secret, scope string }{
+		{"wrong secret", "svc", wrong, "api1"},
+		{"wrong secret that a person chose", "svc", "wrong", "api1"},
+		{"wrong secret where a person chose it", oddID, "wrong", "api1"},
+		{"unknown client", "nobody", secret, "api1"},
+		{"an id that cannot be", "no\tbody", secret, "api1"},
+		{"disabled client", "disabled", secret, "api1"},
+		{"disabled client, wrong secret", "disabled", wrong, "api1"},
+		{"expired secret", "expired", secret, "api1"},
+		{"id in other letter case", "SVC", secret, "api1"},
+		{"one byte more", "svc", secret + "s", "api1"},
+		{"one byte fewer", "svc", secret[:len(secret)-1], "api1"},
+		{"secret in other letter case", "svc", strings.ToUpper(secret), "api1"},
+		{"client without the grant", "nogrant", wrong, "api1"},
+		{"unregistered scope", "svc", wrong, "nothing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			wantSame(t, post(t, issuer, good("client_id", c.id, "client_secret", c.secret, "scope", c.scope)), refused)
+			wantSame(t, post(t, issuer, onlyGrant("scope", c.scope), "Authorization: "+basic(c.id, c.secret)), refused)
+			ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", basic(c.id, c.secret))
+			_, err := tokens.IssueToken(ctx, &grantorv1.IssueTokenRequest{GrantType: "client_credentials", Scope: c.scope})
+			if got := status.Convert(err).Proto(); !proto.Equal(got, refusedStatus) {
+				t.Errorf("got %v, want %v", got, refusedStatus)
+			}
+		})
+	}
+	for name, authorization := range map[string]string{"not base64": "Basic ~~~~", "no colon": rawBasic("svc"), "nothing": "Basic"} {
+		t.Run(name, func(t *testing.T) {
+			wantSame(t, post(t, issuer, onlyGrant(), "Authorization: "+authorization), refused)
+		})
+	}
+	t.Run("method that the client does not have", func(t *testing.T) {
+		wantSame(t, post(t, issuer, ask("basiconly", secret)), refused)
+		wantSame(t, post(t, issuer, onlyGrant(), "Authorization: "+basic("postonly", secret)), refused)
+	})
+}

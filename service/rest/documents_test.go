@@ -1,0 +1,160 @@
+package rest_test
+
+import (
+	"crypto"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/lestrrat-go/jwx/v2/jwk"
+
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// TestMetadata checks the description of the issuer (RFC 8414 §2 and §3), which stands at two places.
+func TestMetadata(t *testing.T) {
+	issuer := newIssuer(t)
+	var first *answer
+	for _, target := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+		a := send(t, issuer, request{method: http.MethodGet, target: target})
+		if first == nil {
+			first = a
+		}
+		wantSame(t, a, first)
+	}
+	wantDocument(t, first, "public, max-age=300")
+	var got struct {
+		Issuer    string   `json:"issuer"`
+		Token     string   `json:"token_endpoint"`
+		Keys      string   `json:"jwks_uri"`
+		Scopes    []string `json:"scopes_supported"`
+		Responses []string `json:"response_types_supported"`
+		Grants    []string `json:"grant_types_supported"`
+		Methods   []string `json:"token_endpoint_auth_methods_supported"`
+	}
+	check(t, json.Unmarshal([]byte(first.body), &got))
+	if got.Issuer != issuer.URL || got.Token != issuer.URL+"/connect/token" || got.Keys != issuer.URL+"/.well-known/jwks.json" {
+		t.Errorf("got %+v, want the places of %s", got, issuer.URL)
+	}
+	if got.Responses == nil || len(got.Responses) != 0 {
+		t.Errorf("got response_types_supported %v, want an empty list", got.Responses)
+	}
+	if !slices.Equal(got.Grants, []string{"client_credentials"}) || !slices.Equal(got.Methods, []string{"client_secret_basic", "client_secret_post"}) {
+		t.Errorf("got %q by %q, want what is offered", got.Grants, got.Methods)
+	}
+	if !slices.Contains(got.Scopes, "api1") || slices.Contains(got.Scopes, "later") {
+		t.Errorf("got the scopes %q, want those that are registered", got.Scopes)
+	}
+
+	issuer.Apply(t, registry.Manifest{Resources: []registry.Resource{{ID: resource(t, "https://later.internal"), Scopes: scopes(t, "later")}}})
+	next := send(t, issuer, request{method: http.MethodGet, target: "/.well-known/openid-configuration"})
+	check(t, json.Unmarshal([]byte(next.body), &got))
+	if !slices.Contains(got.Scopes, "later") || next.header.Get("ETag") == first.header.Get("ETag") {
+		t.Errorf("got %s with ETag %s after a scope came, want both changed", next.body, next.header.Get("ETag"))
+	}
+}
+
+// wantDocument checks the headers of a public document.
+func wantDocument(t *testing.T, a *answer, cache string) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"Cache-Control": cache, "Content-Type": "application/json;charset=UTF-8", "X-Content-Type-Options": "nosniff", "Pragma": "",
+	} {
+		if got := a.header.Get(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if a.status != http.StatusOK || len(a.header.Get("ETag")) < 10 {
+		t.Errorf("got %d with ETag %q, want 200 with one", a.status, a.header.Get("ETag"))
+	}
+}
+
+// TestDocumentsAreCached asks in the ways of a cache (RFC 9110 §13).
+func TestDocumentsAreCached(t *testing.T) {
+	issuer := newIssuer(t)
+	for _, target := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/jwks.json"} {
+		whole := send(t, issuer, request{method: http.MethodGet, target: target})
+		tag := whole.header.Get("ETag")
+		for _, c := range []struct {
+			name, method string
+			headers      []string
+			want         int
+		}{
+			{"again", "GET", nil, 200},
+			{"HEAD", "HEAD", nil, 200},
+			{"the same tag", "GET", []string{"If-None-Match: " + tag}, 304},
+			{"the same tag, weak", "GET", []string{"If-None-Match: W/" + tag}, 304},
+			{"one of two tags", "GET", []string{`If-None-Match: "other", ` + tag}, 304},
+			{"any tag", "GET", []string{"If-None-Match: *"}, 304},
+			{"HEAD with the same tag", "HEAD", []string{"If-None-Match: " + tag}, 304},
+			{"another tag", "GET", []string{`If-None-Match: "other"`}, 200},
+		} {
+			t.Run(c.name+" "+target, func(t *testing.T) {
+				a := send(t, issuer, request{method: c.method, target: target, contentType: "-", headers: c.headers})
+				if a.status != c.want {
+					t.Fatalf("got %d, want %d", a.status, c.want)
+				}
+				for _, name := range []string{"ETag", "Cache-Control", "X-Content-Type-Options"} {
+					if got, want := a.header.Get(name), whole.header.Get(name); got != want {
+						t.Errorf("%s: got %q, want %q", name, got, want)
+					}
+				}
+				switch {
+				case c.want == http.StatusNotModified || c.method == http.MethodHead:
+					if a.body != "" {
+						t.Errorf("got the body %s, want none", a.body)
+					}
+				case a.body != whole.body:
+					t.Errorf("got %s, want %s", a.body, whole.body)
+				}
+				if c.want == http.StatusOK && !maps.EqualFunc(a.header, whole.header, slices.Equal[[]string]) {
+					t.Errorf("got the headers %v, want %v", a.header, whole.header)
+				}
+			})
+		}
+	}
+}
+
+// TestKeySet checks what the issuer publishes of its keys (RFC 7517, RFC 7638).
+func TestKeySet(t *testing.T) {
+	issuer := newIssuer(t)
+	a := send(t, issuer, request{method: http.MethodGet, target: "/.well-known/jwks.json"})
+	wantDocument(t, a, "public, max-age=300")
+	var document map[string]json.RawMessage
+	check(t, json.Unmarshal([]byte(a.body), &document))
+	var keys []map[string]string
+	check(t, json.Unmarshal(document["keys"], &keys))
+	if len(document) != 1 || len(keys) != 4 {
+		t.Fatalf("got %d members and %d keys, want keys alone, one for each algorithm", len(document), len(keys))
+	}
+	// members has alg → the members of such a key, all of them public.
+	members := map[string][]string{
+		"ES256": {"alg", "crv", "kid", "kty", "use", "x", "y"},
+		"RS256": {"alg", "e", "kid", "kty", "n", "use"},
+		"PS256": {"alg", "e", "kid", "kty", "n", "use"},
+		"EdDSA": {"alg", "crv", "kid", "kty", "use", "x"},
+	}
+	for _, key := range keys {
+		t.Run(key["alg"], func(t *testing.T) {
+			if got := slices.Sorted(maps.Keys(key)); !slices.Equal(got, members[key["alg"]]) || key["use"] != "sig" {
+				t.Errorf("got the members %q and use %q, want %q for signatures", got, key["use"], members[key["alg"]])
+			}
+			raw, err := json.Marshal(key)
+			check(t, err)
+			parsed, err := jwk.ParseKey(raw)
+			check(t, err)
+			sum, err := parsed.Thumbprint(crypto.SHA256)
+			check(t, err)
+			if want := base64.RawURLEncoding.EncodeToString(sum); key["kid"] != want {
+				t.Errorf("got kid %s, want the thumbprint %s", key["kid"], want)
+			}
+			delete(members, key["alg"])
+		})
+	}
+	if len(members) > 0 {
+		t.Errorf("got no key for %v", members)
+	}
+}

@@ -1,0 +1,130 @@
+package rest_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/rest"
+)
+
+// stub is a service that answers every call as told.
+type stub struct {
+	grantorv1.UnimplementedTokenServiceServer
+	answer func(ctx context.Context) error
+}
+
+func (s *stub) Register(server grpc.ServiceRegistrar) {
+	grantorv1.RegisterTokenServiceServer(server, s)
+}
+
+func (s *stub) UnaryInterceptor() grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		return &grantorv1.IssueTokenResponse{}, s.answer(ctx)
+	}
+}
+
+// serve has the face over the stub answer one request for a token.
+func (s *stub) serve(t *testing.T, headers http.Header) *answer {
+	t.Helper()
+	name, err := oauth.ParseIssuer("https://issuer.test")
+	check(t, err)
+	face, err := rest.New(t.Context(), name, s)
+	check(t, err)
+	r := httptest.NewRequest(http.MethodPost, "/connect/token", strings.NewReader(good().Encode()))
+	r.Header = headers
+	r.Header.Set("Content-Type", formType)
+	recorder := httptest.NewRecorder()
+	face.ServeHTTP(recorder, r)
+	return &answer{recorder.Code, recorder.Header(), recorder.Body.String()}
+}
+
+// refused is a status as the service sends it.
+func refused(code codes.Code, reason string, details ...protoadapt.MessageV1) error {
+	s, err := status.New(code, "A fixed text.").WithDetails(append(details, &errdetails.ErrorInfo{Reason: reason, Domain: "grantor"})...)
+	if err != nil {
+		return err
+	}
+	return s.Err()
+}
+
+// TestFailures has what each status of the services becomes over HTTP.
+func TestFailures(t *testing.T) {
+	retry := &errdetails.RetryInfo{RetryDelay: durationpb.New(1200 * time.Millisecond)}
+	for _, c := range []struct {
+		name   string
+		err    error
+		status int
+		code   string
+		retry  string
+	}{
+		{"invalid_request", refused(codes.InvalidArgument, "invalid_request"), 400, "invalid_request", ""},
+		{"invalid_client", refused(codes.Unauthenticated, "invalid_client"), 401, "invalid_client", ""},
+		{"unauthorized_client", refused(codes.PermissionDenied, "unauthorized_client"), 400, "unauthorized_client", ""},
+		{"out of touch", refused(codes.Unavailable, "temporarily_unavailable", retry), 503, "temporarily_unavailable", "2"},
+		{"over a limit", refused(codes.ResourceExhausted, "temporarily_unavailable", retry), 429, "temporarily_unavailable", "2"},
+		{"server_error", refused(codes.Internal, "server_error"), 500, "server_error", ""},
+		{"a status without a reason", status.Error(codes.NotFound, "hidden"), 500, "server_error", ""},
+		{"a decoder's", status.Error(codes.InvalidArgument, "hidden"), 400, "invalid_request", ""},
+		{"any error", errors.New("hidden"), 500, "server_error", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := (&stub{answer: func(context.Context) error { return c.err }}).serve(t, http.Header{})
+			wantRefusal(t, a, c.status, c.code, "hidden")
+			if got := a.header.Get("Retry-After"); got != c.retry {
+				t.Errorf("Retry-After: got %q, want %q", got, c.retry)
+			}
+		})
+	}
+}
+
+// TestHandlersSee checks what of a request's headers reaches the services: Authorization, and nothing else.
+func TestHandlersSee(t *testing.T) {
+	headers := http.Header{"Authorization": {"Basic hidden"}}
+	for _, line := range edge {
+		name, value, _ := strings.Cut(line, ": ")
+		headers.Add(name, value+"hidden")
+	}
+	var seen metadata.MD
+	var from string
+	var bounded bool
+	(&stub{answer: func(ctx context.Context) error {
+		seen, _ = metadata.FromIncomingContext(ctx)
+		if p, ok := peer.FromContext(ctx); ok {
+			from = p.Addr.String()
+		}
+		_, bounded = ctx.Deadline()
+		return nil
+	}}).serve(t, headers)
+	for key, values := range seen {
+		for _, value := range values {
+			if strings.Contains(value, "hidden") && key != "authorization" {
+				t.Errorf("the service sees %s: %s", key, value)
+			}
+		}
+	}
+	if got := seen.Get("authorization"); len(got) != 1 || got[0] != "Basic hidden" {
+		t.Errorf("authorization: got %q, want what was sent", got)
+	}
+	if from != "192.0.2.1:1234" { // httptest's
+		t.Errorf("got the peer %q, want the one of the connection", from)
+	}
+	if bounded {
+		t.Error("the caller set a deadline")
+	}
+}

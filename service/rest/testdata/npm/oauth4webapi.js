@@ -1,0 +1,52 @@
+// oauth4webapi against the issuer of the environment: each step throws where the library or the check is not content.
+import assert from 'node:assert/strict'
+import * as oauth from 'oauth4webapi'
+
+const { ISSUER, CLIENT_ID, CLIENT_SECRET, RESOURCE, SCOPE, OTHER_SCOPE } = process.env
+const insecure = { [oauth.allowInsecureRequests]: true } // the issuer is on loopback
+const issuer = new URL(ISSUER)
+const client = { client_id: CLIENT_ID }
+
+async function discover(algorithm) {
+  const response = await oauth.discoveryRequest(issuer, { algorithm, ...insecure })
+  return oauth.processDiscoveryResponse(issuer, response)
+}
+
+const server = await discover('oauth2')
+assert.deepEqual(await discover('oidc'), server)
+
+async function grant(method, parameters) {
+  const response = await oauth.clientCredentialsGrantRequest(server, client, method, new URLSearchParams(parameters), insecure)
+  return oauth.processClientCredentialsResponse(server, client, response)
+}
+
+async function validate(token, audience) {
+  const request = new Request(audience, { headers: { authorization: `Bearer ${token}` } })
+  return oauth.validateJwtAccessToken(server, request, audience, insecure)
+}
+
+for (const method of [oauth.ClientSecretBasic, oauth.ClientSecretPost]) {
+  const answer = await grant(method(CLIENT_SECRET), { scope: SCOPE, resource: RESOURCE })
+  assert.equal(answer.token_type, 'bearer')
+  assert.equal(answer.scope, SCOPE)
+  assert.equal(answer.expires_in, 3600)
+  const claims = await validate(answer.access_token, RESOURCE)
+  assert.equal(claims.client_id, CLIENT_ID)
+  assert.equal(claims.aud, RESOURCE)
+  await assert.rejects(validate(answer.access_token, 'https://elsewhere.internal'), oauth.OperationProcessingError)
+
+  await assert.rejects(grant(method('wrong'), { scope: SCOPE }), (error) => {
+    assert(error instanceof oauth.WWWAuthenticateChallengeError, error)
+    assert.equal(error.status, 401)
+    assert.equal(error.cause[0].scheme, 'basic')
+    assert.equal(error.cause[0].parameters.realm, ISSUER)
+    return true
+  })
+  await assert.rejects(grant(method(CLIENT_SECRET), { scope: OTHER_SCOPE }), (error) => {
+    assert(error instanceof oauth.ResponseBodyError, error)
+    assert.equal(error.status, 400)
+    assert.equal(error.error, 'invalid_scope')
+    assert(error.error_description)
+    return true
+  })
+}
