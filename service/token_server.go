@@ -33,7 +33,7 @@ func (s *tokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 		return nil, toStatus(refused)
 	}
 	s.events.TokenIssued(ctx, about, slog.String("jti", issued.claims.ID), slog.String("scope", issued.claims.Scope.String()),
-		slog.Any("aud", issued.claims.Audience), slog.Duration("lifetime", issued.lifetime))
+		slog.Any("aud", issued.claims.Audience), slog.Int64("lifetime", int64(issued.lifetime.Seconds())))
 	return &grantorv1.IssueTokenResponse{
 		AccessToken: issued.token,
 		TokenType:   "Bearer",

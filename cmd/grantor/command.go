@@ -17,6 +17,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true, // a wrong setting is no reason to print every setting
 	}
 	root.AddCommand(newServeCommand(), newApplyCommand(), newVersionCommand())
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkEnvironment(root.Commands()) }
 	return root
 }
 

@@ -130,7 +130,9 @@ func (m *manifest) readClient(item *yaml.Node) error {
 			}
 			c.Secret, err = m.secret(key, node)
 		case "auth_methods":
-			c.AuthMethods, err = m.doc.list(node)
+			if c.AuthMethods, err = m.doc.list(node); err == nil && len(c.AuthMethods) == 0 {
+				err = m.doc.errorf(node, "auth_methods is empty; leave it out to allow all")
+			}
 		case "grant_types":
 			c.GrantTypes, err = m.doc.list(node)
 		case "scopes":
@@ -146,7 +148,7 @@ func (m *manifest) readClient(item *yaml.Node) error {
 		case "access_token_lifetime":
 			c.AccessTokenLifetime, err = m.lifetime(node)
 		case "disabled":
-			if node.Kind != yaml.ScalarNode || node.Decode(&c.Disabled) != nil {
+			if node.Tag != "!!bool" || node.Decode(&c.Disabled) != nil {
 				return m.doc.errorf(node, "disabled is true or false")
 			}
 		default:
@@ -159,6 +161,9 @@ func (m *manifest) readClient(item *yaml.Node) error {
 	}
 	if fields["client_id"] == nil {
 		return m.doc.errorf(item, "a client needs its client_id")
+	}
+	if fields["grant_types"] == nil && len(c.Scopes) > 0 {
+		c.GrantTypes = []string{oauth.GrantClientCredentials} // what else are its scopes for
 	}
 	m.Clients = append(m.Clients, c)
 	return m.remember("client "+c.ID.String(), item, fields)

@@ -58,7 +58,9 @@ func listen(ctx context.Context, s *serveSettings, log *slog.Logger) (p *ports, 
 		{"grpc-listen", s.grpcListen, true, &p.grpc},
 		{"ops-listen", s.opsListen, false, &p.ops},
 	} {
-		if port.secret && p.tls == nil && !s.allowPlaintext && !loopbackAddress(port.address) {
+		if _, _, split := net.SplitHostPort(port.address); split != nil {
+			err = fmt.Errorf("%s: %q is no address such as :8080 or localhost:8080", port.setting, port.address)
+		} else if port.secret && p.tls == nil && !s.allowPlaintext && !loopbackAddress(port.address) {
 			err = fmt.Errorf("%s: %s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.setting, port.address)
 		} else if *port.to, err = config.Listen(ctx, "tcp", port.address); err != nil {
 			err = settingError(port.setting, err)

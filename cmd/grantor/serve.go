@@ -113,7 +113,15 @@ func (srv *server) issuer() (oauth.Issuer, error) {
 	if err != nil {
 		return oauth.Issuer{}, err
 	}
-	return oauth.ParseIssuer("http://localhost:" + port)
+	return oauth.ParseIssuer(srv.scheme() + "://localhost:" + port)
+}
+
+// scheme is that of the REST port's URL.
+func (srv *server) scheme() string {
+	if srv.settings.tlsCert != "" {
+		return "https"
+	}
+	return "http"
 }
 
 // store reaches the Redis of the settings, or dev mode's own.
@@ -245,8 +253,11 @@ func (srv *server) insecure() []string {
 	case s.tlsCert == "":
 		found = append(found, "no TLS on the REST and gRPC ports, which are on loopback")
 	}
+	if s.dev && s.realRedis() {
+		found = append(found, "insecure: this Redis now has development mode's client, whose secret is public")
+	}
 	if s.dev && s.kek == "" && s.kekFile == "" && s.realRedis() {
-		found = append(found, "insecure: the signing keys in this Redis are sealed with a key that is public")
+		found = append(found, "insecure: the signing keys in this Redis are sealed with development mode's key, which is public")
 	}
 	return found
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v4"
 
@@ -74,7 +75,7 @@ func (s *serveSettings) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&s.tlsKey, "tls-key-file", "", "`file` with the certificate's private key, in PEM; read again when it changes")
 	flags.StringVar(&s.tlsClientCA, "tls-client-ca-file", "", "`file` with the authorities, in PEM, one of which must have signed a caller's certificate; read again when it changes")
 	flags.BoolVar(&s.allowPlaintext, "insecure-allow-plaintext-beyond-loopback", false, "serve without TLS on addresses that other machines reach: only where something else encrypts")
-	flags.StringSliceVar(&s.algorithms, "signing-algorithms", []string{"ES256", "RS256"}, "`list` of what tokens can be signed with, of ES256, RS256, PS256, EdDSA; the first signs where no resource chooses")
+	flags.StringSliceVar(&s.algorithms, "signing-algorithms", []string{"ES256", "RS256"}, "`list` of what tokens can be signed with: ES256 and RS256, and also PS256 and EdDSA if wanted; the first signs where no resource chooses")
 	flags.DurationVar(&s.tokenLifetime, "access-token-lifetime", time.Hour, "`life` of a token where neither client nor resource sets one; at most 24h")
 	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs")
 	flags.DurationVar(&s.jwksMaxAge, "jwks-max-age", 5*time.Minute, "`time` for which verifiers may keep the key set; a new key is published that long before it signs")
@@ -108,6 +109,23 @@ func resolve(flags *pflag.FlagSet) error {
 	return err
 }
 
+// checkEnvironment refuses a GRANTOR_ variable that no command knows: a misspelt one could leave TLS off without a word.
+// Those that Kubernetes makes for a service of the name grantor are passed over.
+func checkEnvironment(commands []*cobra.Command) error {
+	known := make(map[string]bool)
+	for _, command := range commands {
+		command.Flags().VisitAll(func(flag *pflag.Flag) { known[environment(flag)] = true })
+	}
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		ours := strings.HasPrefix(name, "GRANTOR_") && !strings.HasPrefix(name, "GRANTOR_SERVICE_") && !strings.HasPrefix(name, "GRANTOR_PORT")
+		if ours && !known[name] {
+			return fmt.Errorf("%s: there is no such setting", name)
+		}
+	}
+	return nil
+}
+
 // environment names the variable of a setting.
 func environment(flag *pflag.Flag) string { return "GRANTOR_" + strings.ToUpper(underscored(flag)) }
 
@@ -128,7 +146,7 @@ func fromEnvironment(flag *pflag.Flag) error {
 // line is a setting as a file gives it.
 type line struct {
 	value string
-	// place is file:line.
+	// place is file:line: name.
 	place string
 }
 
@@ -148,11 +166,14 @@ func readSettings(path string, flags *pflag.FlagSet) (map[string]line, error) {
 	values := make(map[string]line)
 	err = doc.fields(doc.root, func(key string, node *yaml.Node) error {
 		flag, ok := names[key]
+		if meant := strings.ReplaceAll(key, "-", "_"); !ok && names[meant] != nil {
+			return doc.errorf(node, "there is no setting %q; in a file it is %s", key, meant)
+		}
 		if !ok {
 			return doc.errorf(node, "there is no setting %q", key)
 		}
 		value, err := doc.scalarOrList(node)
-		values[flag.Name] = line{strings.Join(value, ","), doc.place(node)}
+		values[flag.Name] = line{strings.Join(value, ","), doc.place(node) + ": " + key}
 		return err
 	})
 	return values, err

@@ -2,7 +2,9 @@ package attach
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -73,10 +75,27 @@ func refusal(code, description, secret string) *Error {
 	return e
 }
 
+// echoes reports whether text has the secret in a form in which it was sent: as it is, form-encoded, or in the credentials
+// of Basic, where it may begin at any of three places of the base64.
+func echoes(text, secret string) bool {
+	escaped := url.QueryEscape(secret)
+	if strings.Contains(text, secret) || strings.Contains(text, escaped) {
+		return true
+	}
+	for before := range 3 {
+		encoded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat(":", before) + escaped))
+		// The characters at both ends also depend on what stands beside the secret.
+		if core := encoded[min(len(encoded), 2*before):max(0, len(encoded)-2)]; len(core) >= 8 && strings.Contains(text, core) {
+			return true
+		}
+	}
+	return false
+}
+
 func printable(text, secret string) string {
 	const most = 256
-	if secret != "" {
-		text = strings.ReplaceAll(text, secret, "***")
+	if secret != "" && echoes(text, secret) {
+		return "(left out: it repeated the secret)"
 	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {

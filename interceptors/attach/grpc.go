@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
-	"net/url"
 	"strings"
 	"sync/atomic"
 
@@ -191,28 +189,13 @@ func (c credential) GetRequestMetadata(context.Context, ...string) (map[string]s
 
 func (c credential) RequireTransportSecurity() bool { return c.secure }
 
-// loopback reports whether a connection certainly leads to this machine. A scheme that is not known here does not, nor
-// a name that another machine's resolver is asked for.
+// loopback reports whether a connection's target is this machine; a dialer of the user's own that goes elsewhere from
+// there is beyond what can be seen here.
 func loopback(cc *grpc.ClientConn) bool {
 	if cc == nil {
 		return false
 	}
-	target, err := url.Parse(cc.CanonicalTarget())
-	if err != nil {
-		return false
-	}
-	switch target.Scheme {
-	case "unix", "unix-abstract":
-		return true
-	case "dns", "passthrough":
-		endpoint := strings.TrimPrefix(target.Path, "/")
-		host, _, err := net.SplitHostPort(endpoint)
-		if err != nil {
-			host = strings.Trim(endpoint, "[]")
-		}
-		return target.Host == "" && oauth.Loopback(host)
-	}
-	return false
+	return oauth.LoopbackTarget(cc.CanonicalTarget())
 }
 
 // plaintextRefused gives a clear error where gRPC kept a credential off a plaintext connection, else nil. gRPC has no

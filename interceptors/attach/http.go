@@ -56,7 +56,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		return answer, nil
 	}
 	body, replayable := bodyAgain(request)
-	if !replayable {
+	if !replayable || !idempotent(request) {
 		return answer, nil
 	}
 	next, err := t.source.get(request.Context())
@@ -68,10 +68,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	again := with(next, request)
 	again.Body = body
-	// Reading a short answer to its end lets its connection be used again.
-	const drained = 4 << 10
-	_, _ = io.CopyN(io.Discard, answer.Body, drained)
-	_ = answer.Body.Close()
+	_ = answer.Body.Close() // unread, for a body that does not end would hold up the second request
 	return t.base.RoundTrip(again)
 }
 
@@ -96,6 +93,17 @@ func with(e *entry, request *http.Request) *http.Request {
 	}
 	own.Header.Set("Authorization", e.header)
 	return own
+}
+
+// idempotent reports whether sending the request twice does no more than sending it once (RFC 9110 §9.2.2). Unlike a gRPC
+// trailer, a challenge need not be from the server itself: a handler may have acted and then passed on what another
+// server said. A request with an idempotency key says that it may be repeated, as for [http.Transport].
+func idempotent(request *http.Request) bool {
+	switch request.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return request.Header.Get("Idempotency-Key") != "" || request.Header.Get("X-Idempotency-Key") != ""
 }
 
 // bodyAgain gives the request's body once more, where that can be done.

@@ -101,22 +101,25 @@ func TestRoundTrip(t *testing.T) {
 	none := func() io.Reader { return nil }
 	for _, test := range []struct {
 		name   string
+		method string
 		site   *site
 		body   func() io.Reader
 		status int
 		seen   []string
 		next   string
 	}{
-		{"taken", &site{takes: "1"}, text, 200, []string{"Bearer 1"}, "1"},
-		{"refused, then taken", &site{takes: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"with a body", &site{takes: "2", challenge: invalid}, text, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"with a body that is read once", &site{takes: "2", challenge: invalid}, once, 401, []string{"Bearer 1"}, "2"},
-		{"always refused", &site{takes: "none", challenge: invalid}, text, 401, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"refused without that reason", &site{takes: "2", challenge: missing}, text, 401, []string{"Bearer 1"}, "2"},
+		{"taken", http.MethodPut, &site{takes: "1"}, text, 200, []string{"Bearer 1"}, "1"},
+		{"refused, then taken", http.MethodPut, &site{takes: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"with a body", http.MethodPut, &site{takes: "2", challenge: invalid}, text, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"with a body that is read once", http.MethodPut, &site{takes: "2", challenge: invalid}, once, 401, []string{"Bearer 1"}, "2"},
+		{"always refused", http.MethodPut, &site{takes: "none", challenge: invalid}, text, 401, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"refused without that reason", http.MethodPut, &site{takes: "2", challenge: missing}, text, 401, []string{"Bearer 1"}, "2"},
+		{"may be repeated", http.MethodGet, &site{takes: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"may not be repeated", http.MethodPost, &site{takes: "2", challenge: invalid}, text, 401, []string{"Bearer 1"}, "2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			source, server := numbered(), test.site
-			request := newRequest(t, http.MethodPost, server.serve(t), test.body())
+			request := newRequest(t, test.method, server.serve(t), test.body())
 			before := request.Header.Clone()
 			got, err := send(t, source.Transport(newTransport(t)), request)
 			if err != nil || got != test.status {

@@ -17,15 +17,20 @@ import (
 // name would otherwise show only as a refusal of every token.
 func overGRPC(conn grpc.ClientConnInterface, issuer string) jwks.Fetch {
 	service := grantorv1.NewTokenServiceClient(conn)
+	var options []grpc.CallOption
+	if cc, ok := conn.(*grpc.ClientConn); ok && !oauth.LoopbackTarget(cc.CanonicalTarget()) {
+		// gRPC itself then refuses a connection without transport security.
+		options = append(options, grpc.PerRPCCredentials(secureOnly{}))
+	}
 	return func(ctx context.Context) (*jwks.Set, time.Duration, error) {
-		description, err := service.GetServerMetadata(ctx, &grantorv1.GetServerMetadataRequest{})
+		description, err := service.GetServerMetadata(ctx, &grantorv1.GetServerMetadataRequest{}, options...)
 		if err != nil {
 			return nil, 0, err
 		}
 		if name := description.GetIssuer(); name != issuer {
 			return nil, 0, fmt.Errorf("%w: it calls itself %.200q, not %.200q", oauth.ErrOtherIssuer, name, issuer)
 		}
-		answer, err := service.GetKeySet(ctx, &grantorv1.GetKeySetRequest{})
+		answer, err := service.GetKeySet(ctx, &grantorv1.GetKeySetRequest{}, options...)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -37,6 +42,15 @@ func overGRPC(conn grpc.ClientConnInterface, issuer string) jwks.Fetch {
 		return set, time.Duration(answer.GetMaxAge()) * time.Second, err
 	}
 }
+
+// secureOnly is a credential that says nothing and asks for transport security.
+type secureOnly struct{}
+
+func (secureOnly) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return nil, nil
+}
+
+func (secureOnly) RequireTransportSecurity() bool { return true }
 
 // webKeys writes the keys as RFC 7517 §4 does, so that they are read by the one parser of key sets.
 func webKeys(messages []*grantorv1.JsonWebKey) []jwks.JWK {

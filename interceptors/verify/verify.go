@@ -24,6 +24,7 @@ package verify
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -54,8 +55,8 @@ type Verifier struct {
 //
 // The issuer's keys are found by its description (RFC 8414) and fetched here, so that the first call need not wait for
 // them. An issuer that cannot be reached within ctx, or 5 seconds, is no error: services start in any order, and until
-// the keys can be had calls get UNAVAILABLE. An issuer that calls itself by another name is an error
-// (oauth.ErrOtherIssuer).
+// the keys can be had calls get UNAVAILABLE. An issuer that calls itself by another name (oauth.ErrOtherIssuer), or whose
+// certificate is not trusted, is an error.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	c := config{cacheSize: defaultCacheSize, leeway: defaultLeeway, client: http.DefaultClient, now: time.Now}
 	for _, option := range options {
@@ -106,7 +107,7 @@ func HTTPClient(client *http.Client) Option {
 }
 
 // OverGRPC fetches the issuer's description and keys from the grantor.v1.TokenService on conn instead of over HTTP. How
-// conn is secured decides whose keys they are.
+// conn is secured decides whose keys they are, so a *grpc.ClientConn in plaintext is refused unless its target is loopback.
 func OverGRPC(conn grpc.ClientConnInterface) Option {
 	return func(c *config) { c.conn = conn }
 }
@@ -130,7 +131,7 @@ func Leeway(d time.Duration) Option {
 // MaxStaleKeys is how long, after their max-age, the last good keys are used while the issuer cannot be reached. Default
 // 24 h.
 func MaxStaleKeys(d time.Duration) Option {
-	return func(c *config) { c.maxStale = d }
+	return func(c *config) { c.maxStale = max(d, 1) } // zero is meant, where the key set takes it for its default
 }
 
 // Now sets the clock. Default [time.Now].
@@ -159,7 +160,9 @@ func (c *config) source(ctx context.Context, issuer string) (token.KeySource, er
 	remote := jwks.NewRemote(fetch, jwks.RemoteConfig{MaxStale: c.maxStale, Now: c.now})
 	ctx, cancel := context.WithTimeout(ctx, firstFetch)
 	defer cancel()
-	if err := remote.Refresh(ctx); errors.Is(err, oauth.ErrOtherIssuer) {
+	err := remote.Refresh(ctx)
+	// Waiting mends neither a wrong name nor a certificate that is not trusted.
+	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted || errors.Is(err, oauth.ErrOtherIssuer) {
 		return nil, err
 	}
 	return remote, nil

@@ -51,7 +51,7 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 		return nil, err
 	}
 	if len(targets) > 0 {
-		if scopes, err = narrow(client, resources, scopes, targets); err != nil {
+		if scopes, err = narrow(resources, scopes, targets); err != nil {
 			return nil, err
 		}
 	}
@@ -114,7 +114,7 @@ func parseTargets(raw []string) ([]oauth.Resource, error) {
 
 // narrow keeps the scopes that the targets own. Each target must own a granted one: a token is never for a resource in
 // which it allows nothing.
-func narrow(client *registry.Client, resources *registry.Resources, scopes oauth.Scopes, targets []oauth.Resource) (oauth.Scopes, error) {
+func narrow(resources *registry.Resources, scopes oauth.Scopes, targets []oauth.Resource) (oauth.Scopes, error) {
 	unused := slices.Clone(targets)
 	kept := slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
 		owner, _ := resources.Owner(s)

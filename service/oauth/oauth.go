@@ -101,6 +101,27 @@ func Loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
+// LoopbackTarget reports whether a canonical gRPC target ("dns:///localhost:8081", "unix:/path") is this machine. A scheme
+// that is not known here is not, nor a name that another machine's resolver is asked for.
+func LoopbackTarget(canonical string) bool {
+	target, err := url.Parse(canonical)
+	if err != nil {
+		return false
+	}
+	switch target.Scheme {
+	case "unix", "unix-abstract":
+		return true
+	case "dns", "passthrough":
+		endpoint := strings.TrimPrefix(target.Path, "/")
+		host, _, err := net.SplitHostPort(endpoint)
+		if err != nil {
+			host = strings.Trim(endpoint, "[]")
+		}
+		return target.Host == "" && Loopback(host)
+	}
+	return false
+}
+
 // visible reports whether s is made of VCHAR alone: %x21-7E (RFC 5234 appendix B.1).
 func visible(s string) bool {
 	for i := range len(s) {

@@ -17,15 +17,27 @@ import (
 //	redis://host1:6379?addr=host2:6379&addr=host3:6379    a Cluster; with one address, ?cluster=true
 //	redis://host1:26379?master_name=mymaster&addr=…       a master known to Sentinels
 //
-// Further parameters are those of go-redis, such as pool_size=50 or read_timeout=2s.
+// User and password before the host of a Sentinel are the Sentinel's; the master's are the parameters username and
+// password. Further parameters are those of go-redis, such as pool_size=50 or read_timeout=2s.
 func Connect(rawURL string) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
+	if err != nil || u.Opaque != "" {
 		// The cause is left out: it would quote the password.
 		return nil, errors.New("not a URL such as redis://localhost:6379")
 	}
+	if strings.Contains(u.EscapedPath()+u.RawQuery+u.Fragment, "@") {
+		// Part of the password was taken for the path or a parameter; errors about those would quote it.
+		return nil, errors.New("the URL has an @ behind the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
+	}
 	query := u.Query()
-	cluster := query.Get("cluster") == "true" || query.Has("addr")
+	cluster := query.Has("addr")
+	switch query.Get("cluster") {
+	case "true":
+		cluster = true
+	case "", "false":
+	default:
+		return nil, errors.New("the parameter cluster is true or false")
+	}
 	query.Del("cluster")
 	sentinel := query.Has("master_name")
 	u.RawQuery = query.Encode()
@@ -36,6 +48,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 			return nil, withoutURL(err)
 		}
 		options.ContextTimeoutEnabled = true
+		options.ReplicaOnly, options.UseDisconnectedReplicas = false, false // see below, of a Cluster
 		return redis.NewFailoverClient(options), nil
 	case cluster:
 		options, err := redis.ParseClusterURL(u.String())
@@ -43,6 +56,8 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 			return nil, withoutURL(err)
 		}
 		options.ContextTimeoutEnabled = true
+		// A replica may lag: what it answers after an invalidation could be kept for good.
+		options.ReadOnly, options.RouteByLatency, options.RouteRandomly = false, false, false
 		return redis.NewClusterClient(options), nil
 	}
 	options, err := redis.ParseURL(u.String())
@@ -55,8 +70,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 
 // withoutURL keeps a password out of an error that quotes the URL.
 func withoutURL(err error) error {
-	var parse *url.Error
-	if errors.As(err, &parse) {
+	if parse, ok := errors.AsType[*url.Error](err); ok {
 		return parse.Err
 	}
 	return err

@@ -74,7 +74,7 @@ func (s *Store) Client(ctx context.Context, id oauth.ClientID) (*registry.Client
 // list gives version and data of the clients after an id, in one step, so that none is missed by a change meanwhile.
 //
 // KEYS: index
-// ARGV: the least id in ZRANGE's form, count, the start of a client's key
+// ARGV: the least id in ZRANGE's form, count, the start of a client's key.
 var list = redis.NewScript(`
 local found = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], '+', 'BYLEX', 'LIMIT', 0, ARGV[2])) do
@@ -90,7 +90,8 @@ return found
 func (s *Store) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*registry.Client, error) {
 	start := "-"
 	if after.String() != "" {
-		start = "(" + after.String()
+		// The least id after it. "(" + id would do for Redis; the embedded one takes "(-" for "-", the very first.
+		start = "[" + after.String() + "\x00"
 	}
 	found, err := list.Run(ctx, s.client, []string{s.key("clients")}, start, limit, s.key("client:")).StringSlice()
 	if err != nil {

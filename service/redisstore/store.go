@@ -54,7 +54,7 @@ var errStale = errors.New("stale version")
 // record that is removed and made again does not get an old version back.
 //
 // KEYS: record, feed, index (for a record that is listed)
-// ARGV: expected version, data, kind, id, retention in seconds
+// ARGV: expected version, data, kind, id, retention in seconds.
 var save = redis.NewScript(`
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return 0 end
@@ -68,7 +68,7 @@ return 1
 `)
 
 // KEYS: record, feed, index
-// ARGV: expected version, kind, id
+// ARGV: expected version, kind, id.
 var remove = redis.NewScript(`
 if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') ~= tonumber(ARGV[1]) then return 0 end
 redis.call('DEL', KEYS[1])
@@ -132,17 +132,19 @@ const readCount = 1000
 
 // Read implements [revocation.Log].
 func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Duration) ([]revocation.Entry, bool, error) {
-	block := wait
+	block := max(wait, time.Millisecond) // Redis takes less than that for ever
 	if wait == 0 {
-		block = -1 // go-redis: no BLOCK at all, where Redis takes 0 for ever
+		block = -1 // go-redis: no BLOCK at all
 	}
 	streams, err := s.client.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{s.key("feed"), streamID(after)}, Count: readCount, Block: block,
 	}).Result()
-	if errors.Is(err, redis.Nil) {
-		return nil, false, nil
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, false, err
 	}
-	if err != nil {
+	// go-redis hides a short outage by trying again, so a server that came back without its data is met here first. The
+	// question comes after the read, whose entries may be from after the loss.
+	if err := s.continues(ctx, after); err != nil || len(streams) == 0 {
 		return nil, false, err
 	}
 	var entries []revocation.Entry
@@ -158,6 +160,18 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 		})
 	}
 	return entries, len(entries) == readCount, nil
+}
+
+// continues reports [revocation.ErrGap] where the entry at the cursor is gone.
+func (s *Store) continues(ctx context.Context, after revocation.Cursor) error {
+	if after == (revocation.Cursor{}) {
+		return nil
+	}
+	found, err := s.client.XRangeN(ctx, s.key("feed"), streamID(after), streamID(after), 1).Result()
+	if err == nil && len(found) == 0 {
+		err = revocation.ErrGap
+	}
+	return err
 }
 
 // End implements [revocation.Log].

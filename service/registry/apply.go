@@ -71,6 +71,9 @@ type Applier struct {
 // of the manifest, then what was removed. An error in the manifest, as [WantedError] or [ResourceError], comes before
 // anything is written.
 func (a *Applier) Apply(ctx context.Context, m Manifest) ([]Change, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
 	var account []Change
 	steps := []func() ([]Change, error){func() ([]Change, error) { return a.applyResources(ctx, m) }}
 	for i := range m.Clients {
@@ -80,8 +83,11 @@ func (a *Applier) Apply(ctx context.Context, m Manifest) ([]Change, error) {
 		steps = append(steps, func() ([]Change, error) { return a.pruneClients(ctx, m) })
 	}
 	for _, step := range steps {
-		changes, err := retry(step)
-		account = append(account, changes...)
+		err := retry(func() error {
+			changes, err := step()
+			account = append(account, changes...)
+			return err
+		})
 		if err != nil {
 			return account, err
 		}
@@ -89,17 +95,33 @@ func (a *Applier) Apply(ctx context.Context, m Manifest) ([]Change, error) {
 	return account, nil
 }
 
+// check refuses what could not be applied twice to the same effect: one thing wanted in two ways.
+func (m *Manifest) check() error {
+	if _, err := NewResources(0, m.Resources); err != nil {
+		return err
+	}
+	seen := make(map[oauth.ClientID]bool, len(m.Clients))
+	for i := range m.Clients {
+		id := m.Clients[i].ID
+		if seen[id] {
+			return &WantedError{id, &FieldError{"client_id", fmt.Sprintf("%q is there twice", id)}}
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
 // attempts bounds how often a step is planned anew because somebody else, such as another replica that applies the same
 // manifest, made a change meanwhile.
 const attempts = 10
 
-func retry(step func() ([]Change, error)) (changes []Change, err error) {
+func retry(step func() error) (err error) {
 	for range attempts {
-		if changes, err = step(); !errors.Is(err, ErrConflict) {
+		if err = step(); !errors.Is(err, ErrConflict) {
 			break
 		}
 	}
-	return changes, err
+	return err
 }
 
 // applyResources saves the table as the manifest wants it, in one write.
@@ -142,7 +164,10 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 	if a.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Left }) {
 		return changes, nil
 	}
-	return changes, a.Resources.SaveResources(ctx, table)
+	if err := a.Resources.SaveResources(ctx, table); err != nil {
+		return nil, err
+	}
+	return changes, nil
 }
 
 // applyClient creates the client or changes what differs.
@@ -166,10 +191,12 @@ func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, er
 		}
 		change.Action = changedOrLeft(change.Fields)
 	}
-	if a.DryRun || change.Action == Left {
-		return []Change{change}, nil
+	if !a.DryRun && change.Action != Left {
+		if err := a.Clients.SaveClient(ctx, &next); err != nil {
+			return nil, err
+		}
 	}
-	return []Change{change}, a.Clients.SaveClient(ctx, &next)
+	return []Change{change}, nil
 }
 
 // secrets makes the one secret that a manifest gives a client.

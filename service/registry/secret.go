@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -37,12 +39,12 @@ func Generated(secret string) bool {
 		return false
 	}
 	random, err := secretText.DecodeString(rest[:52])
-	return err == nil && checksum(random) == rest[52:]
+	// Decoding passes over line ends and spare bits; only what NewSecret would write counts.
+	return err == nil && secretText.EncodeToString(random)+checksum(random) == rest
 }
 
 func checksum(random []byte) string {
-	sum := crc32.ChecksumIEEE(random)
-	return secretText.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})
+	return secretText.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(random)))
 }
 
 // Hash is a secret as it is stored: "$hmac-sha256$MAC" for a generated one, the usual "$argon2id$…" for a chosen one.
@@ -67,7 +69,8 @@ const (
 // be, so a generated secret gets a fast one, keyed so that a copy of the store alone confirms nothing. It may be used by
 // several goroutines.
 type Hasher struct {
-	pepper []byte
+	// mac hashes a generated secret. It holds the key in a closure, where printing a Hasher does not show it.
+	mac func(secret string) Hash
 }
 
 // NewHasher makes a hasher with the key for generated secrets, of at least 32 bytes.
@@ -75,7 +78,12 @@ func NewHasher(pepper []byte) (*Hasher, error) {
 	if len(pepper) < sha256.Size {
 		return nil, errors.New("the key for secrets is too short")
 	}
-	return &Hasher{pepper}, nil
+	pepper = bytes.Clone(pepper)
+	return &Hasher{func(secret string) Hash {
+		mac := hmac.New(sha256.New, pepper)
+		mac.Write([]byte(secret))
+		return Hash(macPrefix + base64.RawStdEncoding.EncodeToString(mac.Sum(nil)))
+	}}, nil
 }
 
 // Hash gives what to store of secret.
@@ -100,14 +108,8 @@ func (h *Hasher) Matches(hash Hash, secret string) bool {
 	if err != nil {
 		return false
 	}
-	sum := argon2.IDKey([]byte(secret), parsed.salt, parsed.time, parsed.memory, parsed.threads, uint32(len(parsed.sum)))
+	sum := argon2.IDKey([]byte(secret), parsed.salt, parsed.time, parsed.memory, parsed.threads, uint32(len(parsed.sum))) //nolint:gosec // at most 64
 	return subtle.ConstantTimeCompare(sum, parsed.sum) == 1
-}
-
-func (h *Hasher) mac(secret string) Hash {
-	mac := hmac.New(sha256.New, h.pepper)
-	mac.Write([]byte(secret))
-	return Hash(macPrefix + base64.RawStdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
 type argonHash struct {

@@ -5,6 +5,7 @@ package revocation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -42,11 +43,15 @@ type Entry struct {
 	Change
 }
 
+// ErrGap says that the feed does not go on from a cursor: the store has lost what it had, or has trimmed it.
+var ErrGap = errors.New("the feed has a gap")
+
 // Log keeps the feed. It may be used by several goroutines.
 type Log interface {
 	// Read gives entries after the cursor, oldest first, and waits up to wait for the first; none when none came. more
 	// says that there may be entries after the last one given. A wait of zero does not wait; any other ends early with
-	// ctx or soon after.
+	// ctx or soon after. Where the entry at the cursor, unless it is the beginning, is not there any more, the error is
+	// [ErrGap]: what stands behind it then need not be all that came after.
 	Read(ctx context.Context, after Cursor, wait time.Duration) (entries []Entry, more bool, err error)
 	// End gives the place of the newest entry; the beginning where there is none.
 	End(ctx context.Context) (Cursor, error)
@@ -122,6 +127,12 @@ func (t *Tail) Run(ctx context.Context) error {
 		// What is true when the read begins is all that an empty answer proves.
 		asked := time.Now()
 		entries, more, err := t.log.Read(ctx, cursor, wait)
+		if errors.Is(err, ErrGap) {
+			t.lost()
+			cursor, wait, broken = Cursor{}, 0, false
+			t.move(cursor, asked, true)
+			continue
+		}
 		if err != nil {
 			if ctx.Err() == nil && !broken {
 				t.report(err)

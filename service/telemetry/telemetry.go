@@ -62,7 +62,7 @@ type Token struct {
 	Method, Peer string
 }
 
-// TokenIssued writes an [EventTokenIssued]: client_id, auth_method, peer, jti, scope, aud, lifetime.
+// TokenIssued writes an [EventTokenIssued]: client_id, auth_method, peer, jti, scope, aud, lifetime (seconds).
 func (r *Recorder) TokenIssued(ctx context.Context, t Token, details ...slog.Attr) {
 	r.tokens.Add(ctx, 1, issued)
 	r.audit(ctx, EventTokenIssued, t, details)
@@ -73,7 +73,13 @@ func (r *Recorder) TokenIssued(ctx context.Context, t Token, details ...slog.Att
 func (r *Recorder) TokenRefused(ctx context.Context, t Token, code, reason string) {
 	r.tokens.Add(ctx, 1, result(code))
 	r.audit(ctx, EventTokenRefused, t, []slog.Attr{slog.String("error", code), slog.String("reason", reason)})
+	if code == serverError {
+		r.log.ErrorContext(ctx, "a token could not be issued", "reason", reason)
+	}
 }
+
+// serverError is the one code that tells of a fault of ours (RFC 6749 §4.1.2.1).
+const serverError = "server_error"
 
 func (r *Recorder) audit(ctx context.Context, event string, t Token, details []slog.Attr) {
 	if !r.log.Enabled(ctx, slog.LevelInfo) {

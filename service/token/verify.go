@@ -195,7 +195,7 @@ func parseHeader(encoded string) (header, error) {
 }
 
 // decode reads base64url as RFC 7515 §2 wants it: no padding, no stray bits, and none of the line breaks that
-// encoding/base64 would pass over. So one token has one spelling.
+// encoding/base64 would pass over.
 func decode(s string) ([]byte, error) {
 	if s == "" || strings.ContainsAny(s, "\r\n") {
 		return nil, fail(ErrMalformed, "not base64url")

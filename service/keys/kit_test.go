@@ -1,0 +1,182 @@
+package keys_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	rotation  = 7 * 24 * time.Hour
+	maxAge    = time.Hour
+	retention = 24 * time.Hour
+	// slack is how much earlier than it must a successor is published, for clocks that differ.
+	slack = time.Minute
+)
+
+var start = time.Unix(1_800_000_000, 0)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// memory keeps a ring as the real store does.
+type memory struct {
+	mu       sync.Mutex
+	document []byte
+	version  uint64
+	saves    int
+	fail     error
+	// conflict makes every save meet a change of somebody else.
+	conflict bool
+}
+
+func (m *memory) LoadRing(context.Context) ([]byte, uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.document == nil {
+		return nil, 0, m.fail
+	}
+	return bytes.Clone(m.document), m.version, m.fail
+}
+
+func (m *memory) SaveRing(_ context.Context, document []byte, version uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	current := m.version
+	if m.document == nil {
+		current = 0
+	}
+	switch {
+	case m.fail != nil:
+		return m.fail
+	case version != current || m.conflict:
+		return keys.ErrConflict
+	}
+	m.document, m.version = bytes.Clone(document), m.version+1
+	m.saves++
+	return nil
+}
+
+func (m *memory) breakDown(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
+// stored reads the document as JSON.
+func (m *memory) stored() map[string]any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var document map[string]any
+	if err := json.Unmarshal(m.document, &document); err != nil {
+		panic(err)
+	}
+	return document
+}
+
+// clock is a time that the test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: start} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+var kek = keys.NewKEK()
+
+// fast are the algorithms whose keys are made at once.
+var fast = []jwks.Algorithm{jwks.ES256, jwks.EdDSA}
+
+func config(store keys.Store, c *clock, algorithms ...jwks.Algorithm) keys.Config {
+	return keys.Config{
+		Store: store, Sealer: must(keys.NewSealer(kek)), Algorithms: algorithms,
+		Rotation: rotation, MaxAge: maxAge, Retention: retention, Now: c.Now,
+	}
+}
+
+func open(t *testing.T, store keys.Store, c *clock, algorithms ...jwks.Algorithm) *keys.Ring {
+	t.Helper()
+	ring, err := keys.Open(t.Context(), config(store, c, algorithms...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+func maintain(t *testing.T, rings ...*keys.Ring) {
+	t.Helper()
+	for _, ring := range rings {
+		if err := ring.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// ids gives the ids of the published keys.
+func ids(ring *keys.Ring) []string {
+	var ids []string
+	for _, key := range ring.Published() {
+		ids = append(ids, key.ID())
+	}
+	return ids
+}
+
+// active gives the id of the key that signs.
+func active(t *testing.T, ring *keys.Ring, algorithm jwks.Algorithm) string {
+	t.Helper()
+	signer, err := ring.Signer(algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := signer.Public().Algorithm(); got != algorithm {
+		t.Fatalf("the signer for %s is one for %s", algorithm, got)
+	}
+	return signer.Public().ID()
+}
+
+func expectSame(t *testing.T, rings ...*keys.Ring) {
+	t.Helper()
+	for _, ring := range rings[1:] {
+		if got, want := ids(ring), ids(rings[0]); !slices.Equal(got, want) {
+			t.Errorf("got keys %q, want %q", got, want)
+		}
+		if !bytes.Equal(ring.Pepper(), rings[0].Pepper()) {
+			t.Error("two rings have two peppers")
+		}
+	}
+}
+
+func expectError(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+}

@@ -1,0 +1,276 @@
+package keys_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+)
+
+func TestOpenEmpty(t *testing.T) {
+	algorithms := []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.PS256, jwks.EdDSA}
+	store, c := &memory{}, newClock()
+	ring := open(t, store, c, algorithms...)
+	published := ring.Published()
+	if len(published) != len(algorithms) || len(ring.Pepper()) != 32 || store.saves != 1 {
+		t.Fatalf("%d keys, a pepper of %d bytes, %d saves", len(published), len(ring.Pepper()), store.saves)
+	}
+	for i, key := range published {
+		if key.Algorithm() != algorithms[i] || active(t, ring, algorithms[i]) != key.ID() || !ring.Trusts(key) {
+			t.Errorf("key %d: %s, which signs: %v, trusted: %v", i, key.Algorithm(), active(t, ring, algorithms[i]) == key.ID(), ring.Trusts(key))
+		}
+		if found, err := ring.Find(t.Context(), key.ID()); err != nil || !found.Equal(key) {
+			t.Errorf("%s is not found: %v", key.ID(), err)
+		}
+	}
+	if _, err := ring.Find(t.Context(), "other"); !errors.Is(err, jwks.ErrUnknownKey) {
+		t.Errorf("got %v, want %v", err, jwks.ErrUnknownKey)
+	}
+	if signer, err := ring.Signer("ES512"); err == nil {
+		t.Errorf("got %v, want an error", signer)
+	}
+	if ring.MaxAge() != maxAge || !slices.Equal(ring.Algorithms(), algorithms) {
+		t.Errorf("got %s, %v", ring.MaxAge(), ring.Algorithms())
+	}
+	// Opening again changes nothing.
+	expectSame(t, ring, open(t, store, c, algorithms...))
+	if store.saves != 1 {
+		t.Errorf("%d saves, want 1", store.saves)
+	}
+}
+
+func TestUnknownAlgorithm(t *testing.T) {
+	store := &memory{}
+	if _, err := keys.Open(t.Context(), config(store, newClock(), "none")); err == nil || store.saves > 0 {
+		t.Errorf("got %v after %d saves, want an error and none", err, store.saves)
+	}
+}
+
+func TestOpenAtOnce(t *testing.T) {
+	store, c := &memory{}, newClock()
+	rings := make([]*keys.Ring, 10)
+	var group sync.WaitGroup
+	for i := range rings {
+		group.Go(func() {
+			var err error
+			if rings[i], err = keys.Open(t.Context(), config(store, c, fast...)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	expectSame(t, rings...)
+	if len(ids(rings[0])) != 2 || store.saves != 1 {
+		t.Errorf("%d keys after %d saves, want 2 after 1", len(ids(rings[0])), store.saves)
+	}
+}
+
+// What applies a manifest opens the ring for its pepper alone; the server that comes later adds its keys.
+func TestWithoutAlgorithms(t *testing.T) {
+	store, c := &memory{}, newClock()
+	bare := open(t, store, c)
+	if len(bare.Published()) != 0 || len(bare.Pepper()) != 32 {
+		t.Errorf("%d keys, a pepper of %d bytes, want none and 32", len(bare.Published()), len(bare.Pepper()))
+	}
+	if signer, err := bare.Signer(jwks.ES256); err == nil {
+		t.Errorf("got %v, want an error", signer)
+	}
+	first := open(t, store, c, jwks.ES256)
+	second := open(t, store, c, fast...)
+	maintain(t, bare, first)
+	expectSame(t, second, first, bare)
+	if got := len(ids(second)); got != 2 {
+		t.Errorf("%d keys, want 2", got)
+	}
+}
+
+func TestConflictForEver(t *testing.T) {
+	store := &memory{conflict: true}
+	_, err := keys.Open(t.Context(), config(store, newClock(), fast...))
+	expectError(t, err, keys.ErrConflict)
+}
+
+func TestWrongKey(t *testing.T) {
+	store, c := &memory{}, newClock()
+	open(t, store, c, fast...)
+	before := bytes.Clone(store.document)
+	other := config(store, c, jwks.ES256, jwks.RS256)
+	other.Sealer = must(keys.NewSealer(keys.NewKEK()))
+	// Also when something would be due.
+	for range 2 {
+		_, err := keys.Open(t.Context(), other)
+		expectError(t, err, keys.ErrSealed)
+		if !bytes.Equal(store.document, before) || store.saves != 1 {
+			t.Error("the stored ring was changed")
+		}
+		c.advance(10 * rotation)
+	}
+}
+
+// Who can write the store cannot make a key live longer, come sooner, or stand for another.
+func TestAlteredRing(t *testing.T) {
+	for name, test := range map[string]struct {
+		alter func(document map[string]any, first, second map[string]any)
+		want  error // nil where any error does
+	}{
+		"created_at":   {func(_, first, _ map[string]any) { first["created_at"] = start.Unix() + 1 }, keys.ErrSealed},
+		"activates_at": {func(_, first, _ map[string]any) { first["activates_at"] = start.Unix() - 1 }, keys.ErrSealed},
+		"alg":          {func(_, first, _ map[string]any) { first["alg"] = "PS256" }, keys.ErrSealed},
+		"kid":          {func(_, first, _ map[string]any) { first["kid"] = "other" }, keys.ErrSealed},
+		"kids swapped": {func(_, first, second map[string]any) { first["kid"], second["kid"] = second["kid"], first["kid"] }, keys.ErrSealed},
+		"keys swapped": {func(_, first, second map[string]any) {
+			first["private"], second["private"] = second["private"], first["private"]
+		}, keys.ErrSealed},
+		"key as pepper":  {func(document, first, _ map[string]any) { document["pepper"] = first["private"] }, keys.ErrSealed},
+		"pepper as key":  {func(document, first, _ map[string]any) { first["private"] = document["pepper"] }, keys.ErrSealed},
+		"no pepper":      {func(document, _, _ map[string]any) { delete(document, "pepper") }, keys.ErrSealed},
+		"no private key": {func(_, first, _ map[string]any) { delete(first, "private") }, keys.ErrSealed},
+		"one bit":        {func(_, first, _ map[string]any) { first["private"] = flipped(first["private"]) }, keys.ErrSealed},
+		"later format":   {func(document, _, _ map[string]any) { document["format"] = 2 }, nil},
+		"no format":      {func(document, _, _ map[string]any) { delete(document, "format") }, nil},
+		"keys a text":    {func(document, _, _ map[string]any) { document["keys"] = "x" }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, c := &memory{}, newClock()
+			ring := open(t, store, c, fast...)
+			want := ids(ring)
+			document := store.stored()
+			list := document["keys"].([]any)
+			test.alter(document, list[0].(map[string]any), list[1].(map[string]any))
+			store.document = must(json.Marshal(document))
+			altered := bytes.Clone(store.document)
+			if _, err := keys.Open(t.Context(), config(store, c, fast...)); err == nil || (test.want != nil && !errors.Is(err, test.want)) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			// A ring that runs keeps what it has.
+			if err := ring.Maintain(t.Context()); err == nil {
+				t.Error("the running ring takes it over")
+			}
+			if got := ids(ring); !slices.Equal(got, want) {
+				t.Errorf("the running ring has %q, want %q", got, want)
+			}
+			if !bytes.Equal(store.document, altered) {
+				t.Error("the stored ring was written over")
+			}
+		})
+	}
+	store, c := &memory{document: []byte("x"), version: 1}, newClock()
+	if _, err := keys.Open(t.Context(), config(store, c, fast...)); err == nil || store.saves > 0 {
+		t.Errorf("no JSON: got %v after %d saves", err, store.saves)
+	}
+}
+
+func flipped(encoded any) string {
+	data := must(base64.StdEncoding.DecodeString(encoded.(string)))
+	data[len(data)/2] ^= 1
+	return base64.StdEncoding.EncodeToString(data)
+}
+
+// A store that lost everything gets the ring back, as it was, from whichever replica comes first.
+func TestLostRing(t *testing.T) {
+	store, c := &memory{}, newClock()
+	first, second := open(t, store, c, fast...), open(t, store, c, fast...)
+	want := ids(first)
+	store.document, store.version = nil, 0
+	maintain(t, second, first)
+	expectSame(t, first, second, open(t, store, c, fast...))
+	if got := ids(first); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if store.saves != 2 {
+		t.Errorf("%d saves, want one to begin with and one after the loss", store.saves)
+	}
+}
+
+func TestKeepsOnWhenStoreFails(t *testing.T) {
+	store, c := &memory{}, newClock()
+	ring := open(t, store, c, fast...)
+	want := active(t, ring, jwks.ES256)
+	store.breakDown(errors.New("down"))
+	if err := ring.Maintain(t.Context()); !errors.Is(err, store.fail) {
+		t.Errorf("got %v, want %v", err, store.fail)
+	}
+	if got := active(t, ring, jwks.ES256); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestRunTakesOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, c := &memory{}, newClock()
+		ring, other := open(t, store, c, fast...), open(t, store, c, fast...)
+		var reports []error
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan error)
+		go func() { stopped <- ring.Run(ctx, func(err error) { reports = append(reports, err) }) }()
+		synctest.Wait()
+		c.advance(rotation)
+		maintain(t, other)
+		if len(ids(ring)) != 2 {
+			t.Fatal("the ring knows of a change that nobody told it")
+		}
+		ring.Renew()
+		ring.Renew()
+		synctest.Wait()
+		expectSame(t, ring, other)
+		// Untold, it looks every minute.
+		c.advance(2 * rotation)
+		maintain(t, other)
+		<-time.After(time.Minute + time.Second)
+		synctest.Wait()
+		expectSame(t, ring, other)
+		// What fails is told, and tried again soon.
+		store.breakDown(errors.New("down"))
+		ring.Renew()
+		synctest.Wait()
+		if len(reports) != 1 || !strings.Contains(reports[0].Error(), "down") {
+			t.Errorf("reported %v, want one", reports)
+		}
+		store.breakDown(nil)
+		c.advance(rotation)
+		maintain(t, other)
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		expectSame(t, ring, other)
+		if len(reports) != 1 {
+			t.Errorf("reported %v, want one", reports)
+		}
+		cancel()
+		if err := <-stopped; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+// Neither what is stored nor what is printed holds what is secret.
+func TestNothingSecretShows(t *testing.T) {
+	store := &memory{}
+	cfg := config(store, newClock(), fast...)
+	ring := must(keys.Open(t.Context(), cfg))
+	printed := fmt.Sprintf("%v %+v %#v %v %+v %#v %v %+v", ring, ring, ring, cfg.Sealer, cfg.Sealer, cfg.Sealer, cfg, cfg) +
+		string(must(json.Marshal(ring))) + string(must(json.Marshal(cfg.Sealer)))
+	for name, secret := range map[string][]byte{"pepper": ring.Pepper(), "key-encryption key": kek} {
+		for _, form := range []string{
+			string(secret), base64.StdEncoding.EncodeToString(secret), fmt.Sprintf("%x", secret),
+			strings.Trim(fmt.Sprint(secret), "[]"), strings.Trim(fmt.Sprintf("%#v", secret), "[]byte{}"),
+		} {
+			if strings.Contains(printed, form) {
+				t.Errorf("printing shows the %s", name)
+			}
+			if bytes.Contains(store.document, []byte(form)) {
+				t.Errorf("the store holds the %s", name)
+			}
+		}
+	}
+}

@@ -1,0 +1,292 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+func (k *kit) expectClient(t *testing.T, want *registry.Client) {
+	t.Helper()
+	got, err := k.Client(t.Context(), want.ID)
+	check(t, err)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func (k *kit) expectNoClient(t *testing.T, id string) {
+	t.Helper()
+	if got, err := k.Client(t.Context(), clientID(id)); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("%q: got %v, %v, want %v", id, got, err, registry.ErrNotFound)
+	}
+}
+
+func expectConflict(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, registry.ErrConflict) {
+		t.Errorf("got %v, want %v", err, registry.ErrConflict)
+	}
+}
+
+func testClientLife(t *testing.T, k *kit) {
+	k.expectNoClient(t, "a")
+	first := k.save(t, newClient("a"))
+	if first.Version == 0 {
+		t.Error("a stored client has version 0, that of one which is not there")
+	}
+	next := *first
+	next.Name = "A"
+	second := k.save(t, &next)
+	if second.Name != "A" || second.Version <= first.Version {
+		t.Errorf("got %q in version %d, want A in one after %d", second.Name, second.Version, first.Version)
+	}
+	k.expectClient(t, second)
+	k.expectNoClient(t, "A")
+	check(t, k.DeleteClient(t.Context(), second.ID, second.Version))
+	k.expectNoClient(t, "a")
+}
+
+func testClientFields(t *testing.T, k *kit) {
+	full := &registry.Client{
+		ID: clientID("full"), Name: "Ünï \"quoted\" \n {name}",
+		Secrets: []registry.Secret{
+			{ID: "1", Hash: "$hmac-sha256$abc", CreatedAt: start},
+			{ID: "2", Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c3Vt", CreatedAt: start, ExpiresAt: start.Add(time.Hour)},
+		},
+		AuthMethods: []string{oauth.ClientSecretPost, oauth.ClientSecretBasic},
+		GrantTypes:  []string{oauth.GrantClientCredentials, "other"},
+		Scopes:      scopes("b a orders.read"), DefaultScopes: scopes("a b"),
+		Resources:           []oauth.Resource{resourceID("https://b.internal"), resourceID("urn:a")},
+		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute),
+	}
+	// A field that is added later and not stored must not pass unseen.
+	fields := reflect.ValueOf(*full)
+	for i := range fields.NumField() {
+		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "Version" {
+			t.Errorf("the test leaves %s empty", name)
+		}
+	}
+	for _, want := range []*registry.Client{full, {ID: clientID("empty")}} {
+		check(t, k.SaveClient(t.Context(), want))
+		got, err := k.Client(t.Context(), want.ID)
+		check(t, err)
+		want.Version = got.Version
+		k.expectClient(t, want)
+		listed, err := k.Clients(t.Context(), oauth.ClientID{}, 1)
+		check(t, err)
+		if want == full && !reflect.DeepEqual(listed, []*registry.Client{full}) {
+			t.Errorf("listed as %+v, want %+v", listed, full)
+		}
+	}
+}
+
+func testClientConflicts(t *testing.T, k *kit) {
+	first := k.save(t, newClient("a"))
+	second := k.save(t, first)
+	ctx := t.Context()
+	for name, err := range map[string]error{
+		"made twice":            k.SaveClient(ctx, newClient("a")),
+		"changed when stale":    k.SaveClient(ctx, first),
+		"removed when stale":    k.DeleteClient(ctx, first.ID, first.Version),
+		"removed as not stored": k.DeleteClient(ctx, first.ID, 0),
+		"version of another":    k.SaveClient(ctx, &registry.Client{ID: clientID("b"), Version: second.Version}),
+		"removed, not there":    k.DeleteClient(ctx, clientID("b"), second.Version),
+	} {
+		if !errors.Is(err, registry.ErrConflict) {
+			t.Errorf("%s: got %v, want %v", name, err, registry.ErrConflict)
+		}
+	}
+	k.expectClient(t, second)
+	k.expectNoClient(t, "b")
+}
+
+func testClientMadeAgain(t *testing.T, k *kit) {
+	first := k.save(t, newClient("a"))
+	check(t, k.DeleteClient(t.Context(), first.ID, first.Version))
+	expectConflict(t, k.SaveClient(t.Context(), first))
+	expectConflict(t, k.DeleteClient(t.Context(), first.ID, first.Version))
+	again := k.save(t, newClient("a"))
+	if again.Version <= first.Version {
+		t.Errorf("version %d after %d", again.Version, first.Version)
+	}
+	expectConflict(t, k.SaveClient(t.Context(), first))
+	k.expectClient(t, again)
+}
+
+func testOneOfManyWins(t *testing.T, k *kit) {
+	const many = 50
+	errs := make([]error, many)
+	var group sync.WaitGroup
+	for i := range many {
+		group.Go(func() {
+			c := newClient("a")
+			c.Name = fmt.Sprint(i)
+			errs[i] = k.SaveClient(t.Context(), c)
+		})
+	}
+	group.Wait()
+	winner, err := k.Client(t.Context(), clientID("a"))
+	check(t, err)
+	for i, err := range errs {
+		if won := fmt.Sprint(i) == winner.Name; won && err != nil || !won && !errors.Is(err, registry.ErrConflict) {
+			t.Errorf("%d, where %s won: got %v", i, winner.Name, err)
+		}
+	}
+	k.expectFeed(t, clientChange("a"))
+}
+
+func testListed(t *testing.T, k *kit) {
+	// Byte order, not that of a language or of numbers.
+	want := []string{"!", "+", "-", "10", "9", "A", "B", "Z", "a", "a!", "aa", "b", "client:a", "zz", "~"}
+	for _, i := range []int{5, 0, 13, 2, 9, 14, 1, 7, 3, 12, 4, 11, 6, 10, 8} {
+		k.save(t, newClient(want[i]))
+	}
+	for _, page := range []int{1, 3, 14, 15, 16, 1000} {
+		var got []string
+		var after oauth.ClientID
+		for {
+			clients, err := k.Clients(t.Context(), after, page)
+			check(t, err)
+			for _, c := range clients {
+				got, after = append(got, c.ID.String()), c.ID
+			}
+			if len(clients) > page || len(got) > len(want) {
+				t.Fatalf("in pages of %d: %d clients, and so far %q", page, len(clients), got)
+			}
+			if len(clients) < page {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: got %q, want %q", page, got, want)
+		}
+	}
+	// The one given need not be there, and what is removed is not listed.
+	a, err := k.Client(t.Context(), clientID("a"))
+	check(t, err)
+	check(t, k.DeleteClient(t.Context(), a.ID, a.Version))
+	clients, err := k.Clients(t.Context(), a.ID, 2)
+	check(t, err)
+	if len(clients) != 2 || clients[0].ID.String() != "a!" || clients[1].ID.String() != "aa" {
+		t.Errorf("after a: got %v, want a! and aa", clients)
+	}
+}
+
+// An id is data, whatever it looks like.
+func testHostileIDs(t *testing.T, k *kit) {
+	ids := []string{
+		"*", "?", "[a]", "{", "}", "{}", "{x}", "}:{", ":", "::", "clients", "x}:ring", "x}:feed", "../ring", "-", "+", "(a", "[a",
+		"$", "0", "v", k.base + "ring", strings.Repeat("x", oauth.MaxID), `\u0000`, `"`, "';return{}--", "%7B", "%s",
+	}
+	announced := slices.Clone(ids)
+	stored := make(map[string]*registry.Client)
+	for _, id := range ids {
+		c := newClient(id)
+		c.Name = "name of " + id
+		stored[id] = k.save(t, c)
+	}
+	for _, want := range stored {
+		k.expectClient(t, want)
+	}
+	listed, err := k.Clients(t.Context(), oauth.ClientID{}, len(ids)+1)
+	check(t, err)
+	slices.Sort(ids)
+	if !slices.EqualFunc(listed, ids, func(c *registry.Client, id string) bool { return reflect.DeepEqual(c, stored[id]) }) {
+		t.Errorf("listed %v", listed)
+	}
+	for i, change := range k.feed(t) {
+		if change != clientChange(announced[i]) {
+			t.Errorf("announced as %q, want %q", change, announced[i])
+		}
+	}
+	if data, version, err := k.LoadRing(t.Context()); data != nil || version != 0 || err != nil {
+		t.Errorf("an id made a ring: %q, %d, %v", data, version, err)
+	}
+	if table, err := k.Resources(t.Context()); err != nil || len(table.List()) > 0 {
+		t.Errorf("an id made resources: %v, %v", table, err)
+	}
+	for _, id := range ids {
+		check(t, k.DeleteClient(t.Context(), clientID(id), stored[id].Version))
+		k.expectNoClient(t, id)
+	}
+	keys, err := k.client.Keys(t.Context(), strings.ReplaceAll(k.base, "{", "\\{")+"*").Result()
+	check(t, err)
+	if !slices.Equal(keys, []string{k.base + "feed"}) {
+		t.Errorf("left behind: %q, want the feed alone", keys)
+	}
+	// What no key could hold does not become an id.
+	for _, id := range []string{"a\nb", "a\r", "a b", "a\x00", "", "é", strings.Repeat("x", oauth.MaxID+1)} {
+		if got, err := oauth.ParseClientID(id); err == nil {
+			t.Errorf("%q is an id: %q", id, got)
+		}
+	}
+}
+
+// A record that somebody altered is no client at all: half of one could have more rights than the whole.
+func testAlteredClients(t *testing.T, k *kit) {
+	const whole = `{"format":1,"client_id":"a","scope":"a b","grant_types":["client_credentials"],"created_at":1,"changed_at":1}`
+	for name, test := range map[string]struct{ field, value string }{
+		"no JSON":            {"d", "x"},
+		"empty":              {"d", ""},
+		"null":               {"d", "null"},
+		"cut off":            {"d", whole[:40]},
+		"two records":        {"d", whole + whole},
+		"no format":          {"d", strings.Replace(whole, `"format":1,`, "", 1)},
+		"later format":       {"d", strings.Replace(whole, `"format":1`, `"format":2`, 1)},
+		"of another client":  {"d", strings.Replace(whole, `"client_id":"a"`, `"client_id":"b"`, 1)},
+		"of no client":       {"d", strings.Replace(whole, `"client_id":"a"`, `"client_id":""`, 1)},
+		"malformed scope":    {"d", strings.Replace(whole, `"a b"`, `"a \"b\""`, 1)},
+		"scope of a type":    {"d", strings.Replace(whole, `"a b"`, `["a"]`, 1)},
+		"malformed default":  {"d", strings.Replace(whole, `"scope"`, `"default_scope":"é","scope"`, 1)},
+		"malformed resource": {"d", strings.Replace(whole, `"scope"`, `"resources":["x"],"scope"`, 1)},
+		"too many scopes":    {"d", strings.Replace(whole, `"a b"`, `"`+manyScopes(65)+`"`, 1)},
+		"time as a text":     {"d", strings.Replace(whole, `"created_at":1`, `"created_at":"1"`, 1)},
+		"version no number":  {"v", "x"},
+		"version negative":   {"v", "-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k.alter(t, "client:a", "v", "5")
+			k.alter(t, "client:a", "d", whole)
+			check(t, k.client.ZAdd(t.Context(), k.base+"clients", redis.Z{Member: "a"}).Err())
+			if c, err := k.Client(t.Context(), clientID("a")); err != nil || c.Version != 5 || c.Scopes.String() != "a b" {
+				t.Fatalf("before: got %v, %v", c, err)
+			}
+			k.alter(t, "client:a", test.field, test.value)
+			got, err := k.Client(t.Context(), clientID("a"))
+			if err == nil || got != nil {
+				t.Errorf("got %+v, %v, want an error", got, err)
+			}
+			listed, err := k.Clients(t.Context(), oauth.ClientID{}, 10)
+			if err == nil || listed != nil {
+				t.Errorf("listed %v, %v, want an error", listed, err)
+			}
+		})
+	}
+}
+
+func manyScopes(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("s%d", i)
+	}
+	return strings.Join(all, " ")
+}
+
+func testListedButGone(t *testing.T, k *kit) {
+	k.save(t, newClient("a"))
+	check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
+	if got, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err == nil || !strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("got %v, %v, want an error that names a", got, err)
+	}
+}

@@ -1,0 +1,158 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+)
+
+func testResources(t *testing.T, k *kit) {
+	ctx := t.Context()
+	empty, err := k.Resources(ctx)
+	check(t, err)
+	if len(empty.List()) != 0 || empty.Version() != 0 {
+		t.Errorf("where none was saved: got %v, version %d", empty.List(), empty.Version())
+	}
+	list := []registry.Resource{
+		{
+			ID: resourceID("https://b.internal"), Name: "B \"quoted\"", Scopes: scopes("b1 b2"),
+			AccessTokenLifetime: 90 * time.Second, SigningAlg: jwks.RS256,
+		},
+		{ID: resourceID("urn:a")},
+	}
+	for i := range reflect.TypeFor[registry.Resource]().NumField() {
+		if reflect.ValueOf(list[0]).Field(i).IsZero() {
+			t.Errorf("the test leaves %s empty", reflect.TypeFor[registry.Resource]().Field(i).Name)
+		}
+	}
+	check(t, k.SaveResources(ctx, must(registry.NewResources(0, list))))
+	first, err := k.Resources(ctx)
+	check(t, err)
+	if !reflect.DeepEqual(first.List(), list) || first.Version() == 0 {
+		t.Errorf("got %+v in version %d, want %+v", first.List(), first.Version(), list)
+	}
+	if err := k.SaveResources(ctx, must(registry.NewResources(0, nil))); !errors.Is(err, registry.ErrConflict) {
+		t.Errorf("made twice: got %v, want %v", err, registry.ErrConflict)
+	}
+	check(t, k.SaveResources(ctx, must(registry.NewResources(first.Version(), list[1:]))))
+	if err := k.SaveResources(ctx, first); !errors.Is(err, registry.ErrConflict) {
+		t.Errorf("stale: got %v, want %v", err, registry.ErrConflict)
+	}
+	second, err := k.Resources(ctx)
+	check(t, err)
+	if !reflect.DeepEqual(second.List(), list[1:]) || second.Version() <= first.Version() {
+		t.Errorf("got %+v in version %d after %d", second.List(), second.Version(), first.Version())
+	}
+	// Taking all away leaves an empty table with a version, not none.
+	check(t, k.SaveResources(ctx, must(registry.NewResources(second.Version(), nil))))
+	third, err := k.Resources(ctx)
+	check(t, err)
+	if len(third.List()) != 0 || third.Version() <= second.Version() {
+		t.Errorf("got %+v in version %d after %d", third.List(), third.Version(), second.Version())
+	}
+}
+
+func testAlteredResources(t *testing.T, k *kit) {
+	const whole = `{"format":1,"resources":[{"resource":"urn:a","scope":"a"},{"resource":"urn:b","scope":"b"}]}`
+	for name, value := range map[string]string{
+		"no JSON":             "x",
+		"cut off":             whole[:50],
+		"no format":           strings.Replace(whole, `"format":1,`, "", 1),
+		"later format":        strings.Replace(whole, `"format":1`, `"format":2`, 1),
+		"no URI":              strings.Replace(whole, "urn:a", "a", 1),
+		"malformed scope":     strings.Replace(whole, `"scope":"a"`, `"scope":"é"`, 1),
+		"one resource twice":  strings.Replace(whole, "urn:b", "urn:a", 1),
+		"scope of two owners": strings.Replace(whole, `"scope":"b"`, `"scope":"a"`, 1),
+		"unknown algorithm":   strings.Replace(whole, `"scope":"a"`, `"signing_alg":"none"`, 1),
+		"lifetime too long":   strings.Replace(whole, `"scope":"a"`, `"access_token_lifetime":86401`, 1),
+		"lifetime negative":   strings.Replace(whole, `"scope":"a"`, `"access_token_lifetime":-1`, 1),
+		"lifetime overflows":  strings.Replace(whole, `"scope":"a"`, `"access_token_lifetime":18446744074`, 1),
+	} {
+		k.alter(t, "resources", "v", "1")
+		k.alter(t, "resources", "d", whole)
+		_, err := k.Resources(t.Context())
+		check(t, err)
+		k.alter(t, "resources", "d", value)
+		if got, err := k.Resources(t.Context()); err == nil {
+			t.Errorf("%s: got %+v, want an error", name, got.List())
+		}
+	}
+}
+
+func testRing(t *testing.T, k *kit) {
+	ctx := t.Context()
+	if data, version, err := k.LoadRing(ctx); data != nil || version != 0 || err != nil {
+		t.Errorf("where none was saved: got %q, %d, %v", data, version, err)
+	}
+	// A document is bytes, whatever they are.
+	first := []byte("\x00\xff\r\n{}\"'\\")
+	check(t, k.SaveRing(ctx, first, 0))
+	data, version, err := k.LoadRing(ctx)
+	check(t, err)
+	if !bytes.Equal(data, first) || version == 0 {
+		t.Errorf("got %q, %d, want %q", data, version, first)
+	}
+	check(t, k.SaveRing(ctx, []byte("2"), version))
+	for _, stale := range []uint64{0, version} {
+		if err := k.SaveRing(ctx, []byte("3"), stale); !errors.Is(err, keys.ErrConflict) {
+			t.Errorf("based on version %d: got %v, want %v", stale, err, keys.ErrConflict)
+		}
+	}
+	data, next, err := k.LoadRing(ctx)
+	check(t, err)
+	if string(data) != "2" || next <= version {
+		t.Errorf("got %q, %d after %d, want 2", data, next, version)
+	}
+	change := revocation.Change{Kind: revocation.RingChanged}
+	k.expectFeed(t, change, change)
+}
+
+func testAnnouncements(t *testing.T, k *kit) {
+	ctx := t.Context()
+	k.expectFeed(t)
+	a := k.save(t, newClient("a"))
+	a = k.save(t, a)
+	check(t, k.DeleteClient(ctx, a.ID, a.Version))
+	check(t, k.SaveResources(ctx, must(registry.NewResources(0, nil))))
+	check(t, k.SaveRing(ctx, []byte("x"), 0))
+	k.expectFeed(t, clientChange("a"), clientChange("a"), clientChange("a"),
+		revocation.Change{Kind: revocation.ResourcesChanged}, revocation.Change{Kind: revocation.RingChanged})
+}
+
+func testNoAnnouncement(t *testing.T, k *kit) {
+	ctx := t.Context()
+	stale := newClient("a")
+	stale.Version = 7
+	expectConflict(t, k.SaveClient(ctx, stale))
+	expectConflict(t, k.DeleteClient(ctx, stale.ID, 7))
+	expectConflict(t, k.SaveResources(ctx, must(registry.NewResources(7, nil))))
+	if err := k.SaveRing(ctx, []byte("x"), 7); !errors.Is(err, keys.ErrConflict) {
+		t.Errorf("got %v, want %v", err, keys.ErrConflict)
+	}
+	k.expectFeed(t)
+}
+
+func testPrefixes(t *testing.T, k *kit) {
+	other := newKit(k.client)
+	mine := k.save(t, newClient("a"))
+	check(t, k.SaveRing(t.Context(), []byte("mine"), 0))
+	other.expectNoClient(t, "a")
+	other.expectFeed(t)
+	theirs := newClient("a")
+	theirs.Name = "theirs"
+	theirs = other.save(t, theirs)
+	check(t, other.SaveRing(t.Context(), []byte("theirs"), 0))
+	check(t, other.DeleteClient(t.Context(), theirs.ID, theirs.Version))
+	k.expectClient(t, mine)
+	if data, _, err := k.LoadRing(t.Context()); string(data) != "mine" {
+		t.Errorf("got %q, %v, want mine", data, err)
+	}
+}

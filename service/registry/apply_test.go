@@ -1,0 +1,317 @@
+package registry_test
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+func applier(store *memory) *registry.Applier {
+	return &registry.Applier{
+		Clients: store, Resources: store, Hasher: must(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+	}
+}
+
+// secret is a generated one: chosen ones are slow to hash.
+var secret = registry.NewSecret()
+
+func manifest() registry.Manifest {
+	return registry.Manifest{
+		Resources: []registry.Resource{
+			{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b"), SigningAlg: jwks.ES256, AccessTokenLifetime: time.Hour},
+			{ID: resourceID("urn:c"), Scopes: scopes("c")},
+		},
+		Clients: []registry.Wanted{
+			{Client: full(), Secret: secret},
+			{Client: registry.Client{ID: clientID("bare")}},
+		},
+	}
+}
+
+// account writes changes as "action kind id(fields)".
+func account(changes []registry.Change) []string {
+	var lines []string
+	for _, c := range changes {
+		line := fmt.Sprintf("%s %s %s", c.Action, c.Kind, c.ID)
+		if len(c.Fields) > 0 {
+			line += "(" + strings.Join(c.Fields, ",") + ")"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func expectApplied(t *testing.T, a *registry.Applier, m registry.Manifest, want ...string) {
+	t.Helper()
+	changes, err := a.Apply(t.Context(), m)
+	if err != nil {
+		t.Error(err)
+	}
+	if got := account(changes); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+var (
+	allCreated = []string{"created resource urn:a", "created resource urn:c", "created client full", "created client bare"}
+	allLeft    = []string{"unchanged resource urn:a", "unchanged resource urn:c", "unchanged client full", "unchanged client bare"}
+)
+
+func TestApply(t *testing.T) {
+	store := newMemory()
+	a := applier(store)
+	expectApplied(t, a, manifest(), allCreated...)
+	got := *store.clients[clientID("full")]
+	if len(got.Secrets) != 1 || !a.Hasher.Matches(got.Secrets[0].Hash, secret) || got.Secrets[0].CreatedAt != start {
+		t.Errorf("got secrets %+v", got.Secrets)
+	}
+	got.Secrets, got.Version = nil, 0
+	want := full()
+	want.CreatedAt, want.ChangedAt = start, start
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if !reflect.DeepEqual(store.resources.List(), manifest().Resources) {
+		t.Errorf("got %+v", store.resources.List())
+	}
+	if bare := store.clients[clientID("bare")]; len(bare.Secrets) != 0 {
+		t.Errorf("a client without a secret has %v", bare.Secrets)
+	}
+	writes := store.writes
+	expectApplied(t, a, manifest(), allLeft...)
+	if store.writes != writes {
+		t.Errorf("applying again wrote %d times", store.writes-writes)
+	}
+}
+
+func TestApplyChanges(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*registry.Manifest)
+		want   string
+	}{
+		"client_name":    {func(m *registry.Manifest) { m.Clients[0].Name = "x" }, "changed client full(client_name)"},
+		"auth_methods":   {func(m *registry.Manifest) { m.Clients[0].AuthMethods = nil }, "changed client full(auth_methods)"},
+		"grant_types":    {func(m *registry.Manifest) { m.Clients[0].GrantTypes = nil }, "changed client full(grant_types)"},
+		"scopes":         {func(m *registry.Manifest) { m.Clients[0].Scopes = scopes("b") }, "changed client full(scopes)"},
+		"default_scopes": {func(m *registry.Manifest) { m.Clients[0].DefaultScopes = nil }, "changed client full(default_scopes)"},
+		"resources":      {func(m *registry.Manifest) { m.Clients[0].Resources = nil }, "changed client full(resources)"},
+		"lifetime":       {func(m *registry.Manifest) { m.Clients[0].AccessTokenLifetime = 0 }, "changed client full(access_token_lifetime)"},
+		"disabled":       {func(m *registry.Manifest) { m.Clients[0].Disabled = true }, "changed client full(disabled)"},
+		"client_secret":  {func(m *registry.Manifest) { m.Clients[0].Secret = registry.NewSecret() }, "changed client full(client_secret)"},
+		"first secret":   {func(m *registry.Manifest) { m.Clients[1].Secret = secret }, "changed client bare(client_secret)"},
+		"two fields": {
+			func(m *registry.Manifest) { m.Clients[0].Name, m.Clients[0].Disabled = "x", true }, "changed client full(client_name,disabled)",
+		},
+		"resource's name":     {func(m *registry.Manifest) { m.Resources[0].Name = "x" }, "changed resource urn:a(name)"},
+		"resource's scopes":   {func(m *registry.Manifest) { m.Resources[0].Scopes = scopes("b a") }, "changed resource urn:a(scopes)"},
+		"resource's lifetime": {func(m *registry.Manifest) { m.Resources[0].AccessTokenLifetime = 0 }, "changed resource urn:a(access_token_lifetime)"},
+		"resource's alg":      {func(m *registry.Manifest) { m.Resources[0].SigningAlg = "" }, "changed resource urn:a(signing_alg)"},
+		"no secret":           {func(m *registry.Manifest) { m.Clients[0].Secret = "" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newMemory()
+			a := applier(store)
+			expectApplied(t, a, manifest(), allCreated...)
+			before := *store.clients[clientID("full")]
+			a.Now = func() time.Time { return start.Add(time.Hour) }
+			m := manifest()
+			test.change(&m)
+			changes, err := a.Apply(t.Context(), m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := ""
+			for _, line := range account(changes) {
+				if !strings.HasPrefix(line, "unchanged ") {
+					changed += line
+				}
+			}
+			if changed != test.want {
+				t.Errorf("got %q, want %q", changed, test.want)
+			}
+			after := store.clients[clientID("full")]
+			if after.CreatedAt != start || (after.ChangedAt != start) != (after.Version != before.Version) {
+				t.Errorf("created %s, changed %s, version %d after %d", after.CreatedAt, after.ChangedAt, after.Version, before.Version)
+			}
+			if len(after.Secrets) != 1 {
+				t.Errorf("got secrets %v, want one", after.Secrets)
+			}
+			expectApplied(t, a, m, allLeft...)
+		})
+	}
+}
+
+// A secret that has expired does not count as the one wanted.
+func TestApplyExpiredSecret(t *testing.T) {
+	store := newMemory()
+	a := applier(store)
+	expectApplied(t, a, manifest(), allCreated...)
+	expired := *store.clients[clientID("full")]
+	expired.Secrets = []registry.Secret{{ID: "1", Hash: a.Hasher.Hash(secret), ExpiresAt: start}}
+	store.clients[expired.ID] = &expired
+	expectApplied(t, a, manifest(), allLeft[0], allLeft[1], "changed client full(client_secret)", allLeft[3])
+	expectApplied(t, a, manifest(), allLeft...)
+}
+
+func TestApplyChosenSecret(t *testing.T) {
+	store := newMemory()
+	m := registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("a")}, Secret: "service-secret-here"}}}
+	expectApplied(t, applier(store), m, "created client a")
+	expectApplied(t, applier(store), m, "unchanged client a")
+}
+
+func TestApplyDryRun(t *testing.T) {
+	store := newMemory()
+	a := applier(store)
+	a.DryRun, a.Prune = true, true
+	expectApplied(t, a, manifest(), allCreated...)
+	expectApplied(t, a, manifest(), allCreated...)
+	a.DryRun = false
+	expectApplied(t, a, manifest(), allCreated...)
+	writes := store.writes
+	a.DryRun = true
+	expectApplied(t, a, registry.Manifest{}, "removed resource urn:a", "removed resource urn:c", "removed client bare", "removed client full")
+	if store.writes != writes {
+		t.Errorf("a dry run wrote %d times", store.writes-writes)
+	}
+}
+
+func TestApplyPrune(t *testing.T) {
+	store := newMemory()
+	a := applier(store)
+	expectApplied(t, a, manifest(), allCreated...)
+	m := manifest()
+	m.Resources, m.Clients = m.Resources[:1], m.Clients[:1]
+	expectApplied(t, a, m, allLeft[0], allLeft[2])
+	a.Prune = true
+	expectApplied(t, a, m, allLeft[0], "removed resource urn:c", allLeft[2], "removed client bare")
+	expectApplied(t, a, m, allLeft[0], allLeft[2])
+	// More than a page.
+	a.Prune = false
+	var many registry.Manifest
+	for i := range 1100 {
+		many.Clients = append(many.Clients, registry.Wanted{Client: registry.Client{ID: clientID(fmt.Sprint("x", i))}})
+	}
+	if _, err := a.Apply(t.Context(), many); err != nil {
+		t.Fatal(err)
+	}
+	a.Prune = true
+	changes, err := a.Apply(t.Context(), m)
+	if err != nil || len(changes) != 1102 || len(store.clients) != 1 {
+		t.Errorf("%d changes, %v, and %d clients left, want 1102 and 1", len(changes), err, len(store.clients))
+	}
+}
+
+func TestApplyRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*registry.Manifest)
+		want   string // the field
+	}{
+		"a scope of nobody":       {func(m *registry.Manifest) { m.Clients[1].Scopes = scopes("x") }, "scopes"},
+		"a scope with two owners": {func(m *registry.Manifest) { m.Resources[1].Scopes = scopes("a") }, "scopes"},
+		"a resource twice":        {func(m *registry.Manifest) { m.Resources[1].ID = m.Resources[0].ID }, "resource"},
+		"a client twice":          {func(m *registry.Manifest) { m.Clients[1].ID = m.Clients[0].ID }, "client_id"},
+		"an unknown grant":        {func(m *registry.Manifest) { m.Clients[1].GrantTypes = []string{"password"} }, "grant_types"},
+		"an unknown algorithm":    {func(m *registry.Manifest) { m.Resources[1].SigningAlg = "none" }, "signing_alg"},
+		"a scope taken away that is needed": {func(m *registry.Manifest) {
+			m.Resources[0].Scopes = scopes("a")
+		}, "scopes"},
+		"a scope that a stored resource owns": {func(m *registry.Manifest) {
+			m.Resources = []registry.Resource{{ID: resourceID("urn:new"), Scopes: scopes("stored")}}
+			m.Clients = nil
+		}, "scopes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := newMemory()
+			store.resources = must(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:stored"), Scopes: scopes("stored")}}))
+			m := manifest()
+			test.change(&m)
+			changes, err := applier(store).Apply(t.Context(), m)
+			expectField(t, err, test.want)
+			_, ofClient := errors.AsType[*registry.WantedError](err)
+			_, ofResource := errors.AsType[*registry.ResourceError](err)
+			if ofClient == ofResource || len(changes) > 0 || store.writes > 0 {
+				t.Errorf("got %v, %v after %d writes, want an error that names what is wrong, and nothing written", changes, err, store.writes)
+			}
+		})
+	}
+}
+
+// What others do between reading and writing is not lost, and the account tells what was done in the end.
+func TestApplyConflicts(t *testing.T) {
+	store := newMemory()
+	other := func() {
+		if _, err := applier(store).Apply(t.Context(), manifest()); err != nil {
+			t.Error(err)
+		}
+	}
+	store.meanwhile = []func(){other}
+	expectApplied(t, applier(store), manifest(), allLeft...)
+
+	// Another changes the name while this one changes the scopes: the manifest has the last word on both.
+	rename := func() {
+		c := *store.clients[clientID("full")]
+		c.Name = "renamed"
+		if err := store.SaveClient(t.Context(), &c); err != nil {
+			t.Error(err)
+		}
+	}
+	m := manifest()
+	m.Clients[0].Scopes = scopes("b")
+	store.meanwhile = []func(){rename}
+	expectApplied(t, applier(store), m, allLeft[0], allLeft[1], "changed client full(client_name,scopes)", allLeft[3])
+
+	// One whom each attempt meets again is told, and what failed is not in the account.
+	m.Clients[0].Scopes = scopes("b a")
+	for range 100 {
+		store.meanwhile = append(store.meanwhile, rename)
+		store.meanwhile = append(store.meanwhile, nil)
+	}
+	changes, err := applier(store).Apply(t.Context(), m)
+	if got := account(changes); !errors.Is(err, registry.ErrConflict) || !reflect.DeepEqual(got, allLeft[:2]) {
+		t.Errorf("got %q, %v, want %v", got, err, registry.ErrConflict)
+	}
+}
+
+// A client that changes while it is pruned is pruned all the same, and those before it stay in the account.
+func TestPruneConflict(t *testing.T) {
+	store := newMemory()
+	a := applier(store)
+	expectApplied(t, a, manifest(), allCreated...)
+	a.Prune = true
+	m := registry.Manifest{Resources: manifest().Resources}
+	store.meanwhile = []func(){nil, func() {
+		c := *store.clients[clientID("full")]
+		if err := store.SaveClient(t.Context(), &c); err != nil {
+			t.Error(err)
+		}
+	}}
+	expectApplied(t, a, m, allLeft[0], allLeft[1], "removed client bare", "removed client full")
+	if len(store.clients) > 0 {
+		t.Errorf("left: %v", store.clients)
+	}
+}
+
+func TestApplyStoreFails(t *testing.T) {
+	store := newMemory()
+	store.fail = errors.New("down")
+	if changes, err := applier(store).Apply(t.Context(), manifest()); !errors.Is(err, store.fail) || len(changes) > 0 {
+		t.Errorf("got %v, %v, want %v", changes, err, store.fail)
+	}
+	// A store that fails midway leaves a true account.
+	store = newMemory()
+	down := errors.New("down")
+	store.meanwhile = []func(){nil, nil, func() { store.fail = down }}
+	changes, err := applier(store).Apply(t.Context(), manifest())
+	if got := account(changes); !errors.Is(err, down) || !reflect.DeepEqual(got, allCreated[:3]) {
+		t.Errorf("got %q, %v, want %q", got, err, allCreated[:3])
+	}
+	store.fail = nil
+	expectApplied(t, applier(store), manifest(), allLeft[0], allLeft[1], allLeft[2], allCreated[3])
+}
