@@ -103,7 +103,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 
 // Applier makes what registers clients in this issuer's store.
 func (s *Service) Applier() *registry.Applier {
-	return &registry.Applier{Clients: s.config.Store, Resources: s.config.Store, Hasher: s.hasher, Now: s.config.Now}
+	return &registry.Applier{Clients: s.config.Store, Resources: s.config.Store, Hasher: s.hasher, Algorithms: s.config.Algorithms, Now: s.config.Now}
 }
 
 // Register adds the services to a server.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 
@@ -56,6 +57,7 @@ func (s *tokenServer) issue(ctx context.Context, m *grantorv1.IssueTokenRequest,
 	}
 	client, method, err := s.issuer.authenticate(ctx, m.GetGrantType(), clientauth.Evidence{
 		Authorization: authorization, ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
+		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(), Source: hostOf(about.Peer),
 	})
 	about.Method = method
 	if err != nil {
@@ -125,6 +127,15 @@ func printable(id string) string {
 		return ""
 	}
 	return id
+}
+
+// hostOf is the address of a peer without its port.
+func hostOf(peer string) string {
+	host, _, err := net.SplitHostPort(peer)
+	if err != nil {
+		return peer
+	}
+	return host
 }
 
 func peerOf(ctx context.Context) string {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,7 +33,13 @@ func newApplyCommand() *cobra.Command {
 Applying the same file again changes nothing. Anything wrong in the file is told with its line, and nothing is applied.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return resolve(cmd.Flags()) },
-		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := s.run(cmd.Context(), cmd.OutOrStdout())
+			if err == nil && s.dryRun {
+				cmd.PrintErrln("dry run: nothing was done")
+			}
+			return err
+		},
 	}
 	flags := cmd.Flags()
 	s.declare(flags)
@@ -45,9 +53,13 @@ func (s *applySettings) run(ctx context.Context, out io.Writer) error {
 	if s.file == "" {
 		return settingError("file", errors.New("is required: the file to apply"))
 	}
+	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // what fails is told by the command itself
 	wanted, err := readManifest(s.file)
 	if err != nil {
 		return err
+	}
+	if s.prune && len(wanted.Clients)+len(wanted.Resources) == 0 {
+		return settingError("prune", errors.New("the file names nothing, so everything would be removed"))
 	}
 	client, err := s.connect()
 	if err != nil {
@@ -65,17 +77,23 @@ func (s *applySettings) run(ctx context.Context, out io.Writer) error {
 	if sealer == nil {
 		return errNoKEK
 	}
-	// Only the pepper is needed; signing keys are left to serve, which knows what is wanted of them.
-	ring, err := keys.Open(ctx, keys.Config{Store: store, Sealer: sealer})
+	pepper, algorithms, err := keys.Peek(ctx, store, sealer)
 	if err != nil {
-		return err
+		return settingError("redis", err)
 	}
-	hasher, err := registry.NewHasher(ring.Pepper())
+	if pepper == nil {
+		// Making the ring is left to serve: a running replica may hold the one that this Redis has lost.
+		if slices.ContainsFunc(wanted.Clients, func(c registry.Wanted) bool { return registry.Generated(c.Secret) }) {
+			return settingError("redis", errors.New("there is no key ring yet, which generated secrets need: start grantor serve, then apply"))
+		}
+		pepper = keys.NewKEK() // hashes nothing: chosen secrets have no part in it
+	}
+	hasher, err := registry.NewHasher(pepper)
 	if err != nil {
 		return err
 	}
 	return applyManifest(ctx, wanted, &registry.Applier{
-		Clients: store, Resources: store, Hasher: hasher, Now: time.Now, DryRun: s.dryRun, Prune: s.prune,
+		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now, DryRun: s.dryRun, Prune: s.prune,
 	}, func(c registry.Change) { _, _ = fmt.Fprintln(out, describe(c)) })
 }
 

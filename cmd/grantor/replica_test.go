@@ -137,6 +137,9 @@ func TestApply(t *testing.T) {
 			t.Errorf("%s: got %v and\n%swant\n%s", step.name, err, out, step.want)
 		}
 	}
+	if _, err := tryServe(t, append(production(redis, kek, path), "--issuer=http://localhost:1")...); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := apply(t, redis, kekFile(t), "-f", path); err == nil || !strings.Contains(err.Error(), "key-encryption key") {
 		t.Errorf("another key-encryption key: got %v, want a refusal", err)
 	}

@@ -21,6 +21,10 @@ type Evidence struct {
 	Authorization string
 	// ClientID and ClientSecret are the parameters of those names.
 	ClientID, ClientSecret string
+	// Assertion and AssertionType are the client_assertion parameters (RFC 7521 §4.2). No client can use them yet.
+	Assertion, AssertionType string
+	// Source is the address that the request came from, without a port; empty where that is not known.
+	Source string
 }
 
 // Clients finds a client. An id that no client has is registry.ErrNotFound; any other error means that it is not known
@@ -53,15 +57,18 @@ func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry
 	if err != nil {
 		return nil, method, err
 	}
-	client, err := a.check(ctx, method, id, secret)
+	client, err := a.check(ctx, proof{method, id, secret, e.Source})
 	return client, method, err
 }
 
+// proof is an id and a secret, how they were sent and where from.
+type proof struct{ method, id, secret, source string }
+
 // check verifies the secret of the client with the id.
-func (a *Authenticator) check(ctx context.Context, method, id, secret string) (*registry.Client, error) {
+func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, error) {
 	client := &registry.Client{} // stands in for one that does not exist: it has no secret that could match
 	known := false
-	if clientID, err := oauth.ParseClientID(id); err == nil {
+	if clientID, err := oauth.ParseClientID(p.id); err == nil {
 		found, err := a.clients.Client(ctx, clientID)
 		switch {
 		case err == nil:
@@ -69,22 +76,23 @@ func (a *Authenticator) check(ctx context.Context, method, id, secret string) (*
 		case !errors.Is(err, registry.ErrNotFound):
 			return nil, &oauth.Error{
 				Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,
-				Cause: fmt.Errorf("reading client %q: %w", id, err),
+				Cause: fmt.Errorf("reading client %q: %w", p.id, err),
 			}
 		}
 	}
-	proven, err := a.secrets.match(ctx, client, secret, a.now())
+	usable := known && !client.Disabled && client.Allows(p.method)
+	proven, err := a.secrets.match(ctx, client, usable, p, a.now())
 	switch {
 	case err != nil:
 		return nil, err
 	case !known:
-		return nil, refused("unknown client %q", id)
+		return nil, refused("unknown client") // whose id may be anything, even a secret in the wrong place
 	case !proven:
-		return nil, refused("wrong or expired secret for client %q", id)
+		return nil, refused("wrong or expired secret for client %q", p.id)
 	case client.Disabled:
-		return nil, refused("client %q is disabled", id)
-	case !client.Allows(method):
-		return nil, refused("client %q may not use %s", id, method)
+		return nil, refused("client %q is disabled", p.id)
+	case !usable:
+		return nil, refused("client %q may not use %s", p.id, p.method)
 	}
 	return client, nil
 }

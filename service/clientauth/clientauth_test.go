@@ -2,6 +2,7 @@ package clientauth_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -233,7 +234,8 @@ func TestChosenSecretIsRemembered(t *testing.T) {
 	disabled := *before
 	disabled.Disabled = true
 	clients["a"] = &disabled
-	expect("a", "chosen", false, 0)
+	expect("a", "chosen", false, 1) // as long as a wrong one: that it is right must not show
+	expect("a", "chosen", false, 1)
 	expired := *before
 	expired.Secrets = []registry.Secret{{Hash: before.Secrets[0].Hash, ExpiresAt: start}}
 	clients["a"] = &expired
@@ -352,4 +354,67 @@ func TestCallerStopsWaiting(t *testing.T) {
 		close(gate)
 		group.Wait()
 	})
+}
+
+// One source cannot take every place in the queue: a client elsewhere gets in.
+func TestSourceShare(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	a := newAuthenticator(clients)
+	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.Queued)
+	a.Pretend(func(registry.Hash, string) bool {
+		entered <- struct{}{}
+		<-gate
+		return true
+	})
+	var flood sync.WaitGroup
+	refused := make(chan error, clientauth.Queued)
+	for range clientauth.Queued {
+		flood.Go(func() {
+			e := post("a", rand.Text())
+			e.Source = "192.0.2.1"
+			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
+				refused <- err
+			}
+		})
+	}
+	for range clientauth.Parallel() {
+		<-entered
+	}
+	for range clientauth.Queued - clientauth.SourceShare {
+		if err := <-refused; oauth.From(err).Code != oauth.TemporarilyUnavailable || !oauth.From(err).Limited {
+			t.Fatalf("beyond the share: got %v, want a limit", err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		e := post("a", "chosen")
+		e.Source = "192.0.2.2"
+		_, _, err := a.Authenticate(t.Context(), e)
+		done <- err
+	}()
+	close(gate)
+	if err := <-done; err != nil {
+		t.Errorf("from elsewhere: got %v, want in", err)
+	}
+	flood.Wait()
+}
+
+func TestAssertion(t *testing.T) {
+	a := newAuthenticator(registered{"a": client("a", "chosen")})
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("a:chosen"))
+	for name, test := range map[string]struct {
+		evidence clientauth.Evidence
+		want     oauth.Code
+	}{
+		"alone":          {clientauth.Evidence{Assertion: "j", AssertionType: "t"}, oauth.InvalidClient},
+		"without type":   {clientauth.Evidence{Assertion: "j"}, oauth.InvalidRequest},
+		"type alone":     {clientauth.Evidence{AssertionType: "t"}, oauth.InvalidRequest},
+		"with a secret":  {clientauth.Evidence{Assertion: "j", AssertionType: "t", ClientID: "a", ClientSecret: "chosen"}, oauth.InvalidRequest},
+		"with Basic":     {clientauth.Evidence{Assertion: "j", AssertionType: "t", Authorization: basic}, oauth.InvalidRequest},
+		"Basic by a tab": {clientauth.Evidence{Authorization: "Basic\tYTpi", ClientID: "a", ClientSecret: "chosen"}, oauth.InvalidRequest},
+	} {
+		if _, _, err := a.Authenticate(t.Context(), test.evidence); oauth.From(err).Code != test.want {
+			t.Errorf("%s: got %v, want %s", name, err, test.want)
+		}
+	}
 }

@@ -9,6 +9,9 @@ import (
 // Queued is how many requests may wait for a slow hash.
 const Queued = queued
 
+// SourceShare is how many of them may be of one source.
+const SourceShare = sourceShare
+
 // Parallel is how many slow hashes are computed at once.
 func Parallel() int { return runtime.GOMAXPROCS(0) }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -21,7 +22,13 @@ import (
 // secret picks the one id and secret that the evidence holds, and names the method: client_secret_basic or
 // client_secret_post (RFC 6749 §2.3.1).
 func (e *Evidence) secret() (method, id, secret string, err error) {
-	scheme, credentials, _ := strings.Cut(e.Authorization, " ")
+	if err := e.assertion(); err != nil {
+		return "", "", "", err
+	}
+	scheme, credentials := e.Authorization, ""
+	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
+		scheme, credentials = scheme[:end], scheme[end:]
+	}
 	if !strings.EqualFold(scheme, "Basic") {
 		switch {
 		case e.ClientID == "":
@@ -45,6 +52,20 @@ func (e *Evidence) secret() (method, id, secret string, err error) {
 		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "client_id differs from the client of the Basic credentials.")
 	}
 	return method, id, secret, bound(id, secret)
+}
+
+// assertion refuses what is sent as an assertion: with a secret it is evidence of two kinds, half of it is malformed, and
+// alone it proves nothing, since no client has a key (RFC 7521 §4.2).
+func (e *Evidence) assertion() error {
+	switch {
+	case e.Assertion == "" && e.AssertionType == "":
+		return nil
+	case e.Assertion == "" || e.AssertionType == "":
+		return oauth.Refuse(oauth.InvalidRequest, "client_assertion and client_assertion_type go together.")
+	case e.ClientSecret != "" || len(e.Authorization) >= len("Basic") && strings.EqualFold(e.Authorization[:len("Basic")], "Basic"):
+		return oauth.Refuse(oauth.InvalidRequest, "An assertion and a secret were both sent; send one.")
+	}
+	return refused("client assertions are not offered")
 }
 
 func bound(id, secret string) error {
@@ -85,8 +106,10 @@ func ParseBasic(credentials string) (id, secret string, ok bool) {
 const (
 	// remembered bounds how many chosen secrets that proved right are remembered.
 	remembered = 100_000
-	// queued bounds how many requests wait for a slow hash; each holds little, but all wait long.
-	queued = 256
+	// queued bounds how many requests wait for a slow hash; each holds little, but all wait long. sourceShare bounds those
+	// of one source, so that it cannot keep everybody else out.
+	queued      = 256
+	sourceShare = queued / 8
 )
 
 // secrets checks secrets. A generated one costs an HMAC. A chosen one costs Argon2id the first time; that it was right is
@@ -98,6 +121,9 @@ type secrets struct {
 	decoy registry.Hash
 	// slow bounds the slow hashes under way, waiting bounds those who wait for their turn.
 	slow, waiting *semaphore.Weighted
+	// sources has source address → how many of its requests wait.
+	mu      sync.Mutex
+	sources map[string]int
 	// key hides the secrets in proven from who reads the memory; it lives as long as the process.
 	key []byte
 	// proven has HMAC(id, secret) → the hash that the secret matched. A client whose secret was changed no longer has that
@@ -113,27 +139,34 @@ func newSecrets(hasher *registry.Hasher) *secrets {
 		decoy:   hasher.Hash(rand.Text()),
 		slow:    semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		waiting: semaphore.NewWeighted(queued),
+		sources: make(map[string]int),
 		key:     key,
 		proven:  otter.Must(&otter.Options[[sha256.Size]byte, registry.Hash]{MaximumSize: remembered}),
 	}
 }
 
-// match reports whether secret is one of the client's that counts now.
-func (s *secrets) match(ctx context.Context, client *registry.Client, secret string, now time.Time) (bool, error) {
+// match reports whether the secret is one of the client's that counts now. What was remembered is used only for a client
+// that can get a token by it: for any other the right secret takes as long as a wrong one.
+func (s *secrets) match(ctx context.Context, client *registry.Client, usable bool, p proof, now time.Time) (bool, error) {
+	secret := p.secret
 	if registry.Generated(secret) {
 		return s.compare(client, secret, now) != "", nil
 	}
 	fingerprint := s.fingerprint(client.ID, secret)
-	if hash, ok := s.proven.GetIfPresent(fingerprint); ok && holds(client, hash, now) {
+	remembered := func() bool {
+		hash, ok := s.proven.GetIfPresent(fingerprint)
+		return ok && usable && holds(client, hash, now)
+	}
+	if remembered() {
 		return true, nil
 	}
-	if !s.waiting.TryAcquire(1) {
+	if !s.enter(p.source) {
 		return false, &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
 			Text: "Too many client secrets are being checked; try again.",
 		}
 	}
-	defer s.waiting.Release(1)
+	defer s.leave(p.source)
 	if err := s.slow.Acquire(ctx, 1); err != nil {
 		return false, &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
@@ -142,15 +175,35 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, secret str
 	}
 	defer s.slow.Release(1)
 	// Those who wait often wait for the same: a client whose many processes start at once needs one hash, not as many.
-	if hash, ok := s.proven.GetIfPresent(fingerprint); ok && holds(client, hash, now) {
+	if remembered() {
 		return true, nil
 	}
 	hash := s.compare(client, secret, now)
-	if hash == "" {
-		return false, nil
+	if hash != "" && usable {
+		s.proven.Set(fingerprint, hash)
 	}
-	s.proven.Set(fingerprint, hash)
-	return true, nil
+	return hash != "", nil
+}
+
+// enter takes a place in the queue for slow hashes, if there is one and the source has not its share already.
+func (s *secrets) enter(source string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (source != "" && s.sources[source] >= sourceShare) || !s.waiting.TryAcquire(1) {
+		return false
+	}
+	s.sources[source]++
+	return true
+}
+
+// leave gives the place back.
+func (s *secrets) leave(source string) {
+	s.waiting.Release(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sources[source]--; s.sources[source] == 0 {
+		delete(s.sources, source)
+	}
 }
 
 // compare gives the hash that secret matches, or "". It does not stop at the first, so that time says nothing about which.

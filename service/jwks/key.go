@@ -90,17 +90,18 @@ func NewKey(algorithm Algorithm, public crypto.PublicKey) (Key, error) {
 		return Key{}, err
 	}
 	k := Key{algorithm: algorithm, public: public}
-	if err := k.setPrint(raw); err != nil {
+	if k.print, err = fingerprint(raw); err != nil {
 		return Key{}, err
 	}
 	k.id = base64.RawURLEncoding.EncodeToString(k.print[:])
 	return k, nil
 }
 
-func (k *Key) setPrint(raw jwk.Key) error {
-	print, err := raw.Thumbprint(crypto.SHA256)
-	copy(k.print[:], print)
-	return err
+// fingerprint gives the thumbprint of RFC 7638.
+func fingerprint(raw jwk.Key) (sum [sha256.Size]byte, err error) {
+	thumbprint, err := raw.Thumbprint(crypto.SHA256)
+	copy(sum[:], thumbprint)
+	return sum, err
 }
 
 // ID gives the key's "kid". For a key made by [NewKey] it is the RFC 7638 thumbprint with SHA-256.
@@ -167,8 +168,8 @@ func key(raw jwk.Key) (_ Key, ok bool) {
 	if named := raw.Algorithm().String(); named != "" {
 		algorithm = Algorithm(named)
 	}
-	k := Key{id: raw.KeyID(), algorithm: algorithm, public: public}
-	return k, slices.Contains(algorithms, algorithm) && k.setPrint(raw) == nil
+	sum, err := fingerprint(raw)
+	return Key{raw.KeyID(), algorithm, public, sum}, err == nil && slices.Contains(algorithms, algorithm)
 }
 
 // publicOf takes the public key alone, so that an issuer which published a private key by mistake does not make it

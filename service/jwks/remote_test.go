@@ -98,7 +98,7 @@ func TestCallerGivesUp(t *testing.T) {
 		defer cancel()
 		_, err := r.Find(ctx, k.ID())
 		expectError(t, "at its deadline", err, context.DeadlineExceeded)
-		time.Sleep(time.Second + 1) // the bubble's clock
+		<-time.After(time.Second + 1) // the bubble's clock
 		expectError(t, "after", find(t, r, k.ID()), nil)
 		s.expect(t, 1)
 	})
@@ -110,20 +110,20 @@ func TestRenewal(t *testing.T) {
 		s := newSource(old)
 		r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 		expectError(t, "first", find(t, r, old.ID()), nil)
-		time.Sleep(10*time.Minute - 1)
+		<-time.After(10*time.Minute - 1)
 		expectError(t, "still fresh", find(t, r, old.ID()), nil)
 		s.expect(t, 1)
 
 		s.set.Store(jwks.NewSet(fresh))
 		s.takes = time.Second
-		time.Sleep(1)
+		<-time.After(time.Nanosecond)
 		if !r.Trusts(old) {
 			t.Error("the old set does not answer while the new one is on its way")
 		}
 		for range 100 {
 			expectError(t, "meanwhile", find(t, r, old.ID()), nil)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		s.expect(t, 2)
 		if r.Trusts(old) || !r.Trusts(fresh) {
@@ -143,11 +143,11 @@ func TestMaxAgeBounds(t *testing.T) {
 			s.maxAge = said
 			r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 			expectError(t, "first", find(t, r, k.ID()), nil)
-			time.Sleep(want - 1)
+			<-time.After(want - 1)
 			r.Trusts(k)
 			synctest.Wait()
 			s.expect(t, 1)
-			time.Sleep(1)
+			<-time.After(time.Nanosecond)
 			r.Trusts(k)
 			synctest.Wait()
 			s.expect(t, 2)
@@ -166,9 +166,9 @@ func TestUnknownKey(t *testing.T) {
 		}
 		s.expect(t, 1)
 		s.set.Store(jwks.NewSet(k, next))
-		time.Sleep(5*time.Second - 1)
+		<-time.After(5*time.Second - 1)
 		expectError(t, "a moment too soon", find(t, r, next.ID()), jwks.ErrUnknownKey)
-		time.Sleep(1)
+		<-time.After(time.Nanosecond)
 		expectError(t, "after the interval", find(t, r, next.ID()), nil)
 		for i := range 1000 {
 			expectError(t, "flood", find(t, r, fmt.Sprint(i)), jwks.ErrUnknownKey)
@@ -185,12 +185,12 @@ func TestFetchHangs(t *testing.T) {
 		r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 		expectError(t, "first", find(t, r, k.ID()), nil)
 		s.takes = time.Hour
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		for range 9 {
 			for range 100 {
 				expectError(t, "known", find(t, r, k.ID()), nil)
 			}
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			// Joining the fetch would allocate a place in its queue for each call, to be held until it ends.
 			if n := testing.AllocsPerRun(10, func() { r.Trusts(k) }); n > 0 {
 				t.Errorf("%v allocations for a key that is known, want none", n)
@@ -213,21 +213,21 @@ func TestOutage(t *testing.T) {
 		s.down.Store(false)
 		expectError(t, "asked a moment ago", find(t, r, k.ID()), errDown)
 		s.expect(t, 1)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		expectError(t, "up", find(t, r, k.ID()), nil)
 
 		s.down.Store(true)
-		time.Sleep(10*time.Minute + time.Hour - 1)
+		<-time.After(10*time.Minute + time.Hour - 1)
 		expectError(t, "the last good set", find(t, r, k.ID()), nil)
 		synctest.Wait()
 		expectError(t, "unknown while down", find(t, r, "unknown"), errDown)
-		time.Sleep(1)
+		<-time.After(time.Nanosecond)
 		expectError(t, "too old", find(t, r, k.ID()), errDown)
 		if r.Trusts(k) {
 			t.Error("a key of a set that is too old is trusted")
 		}
 		s.down.Store(false)
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		expectError(t, "up again", find(t, r, k.ID()), nil)
 	})
 }
@@ -240,7 +240,7 @@ func TestIdle(t *testing.T) {
 		if err := r.Refresh(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(100 * time.Hour)
+		<-time.After(100 * time.Hour)
 		s.expect(t, 1)
 	})
 }

@@ -38,6 +38,8 @@ type document struct {
 	// all replicas and outlives a change of the key-encryption key.
 	Pepper []byte   `json:"pepper"`
 	Keys   []record `json:"keys"`
+	// Removed has the ids of keys that were taken away before their time; no replica may put them back.
+	Removed []string `json:"removed,omitempty"`
 }
 
 const (

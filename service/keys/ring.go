@@ -21,8 +21,7 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Config says what ring is kept. All fields are required but Now; a program that needs the pepper alone gives a store and
-// a sealer, and changes no keys.
+// Config says what ring is kept. All fields are required but Now.
 type Config struct {
 	Store  Store
 	Sealer *Sealer
@@ -72,6 +71,26 @@ func Open(ctx context.Context, config Config) (*Ring, error) {
 	}
 	r := &Ring{config: config, renew: make(chan struct{}, 1)}
 	return r, r.Maintain(ctx)
+}
+
+// Peek reads what a program needs of the ring that does not sign: the pepper, and the algorithms of the keys. It writes
+// nothing. A store that has no ring gives a nil pepper.
+func Peek(ctx context.Context, store Store, sealer *Sealer) (pepper []byte, algorithms []jwks.Algorithm, err error) {
+	data, _, err := store.LoadRing(ctx)
+	if err != nil || data == nil {
+		return nil, nil, err
+	}
+	d, err := parseDocument(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, k := range d.Keys {
+		if !slices.Contains(algorithms, k.Algorithm) {
+			algorithms = append(algorithms, k.Algorithm)
+		}
+	}
+	pepper, err = sealer.open(pepperLabel, d.Pepper)
+	return pepper, algorithms, err
 }
 
 // Pepper gives the key under which generated client secrets are hashed.
@@ -142,6 +161,7 @@ func (r *Ring) Renew() {
 	}
 }
 
+// load makes the stored document the one in force.
 func (r *Ring) load(data []byte) error {
 	if before := r.loaded.Load(); before != nil && bytes.Equal(before.document, data) {
 		return nil
@@ -150,29 +170,40 @@ func (r *Ring) load(data []byte) error {
 	if err != nil {
 		return err
 	}
-	pepper, err := r.config.Sealer.open(pepperLabel, d.Pepper)
+	next, err := r.open(d)
 	if err != nil {
 		return err
 	}
-	next := &loaded{document: data, pepper: pepper}
-	var public []jwks.Key
-	for i := range d.Keys {
-		signer, err := d.Keys[i].open(r.config.Sealer)
-		if err != nil {
-			return err
-		}
-		next.entries = append(next.entries, entry{signer, time.Unix(d.Keys[i].ActivatesAt, 0)})
-		public = append(public, signer.Public())
-	}
-	slices.SortStableFunc(next.entries, func(a, b entry) int { return a.activates.Compare(b.activates) })
-	next.all = jwks.NewSet(public...)
+	next.document = data
 	r.loaded.Store(next)
 	return nil
 }
 
+// open unseals a document. One part of it that does not open fails it as a whole.
+func (r *Ring) open(d *document) (*loaded, error) {
+	pepper, err := r.config.Sealer.open(pepperLabel, d.Pepper)
+	if err != nil {
+		return nil, err
+	}
+	opened := &loaded{pepper: pepper}
+	var public []jwks.Key
+	for i := range d.Keys {
+		signer, err := d.Keys[i].open(r.config.Sealer)
+		if err != nil {
+			return nil, err
+		}
+		opened.entries = append(opened.entries, entry{signer, time.Unix(d.Keys[i].ActivatesAt, 0)})
+		public = append(public, signer.Public())
+	}
+	slices.SortStableFunc(opened.entries, func(a, b entry) int { return a.activates.Compare(b.activates) })
+	opened.all = jwks.NewSet(public...)
+	return opened, nil
+}
+
 // Maintain does what is due: makes a first key for each algorithm, makes successors ahead of time, and removes keys that
-// are gone. It is safe to run on all replicas at once: one of them makes the change, the others take it over. A store that
-// has lost the ring gets back the one in memory.
+// are gone. It is safe to run on all replicas at once: one of them makes the change, the others take it over. What a store
+// has lost of the ring, all of it or some, it gets back from memory: a key whose tokens are alive is never given up
+// because a document lacks it, and neither is the pepper.
 func (r *Ring) Maintain(ctx context.Context) error {
 	const attempts = 10
 	for range attempts {
@@ -181,8 +212,11 @@ func (r *Ring) Maintain(ctx context.Context) error {
 			return err
 		}
 		next, err := r.next(data)
-		if err != nil || bytes.Equal(next, data) {
+		if err != nil {
 			return err
+		}
+		if bytes.Equal(next, data) {
+			return r.load(data)
 		}
 		err = r.config.Store.SaveRing(ctx, next, version)
 		if err == nil {
@@ -198,39 +232,69 @@ func (r *Ring) Maintain(ctx context.Context) error {
 // next gives the document that should follow the stored one: the same where nothing is due.
 func (r *Ring) next(stored []byte) ([]byte, error) {
 	d := newDocument(r.config.Sealer)
-	current := stored
-	if before := r.loaded.Load(); stored == nil && before != nil {
-		current = before.document
-	}
-	if current != nil {
-		if err := r.load(current); err != nil {
-			return nil, err
-		}
+	if stored != nil {
 		var err error
-		if d, err = parseDocument(current); err != nil {
+		if d, err = parseDocument(stored); err != nil {
 			return nil, err
 		}
 	}
-	changed, err := r.due(d)
-	if err != nil || (!changed && current != nil) {
-		return current, err
+	before := r.loaded.Load()
+	if stored != nil && (before == nil || !bytes.Equal(before.document, stored)) {
+		// What does not open must not be built upon, or written over.
+		if _, err := r.open(d); err != nil {
+			return nil, err
+		}
+	}
+	if before != nil {
+		if err := r.keep(d, before.document); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.due(d); err != nil {
+		return nil, err
 	}
 	return json.Marshal(d)
 }
 
-// due changes the document as the clock asks and reports whether it did.
-func (r *Ring) due(d *document) (changed bool, err error) {
-	if len(r.config.Algorithms) == 0 {
-		return false, nil // this program does not sign, so it has no say in what does
+// keep puts back into d what memory has and d lacks. A key that is about to go is left out, or two replicas whose clocks
+// differ would put it back and take it away in turn.
+func (r *Ring) keep(d *document, memory []byte) error {
+	before, err := parseDocument(memory)
+	if err != nil {
+		return err
 	}
+	d.Pepper = before.Pepper
+	var lost []record
+	for _, k := range before.Keys {
+		stored := slices.ContainsFunc(d.Keys, func(other record) bool { return other.ID == k.ID })
+		if !stored && !slices.Contains(d.Removed, k.ID) && !r.goneBy(before, k, r.config.Now().Add(2*skew)) {
+			lost = append(lost, k)
+		}
+	}
+	d.Keys = append(d.Keys, lost...)
+	return nil
+}
+
+// goneBy reports whether at that time every token that the key signed has expired.
+func (r *Ring) goneBy(d *document, k record, at time.Time) bool {
+	successor := int64(0)
+	for _, later := range d.Keys {
+		if later.Algorithm == k.Algorithm && later.ActivatesAt > k.ActivatesAt && (successor == 0 || later.ActivatesAt < successor) {
+			successor = later.ActivatesAt
+		}
+	}
+	return successor != 0 && at.After(time.Unix(successor, 0).Add(r.config.Retention+skew))
+}
+
+// due changes the document as the clock asks.
+func (r *Ring) due(d *document) error {
 	now := r.config.Now()
 	lead := r.config.MaxAge + skew
-	slices.SortStableFunc(d.Keys, func(a, b record) int { return cmp.Compare(a.ActivatesAt, b.ActivatesAt) })
 	for _, algorithm := range r.config.Algorithms {
 		newest := time.Time{}
 		for _, k := range d.Keys {
-			if k.Algorithm == algorithm {
-				newest = time.Unix(k.ActivatesAt, 0)
+			if at := time.Unix(k.ActivatesAt, 0); k.Algorithm == algorithm && at.After(newest) {
+				newest = at
 			}
 		}
 		activates := now
@@ -244,19 +308,14 @@ func (r *Ring) due(d *document) (changed bool, err error) {
 			}
 		}
 		if err := d.add(r.config.Sealer, algorithm, now, activates); err != nil {
-			return false, err
+			return err
 		}
-		changed = true
 	}
-	kept := slices.DeleteFunc(slices.Clone(d.Keys), func(k record) bool {
-		i := slices.IndexFunc(d.Keys, func(later record) bool {
-			return later.Algorithm == k.Algorithm && later.ActivatesAt > k.ActivatesAt
-		})
-		return i >= 0 && now.After(time.Unix(d.Keys[i].ActivatesAt, 0).Add(r.config.Retention+skew))
-	})
-	changed = changed || len(kept) < len(d.Keys)
-	d.Keys = kept
-	return changed, nil
+	all := *d
+	all.Keys = slices.Clone(d.Keys)
+	d.Keys = slices.DeleteFunc(d.Keys, func(k record) bool { return r.goneBy(&all, k, now) })
+	slices.SortStableFunc(d.Keys, func(a, b record) int { return cmp.Compare(a.ActivatesAt, b.ActivatesAt) })
+	return nil
 }
 
 // Run maintains the ring until ctx ends: every minute, and when [Ring.Renew] asks. What fails is told to report and tried

@@ -193,6 +193,70 @@ func TestLostRing(t *testing.T) {
 	}
 }
 
+// A store that lost the ring may have another one before a replica looks again, or an older one from a snapshot: the
+// replica then gives back what it holds, and does not take the other's pepper for its own.
+func TestReplacedRing(t *testing.T) {
+	for name, replace := range map[string]func(t *testing.T, store *memory, c *clock){
+		"by a new one": func(t *testing.T, store *memory, c *clock) {
+			store.document, store.version = nil, 0
+			open(t, store, c, fast...)
+		},
+		"by one without keys": func(t *testing.T, store *memory, c *clock) {
+			store.document, store.version = nil, 0
+			open(t, store, c)
+		},
+		"by an older one": func(t *testing.T, store *memory, c *clock) {
+			older := bytes.Clone(store.document)
+			c.advance(rotation - maxAge)
+			maintain(t, open(t, store, c, fast...))
+			store.document = older
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, c := &memory{}, newClock()
+			ring := open(t, store, c, fast...)
+			want, pepper := ids(ring), bytes.Clone(ring.Pepper())
+			replace(t, store, c)
+			maintain(t, ring)
+			for _, id := range want {
+				if !slices.Contains(ids(ring), id) {
+					t.Errorf("the key %s is gone from memory", id)
+				}
+			}
+			if !bytes.Equal(ring.Pepper(), pepper) {
+				t.Error("the pepper has changed")
+			}
+			fresh := open(t, store, c, fast...)
+			maintain(t, ring)
+			expectSame(t, ring, fresh)
+			if !bytes.Equal(fresh.Pepper(), pepper) {
+				t.Error("a fresh replica has another pepper")
+			}
+			saves := store.saves
+			maintain(t, ring, fresh, ring, fresh)
+			if store.saves != saves {
+				t.Errorf("the replicas go on changing the ring: %d saves", store.saves-saves)
+			}
+		})
+	}
+}
+
+// TestPeek reads the pepper without writing, and refuses another key-encryption key.
+func TestPeek(t *testing.T) {
+	store, c := &memory{}, newClock()
+	if pepper, algorithms, err := keys.Peek(t.Context(), store, must(keys.NewSealer(kek))); pepper != nil || algorithms != nil || err != nil || store.saves != 0 {
+		t.Errorf("an empty store: got %x, %v, %v after %d saves, want nothing", pepper, algorithms, err, store.saves)
+	}
+	ring := open(t, store, c, fast...)
+	pepper, algorithms, err := keys.Peek(t.Context(), store, must(keys.NewSealer(kek)))
+	if err != nil || !bytes.Equal(pepper, ring.Pepper()) || !slices.Equal(algorithms, fast) {
+		t.Errorf("got %v and %v, want the ring's pepper and %v", algorithms, err, fast)
+	}
+	if _, _, err := keys.Peek(t.Context(), store, must(keys.NewSealer(keys.NewKEK()))); !errors.Is(err, keys.ErrSealed) {
+		t.Errorf("another key: got %v, want %v", err, keys.ErrSealed)
+	}
+}
+
 func TestKeepsOnWhenStoreFails(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ring := open(t, store, c, fast...)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -59,7 +60,9 @@ type Applier struct {
 	Clients   ClientStore
 	Resources ResourceStore
 	Hasher    *Hasher
-	Now       func() time.Time
+	// Algorithms are those that the issuer can sign with; empty where that is not known.
+	Algorithms []jwks.Algorithm
+	Now        func() time.Time
 	// DryRun writes nothing.
 	DryRun bool
 	// Prune removes what the manifest does not name.
@@ -141,6 +144,9 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 	}
 	var changes []Change
 	for _, wanted := range m.Resources {
+		if alg := wanted.SigningAlg; alg != "" && len(a.Algorithms) > 0 && !slices.Contains(a.Algorithms, alg) {
+			return nil, &ResourceError{wanted.ID, &FieldError{"signing_alg", fmt.Sprintf("the issuer has no key for %s; add it to signing-algorithms first", alg)}}
+		}
 		change := Change{Action: Created, Kind: "resource", ID: wanted.ID.String()}
 		if i := slices.IndexFunc(list, func(r Resource) bool { return r.ID == wanted.ID }); i >= 0 {
 			change.Fields = list[i].differences(&wanted)

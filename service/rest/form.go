@@ -93,6 +93,9 @@ var repeated = map[string]oauth.Text{
 	"client_secret": "client_secret is sent more than once.",
 	"scope":         "scope is sent more than once.",
 	"audience":      "audience is sent more than once.",
+
+	"client_assertion":      "client_assertion is sent more than once.",
+	"client_assertion_type": "client_assertion_type is sent more than once.",
 }
 
 func invalid(text oauth.Text) *failure {

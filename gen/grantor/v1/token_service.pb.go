@@ -36,9 +36,14 @@ type IssueTokenRequest struct {
 	// that own the granted scopes.
 	Resource []string `protobuf:"bytes,5,rep,name=resource,proto3" json:"resource,omitempty"`
 	// Another name for one resource, as some callers send it.
-	Audience      string `protobuf:"bytes,6,opt,name=audience,proto3" json:"audience,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Audience string `protobuf:"bytes,6,opt,name=audience,proto3" json:"audience,omitempty"`
+	// Proof of the client by a key (RFC 7523 §2.2). Not offered yet: refused as invalid_client, and as invalid_request
+	// beside a secret.
+	ClientAssertion string `protobuf:"bytes,7,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
+	// The kind of client_assertion (RFC 7521 §4.2).
+	ClientAssertionType string `protobuf:"bytes,8,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *IssueTokenRequest) Reset() {
@@ -109,6 +114,20 @@ func (x *IssueTokenRequest) GetResource() []string {
 func (x *IssueTokenRequest) GetAudience() string {
 	if x != nil {
 		return x.Audience
+	}
+	return ""
+}
+
+func (x *IssueTokenRequest) GetClientAssertion() string {
+	if x != nil {
+		return x.ClientAssertion
+	}
+	return ""
+}
+
+func (x *IssueTokenRequest) GetClientAssertionType() string {
+	if x != nil {
+		return x.ClientAssertionType
 	}
 	return ""
 }
@@ -593,7 +612,7 @@ var File_grantor_v1_token_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1egrantor/v1/token_service.proto\x12\n" +
-	"grantor.v1\x1a\x15grantor/v1/rule.proto\"\xc2\x01\n" +
+	"grantor.v1\x1a\x15grantor/v1/rule.proto\"\xa1\x02\n" +
 	"\x11IssueTokenRequest\x12\x1d\n" +
 	"\n" +
 	"grant_type\x18\x01 \x01(\tR\tgrantType\x12\x1b\n" +
@@ -601,7 +620,9 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\rclient_secret\x18\x03 \x01(\tR\fclientSecret\x12\x14\n" +
 	"\x05scope\x18\x04 \x01(\tR\x05scope\x12\x1a\n" +
 	"\bresource\x18\x05 \x03(\tR\bresource\x12\x1a\n" +
-	"\baudience\x18\x06 \x01(\tR\baudience\"\x8b\x01\n" +
+	"\baudience\x18\x06 \x01(\tR\baudience\x12)\n" +
+	"\x10client_assertion\x18\a \x01(\tR\x0fclientAssertion\x122\n" +
+	"\x15client_assertion_type\x18\b \x01(\tR\x13clientAssertionType\"\x8b\x01\n" +
 	"\x12IssueTokenResponse\x12!\n" +
 	"\faccess_token\x18\x01 \x01(\tR\vaccessToken\x12\x1d\n" +
 	"\n" +
