@@ -14,8 +14,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// maxMessage bounds a request, in bytes: as much as the REST face accepts of a form.
-const maxMessage = 64 << 10
+// maxMessage bounds a request, in bytes: a full batch of tokens.
+const maxMessage = 1 << 20
 
 // UnaryInterceptor is the chain that every call runs through, from whichever wire it comes. Order is part of it: the
 // measurement stands outside, so that a panic is measured as the failure it is.
@@ -32,18 +32,33 @@ func (s *Service) UnaryInterceptor() grpc.UnaryServerInterceptor {
 func (s *Service) recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			// The panic's value could quote a secret; where it happened cannot.
-			s.config.Log.ErrorContext(ctx, "panic in a call", "method", info.FullMethod, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-			answer, err = nil, toStatus(oauth.From(fmt.Errorf("panic of type %T", p)))
+			answer, err = nil, s.panicked(ctx, info.FullMethod, p)
 		}
 	}()
 	return handler(ctx, request)
+}
+
+// recoverStream does the same for a stream.
+func (s *Service) recoverStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(stream.Context(), info.FullMethod, p)
+		}
+	}()
+	return handler(server, stream)
+}
+
+// panicked logs a panic and gives what the caller gets. The panic's value could quote a secret; where it happened cannot.
+func (s *Service) panicked(ctx context.Context, method string, p any) error {
+	s.config.Log.ErrorContext(ctx, "panic in a call", "method", method, "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+	return toStatus(oauth.From(fmt.Errorf("panic of type %T", p)))
 }
 
 // ServerOptions are those of the issuer's gRPC server, transport security aside.
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.UnaryInterceptor(s.UnaryInterceptor()),
+		grpc.ChainStreamInterceptor(s.recoverStream),
 		// Workers keep their grown stacks; a fresh goroutine would grow its own for each signature.
 		grpc.NumStreamWorkers(64),
 		grpc.MaxRecvMsgSize(maxMessage),

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -24,8 +23,12 @@ type issuer struct {
 	ring          *keys.Ring
 	grant         *grant.ClientCredentials
 	feed          *revocation.Tail
-	maxStaleness  time.Duration
-	now           func() time.Time
+	ledger        *revocation.Ledger
+	publisher     revocation.Publisher
+	// verifier looks at tokens that this issuer may have issued, for whatever audience.
+	verifier     *token.Cache
+	maxStaleness time.Duration
+	now          func() time.Time
 }
 
 // issued is a token and what it says.
@@ -36,22 +39,29 @@ type issued struct {
 }
 
 // authenticate gives the client that the evidence proves. What is wrong with the request itself is told first, since it
-// is wrong whoever asks.
-func (i *issuer) authenticate(ctx context.Context, grantType string, e clientauth.Evidence) (*registry.Client, string, error) {
+// is wrong whoever asks; nil where nothing is.
+func (i *issuer) authenticate(ctx context.Context, request *oauth.Error, e clientauth.Evidence) (*registry.Client, string, error) {
 	if err := i.upToDate(); err != nil {
 		return nil, "", &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Text: "The server has lost touch with its store.", RetryAfter: time.Second,
 			Cause: err,
 		}
 	}
-	switch grantType {
-	case oauth.GrantClientCredentials:
-	case "":
-		return nil, "", oauth.Refuse(oauth.InvalidRequest, "grant_type is missing.")
-	default:
-		return nil, "", oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be client_credentials.")
+	if request != nil {
+		return nil, "", request
 	}
 	return i.authenticator.Authenticate(ctx, e)
+}
+
+// checkGrant reports what is wrong with a grant type.
+func checkGrant(grantType string) *oauth.Error {
+	switch grantType {
+	case oauth.GrantClientCredentials:
+		return nil
+	case "":
+		return oauth.Refuse(oauth.InvalidRequest, "grant_type is missing.")
+	}
+	return oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be client_credentials.")
 }
 
 // upToDate reports why what this replica knows is too old to issue by; nil when it is not.
@@ -80,6 +90,10 @@ func (i *issuer) issue(ctx context.Context, client *registry.Client, r grant.Req
 		return nil, err
 	}
 	now := i.now().Truncate(time.Second)
+	// A token is dated after the moment up to which the client's tokens are revoked, which may be this very second.
+	if until := i.ledger.List.RevokedUntil(client.ID.String()); !until.Before(now) {
+		now = until.Add(time.Second)
+	}
 	claims := &token.Claims{
 		Issuer:    i.name.String(),
 		Subject:   client.ID.String(),
@@ -88,7 +102,7 @@ func (i *issuer) issue(ctx context.Context, client *registry.Client, r grant.Req
 		Scope:     decision.Scopes,
 		IssuedAt:  now,
 		ExpiresAt: now.Add(decision.Lifetime),
-		ID:        rand.Text(),
+		ID:        token.NewID().String(),
 	}
 	signed, err := signer.Sign(claims)
 	return &issued{signed, claims, decision.Lifetime}, err

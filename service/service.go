@@ -21,6 +21,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // Store is everything that an issuer keeps.
@@ -29,6 +30,7 @@ type Store interface {
 	registry.ResourceStore
 	keys.Store
 	revocation.Log
+	revocation.Publisher
 }
 
 // Config says what issuer is built. A field without a default is required.
@@ -47,8 +49,10 @@ type Config struct {
 	KeyRotation, JWKSMaxAge time.Duration
 	// MaxStaleness is how old this replica's knowledge may be while it issues.
 	MaxStaleness time.Duration
-	// CachedClients is how many clients are held in memory.
-	CachedClients int
+	// CachedClients and CachedTokens are how many clients, and tokens that were introspected, are held in memory.
+	CachedClients, CachedTokens int
+	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty where that is not known.
+	GRPCEndpoint string
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }
@@ -59,6 +63,10 @@ type Service struct {
 	events *telemetry.Recorder
 	hasher *registry.Hasher
 	config Config
+	// slowest is how long a follower of the revocations may take to accept an answer.
+	slowest time.Duration
+	// mend asks Run to publish again what the feed has lost.
+	mend chan struct{}
 }
 
 // New builds the issuer: it opens the key ring, and makes one where the store has none.
@@ -82,19 +90,30 @@ func New(ctx context.Context, config Config) (*Service, error) {
 		return nil, err
 	}
 	directory := registry.NewDirectory(config.Store, config.Store, config.CachedClients)
-	s := &Service{events: events, hasher: hasher, config: config}
+	ledger := revocation.NewLedger()
+	verifier, err := token.NewCache(&token.Verifier{
+		Issuer: config.Issuer.String(), Keys: ring, Denied: ledger.List, Leeway: leeway, Now: config.Now,
+	}, config.CachedTokens)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{events: events, hasher: hasher, config: config, slowest: slowest, mend: make(chan struct{}, 1)}
 	s.issuer = &issuer{
 		name:          config.Issuer,
 		authenticator: clientauth.New(directory, hasher, config.Now),
 		directory:     directory,
 		ring:          ring,
 		grant:         &grant.ClientCredentials{Lifetime: config.AccessTokenLifetime, Algorithm: config.Algorithms[0]},
+		ledger:        ledger,
+		publisher:     config.Store,
+		verifier:      verifier,
 		maxStaleness:  config.MaxStaleness,
 		now:           config.Now,
 	}
-	s.issuer.feed = revocation.NewTail(config.Store, s.apply, s.lost, func(err error) {
-		config.Log.Error("the feed cannot be read; trying on", "error", err)
-	})
+	s.issuer.feed = revocation.NewTail(config.Store, &follower{s})
+	if err := telemetry.RevocationsLive(config.Meter, ledger.List.Len); err != nil {
+		return nil, err
+	}
 	return s, telemetry.FeedAge(config.Meter, func() time.Duration {
 		age, _ := s.issuer.feed.Age()
 		return age
@@ -108,18 +127,23 @@ func (s *Service) Applier() *registry.Applier {
 
 // Register adds the services to a server.
 func (s *Service) Register(server grpc.ServiceRegistrar) {
-	grantorv1.RegisterTokenServiceServer(server, &tokenServer{issuer: s.issuer, events: s.events})
+	grantorv1.RegisterTokenServiceServer(server, &tokenServer{issuer: s.issuer, events: s.events, grpcEndpoint: s.config.GRPCEndpoint})
+	grantorv1.RegisterRevocationServiceServer(server, &revocationServer{issuer: s.issuer, slowest: s.slowest})
 }
 
-// Run keeps the issuer up to date until ctx ends: it follows the feed and maintains the key ring.
+// Run keeps the issuer up to date until ctx ends: it follows the feed, mends it, and maintains the key ring.
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.issuer.feed.Run(ctx) })
 	group.Go(func() error {
 		return s.issuer.ring.Run(ctx, func(err error) { s.config.Log.Error(err.Error()) })
 	})
+	group.Go(func() error { return s.maintain(ctx) })
 	return group.Wait()
 }
+
+// leeway is how far the clocks of replicas may be apart.
+const leeway = 30 * time.Second
 
 // Ready reports why no token can be issued now; nil when it can.
 func (s *Service) Ready() error { return s.issuer.upToDate() }
@@ -127,24 +151,3 @@ func (s *Service) Ready() error { return s.issuer.upToDate() }
 // CatchUp waits until every change made before the call, by whichever replica, is in force here. It needs [Service.Run]
 // to be under way.
 func (s *Service) CatchUp(ctx context.Context) error { return s.issuer.feed.CatchUp(ctx) }
-
-// apply takes over one change that this or another replica made.
-func (s *Service) apply(c revocation.Change) {
-	switch c.Kind {
-	case revocation.ClientChanged:
-		if id, err := oauth.ParseClientID(c.ID); err == nil {
-			s.issuer.directory.ForgetClient(id)
-		}
-	case revocation.ResourcesChanged:
-		s.issuer.directory.ForgetResources()
-	case revocation.RingChanged:
-		s.issuer.ring.Renew()
-	}
-}
-
-// lost takes over everything anew.
-func (s *Service) lost() {
-	s.config.Log.Warn("the store was out of reach; forgetting what was cached")
-	s.issuer.directory.ForgetAll()
-	s.issuer.ring.Renew()
-}

@@ -22,6 +22,8 @@ type tokenServer struct {
 	grantorv1.UnimplementedTokenServiceServer
 	issuer *issuer
 	events *telemetry.Recorder
+	// grpcEndpoint is where callers reach the gRPC port; empty where that is not known.
+	grpcEndpoint string
 }
 
 // IssueToken gives an authenticated client a token.
@@ -55,7 +57,7 @@ func (s *tokenServer) issue(ctx context.Context, m *grantorv1.IssueTokenRequest,
 	if err := plainText(append(resources, m.GetGrantType(), m.GetClientId(), m.GetClientSecret(), m.GetScope())); err != nil {
 		return nil, err
 	}
-	client, method, err := s.issuer.authenticate(ctx, m.GetGrantType(), clientauth.Evidence{
+	client, method, err := s.issuer.authenticate(ctx, checkGrant(m.GetGrantType()), clientauth.Evidence{
 		Authorization: authorization, ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
 		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(), Source: hostOf(about.Peer),
 	})
@@ -74,13 +76,20 @@ func (s *tokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		return nil, toStatus(refusal(err))
 	}
 	base := s.issuer.name.String()
+	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost}
 	return &grantorv1.GetServerMetadataResponse{
 		Issuer:                            base,
 		TokenEndpoint:                     base + "/connect/token",
 		JwksUri:                           base + "/.well-known/jwks.json",
 		ScopesSupported:                   scopes,
 		GrantTypesSupported:               []string{oauth.GrantClientCredentials},
-		TokenEndpointAuthMethodsSupported: []string{oauth.ClientSecretBasic, oauth.ClientSecretPost},
+		TokenEndpointAuthMethodsSupported: methods,
+		IntrospectionEndpoint:             base + "/connect/introspect",
+		RevocationEndpoint:                base + "/connect/revoke",
+		GrantorGrpcEndpoint:               s.grpcEndpoint,
+
+		IntrospectionEndpointAuthMethodsSupported: methods,
+		RevocationEndpointAuthMethodsSupported:    methods,
 	}, nil
 }
 

@@ -16,7 +16,7 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true, // main prints the error, once
 		SilenceUsage:  true, // a wrong setting is no reason to print every setting
 	}
-	root.AddCommand(newServeCommand(), newApplyCommand(), newVersionCommand())
+	root.AddCommand(newServeCommand(), newApplyCommand(), newTokenCommand(), newVersionCommand())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkEnvironment(root.Commands()) }
 	return root
 }

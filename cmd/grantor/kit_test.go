@@ -32,7 +32,7 @@ type replica struct {
 }
 
 // serveDev starts a server in dev mode, with the arguments, on free ports. It is stopped when the test ends.
-func serveDev(t *testing.T, args ...string) *replica {
+func serveDev(t testing.TB, args ...string) *replica {
 	t.Helper()
 	r, err := tryServe(t, append([]string{"--dev"}, args...)...)
 	if err != nil {
@@ -42,7 +42,7 @@ func serveDev(t *testing.T, args ...string) *replica {
 }
 
 // tryServe starts a server with the arguments on free ports, or gives its start-up error.
-func tryServe(t *testing.T, args ...string) (*replica, error) {
+func tryServe(t testing.TB, args ...string) (*replica, error) {
 	t.Helper()
 	r := &replica{ended: make(chan struct{})}
 	settings, err := parseServe(append([]string{
@@ -85,7 +85,7 @@ func parseServe(args ...string) (*serveSettings, error) {
 func (r *replica) url(path string) string { return "http://" + r.ports.http.Addr().String() + path }
 
 // token asks for a token as dev mode's client.
-func (r *replica) token(t *testing.T) string {
+func (r *replica) token(t testing.TB) string {
 	t.Helper()
 	answer, err := http.PostForm(r.url("/connect/token"), url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {"background-service"},
@@ -105,7 +105,7 @@ func (r *replica) token(t *testing.T) string {
 }
 
 // get gives the status and the body of an answer to GET.
-func get(t *testing.T, url string) (int, string) {
+func get(t testing.TB, url string) (int, string) {
 	t.Helper()
 	answer, err := http.Get(url)
 	if err != nil {
@@ -114,7 +114,7 @@ func get(t *testing.T, url string) (int, string) {
 	return answer.StatusCode, read(t, answer)
 }
 
-func read(t *testing.T, answer *http.Response) string {
+func read(t testing.TB, answer *http.Response) string {
 	t.Helper()
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(answer.Body)
@@ -125,7 +125,7 @@ func read(t *testing.T, answer *http.Response) string {
 }
 
 // file writes a file for the test and gives its path.
-func file(t *testing.T, name, content string) string {
+func file(t testing.TB, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -135,7 +135,7 @@ func file(t *testing.T, name, content string) string {
 }
 
 // kekFile writes a new key-encryption key.
-func kekFile(t *testing.T) string {
+func kekFile(t testing.TB) string {
 	t.Helper()
 	return file(t, "kek", base64.StdEncoding.EncodeToString(keys.NewKEK())+"\n")
 }

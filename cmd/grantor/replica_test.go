@@ -48,6 +48,7 @@ func TestReplicas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(verifier.Close)
 		call := httptest.NewRequest(http.MethodGet, "/", nil)
 		call.Header.Set("Authorization", "Bearer "+token)
 		answer := httptest.NewRecorder()

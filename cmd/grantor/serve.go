@@ -124,6 +124,18 @@ func (srv *server) scheme() string {
 	return "http"
 }
 
+// grpcEndpoint gives where callers reach the gRPC port.
+func (srv *server) grpcEndpoint(issuer oauth.Issuer) string {
+	if srv.settings.grpcEndpoint != "" {
+		return srv.settings.grpcEndpoint
+	}
+	_, port, err := net.SplitHostPort(srv.ports.grpc.Addr().String())
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(issuer.Host(), port)
+}
+
 // store reaches the Redis of the settings, or dev mode's own.
 func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
 	s := srv.settings
@@ -144,6 +156,7 @@ func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	store.RequireReplicas(s.redisReplicas)
 	warnings, err := store.Check(ctx)
 	if err != nil {
 		return nil, settingError("redis", err)
@@ -182,7 +195,8 @@ func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, Algorithms: algorithms,
 		Meter:               metric.NewMeterProvider(metric.WithReader(exporter)).Meter("github.com/grantorhq/grantor"),
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
-		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients,
+		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
+		GRPCEndpoint: srv.grpcEndpoint(issuer),
 	})
 }
 

@@ -209,7 +209,7 @@ func TestStopInTime(t *testing.T) {
 }
 
 // dial opens a plaintext connection that is closed when the test ends.
-func dial(t *testing.T, address string) *grpc.ClientConn {
+func dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

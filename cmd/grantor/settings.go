@@ -47,6 +47,9 @@ type serveSettings struct {
 	jwksMaxAge      time.Duration
 	maxStaleness    time.Duration
 	cachedClients   int
+	cachedTokens    int
+	grpcEndpoint    string
+	redisReplicas   int
 	shutdownTimeout time.Duration
 	logFormat       string
 	logLevel        string
@@ -81,6 +84,9 @@ func (s *serveSettings) declare(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.jwksMaxAge, "jwks-max-age", 5*time.Minute, "`time` for which verifiers may keep the key set; a new key is published that long before it signs")
 	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without word from Redis")
 	flags.IntVar(&s.cachedClients, "cached-clients", 100_000, "`number` of clients held in memory")
+	flags.IntVar(&s.cachedTokens, "cached-tokens", 100_000, "`number` of introspected tokens held in memory")
+	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` at which callers reach the gRPC port; default: the issuer's host and the port of grpc-listen")
+	flags.IntVar(&s.redisReplicas, "revocation-replicas", 0, "`number` of Redis replicas that must have a revocation before it is acknowledged (WAIT)")
 	flags.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`time` that calls in flight get when the server stops")
 	flags.StringVar(&s.logFormat, "log-format", "json", "`form` of the log on standard error: json or text")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn or error; info includes the audit events")
@@ -112,10 +118,15 @@ func resolve(flags *pflag.FlagSet) error {
 // checkEnvironment refuses a GRANTOR_ variable that no command knows: a misspelt one could leave TLS off without a word.
 // Those that Kubernetes makes for a service of the name grantor are passed over.
 func checkEnvironment(commands []*cobra.Command) error {
-	known := make(map[string]bool)
-	for _, command := range commands {
-		command.Flags().VisitAll(func(flag *pflag.Flag) { known[environment(flag)] = true })
+	known := map[string]bool{secretVariable: true}
+	var learn func(commands []*cobra.Command)
+	learn = func(commands []*cobra.Command) {
+		for _, command := range commands {
+			command.Flags().VisitAll(func(flag *pflag.Flag) { known[environment(flag)] = true })
+			learn(command.Commands())
+		}
 	}
+	learn(commands)
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		ours := strings.HasPrefix(name, "GRANTOR_") && !strings.HasPrefix(name, "GRANTOR_SERVICE_") && !strings.HasPrefix(name, "GRANTOR_PORT")
@@ -215,6 +226,12 @@ func (s *serveSettings) check() error {
 	}
 	if s.cachedClients < 1 {
 		return settingError("cached-clients", errors.New("must be at least 1"))
+	}
+	if s.cachedTokens < 1 {
+		return settingError("cached-tokens", errors.New("must be at least 1"))
+	}
+	if s.redisReplicas < 0 {
+		return settingError("revocation-replicas", errors.New("must not be negative"))
 	}
 	if s.logFormat != "json" && s.logFormat != "text" {
 		return settingError("log-format", fmt.Errorf("%q is neither json nor text", s.logFormat))

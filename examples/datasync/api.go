@@ -30,13 +30,15 @@ type api struct {
 	grpcServer         *verify.Server
 	httpServer         *http.Server
 	stopping           <-chan struct{}
+	verifier           *verify.Verifier
 	log                *slog.Logger
 }
 
 func newAPI(ctx context.Context, s settings, log *slog.Logger) (*api, error) {
 	// Verification: each token is checked right here, with the issuer's public keys. Those are fetched now and when they
 	// get old, and at once when a token names a key that is not known, as after a restart of a development issuer. If
-	// the issuer is away, the keys at hand go on serving; if there are none yet, callers are told to try again later.
+	// the issuer is away, the keys at hand go on serving; if there are none yet, callers are told to try again later. A
+	// token that is revoked is refused from the next call on: the verifier follows the issuer's revocations.
 	verifier, err := verify.New(ctx, s.issuer, verify.Audience(resource),
 		// A caller is not told what is wrong with its token; the operator is.
 		verify.OnRefusal(func(_ context.Context, method string, reason error) {
@@ -45,7 +47,7 @@ func newAPI(ctx context.Context, s settings, log *slog.Logger) (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{log: log, queue: newQueue()}
+	a := &api{log: log, queue: newQueue(), verifier: verifier}
 
 	// Over gRPC who may call what is said in sync.proto, so there is no policy here.
 	a.grpcServer = verify.NewServer(verifier, nil)
@@ -59,15 +61,18 @@ func newAPI(ctx context.Context, s settings, log *slog.Logger) (*api, error) {
 
 	var listen net.ListenConfig
 	if a.grpcPort, err = listen.Listen(ctx, "tcp", s.grpcAPI); err != nil {
+		verifier.Close()
 		return nil, err
 	}
 	if a.httpPort, err = listen.Listen(ctx, "tcp", s.httpAPI); err != nil {
+		verifier.Close()
 		return nil, errors.Join(err, a.grpcPort.Close())
 	}
 	return a, nil
 }
 
 func (a *api) run(ctx context.Context) error {
+	defer a.verifier.Close() // ends following the issuer's revocations
 	a.log.Info("serving", "grpc", a.grpcPort.Addr().String(), "http", a.httpPort.Addr().String())
 	group, ctx := errgroup.WithContext(ctx)
 	a.stopping = ctx.Done()

@@ -14,6 +14,9 @@ import (
 // StreamInterceptor does for streams what [UnaryInterceptor] does for unary calls. A stream whose method takes a single
 // message is opened once more, with that message, if the server refused the token before it answered anything. Where
 // the client streams, the messages sent are gone: the caller gets the error, and the next stream a new token.
+//
+// A stream outlives its token where the server lets streams be renewed: the source's new token is then presented before
+// the old one expires.
 func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 	a := &attacher{source: source}
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
@@ -27,7 +30,14 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		}
 		s := &stream{attacher: a, cc: cc, entry: e, single: !desc.ClientStreams}
 		s.open = func(e *entry) (grpc.ClientStream, error) {
-			return open(ctx, desc, cc, method, a.options(cc, e, opts)...)
+			renewal := newRenewal(source, cc, s.renewed)
+			opened, err := open(renewal.name(ctx), desc, cc, method, a.options(cc, e, opts, grpc.OnFinish(renewal.finish))...)
+			if err != nil {
+				renewal.finish(err)
+				return nil, err
+			}
+			renewal.await(e)
+			return opened, nil
 		}
 		s.another = func(e *entry) *entry { return a.another(ctx, e) }
 		if s.current, err = s.open(e); err != nil {
@@ -54,7 +64,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	current grpc.ClientStream
-	entry   *entry // what current was opened with
+	entry   *entry // what current runs by
 	message any    // what was sent, as long as it may have to be sent once more
 }
 
@@ -121,6 +131,13 @@ func (s *stream) answered() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.message = nil
+}
+
+// renewed notes the token that the stream goes on with: if that is refused, it is the one to drop.
+func (s *stream) renewed(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entry = e
 }
 
 // after gives the stream to go on with when failed ended with err, or nil and the error for the caller.

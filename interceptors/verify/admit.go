@@ -22,6 +22,9 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
+	if v.feed != nil && v.feed.stale() && v.refuseStale {
+		return nil, refuseToken(ErrStale)
+	}
 	claims, err := v.tokens.Verify(ctx, raw)
 	if err != nil {
 		return nil, refuseToken(err)

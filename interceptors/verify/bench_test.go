@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"net"
+	"runtime"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -47,7 +50,8 @@ func (u unchecked) Serve(l net.Listener) error { return u.Server.Server.Serve(l)
 
 func BenchmarkInterceptorSeen(b *testing.B) {
 	signer := newSigner()
-	interceptor := unaryInterceptor(b, newVerifier(signer))
+	verifier := newVerifier(signer)
+	interceptor := unaryInterceptor(b, verifier)
 	raw := must(signer.Sign(claims(testIssuer, "orders.read")))
 	ctx := metadata.NewIncomingContext(context.Background(), metadata.MD{
 		":authority": {"orders.internal"}, "content-type": {"application/grpc"}, "user-agent": {"grpc-go"},
@@ -72,11 +76,49 @@ func BenchmarkInterceptorSeen(b *testing.B) {
 			}
 		}
 	})
+	b.Run("guarded, with a million revocations", func(b *testing.B) {
+		denyMillion(verifier)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := interceptor(ctx, nil, info, handler); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("hash alone", func(b *testing.B) {
 		for b.Loop() {
 			sha256.Sum256([]byte(raw))
 		}
 	})
+}
+
+// million is how many revocations a list must bear.
+const million = 1_000_000
+
+func denyMillion(verifier *verify.Verifier) {
+	for range million {
+		verify.Deny(verifier, revocation.Change{Kind: revocation.TokenRevoked, ID: token.NewID().String(), At: time.Now().Add(time.Hour)})
+	}
+}
+
+// What a revocation takes in the memory of each verifier.
+func BenchmarkRevocationMemory(b *testing.B) {
+	verifier := newVerifier(newSigner())
+	var before, after runtime.MemStats
+	for b.Loop() {
+		verifier = newVerifier(newSigner())
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		denyMillion(verifier)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+	}
+	runtime.KeepAlive(verifier)
+	each := float64(after.HeapAlloc-before.HeapAlloc) / million
+	b.ReportMetric(each, "bytes/revocation")
+	if each > 64 {
+		b.Errorf("%.1f bytes for a revocation, want at most 64", each)
+	}
 }
 
 func BenchmarkVerifyNew(b *testing.B) {

@@ -104,12 +104,12 @@ func TestHTTPKeysAway(t *testing.T) {
 	i := newIssuer(t)
 	i.down.Store(true)
 	var seen string
-	verifier := must(verify.New(t.Context(), i.url, verify.Audience(orders), verify.HTTPClient(i.client),
+	verifier := startVerifier(soon(t), t, i.url, verify.HTTPClient(i.client),
 		verify.OnRefusal(func(_ context.Context, method string, err error) {
 			if errors.Is(err, token.ErrNoKeys) {
 				seen = method
 			}
-		})))
+		}))
 	request := httptest.NewRequest(http.MethodGet, "/orders/1?x=y", nil)
 	request.Header.Set("Authorization", "Bearer "+must(i.Sign(claims(i.url, ""))))
 	answer := serve(verify.HTTP(verifier, verify.Authenticated())(http.NotFoundHandler()), request)

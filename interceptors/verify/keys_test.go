@@ -57,7 +57,7 @@ func TestNewOtherIssuer(t *testing.T) {
 // New has the keys when it returns: the first call fetches nothing.
 func TestNewFetches(t *testing.T) {
 	i := newIssuer(t)
-	verifier := must(verify.New(t.Context(), i.url, verify.Audience(orders), verify.HTTPClient(i.client)))
+	verifier := startVerifier(t.Context(), t, i.url, verify.HTTPClient(i.client))
 	i.down.Store(true)
 	server := verify.NewServer(verifier, nil)
 	server.RegisterService(protoService, nil)
@@ -83,8 +83,8 @@ func TestIssuerAway(t *testing.T) {
 	i := newIssuer(t)
 	i.down.Store(true)
 	var now clock
-	verifier := must(verify.New(t.Context(), i.url, verify.Audience(orders), verify.HTTPClient(i.client),
-		verify.Now(now.Now), verify.MaxStaleKeys(time.Hour)))
+	verifier := startVerifier(soon(t), t, i.url, verify.HTTPClient(i.client),
+		verify.Now(now.Now), verify.MaxStaleKeys(time.Hour))
 	server := verify.NewServer(verifier, nil)
 	server.RegisterService(protoService, nil)
 	conn := listen(t, server)
@@ -127,7 +127,7 @@ func TestIssuerHangs(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	verifier := must(verify.New(ctx, testIssuer, verify.Audience(orders), verify.HTTPClient(client)))
+	verifier := startVerifier(ctx, t, testIssuer, verify.HTTPClient(client))
 	called := false
 	handler := verify.HTTP(verifier, verify.Authenticated())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
 	request := must(http.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
@@ -177,7 +177,7 @@ func TestOverGRPC(t *testing.T) {
 
 	keys.down.Store(true)
 	var now clock
-	verifier := must(verify.New(t.Context(), testIssuer, verify.Audience(orders), verify.OverGRPC(issuerConn), verify.Now(now.Now)))
+	verifier := startVerifier(t.Context(), t, testIssuer, verify.OverGRPC(issuerConn), verify.Now(now.Now))
 	server := verify.NewServer(verifier, nil)
 	server.RegisterService(protoService, nil)
 	conn := listen(t, server)

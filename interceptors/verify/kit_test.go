@@ -6,9 +6,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,6 +56,7 @@ type issuer struct {
 	client  *http.Client
 	down    atomic.Bool
 	name    string
+	grpc    string // the gRPC endpoint, if the issuer has one
 	fetches atomic.Int32
 }
 
@@ -71,7 +76,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer any
 	switch r.URL.Path {
 	case oauth.WellKnownServer:
-		answer = oauth.Metadata{Issuer: i.name, TokenEndpoint: i.url + "/connect/token", JWKSURI: i.url + "/.well-known/jwks.json"}
+		answer = oauth.Metadata{Issuer: i.name, TokenEndpoint: i.url + "/connect/token", JWKSURI: i.url + "/.well-known/jwks.json", GRPCEndpoint: i.grpc}
 	case "/.well-known/jwks.json":
 		i.fetches.Add(1)
 		answer = map[string]any{"keys": []jwks.JWK{must(i.Public().JWK())}}
@@ -95,7 +100,34 @@ func claims(issuer string, scope string, change ...func(*token.Claims)) *token.C
 	return c
 }
 
-// newVerifier makes a verifier with a fixed key.
+// startVerifier makes a verifier that is closed when the test ends.
+func startVerifier(ctx context.Context, t testing.TB, issuer string, options ...verify.Option) *verify.Verifier {
+	t.Helper()
+	verifier := must(verify.New(ctx, issuer, append([]verify.Option{verify.Audience(orders)}, options...)...))
+	t.Cleanup(verifier.Close)
+	return verifier
+}
+
+// soon gives a context for New where the issuer is away: it need not be waited for.
+func soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually waits until something holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); <-ticker.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// newVerifier makes a verifier with a fixed key, which follows no feed and so needs no closing.
 func newVerifier(signer *token.Signer, options ...verify.Option) *verify.Verifier {
 	options = append([]verify.Option{verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public()))}, options...)
 	return must(verify.New(context.Background(), testIssuer, options...))
@@ -149,4 +181,66 @@ func outcome(err error, trailer metadata.MD) string {
 		text += " <" + challenge + ">"
 	}
 	return text
+}
+
+// running counts the goroutines that have the text in their stack.
+func running(text string) int {
+	stacks := make([]byte, 1<<20)
+	count := 0
+	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if strings.Contains(stack, text) && !strings.Contains(stack, "testing.tRunner(") {
+			count++
+		}
+	}
+	return count
+}
+
+// proxy passes connections on, and can cut them all.
+type proxy struct {
+	address string
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newProxy(t testing.TB, target string) *proxy {
+	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	p := &proxy{address: listener.Addr().String()}
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, near, far)
+			p.mu.Unlock()
+			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+				group.Go(func() {
+					_, _ = io.Copy(way[0], way[1])
+					_, _ = way[0].Close(), way[1].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.cut()
+		group.Wait()
+	})
+	return p
+}
+
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close()
+	}
 }

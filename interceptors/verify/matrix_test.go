@@ -58,9 +58,13 @@ var classes = map[string]class{
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      noRule,
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": noRule,
 
-	"/grantor.v1.TokenService/IssueToken":        open,
-	"/grantor.v1.TokenService/GetServerMetadata": open,
-	"/grantor.v1.TokenService/GetKeySet":         open,
+	"/grantor.v1.TokenService/IssueToken":         open,
+	"/grantor.v1.TokenService/GetServerMetadata":  open,
+	"/grantor.v1.TokenService/GetKeySet":          open,
+	"/grantor.v1.TokenService/IntrospectToken":    open,
+	"/grantor.v1.TokenService/IntrospectTokens":   open,
+	"/grantor.v1.TokenService/RevokeToken":        open,
+	"/grantor.v1.TokenService/RevokeClientTokens": open,
 }
 
 const (

@@ -21,8 +21,8 @@ const domain = "grantor"
 // challengeHeader is the trailer that has the challenge of RFC 6750 §3.
 const challengeHeader = "www-authenticate"
 
-// retryAfter is what an HTTP caller is told to wait while the keys cannot be had, in seconds: the time between two
-// attempts to fetch them.
+// retryAfter is what an HTTP caller is told to wait while the issuer cannot be reached, in seconds: the time between two
+// attempts.
 const retryAfter = "5"
 
 // Why a call is refused although nothing is wrong with its token. [OnRefusal] meets these beside the errors of the
@@ -31,6 +31,8 @@ var (
 	ErrNoToken = errors.New("no bearer token was sent")
 	ErrScope   = errors.New("the token lacks a scope")
 	ErrNoRule  = errors.New("the method has no rule")
+	// ErrStale is of [RefuseWhenStale].
+	ErrStale = errors.New("the knowledge of revocations is too old")
 )
 
 // refusal is why a call is not let through. All but cause is for the caller, from a short fixed list; only the scope
@@ -61,6 +63,9 @@ func refuseToken(cause error) *refusal {
 	case errors.Is(cause, token.ErrNoKeys):
 		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, string(oauth.TemporarilyUnavailable)
 		r.message, r.challenge = "The issuer's keys are not available; try again later.", ""
+	case errors.Is(cause, ErrStale):
+		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, string(oauth.TemporarilyUnavailable)
+		r.message, r.challenge = "What the issuer has revoked is not known; try again later.", ""
 	}
 	return r
 }

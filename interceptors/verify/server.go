@@ -85,15 +85,9 @@ func (g *guard) stream(
 		stream.SetTrailer(refused.trailer())
 		return refused.status()
 	}
-	return handler(server, &callerStream{stream, admitted})
+	if _, ok := CallerFrom(admitted); !ok {
+		return handler(server, &callerStream{ServerStream: stream, ctx: admitted})
+	}
+	return g.serve(info.FullMethod, &callerStream{ServerStream: stream, ctx: admitted},
+		func(stream grpc.ServerStream) error { return handler(server, stream) })
 }
-
-// callerStream is a stream whose context has the caller.
-type callerStream struct {
-	grpc.ServerStream
-
-	ctx context.Context
-}
-
-// Context gives the context with the caller.
-func (s *callerStream) Context() context.Context { return s.ctx }

@@ -17,9 +17,16 @@
 //	a good token without the right scope     PERMISSION_DENIED  403  insufficient_scope
 //	a method without a rule                  PERMISSION_DENIED       no_rule
 //	the issuer's keys cannot be had          UNAVAILABLE        503  temporarily_unavailable
+//	too little is known of revocations       UNAVAILABLE        503  temporarily_unavailable (RefuseWhenStale)
 //
 // The first two also carry the challenge of RFC 6750 §3 as "www-authenticate": over gRPC in the trailer, where it tells
 // the client that this package refused the call and no handler saw it.
+//
+// # Streams
+//
+// A stream of a guarded method ends with UNAUTHENTICATED within a second after its token has expired or was revoked; its
+// handler's context ends then, and no message is sent or received any more. A client can prevent that with a new token
+// where the server has [RegisterStreamRenewal].
 package verify
 
 import (
@@ -29,18 +36,21 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
 
 const (
 	defaultCacheSize = 10_000
 	defaultLeeway    = 30 * time.Second
+	defaultStaleness = 30 * time.Second
 	// firstFetch bounds how long New waits for the issuer.
 	firstFetch = 5 * time.Second
 )
@@ -48,7 +58,14 @@ const (
 // Verifier checks the access tokens of one issuer. It may be used by several goroutines and by several servers.
 type Verifier struct {
 	tokens    *token.Cache
+	denied    *revocation.List
+	streams   *sessions
 	onRefusal func(ctx context.Context, method string, err error)
+	// feed is nil where none is followed.
+	feed        *feed
+	refuseStale bool
+	stop        context.CancelFunc
+	stopped     sync.WaitGroup
 }
 
 // New makes a verifier for tokens of issuer. [Audience] is required.
@@ -57,8 +74,11 @@ type Verifier struct {
 // them. An issuer that cannot be reached within ctx, or 5 seconds, is no error: services start in any order, and until
 // the keys can be had calls get UNAVAILABLE. An issuer that calls itself by another name (oauth.ErrOtherIssuer), or whose
 // certificate is not trusted, is an error.
+//
+// Where the issuer is Grantor, the verifier follows its feed of revocations from here on, until [Verifier.Close]: a token
+// that is revoked is refused from the next call on, without asking anybody during a call.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
-	c := config{cacheSize: defaultCacheSize, leeway: defaultLeeway, client: http.DefaultClient, now: time.Now}
+	c := config{cacheSize: defaultCacheSize, leeway: defaultLeeway, client: http.DefaultClient, now: time.Now, maxStaleness: defaultStaleness}
 	for _, option := range options {
 		option(&c)
 	}
@@ -68,17 +88,80 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	case len(c.audience) == 0 || slices.Contains(c.audience, ""):
 		return nil, errors.New("verify: the audience is missing: say by verify.Audience which resource this server is")
 	}
+	ctx, cancel := context.WithTimeout(ctx, firstFetch)
+	defer cancel()
 	keys, err := c.source(ctx, issuer)
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	tokens, err := token.NewCache(&token.Verifier{
-		Issuer: issuer, Audience: c.audience, Keys: keys, Leeway: c.leeway, Now: c.now,
-	}, c.cacheSize)
+	denied := revocation.NewList()
+	verifier := &token.Verifier{
+		Issuer: issuer, Audience: c.audience, Keys: keys, Denied: denied, Leeway: c.leeway, Now: c.now,
+	}
+	tokens, err := token.NewCache(verifier, c.cacheSize)
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	return &Verifier{tokens, c.onRefusal}, nil
+	v := &Verifier{
+		tokens: tokens, denied: denied, streams: newSessions(verifier.Holds),
+		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
+	}
+	if connect := c.feed(issuer); connect != nil {
+		v.follow(ctx, &feed{
+			connect: connect, list: denied, maxStale: c.maxStaleness, changed: v.streams.tell,
+			start: time.Now(), ready: make(chan struct{}),
+		}, c.now)
+	}
+	return v, nil
+}
+
+// longestToken is how long a revocation without an end of its own is remembered: no token of Grantor lives longer.
+const longestToken = 24 * time.Hour
+
+// follow starts the feed and waits within ctx until what was revoked before is known.
+func (v *Verifier) follow(ctx context.Context, f *feed, now func() time.Time) {
+	v.feed = f
+	running, stop := context.WithCancel(context.Background())
+	v.stop = stop
+	v.stopped.Go(func() {
+		defer stop() // where there is no feed there is nothing to forget either
+		f.run(running)
+	})
+	v.stopped.Go(func() {
+		sweep := time.NewTicker(time.Minute)
+		defer sweep.Stop()
+		for {
+			select {
+			case <-running.Done():
+				return
+			case <-sweep.C:
+				v.denied.Sweep(now(), longestToken)
+			}
+		}
+	})
+	select {
+	case <-f.ready:
+	case <-ctx.Done():
+	}
+}
+
+// Close ends following the issuer's feed. The verifier goes on to verify, by what it knows then.
+func (v *Verifier) Close() {
+	if v.stop != nil {
+		v.stop()
+		v.stopped.Wait()
+	}
+}
+
+// Feed says how the verifier stands with the issuer's feed of revocations.
+func (v *Verifier) Feed() FeedStatus {
+	if v.feed == nil || v.feed.absent.Load() {
+		return FeedStatus{}
+	}
+	age, complete := v.feed.age()
+	return FeedStatus{
+		Followed: true, Complete: complete, Age: age, Live: v.denied.Len(), StaleCalls: v.feed.staleCalls.Load(),
+	}
 }
 
 // Option changes how [New] makes a verifier.
@@ -93,7 +176,10 @@ type config struct {
 	leeway    time.Duration
 	maxStale  time.Duration
 	now       func() time.Time
-	onRefusal func(ctx context.Context, method string, err error)
+	// maxStaleness and refuseStale are about the feed.
+	maxStaleness time.Duration
+	refuseStale  bool
+	onRefusal    func(ctx context.Context, method string, err error)
 }
 
 // Audience says which resources the server is: a token must name one of them as its "aud", byte for byte.
@@ -146,6 +232,34 @@ func OnRefusal(observe func(ctx context.Context, method string, err error)) Opti
 	return func(c *config) { c.onRefusal = observe }
 }
 
+// MaxStaleness is how old the knowledge of revocations may be, while the feed is out of reach, before calls count as stale
+// ([FeedStatus]) and the log says so once. Default 30 s.
+func MaxStaleness(d time.Duration) Option {
+	return func(c *config) { c.maxStaleness = d }
+}
+
+// RefuseWhenStale refuses calls with UNAVAILABLE (503) when the knowledge of revocations is older than [MaxStaleness],
+// where they are decided by what is known otherwise.
+func RefuseWhenStale() Option {
+	return func(c *config) { c.refuseStale = true }
+}
+
+// feed gives the way to the issuer's feed; nil where none is looked for.
+func (c *config) feed(issuer string) func(context.Context) (grpc.ClientConnInterface, func(), error) {
+	switch {
+	case c.conn != nil:
+		return func(context.Context) (grpc.ClientConnInterface, func(), error) {
+			if conn, ok := c.conn.(*grpc.ClientConn); ok {
+				conn.ResetConnectBackoff() // its own pause grows to two minutes, longer than any staleness
+			}
+			return c.conn, func() {}, nil
+		}
+	case c.keys != nil:
+		return nil
+	}
+	return discovered(c.client, issuer)
+}
+
 // source gives the issuer's keys, fetched if they can be had now.
 func (c *config) source(ctx context.Context, issuer string) (token.KeySource, error) {
 	if c.keys != nil {
@@ -158,8 +272,6 @@ func (c *config) source(ctx context.Context, issuer string) (token.KeySource, er
 		return nil, fmt.Errorf("the issuer: %w", err)
 	}
 	remote := jwks.NewRemote(fetch, jwks.RemoteConfig{MaxStale: c.maxStale, Now: c.now})
-	ctx, cancel := context.WithTimeout(ctx, firstFetch)
-	defer cancel()
 	err := remote.Refresh(ctx)
 	// Waiting mends neither a wrong name nor a certificate that is not trusted.
 	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted || errors.Is(err, oauth.ErrOtherIssuer) {

@@ -26,8 +26,9 @@ var ErrConflict = errors.New("the key ring was changed by somebody else meanwhil
 type Store interface {
 	// LoadRing gives the document as last saved and its version; nil and zero where none was.
 	LoadRing(ctx context.Context) (document []byte, version uint64, err error)
-	// SaveRing replaces the document if its version is still the one given, else it gives [ErrConflict].
-	SaveRing(ctx context.Context, document []byte, version uint64) error
+	// SaveRing replaces the document, and revokes the tokens of the keys whose ids are given, if the document's version is
+	// still the one given; else it gives [ErrConflict].
+	SaveRing(ctx context.Context, document []byte, version uint64, revoked ...string) error
 }
 
 // document is the ring as it is stored. What is secret in it is sealed, and bound to what stands in the clear beside it.

@@ -41,6 +41,7 @@ type memory struct {
 	document []byte
 	version  uint64
 	saves    int
+	revoked  []string
 	fail     error
 	// conflict makes every save meet a change of somebody else.
 	conflict bool
@@ -55,7 +56,7 @@ func (m *memory) LoadRing(context.Context) ([]byte, uint64, error) {
 	return bytes.Clone(m.document), m.version, m.fail
 }
 
-func (m *memory) SaveRing(_ context.Context, document []byte, version uint64) error {
+func (m *memory) SaveRing(_ context.Context, document []byte, version uint64, revoked ...string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	current := m.version
@@ -70,6 +71,7 @@ func (m *memory) SaveRing(_ context.Context, document []byte, version uint64) er
 	}
 	m.document, m.version = bytes.Clone(document), m.version+1
 	m.saves++
+	m.revoked = append(m.revoked, revoked...)
 	return nil
 }
 

@@ -256,6 +256,45 @@ func (r *Ring) next(stored []byte) ([]byte, error) {
 	return json.Marshal(d)
 }
 
+// Compromise removes a key at once and revokes every token that it signed. A key that is not in the ring, any more, is
+// revoked all the same. A successor, where one is needed, signs at once.
+func (r *Ring) Compromise(ctx context.Context, id string) error {
+	const attempts = 10
+	had := false
+	for range attempts {
+		data, version, err := r.config.Store.LoadRing(ctx)
+		if err != nil {
+			return err
+		}
+		d, err := parseDocument(data)
+		if err != nil {
+			return err
+		}
+		has := slices.ContainsFunc(d.Keys, func(k record) bool { return k.ID == id })
+		if had && !has {
+			return r.load(data) // another replica did the same meanwhile, and told it
+		}
+		had = has
+		d.Keys = slices.DeleteFunc(d.Keys, func(k record) bool { return k.ID == id })
+		if !slices.Contains(d.Removed, id) {
+			d.Removed = append(d.Removed, id)
+		}
+		if err := r.due(d); err != nil {
+			return err
+		}
+		next, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		if err := r.config.Store.SaveRing(ctx, next, version, id); err == nil {
+			return r.load(next)
+		} else if !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
 // keep puts back into d what memory has and d lacks. A key that is about to go is left out, or two replicas whose clocks
 // differ would put it back and take it away in turn.
 func (r *Ring) keep(d *document, memory []byte) error {

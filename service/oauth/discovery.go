@@ -25,9 +25,13 @@ const maxRedirects = 5
 
 // Metadata is what a caller needs of an issuer's description (RFC 8414 §2).
 type Metadata struct {
-	Issuer        string `json:"issuer"`
-	TokenEndpoint string `json:"token_endpoint"`
-	JWKSURI       string `json:"jwks_uri"`
+	Issuer                string `json:"issuer"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	JWKSURI               string `json:"jwks_uri"`
+	// GRPCEndpoint is where Grantor has its gRPC services, as host:port; empty for other issuers.
+	GRPCEndpoint string `json:"grantor_grpc_endpoint"`
 }
 
 // ErrOtherIssuer says that who answered is another issuer than the one asked for (RFC 8414 §3.3).
@@ -78,7 +82,7 @@ func (m *Metadata) check(issuer string) error {
 	if m.Issuer != issuer {
 		return fmt.Errorf("%w: it calls itself %.200q, not %.200q", ErrOtherIssuer, m.Issuer, issuer)
 	}
-	for _, endpoint := range []string{m.TokenEndpoint, m.JWKSURI} {
+	for _, endpoint := range []string{m.TokenEndpoint, m.IntrospectionEndpoint, m.RevocationEndpoint, m.JWKSURI} {
 		if endpoint == "" {
 			continue
 		}

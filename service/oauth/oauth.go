@@ -89,6 +89,15 @@ func ParseIssuer(s string) (Issuer, error) {
 	return Issuer{s}, nil
 }
 
+// Host gives the issuer's host, without a port.
+func (i Issuer) Host() string {
+	u, err := url.Parse(i.url)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
 // String gives the issuer as it stands in "iss".
 func (i Issuer) String() string { return i.url }
 

@@ -90,7 +90,7 @@ func testWaiting(t *testing.T, k *kit) {
 }
 
 func testMore(t *testing.T, k *kit) {
-	const total = 2001
+	const total = 10_001
 	pipe := k.client.Pipeline()
 	for i := range total {
 		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: k.base + "feed", Values: []string{"k", "client", "i", fmt.Sprint(i)}})
@@ -102,7 +102,7 @@ func testMore(t *testing.T, k *kit) {
 	for _, want := range []struct {
 		count int
 		more  bool
-	}{{1000, true}, {1000, true}, {1, false}, {0, false}} {
+	}{{5000, true}, {5000, true}, {1, false}, {0, false}} {
 		entries, more := k.read(t, cursor)
 		if len(entries) != want.count || more != want.more {
 			t.Fatalf("got %d, more %v, want %d, %v", len(entries), more, want.count, want.more)
@@ -195,21 +195,27 @@ type follower struct {
 	mu      sync.Mutex
 	changes []revocation.Change
 	reports []error
-	// lost gets a value each time that the tail says so.
-	lost chan struct{}
+	// lost gets a value each time that the tail says so: whether the feed itself has a gap.
+	lost chan bool
+}
+
+func (f *follower) Apply(e revocation.Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes = append(f.changes, e.Change)
+}
+
+func (f *follower) Lost(gap bool) { f.lost <- gap }
+
+func (f *follower) Failed(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reports = append(f.reports, err)
 }
 
 func follow(t *testing.T, log revocation.Log) *follower {
-	f := &follower{lost: make(chan struct{}, 100)}
-	f.Tail = revocation.NewTail(log, func(c revocation.Change) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.changes = append(f.changes, c)
-	}, func() { f.lost <- struct{}{} }, func(err error) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.reports = append(f.reports, err)
-	})
+	f := &follower{lost: make(chan bool, 100)}
+	f.Tail = revocation.NewTail(log, f)
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	group.Go(func() { _ = f.Run(ctx) })
@@ -225,10 +231,15 @@ func (f *follower) applied() []revocation.Change {
 
 func (f *follower) expectLost(t *testing.T) {
 	t.Helper()
-	select {
-	case <-f.lost:
-	case <-time.After(patience):
-		t.Fatal("the tail does not tell that changes may be missing")
+	for {
+		select {
+		case gap := <-f.lost:
+			if gap {
+				return
+			}
+		case <-time.After(patience):
+			t.Fatal("the tail does not tell that the feed has a gap")
+		}
 	}
 }
 

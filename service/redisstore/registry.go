@@ -118,17 +118,22 @@ func (s *Store) SaveClient(ctx context.Context, c *registry.Client) error {
 	if err != nil {
 		return err
 	}
-	return conflict(s.save(ctx, change{
-		key: s.clientKey(c.ID), version: c.Version, data: data,
-		kind: revocation.ClientChanged, id: c.ID.String(), index: s.key("clients"),
-	}), registry.ErrConflict)
+	id := c.ID.String()
+	w := write{
+		key: s.clientKey(c.ID), version: c.Version, data: data, id: id, index: s.key("clients"),
+		tell: []telling{{kind: revocation.ClientChanged, id: id}},
+	}
+	if c.Disabled {
+		w.tell = append(w.tell, telling{revocation.ClientRevoked, id, "now"})
+	}
+	return conflict(s.write(ctx, w), registry.ErrConflict)
 }
 
 // DeleteClient implements [registry.ClientStore].
 func (s *Store) DeleteClient(ctx context.Context, id oauth.ClientID, version uint64) error {
-	return conflict(s.remove(ctx, change{
-		key: s.clientKey(id), version: version,
-		kind: revocation.ClientChanged, id: id.String(), index: s.key("clients"),
+	return conflict(s.write(ctx, write{
+		key: s.clientKey(id), version: version, id: id.String(), index: s.key("clients"),
+		tell: []telling{{kind: revocation.ClientChanged, id: id.String()}, {revocation.ClientRevoked, id.String(), "now"}},
 	}), registry.ErrConflict)
 }
 
@@ -167,8 +172,8 @@ func (s *Store) SaveResources(ctx context.Context, r *registry.Resources) error 
 	if err != nil {
 		return err
 	}
-	return conflict(s.save(ctx, change{
-		key: s.key("resources"), version: r.Version(), data: data, kind: revocation.ResourcesChanged,
+	return conflict(s.write(ctx, write{
+		key: s.key("resources"), version: r.Version(), data: data, tell: []telling{{kind: revocation.ResourcesChanged}},
 	}), registry.ErrConflict)
 }
 
@@ -178,10 +183,12 @@ func (s *Store) LoadRing(ctx context.Context) ([]byte, uint64, error) {
 }
 
 // SaveRing implements [keys.Store].
-func (s *Store) SaveRing(ctx context.Context, document []byte, version uint64) error {
-	return conflict(s.save(ctx, change{
-		key: s.key("ring"), version: version, data: document, kind: revocation.RingChanged,
-	}), keys.ErrConflict)
+func (s *Store) SaveRing(ctx context.Context, document []byte, version uint64, revoked ...string) error {
+	w := write{key: s.key("ring"), version: version, data: document, tell: []telling{{kind: revocation.RingChanged}}}
+	for _, id := range revoked {
+		w.tell = append(w.tell, telling{revocation.KeyRevoked, id, "now"})
+	}
+	return conflict(s.write(ctx, w), keys.ErrConflict)
 }
 
 // conflict words a stale version as the domain does.

@@ -9,13 +9,14 @@
 //	grantor:{grantor}:clients     zset   the ids of all clients, in byte order
 //	grantor:{grantor}:resources   hash   v: version, d: JSON of all resources
 //	grantor:{grantor}:ring        hash   v: version, d: the sealed key ring
-//	grantor:{grantor}:feed        stream k: kind of change, i: id; entries older than the retention are trimmed
+//	grantor:{grantor}:feed        stream k: kind of change, i: id, t: moment; entries older than the retention are trimmed
 package redisstore
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +32,8 @@ const DefaultPrefix = "grantor:"
 type Store struct {
 	client redis.UniversalClient
 	base   string
+	// replicas is how many replicas of the Redis must have a revocation before it counts as recorded.
+	replicas int
 	// retention is how long an entry of the feed is kept, in seconds.
 	retention int64
 }
@@ -42,8 +45,12 @@ func New(client redis.UniversalClient, prefix string, retention time.Duration) (
 		return nil, fmt.Errorf("the key prefix %q does not end with a colon, or has a brace, blank or wildcard", prefix)
 	}
 	base := prefix + "{" + strings.TrimSuffix(prefix, ":") + "}:"
-	return &Store{client, base, int64(retention / time.Second)}, nil
+	return &Store{client: client, base: base, retention: int64(retention / time.Second)}, nil
 }
+
+// RequireReplicas makes [Store.Publish] wait until so many replicas of the Redis have what it wrote (WAIT). A fail-over
+// can then lose it only with all of them. It is called before the first use.
+func (s *Store) RequireReplicas(n int) { s.replicas = n }
 
 func (s *Store) key(name string) string { return s.base + name }
 
@@ -54,61 +61,106 @@ var errStale = errors.New("stale version")
 // record that is removed and made again does not get an old version back.
 //
 // KEYS: record, feed, index (for a record that is listed)
-// ARGV: expected version, data, kind, id, retention in seconds.
-var save = redis.NewScript(`
+// ARGV: expected version, data (none removes the record), id, retention in seconds, then kind, id and moment of each entry
+// for the feed, where the moment "now" is the end of the second that runs.
+var change = redis.NewScript(`
 local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
 if version ~= tonumber(ARGV[1]) then return 0 end
 local time = redis.call('TIME')
-local next = math.max(time[1] * 1000000 + time[2], version + 1)
-redis.call('HSET', KEYS[1], 'v', string.format('%.0f', next), 'd', ARGV[2])
-if KEYS[3] then redis.call('ZADD', KEYS[3], 0, ARGV[4]) end
-local oldest = math.max(time[1] - ARGV[5], 0) * 1000
-redis.call('XADD', KEYS[2], 'MINID', '~', string.format('%.0f', oldest), '*', 'k', ARGV[3], 'i', ARGV[4])
+if ARGV[2] == '' then
+  redis.call('DEL', KEYS[1])
+  local _ = KEYS[3] and redis.call('ZREM', KEYS[3], ARGV[3])
+else
+  local next = math.max(time[1] * 1000000 + time[2], version + 1)
+  redis.call('HSET', KEYS[1], 'v', string.format('%.0f', next), 'd', ARGV[2])
+  local _ = KEYS[3] and redis.call('ZADD', KEYS[3], 0, ARGV[3])
+end
+local oldest = string.format('%.0f', math.max(time[1] - ARGV[4], 0) * 1000)
+for i = 5, #ARGV, 3 do
+  local at = ARGV[i + 2]
+  if at == 'now' then at = time[1] + 1 end
+  redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'k', ARGV[i], 'i', ARGV[i + 1], 't', at)
+end
 return 1
 `)
 
-// KEYS: record, feed, index
-// ARGV: expected version, kind, id.
-var remove = redis.NewScript(`
-if tonumber(redis.call('HGET', KEYS[1], 'v') or '0') ~= tonumber(ARGV[1]) then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[3], ARGV[3])
-redis.call('XADD', KEYS[2], '*', 'k', ARGV[2], 'i', ARGV[3])
-return 1
-`)
-
-// change is a write and its announcement.
-type change struct {
+// write is a change of a record and what it tells the feed.
+type write struct {
 	key     string
 	version uint64
-	data    []byte
-	kind    revocation.Kind
-	id      string
+	// data is nil where the record is removed.
+	data []byte
+	id   string
 	// index is the key that lists the record; empty for a record that is not listed.
 	index string
+	tell  []telling
 }
 
-// save writes a record and announces it, or gives errStale.
-func (s *Store) save(ctx context.Context, c change) error {
-	keys := []string{c.key, s.key("feed")}
-	if c.index != "" {
-		keys = append(keys, c.index)
+// telling is an entry for the feed. at is a moment in Unix seconds, "now" or empty.
+type telling struct {
+	kind revocation.Kind
+	id   string
+	at   string
+}
+
+// write makes a change and announces it in one step, or gives errStale.
+func (s *Store) write(ctx context.Context, w write) error {
+	keys := []string{w.key, s.key("feed")}
+	if w.index != "" {
+		keys = append(keys, w.index)
 	}
-	done, err := save.Run(ctx, s.client, keys, c.version, c.data, string(c.kind), c.id, s.retention).Int()
+	args := []any{w.version, w.data, w.id, s.retention}
+	for _, t := range w.tell {
+		args = append(args, string(t.kind), t.id, t.at)
+	}
+	done, err := change.Run(ctx, s.client, keys, args...).Int()
 	if err == nil && done == 0 {
 		err = errStale
 	}
 	return err
 }
 
-// remove deletes a listed record and announces it, or gives errStale.
-func (s *Store) remove(ctx context.Context, c change) error {
-	keys := []string{c.key, s.key("feed"), c.index}
-	done, err := remove.Run(ctx, s.client, keys, c.version, string(c.kind), c.id).Int()
-	if err == nil && done == 0 {
-		err = errStale
+// Publish implements [revocation.Publisher].
+func (s *Store) Publish(ctx context.Context, changes ...revocation.Change) error {
+	client, err := s.owner(ctx)
+	if err != nil {
+		return err
+	}
+	// One connection for both, because WAIT asks about the writes of its own.
+	conn := client.Conn()
+	defer func() { _ = conn.Close() }()
+	oldest := strconv.FormatInt(max(time.Now().Unix()-s.retention, 0)*1000, 10)
+	_, err = conn.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, c := range changes {
+			pipe.XAdd(ctx, &redis.XAddArgs{
+				Stream: s.key("feed"), MinID: oldest, Approx: true,
+				Values: []any{"k", string(c.Kind), "i", c.ID, "t", c.At.Unix()},
+			})
+		}
+		return nil
+	})
+	if err != nil || s.replicas == 0 {
+		return err
+	}
+	acknowledged, err := conn.Wait(ctx, s.replicas, replicaWait).Result()
+	if err == nil && acknowledged < int64(s.replicas) {
+		err = fmt.Errorf("%d of %d replicas of the Redis acknowledged within %s", acknowledged, s.replicas, replicaWait)
 	}
 	return err
+}
+
+// replicaWait is how long a revocation waits for the replicas of the Redis.
+const replicaWait = time.Second
+
+// owner gives the client of the server that owns the keys.
+func (s *Store) owner(ctx context.Context) (*redis.Client, error) {
+	switch client := s.client.(type) {
+	case *redis.Client:
+		return client, nil
+	case *redis.ClusterClient:
+		return client.MasterForKey(ctx, s.key("feed"))
+	}
+	return nil, fmt.Errorf("a %T is no Redis that is known here", s.client)
 }
 
 // load gives a record's data and version; nil and zero where there is none.
@@ -128,7 +180,7 @@ func (s *Store) load(ctx context.Context, key string) ([]byte, uint64, error) {
 }
 
 // readCount bounds the entries of one read of the feed.
-const readCount = 1000
+const readCount = 5000
 
 // Read implements [revocation.Log].
 func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Duration) ([]revocation.Entry, bool, error) {
@@ -155,23 +207,35 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 		}
 		kind, _ := message.Values["k"].(string)
 		id, _ := message.Values["i"].(string)
-		entries = append(entries, revocation.Entry{
-			Cursor: cursor, Change: revocation.Change{Kind: revocation.Kind(kind), ID: id},
-		})
+		entry := revocation.Entry{Cursor: cursor, Change: revocation.Change{Kind: revocation.Kind(kind), ID: id}}
+		if at, _ := message.Values["t"].(string); at != "" {
+			seconds, err := strconv.ParseInt(at, 10, 64)
+			if err != nil {
+				return nil, false, fmt.Errorf("the feed has an entry of the time %q", at)
+			}
+			entry.At = time.Unix(seconds, 0)
+		}
+		entries = append(entries, entry)
 	}
 	return entries, len(entries) == readCount, nil
 }
 
-// continues reports [revocation.ErrGap] where the entry at the cursor is gone.
+// continues reports [revocation.ErrGap] where the entry at the cursor is gone. One that is older than the retention may
+// have been trimmed; then there is at least the entry that was added with it.
 func (s *Store) continues(ctx context.Context, after revocation.Cursor) error {
 	if after == (revocation.Cursor{}) {
 		return nil
 	}
 	found, err := s.client.XRangeN(ctx, s.key("feed"), streamID(after), streamID(after), 1).Result()
-	if err == nil && len(found) == 0 {
-		err = revocation.ErrGap
+	if err != nil || len(found) > 0 {
+		return err
 	}
-	return err
+	if int64(after.Time/1000) < time.Now().Unix()-s.retention { //nolint:gosec // milliseconds since 1970
+		if end, err := s.End(ctx); err != nil || end.Compare(after) > 0 {
+			return err
+		}
+	}
+	return revocation.ErrGap
 }
 
 // End implements [revocation.Log].

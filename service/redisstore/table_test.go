@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,12 +120,31 @@ func testAnnouncements(t *testing.T, k *kit) {
 	ctx := t.Context()
 	k.expectFeed(t)
 	a := k.save(t, newClient("a"))
+	a.Disabled = true
+	began := time.Now()
 	a = k.save(t, a)
 	check(t, k.DeleteClient(ctx, a.ID, a.Version))
 	check(t, k.SaveResources(ctx, must(registry.NewResources(0, nil))))
-	check(t, k.SaveRing(ctx, []byte("x"), 0))
-	k.expectFeed(t, clientChange("a"), clientChange("a"), clientChange("a"),
-		revocation.Change{Kind: revocation.ResourcesChanged}, revocation.Change{Kind: revocation.RingChanged})
+	check(t, k.SaveRing(ctx, []byte("x"), 0, "kid"))
+	got := k.feed(t)
+	for i := range got {
+		if !got[i].Kind.Revocation() {
+			continue
+		}
+		// The end of the second in which it was done.
+		if at := got[i].At; at.Before(began) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("%v is of %s, and was told at %s", got[i], at, began)
+		}
+		got[i].At = time.Time{}
+	}
+	want := []revocation.Change{
+		clientChange("a"), clientChange("a"), {Kind: revocation.ClientRevoked, ID: "a"},
+		clientChange("a"), {Kind: revocation.ClientRevoked, ID: "a"},
+		{Kind: revocation.ResourcesChanged}, {Kind: revocation.RingChanged}, {Kind: revocation.KeyRevoked, ID: "kid"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the feed has %v, want %v", got, want)
+	}
 }
 
 func testNoAnnouncement(t *testing.T, k *kit) {

@@ -127,8 +127,9 @@ type ClientStore interface {
 	// limit means that there are no more. The zero id comes before all.
 	Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error)
 	// SaveClient writes the client if the stored version is still c.Version, where zero stands for a client that is not
-	// there; else it gives [ErrConflict] and changes nothing.
+	// there; else it gives [ErrConflict] and changes nothing. Saving a disabled client revokes its tokens.
 	SaveClient(ctx context.Context, c *Client) error
-	// DeleteClient removes the client if its version is still the one given, else it gives [ErrConflict].
+	// DeleteClient removes the client and revokes its tokens if its version is still the one given, else it gives
+	// [ErrConflict].
 	DeleteClient(ctx context.Context, id oauth.ClientID, version uint64) error
 }

@@ -19,14 +19,14 @@ const formType = "application/x-www-form-urlencoded"
 func TestMethods(t *testing.T) {
 	issuer := newIssuer(t)
 	for target, allowed := range map[string]string{
-		"/connect/token": "POST",
+		"/connect/token": "POST", "/connect/introspect": "POST", "/connect/revoke": "POST",
 		"/.well-known/oauth-authorization-server": "GET, HEAD",
 		"/.well-known/openid-configuration":       "GET, HEAD",
 		"/.well-known/jwks.json":                  "GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "post", "BREW"} {
 			t.Run(method+" "+target, func(t *testing.T) {
-				a := send(t, issuer, request{method: method, target: target, body: good().Encode()})
+				a := send(t, issuer, request{method: method, target: target, body: good("token", "x").Encode()})
 				for want := range strings.SplitSeq(allowed, ", ") {
 					if method == want {
 						if a.status != http.StatusOK {
@@ -54,6 +54,10 @@ func TestPaths(t *testing.T) {
 		"/connect/./token", "/connect/../connect/token", "/connect/token/.", "/connect/token/..", "/Connect/token", "/connect/Token",
 		"/CONNECT/TOKEN", "/connect%2Ftoken", "/connect%2ftoken", "/connect/%74oken", "/connect/token%00", "/connect/token%20",
 		"/connect/token%3F", "/connect/token;a=b", "/connect/token#part", "/connect\\token", "/connect/token.", "/connect/token.json",
+		"/connect/introspect/", "/connect/Introspect", "/connect/introspect%20", "/connect/introspect/batch", "/connect//introspect",
+		"/connect/revoke/", "/connect/Revoke", "/connect/revoke;a=b", "/connect/%72evoke", "/connect/revocation",
+		"/grantor.v1.TokenService/IntrospectToken", "/grantor.v1.TokenService/RevokeToken",
+		"/grantor.v1.TokenService/RevokeClientTokens", "/grantor.v1.RevocationService/WatchRevocations",
 		"/connect/token:IssueToken", "/grantor.v1.TokenService/IssueToken", "/.well-known", "/.well-known/",
 		"/.well-known/oauth-authorization-server/", "/.well-known/OAuth-Authorization-Server", "/.well-known/jwks.json/",
 		"/.well-known/jwks%2Ejson", "/.well-known/openid-configuration/tenant", "/tenant/.well-known/openid-configuration",
@@ -101,9 +105,17 @@ func TestContentTypes(t *testing.T) {
 			a := send(t, issuer, request{contentType: c.contentType, headers: c.headers, body: good().Encode()})
 			if c.ok {
 				wantToken(t, a)
-				return
+			} else {
+				wantRefusal(t, a, http.StatusBadRequest, "invalid_request", "multipart", "text/plain", "gzip")
 			}
-			wantRefusal(t, a, http.StatusBadRequest, "invalid_request", "multipart", "text/plain", "gzip")
+			for target, done := range done {
+				a := send(t, issuer, request{target: target, contentType: c.contentType, headers: c.headers, body: good("token", "x").Encode()})
+				if c.ok {
+					wantBody(t, a, done)
+				} else {
+					wantRefusal(t, a, http.StatusBadRequest, "invalid_request", "multipart", "text/plain", "gzip")
+				}
+			}
 		})
 	}
 }

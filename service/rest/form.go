@@ -87,15 +87,17 @@ func checkParameter(name string, sent []string) *failure {
 
 // repeated has parameter → what is said when it is sent twice. The texts are written out so that nothing of a request
 // comes back in an answer.
-var repeated = map[string]oauth.Text{
+var repeated = map[string]oauth.Text{ //nolint:gosec // names of parameters, no credentials
 	"grant_type":    "grant_type is sent more than once.",
 	"client_id":     "client_id is sent more than once.",
 	"client_secret": "client_secret is sent more than once.",
 	"scope":         "scope is sent more than once.",
 	"audience":      "audience is sent more than once.",
+	"token":         "token is sent more than once.",
 
 	"client_assertion":      "client_assertion is sent more than once.",
 	"client_assertion_type": "client_assertion_type is sent more than once.",
+	"token_type_hint":       "token_type_hint is sent more than once.",
 }
 
 func invalid(text oauth.Text) *failure {

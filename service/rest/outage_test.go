@@ -46,7 +46,7 @@ func newReplica(t *testing.T, maxStaleness time.Duration) *replica {
 	r.service, err = service.New(t.Context(), service.Config{
 		Issuer: name, Store: store, Sealer: sealer, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 		Meter: noop.NewMeterProvider().Meter(""), Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour,
-		KeyRotation: 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: maxStaleness, CachedClients: 10,
+		KeyRotation: 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: maxStaleness, CachedClients: 10, CachedTokens: 10,
 	})
 	check(t, err)
 	_, err = r.service.Applier().Apply(t.Context(), registry.Manifest{

@@ -35,8 +35,12 @@ type Service interface {
 	UnaryInterceptor() grpc.UnaryServerInterceptor
 }
 
-// tokenPath is where forms are taken; the documents are where their RFCs say.
-const tokenPath = "/connect/token"
+// Where forms are taken; the documents are where their RFCs say.
+const (
+	tokenPath      = "/connect/token"
+	introspectPath = "/connect/introspect"
+	revokePath     = "/connect/revoke"
+)
 
 type face struct {
 	// gateway translates between HTTP and the services.
@@ -83,7 +87,7 @@ func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.URL.RawQuery = "" // credentials there would end up in logs, so nothing there counts (RFC 6749 §2.3.1)
 	r = r.WithContext(peer.NewContext(r.Context(), peerOf(r)))
 	switch r.URL.EscapedPath() {
-	case tokenPath:
+	case tokenPath, introspectPath, revokePath:
 		f.serveForm(w, r)
 	case oauth.WellKnownServer, oauth.WellKnownOpenID, "/.well-known/jwks.json":
 		f.serveDocument(w, r)

@@ -1,5 +1,5 @@
-// Package revocation has the feed: the one ordered account of every change that other replicas must learn, and the means
-// to follow it and to know how old one's knowledge is.
+// Package revocation has the deny-list and the feed: the one ordered account of every change that others must learn, and
+// the means to follow it and to know how old one's knowledge is. It carries out RFC 7009 between replicas and verifiers.
 package revocation
 
 import (
@@ -21,12 +21,23 @@ const (
 	ResourcesChanged Kind = "resources"
 	// RingChanged tells that the key ring was changed.
 	RingChanged Kind = "ring"
+	// TokenRevoked tells that the token whose "jti" is ID was revoked; At is its end.
+	TokenRevoked Kind = "token"
+	// ClientRevoked tells that the tokens of the client named by ID were revoked that were issued at At or before.
+	ClientRevoked Kind = "client_tokens"
+	// KeyRevoked tells that the tokens were revoked that the key whose "kid" is ID signed; At is when that was told.
+	KeyRevoked Kind = "key"
 )
+
+// Revocation reports whether the kind is about tokens, rather than about what tokens are issued by.
+func (k Kind) Revocation() bool { return k == TokenRevoked || k == ClientRevoked || k == KeyRevoked }
 
 // Change is one entry of the feed. A kind that a replica does not know, from a newer one, is passed over.
 type Change struct {
 	Kind Kind
 	ID   string
+	// At is a moment in whole seconds, for the kinds that have one.
+	At time.Time
 }
 
 // Cursor is a place in the feed. The zero value is its beginning, before the first entry.
@@ -50,27 +61,33 @@ var ErrGap = errors.New("the feed has a gap")
 type Log interface {
 	// Read gives entries after the cursor, oldest first, and waits up to wait for the first; none when none came. more
 	// says that there may be entries after the last one given. A wait of zero does not wait; any other ends early with
-	// ctx or soon after. Where the entry at the cursor, unless it is the beginning, is not there any more, the error is
-	// [ErrGap]: what stands behind it then need not be all that came after.
+	// ctx or soon after. Where the entry at the cursor, unless it is the beginning or as old as what the log lets
+	// go, is not there any more, the error is [ErrGap]: what stands behind it then need not be all that came after.
 	Read(ctx context.Context, after Cursor, wait time.Duration) (entries []Entry, more bool, err error)
 	// End gives the place of the newest entry; the beginning where there is none.
 	End(ctx context.Context) (Cursor, error)
 }
 
+// Publisher adds revocations to the feed. It may be used by several goroutines.
+type Publisher interface {
+	// Publish records the changes. Success says that they will reach everybody who follows the feed.
+	Publish(ctx context.Context, changes ...Change) error
+}
+
 const (
 	// readWait is how long one read waits: as old as the knowledge of an idle replica gets, and as long as stopping takes.
 	readWait = 500 * time.Millisecond
+	// readPatience is how much longer a read may take before the store counts as out of reach.
+	readPatience = 3 * time.Second
 	// retryWait is the pause after a read that failed.
 	retryWait = 250 * time.Millisecond
 )
 
 // Tail follows the feed. It may be used by several goroutines.
 type Tail struct {
-	log    Log
-	apply  func(Change)
-	lost   func()
-	report func(error)
-	start  time.Time
+	log   Log
+	to    Follower
+	start time.Time
 
 	mu sync.Mutex
 	// cursor is the last entry applied; known is when the feed was last known to have been read to its end.
@@ -80,11 +97,20 @@ type Tail struct {
 	moved chan struct{}
 }
 
-// NewTail makes a tail of log. apply takes over one change; it must not wait for the network. lost is called when changes
-// may have been missed: whatever was remembered on the strength of the feed must go. report is told of reads that fail,
-// once for each outage.
-func NewTail(log Log, apply func(Change), lost func(), report func(error)) *Tail {
-	return &Tail{log: log, apply: apply, lost: lost, report: report, start: time.Now(), moved: make(chan struct{})}
+// Follower is told what the feed says, by one goroutine. Its methods must not wait for the network.
+type Follower interface {
+	// Apply takes over the next entry.
+	Apply(entry Entry)
+	// Lost says that entries may have been missed, so that whatever was remembered on the strength of the feed must go.
+	// gap says that the feed itself has lost entries, and that Apply gets it from its beginning again.
+	Lost(gap bool)
+	// Failed is told why the feed cannot be read, once for each outage.
+	Failed(err error)
+}
+
+// NewTail makes a tail of log for a follower.
+func NewTail(log Log, to Follower) *Tail {
+	return &Tail{log: log, to: to, start: time.Now(), moved: make(chan struct{})}
 }
 
 // Age is how old the tail's knowledge is: every change made longer ago than that has been applied. Before the feed was
@@ -126,16 +152,17 @@ func (t *Tail) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		// What is true when the read begins is all that an empty answer proves.
 		asked := time.Now()
-		entries, more, err := t.log.Read(ctx, cursor, wait)
+		entries, more, err := t.read(ctx, cursor, wait)
 		if errors.Is(err, ErrGap) {
-			t.lost()
+			// The tail goes back first: who is told of the gap may wait at once for it to catch up.
 			cursor, wait, broken = Cursor{}, 0, false
 			t.move(cursor, asked, true)
+			t.to.Lost(true)
 			continue
 		}
 		if err != nil {
 			if ctx.Err() == nil && !broken {
-				t.report(err)
+				t.to.Failed(err)
 			}
 			broken = true
 			pause(ctx, retryWait)
@@ -143,17 +170,24 @@ func (t *Tail) Run(ctx context.Context) error {
 		}
 		if broken {
 			// The store may have come back without its data; entries are then missing that no cursor shows.
-			t.lost()
+			t.to.Lost(false)
 			broken = false
 		}
 		for _, entry := range entries {
-			t.apply(entry.Change)
+			t.to.Apply(entry)
 			cursor = entry.Cursor
 		}
 		t.move(cursor, asked, more)
 		wait = readWait
 	}
 	return nil
+}
+
+// read gives a store that falls silent up: a connection to one that is gone may be open for long.
+func (t *Tail) read(ctx context.Context, after Cursor, wait time.Duration) ([]Entry, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait+readPatience)
+	defer cancel()
+	return t.log.Read(ctx, after, wait)
 }
 
 // move publishes how far the tail has come.

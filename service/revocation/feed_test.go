@@ -11,12 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/grantorhq/grantor/service/revocation"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeLog is a feed in memory. It reads as a store does: at most two entries at once, and it waits when there are none.
 type fakeLog struct {
@@ -144,6 +140,10 @@ func (h *heard) note(event string) {
 	h.events = append(h.events, event)
 }
 
+func (h *heard) Apply(e revocation.Entry) { h.note(e.ID) }
+func (h *heard) Lost(bool)                { h.note("lost") }
+func (h *heard) Failed(err error)         { h.note("error: " + err.Error()) }
+
 func (h *heard) expect(t *testing.T, want ...string) {
 	t.Helper()
 	synctest.Wait()
@@ -161,8 +161,7 @@ func follow(t *testing.T, entries []string, test func(t *testing.T, log *fakeLog
 	synctest.Test(t, func(t *testing.T) {
 		log, h := newLog(), &heard{}
 		log.add(entries...)
-		tail := revocation.NewTail(log, func(c revocation.Change) { h.note(c.ID) }, func() { h.note("lost") },
-			func(err error) { h.note("error: " + err.Error()) })
+		tail := revocation.NewTail(log, h)
 		ctx, cancel := context.WithCancel(t.Context())
 		stopped := make(chan error, 1)
 		go func() { stopped <- tail.Run(ctx) }()
@@ -230,7 +229,7 @@ func TestIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog()
 		log.fail(errors.New("down"))
-		tail := revocation.NewTail(log, func(revocation.Change) {}, func() {}, func(error) {})
+		tail := revocation.NewTail(log, &heard{})
 		expectAge(t, tail, 0, 0, false)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
@@ -332,21 +331,22 @@ func TestCatchUp(t *testing.T) {
 
 // A feed that was read in part is not known to its end.
 func TestPartlyRead(t *testing.T) {
+	const step = 2 * time.Second // as long as a read may take
 	follow(t, nil, func(t *testing.T, log *fakeLog, tail *revocation.Tail, h *heard) {
 		synctest.Wait()
 		log.release(0)
 		log.add("a", "b", "c", "d", "e")
-		pass(time.Minute)
+		pass(step)
 		h.expect(t, "a", "b")
-		expectAge(t, tail, time.Minute, time.Minute+time.Second, true)
+		expectAge(t, tail, step, step+time.Second, true)
 		log.release(1)
-		pass(time.Minute)
+		pass(step)
 		h.expect(t, "c", "d")
-		expectAge(t, tail, 2*time.Minute, 2*time.Minute+time.Second, true)
+		expectAge(t, tail, 2*step, 2*step+time.Second, true)
 		log.release(1)
 		h.expect(t, "e")
 		// What it knows is as old as the question that the last answer was to.
-		expectAge(t, tail, time.Minute, time.Minute, true)
+		expectAge(t, tail, step, step, true)
 		log.release(-1)
 	})
 }
@@ -355,7 +355,7 @@ func TestCatchUpEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog()
 		log.add("a")
-		tail := revocation.NewTail(log, func(revocation.Change) {}, func() {}, func(error) {})
+		tail := revocation.NewTail(log, &heard{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		// Nobody runs the tail.
@@ -371,8 +371,7 @@ func TestStopped(t *testing.T) {
 		for name, broken := range map[string]error{"idle": nil, "broken": errors.New("down")} {
 			log, h := newLog(), &heard{}
 			log.fail(broken)
-			tail := revocation.NewTail(log, func(c revocation.Change) { h.note(c.ID) }, func() { h.note("lost") },
-				func(err error) { h.note("error: " + err.Error()) })
+			tail := revocation.NewTail(log, h)
 			ctx, cancel := context.WithCancel(t.Context())
 			var group sync.WaitGroup
 			group.Go(func() { _ = tail.Run(ctx) })

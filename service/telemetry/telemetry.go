@@ -15,8 +15,12 @@ import (
 
 // The audit events.
 const (
-	EventTokenIssued  = "token.issued"
-	EventTokenRefused = "token.refused"
+	EventTokenIssued       = "token.issued"
+	EventTokenRefused      = "token.refused"
+	EventIntrospected      = "token.introspected"
+	EventIntrospectRefused = "token.introspect_refused"
+	EventRevoked           = "token.revoked"
+	EventRevokeRefused     = "token.revoke_refused"
 )
 
 // Recorder writes audit events and metrics. It may be used by several goroutines.
@@ -41,6 +45,17 @@ func New(log *slog.Logger, meter metric.Meter) (*Recorder, error) {
 		return nil, err
 	}
 	return &Recorder{log, tokens, duration}, nil
+}
+
+// RevocationsLive publishes how many revocations are in force.
+func RevocationsLive(meter metric.Meter, count func() int) error {
+	_, err := meter.Int64ObservableGauge("grantor.revocations.live",
+		metric.WithDescription("Revocations that concern tokens which may not have expired."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(count()))
+			return nil
+		}))
+	return err
 }
 
 // FeedAge publishes how old this replica's knowledge is, in seconds.
@@ -80,6 +95,23 @@ func (r *Recorder) TokenRefused(ctx context.Context, t Token, code, reason strin
 
 // serverError is the one code that tells of a fault of ours (RFC 6749 §4.1.2.1).
 const serverError = "server_error"
+
+// Introspected writes an [EventIntrospected]: client_id (who asked), auth_method, peer, tokens (how many), active (how
+// many of them were).
+func (r *Recorder) Introspected(ctx context.Context, t Token, tokens, active int) {
+	r.audit(ctx, EventIntrospected, t, []slog.Attr{slog.Int("tokens", tokens), slog.Int("active", active)})
+}
+
+// Revoked writes an [EventRevoked]: client_id, auth_method, peer, and jti (empty where there was nothing to take back) or
+// all.
+func (r *Recorder) Revoked(ctx context.Context, t Token, what slog.Attr) {
+	r.audit(ctx, EventRevoked, t, []slog.Attr{what})
+}
+
+// Refused writes an [EventIntrospectRefused] or [EventRevokeRefused]: client_id, auth_method, peer, error, reason.
+func (r *Recorder) Refused(ctx context.Context, event string, t Token, code, reason string) {
+	r.audit(ctx, event, t, []slog.Attr{slog.String("error", code), slog.String("reason", reason)})
+}
 
 func (r *Recorder) audit(ctx context.Context, event string, t Token, details []slog.Attr) {
 	if !r.log.Enabled(ctx, slog.LevelInfo) {

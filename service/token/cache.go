@@ -11,8 +11,8 @@ import (
 )
 
 // Cache is a [Verifier] that remembers the tokens it has verified, so that a token seen again costs a hash rather than
-// a signature check. What can change after a signature was checked is checked on every call: the token's times, and
-// that its key is still trusted. Refusals are not remembered. It may be used by several goroutines.
+// a signature check. What can change after a signature was checked is checked on every call: the token's times,
+// whether it was revoked, and that its key is still trusted. Refusals are not remembered. It may be used by several goroutines.
 type Cache struct {
 	verifier *Verifier
 	// verified has SHA-256 of the token → what it says. Hashing keeps bearer tokens out of the heap.
@@ -45,7 +45,7 @@ func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 	hash := sha256.Sum256([]byte(raw))
 	if seen, ok := c.verified.GetIfPresent(hash); ok {
 		if c.verifier.Keys.Trusts(seen.key) {
-			if err := c.verifier.current(seen.claims); err != nil {
+			if err := c.verifier.Holds(seen.claims); err != nil {
 				return nil, err
 			}
 			return seen.claims, nil

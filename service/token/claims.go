@@ -31,11 +31,21 @@ type Claims struct {
 	// ID is the "jti", unique for the issuer.
 	ID string
 
+	// id is ID where it is one of ours, keyID the "kid" of the key that verified the token: what a [DenyList] asks for.
+	id    ID
+	ours  bool
+	keyID string
 	// notBefore is the "nbf", or zero.
 	notBefore time.Time
 	// raw has claim → JSON, for claims that only the caller knows.
 	raw map[string]json.RawMessage
 }
+
+// Identity gives the ID where it is one that this issuer makes.
+func (c *Claims) Identity() (id ID, ok bool) { return c.id, c.ours }
+
+// KeyID gives the "kid" of the key that verified the token.
+func (c *Claims) KeyID() string { return c.keyID }
 
 // Decode puts the claim with the name into v as [json.Unmarshal] does. It serves claims that other issuers add. A claim
 // that the token does not have is [ErrNoClaim].
@@ -105,6 +115,7 @@ func parseClaims(data []byte) (*Claims, error) {
 			return nil, fail(ErrMalformed, "the claim %s is missing or not a string", claim.name)
 		}
 	}
+	c.id, c.ours = ParseID(c.ID)
 	var aud audience
 	// A null in the list would read as "".
 	if json.Unmarshal(c.raw["aud"], &aud) != nil || len(aud) == 0 || slices.Contains(aud, "") {

@@ -28,6 +28,7 @@ var (
 	ErrAudience  = errors.New("token for another audience")
 	ErrExpired   = errors.New("token has expired")
 	ErrNotYet    = errors.New("token is not valid yet")
+	ErrRevoked   = errors.New("token was revoked")
 	// ErrNoKeys is the one that says nothing about the token: the issuer's keys could not be had.
 	ErrNoKeys = errors.New("the issuer's keys are not available")
 )
@@ -41,6 +42,12 @@ type KeySource interface {
 	Trusts(key jwks.Key) bool
 }
 
+// DenyList knows the tokens that were revoked. It may be used by several goroutines.
+type DenyList interface {
+	// Revoked reports, from memory, whether the token is one of them. It is asked on every call.
+	Revoked(claims *Claims) bool
+}
+
 // Verifier checks access tokens. Its fields are set before the first use and not changed after; it may then be used by
 // several goroutines.
 type Verifier struct {
@@ -51,6 +58,8 @@ type Verifier struct {
 	Audience []string
 	// Keys has the issuer's keys.
 	Keys KeySource
+	// Denied has the revoked tokens; nil means that none is.
+	Denied DenyList
 	// Leeway is how far the issuer's clock may be ahead of ours. It does not prolong a token.
 	Leeway time.Duration
 	// Now is the clock; nil means time.Now.
@@ -74,7 +83,7 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, jwks.Key, e
 	case !v.serves(claims.Audience):
 		err = fail(ErrAudience, "%.200q", claims.Audience)
 	default:
-		err = v.current(claims)
+		err = v.Holds(claims)
 	}
 	if err != nil {
 		return nil, jwks.Key{}, err
@@ -123,11 +132,15 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		return nil, none, ErrSignature
 	}
 	claims, err := parseClaims(payload)
-	return claims, key, err
+	if err != nil {
+		return nil, none, err
+	}
+	claims.keyID = key.ID()
+	return claims, key, nil
 }
 
-// current checks the times.
-func (v *Verifier) current(claims *Claims) error {
+// Holds checks what can change after a token was verified: its times, and whether it was revoked.
+func (v *Verifier) Holds(claims *Claims) error {
 	now := v.now()
 	if !now.Before(claims.ExpiresAt) {
 		return fail(ErrExpired, "at %s", claims.ExpiresAt.UTC().Format(time.RFC3339))
@@ -138,6 +151,9 @@ func (v *Verifier) current(claims *Claims) error {
 	}
 	if start.After(now.Add(v.Leeway)) {
 		return fail(ErrNotYet, "before %s", start.UTC().Format(time.RFC3339))
+	}
+	if v.Denied != nil && v.Denied.Revoked(claims) {
+		return fail(ErrRevoked, "jti %.100q", claims.ID)
 	}
 	return nil
 }

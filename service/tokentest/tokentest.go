@@ -73,7 +73,7 @@ func New(t testing.TB) *Issuer {
 		Meter:               noop.NewMeterProvider().Meter(""),
 		Algorithms:          []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.EdDSA, jwks.PS256},
 		AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute,
-		MaxStaleness: time.Minute, CachedClients: 10_000, Now: i.Now,
+		MaxStaleness: time.Minute, CachedClients: 10_000, CachedTokens: 10_000, GRPCEndpoint: i.GRPCTarget, Now: i.Now,
 	}
 	i.service, err = service.New(t.Context(), config)
 	check(t, err)
@@ -231,7 +231,7 @@ func (i *Issuer) Forge(t testing.TB, claims map[string]any) string {
 func (i *Issuer) claims(changed map[string]any) map[string]any {
 	now := i.Now()
 	claims := map[string]any{
-		"iss": i.URL, "sub": "tokentest", "client_id": "tokentest", "jti": rand.Text(),
+		"iss": i.URL, "sub": "tokentest", "client_id": "tokentest", "jti": token.NewID().String(),
 		"iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 	}
 	maps.Copy(claims, changed)

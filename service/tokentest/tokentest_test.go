@@ -23,6 +23,7 @@ func TestIssuer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(verifier.Close)
 
 	issued := request(t, issuer, "svc")
 	for _, c := range []struct {

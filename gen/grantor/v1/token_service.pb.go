@@ -260,6 +260,518 @@ func (x *TokenError) GetErrorDescription() string {
 	return ""
 }
 
+// A request to introspect a token (RFC 7662 §2.1).
+type IntrospectTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks, as in IssueTokenRequest.
+	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// The secret of who asks, as in IssueTokenRequest.
+	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	// The token, at most 8192 bytes. Required.
+	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// What kind of token it is (RFC 7662 §2.1). There is one kind; the hint changes nothing.
+	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectTokenRequest) Reset() {
+	*x = IntrospectTokenRequest{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectTokenRequest) ProtoMessage() {}
+
+func (x *IntrospectTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectTokenRequest.ProtoReflect.Descriptor instead.
+func (*IntrospectTokenRequest) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *IntrospectTokenRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *IntrospectTokenRequest) GetClientSecret() string {
+	if x != nil {
+		return x.ClientSecret
+	}
+	return ""
+}
+
+func (x *IntrospectTokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IntrospectTokenRequest) GetTokenTypeHint() string {
+	if x != nil {
+		return x.TokenTypeHint
+	}
+	return ""
+}
+
+// What is known of a token (RFC 7662 §2.2). Unless it is active, nothing else is set.
+type IntrospectTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the token holds now, for who asks.
+	Active *bool `protobuf:"varint,1,opt,name=active,proto3,oneof" json:"active,omitempty"`
+	// Who issued it.
+	Iss string `protobuf:"bytes,2,opt,name=iss,proto3" json:"iss,omitempty"`
+	// Who it speaks for: the client.
+	Sub string `protobuf:"bytes,3,opt,name=sub,proto3" json:"sub,omitempty"`
+	// The client that it was issued to.
+	ClientId string `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// The resources that it is for.
+	Aud []string `protobuf:"bytes,5,rep,name=aud,proto3" json:"aud,omitempty"`
+	// Its scopes, separated by spaces.
+	Scope string `protobuf:"bytes,6,opt,name=scope,proto3" json:"scope,omitempty"`
+	// When it expires, in Unix seconds.
+	Exp uint32 `protobuf:"varint,7,opt,name=exp,proto3" json:"exp,omitempty"`
+	// When it was issued, in Unix seconds.
+	Iat uint32 `protobuf:"varint,8,opt,name=iat,proto3" json:"iat,omitempty"`
+	// Its id.
+	Jti string `protobuf:"bytes,9,opt,name=jti,proto3" json:"jti,omitempty"`
+	// Always "Bearer".
+	TokenType     string `protobuf:"bytes,10,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectTokenResponse) Reset() {
+	*x = IntrospectTokenResponse{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectTokenResponse) ProtoMessage() {}
+
+func (x *IntrospectTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectTokenResponse.ProtoReflect.Descriptor instead.
+func (*IntrospectTokenResponse) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *IntrospectTokenResponse) GetActive() bool {
+	if x != nil && x.Active != nil {
+		return *x.Active
+	}
+	return false
+}
+
+func (x *IntrospectTokenResponse) GetIss() string {
+	if x != nil {
+		return x.Iss
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetSub() string {
+	if x != nil {
+		return x.Sub
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetAud() []string {
+	if x != nil {
+		return x.Aud
+	}
+	return nil
+}
+
+func (x *IntrospectTokenResponse) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetExp() uint32 {
+	if x != nil {
+		return x.Exp
+	}
+	return 0
+}
+
+func (x *IntrospectTokenResponse) GetIat() uint32 {
+	if x != nil {
+		return x.Iat
+	}
+	return 0
+}
+
+func (x *IntrospectTokenResponse) GetJti() string {
+	if x != nil {
+		return x.Jti
+	}
+	return ""
+}
+
+func (x *IntrospectTokenResponse) GetTokenType() string {
+	if x != nil {
+		return x.TokenType
+	}
+	return ""
+}
+
+// A request to introspect several tokens.
+type IntrospectTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who asks, as in IssueTokenRequest.
+	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// The secret of who asks, as in IssueTokenRequest.
+	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	// The tokens, at most 100 of at most 8192 bytes each. At least one is required.
+	Tokens        []string `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectTokensRequest) Reset() {
+	*x = IntrospectTokensRequest{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectTokensRequest) ProtoMessage() {}
+
+func (x *IntrospectTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectTokensRequest.ProtoReflect.Descriptor instead.
+func (*IntrospectTokensRequest) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *IntrospectTokensRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *IntrospectTokensRequest) GetClientSecret() string {
+	if x != nil {
+		return x.ClientSecret
+	}
+	return ""
+}
+
+func (x *IntrospectTokensRequest) GetTokens() []string {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+// What is known of several tokens.
+type IntrospectTokensResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As many answers as there were tokens, in their order.
+	Tokens        []*IntrospectTokenResponse `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntrospectTokensResponse) Reset() {
+	*x = IntrospectTokensResponse{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntrospectTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntrospectTokensResponse) ProtoMessage() {}
+
+func (x *IntrospectTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntrospectTokensResponse.ProtoReflect.Descriptor instead.
+func (*IntrospectTokensResponse) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *IntrospectTokensResponse) GetTokens() []*IntrospectTokenResponse {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+// A request to take back a token (RFC 7009 §2.1).
+type RevokeTokenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The client, as in IssueTokenRequest.
+	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// The client's secret, as in IssueTokenRequest.
+	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	// The token, at most 8192 bytes. Required.
+	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// What kind of token it is (RFC 7009 §2.1). There is one kind; the hint changes nothing.
+	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RevokeTokenRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *RevokeTokenRequest) GetClientSecret() string {
+	if x != nil {
+		return x.ClientSecret
+	}
+	return ""
+}
+
+func (x *RevokeTokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RevokeTokenRequest) GetTokenTypeHint() string {
+	if x != nil {
+		return x.TokenTypeHint
+	}
+	return ""
+}
+
+// The answer to taking back a token says nothing but that it was done (RFC 7009 §2.2).
+type RevokeTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{8}
+}
+
+// A request to take back all tokens of a client.
+type RevokeClientTokensRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The client, as in IssueTokenRequest.
+	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	// The client's secret, as in IssueTokenRequest.
+	ClientSecret  string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeClientTokensRequest) Reset() {
+	*x = RevokeClientTokensRequest{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeClientTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeClientTokensRequest) ProtoMessage() {}
+
+func (x *RevokeClientTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeClientTokensRequest.ProtoReflect.Descriptor instead.
+func (*RevokeClientTokensRequest) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RevokeClientTokensRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *RevokeClientTokensRequest) GetClientSecret() string {
+	if x != nil {
+		return x.ClientSecret
+	}
+	return ""
+}
+
+// The answer to taking back all tokens of a client.
+type RevokeClientTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeClientTokensResponse) Reset() {
+	*x = RevokeClientTokensResponse{}
+	mi := &file_grantor_v1_token_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeClientTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeClientTokensResponse) ProtoMessage() {}
+
+func (x *RevokeClientTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_token_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeClientTokensResponse.ProtoReflect.Descriptor instead.
+func (*RevokeClientTokensResponse) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{10}
+}
+
 // A request for the issuer's description.
 type GetServerMetadataRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -269,7 +781,7 @@ type GetServerMetadataRequest struct {
 
 func (x *GetServerMetadataRequest) Reset() {
 	*x = GetServerMetadataRequest{}
-	mi := &file_grantor_v1_token_service_proto_msgTypes[3]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +793,7 @@ func (x *GetServerMetadataRequest) String() string {
 func (*GetServerMetadataRequest) ProtoMessage() {}
 
 func (x *GetServerMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_token_service_proto_msgTypes[3]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +806,7 @@ func (x *GetServerMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerMetadataRequest.ProtoReflect.Descriptor instead.
 func (*GetServerMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{3}
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{11}
 }
 
 // The issuer's description (RFC 8414 §2).
@@ -314,13 +826,24 @@ type GetServerMetadataResponse struct {
 	GrantTypesSupported []string `protobuf:"bytes,6,rep,name=grant_types_supported,json=grantTypesSupported,proto3" json:"grant_types_supported,omitempty"`
 	// How a client can authenticate at the token endpoint.
 	TokenEndpointAuthMethodsSupported []string `protobuf:"bytes,7,rep,name=token_endpoint_auth_methods_supported,json=tokenEndpointAuthMethodsSupported,proto3" json:"token_endpoint_auth_methods_supported,omitempty"`
-	unknownFields                     protoimpl.UnknownFields
-	sizeCache                         protoimpl.SizeCache
+	// The URL of the introspection endpoint (RFC 7662).
+	IntrospectionEndpoint string `protobuf:"bytes,8,opt,name=introspection_endpoint,json=introspectionEndpoint,proto3" json:"introspection_endpoint,omitempty"`
+	// How a client can authenticate there.
+	IntrospectionEndpointAuthMethodsSupported []string `protobuf:"bytes,9,rep,name=introspection_endpoint_auth_methods_supported,json=introspectionEndpointAuthMethodsSupported,proto3" json:"introspection_endpoint_auth_methods_supported,omitempty"`
+	// The URL of the revocation endpoint (RFC 7009).
+	RevocationEndpoint string `protobuf:"bytes,10,opt,name=revocation_endpoint,json=revocationEndpoint,proto3" json:"revocation_endpoint,omitempty"`
+	// How a client can authenticate there.
+	RevocationEndpointAuthMethodsSupported []string `protobuf:"bytes,11,rep,name=revocation_endpoint_auth_methods_supported,json=revocationEndpointAuthMethodsSupported,proto3" json:"revocation_endpoint_auth_methods_supported,omitempty"`
+	// Where the issuer's gRPC services are, as host:port: TLS where the issuer's URL is https, else plaintext. Not of RFC
+	// 8414, which allows further members (§2).
+	GrantorGrpcEndpoint string `protobuf:"bytes,12,opt,name=grantor_grpc_endpoint,json=grantorGrpcEndpoint,proto3" json:"grantor_grpc_endpoint,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *GetServerMetadataResponse) Reset() {
 	*x = GetServerMetadataResponse{}
-	mi := &file_grantor_v1_token_service_proto_msgTypes[4]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +855,7 @@ func (x *GetServerMetadataResponse) String() string {
 func (*GetServerMetadataResponse) ProtoMessage() {}
 
 func (x *GetServerMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_token_service_proto_msgTypes[4]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +868,7 @@ func (x *GetServerMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerMetadataResponse.ProtoReflect.Descriptor instead.
 func (*GetServerMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{4}
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetServerMetadataResponse) GetIssuer() string {
@@ -397,6 +920,41 @@ func (x *GetServerMetadataResponse) GetTokenEndpointAuthMethodsSupported() []str
 	return nil
 }
 
+func (x *GetServerMetadataResponse) GetIntrospectionEndpoint() string {
+	if x != nil {
+		return x.IntrospectionEndpoint
+	}
+	return ""
+}
+
+func (x *GetServerMetadataResponse) GetIntrospectionEndpointAuthMethodsSupported() []string {
+	if x != nil {
+		return x.IntrospectionEndpointAuthMethodsSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetRevocationEndpoint() string {
+	if x != nil {
+		return x.RevocationEndpoint
+	}
+	return ""
+}
+
+func (x *GetServerMetadataResponse) GetRevocationEndpointAuthMethodsSupported() []string {
+	if x != nil {
+		return x.RevocationEndpointAuthMethodsSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetGrantorGrpcEndpoint() string {
+	if x != nil {
+		return x.GrantorGrpcEndpoint
+	}
+	return ""
+}
+
 // A request for the issuer's public keys.
 type GetKeySetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -406,7 +964,7 @@ type GetKeySetRequest struct {
 
 func (x *GetKeySetRequest) Reset() {
 	*x = GetKeySetRequest{}
-	mi := &file_grantor_v1_token_service_proto_msgTypes[5]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +976,7 @@ func (x *GetKeySetRequest) String() string {
 func (*GetKeySetRequest) ProtoMessage() {}
 
 func (x *GetKeySetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_token_service_proto_msgTypes[5]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +989,7 @@ func (x *GetKeySetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySetRequest.ProtoReflect.Descriptor instead.
 func (*GetKeySetRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{5}
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{13}
 }
 
 // The issuer's public keys, as a JWK Set (RFC 7517 §5).
@@ -447,7 +1005,7 @@ type GetKeySetResponse struct {
 
 func (x *GetKeySetResponse) Reset() {
 	*x = GetKeySetResponse{}
-	mi := &file_grantor_v1_token_service_proto_msgTypes[6]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +1017,7 @@ func (x *GetKeySetResponse) String() string {
 func (*GetKeySetResponse) ProtoMessage() {}
 
 func (x *GetKeySetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_token_service_proto_msgTypes[6]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +1030,7 @@ func (x *GetKeySetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetKeySetResponse.ProtoReflect.Descriptor instead.
 func (*GetKeySetResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{6}
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetKeySetResponse) GetKeys() []*JsonWebKey {
@@ -516,7 +1074,7 @@ type JsonWebKey struct {
 
 func (x *JsonWebKey) Reset() {
 	*x = JsonWebKey{}
-	mi := &file_grantor_v1_token_service_proto_msgTypes[7]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +1086,7 @@ func (x *JsonWebKey) String() string {
 func (*JsonWebKey) ProtoMessage() {}
 
 func (x *JsonWebKey) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_token_service_proto_msgTypes[7]
+	mi := &file_grantor_v1_token_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +1099,7 @@ func (x *JsonWebKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonWebKey.ProtoReflect.Descriptor instead.
 func (*JsonWebKey) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{7}
+	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JsonWebKey) GetKty() string {
@@ -633,8 +1191,43 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\n" +
 	"TokenError\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12+\n" +
-	"\x11error_description\x18\x02 \x01(\tR\x10errorDescription\"\x1a\n" +
-	"\x18GetServerMetadataRequest\"\xe0\x02\n" +
+	"\x11error_description\x18\x02 \x01(\tR\x10errorDescription\"\x98\x01\n" +
+	"\x16IntrospectTokenRequest\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12&\n" +
+	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\"\xff\x01\n" +
+	"\x17IntrospectTokenResponse\x12\x1b\n" +
+	"\x06active\x18\x01 \x01(\bH\x00R\x06active\x88\x01\x01\x12\x10\n" +
+	"\x03iss\x18\x02 \x01(\tR\x03iss\x12\x10\n" +
+	"\x03sub\x18\x03 \x01(\tR\x03sub\x12\x1b\n" +
+	"\tclient_id\x18\x04 \x01(\tR\bclientId\x12\x10\n" +
+	"\x03aud\x18\x05 \x03(\tR\x03aud\x12\x14\n" +
+	"\x05scope\x18\x06 \x01(\tR\x05scope\x12\x10\n" +
+	"\x03exp\x18\a \x01(\rR\x03exp\x12\x10\n" +
+	"\x03iat\x18\b \x01(\rR\x03iat\x12\x10\n" +
+	"\x03jti\x18\t \x01(\tR\x03jti\x12\x1d\n" +
+	"\n" +
+	"token_type\x18\n" +
+	" \x01(\tR\ttokenTypeB\t\n" +
+	"\a_active\"s\n" +
+	"\x17IntrospectTokensRequest\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12\x16\n" +
+	"\x06tokens\x18\x03 \x03(\tR\x06tokens\"W\n" +
+	"\x18IntrospectTokensResponse\x12;\n" +
+	"\x06tokens\x18\x01 \x03(\v2#.grantor.v1.IntrospectTokenResponseR\x06tokens\"\x94\x01\n" +
+	"\x12RevokeTokenRequest\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12&\n" +
+	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\"\x15\n" +
+	"\x13RevokeTokenResponse\"]\n" +
+	"\x19RevokeClientTokensRequest\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"\x1c\n" +
+	"\x1aRevokeClientTokensResponse\"\x1a\n" +
+	"\x18GetServerMetadataRequest\"\xba\x05\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12%\n" +
 	"\x0etoken_endpoint\x18\x02 \x01(\tR\rtokenEndpoint\x12\x19\n" +
@@ -642,7 +1235,13 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x10scopes_supported\x18\x04 \x03(\tR\x0fscopesSupported\x128\n" +
 	"\x18response_types_supported\x18\x05 \x03(\tR\x16responseTypesSupported\x122\n" +
 	"\x15grant_types_supported\x18\x06 \x03(\tR\x13grantTypesSupported\x12P\n" +
-	"%token_endpoint_auth_methods_supported\x18\a \x03(\tR!tokenEndpointAuthMethodsSupported\"\x12\n" +
+	"%token_endpoint_auth_methods_supported\x18\a \x03(\tR!tokenEndpointAuthMethodsSupported\x125\n" +
+	"\x16introspection_endpoint\x18\b \x01(\tR\x15introspectionEndpoint\x12`\n" +
+	"-introspection_endpoint_auth_methods_supported\x18\t \x03(\tR)introspectionEndpointAuthMethodsSupported\x12/\n" +
+	"\x13revocation_endpoint\x18\n" +
+	" \x01(\tR\x12revocationEndpoint\x12Z\n" +
+	"*revocation_endpoint_auth_methods_supported\x18\v \x03(\tR&revocationEndpointAuthMethodsSupported\x122\n" +
+	"\x15grantor_grpc_endpoint\x18\f \x01(\tR\x13grantorGrpcEndpoint\"\x12\n" +
 	"\x10GetKeySetRequest\"X\n" +
 	"\x11GetKeySetResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.grantor.v1.JsonWebKeyR\x04keys\x12\x17\n" +
@@ -657,10 +1256,14 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x01x\x18\x06 \x01(\tR\x01x\x12\f\n" +
 	"\x01y\x18\a \x01(\tR\x01y\x12\f\n" +
 	"\x01n\x18\b \x01(\tR\x01n\x12\f\n" +
-	"\x01e\x18\t \x01(\tR\x01e2\x9f\x02\n" +
+	"\x01e\x18\t \x01(\tR\x01e2\xaf\x05\n" +
 	"\fTokenService\x12S\n" +
 	"\n" +
-	"IssueToken\x12\x1d.grantor.v1.IssueTokenRequest\x1a\x1e.grantor.v1.IssueTokenResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12h\n" +
+	"IssueToken\x12\x1d.grantor.v1.IssueTokenRequest\x1a\x1e.grantor.v1.IssueTokenResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12b\n" +
+	"\x0fIntrospectToken\x12\".grantor.v1.IntrospectTokenRequest\x1a#.grantor.v1.IntrospectTokenResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12e\n" +
+	"\x10IntrospectTokens\x12#.grantor.v1.IntrospectTokensRequest\x1a$.grantor.v1.IntrospectTokensResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12V\n" +
+	"\vRevokeToken\x12\x1e.grantor.v1.RevokeTokenRequest\x1a\x1f.grantor.v1.RevokeTokenResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12k\n" +
+	"\x12RevokeClientTokens\x12%.grantor.v1.RevokeClientTokensRequest\x1a&.grantor.v1.RevokeClientTokensResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12h\n" +
 	"\x11GetServerMetadata\x12$.grantor.v1.GetServerMetadataRequest\x1a%.grantor.v1.GetServerMetadataResponse\"\x06\x92\xf6\x18\x02\x18\x01\x12P\n" +
 	"\tGetKeySet\x12\x1c.grantor.v1.GetKeySetRequest\x1a\x1d.grantor.v1.GetKeySetResponse\"\x06\x92\xf6\x18\x02\x18\x01B7Z5github.com/grantorhq/grantor/gen/grantor/v1;grantorv1b\x06proto3"
 
@@ -676,30 +1279,47 @@ func file_grantor_v1_token_service_proto_rawDescGZIP() []byte {
 	return file_grantor_v1_token_service_proto_rawDescData
 }
 
-var file_grantor_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_grantor_v1_token_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_grantor_v1_token_service_proto_goTypes = []any{
-	(*IssueTokenRequest)(nil),         // 0: grantor.v1.IssueTokenRequest
-	(*IssueTokenResponse)(nil),        // 1: grantor.v1.IssueTokenResponse
-	(*TokenError)(nil),                // 2: grantor.v1.TokenError
-	(*GetServerMetadataRequest)(nil),  // 3: grantor.v1.GetServerMetadataRequest
-	(*GetServerMetadataResponse)(nil), // 4: grantor.v1.GetServerMetadataResponse
-	(*GetKeySetRequest)(nil),          // 5: grantor.v1.GetKeySetRequest
-	(*GetKeySetResponse)(nil),         // 6: grantor.v1.GetKeySetResponse
-	(*JsonWebKey)(nil),                // 7: grantor.v1.JsonWebKey
+	(*IssueTokenRequest)(nil),          // 0: grantor.v1.IssueTokenRequest
+	(*IssueTokenResponse)(nil),         // 1: grantor.v1.IssueTokenResponse
+	(*TokenError)(nil),                 // 2: grantor.v1.TokenError
+	(*IntrospectTokenRequest)(nil),     // 3: grantor.v1.IntrospectTokenRequest
+	(*IntrospectTokenResponse)(nil),    // 4: grantor.v1.IntrospectTokenResponse
+	(*IntrospectTokensRequest)(nil),    // 5: grantor.v1.IntrospectTokensRequest
+	(*IntrospectTokensResponse)(nil),   // 6: grantor.v1.IntrospectTokensResponse
+	(*RevokeTokenRequest)(nil),         // 7: grantor.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),        // 8: grantor.v1.RevokeTokenResponse
+	(*RevokeClientTokensRequest)(nil),  // 9: grantor.v1.RevokeClientTokensRequest
+	(*RevokeClientTokensResponse)(nil), // 10: grantor.v1.RevokeClientTokensResponse
+	(*GetServerMetadataRequest)(nil),   // 11: grantor.v1.GetServerMetadataRequest
+	(*GetServerMetadataResponse)(nil),  // 12: grantor.v1.GetServerMetadataResponse
+	(*GetKeySetRequest)(nil),           // 13: grantor.v1.GetKeySetRequest
+	(*GetKeySetResponse)(nil),          // 14: grantor.v1.GetKeySetResponse
+	(*JsonWebKey)(nil),                 // 15: grantor.v1.JsonWebKey
 }
 var file_grantor_v1_token_service_proto_depIdxs = []int32{
-	7, // 0: grantor.v1.GetKeySetResponse.keys:type_name -> grantor.v1.JsonWebKey
-	0, // 1: grantor.v1.TokenService.IssueToken:input_type -> grantor.v1.IssueTokenRequest
-	3, // 2: grantor.v1.TokenService.GetServerMetadata:input_type -> grantor.v1.GetServerMetadataRequest
-	5, // 3: grantor.v1.TokenService.GetKeySet:input_type -> grantor.v1.GetKeySetRequest
-	1, // 4: grantor.v1.TokenService.IssueToken:output_type -> grantor.v1.IssueTokenResponse
-	4, // 5: grantor.v1.TokenService.GetServerMetadata:output_type -> grantor.v1.GetServerMetadataResponse
-	6, // 6: grantor.v1.TokenService.GetKeySet:output_type -> grantor.v1.GetKeySetResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4,  // 0: grantor.v1.IntrospectTokensResponse.tokens:type_name -> grantor.v1.IntrospectTokenResponse
+	15, // 1: grantor.v1.GetKeySetResponse.keys:type_name -> grantor.v1.JsonWebKey
+	0,  // 2: grantor.v1.TokenService.IssueToken:input_type -> grantor.v1.IssueTokenRequest
+	3,  // 3: grantor.v1.TokenService.IntrospectToken:input_type -> grantor.v1.IntrospectTokenRequest
+	5,  // 4: grantor.v1.TokenService.IntrospectTokens:input_type -> grantor.v1.IntrospectTokensRequest
+	7,  // 5: grantor.v1.TokenService.RevokeToken:input_type -> grantor.v1.RevokeTokenRequest
+	9,  // 6: grantor.v1.TokenService.RevokeClientTokens:input_type -> grantor.v1.RevokeClientTokensRequest
+	11, // 7: grantor.v1.TokenService.GetServerMetadata:input_type -> grantor.v1.GetServerMetadataRequest
+	13, // 8: grantor.v1.TokenService.GetKeySet:input_type -> grantor.v1.GetKeySetRequest
+	1,  // 9: grantor.v1.TokenService.IssueToken:output_type -> grantor.v1.IssueTokenResponse
+	4,  // 10: grantor.v1.TokenService.IntrospectToken:output_type -> grantor.v1.IntrospectTokenResponse
+	6,  // 11: grantor.v1.TokenService.IntrospectTokens:output_type -> grantor.v1.IntrospectTokensResponse
+	8,  // 12: grantor.v1.TokenService.RevokeToken:output_type -> grantor.v1.RevokeTokenResponse
+	10, // 13: grantor.v1.TokenService.RevokeClientTokens:output_type -> grantor.v1.RevokeClientTokensResponse
+	12, // 14: grantor.v1.TokenService.GetServerMetadata:output_type -> grantor.v1.GetServerMetadataResponse
+	14, // 15: grantor.v1.TokenService.GetKeySet:output_type -> grantor.v1.GetKeySetResponse
+	9,  // [9:16] is the sub-list for method output_type
+	2,  // [2:9] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_grantor_v1_token_service_proto_init() }
@@ -708,13 +1328,14 @@ func file_grantor_v1_token_service_proto_init() {
 		return
 	}
 	file_grantor_v1_rule_proto_init()
+	file_grantor_v1_token_service_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_grantor_v1_token_service_proto_rawDesc), len(file_grantor_v1_token_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

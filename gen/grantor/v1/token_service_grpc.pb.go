@@ -19,19 +19,26 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TokenService_IssueToken_FullMethodName        = "/grantor.v1.TokenService/IssueToken"
-	TokenService_GetServerMetadata_FullMethodName = "/grantor.v1.TokenService/GetServerMetadata"
-	TokenService_GetKeySet_FullMethodName         = "/grantor.v1.TokenService/GetKeySet"
+	TokenService_IssueToken_FullMethodName         = "/grantor.v1.TokenService/IssueToken"
+	TokenService_IntrospectToken_FullMethodName    = "/grantor.v1.TokenService/IntrospectToken"
+	TokenService_IntrospectTokens_FullMethodName   = "/grantor.v1.TokenService/IntrospectTokens"
+	TokenService_RevokeToken_FullMethodName        = "/grantor.v1.TokenService/RevokeToken"
+	TokenService_RevokeClientTokens_FullMethodName = "/grantor.v1.TokenService/RevokeClientTokens"
+	TokenService_GetServerMetadata_FullMethodName  = "/grantor.v1.TokenService/GetServerMetadata"
+	TokenService_GetKeySet_FullMethodName          = "/grantor.v1.TokenService/GetKeySet"
 )
 
 // TokenServiceClient is the client API for TokenService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService issues access tokens and says how to check them.
+// TokenService issues access tokens, takes them back, and says how to check them.
 //
-// Over HTTP the same calls are POST /connect/token, GET /.well-known/oauth-authorization-server (also as
-// /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+// Over HTTP the same calls are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
+// /.well-known/oauth-authorization-server (also as /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+//
+// Where a call needs a client, the client proves who it is by client_id and client_secret in the message, or by the
+// metadata "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); never by both.
 //
 // A refusal carries google.rpc.ErrorInfo with domain "grantor" and, as its reason, the OAuth error code (RFC 6749 §5.2,
 // RFC 8707 §2):
@@ -43,10 +50,19 @@ const (
 //	server_error                                                             INTERNAL
 type TokenServiceClient interface {
 	// IssueToken gives an authenticated client an access token (RFC 6749 §4.4).
-	//
-	// The client proves who it is by client_id and client_secret in the message, or by the metadata
-	// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); never by both.
 	IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error)
+	// IntrospectToken tells an authenticated client about a token (RFC 7662): one of its own, or one for a resource that it
+	// serves. About any other, valid or not, it says that the token is not active.
+	IntrospectToken(ctx context.Context, in *IntrospectTokenRequest, opts ...grpc.CallOption) (*IntrospectTokenResponse, error)
+	// IntrospectTokens does the same for up to 100 tokens at once. It has no HTTP mirror.
+	IntrospectTokens(ctx context.Context, in *IntrospectTokensRequest, opts ...grpc.CallOption) (*IntrospectTokensResponse, error)
+	// RevokeToken takes back a token of the authenticated client (RFC 7009). Success says that the token will not hold any
+	// more, or that there was nothing to take back: a token that is malformed, expired, revoked already or somebody else's
+	// is left as it is, and the answer does not say so. A revocation that cannot be recorded is temporarily_unavailable.
+	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
+	// RevokeClientTokens takes back all tokens of the authenticated client that were issued up to now, as one entry of the
+	// feed however many they are. It has no HTTP mirror.
+	RevokeClientTokens(ctx context.Context, in *RevokeClientTokensRequest, opts ...grpc.CallOption) (*RevokeClientTokensResponse, error)
 	// GetServerMetadata describes the issuer (RFC 8414). It needs no authentication.
 	GetServerMetadata(ctx context.Context, in *GetServerMetadataRequest, opts ...grpc.CallOption) (*GetServerMetadataResponse, error)
 	// GetKeySet gives the public keys that verify the issuer's tokens (RFC 7517 §5). It needs no authentication.
@@ -65,6 +81,46 @@ func (c *tokenServiceClient) IssueToken(ctx context.Context, in *IssueTokenReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(IssueTokenResponse)
 	err := c.cc.Invoke(ctx, TokenService_IssueToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) IntrospectToken(ctx context.Context, in *IntrospectTokenRequest, opts ...grpc.CallOption) (*IntrospectTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntrospectTokenResponse)
+	err := c.cc.Invoke(ctx, TokenService_IntrospectToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) IntrospectTokens(ctx context.Context, in *IntrospectTokensRequest, opts ...grpc.CallOption) (*IntrospectTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IntrospectTokensResponse)
+	err := c.cc.Invoke(ctx, TokenService_IntrospectTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeTokenResponse)
+	err := c.cc.Invoke(ctx, TokenService_RevokeToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tokenServiceClient) RevokeClientTokens(ctx context.Context, in *RevokeClientTokensRequest, opts ...grpc.CallOption) (*RevokeClientTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeClientTokensResponse)
+	err := c.cc.Invoke(ctx, TokenService_RevokeClientTokens_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,10 +151,13 @@ func (c *tokenServiceClient) GetKeySet(ctx context.Context, in *GetKeySetRequest
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService issues access tokens and says how to check them.
+// TokenService issues access tokens, takes them back, and says how to check them.
 //
-// Over HTTP the same calls are POST /connect/token, GET /.well-known/oauth-authorization-server (also as
-// /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+// Over HTTP the same calls are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
+// /.well-known/oauth-authorization-server (also as /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+//
+// Where a call needs a client, the client proves who it is by client_id and client_secret in the message, or by the
+// metadata "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); never by both.
 //
 // A refusal carries google.rpc.ErrorInfo with domain "grantor" and, as its reason, the OAuth error code (RFC 6749 §5.2,
 // RFC 8707 §2):
@@ -110,10 +169,19 @@ func (c *tokenServiceClient) GetKeySet(ctx context.Context, in *GetKeySetRequest
 //	server_error                                                             INTERNAL
 type TokenServiceServer interface {
 	// IssueToken gives an authenticated client an access token (RFC 6749 §4.4).
-	//
-	// The client proves who it is by client_id and client_secret in the message, or by the metadata
-	// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); never by both.
 	IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error)
+	// IntrospectToken tells an authenticated client about a token (RFC 7662): one of its own, or one for a resource that it
+	// serves. About any other, valid or not, it says that the token is not active.
+	IntrospectToken(context.Context, *IntrospectTokenRequest) (*IntrospectTokenResponse, error)
+	// IntrospectTokens does the same for up to 100 tokens at once. It has no HTTP mirror.
+	IntrospectTokens(context.Context, *IntrospectTokensRequest) (*IntrospectTokensResponse, error)
+	// RevokeToken takes back a token of the authenticated client (RFC 7009). Success says that the token will not hold any
+	// more, or that there was nothing to take back: a token that is malformed, expired, revoked already or somebody else's
+	// is left as it is, and the answer does not say so. A revocation that cannot be recorded is temporarily_unavailable.
+	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
+	// RevokeClientTokens takes back all tokens of the authenticated client that were issued up to now, as one entry of the
+	// feed however many they are. It has no HTTP mirror.
+	RevokeClientTokens(context.Context, *RevokeClientTokensRequest) (*RevokeClientTokensResponse, error)
 	// GetServerMetadata describes the issuer (RFC 8414). It needs no authentication.
 	GetServerMetadata(context.Context, *GetServerMetadataRequest) (*GetServerMetadataResponse, error)
 	// GetKeySet gives the public keys that verify the issuer's tokens (RFC 7517 §5). It needs no authentication.
@@ -130,6 +198,18 @@ type UnimplementedTokenServiceServer struct{}
 
 func (UnimplementedTokenServiceServer) IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method IssueToken not implemented")
+}
+func (UnimplementedTokenServiceServer) IntrospectToken(context.Context, *IntrospectTokenRequest) (*IntrospectTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IntrospectToken not implemented")
+}
+func (UnimplementedTokenServiceServer) IntrospectTokens(context.Context, *IntrospectTokensRequest) (*IntrospectTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method IntrospectTokens not implemented")
+}
+func (UnimplementedTokenServiceServer) RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeToken not implemented")
+}
+func (UnimplementedTokenServiceServer) RevokeClientTokens(context.Context, *RevokeClientTokensRequest) (*RevokeClientTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeClientTokens not implemented")
 }
 func (UnimplementedTokenServiceServer) GetServerMetadata(context.Context, *GetServerMetadataRequest) (*GetServerMetadataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetServerMetadata not implemented")
@@ -172,6 +252,78 @@ func _TokenService_IssueToken_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(TokenServiceServer).IssueToken(ctx, req.(*IssueTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_IntrospectToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntrospectTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).IntrospectToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_IntrospectToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).IntrospectToken(ctx, req.(*IntrospectTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_IntrospectTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IntrospectTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).IntrospectTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_IntrospectTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).IntrospectTokens(ctx, req.(*IntrospectTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_RevokeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).RevokeToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_RevokeToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).RevokeToken(ctx, req.(*RevokeTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TokenService_RevokeClientTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeClientTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TokenServiceServer).RevokeClientTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TokenService_RevokeClientTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TokenServiceServer).RevokeClientTokens(ctx, req.(*RevokeClientTokensRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -222,6 +374,22 @@ var TokenService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "IssueToken",
 			Handler:    _TokenService_IssueToken_Handler,
+		},
+		{
+			MethodName: "IntrospectToken",
+			Handler:    _TokenService_IntrospectToken_Handler,
+		},
+		{
+			MethodName: "IntrospectTokens",
+			Handler:    _TokenService_IntrospectTokens_Handler,
+		},
+		{
+			MethodName: "RevokeToken",
+			Handler:    _TokenService_RevokeToken_Handler,
+		},
+		{
+			MethodName: "RevokeClientTokens",
+			Handler:    _TokenService_RevokeClientTokens_Handler,
 		},
 		{
 			MethodName: "GetServerMetadata",

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/redistest"
+)
+
+// guarded is an API behind a verifier that follows the issuer's feed.
+type guarded struct{ http.Handler }
+
+func newGuarded(t testing.TB, issuer string, options ...verify.Option) *guarded {
+	t.Helper()
+	v, err := verify.New(t.Context(), issuer, append(options, verify.Audience("https://orders.internal"))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	return &guarded{verify.HTTP(v, verify.Scopes("api1"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
+}
+
+// admits reports whether the API lets the token in.
+func (g *guarded) admits(token string) bool {
+	call := httptest.NewRequest(http.MethodGet, "/", nil)
+	call.Header.Set("Authorization", "Bearer "+token)
+	answer := httptest.NewRecorder()
+	g.ServeHTTP(answer, call)
+	return answer.Code == http.StatusOK
+}
+
+// revoke takes a token back as its client.
+func (r *replica) revoke(t testing.TB, token string) {
+	t.Helper()
+	answer, err := http.PostForm(r.url("/connect/revoke"), url.Values{
+		"client_id": {"background-service"}, "client_secret": {"service-secret-here"}, "token": {token},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body := read(t, answer); answer.StatusCode != http.StatusOK || body != "{}" {
+		t.Fatalf("revoking: got %s %s, want 200 {}", answer.Status, body)
+	}
+}
+
+// TestRevocationReaches revokes a token at one replica: a verifier that follows the other one refuses it.
+func TestRevocationReaches(t *testing.T) {
+	redis := redistest.New(t)
+	args := production(redis, kekFile(t), file(t, "clients.yaml", goodManifest))
+	first, err := tryServe(t, append(args, "--issuer=http://localhost:1")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := tryServe(t, append(args, "--issuer=http://localhost:1")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := newGuarded(t, "http://localhost:1", verify.OverGRPC(dial(t, second.ports.grpc.Addr().String())))
+	kept, revoked := first.token(t), first.token(t)
+	if !api.admits(kept) || !api.admits(revoked) {
+		t.Fatal("a good token is refused")
+	}
+	first.revoke(t, revoked)
+	await(t, "refusing the revoked token", func() bool { return !api.admits(revoked) })
+	if !api.admits(kept) {
+		t.Error("a token that was not revoked is refused")
+	}
+}
+
+// BenchmarkRevocationReaches measures the time from the answer to a revocation to its refusal by the last of 1, 10 and
+// 100 verifiers, each of which has the token in its cache. Its metrics are the median and the 99th percentile.
+func BenchmarkRevocationReaches(b *testing.B) {
+	for _, verifiers := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("verifiers=%d", verifiers), func(b *testing.B) {
+			redis := redistest.New(b)
+			r, err := tryServe(b, append(production(redis, kekFile(b), file(b, "clients.yaml", goodManifest)), "--issuer=http://localhost:1", "--log-level=error")...)
+			if err != nil {
+				b.Fatal(err)
+			}
+			apis := make([]*guarded, verifiers)
+			for i := range apis {
+				apis[i] = newGuarded(b, "http://localhost:1", verify.OverGRPC(dial(b, r.ports.grpc.Addr().String())))
+			}
+			var took []time.Duration
+			for b.Loop() {
+				token := r.token(b)
+				for _, api := range apis {
+					if !api.admits(token) {
+						b.Fatal("a good token is refused")
+					}
+				}
+				r.revoke(b, token)
+				took = append(took, untilRefused(apis, token))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-median")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "ms-p99")
+		})
+	}
+}
+
+// untilRefused is how long it takes until the last API refuses the token.
+func untilRefused(apis []*guarded, token string) time.Duration {
+	start := time.Now()
+	var asking sync.WaitGroup
+	for _, api := range apis {
+		asking.Go(func() {
+			// A pause, or asking would take the processors from what it measures.
+			for ticker := time.NewTicker(time.Millisecond); api.admits(token); <-ticker.C {
+			}
+		})
+	}
+	asking.Wait()
+	return time.Since(start)
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// pseudoTerminal opens a terminal and the end at which a person would sit.
+func pseudoTerminal(t *testing.T) (person, terminal *os.File) {
+	t.Helper()
+	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	person = os.NewFile(uintptr(master), "ptmx")
+	t.Cleanup(func() { _ = person.Close() })
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals here: %v", err)
+	}
+	t.Cleanup(func() { _ = terminal.Close() })
+	return person, terminal
+}
+
+// echoes reports whether the terminal shows what is typed.
+func echoes(t *testing.T, terminal *os.File) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}
+
+// TestTokenPrompt types a token and a secret at a terminal, which shows neither.
+func TestTokenPrompt(t *testing.T) {
+	r := asDevClient(t)
+	t.Setenv("GRANTOR_CLIENT_SECRET", "")
+	person, terminal := pseudoTerminal(t)
+	raw := r.token(t)
+	if _, err := fmt.Fprintf(person, "%s\n%s\n", raw, devSecret); err != nil {
+		t.Fatal(err)
+	}
+	got := runTokenOn(t, terminal, "introspect")
+	if !strings.Contains(got.works(t), "true") {
+		t.Errorf("got %q, want an active token", got.out)
+	}
+	if want := "Token: \nSecret of background-service: \n"; got.errOut != want {
+		t.Errorf("standard error: got %q, want %q", got.errOut, want)
+	}
+	if !echoes(t, terminal) {
+		t.Error("the terminal no longer shows what is typed")
+	}
+}
+
+// TestTokenPromptEnds ends the wait for a person by a signal's context.
+func TestTokenPromptEnds(t *testing.T) {
+	t.Setenv("GRANTOR_CLIENT_SECRET", "")
+	person, terminal := pseudoTerminal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := newCommand()
+	cmd.SetArgs([]string{"token", "issue", "--client-id=background-service"})
+	cmd.SetIn(terminal)
+	cmd.SetOut(io.Discard)
+	prompted := &notices{seen: make(chan struct{}), want: "Secret"}
+	cmd.SetErr(prompted)
+	ended := make(chan error)
+	go func() { ended <- cmd.ExecuteContext(ctx) }()
+	<-prompted.seen
+	cancel()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	_, _ = io.WriteString(person, "\n") // ends the read that was left behind
+}
+
+// notices closes seen when it is written what it wants.
+type notices struct {
+	buf  bytes.Buffer
+	want string
+	seen chan struct{}
+}
+
+func (n *notices) Write(p []byte) (int, error) {
+	had := strings.Contains(n.buf.String(), n.want)
+	n.buf.Write(p)
+	if !had && strings.Contains(n.buf.String(), n.want) {
+		close(n.seen)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// maxAnswer bounds what is read of an endpoint's answer, in bytes.
+const maxAnswer = 64 << 10
+
+// tokenClient asks the endpoints of one issuer as one client. Any issuer that has a description (RFC 8414) will do.
+type tokenClient struct {
+	http       *http.Client
+	found      *oauth.Metadata
+	id, secret string
+}
+
+// newHTTPClient makes a client that follows no redirection: its requests carry the secret. What it leaves open
+// CloseIdleConnections closes.
+func newHTTPClient() *http.Client {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if shared, ok := http.DefaultTransport.(*http.Transport); ok {
+		client.Transport = shared.Clone()
+	}
+	return client
+}
+
+func newTokenClient(ctx context.Context, issuer, id, secret string) (*tokenClient, error) {
+	c := &tokenClient{http: newHTTPClient(), id: id, secret: secret}
+	found, err := oauth.Discover(ctx, c.http, issuer)
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	c.found = found
+	return c, nil
+}
+
+func (c *tokenClient) close() { c.http.CloseIdleConnections() }
+
+// issue asks for a token (RFC 6749 §4.4.2). It gives the answer as it came, too.
+func (c *tokenClient) issue(ctx context.Context, scopes, resources []string) ([]byte, *issuedToken, error) {
+	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
+	if len(scopes) > 0 {
+		form.Set("scope", strings.Join(scopes, " "))
+	}
+	if len(resources) > 0 {
+		form["resource"] = resources
+	}
+	body, err := c.post(ctx, "token_endpoint", c.found.TokenEndpoint, form)
+	if err != nil {
+		return nil, nil, err
+	}
+	var issued issuedToken
+	if json.Unmarshal(body, &issued) != nil || issued.Token == "" || len(issued.Token) > token.MaxSize {
+		return nil, nil, errors.New("the token endpoint's answer is not that of RFC 6749 §5.1")
+	}
+	// RFC 6749 §7.1: a token of a type that is not understood must not be used.
+	if !strings.EqualFold(issued.Type, "Bearer") {
+		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not Bearer", issued.Type)
+	}
+	// A token goes into headers and command lines, which other characters would break out of.
+	if strings.ContainsFunc(issued.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, nil, errors.New("the token endpoint's access_token is not visible ASCII")
+	}
+	return body, &issued, nil
+}
+
+// introspect asks about a token (RFC 7662 §2).
+func (c *tokenClient) introspect(ctx context.Context, raw string) ([]byte, error) {
+	body, err := c.post(ctx, "introspection_endpoint", c.found.IntrospectionEndpoint, url.Values{"token": {raw}})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Active *bool `json:"active"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Active == nil {
+		return nil, errors.New("the introspection endpoint's answer is not that of RFC 7662 §2.2")
+	}
+	return body, nil
+}
+
+// revoke takes back a token (RFC 7009 §2). The answer's body means nothing (§2.2).
+func (c *tokenClient) revoke(ctx context.Context, raw string) error {
+	_, err := c.post(ctx, "revocation_endpoint", c.found.RevocationEndpoint, url.Values{"token": {raw}})
+	return err
+}
+
+// post sends a form with the client's credentials and gives the body of a 200. name is the endpoint's in the issuer's
+// description.
+func (c *tokenClient) post(ctx context.Context, name, place string, form url.Values) ([]byte, error) {
+	if place == "" {
+		return nil, fmt.Errorf("the description of %s has no %s", c.found.Issuer, name)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, place, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Accept", "application/json")
+	// RFC 6749 §2.3.1: both are form-encoded before they are put together, so that an id may have a colon.
+	request.SetBasicAuth(url.QueryEscape(c.id), url.QueryEscape(c.secret))
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the answer of the %s: %w", name, err)
+	case len(body) > maxAnswer:
+		return nil, fmt.Errorf("the %s answered more than %d bytes", name, maxAnswer)
+	case answer.StatusCode == http.StatusOK:
+		return body, nil
+	case answer.StatusCode >= 300 && answer.StatusCode < 400:
+		return nil, fmt.Errorf("the %s answered %d; a redirection is not followed, as the request carries the client's secret", name, answer.StatusCode)
+	}
+	var refused struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if json.Unmarshal(body, &refused) != nil || refused.Code == "" {
+		return nil, fmt.Errorf("the %s answered %d", name, answer.StatusCode)
+	}
+	return nil, c.refusal(refused.Code, refused.Description, form.Get("token"))
+}
+
+// refusal words the issuer's refusal in one line: the OAuth code and the text for the developer.
+func (c *tokenClient) refusal(code, description string, hidden ...string) error {
+	if description == "" {
+		return errors.New(c.clean(code, hidden...))
+	}
+	return fmt.Errorf("%s: %s", c.clean(code, hidden...), c.clean(description, hidden...))
+}
+
+// clean bounds what a server said, takes out what would act on a terminal, and hides what a server that echoes its
+// request must not carry into a log.
+func (c *tokenClient) clean(text string, hidden ...string) string {
+	const most = 256
+	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.id) + ":" + url.QueryEscape(c.secret)))
+	for _, secret := range append(hidden, basic, url.QueryEscape(c.secret), c.secret) {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	return visible(text[:min(len(text), most)])
+}
+
+// revokeAll takes back all tokens of the client. That has no HTTP mirror.
+func (c *tokenClient) revokeAll(ctx context.Context) error {
+	conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = grantorv1.NewTokenServiceClient(conn).RevokeClientTokens(ctx, &grantorv1.RevokeClientTokensRequest{
+		ClientId: c.id, ClientSecret: c.secret,
+	})
+	if err == nil {
+		return nil
+	}
+	s := status.Convert(err)
+	for _, detail := range s.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == service.Domain {
+			return c.refusal(info.GetReason(), s.Message())
+		}
+	}
+	return fmt.Errorf("the issuer's gRPC port %s: %s", visible(c.found.GRPCEndpoint), c.clean(s.Message()))
+}
+
+// dial opens a connection to the issuer's gRPC port.
+func (c *tokenClient) dial() (*grpc.ClientConn, error) {
+	endpoint := c.found.GRPCEndpoint
+	if endpoint == "" {
+		return nil, fmt.Errorf("the description of %s has no grantor_grpc_endpoint: only Grantor can revoke all tokens of a client", c.found.Issuer)
+	}
+	// Anything but host:port could name another of gRPC's resolvers.
+	host, _, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("the issuer's grantor_grpc_endpoint %.200q is not host:port", endpoint)
+	}
+	return grpc.NewClient(endpoint, grpc.WithTransportCredentials(grpcSecurity(c.found.Issuer, host)))
+}
+
+// grpcSecurity is plaintext where the issuer says http, and so is on loopback, and host is too; else TLS.
+func grpcSecurity(issuer, host string) credentials.TransportCredentials {
+	if strings.HasPrefix(issuer, "http://") && oauth.Loopback(host) {
+		return insecure.NewCredentials()
+	}
+	return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
+}

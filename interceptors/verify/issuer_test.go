@@ -1,0 +1,77 @@
+package verify_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/tokentest"
+)
+
+// The feed of a real issuer, found by its description or on the connection that the keys come from.
+func TestRevokedByTheIssuer(t *testing.T) {
+	for _, over := range []string{"HTTP", "gRPC"} {
+		t.Run(over, func(t *testing.T) {
+			issuer := tokentest.New(t)
+			issuer.AddClient(t, "billing", orders, "orders.read")
+			issuer.AddClient(t, "stock", orders, "stock.read")
+			conn := issuer.Conn(t)
+			service := grantorv1.NewTokenServiceClient(conn)
+			issue := func(client string) string {
+				answer, err := service.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
+					GrantType: "client_credentials", ClientId: client, ClientSecret: tokentest.Secret, Resource: []string{orders},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return answer.GetAccessToken()
+			}
+			revoke := func(client, raw string) {
+				t.Helper()
+				_, err := service.RevokeToken(t.Context(), &grantorv1.RevokeTokenRequest{
+					ClientId: client, ClientSecret: tokentest.Secret, Token: raw,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			before, first, second, others := issue("billing"), issue("billing"), issue("billing"), issue("stock")
+			revoke("billing", before)
+			options := []verify.Option{verify.Now(issuer.Now)}
+			if over == "gRPC" {
+				options = append(options, verify.OverGRPC(conn))
+			}
+			verifier := startVerifier(t.Context(), t, issuer.URL, options...)
+			want := func(when, raw string, want int) {
+				t.Helper()
+				if got := ask(verifier, raw); got != want {
+					t.Errorf("%s: got %d, want %d", when, got, want)
+				}
+			}
+			want("revoked before New", before, http.StatusUnauthorized)
+			for _, raw := range []string{first, second, others} {
+				want("in force", raw, http.StatusOK)
+			}
+			live := verifier.Feed().Live
+			revoke("billing", first)
+			eventually(t, "the revocation arrives", func() bool { return verifier.Feed().Live == live+1 })
+			want("revoked", first, http.StatusUnauthorized)
+			want("another one of the client", second, http.StatusOK)
+			_, err := service.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{
+				ClientId: "billing", ClientSecret: tokentest.Secret,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the revocation arrives", func() bool { return verifier.Feed().Live == live+2 })
+			want("with the client's others", second, http.StatusUnauthorized)
+			want("another client's", others, http.StatusOK)
+			want("issued after", issue("billing"), http.StatusOK)
+			if got := verifier.Feed(); !got.Followed || !got.Complete || got.Age > 5*time.Second || got.StaleCalls != 0 {
+				t.Errorf("got %+v, want a fresh feed", got)
+			}
+		})
+	}
+}

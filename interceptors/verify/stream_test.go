@@ -1,0 +1,466 @@
+package verify_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// streaming is a server with the streams Down, where the server alone sends, and Both; both run handle. Open is public.
+type streaming struct {
+	signer   *token.Signer
+	verifier *verify.Verifier
+	now      *clock
+	conn     *grpc.ClientConn
+	// left is told when handle has returned; reasons what OnRefusal was told.
+	left    chan struct{}
+	reasons chan error
+}
+
+var streams = map[string]*grpc.StreamDesc{
+	"Down": {StreamName: "Down", ServerStreams: true},
+	"Both": {StreamName: "Both", ServerStreams: true, ClientStreams: true},
+	"Open": {StreamName: "Open", ServerStreams: true, ClientStreams: true},
+}
+
+func newStreaming(t testing.TB, handle func(grpc.ServerStream) error, options ...grpc.ServerOption) *streaming {
+	t.Helper()
+	s := &streaming{signer: newSigner(), now: &clock{}, left: make(chan struct{}, 10), reasons: make(chan error, 10)}
+	s.verifier = newVerifier(s.signer, verify.Now(s.now.Now), verify.OnRefusal(func(_ context.Context, method string, err error) {
+		s.reasons <- fmt.Errorf("%s: %w", method, err)
+	}))
+	server := verify.NewServer(s.verifier, verify.Policy{
+		"/test.v1.Stream/Down": verify.Scopes("orders.read"), "/test.v1.Stream/Both": verify.Scopes("orders.read"),
+		"/test.v1.Stream/Open": verify.Public(),
+	}, options...)
+	desc := &grpc.ServiceDesc{ServiceName: "test.v1.Stream", HandlerType: (*any)(nil)}
+	for _, stream := range streams {
+		described := *stream
+		described.Handler = func(_ any, stream grpc.ServerStream) error {
+			defer func() { s.left <- struct{}{} }()
+			return handle(stream)
+		}
+		desc.Streams = append(desc.Streams, described)
+	}
+	server.RegisterService(desc, nil)
+	verify.RegisterStreamRenewal(server, s.verifier)
+	s.conn = listen(t, server)
+	return s
+}
+
+// token makes one of a client with scopes; its id is for revoking it.
+func (s *streaming) token(client, scope string) (raw, id string) {
+	id = token.NewID().String()
+	return must(s.signer.Sign(claims(testIssuer, scope, func(c *token.Claims) {
+		c.ID, c.ClientID, c.Subject = id, client, client
+		c.IssuedAt = s.now.Now().Truncate(time.Second)
+		c.ExpiresAt = c.IssuedAt.Add(time.Hour)
+	}))), id
+}
+
+func (s *streaming) revoke(id string) {
+	verify.Deny(s.verifier, revocation.Change{Kind: revocation.TokenRevoked, ID: id, At: s.now.Now().Add(time.Hour)})
+}
+
+// open opens a stream, and waits until its handler has sent a message.
+func (s *streaming) open(t testing.TB, method, raw, name string) grpc.ClientStream {
+	t.Helper()
+	ctx := sending(t.Context(), "Bearer "+raw)
+	if name != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "grantor-stream", name)
+	}
+	stream := must(s.conn.NewStream(ctx, streams[method], "/test.v1.Stream/"+method))
+	if err := stream.SendMsg(&emptypb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	if method == "Down" {
+		_ = stream.CloseSend()
+	}
+	if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+// greet takes the first message and answers it.
+func greet(stream grpc.ServerStream) error {
+	if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
+		return err
+	}
+	return stream.SendMsg(who(stream.Context()))
+}
+
+// drain receives until the stream ends, and tells how.
+func drain(stream grpc.ClientStream) error {
+	for {
+		if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
+			return err
+		}
+	}
+}
+
+// wantEnd waits for a stream to end because of its token, within a second.
+func (s *streaming) wantEnd(t *testing.T, stream grpc.ClientStream, began time.Time, reason error) {
+	t.Helper()
+	// The handler first: what it sends to a client that does not read must not keep it.
+	select {
+	case <-s.left:
+	case <-time.After(5 * time.Second):
+		t.Error("the handler still runs")
+	}
+	err := drain(stream)
+	if got := outcome(err, stream.Trailer()); got != "Unauthenticated invalid_token" {
+		t.Errorf("got %s, %v, want UNAUTHENTICATED without a challenge", got, err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the stream ended after %s, want within a second", took)
+	}
+	if got := <-s.reasons; !errors.Is(got, reason) || !strings.HasPrefix(got.Error(), "/test.v1.Stream/") {
+		t.Errorf("OnRefusal: got %v, want the method and %v", got, reason)
+	}
+}
+
+// A stream ends with its token whatever its handler waits for, and the handler is freed.
+func TestStreamEnds(t *testing.T) {
+	t.Parallel()
+	handlers := map[string]func(grpc.ServerStream) error{
+		"waiting": func(stream grpc.ServerStream) error {
+			<-stream.Context().Done()
+			return stream.Context().Err()
+		},
+		"receiving": func(stream grpc.ServerStream) error { return stream.RecvMsg(&emptypb.Empty{}) },
+		"sending": func(stream grpc.ServerStream) error {
+			for { // nobody takes it: the client reads only when the token has ended
+				if err := stream.SendMsg(wrapperspb.String(strings.Repeat("x", 1<<18))); err != nil {
+					return err
+				}
+			}
+		},
+		"content with a failure": func(stream grpc.ServerStream) error {
+			ticker := time.NewTicker(time.Millisecond)
+			defer ticker.Stop()
+			for stream.SendMsg(wrapperspb.String("x")) == nil {
+				<-ticker.C
+			}
+			return nil
+		},
+		"meddling": func(stream grpc.ServerStream) error {
+			<-stream.Context().Done()
+			for range 100 {
+				stream.SetTrailer(metadata.Pairs("late", "yes"))
+				_ = stream.SetHeader(metadata.Pairs("late", "yes"))
+				_ = stream.SendHeader(metadata.Pairs("late", "yes"))
+				if stream.SendMsg(wrapperspb.String("late")) == nil || stream.RecvMsg(&emptypb.Empty{}) == nil {
+					return errors.New("the stream went on")
+				}
+			}
+			return status.Error(codes.DataLoss, "late")
+		},
+	}
+	for name, handle := range handlers {
+		for _, method := range []string{"Down", "Both"} {
+			if name == "receiving" && method == "Down" {
+				continue // there is nothing to wait for
+			}
+			for _, end := range []error{token.ErrExpired, token.ErrRevoked} {
+				t.Run(fmt.Sprintf("%s, %s, %v", name, method, end), func(t *testing.T) {
+					t.Parallel()
+					s := newStreaming(t, func(stream grpc.ServerStream) error {
+						if err := greet(stream); err != nil {
+							return err
+						}
+						return handle(stream)
+					})
+					raw, id := s.token("billing", "orders.read")
+					stream := s.open(t, method, raw, "")
+					if errors.Is(end, token.ErrExpired) {
+						s.now.advance(time.Hour)
+					} else {
+						s.revoke(id)
+					}
+					s.wantEnd(t, stream, time.Now(), end)
+					if len(stream.Trailer().Get("late")) > 0 {
+						t.Error("the trailer has what the handler set after the end")
+					}
+					if got := call(s.conn, "/test.v1.Stream/"+method, true, "Bearer "+raw); got != bad {
+						t.Errorf("the next call: got %s, want %s", got, bad)
+					}
+					if got := verify.Open(s.verifier); got != 0 {
+						t.Errorf("%d streams are still looked after", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// How a handler ends on its own is how the stream ends.
+func TestStreamUnaffected(t *testing.T) {
+	sentinel := errors.New("sentinel")
+	raised := make(chan any, 1)
+	outer := grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				raised <- p
+				err = status.Error(codes.Internal, "recovered")
+			}
+		}()
+		return handler(server, stream)
+	})
+	tests := map[string]struct {
+		end  func() error
+		code codes.Code
+	}{
+		"success": {func() error { return nil }, codes.OK},
+		"failure": {func() error { return status.Error(codes.NotFound, "") }, codes.NotFound},
+		"panic":   {func() error { panic(sentinel) }, codes.Internal},
+		"goexit":  {func() error { runtime.Goexit(); return nil }, codes.Internal},
+		"its own": {func() error { return status.Error(codes.Unauthenticated, "downstream") }, codes.Unauthenticated},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newStreaming(t, func(stream grpc.ServerStream) error {
+				if err := stream.SetHeader(metadata.Pairs("header", "1")); err != nil {
+					return err
+				}
+				if err := greet(stream); err != nil {
+					return err
+				}
+				stream.SetTrailer(metadata.Pairs("trailer", "2"))
+				return test.end()
+			}, outer)
+			raw, _ := s.token("billing", "orders.read")
+			stream := s.open(t, "Both", raw, "")
+			err := drain(stream)
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			header, _ := stream.Header()
+			if status.Code(err) != test.code || len(header.Get("header")) != 1 || len(stream.Trailer().Get("trailer")) != 1 {
+				t.Errorf("got %v, header %v, trailer %v, want %v and both", err, header, stream.Trailer(), test.code)
+			}
+			if name == "panic" {
+				p, _ := (<-raised).(error)
+				if !errors.Is(p, sentinel) || !strings.Contains(p.Error(), "stream_test.go") {
+					t.Errorf("an outer interceptor recovered %v, want the handler's value and where it was raised", p)
+				}
+			}
+			if len(s.reasons) > 0 {
+				t.Errorf("OnRefusal: got %v, want nothing", <-s.reasons)
+			}
+		})
+	}
+}
+
+// The stream of a public method has no token to end with.
+func TestPublicStream(t *testing.T) {
+	s := newStreaming(t, func(stream grpc.ServerStream) error {
+		for {
+			if err := greet(stream); err != nil {
+				return err
+			}
+		}
+	})
+	raw, id := s.token("billing", "orders.read")
+	stream := s.open(t, "Open", raw, "")
+	guarded := s.open(t, "Both", raw, "")
+	s.revoke(id)
+	s.now.advance(2 * time.Hour)
+	s.wantEnd(t, guarded, time.Now(), token.ErrExpired)
+	for range 3 {
+		if err := stream.SendMsg(&emptypb.Empty{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
+			t.Errorf("the public stream ended: %v", err)
+		}
+	}
+	_ = stream.CloseSend()
+	_ = drain(stream)
+}
+
+// pipe is a server's stream without a network.
+type pipe struct {
+	grpc.ServerStream
+
+	ctx context.Context
+}
+
+func (p pipe) Context() context.Context { return p.ctx }
+
+// One goroutine looks after all streams, however they come and go, and it goes with the last. The token's end is met to
+// the tick.
+func TestStreamsWatched(t *testing.T) {
+	signer := newSigner()
+	synctest.Test(t, func(t *testing.T) {
+		verifier := newVerifier(signer)
+		guard := verify.StreamInterceptor(verifier, nil)
+		raw := must(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = c.IssuedAt.Add(time.Minute) })))
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+raw))
+		run := func(handle grpc.StreamHandler) error {
+			return guard(nil, pipe{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/test.v1.Proto/Chat"}, handle)
+		}
+		for range 100 {
+			if err := run(func(any, grpc.ServerStream) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		var group sync.WaitGroup
+		for range 100 {
+			group.Go(func() {
+				err := run(func(_ any, stream grpc.ServerStream) error { <-stream.Context().Done(); return nil })
+				if took := time.Since(began); status.Code(err) != codes.Unauthenticated || took < 59*time.Second || took > time.Minute+500*time.Millisecond {
+					t.Errorf("got %v after %s, want UNAUTHENTICATED at a minute", err, took)
+				}
+			})
+		}
+		pass(time.Second)
+		if got := running("(*sessions).watch"); got != 1 {
+			t.Errorf("%d goroutines look after the streams, want 1", got)
+		}
+		group.Wait()
+		synctest.Wait()
+		if got := running("(*sessions).watch"); got != 0 {
+			t.Errorf("%d goroutines look after no streams", got)
+		}
+	})
+}
+
+const streamName = "0123456789abcdef-_XY"
+
+// renew calls RenewStream with a token.
+func (s *streaming) renew(raw, name string) codes.Code {
+	_, err := grantorv1.NewStreamServiceClient(s.conn).RenewStream(
+		sending(context.Background(), "Bearer "+raw), &grantorv1.RenewStreamRequest{Stream: name})
+	return status.Code(err)
+}
+
+func echo(stream grpc.ServerStream) error {
+	for {
+		if err := greet(stream); err != nil {
+			return err
+		}
+	}
+}
+
+// wantAlive checks that a stream of echo goes on.
+func wantAlive(t *testing.T, stream grpc.ClientStream) {
+	t.Helper()
+	if err := stream.SendMsg(&emptypb.Empty{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
+		t.Fatalf("the stream ended: %v", err)
+	}
+}
+
+// A renewed stream goes on beyond its first token, and ends with the one that it was renewed by.
+func TestRenewal(t *testing.T) {
+	s := newStreaming(t, echo)
+	first, firstID := s.token("billing", "orders.read")
+	stream := s.open(t, "Both", first, streamName)
+	s.now.advance(30 * time.Minute)
+	second, secondID := s.token("billing", "orders.read orders.write")
+	if got := s.renew(second, streamName); got != codes.OK {
+		t.Fatalf("RenewStream: got %v, want OK", got)
+	}
+	s.revoke(firstID)
+	s.now.advance(45 * time.Minute)
+	watched := s.open(t, "Both", second, "") // ends by the same look
+	wantAlive(t, stream)
+	s.revoke(secondID)
+	s.wantEnd(t, watched, time.Now(), token.ErrRevoked)
+	s.wantEnd(t, stream, time.Now(), token.ErrRevoked)
+	third, _ := s.token("billing", "orders.read")
+	if got := s.renew(third, streamName); got != codes.NotFound {
+		t.Errorf("renewing a stream that has ended: got %v, want NOT_FOUND", got)
+	}
+	eventually(t, "no stream is named", func() bool { return verify.Named(s.verifier) == 0 })
+}
+
+func TestRenewalRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		client, scope, stream string
+		want                  codes.Code
+		ends                  bool
+	}{
+		"another client":  {"stock", "orders.read orders.write", streamName, codes.NotFound, false},
+		"another stream":  {"billing", "orders.read orders.write", streamName + "x", codes.NotFound, false},
+		"short id":        {"billing", "orders.read orders.write", "short", codes.InvalidArgument, false},
+		"id with a blank": {"billing", "orders.read orders.write", streamName + " ", codes.InvalidArgument, false},
+		"no id":           {"billing", "orders.read orders.write", "", codes.InvalidArgument, false},
+		"fewer scopes":    {"billing", "orders.read", streamName, codes.PermissionDenied, true},
+		"other scopes":    {"billing", "orders.write stock.read", streamName, codes.PermissionDenied, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStreaming(t, echo)
+			first, _ := s.token("billing", "orders.read orders.write")
+			stream := s.open(t, "Both", first, streamName)
+			next, _ := s.token(test.client, test.scope)
+			if got := s.renew(next, test.stream); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+			if test.ends {
+				s.wantEnd(t, stream, time.Now(), verify.ErrScope)
+				return
+			}
+			wantAlive(t, stream)
+			s.now.advance(time.Hour)
+			s.wantEnd(t, stream, time.Now(), token.ErrExpired)
+		})
+	}
+}
+
+// RenewStream is guarded like any method, and a name belongs to the stream that had it first.
+func TestRenewalGuarded(t *testing.T) {
+	s := newStreaming(t, echo)
+	first, _ := s.token("billing", "orders.read")
+	stream := s.open(t, "Both", first, streamName)
+	second := s.open(t, "Both", first, streamName)
+	if got := call(s.conn, "/grantor.v1.StreamService/RenewStream", false); got != missing {
+		t.Errorf("without a token: got %s, want %s", got, missing)
+	}
+	if got := <-s.reasons; !errors.Is(got, verify.ErrNoToken) {
+		t.Errorf("OnRefusal: got %v, want %v", got, verify.ErrNoToken)
+	}
+	s.now.advance(30 * time.Minute)
+	next, _ := s.token("billing", "orders.read")
+	if got := s.renew(next, streamName); got != codes.OK {
+		t.Fatalf("got %v, want OK", got)
+	}
+	s.now.advance(31 * time.Minute)
+	s.wantEnd(t, second, time.Now(), token.ErrExpired)
+	wantAlive(t, stream)
+	_ = stream.CloseSend()
+	_ = drain(stream)
+}
+
+func ExampleRegisterStreamRenewal() {
+	verifier := newVerifier(newSigner())
+	server := verify.NewServer(verifier, nil)
+	verify.RegisterStreamRenewal(server, verifier)
+	for name := range server.GetServiceInfo() {
+		fmt.Println(name)
+	}
+	// Output: grantor.v1.StreamService
+}

@@ -1,0 +1,318 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/redistest"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what should come soon.
+const patience = 30 * time.Second
+
+const resource = "https://res1.internal"
+
+// secret is that of every client: a generated one, which costs no slow hash.
+var secret = registry.NewSecret()
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// eventually asks until it is so.
+func eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(patience); !so(); <-again.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+// within is the test's context for as long.
+func within(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// record is a log that can be read while it is written.
+type record struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *record) count(text string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Count(r.text.String(), text)
+}
+
+// cluster is what the replicas of one issuer share.
+type cluster struct {
+	redis  *redistest.Server
+	sealer *keys.Sealer
+	// staleness is MaxStaleness, required the replicas of the Redis that a revocation needs.
+	staleness time.Duration
+	required  int
+}
+
+func newCluster(t testing.TB, args ...string) *cluster {
+	t.Helper()
+	return &cluster{redis: redistest.New(t, args...), sealer: must(keys.NewSealer(keys.NewKEK())), staleness: time.Minute}
+}
+
+// replica is one issuer process, as far as the stores and the callers can tell.
+type replica struct {
+	*service.Service
+	store       *redisstore.Store
+	log         *record
+	tokens      grantorv1.TokenServiceClient
+	revocations grantorv1.RevocationServiceClient
+	// stop ends the replica as a killed process ends.
+	stop func()
+}
+
+// open makes a store of the cluster.
+func (c *cluster) open(t testing.TB) *redisstore.Store {
+	t.Helper()
+	client := must(redisstore.Connect(c.redis.URL() + "?read_timeout=300ms&write_timeout=300ms&dial_timeout=300ms&max_retries=1"))
+	t.Cleanup(func() { _ = client.Close() })
+	store := must(redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime+time.Hour))
+	store.RequireReplicas(c.required)
+	return store
+}
+
+// start runs a replica on a port of its own until it or the test ends, and returns when it knows everything.
+func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replica {
+	t.Helper()
+	r := &replica{store: c.open(t), log: &record{}}
+	var err error
+	r.Service, err = service.New(t.Context(), service.Config{
+		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
+		Log: slog.New(slog.NewTextHandler(r.log, nil)), Meter: noop.NewMeterProvider().Meter(""),
+		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
+		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100,
+	})
+	check(t, err)
+	for _, change := range changes {
+		change(r.Service)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	server := grpc.NewServer(r.ServerOptions()...)
+	r.Register(server)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = r.Run(ctx) })
+	running.Go(func() { _ = server.Serve(listener) })
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	check(t, err)
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		server.Stop()
+		_ = conn.Close()
+		running.Wait()
+	})
+	t.Cleanup(r.stop)
+	r.tokens, r.revocations = grantorv1.NewTokenServiceClient(conn), grantorv1.NewRevocationServiceClient(conn)
+	check(t, r.CatchUp(within(t, patience)))
+	return r
+}
+
+// manifest has the clients svc, which gets tokens, and res1, which serves them; changes are made to svc.
+func manifest(changes ...func(*registry.Client)) registry.Manifest {
+	api := must(oauth.ParseScopes("api1"))
+	id := must(oauth.ParseResource(resource))
+	svc := registry.Client{ID: must(oauth.ParseClientID("svc")), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: api}
+	for _, change := range changes {
+		change(&svc)
+	}
+	res1 := registry.Client{ID: must(oauth.ParseClientID("res1")), Resources: []oauth.Resource{id}}
+	return registry.Manifest{
+		Resources: []registry.Resource{{ID: id, Scopes: api}},
+		Clients:   []registry.Wanted{{Client: svc, Secret: secret}, {Client: res1, Secret: secret}},
+	}
+}
+
+// apply registers what the manifest wants, and returns when it is in force here.
+func (r *replica) apply(t testing.TB, m registry.Manifest) {
+	t.Helper()
+	_, err := r.Applier().Apply(t.Context(), m)
+	check(t, err)
+	check(t, r.CatchUp(within(t, patience)))
+}
+
+func (r *replica) issue(ctx context.Context) (string, error) {
+	answer, err := r.tokens.IssueToken(ctx, &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: secret})
+	return answer.GetAccessToken(), err
+}
+
+func (r *replica) token(t testing.TB) string {
+	t.Helper()
+	raw, err := r.issue(t.Context())
+	check(t, err)
+	return raw
+}
+
+// ask introspects for res1.
+func (r *replica) ask(ctx context.Context, raw string) (*grantorv1.IntrospectTokenResponse, error) {
+	return r.tokens.IntrospectToken(ctx, &grantorv1.IntrospectTokenRequest{ClientId: "res1", ClientSecret: secret, Token: raw})
+}
+
+func (r *replica) expectActive(t testing.TB, raw string, want bool) {
+	t.Helper()
+	answer, err := r.ask(t.Context(), raw)
+	check(t, err)
+	if got := answer.GetActive(); got != want {
+		t.Errorf("active: got %t, want %t", got, want)
+	}
+}
+
+func (r *replica) revoke(ctx context.Context, raw string) error {
+	_, err := r.tokens.RevokeToken(ctx, &grantorv1.RevokeTokenRequest{ClientId: "svc", ClientSecret: secret, Token: raw})
+	return err
+}
+
+func (r *replica) revokeAll(ctx context.Context) error {
+	_, err := r.tokens.RevokeClientTokens(ctx, &grantorv1.RevokeClientTokensRequest{ClientId: "svc", ClientSecret: secret})
+	return err
+}
+
+// publish revokes n tokens that nobody has and gives their ids.
+func publish(t testing.TB, store *redisstore.Store, n int) []string {
+	t.Helper()
+	ids := make([]string, 0, n)
+	var changes []revocation.Change
+	for i := range n {
+		ids = append(ids, token.NewID().String())
+		changes = append(changes, revocation.Change{Kind: revocation.TokenRevoked, ID: ids[i], At: time.Now().Add(time.Hour)})
+		if len(changes) == 1000 || i == n-1 {
+			check(t, store.Publish(t.Context(), changes...))
+			changes = nil
+		}
+	}
+	return ids
+}
+
+// watcher is a follower of the revocations.
+type watcher struct {
+	t      testing.TB
+	stream grpc.ServerStreamingClient[grantorv1.WatchRevocationsResponse]
+	// known has what was told, as "kind:id"; told counts it.
+	known  map[string]bool
+	told   int
+	cursor string
+	last   *grantorv1.WatchRevocationsResponse
+}
+
+func (r *replica) watch(t testing.TB, cursor string) *watcher {
+	t.Helper()
+	stream, err := r.revocations.WatchRevocations(within(t, 2*patience), &grantorv1.WatchRevocationsRequest{Cursor: cursor})
+	check(t, err)
+	return &watcher{t: t, stream: stream, known: make(map[string]bool)}
+}
+
+// next takes the next answer.
+func (w *watcher) next() error {
+	answer, err := w.stream.Recv()
+	if err != nil {
+		return err
+	}
+	for _, token := range answer.GetTokens() {
+		w.known["token:"+token.GetJti()] = true
+	}
+	for _, client := range answer.GetClients() {
+		w.known["client:"+client.GetClientId()] = true
+	}
+	for _, key := range answer.GetKeys() {
+		w.known["key:"+key.GetKid()] = true
+	}
+	w.told += len(answer.GetTokens()) + len(answer.GetClients()) + len(answer.GetKeys())
+	w.cursor, w.last = answer.GetCursor(), answer
+	return nil
+}
+
+// until takes answers until it is so.
+func (w *watcher) until(so func() bool) {
+	w.t.Helper()
+	for first := true; first || !so(); first = false {
+		check(w.t, w.next())
+	}
+}
+
+// complete takes answers until everything is told.
+func (w *watcher) complete() {
+	w.t.Helper()
+	w.until(func() bool { return w.last.GetComplete() })
+}
+
+// end takes answers until the stream ends and gives why.
+func (w *watcher) end() error {
+	for {
+		if err := w.next(); err != nil {
+			if err == io.EOF { //nolint:errorlint // Recv gives it bare
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func expectCode(t testing.TB, err error, want codes.Code) {
+	t.Helper()
+	if got := status.Code(err); got != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// idOf gives the "jti" of a token, in the form of a watcher's known.
+func (r *replica) idOf(t testing.TB, raw string) string {
+	t.Helper()
+	answer, err := r.ask(t.Context(), raw)
+	check(t, err)
+	return "token:" + answer.GetJti()
+}

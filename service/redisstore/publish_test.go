@@ -1,0 +1,114 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/redistest"
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// revoked is the change that a token's revocation makes.
+func revoked(at time.Time) revocation.Change {
+	return revocation.Change{Kind: revocation.TokenRevoked, ID: token.NewID().String(), At: at}
+}
+
+func testPublished(t *testing.T, k *kit) {
+	at := time.Unix(time.Now().Unix()+100, 0)
+	want := []revocation.Change{
+		revoked(at), {Kind: revocation.ClientRevoked, ID: "a", At: at}, {Kind: revocation.KeyRevoked, ID: "kid", At: at}, revoked(at),
+	}
+	check(t, k.Publish(t.Context(), want[0]))
+	check(t, k.Publish(t.Context(), want[1:]...))
+	k.expectFeed(t, want...)
+}
+
+// testIdle has an entry trimmed that a tail stands at because nothing came after it for longer than entries are kept.
+// That is no gap. A feed that is empty is one, however old the last entry was.
+func testIdle(t *testing.T, k *kit) {
+	cursor := revocation.Cursor{Time: uint64(time.Now().Add(-retention - time.Minute).UnixMilli())}
+	check(t, k.Publish(t.Context(), revoked(time.Now())))
+	entries, _, err := k.Read(t.Context(), cursor, 0)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("got %v, %v, want the one entry", entries, err)
+	}
+	check(t, k.client.Del(t.Context(), k.base+"feed").Err())
+	if _, _, err := k.Read(t.Context(), cursor, 0); err != revocation.ErrGap { //nolint:errorlint // it is the store's own
+		t.Errorf("an empty feed: got %v, want %v", err, revocation.ErrGap)
+	}
+}
+
+// TestRequireReplicas publishes with and without the replica that must have the entry.
+func TestRequireReplicas(t *testing.T) {
+	master := redistest.New(t, "--repl-diskless-sync-delay", "0")
+	k := newKit(master.Client())
+	k.RequireReplicas(1)
+	if err := k.Publish(t.Context(), revoked(time.Now())); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
+		t.Errorf("without a replica: got %v", err)
+	}
+	replica := redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port()))
+	for k.Publish(within(t, patience), revoked(time.Now())) != nil { // until it is in step; each try waits for it
+		if t.Context().Err() != nil {
+			return
+		}
+	}
+	// What Publish calls recorded, the replica has at that moment.
+	last := revoked(time.Now())
+	check(t, k.Publish(t.Context(), last))
+	copied := *k
+	copied.client = replica.Client()
+	entries, err := copied.client.XRevRangeN(t.Context(), k.base+"feed", "+", "-", 1).Result()
+	check(t, err)
+	if len(entries) != 1 || entries[0].Values["i"] != last.ID {
+		t.Errorf("the replica has %v at the end, want %v", entries, last)
+	}
+	replica.Freeze()
+	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
+		t.Error("with a frozen replica: success")
+	}
+	replica.Thaw()
+	check(t, k.Publish(within(t, patience), revoked(time.Now())))
+	replica.Kill()
+	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
+		t.Error("with a dead replica: success")
+	}
+}
+
+// BenchmarkPublish publishes revocations beside writing the same entries with nothing around them.
+func BenchmarkPublish(b *testing.B) {
+	server := redistest.New(b)
+	k := newKit(server.Client())
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("Publish/%d callers a core", callers), func(b *testing.B) {
+			b.SetParallelism(callers)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := k.Publish(b.Context(), revoked(time.Now())); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
+		})
+		b.Run(fmt.Sprintf("XADD/%d callers a core", callers), func(b *testing.B) {
+			b.SetParallelism(callers)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					c := revoked(time.Now())
+					if err := k.client.XAdd(b.Context(), &redis.XAddArgs{
+						Stream: "bare", Values: []any{"k", string(c.Kind), "i", c.ID, "t", c.At.Unix()},
+					}).Err(); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
+		})
+	}
+}

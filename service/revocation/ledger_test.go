@@ -1,0 +1,356 @@
+package revocation_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// feed is a feed in memory: what a store would have.
+type feed struct {
+	entries []revocation.Entry
+	last    uint64
+}
+
+func (f *feed) add(c revocation.Change) revocation.Entry {
+	f.last++
+	e := revocation.Entry{Cursor: revocation.Cursor{Time: uint64(start.UnixMilli()), Sequence: f.last}, Change: c}
+	f.entries = append(f.entries, e)
+	return e
+}
+
+// tokens appends n revocations of live tokens to the ledger.
+func (f *feed) tokens(l *revocation.Ledger, n int) {
+	for range n {
+		l.Append(f.add(tokenRevoked(token.NewID(), start.Add(time.Hour))))
+	}
+}
+
+func after(t *testing.T, l *revocation.Ledger, cursor revocation.Cursor, limit int) revocation.Page {
+	t.Helper()
+	page, known := l.After(cursor, limit, start)
+	if !known {
+		t.Fatalf("the cursor %v is not known", cursor)
+	}
+	return page
+}
+
+func expectEntries(t *testing.T, got, want []revocation.Entry) {
+	t.Helper()
+	if !slices.EqualFunc(got, want, func(a, b revocation.Entry) bool {
+		return a.Cursor == b.Cursor && a.Kind == b.Kind && a.ID == b.ID && a.At.Equal(b.At)
+	}) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestLedgerAfter(t *testing.T) {
+	l, f := revocation.NewLedger(), &feed{}
+	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || page.Next != (revocation.Cursor{}) || !page.Whole {
+		t.Errorf("an empty ledger: got %+v", page)
+	}
+	f.tokens(l, 3)
+	l.Append(f.add(clientRevoked("a", start)))
+	l.Append(f.add(keyRevoked("k", start)))
+	told := slices.Clone(f.entries)
+	// What is no revocation is passed over, and so is a token whose id is not ours.
+	l.Append(f.add(revocation.Change{Kind: revocation.ClientChanged, ID: "a"}))
+	l.Append(f.add(revocation.Change{Kind: revocation.TokenRevoked, ID: "x", At: start}))
+	if got := l.List.Len(); got != 5 {
+		t.Errorf("the list has %d, want 5", got)
+	}
+	for i := range len(told) + 1 {
+		cursor := revocation.Cursor{}
+		if i > 0 {
+			cursor = told[i-1].Cursor
+		}
+		page := after(t, l, cursor, 10)
+		expectEntries(t, page.Entries, told[i:])
+		if page.Next != told[len(told)-1].Cursor || !page.Whole {
+			t.Errorf("after %d: got %+v", i, page)
+		}
+	}
+	for name, cursor := range map[string]revocation.Cursor{
+		"no revocation": f.entries[5].Cursor, "later": {Time: 1 << 50}, "earlier": {Time: 1}, "between": {Time: told[0].Cursor.Time, Sequence: 1 << 40},
+	} {
+		if _, known := l.After(cursor, 10, start); known {
+			t.Errorf("%s: the cursor is known", name)
+		}
+	}
+	t.Run("in pages", func(t *testing.T) {
+		var got []revocation.Entry
+		page := revocation.Page{}
+		for pages := 0; !page.Whole; pages++ {
+			page = after(t, l, page.Next, 2)
+			got = append(got, page.Entries...)
+			if !page.Whole && (len(page.Entries) != 2 || !isClosed(page.Grown)) {
+				t.Fatalf("page %d: got %+v", pages, page)
+			}
+		}
+		expectEntries(t, got, told)
+	})
+	t.Run("a limit that is just enough", func(t *testing.T) {
+		if page := after(t, l, revocation.Cursor{}, len(told)); !page.Whole || isClosed(page.Grown) {
+			t.Errorf("got %+v", page)
+		}
+	})
+	t.Run("grown", func(t *testing.T) {
+		page := after(t, l, revocation.Cursor{}, 10)
+		l.Append(f.add(revocation.Change{Kind: revocation.RingChanged}))
+		if isClosed(page.Grown) {
+			t.Error("closed though nothing was revoked")
+		}
+		l.Append(f.add(clientRevoked("b", start)))
+		if !isClosed(page.Grown) {
+			t.Fatal("not closed")
+		}
+		if next := after(t, l, page.Next, 10); len(next.Entries) != 1 || next.Entries[0].ID != "b" || isClosed(next.Grown) {
+			t.Errorf("got %+v", next)
+		}
+	})
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// TestLedgerExpiry leaves out tokens that have expired; their places stay known until they are swept.
+func TestLedgerExpiry(t *testing.T) {
+	l, f := revocation.NewLedger(), &feed{}
+	l.Append(f.add(tokenRevoked(token.NewID(), start.Add(-time.Second))))
+	l.Append(f.add(tokenRevoked(token.NewID(), start)))
+	l.Append(f.add(tokenRevoked(token.NewID(), start.Add(-time.Second))))
+	expectEntries(t, after(t, l, revocation.Cursor{}, 10).Entries, f.entries[1:2])
+	if page := after(t, l, f.entries[0].Cursor, 10); page.Next != f.entries[2].Cursor {
+		t.Errorf("got %+v, want the place of the last", page)
+	}
+	cursor := f.entries[0].Cursor
+	l.Sweep(start.Add(longest), longest)
+	after(t, l, cursor, 10)
+	l.Sweep(start.Add(longest+time.Second), longest)
+	if _, known := l.After(cursor, 10, start); known {
+		t.Error("a place that was swept is known")
+	}
+	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || !page.Whole {
+		t.Errorf("got %+v, want nothing", page)
+	}
+}
+
+// TestLedgerMend loses parts of the feed and checks that exactly they are published again.
+func TestLedgerMend(t *testing.T) {
+	live := tokenRevoked(token.NewID(), start.Add(time.Hour))
+	expired := tokenRevoked(token.NewID(), start.Add(-time.Second))
+	client, key := clientRevoked("a", start), keyRevoked("k", start)
+	all := []revocation.Change{live, expired, client, key}
+	for _, c := range []struct {
+		name string
+		left []revocation.Change
+		want []revocation.Change
+	}{
+		{"everything", nil, []revocation.Change{live, client, key}},
+		{"nothing", all, nil},
+		{"the token", []revocation.Change{client, key}, []revocation.Change{live}},
+		{"what has expired", []revocation.Change{live, client, key}, nil},
+		{"a later moment", []revocation.Change{live, clientRevoked("a", start.Add(-time.Hour)), key}, []revocation.Change{client}},
+		{"an earlier moment", []revocation.Change{live, clientRevoked("a", start.Add(time.Hour)), key}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, f := revocation.NewLedger(), &feed{}
+			for _, change := range all {
+				l.Append(f.add(change))
+			}
+			if got := l.Mend(start); got != nil {
+				t.Fatalf("before a gap: got %v", got)
+			}
+			page := after(t, l, revocation.Cursor{}, 10)
+			l.Gap()
+			if !isClosed(page.Grown) || l.List.Len() != len(all) {
+				t.Errorf("at the gap: got grown %t and %d on the list", isClosed(page.Grown), l.List.Len())
+			}
+			if _, known := l.After(page.Next, 10, start); known {
+				t.Error("a cursor from before the gap is known")
+			}
+			if after(t, l, revocation.Cursor{}, 10).Whole {
+				t.Error("what is told during a gap is called whole")
+			}
+			g := &feed{last: 100}
+			for _, change := range c.left {
+				l.Append(g.add(change))
+			}
+			got := l.Mend(start)
+			expectChanges(t, got, c.want)
+			for range 2 { // what is not told back is lost, so far
+				expectChanges(t, l.Mend(start), c.want)
+			}
+			if whole := after(t, l, revocation.Cursor{}, 10).Whole; whole != (len(c.want) == 0) {
+				t.Errorf("whole: got %t", whole)
+			}
+			for _, change := range got {
+				l.Append(g.add(change))
+			}
+			page = after(t, l, revocation.Cursor{}, 10)
+			if got := l.Mend(start); len(got) > 0 {
+				t.Errorf("told back, and missing: %v", got)
+			}
+			if len(c.want) > 0 && (page.Whole || !isClosed(page.Grown)) {
+				t.Error("who follows is not told that the gap is mended")
+			}
+			if !after(t, l, revocation.Cursor{}, 10).Whole {
+				t.Error("not whole after the gap is mended")
+			}
+		})
+	}
+}
+
+func expectChanges(t *testing.T, got, want []revocation.Change) {
+	t.Helper()
+	order := func(a, b revocation.Change) int {
+		return slices.Compare([]string{string(a.Kind), a.ID}, []string{string(b.Kind), b.ID})
+	}
+	got, want = slices.SortedFunc(slices.Values(got), order), slices.SortedFunc(slices.Values(want), order)
+	if !slices.EqualFunc(got, want, func(a, b revocation.Change) bool { return order(a, b) == 0 && a.At.Equal(b.At) }) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestLedgerSecondGap loses what was published again before the feed told it back, and what was never told at all.
+func TestLedgerSecondGap(t *testing.T) {
+	l, f := revocation.NewLedger(), &feed{}
+	told, direct := clientRevoked("told", start), clientRevoked("direct", start)
+	l.Append(f.add(told))
+	l.List.Apply(direct) // published here, and lost before the feed told it
+	l.Gap()
+	expectChanges(t, l.Mend(start), []revocation.Change{told, direct})
+	l.Append(f.add(told))
+	l.Gap()
+	expectChanges(t, l.Mend(start), []revocation.Change{told, direct})
+	l.Append(f.add(direct))
+	expectChanges(t, l.Mend(start), []revocation.Change{told})
+	l.Append(f.add(told))
+	expectChanges(t, l.Mend(start), nil)
+	if !after(t, l, revocation.Cursor{}, 10).Whole {
+		t.Error("not whole")
+	}
+}
+
+// TestLedgerModel follows a ledger through random appends, losses and sweeps, with followers that are at random places: a
+// follower that is told everything knows everything that is live.
+func TestLedgerModel(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	l, f := revocation.NewLedger(), &feed{}
+	type follower struct {
+		cursor revocation.Cursor
+		known  map[string]bool
+	}
+	followers := make([]*follower, 5)
+	for i := range followers {
+		followers[i] = &follower{known: make(map[string]bool)}
+	}
+	live := make(map[string]bool)
+	follow := func(w *follower) revocation.Page {
+		page, known := l.After(w.cursor, 1+random.IntN(5), start)
+		if !known {
+			w.cursor = revocation.Cursor{}
+			return revocation.Page{}
+		}
+		for _, e := range page.Entries {
+			w.known[e.ID] = true
+		}
+		w.cursor = page.Next
+		return page
+	}
+	for step := range 3000 {
+		switch n := random.IntN(100); {
+		case n < 50:
+			c := clientRevoked(fmt.Sprint("c", step), start)
+			if n%2 == 0 {
+				c = tokenRevoked(token.NewID(), start.Add(time.Duration(random.IntN(10)-2)*time.Second))
+			}
+			if c.Kind == revocation.ClientRevoked || !c.At.Before(start) {
+				live[c.ID] = true
+			}
+			l.Append(f.add(c))
+		case n == 50:
+			f.entries = f.entries[:random.IntN(len(f.entries)+1)]
+			l.Gap()
+			for _, e := range f.entries {
+				l.Append(e)
+			}
+		case n < 60:
+			for _, c := range l.Mend(start) {
+				if random.IntN(5) > 0 { // some are lost again
+					l.Append(f.add(c))
+				}
+			}
+		default:
+			follow(followers[random.IntN(len(followers))])
+		}
+	}
+	for missing := l.Mend(start); len(missing) > 0; missing = l.Mend(start) {
+		for _, c := range missing {
+			l.Append(f.add(c))
+		}
+	}
+	for i, w := range append(followers, &follower{known: make(map[string]bool)}) {
+		for !follow(w).Whole {
+		}
+		for id := range live {
+			if !w.known[id] {
+				t.Fatalf("follower %d does not know %s", i, id)
+			}
+		}
+	}
+}
+
+// TestLedgerConcurrently has followers wait for what is appended, beside gaps and sweeps.
+func TestLedgerConcurrently(t *testing.T) {
+	l, f := revocation.NewLedger(), &feed{}
+	const total = 2000
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			known := make(map[string]bool)
+			var cursor revocation.Cursor
+			for len(known) < total {
+				page, ok := l.After(cursor, 100, start)
+				if !ok {
+					cursor = revocation.Cursor{}
+					continue
+				}
+				for _, e := range page.Entries {
+					known[e.ID] = true
+				}
+				if cursor = page.Next; len(known) < total {
+					select {
+					case <-page.Grown:
+					case <-t.Context().Done():
+						return
+					}
+				}
+			}
+		})
+	}
+	for i := range total {
+		f.tokens(l, 1)
+		if i%500 == 250 {
+			l.Gap()
+			for _, c := range l.Mend(start) {
+				l.Append(f.add(c))
+			}
+			l.Sweep(start, longest)
+		}
+	}
+	group.Wait()
+	expectChanges(t, l.Mend(start), nil)
+}

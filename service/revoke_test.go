@@ -1,0 +1,215 @@
+package service_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+)
+
+// TestRevokedEverywhere revokes at one replica and asks the other.
+func TestRevokedEverywhere(t *testing.T) {
+	c := newCluster(t)
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	raw, other := a.token(t), a.token(t)
+	check(t, b.CatchUp(t.Context()))
+	b.expectActive(t, raw, true)
+	check(t, a.revoke(t.Context(), raw))
+	began := time.Now()
+	a.expectActive(t, raw, false) // at once
+	eventually(t, "the other replica knows it", func() bool {
+		answer, err := b.ask(t.Context(), raw)
+		return err == nil && !answer.GetActive()
+	})
+	t.Logf("the other replica refused the token after %s", time.Since(began))
+	b.expectActive(t, other, true)
+	check(t, a.revoke(t.Context(), raw)) // again
+	// Here it is in force with the answer, before the feed tells it.
+	for range 100 {
+		raw := a.token(t)
+		check(t, a.revoke(t.Context(), raw))
+		a.expectActive(t, raw, false)
+	}
+}
+
+// TestRevokeClientTokens ends all tokens up to now, and none of those that come after, however soon.
+func TestRevokeClientTokens(t *testing.T) {
+	c := newCluster(t)
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	for range 3 {
+		before := []string{a.token(t), a.token(t)}
+		check(t, a.revokeAll(t.Context()))
+		next := a.token(t)
+		for _, raw := range before {
+			a.expectActive(t, raw, false)
+		}
+		a.expectActive(t, next, true)
+		check(t, b.CatchUp(t.Context()))
+		b.expectActive(t, before[0], false)
+		b.expectActive(t, next, true)
+		b.expectActive(t, b.token(t), true)
+	}
+	answer, err := a.ask(t.Context(), a.token(t))
+	check(t, err)
+	if lived := answer.GetExp() - answer.GetIat(); lived != 3600 {
+		t.Errorf("a token that was dated later lives %d s, want 3600", lived)
+	}
+}
+
+// TestRevokeTooOften stops short of dating tokens so late that nobody takes them.
+func TestRevokeTooOften(t *testing.T) {
+	r := newCluster(t).start(t)
+	r.apply(t, manifest())
+	var err error
+	for range 100 {
+		if err = r.revokeAll(t.Context()); err != nil {
+			break
+		}
+	}
+	expectCode(t, err, codes.ResourceExhausted)
+	r.expectActive(t, r.token(t), true)
+}
+
+// TestClientEnds disables and deletes a client: its tokens end with it.
+func TestClientEnds(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, r *replica){
+		"disabled": func(t *testing.T, r *replica) {
+			r.apply(t, manifest(func(svc *registry.Client) { svc.Disabled = true }))
+		},
+		"deleted": func(t *testing.T, r *replica) {
+			wanted := manifest()
+			wanted.Clients = wanted.Clients[1:]
+			applier := r.Applier()
+			applier.Prune = true
+			_, err := applier.Apply(t.Context(), wanted)
+			check(t, err)
+			check(t, r.CatchUp(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			a, b := c.start(t), c.start(t)
+			a.apply(t, manifest())
+			raw := a.token(t)
+			a.expectActive(t, raw, true)
+			end(t, a)
+			a.expectActive(t, raw, false)
+			check(t, b.CatchUp(t.Context()))
+			b.expectActive(t, raw, false)
+			if _, err := a.issue(t.Context()); err == nil {
+				t.Error("it still gets tokens")
+			}
+			// Back again, it gets tokens that hold; the old ones stay refused.
+			a.apply(t, manifest())
+			a.expectActive(t, raw, false)
+			a.expectActive(t, a.token(t), true)
+		})
+	}
+}
+
+func (c *cluster) ring(t *testing.T, store keys.Store) *keys.Ring {
+	t.Helper()
+	return must(keys.Open(t.Context(), keys.Config{
+		Store: store, Sealer: c.sealer, Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 30 * 24 * time.Hour,
+		MaxAge: time.Minute, Retention: registry.MaxLifetime,
+	}))
+}
+
+func (r *replica) kids(t *testing.T) []string {
+	t.Helper()
+	set, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
+	check(t, err)
+	var ids []string
+	for _, key := range set.GetKeys() {
+		ids = append(ids, key.GetKid())
+	}
+	return ids
+}
+
+// meeting makes the first loads of two rings wait for each other, from when both is set, so that both see the ring before
+// either changes it.
+type meeting struct {
+	keys.Store
+	once *sync.Once
+	both *sync.WaitGroup
+}
+
+func (m *meeting) LoadRing(ctx context.Context) ([]byte, uint64, error) {
+	data, version, err := m.Store.LoadRing(ctx)
+	if m.both != nil {
+		m.once.Do(func() {
+			m.both.Done()
+			m.both.Wait()
+		})
+	}
+	return data, version, err
+}
+
+// TestCompromise has two replicas give a key up at once.
+func TestCompromise(t *testing.T) {
+	c := newCluster(t)
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	check(t, b.CatchUp(t.Context()))
+	raw, kid := a.token(t), a.kids(t)[0]
+	a.expectActive(t, raw, true)
+	b.expectActive(t, raw, true)
+	var both, group sync.WaitGroup
+	both.Add(2)
+	for _, r := range []*replica{a, b} {
+		store := &meeting{Store: r.store}
+		ring := c.ring(t, store)
+		store.both, store.once = &both, &sync.Once{}
+		group.Go(func() {
+			if err := ring.Compromise(t.Context(), kid); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	var told []revocation.Change
+	entries, _, err := a.store.Read(t.Context(), revocation.Cursor{}, 0)
+	check(t, err)
+	for _, e := range entries {
+		if e.Kind == revocation.KeyRevoked {
+			told = append(told, e.Change)
+		}
+	}
+	if len(told) != 1 || told[0].ID != kid {
+		t.Errorf("the feed has %v, want the key once", told)
+	}
+	for _, r := range []*replica{a, b} {
+		eventually(t, "another key signs", func() bool {
+			ids := r.kids(t)
+			return len(ids) == 1 && !slices.Contains(ids, kid)
+		})
+		check(t, r.CatchUp(t.Context()))
+		r.expectActive(t, raw, false)
+		r.expectActive(t, r.token(t), true)
+	}
+	if got, want := a.kids(t), b.kids(t); !slices.Equal(got, want) {
+		t.Errorf("the replicas have the keys %q and %q", got, want)
+	}
+	// Who comes later learns that the key was revoked, not only that it is gone.
+	fresh := c.start(t)
+	fresh.expectActive(t, raw, false)
+	w := fresh.watch(t, "")
+	w.complete()
+	if !w.known["key:"+kid] {
+		t.Error("a fresh watcher is not told of the key")
+	}
+	// A key that is in the ring no more is revoked all the same.
+	check(t, c.ring(t, a.store).Compromise(t.Context(), "gone"))
+	w.until(func() bool { return w.known["key:gone"] })
+}

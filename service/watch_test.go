@@ -1,0 +1,136 @@
+package service_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/grantorhq/grantor/service"
+)
+
+// TestWatch follows the revocations: what is live, then what comes.
+func TestWatch(t *testing.T) {
+	c := newCluster(t)
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	raw := a.token(t)
+	id := a.idOf(t, raw)
+	old := publish(t, a.store, 4500) // over two answers
+	check(t, a.CatchUp(t.Context()))
+	check(t, b.CatchUp(t.Context()))
+
+	w := a.watch(t, "")
+	w.complete()
+	if w.told != len(old) || !w.known["token:"+old[0]] || !w.known["token:"+old[len(old)-1]] {
+		t.Errorf("got %d revocations, want %d", w.told, len(old))
+	}
+	began := time.Now()
+	check(t, b.revoke(t.Context(), raw))
+	w.until(func() bool { return w.known[id] })
+	t.Logf("a revocation at the other replica was told after %s", time.Since(began))
+	if w.told != len(old)+1 {
+		t.Errorf("got %d revocations, want one more than %d", w.told, len(old))
+	}
+
+	t.Run("heartbeat", func(t *testing.T) {
+		began, told := time.Now(), w.told
+		check(t, w.next())
+		check(t, w.next())
+		if took := time.Since(began); took < service.Heartbeat || took > 5*service.Heartbeat {
+			t.Errorf("two heartbeats took %s", took)
+		}
+		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.told != told || !w.last.GetComplete() || age > 5*service.Heartbeat {
+			t.Errorf("got %v", w.last)
+		}
+	})
+	for name, r := range map[string]*replica{"the same replica": a, "the other replica": b} {
+		t.Run("resumed at "+name, func(t *testing.T) {
+			cursor := w.cursor
+			more := publish(t, a.store, 3)
+			check(t, r.CatchUp(t.Context()))
+			w := r.watch(t, cursor)
+			w.complete()
+			if w.told != len(more) || !w.known["token:"+more[2]] {
+				t.Errorf("got %d revocations, want the %d that were missed", w.told, len(more))
+			}
+			w.until(func() bool { return w.last.GetComplete() })
+		})
+		w = a.watch(t, "")
+		w.complete()
+	}
+	for name, cursor := range map[string]string{"unknown": "1-1", "later": "9999999999999-0", "no cursor at all": "x"} {
+		t.Run("begun anew: "+name, func(t *testing.T) {
+			w := a.watch(t, cursor)
+			w.complete()
+			if want := len(old) + 1 + 6; w.told != want {
+				t.Errorf("got %d revocations, want all %d", w.told, want)
+			}
+		})
+	}
+	t.Run("clients and keys", func(t *testing.T) {
+		check(t, b.revokeAll(t.Context()))
+		w.until(func() bool { return w.known["client:svc"] })
+		told := w.last.GetClients()[0]
+		if now := time.Now().Unix(); told.GetUntil() < now-int64(patience.Seconds()) || told.GetUntil() > now+1 {
+			t.Errorf("got %v, want a moment of now", told)
+		}
+	})
+}
+
+// TestSlowWatcher does not read. It is dropped, and goes on from its cursor without losing anything.
+func TestSlowWatcher(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t, func(s *service.Service) { s.SetSlowest(50 * time.Millisecond) })
+	r.apply(t, manifest())
+	slow := r.watch(t, "")
+	check(t, slow.next()) // it follows
+	ids := publish(t, r.store, 20_000)
+	check(t, r.CatchUp(t.Context()))
+	quick := r.watch(t, "")
+	quick.complete()
+	if quick.told != len(ids) {
+		t.Fatalf("a watcher beside it got %d revocations, want %d", quick.told, len(ids))
+	}
+	// The beats of another stream show that the time is over.
+	check(t, quick.next())
+	expectCode(t, slow.end(), codes.ResourceExhausted)
+	if slow.told >= len(ids) {
+		t.Fatal("it was told everything, so it was not slow")
+	}
+	resumed := r.watch(t, slow.cursor)
+	resumed.complete()
+	if resumed.told != len(ids)-slow.told {
+		t.Errorf("it got %d revocations and then %d, want %d", slow.told, resumed.told, len(ids))
+	}
+	for _, id := range ids {
+		if !slow.known["token:"+id] && !resumed.known["token:"+id] {
+			t.Fatalf("%s was lost", id)
+		}
+	}
+}
+
+// TestManyWatchers has many follow at once, each of them told everything once.
+func TestManyWatchers(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t)
+	publish(t, r.store, 500)
+	check(t, r.CatchUp(t.Context()))
+	var ready, group sync.WaitGroup
+	for range 100 {
+		w := r.watch(t, "")
+		ready.Add(1)
+		group.Go(func() {
+			w.complete()
+			ready.Done()
+			w.until(func() bool { return w.told >= 1000 })
+			if w.told != 1000 || len(w.known) != 1000 {
+				t.Errorf("got %d revocations, want 1000", w.told)
+			}
+		})
+	}
+	ready.Wait()
+	publish(t, r.store, 500)
+	group.Wait()
+}
