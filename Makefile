@@ -22,7 +22,7 @@ generate: ## Write gen/ anew from proto/.
 	$(buf) generate --template examples/datasync/buf.gen.yaml
 
 baseline: ## Accept the present contract as the one that later changes must not break.
-	$(buf) build proto -o proto/baseline.binpb
+	$(buf) build proto --exclude-source-info -o proto/baseline.binpb
 
 check-generated: generate ## Fail if generating changes a file that is committed.
 	git diff --exit-code -- gen examples
