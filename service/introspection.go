@@ -23,21 +23,10 @@ type identified interface {
 
 // authenticate gives the client that asks with a request about the tokens.
 func (s *tokenServer) authenticate(ctx context.Context, m identified, about *telemetry.Token, tokens ...string) (*registry.Client, error) {
-	authorization, err := authorizationOf(ctx)
-	if err != nil {
-		return nil, err
-	}
 	if err := plainText(append([]string{m.GetClientId(), m.GetClientSecret()}, tokens...)); err != nil {
 		return nil, err
 	}
-	client, method, err := s.issuer.authenticate(ctx, checkTokens(tokens), clientauth.Evidence{
-		Authorization: authorization, ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
-	})
-	about.Method = method
-	if err == nil {
-		about.ClientID = client.ID.String()
-	}
-	return client, err
+	return s.prove(ctx, checkTokens(tokens), clientauth.Evidence{ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret()}, about)
 }
 
 // checkTokens reports what is wrong with the token parameter of a request.

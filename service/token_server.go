@@ -14,6 +14,7 @@ import (
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -46,10 +47,6 @@ func (s *tokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 }
 
 func (s *tokenServer) issue(ctx context.Context, m *grantorv1.IssueTokenRequest, about *telemetry.Token) (*issued, error) {
-	authorization, err := authorizationOf(ctx)
-	if err != nil {
-		return nil, err
-	}
 	resources := m.GetResource()
 	if m.GetAudience() != "" {
 		resources = append(slices.Clip(resources), m.GetAudience())
@@ -57,16 +54,31 @@ func (s *tokenServer) issue(ctx context.Context, m *grantorv1.IssueTokenRequest,
 	if err := plainText(append(resources, m.GetGrantType(), m.GetClientId(), m.GetClientSecret(), m.GetScope())); err != nil {
 		return nil, err
 	}
-	client, method, err := s.issuer.authenticate(ctx, checkGrant(m.GetGrantType()), clientauth.Evidence{
-		Authorization: authorization, ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
-		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(), Source: hostOf(about.Peer),
-	})
+	client, err := s.prove(ctx, checkGrant(m.GetGrantType()), clientauth.Evidence{
+		ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
+		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(),
+	}, about)
+	if err != nil {
+		return nil, err
+	}
+	return s.issuer.issue(ctx, client, grant.Request{Scope: m.GetScope(), Resources: resources})
+}
+
+// prove gives the client that the evidence of a message proves, with what the call itself adds to it, and notes in about
+// who it is. wrong is what is wrong with the request; nil where nothing is.
+func (s *tokenServer) prove(ctx context.Context, wrong *oauth.Error, e clientauth.Evidence, about *telemetry.Token) (*registry.Client, error) {
+	var err error
+	if e.Authorization, err = authorizationOf(ctx); err != nil {
+		return nil, err
+	}
+	e.Source = hostOf(about.Peer)
+	client, method, err := s.issuer.authenticate(ctx, wrong, e)
 	about.Method = method
 	if err != nil {
 		return nil, err
 	}
 	about.ClientID = client.ID.String()
-	return s.issuer.issue(ctx, client, grant.Request{Scope: m.GetScope(), Resources: resources})
+	return client, nil
 }
 
 // GetServerMetadata describes the issuer.
