@@ -19,6 +19,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // patience is how long a server may take to answer or to stop.
@@ -31,6 +32,8 @@ type Server struct {
 	args []string
 	dir  string
 	port int
+	// bus is the port on which the nodes of a Cluster speak to each other; zero where there is no Cluster.
+	bus int
 	// process is nil while the server does not run.
 	process *process
 }
@@ -47,6 +50,12 @@ type process struct {
 // "--appendonly", "yes" makes one that does.
 func New(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return start(t, false, args...)
+}
+
+// start makes a server, as a node of a Cluster or not.
+func start(t testing.TB, clustered bool, args ...string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("redis-server is not installed; make test installs it")
 	}
@@ -61,6 +70,9 @@ func New(t testing.TB, args ...string) *Server {
 	var err error
 	for range attempts {
 		s.port = freePort(t)
+		if clustered {
+			s.bus = freePort(t)
+		}
 		if err = s.run(); err == nil {
 			return s
 		}
@@ -88,10 +100,13 @@ func (s *Server) run() error {
 		return err
 	}
 	_ = config.Close()
-	args := append([]string{
+	args := []string{
 		file, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--appendonly", "no",
-	}, s.args...)
-	p := &process{command: exec.Command("redis-server", args...), ended: make(chan struct{})}
+	}
+	if s.bus != 0 {
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus))
+	}
+	p := &process{command: exec.Command("redis-server", append(args, s.args...)...), ended: make(chan struct{})}
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
 	if err := p.command.Start(); err != nil {
 		return err
@@ -146,10 +161,17 @@ func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Client makes a client of the server; it is closed when the test ends.
 func (s *Server) Client() *redis.Client {
-	client := redis.NewClient(&redis.Options{Addr: s.Addr(), ContextTimeoutEnabled: true})
+	client := redis.NewClient(options(s.Addr()))
 	s.t.Cleanup(func() { _ = client.Close() })
 	return client
 }
+
+// options are those that redisstore.Connect chooses too.
+func options(addr string) *redis.Options {
+	return &redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaintNotificationsConfig: withoutNotices}
+}
+
+var withoutNotices = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 
 // Start runs a stopped server again, on the same port and with what it kept on disk.
 func (s *Server) Start() {
@@ -221,29 +243,16 @@ func (s *Server) signal(signal syscall.Signal) {
 	}
 }
 
-// Cluster starts a Cluster of one server that has all slots, and gives a client of it. It refuses commands on keys of
-// several slots as a large one does.
-func Cluster(t testing.TB) (*Server, *redis.ClusterClient) {
+// await asks until it is so.
+func await(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	s := New(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)))
-	server := s.Client()
-	if err := server.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
-		t.Fatal(err)
-	}
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.Now().Add(patience); ; <-again.C {
-		info, err := server.ClusterInfo(t.Context()).Result()
-		if err == nil && strings.Contains(info, "cluster_state:ok") {
-			break
-		}
+	for deadline := time.Now().Add(patience); !so(); <-again.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("the Cluster does not come up: %v\n%s", err, info)
+			t.Fatalf("%s: not within %s", what, patience)
 		}
 	}
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr()}, ContextTimeoutEnabled: true})
-	t.Cleanup(func() { _ = client.Close() })
-	return s, client
 }
 
 // Embedded starts the Redis that dev mode uses, in this process, and gives a client of it. Its keys expire as time
@@ -251,7 +260,7 @@ func Cluster(t testing.TB) (*Server, *redis.ClusterClient) {
 func Embedded(t testing.TB) *redis.Client {
 	t.Helper()
 	server := miniredis.RunT(t)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
+	client := redis.NewClient(options(server.Addr()))
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

@@ -12,7 +12,10 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Of a client that has met a dead server, this ends up to a second after it is closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // get gives the value of the key "a", or the error.
 func get(t *testing.T, client redis.UniversalClient, within time.Duration) string {
@@ -108,5 +111,54 @@ func TestCluster(t *testing.T) {
 	err := server.Client().MSet(t.Context(), "a", 1, "b", 2).Err()
 	if err == nil || !redis.HasErrorPrefix(err, "CROSSSLOT") {
 		t.Errorf("got %v, want CROSSSLOT", err)
+	}
+}
+
+// TestFailOver kills a primary: a replica takes its place, with what it had, and with what is set from then on.
+func TestFailOver(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(*testing.T) (primary *redistest.Server, client redis.UniversalClient){
+		"Sentinel": func(t *testing.T) (*redistest.Server, redis.UniversalClient) {
+			d := redistest.NewSentinel(t, 2)
+			options, err := redis.ParseFailoverURL(d.URL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.Primary, redis.NewFailoverClient(options)
+		},
+		"Cluster": func(t *testing.T) (*redistest.Server, redis.UniversalClient) {
+			c := redistest.NewShards(t)
+			options, err := redis.ParseClusterURL(c.URL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			options.ClusterStateReloadInterval = time.Second
+			return c.Primary(t, "a"), redis.NewClusterClient(options)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			primary, client := begin(t)
+			t.Cleanup(func() { _ = client.Close() })
+			t.Logf("up after %s", time.Since(began))
+			set(t, client)
+			if n, err := primary.Client().Wait(t.Context(), 1, 10*time.Second).Result(); err != nil || n == 0 {
+				t.Fatalf("got %d, %v, want a replica that has all", n, err)
+			}
+			primary.Kill()
+			killed := time.Now()
+			again := time.NewTicker(10 * time.Millisecond)
+			defer again.Stop()
+			for client.Set(t.Context(), "b{a}", "1", 0).Err() != nil {
+				if <-again.C; time.Since(killed) > 30*time.Second {
+					t.Fatal("no replica takes its place")
+				}
+			}
+			t.Logf("failed over after %s", time.Since(killed))
+			if got := get(t, client, 10*time.Second); got != "1" {
+				t.Errorf("got %q, want 1", got)
+			}
+		})
 	}
 }
