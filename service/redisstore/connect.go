@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 // Connect makes a client for the Redis that a URL names, without speaking to it yet:
@@ -58,6 +60,8 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		options.ContextTimeoutEnabled = true
 		// A replica may lag: what it answers after an invalidation could be kept for good.
 		options.ReadOnly, options.RouteByLatency, options.RouteRandomly = false, false, false
+		options.ClusterStateReloadInterval = clusterReload
+		options.MaintNotificationsConfig = withoutNotices()
 		return redis.NewClusterClient(options), nil
 	}
 	options, err := redis.ParseURL(u.String())
@@ -65,7 +69,19 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		return nil, withoutURL(err)
 	}
 	options.ContextTimeoutEnabled = true
+	options.MaintNotificationsConfig = withoutNotices()
 	return redis.NewClient(options), nil
+}
+
+// clusterReload is how old a client's knowledge of who is primary may be. Where a primary is gone without an answer, no
+// other sign makes go-redis look at the Cluster again, and its own minute is longer than tokens are issued without word
+// from Redis.
+const clusterReload = time.Second
+
+// withoutNotices has go-redis not ask for notices of maintenance, which only Redis Enterprise gives: where it turns them
+// off by itself, a connection of its own, as Publish takes one, races with those of the pool. With Sentinels it never asks.
+func withoutNotices() *maintnotifications.Config {
+	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
 // withoutURL keeps a password out of an error that quotes the URL.

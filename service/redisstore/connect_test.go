@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,5 +207,35 @@ func TestServerFreezes(t *testing.T) {
 	server.Thaw()
 	if _, err := k.Client(within(t, patience), clientID("a")); err != nil {
 		t.Errorf("thawed: %v", err)
+	}
+}
+
+// TestConnectedAtOnce makes the first connections of a client by reading and publishing at once, for the race detector.
+func TestConnectedAtOnce(t *testing.T) {
+	server := redistest.New(t)
+	cluster, _ := redistest.Cluster(t)
+	for name, url := range map[string]string{"standalone": server.URL(), "cluster": cluster.URL() + "?cluster=true"} {
+		t.Run(name, func(t *testing.T) {
+			for range 10 {
+				client, err := redisstore.Connect(url)
+				check(t, err)
+				k := newKit(client)
+				var group sync.WaitGroup
+				for range 4 {
+					group.Go(func() {
+						if err := k.Publish(t.Context(), revoked(time.Now())); err != nil {
+							t.Error(err)
+						}
+					})
+					group.Go(func() {
+						if _, err := k.End(t.Context()); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				group.Wait()
+				check(t, client.Close())
+			}
+		})
 	}
 }

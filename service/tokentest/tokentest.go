@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -89,7 +88,8 @@ func New(t testing.TB) *Issuer {
 // store makes a store on an embedded Redis.
 func (i *Issuer) store(t testing.TB) *redisstore.Store {
 	server := miniredis.RunT(t)
-	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	client, err := redisstore.Connect("redis://" + server.Addr())
+	check(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	store, err := redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime)
 	check(t, err)
