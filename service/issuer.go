@@ -26,7 +26,9 @@ type issuer struct {
 	ledger        *revocation.Ledger
 	publisher     revocation.Publisher
 	// verifier looks at tokens that this issuer may have issued, for whatever audience.
-	verifier     *token.Cache
+	verifier *token.Cache
+	// signed does so without regard to whether they were revoked.
+	signed       *token.Verifier
 	maxStaleness time.Duration
 	now          func() time.Time
 }

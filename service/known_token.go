@@ -33,6 +33,10 @@ func (i *issuer) introspect(ctx context.Context, client *registry.Client, raw st
 // hold, or is somebody else's.
 func (i *issuer) revoke(ctx context.Context, client *registry.Client, raw string) (*token.Claims, error) {
 	claims, err := i.verifier.Verify(ctx, raw)
+	again := errors.Is(err, token.ErrRevoked)
+	if again {
+		claims, err = i.signed.Verify(ctx, raw)
+	}
 	if err != nil {
 		return nil, unknowable(err)
 	}
@@ -43,7 +47,12 @@ func (i *issuer) revoke(ctx context.Context, client *registry.Client, raw string
 		// Its id could be published, but nobody would find the token by it.
 		return nil, fmt.Errorf("the id %.100q is not one of this issuer's", claims.ID)
 	}
-	return claims, i.publish(ctx, revocation.Change{Kind: revocation.TokenRevoked, ID: claims.ID, At: claims.ExpiresAt})
+	c := revocation.Change{Kind: revocation.TokenRevoked, ID: claims.ID, At: claims.ExpiresAt}
+	if again {
+		// It is in force, but the try that made it so may have been refused.
+		return claims, unrecorded(i.publisher.Confirm(ctx, c))
+	}
+	return claims, i.publish(ctx, c)
 }
 
 // revokeAll takes back every token that the client was issued up to now. The moment is the end of the next second, for
@@ -67,13 +76,21 @@ func (i *issuer) revokeAll(ctx context.Context, client *registry.Client) error {
 // publish records a change for all and puts it in force here at once, so that who asks this replica next meets it.
 func (i *issuer) publish(ctx context.Context, c revocation.Change) error {
 	if err := i.publisher.Publish(ctx, c); err != nil {
-		return &oauth.Error{
-			Code: oauth.TemporarilyUnavailable, Text: "The revocation could not be recorded; try again.", RetryAfter: time.Second,
-			Cause: fmt.Errorf("publishing a revocation: %w", err),
-		}
+		return unrecorded(err)
 	}
 	i.ledger.List.Apply(c)
 	return nil
+}
+
+// unrecorded says that a revocation may be lost again; nil where the store says that it is not.
+func unrecorded(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &oauth.Error{
+		Code: oauth.TemporarilyUnavailable, Text: "The revocation could not be recorded; try again.", RetryAfter: time.Second,
+		Cause: fmt.Errorf("publishing a revocation: %w", err),
+	}
 }
 
 // unknowable passes on the one failure of verifying that says nothing about the token.

@@ -91,9 +91,10 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	}
 	directory := registry.NewDirectory(config.Store, config.Store, config.CachedClients)
 	ledger := revocation.NewLedger()
-	verifier, err := token.NewCache(&token.Verifier{
-		Issuer: config.Issuer.String(), Keys: ring, Denied: ledger.List, Leeway: leeway, Now: config.Now,
-	}, config.CachedTokens)
+	signed := token.Verifier{Issuer: config.Issuer.String(), Keys: ring, Leeway: leeway, Now: config.Now}
+	denying := signed
+	denying.Denied = ledger.List
+	verifier, err := token.NewCache(&denying, config.CachedTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +108,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 		ledger:        ledger,
 		publisher:     config.Store,
 		verifier:      verifier,
+		signed:        &signed,
 		maxStaleness:  config.MaxStaleness,
 		now:           config.Now,
 	}

@@ -26,6 +26,7 @@ func testPublished(t *testing.T, k *kit) {
 	}
 	check(t, k.Publish(t.Context(), want[0]))
 	check(t, k.Publish(t.Context(), want[1:]...))
+	check(t, k.Confirm(t.Context(), want...)) // nothing is asked of replicas, so nothing is left to record
 	k.expectFeed(t, want...)
 }
 

@@ -49,7 +49,8 @@ func New(client redis.UniversalClient, prefix string, retention time.Duration) (
 }
 
 // RequireReplicas makes [Store.Publish] wait until so many replicas of the Redis have what it wrote (WAIT). A fail-over
-// can then lose it only with all of them. It is called before the first use.
+// loses it then only to a replica that is behind those, which Redis avoids, and cannot where they are all that there are.
+// It is called before the first use.
 func (s *Store) RequireReplicas(n int) { s.replicas = n }
 
 func (s *Store) key(name string) string { return s.base + name }
@@ -147,6 +148,15 @@ func (s *Store) Publish(ctx context.Context, changes ...revocation.Change) error
 		err = fmt.Errorf("%d of %d replicas of the Redis acknowledged within %s", acknowledged, s.replicas, replicaWait)
 	}
 	return err
+}
+
+// Confirm implements [revocation.Publisher]. WAIT asks about nothing but what its own connection wrote, so the changes are
+// written again.
+func (s *Store) Confirm(ctx context.Context, changes ...revocation.Change) error {
+	if s.replicas == 0 {
+		return nil
+	}
+	return s.Publish(ctx, changes...)
 }
 
 // replicaWait is how long a revocation waits for the replicas of the Redis.

@@ -72,6 +72,9 @@ type Log interface {
 type Publisher interface {
 	// Publish records the changes. Success says that they will reach everybody who follows the feed.
 	Publish(ctx context.Context, changes ...Change) error
+	// Confirm succeeds for changes that the feed has told where Publish would have succeeded: a change whose Publish
+	// failed may be in the feed all the same.
+	Confirm(ctx context.Context, changes ...Change) error
 }
 
 const (
