@@ -50,7 +50,8 @@ func TokenURL(url string) Option {
 }
 
 // OverGRPC asks for tokens by grantor.v1.TokenService on conn, and so with no HTTP at all. The issuer's URL is then not
-// looked at. As the secret is in the message, conn must have transport security or a loopback target.
+// looked at. As the secret is in the message, conn must have transport security or a loopback target. Make it with
+// grpc.WithKeepaliveParams: without that a connection that falls silent stays in use for a quarter of an hour.
 func OverGRPC(conn grpc.ClientConnInterface) Option {
 	return func(c *config) { c.conn = conn }
 }

@@ -100,6 +100,8 @@ func (e *endpoint) ask(ctx context.Context, place string) (issued, error) {
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
+	// A connection of HTTP/2 that fell silent would stay in the client's pool and be asked again each time.
+	request.Close = true
 	// RFC 6749 §2.3.1: both are form-encoded before they are put together, so that an id may have a colon.
 	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(e.secret()))
 	answer, err := e.client.Do(request)

@@ -113,6 +113,8 @@ func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]b
 		return nil, nil, err
 	}
 	request.Header.Set("Accept", "application/json")
+	// A connection of HTTP/2 that fell silent would stay in the client's pool and be asked again each time.
+	request.Close = true
 	careful := *client
 	careful.CheckRedirect = func(next *http.Request, via []*http.Request) error {
 		if err := SecureURL(next.URL.String()); err != nil {
