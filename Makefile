@@ -5,7 +5,7 @@ lint       := go tool -modfile=tools/lint.mod golangci-lint
 vulncheck  := go tool -modfile=tools/lint.mod govulncheck
 FUZZTIME   ?= 10s
 
-.PHONY: build test conformance generate baseline check-generated check-breaking lint fuzz vulncheck
+.PHONY: build test faults conformance generate baseline check-generated check-breaking lint fuzz vulncheck
 
 build: ## Build the binary into bin/.
 	go build -o bin/grantor ./cmd/grantor
@@ -13,6 +13,11 @@ build: ## Build the binary into bin/.
 test: ## Run the tests, with a real redis-server.
 	tools/install-redis
 	go test -race ./...
+
+# make test, and so .ci/run, runs these too, with outages of a few seconds.
+faults: ## Run the fault tests with outages of a minute.
+	tools/install-redis
+	go test -race -parallel 5 -run '^TestOutage' ./service ./cmd/grantor -outage 60s
 
 conformance: ## Run third-party clients from npm against the issuer.
 	go test -race -tags conformance -run Conformance ./service/rest/...

@@ -121,60 +121,6 @@ func expectKnown(t *testing.T, w *watcher, ids []string, revokedByClient string)
 	}
 }
 
-// TestFrozen has the Redis fall silent: issuing goes on for as long as the knowledge may be old, and no longer.
-func TestFrozen(t *testing.T) {
-	c := newCluster(t)
-	c.staleness = 3 * time.Second
-	r := c.start(t)
-	r.apply(t, manifest())
-	raw := r.token(t)
-	r.expectActive(t, raw, true)
-	w := r.watch(t, "")
-	w.complete()
-	c.redis.Freeze()
-	frozen := time.Now()
-	defer func() {
-		if t.Failed() {
-			c.redis.Thaw()
-		}
-	}()
-	r.token(t)
-	r.expectActive(t, raw, true)
-	// A revocation is not recorded, so it does not succeed; the token holds.
-	expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
-	expectCode(t, r.revokeAll(t.Context()), codes.Unavailable)
-
-	eventually(t, "introspection stops", func() bool {
-		answer, err := r.ask(t.Context(), raw)
-		if err != nil {
-			expectCode(t, err, codes.Unavailable)
-		} else if took := time.Since(frozen); answer.GetActive() && took > c.staleness+2*time.Second {
-			t.Fatalf("active %s after the store fell silent", took)
-		}
-		return err != nil
-	})
-	if took := time.Since(frozen); took < c.staleness-time.Second {
-		t.Errorf("introspection stops after %s, want about %s", took, c.staleness)
-	}
-	_, err := r.issue(t.Context())
-	expectCode(t, err, codes.Unavailable)
-	expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
-	if r.Ready() == nil {
-		t.Error("it calls itself ready")
-	}
-	w.until(func() bool { return time.Duration(w.last.GetAgeMs())*time.Millisecond > c.staleness })
-
-	c.redis.Thaw()
-	eventually(t, "it issues again", func() bool {
-		_, err := r.issue(t.Context())
-		return err == nil
-	})
-	w.until(func() bool { return time.Duration(w.last.GetAgeMs())*time.Millisecond < c.staleness })
-	next := r.token(t)
-	check(t, r.revoke(t.Context(), next))
-	r.expectActive(t, next, false)
-}
-
 // TestRevokeWithoutStore revokes while there is no Redis.
 func TestRevokeWithoutStore(t *testing.T) {
 	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")

@@ -93,16 +93,25 @@ func (r *record) count(text string) int {
 
 // cluster is what the replicas of one issuer share.
 type cluster struct {
+	// redis is the server, and url what the replicas are told of it.
 	redis  *redistest.Server
+	url    string
 	sealer *keys.Sealer
 	// staleness is MaxStaleness, required the replicas of the Redis that a revocation needs.
 	staleness time.Duration
 	required  int
+	// log is where the replicas log; nil where each has a record of its own.
+	log io.Writer
 }
 
 func newCluster(t testing.TB, args ...string) *cluster {
 	t.Helper()
-	return &cluster{redis: redistest.New(t, args...), sealer: must(keys.NewSealer(keys.NewKEK())), staleness: time.Minute}
+	server := redistest.New(t, args...)
+	return newClusterOn(server, server.URL()+"?read_timeout=300ms&write_timeout=300ms&dial_timeout=300ms&max_retries=1")
+}
+
+func newClusterOn(server *redistest.Server, url string) *cluster {
+	return &cluster{redis: server, url: url, sealer: must(keys.NewSealer(keys.NewKEK())), staleness: time.Minute}
 }
 
 // replica is one issuer process, as far as the stores and the callers can tell.
@@ -110,6 +119,7 @@ type replica struct {
 	*service.Service
 	store       *redisstore.Store
 	log         *record
+	conn        *grpc.ClientConn
 	tokens      grantorv1.TokenServiceClient
 	revocations grantorv1.RevocationServiceClient
 	// stop ends the replica as a killed process ends.
@@ -119,7 +129,7 @@ type replica struct {
 // open makes a store of the cluster.
 func (c *cluster) open(t testing.TB) *redisstore.Store {
 	t.Helper()
-	client := must(redisstore.Connect(c.redis.URL() + "?read_timeout=300ms&write_timeout=300ms&dial_timeout=300ms&max_retries=1"))
+	client := must(redisstore.Connect(c.url))
 	t.Cleanup(func() { _ = client.Close() })
 	store := must(redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime+time.Hour))
 	store.RequireReplicas(c.required)
@@ -130,10 +140,14 @@ func (c *cluster) open(t testing.TB) *redisstore.Store {
 func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replica {
 	t.Helper()
 	r := &replica{store: c.open(t), log: &record{}}
+	log := c.log
+	if log == nil {
+		log = r.log
+	}
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
 		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
-		Log: slog.New(slog.NewTextHandler(r.log, nil)), Meter: noop.NewMeterProvider().Meter(""),
+		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: noop.NewMeterProvider().Meter(""),
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
 		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100,
 	})
@@ -149,16 +163,16 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	var running sync.WaitGroup
 	running.Go(func() { _ = r.Run(ctx) })
 	running.Go(func() { _ = server.Serve(listener) })
-	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	r.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	check(t, err)
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		server.Stop()
-		_ = conn.Close()
+		_ = r.conn.Close()
 		running.Wait()
 	})
 	t.Cleanup(r.stop)
-	r.tokens, r.revocations = grantorv1.NewTokenServiceClient(conn), grantorv1.NewRevocationServiceClient(conn)
+	r.tokens, r.revocations = grantorv1.NewTokenServiceClient(r.conn), grantorv1.NewRevocationServiceClient(r.conn)
 	check(t, r.CatchUp(within(t, patience)))
 	return r
 }

@@ -15,7 +15,10 @@ import (
 )
 
 // guarded is an API behind a verifier that follows the issuer's feed.
-type guarded struct{ http.Handler }
+type guarded struct {
+	*verify.Verifier
+	api http.Handler
+}
 
 func newGuarded(t testing.TB, issuer string, options ...verify.Option) *guarded {
 	t.Helper()
@@ -24,16 +27,19 @@ func newGuarded(t testing.TB, issuer string, options ...verify.Option) *guarded 
 		t.Fatal(err)
 	}
 	t.Cleanup(v.Close)
-	return &guarded{verify.HTTP(v, verify.Scopes("api1"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
+	return &guarded{v, verify.HTTP(v, verify.Scopes("api1"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
 }
 
 // admits reports whether the API lets the token in.
-func (g *guarded) admits(token string) bool {
+func (g *guarded) admits(token string) bool { return g.status(token) == http.StatusOK }
+
+// status is what a caller with the token gets.
+func (g *guarded) status(token string) int {
 	call := httptest.NewRequest(http.MethodGet, "/", nil)
 	call.Header.Set("Authorization", "Bearer "+token)
 	answer := httptest.NewRecorder()
-	g.ServeHTTP(answer, call)
-	return answer.Code == http.StatusOK
+	g.api.ServeHTTP(answer, call)
+	return answer.Code
 }
 
 // revoke takes a token back as its client.

@@ -20,6 +20,7 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
 )
@@ -28,14 +29,25 @@ import (
 type replica struct {
 	service *service.Service
 	face    http.Handler
-	redis   *miniredis.Miniredis
+	redis   *miniredis.Miniredis // nil where the store is elsewhere
 	log     *bytes.Buffer
 }
 
 func newReplica(t *testing.T, maxStaleness time.Duration) *replica {
 	t.Helper()
-	r := &replica{redis: miniredis.RunT(t), log: &bytes.Buffer{}}
-	connection := redis.NewClient(&redis.Options{Addr: r.redis.Addr(), MaxRetries: -1})
+	embedded := miniredis.RunT(t)
+	r := newReplicaOn(t, embedded.Addr(), maxStaleness)
+	r.redis = embedded
+	return r
+}
+
+// newReplicaOn is newReplica with the Redis at an address.
+func newReplicaOn(t *testing.T, address string, maxStaleness time.Duration) *replica {
+	t.Helper()
+	r := &replica{log: &bytes.Buffer{}}
+	connection := redis.NewClient(&redis.Options{
+		Addr: address, MaxRetries: -1, ContextTimeoutEnabled: true, ReadTimeout: 300 * time.Millisecond, DialTimeout: 300 * time.Millisecond,
+	})
 	t.Cleanup(func() { _ = connection.Close() })
 	store, err := redisstore.New(connection, redisstore.DefaultPrefix, registry.MaxLifetime)
 	check(t, err)
@@ -84,9 +96,9 @@ func (r *replica) post(target, form string, headers http.Header) *answer {
 	return &answer{recorder.Code, recorder.Header(), recorder.Body.String()}
 }
 
-func (r *replica) wantUnavailable(t *testing.T, form string) {
+func (r *replica) wantUnavailable(t *testing.T, target, form string) {
 	t.Helper()
-	a := r.post("/connect/token", form, http.Header{})
+	a := r.post(target, form, http.Header{})
 	wantRefusal(t, a, http.StatusServiceUnavailable, "temporarily_unavailable")
 	if got := a.header.Get("Retry-After"); got != "1" {
 		t.Errorf("Retry-After: got %q, want 1", got)
@@ -96,13 +108,13 @@ func (r *replica) wantUnavailable(t *testing.T, form string) {
 // TestOutage has the ways in which an issuer can be out of touch with its store.
 func TestOutage(t *testing.T) {
 	t.Run("the feed was never read", func(t *testing.T) {
-		newReplica(t, time.Hour).wantUnavailable(t, good().Encode())
+		newReplica(t, time.Hour).wantUnavailable(t, "/connect/token", good().Encode())
 	})
 	t.Run("the feed was read too long ago", func(t *testing.T) {
 		r := newReplica(t, time.Nanosecond) // which is past as soon as it was read
 		r.run(t)
-		r.wantUnavailable(t, good().Encode())
-		r.wantUnavailable(t, good("client_secret", wrong).Encode())
+		r.wantUnavailable(t, "/connect/token", good().Encode())
+		r.wantUnavailable(t, "/connect/token", good("client_secret", wrong).Encode())
 	})
 	t.Run("the store went away", func(t *testing.T) {
 		r := newReplica(t, time.Hour)
@@ -110,9 +122,59 @@ func TestOutage(t *testing.T) {
 		wantToken(t, r.post("/connect/token", good().Encode(), http.Header{}))
 		r.redis.Close()
 		wantToken(t, r.post("/connect/token", good().Encode(), http.Header{}))
-		r.wantUnavailable(t, ask("cold", secret).Encode())
-		r.wantUnavailable(t, ask("nobody", secret).Encode())
+		r.wantUnavailable(t, "/connect/token", ask("cold", secret).Encode())
+		r.wantUnavailable(t, "/connect/token", ask("nobody", secret).Encode())
 	})
+}
+
+// TestOutageOfTokens asks about a token, and takes one back, while the store is out of reach: until the knowledge is too
+// old a token is spoken of, and then no more; and a revocation that may not have been recorded is no success.
+func TestOutageOfTokens(t *testing.T) {
+	for name, outage := range map[string]struct{ begin, end func(*redistest.Server) }{
+		"the store fell silent": {(*redistest.Server).Freeze, (*redistest.Server).Thaw},
+		"the store is gone":     {(*redistest.Server).Kill, (*redistest.Server).Start},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const maxStaleness = 3 * time.Second
+			store := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
+			r := newReplicaOn(t, store.Addr(), maxStaleness)
+			r.run(t)
+			form := about("svc", secret, wantToken(t, r.post("/connect/token", good().Encode(), http.Header{})).AccessToken).Encode()
+			introspect := func() *answer { return r.post("/connect/introspect", form, http.Header{}) }
+			active := func(a *answer) bool { return a.status == http.StatusOK && strings.Contains(a.body, `"active":true`) }
+			if a := introspect(); !active(a) {
+				t.Fatalf("got %d %s, want a token that is active", a.status, a.body)
+			}
+			outage.begin(store)
+			began := time.Now()
+			if a := introspect(); !active(a) {
+				t.Errorf("at once: got %d %s, want it answered from memory", a.status, a.body)
+			}
+			r.wantUnavailable(t, "/connect/revoke", form)
+			again := time.NewTicker(10 * time.Millisecond)
+			defer again.Stop()
+			for since := time.Duration(0); active(introspect()); <-again.C {
+				if since > maxStaleness+time.Second {
+					t.Fatalf("%s into the outage: active", since)
+				}
+				since = time.Since(began)
+			}
+			r.wantUnavailable(t, "/connect/introspect", form)
+			r.wantUnavailable(t, "/connect/revoke", form)
+			outage.end(store)
+			for began := time.Now(); ; <-again.C {
+				a := r.post("/connect/revoke", form, http.Header{})
+				if a.status == http.StatusOK {
+					break
+				}
+				wantRefusal(t, a, http.StatusServiceUnavailable, "temporarily_unavailable")
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("it does not recover")
+				}
+			}
+			wantBody(t, introspect(), inactive)
+		})
+	}
 }
 
 // TestLog checks that what a caller sends where it does not count, and what is secret, is not logged.

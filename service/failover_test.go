@@ -1,0 +1,257 @@
+package service_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/grantorhq/grantor/service/redistest"
+)
+
+// A Redis acknowledges a write before its replicas have it, so a fail-over may lose it. With revocation-replicas=1 no
+// revocation is lost that was answered with success, as long as the replica that takes over has what the others have; the
+// first two tests hold Grantor to that. Without it those of the last moments are lost to the Redis. A running Grantor
+// replica that has read them puts them back, which is the third test; where none runs any more they are lost for good.
+
+// atOnce has a client tell at once that there is no server, so that the tests need not wait for its tries.
+const atOnce = "&max_retries=-1&dialer_retries=1"
+
+// TestSentinelFailOver kills a primary that Sentinels watch.
+func TestSentinelFailOver(t *testing.T) {
+	t.Parallel()
+	d := redistest.NewSentinel(t, 2)
+	f := beginFailOver(t, newClusterOn(d.Primary, d.URL()+atOnce))
+	f.expectRefused("while no primary is there")
+	f.expectAcknowledged("with the new primary and the replica that is left to it")
+	d.AwaitFailOver(t)
+	f.finish()
+}
+
+// TestClusterFailOver kills the primary that has the issuer's slot. The one that takes its place has no replica then, so
+// nothing can be acknowledged before the dead one is back as its replica.
+func TestClusterFailOver(t *testing.T) {
+	t.Parallel()
+	d := redistest.NewShards(t)
+	f := beginFailOver(t, newClusterOn(d.Primary(t, "{grantor}"), d.URL()+atOnce))
+	f.expectRefused("while no primary is there")
+	for _, r := range f.replicas {
+		eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
+	}
+	t.Logf("the new primary was followed after %s", time.Since(f.killed))
+	f.expectRefused("while the new primary has no replica")
+	f.c.redis.Start()
+	f.expectAcknowledged("with the one that is back")
+	f.finish()
+}
+
+// TestFailOverLoses has revocations acknowledged that no replica of the Redis has, and kills the primary.
+func TestFailOverLoses(t *testing.T) {
+	t.Parallel()
+	d := redistest.NewSentinel(t, 2)
+	c := newClusterOn(d.Primary, d.URL()+atOnce)
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	raw, other, left := a.token(t), a.token(t), a.token(t)
+	ids, keys := []string{a.idOf(t, raw), a.idOf(t, other)}, a.kids(t)
+	d.CutOff(t)
+	check(t, a.revoke(t.Context(), raw))
+	check(t, b.revoke(t.Context(), other))
+	running := []*replica{a, b}
+	for _, r := range running {
+		check(t, r.CatchUp(within(t, patience)))
+	}
+	d.Primary.Kill()
+	for _, r := range running {
+		eventually(t, "what was lost is put back", func() bool { return r.log.count("published again") > 0 })
+	}
+	d.AwaitFailOver(t)
+	for _, r := range append(running, c.start(t)) {
+		eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
+		r.expectActive(t, raw, false)
+		r.expectActive(t, other, false)
+		r.expectActive(t, left, true)
+		w := r.watch(t, "")
+		w.complete()
+		for _, id := range ids {
+			if !w.known[id] {
+				t.Errorf("a fresh follower is not told of %s", id)
+			}
+		}
+		if got := r.kids(t); !slices.Equal(got, keys) {
+			t.Errorf("got the keys %q, want %q", got, keys)
+		}
+	}
+}
+
+// TestRevokeAgain tries a revocation again that no replica of the Redis had. By then it is in force, as the feed has told
+// it; but it is not recorded as it must be, so it is not answered with success.
+func TestRevokeAgain(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "--repl-diskless-sync-delay", "0")
+	c.required = 1
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	raw := a.token(t)
+	expectCode(t, a.revoke(t.Context(), raw), codes.Unavailable)
+	for _, r := range []*replica{a, b} {
+		check(t, r.CatchUp(within(t, patience)))
+		r.expectActive(t, raw, false)
+		expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
+	}
+	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
+	for _, r := range []*replica{a, b} {
+		eventually(t, "it is recorded", func() bool { return r.revoke(t.Context(), raw) == nil })
+	}
+}
+
+// failOver is a deployment whose primary was killed while tokens were issued and revoked. The revocations go on.
+type failOver struct {
+	*testing.T
+	c        *cluster
+	replicas []*replica
+	// keys are those of before, left a token that nobody revokes.
+	keys   []string
+	left   string
+	killed time.Time
+
+	stop  func()
+	mu    sync.Mutex
+	tried []try
+}
+
+// try is one revocation.
+type try struct {
+	raw string
+	// id is in the form of a watcher's known.
+	id    string
+	began time.Time
+	// acknowledged is false for one that was refused.
+	acknowledged bool
+}
+
+func beginFailOver(t *testing.T, c *cluster) *failOver {
+	t.Helper()
+	c.required = 1
+	f := &failOver{T: t, c: c, replicas: []*replica{c.start(t), c.start(t)}}
+	a := f.replicas[0]
+	a.apply(t, manifest())
+	for _, r := range f.replicas {
+		check(t, r.CatchUp(within(t, patience)))
+		r.expectActive(t, r.token(t), true) // from here on both clients are in memory
+	}
+	f.left, f.keys = a.token(t), a.kids(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for _, r := range f.replicas {
+		group.Go(func() { f.revoke(ctx, r) })
+	}
+	f.stop = sync.OnceFunc(func() { cancel(); group.Wait() })
+	t.Cleanup(f.stop)
+	f.expectAcknowledged("before the fail-over")
+	c.redis.Kill()
+	f.killed = time.Now()
+	return f
+}
+
+// revoke revokes one new token after the other. Issuing and introspecting never fail: what is known does not grow too old
+// in a fail-over.
+func (f *failOver) revoke(ctx context.Context, r *replica) {
+	for next := time.NewTicker(10 * time.Millisecond); ; <-next.C {
+		raw, err := r.issue(ctx)
+		var id string
+		if err == nil {
+			answer, asked := r.ask(ctx, raw)
+			id, err = "token:"+answer.GetJti(), asked
+		}
+		if err != nil && ctx.Err() == nil {
+			f.Errorf("issuing and introspecting: %v", err)
+		}
+		began := time.Now()
+		err = r.revoke(ctx, raw)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && status.Code(err) != codes.Unavailable {
+			f.Errorf("revoking: got %v, want success or %s", err, codes.Unavailable)
+		}
+		f.mu.Lock()
+		f.tried = append(f.tried, try{raw, id, began, err == nil})
+		f.mu.Unlock()
+	}
+}
+
+// count gives how many of the revocations that began since then were acknowledged, and how many refused.
+func (f *failOver) count(since time.Time) (acknowledged, refused int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.tried {
+		switch {
+		case f.tried[i].began.Before(since):
+		case f.tried[i].acknowledged:
+			acknowledged++
+		default:
+			refused++
+		}
+	}
+	return acknowledged, refused
+}
+
+// expectRefused waits for revocations to be refused from now on, and none to be acknowledged.
+func (f *failOver) expectRefused(when string) {
+	f.Helper()
+	now := time.Now()
+	eventually(f, "revocations are refused "+when, func() bool {
+		_, refused := f.count(now)
+		return refused >= 2
+	})
+	if acknowledged, _ := f.count(now); acknowledged > 0 {
+		f.Errorf("%d revocations were acknowledged %s", acknowledged, when)
+	}
+}
+
+func (f *failOver) expectAcknowledged(when string) {
+	f.Helper()
+	now := time.Now()
+	eventually(f, "revocations are acknowledged "+when, func() bool {
+		acknowledged, _ := f.count(now)
+		return acknowledged >= 20
+	})
+	if !f.killed.IsZero() {
+		f.Logf("revocations are acknowledged %s, %s after the kill", when, time.Since(f.killed))
+	}
+}
+
+// finish ends the revocations. Every one that was acknowledged holds, at whoever has been there and whoever comes new.
+func (f *failOver) finish() {
+	f.Helper()
+	f.stop()
+	acknowledged, refused := f.count(time.Time{})
+	f.Logf("%d revocations were acknowledged, %d refused", acknowledged, refused)
+	for _, r := range append(f.replicas, f.c.start(f)) {
+		// go-redis may not dial again for a second after it has failed often; each replica's client has its own second.
+		next := r.token(f)
+		eventually(f, "it revokes without a restart", func() bool { return r.revoke(f.Context(), next) == nil })
+		r.expectActive(f, next, false)
+		eventually(f, "the new primary is followed", func() bool { return r.CatchUp(within(f, time.Second)) == nil })
+		w := r.watch(f, "")
+		w.complete()
+		for _, try := range f.tried {
+			if try.acknowledged && !w.known[try.id] {
+				f.Errorf("a fresh follower is not told of %s", try.id)
+			}
+			if try.acknowledged {
+				r.expectActive(f, try.raw, false)
+			}
+		}
+		r.expectActive(f, f.left, true)
+		if got := r.kids(f.T); !slices.Equal(got, f.keys) {
+			f.Errorf("got the keys %q, want %q", got, f.keys)
+		}
+	}
+}
