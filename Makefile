@@ -11,13 +11,14 @@ build: ## Build the binary into bin/.
 	go build -o bin/grantor ./cmd/grantor
 
 test: ## Run the tests, with a real redis-server.
-	tools/install-redis
+	tools/install-for-tests
 	go test -race ./...
 
 # make test, and so .ci/run, runs these too, with outages of a few seconds.
 faults: ## Run the fault tests with outages of a minute.
-	tools/install-redis
+	tools/install-for-tests
 	go test -race -parallel 5 -run '^TestOutage' ./service ./cmd/grantor -outage 60s
+	go test -race -run '^TestRotationUnderLoad' ./service -rotation 60s
 
 conformance: ## Run third-party clients from npm against the issuer.
 	go test -race -tags conformance -run Conformance ./service/rest/...

@@ -28,6 +28,13 @@ func (s *Service) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	}
 }
 
+// guarded lets through what the rules in the protos allow, nearest to the handlers: nothing stands between the two.
+func (s *Service) guarded(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return s.unaryGuard(ctx, request, info, func(ctx context.Context, request any) (any, error) {
+		return s.answered(ctx, request, info, handler)
+	})
+}
+
 // recovered turns a panic into a server_error that tells the caller nothing and the log everything.
 func (s *Service) recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 	defer func() {
@@ -35,7 +42,7 @@ func (s *Service) recovered(ctx context.Context, request any, info *grpc.UnarySe
 			answer, err = nil, s.panicked(ctx, info.FullMethod, p)
 		}
 	}()
-	return handler(ctx, request)
+	return s.guarded(ctx, request, info, handler)
 }
 
 // recoverStream does the same for a stream.
@@ -58,7 +65,7 @@ func (s *Service) panicked(ctx context.Context, method string, p any) error {
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.UnaryInterceptor(s.UnaryInterceptor()),
-		grpc.ChainStreamInterceptor(s.recoverStream),
+		grpc.ChainStreamInterceptor(s.recoverStream, s.streamGuard),
 		// Workers keep their grown stacks; a fresh goroutine would grow its own for each signature.
 		grpc.NumStreamWorkers(64),
 		grpc.MaxRecvMsgSize(maxMessage),

@@ -8,6 +8,7 @@ import (
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -124,7 +125,7 @@ func (s *tokenServer) RevokeClientTokens(ctx context.Context, m *grantorv1.Revok
 	about := telemetry.Token{ClientID: printable(m.GetClientId()), Peer: peerOf(ctx)}
 	client, err := s.authenticate(ctx, m, &about)
 	if err == nil {
-		err = s.issuer.revokeAll(ctx, client)
+		err = s.issuer.revokeAll(ctx, client, revocation.MostAhead)
 	}
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventRevokeRefused, about, err)

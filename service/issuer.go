@@ -43,11 +43,8 @@ type issued struct {
 // authenticate gives the client that the evidence proves. What is wrong with the request itself is told first, since it
 // is wrong whoever asks; nil where nothing is.
 func (i *issuer) authenticate(ctx context.Context, request *oauth.Error, e clientauth.Evidence) (*registry.Client, string, error) {
-	if err := i.upToDate(); err != nil {
-		return nil, "", &oauth.Error{
-			Code: oauth.TemporarilyUnavailable, Text: "The server has lost touch with its store.", RetryAfter: time.Second,
-			Cause: err,
-		}
+	if err := i.fresh(); err != nil {
+		return nil, "", err
 	}
 	if request != nil {
 		return nil, "", request
@@ -73,6 +70,17 @@ func (i *issuer) upToDate() error {
 		return errors.New("the feed has not been read to its end yet")
 	case age > i.maxStaleness:
 		return fmt.Errorf("the feed was last read to its end %s ago", age.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// fresh refuses where what this replica knows is too old to decide by.
+func (i *issuer) fresh() error {
+	if err := i.upToDate(); err != nil {
+		return &oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Text: "The server has lost touch with its store.", RetryAfter: time.Second,
+			Cause: err,
+		}
 	}
 	return nil
 }

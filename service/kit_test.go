@@ -100,6 +100,8 @@ type cluster struct {
 	// staleness is MaxStaleness, required the replicas of the Redis that a revocation needs.
 	staleness time.Duration
 	required  int
+	// now is the clock; nil means time.Now.
+	now func() time.Time
 	// log is where the replicas log; nil where each has a record of its own.
 	log io.Writer
 }
@@ -149,7 +151,7 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: noop.NewMeterProvider().Meter(""),
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
-		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100,
+		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100, Now: c.now,
 	})
 	check(t, err)
 	for _, change := range changes {

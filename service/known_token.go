@@ -57,17 +57,18 @@ func (i *issuer) revoke(ctx context.Context, client *registry.Client, raw string
 
 // revokeAll takes back every token that the client was issued up to now. The moment is the end of the next second, for
 // replicas whose clocks are ahead; the issuer dates later tokens after it. So a moment that is still to come is followed
-// by a later one, for the tokens that were dated after it meanwhile; only so far that verifiers take such tokens.
-func (i *issuer) revokeAll(ctx context.Context, client *registry.Client) error {
+// by a later one, for the tokens that were dated after it meanwhile; not farther ahead than most, so that verifiers take
+// such tokens.
+func (i *issuer) revokeAll(ctx context.Context, client *registry.Client, most time.Duration) error {
 	now := i.now().Truncate(time.Second)
 	until := now.Add(time.Second)
 	if last := i.ledger.List.RevokedUntil(client.ID.String()); !last.Before(until) {
 		until = last.Add(time.Second)
 	}
-	if ahead := until.Sub(now); ahead > leeway/2 {
+	if ahead := until.Sub(now); ahead > most {
 		return &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Text: "The client's tokens were revoked too often; try again.",
-			RetryAfter: ahead - leeway/2, Limited: true,
+			RetryAfter: ahead - most, Limited: true,
 		}
 	}
 	return i.publish(ctx, revocation.Change{Kind: revocation.ClientRevoked, ID: client.ID.String(), At: until})

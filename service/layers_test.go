@@ -16,7 +16,7 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation"}
-	edges := []string{"service", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/"}
+	edges := []string{"service", "service/admin", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/"}
 	for path, deps := range packages {
 		name, ours := strings.CutPrefix(path, module)
 		if !ours {
@@ -41,6 +41,17 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s depends on the service", name)
 			}
 		}
+		switch clouds := []string{"cloud.google.com", "github.com/aws", "github.com/Azure", "github.com/AzureAD", "github.com/hashicorp"}; {
+		case name == "interceptors/secretvar":
+			forbid("the user's program chooses the driver", append(clouds, "gocloud.dev/runtimevar/awssecretsmanager",
+				"gocloud.dev/runtimevar/gcpsecretmanager", "gocloud.dev/blob")...)
+		case !strings.HasPrefix(name, "cmd/"):
+			forbid("only cmd/grantor speaks to a KMS or vault, and only interceptors/secretvar to secret managers",
+				append(clouds, "gocloud.dev", "go.opencensus.io", "github.com/googleapis", "google.golang.org/api")...)
+		}
+		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/secretvar" {
+			forbid("the user's program chooses its telemetry", "go.opentelemetry.io/otel/sdk")
+		}
 		if !slices.ContainsFunc([]string{"cmd/", "service/tokentest", "service/redisstore", "service/redistest", "examples/"},
 			func(p string) bool { return strings.HasPrefix(name, p) }) {
 			forbid("only cmd/grantor and tokentest choose the store", module+"service/redisstore")
@@ -49,8 +60,17 @@ func TestLayers(t *testing.T) {
 			forbid("generated code is for the edges", module+"gen")
 		}
 	}
-	for _, name := range append(domain, "rest", "redisstore") {
-		if _, ok := packages[module+"service/"+name]; !ok {
+	if !slices.Contains(packages[module+"cmd/grantor"], "gocloud.dev/secrets") {
+		t.Error("cmd/grantor speaks to no KMS; this test holds nothing about it")
+	}
+	named := []string{
+		"service/rest", "service/admin", "service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar",
+	}
+	for _, name := range domain {
+		named = append(named, "service/"+name)
+	}
+	for _, name := range named {
+		if _, ok := packages[module+name]; !ok {
 			t.Errorf("there is no package %s; this test holds nothing about it", name)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
@@ -210,6 +211,50 @@ func TestCompromise(t *testing.T) {
 		t.Error("a fresh watcher is not told of the key")
 	}
 	// A key that is in the ring no more is revoked all the same.
-	check(t, c.ring(t, a.store).Compromise(t.Context(), "gone"))
-	w.until(func() bool { return w.known["key:gone"] })
+	const gone = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	check(t, c.ring(t, a.store).Compromise(t.Context(), gone))
+	w.until(func() bool { return w.known["key:"+gone] })
+}
+
+// TestDisabledAfterRevoking has a client push the moment of its revocation ahead, so that its next token is dated ahead
+// too. Disabling the client, or removing it, takes that one back as well.
+func TestDisabledAfterRevoking(t *testing.T) {
+	for name, end := range map[string]func(*replica) error{
+		"disabled": func(r *replica) error {
+			return changed(r, func(c *registry.Client) error {
+				c.Disabled = true
+				return r.Applier().Clients.SaveClient(t.Context(), c)
+			})
+		},
+		"deleted": func(r *replica) error {
+			return changed(r, func(c *registry.Client) error {
+				return r.Applier().Clients.DeleteClient(t.Context(), c.ID, c.Version)
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newCluster(t).start(t)
+			r.apply(t, manifest())
+			for range 20 {
+				if err := r.revokeAll(t.Context()); err != nil {
+					expectCode(t, err, codes.ResourceExhausted)
+				}
+			}
+			raw := r.token(t)
+			r.expectActive(t, raw, true)
+			check(t, end(r))
+			check(t, r.CatchUp(within(t, patience)))
+			r.expectActive(t, raw, false)
+		})
+	}
+}
+
+// changed does something with a copy of the client svc.
+func changed(r *replica, do func(*registry.Client) error) error {
+	stored, err := r.Applier().Clients.Client(context.Background(), must(oauth.ParseClientID("svc")))
+	if err != nil {
+		return err
+	}
+	c := *stored
+	return do(&c)
 }

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
@@ -20,8 +21,12 @@ import (
 // applySettings are all settings of `grantor apply`.
 type applySettings struct {
 	storeSettings
+	connection
+
 	file          string
 	dryRun, prune bool
+	// remote says that a running issuer is asked, and not its Redis.
+	remote bool
 }
 
 func newApplyCommand() *cobra.Command {
@@ -30,11 +35,19 @@ func newApplyCommand() *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "Make the registered clients and resources equal to a file",
 		Long: `Create the clients and resources that a file names, change those that differ, and print what was done.
-Applying the same file again changes nothing. Anything wrong in the file is told with its line, and nothing is applied.`,
+Applying the same file again changes nothing. Anything wrong in the file is told with its line, and nothing is applied.
+
+With --redis and the key-encryption key the file is applied to the Redis directly; that is how the first administrator is
+made. With --issuer or --profile it is applied by a running issuer, for a client with the scopes grantor:clients.write and
+grantor:resources.write, with --prune also grantor:clients.read, and every scope "grantor:…" that a client in question has
+or gets. Where the environment has both GRANTOR_REDIS and GRANTOR_ISSUER, as that of grantor serve has, the Redis is meant.`,
+		Example: `  grantor apply -f clients.yaml --redis redis://localhost:6379 --key-encryption-key-file kek
+  grantor apply -f clients.yaml --issuer https://auth.example.com --client-id administrator --dry-run
+  grantor apply -f clients.yaml --profile prod --prune`,
 		Args:    cobra.NoArgs,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return resolve(cmd.Flags()) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd.Flags()) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := s.run(cmd.Context(), cmd.OutOrStdout())
+			err := s.run(cmd)
 			if err == nil && s.dryRun {
 				cmd.PrintErrln("dry run: nothing was done")
 			}
@@ -42,25 +55,54 @@ Applying the same file again changes nothing. Anything wrong in the file is told
 		},
 	}
 	flags := cmd.Flags()
-	s.declare(flags)
+	s.storeSettings.declare(flags)
+	s.connection.declare(flags, "")
 	flags.StringVarP(&s.file, "file", "f", "", "`file` with clients and resources, in YAML")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "print what would be done and do nothing")
 	flags.BoolVar(&s.prune, "prune", false, "remove the clients and resources that the file does not name")
 	return cmd
 }
 
-func (s *applySettings) run(ctx context.Context, out io.Writer) error {
-	if s.file == "" {
-		return settingError("file", errors.New("is required: the file to apply"))
+// prepare reads the settings and finds out whom they mean. What the command line says wins over what stands elsewhere.
+func (s *applySettings) prepare(flags *pflag.FlagSet) error {
+	direct, remote := flags.Changed("redis"), flags.Changed("issuer") || flags.Changed("profile")
+	if direct && remote {
+		return settingError("redis, issuer, profile", errors.New("a file is applied to a Redis or by an issuer, not both"))
 	}
-	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // what fails is told by the command itself
+	if err := resolve(flags); err != nil {
+		return err
+	}
+	s.remote = remote || (s.redis == "" && (s.issuer != "" || s.profileName != ""))
+	if !s.remote {
+		return nil
+	}
+	return s.fill(flags)
+}
+
+func (s *applySettings) run(cmd *cobra.Command) error {
+	switch {
+	case s.file == "":
+		return settingError("file", errors.New("is required: the file to apply"))
+	case !s.remote && s.redis == "":
+		return settingError("redis, issuer", errors.New("one is required: the URL of the Redis, or that of a running issuer"))
+	}
 	wanted, err := readManifest(s.file)
 	if err != nil {
-		return err
+		return withExit(exitInvalid, err)
 	}
 	if s.prune && len(wanted.Clients)+len(wanted.Resources) == 0 {
 		return settingError("prune", errors.New("the file names nothing, so everything would be removed"))
 	}
+	tell := func(c registry.Change) { _, _ = fmt.Fprintln(cmd.OutOrStdout(), describe(c)) }
+	if s.remote {
+		return s.applyRemotely(cmd, wanted, tell)
+	}
+	return s.applyDirectly(cmd.Context(), wanted, tell)
+}
+
+// applyDirectly applies a manifest to the Redis of the settings.
+func (s *applySettings) applyDirectly(ctx context.Context, wanted *manifest, tell func(registry.Change)) error {
+	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // what fails is told by the command itself
 	client, err := s.connect()
 	if err != nil {
 		return err
@@ -70,32 +112,46 @@ func (s *applySettings) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	sealer, err := s.sealer()
+	pepper, algorithms, err := s.pepper(ctx, store)
 	if err != nil {
 		return err
 	}
-	if sealer == nil {
-		return errNoKEK
-	}
-	pepper, algorithms, err := keys.Peek(ctx, store, sealer)
-	if err != nil {
-		return settingError("redis", err)
-	}
-	if pepper == nil {
-		// Making the ring is left to serve: a running replica may hold the one that this Redis has lost.
-		if slices.ContainsFunc(wanted.Clients, func(c registry.Wanted) bool { return registry.Generated(c.Secret) }) {
-			return settingError("redis", errors.New("there is no key ring yet, which generated secrets need: start grantor serve, then apply"))
-		}
-		pepper = keys.NewKEK() // hashes nothing: chosen secrets have no part in it
-	}
+	store.Authenticate(keys.RecordKey(pepper))
 	hasher, err := registry.NewHasher(pepper)
 	if err != nil {
 		return err
 	}
 	return applyManifest(ctx, wanted, &registry.Applier{
-		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now, DryRun: s.dryRun, Prune: s.prune,
-	}, func(c registry.Change) { _, _ = fmt.Fprintln(out, describe(c)) })
+		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now,
+		Authority: registry.Unlimited(), Confirm: service.Confirm(store, time.Now), DryRun: s.dryRun, Prune: s.prune,
+	}, tell)
 }
+
+// pepper gives what the store's secrets and records are keyed by, and the algorithms of the signing keys there are.
+func (s *applySettings) pepper(ctx context.Context, store *redisstore.Store) ([]byte, []jwks.Algorithm, error) {
+	sealer, err := s.sealer(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sealer == nil {
+		return nil, nil, errNoKEK
+	}
+	pepper, algorithms, err := keys.Peek(ctx, store, sealer)
+	if err == nil && pepper == nil && s.dryRun {
+		return keys.NewKEK(), nil, nil // there is nothing to read yet, and nothing is written
+	}
+	if err == nil && pepper == nil {
+		pepper, algorithms, err = keys.Prepare(ctx, store, sealer, settle)
+	}
+	if err != nil {
+		return nil, nil, settingError("redis", err)
+	}
+	return pepper, algorithms, nil
+}
+
+// settle is how long a new key ring waits for a replica that holds the one which the Redis has lost: a replica whose Redis
+// is back looks within a second.
+const settle = 2 * time.Second
 
 // applyManifest applies a manifest and tells each change.
 func applyManifest(ctx context.Context, wanted *manifest, applier *registry.Applier, tell func(registry.Change)) error {
@@ -105,8 +161,6 @@ func applyManifest(ctx context.Context, wanted *manifest, applier *registry.Appl
 	}
 	return wanted.locate(err)
 }
-
-var errNoKEK = settingError("key-encryption-key-file", errors.New("is required: a file with 32 random bytes in base64, as of: openssl rand -base64 32"))
 
 // connect makes a client for the Redis of the settings.
 func (s *storeSettings) connect() (redis.UniversalClient, error) {
@@ -126,5 +180,9 @@ func (s *storeSettings) open(client redis.UniversalClient) (*redisstore.Store, e
 	if err != nil {
 		return nil, settingError("redis-prefix", err)
 	}
+	if s.redisReplicas < 0 {
+		return nil, settingError("revocation-replicas", errors.New("must not be negative"))
+	}
+	store.RequireReplicas(s.redisReplicas)
 	return store, nil
 }

@@ -15,6 +15,6 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	if err := newCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "grantor:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }

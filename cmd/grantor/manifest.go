@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,14 +61,16 @@ func (m *manifest) locate(err error) error {
 	if item == "" || !errors.As(err, &field) {
 		return err
 	}
-	node, ok := m.places[item+" "+field.Field]
-	if !ok {
-		node, ok = m.places[item+" "]
-	}
-	if !ok {
+	node := m.place(item, field.Field)
+	if node == nil {
 		return err
 	}
-	return m.doc.errorf(node, "%v", err)
+	return withExit(exitInvalid, m.doc.errorf(node, "%v", err))
+}
+
+// place gives the node of an item's field, else that of the whole item; nil where the file does not have it.
+func (m *manifest) place(item, field string) *yaml.Node {
+	return cmp.Or(m.places[item+" "+field], m.places[item+" "])
 }
 
 // remember keeps the places of an item's fields. The same item twice is an error.
@@ -115,7 +119,7 @@ func (m *manifest) readResource(item *yaml.Node) error {
 }
 
 func (m *manifest) readClient(item *yaml.Node) error {
-	var c registry.Wanted
+	c := registry.Wanted{LeaveDisabled: true}
 	fields := make(map[string]*yaml.Node)
 	err := m.doc.fields(item, func(key string, node *yaml.Node) (err error) {
 		fields[key] = node
@@ -129,6 +133,8 @@ func (m *manifest) readClient(item *yaml.Node) error {
 				return m.doc.errorf(node, "give one of client_secret, client_secret_env and client_secret_file")
 			}
 			c.Secret, err = m.secret(key, node)
+		case "client_secret_hashes":
+			c.Hashes, err = m.hashes(node)
 		case "auth_methods":
 			if c.AuthMethods, err = m.doc.list(node); err == nil && len(c.AuthMethods) == 0 {
 				err = m.doc.errorf(node, "auth_methods is empty; leave it out to allow all")
@@ -151,6 +157,7 @@ func (m *manifest) readClient(item *yaml.Node) error {
 			if node.Tag != "!!bool" || node.Decode(&c.Disabled) != nil {
 				return m.doc.errorf(node, "disabled is true or false")
 			}
+			c.LeaveDisabled = false
 		default:
 			err = m.doc.errorf(node, "a client has no field %q", key)
 		}
@@ -195,6 +202,26 @@ func (m *manifest) secret(key string, node *yaml.Node) (string, error) {
 		return "", m.doc.errorf(node, "%s has a NUL", from)
 	}
 	return secret, nil
+}
+
+// hashes reads what another server stored of a client's secrets. No error quotes it.
+func (m *manifest) hashes(node *yaml.Node) (hashes []registry.Hash, err error) {
+	err = m.doc.items(node, func(one *yaml.Node) error {
+		text, err := m.doc.scalar(one)
+		if err != nil {
+			return err
+		}
+		hash, err := registry.ParseImported(text)
+		switch {
+		case err != nil:
+			return m.doc.errorf(one, "%v", err)
+		case slices.Contains(hashes, hash):
+			return m.doc.errorf(one, "the hash is there twice")
+		}
+		hashes = append(hashes, hash)
+		return nil
+	})
+	return hashes, err
 }
 
 // scopes reads a list of scopes. A scope that is there twice is more likely a slip than meant.

@@ -70,6 +70,21 @@ func TestManifestSecrets(t *testing.T) {
 	}
 }
 
+// someHash is of PBKDF2 in the layout of OpenIddict.
+const someHash = "AQAAAAEAACcQAAAAEAzBdbnA8baoMcOZ4ml3JmEWtgaLylFK2so9jus+oFxB6gTy9bHbLPhCd1oE9F6EDA=="
+
+// TestManifestHashes reads hashes that other servers stored, beside a secret.
+func TestManifestHashes(t *testing.T) {
+	const bcrypt = "$2a$10$lAPDeJTgZPKpm7kToI6CAe8I5zEgdUHQGh6keZAQhtpaGIk2aCbf."
+	m, err := readManifest(file(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_hashes: ["+someHash+", "+bcrypt+"]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := m.Clients[0]; c.Secret != "s" || len(c.Hashes) != 2 || c.Hashes[1] != bcrypt {
+		t.Errorf("got %d hashes beside %q, want both", len(c.Hashes), c.Secret)
+	}
+}
+
 // TestManifestErrors expects each mistake to be told with file and line.
 func TestManifestErrors(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
@@ -95,6 +110,9 @@ func TestManifestErrors(t *testing.T) {
 		{"scope twice", "resources:\n  - resource: https://a\n    scopes: [a, a]\n", "clients.yaml:3: "},
 		{"malformed resource", "resources:\n  - resource: orders\n", "clients.yaml:2: "},
 		{"malformed id", "clients:\n  - client_id: 'a b'\n", "clients.yaml:2: "},
+		{"a hash that is none", "clients:\n  - client_id: a\n    client_secret_hashes:\n      - " + someHash + "\n      - a-plain-secret\n", "clients.yaml:5: not a hash"},
+		{"a hash twice", "clients:\n  - client_id: a\n    client_secret_hashes: [" + someHash + ", " + someHash + "]\n", "clients.yaml:3: the hash is there twice"},
+		{"hashes of no list", "clients:\n  - client_id: a\n    client_secret_hashes: " + someHash + "\n", "clients.yaml:3: expected a list"},
 		{"two secrets", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_env: s\n", "clients.yaml:4: give one of"},
 		{"empty secret", "clients:\n  - client_id: a\n    client_secret: ''\n", "clients.yaml:3: client_secret is empty"},
 		{"unset variable", "clients:\n  - client_id: a\n    client_secret_env: MANIFEST_TEST_UNSET\n", "clients.yaml:3: the environment variable MANIFEST_TEST_UNSET is empty"},
@@ -116,7 +134,10 @@ func TestManifestErrors(t *testing.T) {
 				err = m.locate(checkAlone(m))
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v, want %q", err, c.want)
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), someHash) || strings.Contains(err.Error(), "plain") {
+				t.Errorf("the error tells a secret: %v", err)
 			}
 		})
 	}

@@ -166,7 +166,7 @@ func (p *ports) readiness() error {
 // run serves on all ports until they are drained, and tells the health service how things stand until ctx ends.
 func (p *ports) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return p.grpcServer.Serve(p.grpc) })
+	group.Go(func() error { return ignoreClosed(p.grpcServer.Serve(p.grpc)) })
 	group.Go(func() error {
 		if p.tls != nil {
 			return ignoreClosed(p.httpServer.ServeTLS(p.http, "", ""))
@@ -220,8 +220,9 @@ func (p *ports) drain(timeout time.Duration) error {
 	return errors.Join(err, p.opsServer.Close())
 }
 
+// ignoreClosed passes over what a server says that was told to stop, if need be before it began.
 func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
 	return err

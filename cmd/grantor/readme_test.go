@@ -119,3 +119,40 @@ func TestREADMETranscript(t *testing.T) {
 		t.Errorf("the README's transcript lacks the line %q", curl)
 	}
 }
+
+// TestREADMEImport runs the README's commands for moving from other servers, and holds the lines of a report that it shows
+// to what is reported.
+func TestREADMEImport(t *testing.T) {
+	_, section, found := strings.Cut(readme(t), "## Moving from OpenIddict and Ory Hydra\n")
+	if !found {
+		t.Fatal("the README has no section on moving")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	exports := map[string]string{"openiddict.json": content(t, openIddictExport), "hydra.json": content(t, hydraExport)}
+	var reports string
+	commands := regexp.MustCompile(`(?m)^    bin/grantor import ((?:.*\\\n)*.*)$`).FindAllStringSubmatch(section, -1)
+	if len(commands) != 2 {
+		t.Fatalf("the README has %d commands that import, want 2", len(commands))
+	}
+	for _, command := range commands {
+		t.Chdir(t.TempDir())
+		for name, export := range exports {
+			if err := os.WriteFile(name, []byte(export), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, report, err := runImport(t, strings.Fields(strings.ReplaceAll(command[1], "\\\n", ""))...)
+		if err != nil {
+			t.Fatalf("%s: %v", command[1], err)
+		}
+		if m, err := readManifest("imported.yaml"); err != nil || len(m.Clients) == 0 || checkAlone(m) != nil {
+			t.Errorf("%s: got %v, want a file of clients", command[1], err)
+		}
+		reports += report
+	}
+	for _, line := range regexp.MustCompile(`(?m)^    (client .*\n)`).FindAllStringSubmatch(section, -1) {
+		if !strings.Contains(reports, line[1]) {
+			t.Errorf("no report has the README's line %q", line[1])
+		}
+	}
+}

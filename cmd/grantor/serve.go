@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -33,9 +34,19 @@ func newServeCommand() *cobra.Command {
 		Short: "Run the issuer",
 		Long: `Run the issuer. Each setting below comes from its flag, else from the environment variable GRANTOR_NAME (in capitals,
 with _ for -), else from the file that --config names.`,
-		Args:    cobra.NoArgs,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return resolve(cmd.Flags()) },
+		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			// The Redis of a production issuer may stand in the environment, and development mode would give it a client
+			// whose secret is public.
+			if s.dev && !cmd.Flags().Changed("redis") && os.Getenv("GRANTOR_REDIS") != "" {
+				return settingError("dev", errors.New("GRANTOR_REDIS is set, which development mode would write to; unset it, or give --redis"))
+			}
+			return resolve(cmd.Flags())
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !s.dev {
+				s.settle = settle
+			}
 			server, err := newServer(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -156,7 +167,6 @@ func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	store.RequireReplicas(s.redisReplicas)
 	warnings, err := store.Check(ctx)
 	if err != nil {
 		return nil, settingError("redis", err)
@@ -171,7 +181,7 @@ func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
 
 func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *redisstore.Store, metrics *prometheusclient.Registry) (*service.Service, error) {
 	s := srv.settings
-	sealer, err := s.sealer()
+	sealer, err := s.sealer(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +206,7 @@ func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		Meter:               metric.NewMeterProvider(metric.WithReader(exporter)).Meter("github.com/grantorhq/grantor"),
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
-		GRPCEndpoint: srv.grpcEndpoint(issuer),
+		GRPCEndpoint: srv.grpcEndpoint(issuer), Settle: s.settle,
 	})
 }
 

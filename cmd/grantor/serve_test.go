@@ -20,7 +20,22 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/redistest"
 )
+
+// TestDevelopmentLeavesRedis has development mode leave the Redis alone that the environment names for production.
+func TestDevelopmentLeavesRedis(t *testing.T) {
+	redis := redistest.New(t)
+	t.Setenv("GRANTOR_REDIS", redis.URL())
+	cmd := newCommand()
+	cmd.SetArgs([]string{"serve", "--dev"})
+	if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "GRANTOR_REDIS is set") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if n := redis.Client().DBSize(t.Context()).Val(); n != 0 {
+		t.Errorf("%d keys were written", n)
+	}
+}
 
 // TestDevelopment sends what the curl and grpcurl lines say that dev mode prints.
 func TestDevelopment(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
@@ -26,6 +25,11 @@ type storeSettings struct {
 	redisPrefix string
 	kek         string
 	kekFile     string
+	// previousKEK and its file are of the key that also opens; kekURL of the one that has wrapped them.
+	previousKEK     string
+	previousKEKFile string
+	kekURL          string
+	redisReplicas   int
 }
 
 // serveSettings are all settings of `grantor serve`.
@@ -49,10 +53,11 @@ type serveSettings struct {
 	cachedClients   int
 	cachedTokens    int
 	grpcEndpoint    string
-	redisReplicas   int
 	shutdownTimeout time.Duration
 	logFormat       string
 	logLevel        string
+	// settle is no setting: how long a ring that is made at the start waits for one that the Redis has lost.
+	settle time.Duration
 }
 
 // declare adds the settings to flags. Each is declared here and nowhere else: its name, its default and its help serve
@@ -63,6 +68,10 @@ func (s *storeSettings) declare(flags *pflag.FlagSet) {
 	flags.StringVar(&s.redisPrefix, "redis-prefix", redisstore.DefaultPrefix, "start of every key's `name`, ending with a colon; another for each issuer in one Redis")
 	flags.StringVar(&s.kek, "key-encryption-key", "", "the `key` that seals what is secret in Redis: 32 random bytes in base64; better given by file or environment than by flag")
 	flags.StringVar(&s.kekFile, "key-encryption-key-file", "", "`file` with the key-encryption key")
+	flags.StringVar(&s.previousKEK, "previous-key-encryption-key", "", "`key` that opens what is sealed in Redis and seals nothing: the one before, or the next one, while replicas change from one to the other")
+	flags.StringVar(&s.previousKEKFile, "previous-key-encryption-key-file", "", "`file` with the previous key-encryption key")
+	flags.StringVar(&s.kekURL, kekURLName, "", kekURLHelp)
+	flags.IntVar(&s.redisReplicas, "revocation-replicas", 0, "`number` of Redis replicas that must have a revocation before it is acknowledged (WAIT)")
 }
 
 // declare adds the settings to flags.
@@ -86,22 +95,25 @@ func (s *serveSettings) declare(flags *pflag.FlagSet) {
 	flags.IntVar(&s.cachedClients, "cached-clients", 100_000, "`number` of clients held in memory")
 	flags.IntVar(&s.cachedTokens, "cached-tokens", 100_000, "`number` of introspected tokens held in memory")
 	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` at which callers reach the gRPC port; default: the issuer's host and the port of grpc-listen")
-	flags.IntVar(&s.redisReplicas, "revocation-replicas", 0, "`number` of Redis replicas that must have a revocation before it is acknowledged (WAIT)")
 	flags.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`time` that calls in flight get when the server stops")
 	flags.StringVar(&s.logFormat, "log-format", "json", "`form` of the log on standard error: json or text")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn or error; info includes the audit events")
 }
 
-// resolve fills what no flag set from the environment, else from the file.
+// resolve fills what no flag set from the environment, else from the file where there is a flag for one.
 func resolve(flags *pflag.FlagSet) error {
+	var values map[string]line
 	file := flags.Lookup("config")
-	if err := fromEnvironment(file); err != nil {
-		return err
+	if file != nil {
+		err := fromEnvironment(file)
+		if err == nil {
+			values, err = readSettings(file.Value.String(), flags)
+		}
+		if err != nil {
+			return usage(err)
+		}
 	}
-	values, err := readSettings(file.Value.String(), flags)
-	if err != nil {
-		return err
-	}
+	var err error
 	flags.VisitAll(func(flag *pflag.Flag) {
 		if err == nil && !flag.Changed && flag != file {
 			err = fromEnvironment(flag)
@@ -110,10 +122,14 @@ func resolve(flags *pflag.FlagSet) error {
 			if set := flag.Value.Set(line.value); set != nil {
 				err = fmt.Errorf("%s: %w", line.place, set)
 			}
+			flag.Changed = true
 		}
 	})
-	return err
+	return usage(err)
 }
+
+// ofEnvironment marks a flag that the environment has set.
+const ofEnvironment = "environment"
 
 // checkEnvironment refuses a GRANTOR_ variable that no command knows: a misspelt one could leave TLS off without a word.
 // Those that Kubernetes makes for a service of the name grantor are passed over.
@@ -151,7 +167,15 @@ func fromEnvironment(flag *pflag.Flag) error {
 		return fmt.Errorf("%s: %w", environment(flag), err)
 	}
 	flag.Changed = true
+	flag.Annotations = map[string][]string{ofEnvironment: nil}
 	return nil
+}
+
+// onCommandLine reports whether the command line sets a flag.
+func onCommandLine(flags *pflag.FlagSet, name string) bool {
+	flag := flags.Lookup(name)
+	_, other := flag.Annotations[ofEnvironment]
+	return flag.Changed && !other
 }
 
 // line is a setting as a file gives it.
@@ -191,7 +215,7 @@ func readSettings(path string, flags *pflag.FlagSet) (map[string]line, error) {
 }
 
 // settingError names the setting that is wrong.
-func settingError(name string, err error) error { return fmt.Errorf("%s: %w", name, err) }
+func settingError(name string, err error) error { return usage(fmt.Errorf("%s: %w", name, err)) }
 
 // check reports the first setting that cannot be, in so far as it shows without trying.
 func (s *serveSettings) check() error {
@@ -230,9 +254,6 @@ func (s *serveSettings) check() error {
 	if s.cachedTokens < 1 {
 		return settingError("cached-tokens", errors.New("must be at least 1"))
 	}
-	if s.redisReplicas < 0 {
-		return settingError("revocation-replicas", errors.New("must not be negative"))
-	}
 	if s.logFormat != "json" && s.logFormat != "text" {
 		return settingError("log-format", fmt.Errorf("%q is neither json nor text", s.logFormat))
 	}
@@ -256,27 +277,4 @@ func (s *serveSettings) signingAlgorithms() ([]jwks.Algorithm, error) {
 		return nil, errors.New("must include ES256 and RS256, which every caller can count on")
 	}
 	return algorithms, nil
-}
-
-// sealer makes the sealer of the key-encryption key that the settings give; nil where they give none.
-func (s *storeSettings) sealer() (*keys.Sealer, error) {
-	text, name := s.kek, "key-encryption-key"
-	if s.kekFile != "" {
-		if s.kek != "" {
-			return nil, settingError("key-encryption-key, key-encryption-key-file", errors.New("give one of them"))
-		}
-		content, err := os.ReadFile(s.kekFile)
-		if err != nil {
-			return nil, settingError("key-encryption-key-file", err)
-		}
-		text, name = string(content), "key-encryption-key-file"
-	}
-	if text == "" {
-		return nil, nil
-	}
-	kek, err := keys.ParseKEK(text)
-	if err != nil {
-		return nil, settingError(name, err)
-	}
-	return keys.NewSealer(kek)
 }

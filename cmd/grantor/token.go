@@ -12,8 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // tokenTimeout bounds one command's talk with the issuer.
@@ -22,20 +20,17 @@ const tokenTimeout = 20 * time.Second
 // tokenSettings are what the token commands have in common. They come from flags, environment and file as those of serve
 // do; what one call is about comes from its arguments alone, so that no variable left behind widens a call.
 type tokenSettings struct {
-	flags      *pflag.FlagSet
-	config     string
-	issuer     string
-	clientID   string
-	secretFile string
-	output     string
+	connection
+
+	flags  *pflag.FlagSet
+	config string
+	output string
 }
 
 func newTokenSettings() *tokenSettings {
 	s := &tokenSettings{flags: pflag.NewFlagSet("token", pflag.ContinueOnError)}
 	s.flags.StringVar(&s.config, "config", "", "`file` with these settings in YAML: each flag's name with _ for -, and its value")
-	s.flags.StringVar(&s.issuer, "issuer", "http://localhost:8080", "`URL` of the issuer")
-	s.flags.StringVar(&s.clientID, "client-id", "", "`id` of the client that asks")
-	s.flags.StringVar(&s.secretFile, "client-secret-file", "", "`file` with the client's secret; without it "+secretVariable+" has the secret, or the terminal is asked for it")
+	s.declare(s.flags, localIssuer)
 	s.flags.StringVarP(&s.output, "output", "o", "text", "`form` of the output: text for people, json for scripts")
 	return s
 }
@@ -43,6 +38,9 @@ func newTokenSettings() *tokenSettings {
 // prepare reads the settings from where they are.
 func (s *tokenSettings) prepare(*cobra.Command, []string) error {
 	if err := resolve(s.flags); err != nil {
+		return err
+	}
+	if err := s.fill(s.flags); err != nil {
 		return err
 	}
 	if s.output != "text" && s.output != "json" {
@@ -53,13 +51,7 @@ func (s *tokenSettings) prepare(*cobra.Command, []string) error {
 
 // talk reaches the issuer as the client and hands it on. The time that typing a secret takes does not count.
 func (s *tokenSettings) talk(cmd *cobra.Command, do func(context.Context, *tokenClient) error) error {
-	if s.clientID == "" {
-		return settingError("client-id", errors.New("is required: the client that asks"))
-	}
-	if err := oauth.SecureURL(s.issuer); err != nil {
-		return settingError("issuer", err)
-	}
-	secret, err := s.secret(cmd)
+	secret, err := s.credentials(cmd)
 	if err != nil {
 		return err
 	}
@@ -83,35 +75,8 @@ func (s *tokenSettings) talkAbout(cmd *cobra.Command, args []string, do func(con
 }
 
 func newTokenCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "token",
-		Short: "Get, inspect and take back tokens of a running issuer",
-		// cobra would answer a misspelt command with the help and success, and quote what may be a token.
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return errors.New("token: the commands are issue, introspect, revoke and decode")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.SetFlagErrorFunc(flagError)
-	cmd.AddCommand(newIssueCommand(), newIntrospectCommand(), newRevokeCommand(), newDecodeCommand())
-	return cmd
-}
-
-// flagError names a flag that is not there without what was typed after it: that may be a secret.
-func flagError(_ *cobra.Command, err error) error {
-	unknown, ok := errors.AsType[*pflag.NotExistError](err)
-	switch {
-	case !ok:
-		return err
-	case unknown.GetSpecifiedName() == "client-secret":
-		return errors.New("there is no flag --client-secret, as others could read it; " + secretWays)
-	case unknown.GetSpecifiedShortnames() != "":
-		return fmt.Errorf("there is no flag -%.1s", unknown.GetSpecifiedName())
-	}
-	return fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName())
+	return newGroup("token", "Get, inspect and take back tokens of a running issuer", "",
+		newIssueCommand(), newIntrospectCommand(), newRevokeCommand(), newDecodeCommand())
 }
 
 func newIssueCommand() *cobra.Command {

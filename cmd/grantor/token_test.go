@@ -113,7 +113,7 @@ func TestTokenSecret(t *testing.T) {
 	asDevClient(t)
 	runToken(t, "", "issue").works(t)
 	right, wrong := file(t, "secret", devSecret+"\n"), file(t, "wrong", "another-secret-instead")
-	runToken(t, "", "issue", "--client-secret-file", right).fails(t, "client-secret-file, GRANTOR_CLIENT_SECRET: give one of them")
+	runToken(t, "", "issue", "--client-secret-file", right).fails(t, "GRANTOR_CLIENT_SECRET, client-secret-file: both are set, by flag or environment; give one")
 
 	t.Setenv("GRANTOR_CLIENT_SECRET", "")
 	runToken(t, "", "issue", "--client-secret-file", right).works(t)

@@ -11,10 +11,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -33,6 +35,8 @@ type tokenClient struct {
 	http       *http.Client
 	found      *oauth.Metadata
 	id, secret string
+	// hidden are other secrets that are sent.
+	hidden []string
 }
 
 // newHTTPClient makes a client that follows no redirection: its requests carry the secret. What it leaves open
@@ -50,6 +54,10 @@ func newTokenClient(ctx context.Context, issuer, id, secret string) (*tokenClien
 	found, err := oauth.Discover(ctx, c.http, issuer)
 	if err != nil {
 		c.close()
+		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+		if !untrusted && !errors.Is(err, oauth.ErrOtherIssuer) {
+			err = withExit(exitUnavailable, err)
+		}
 		return nil, err
 	}
 	c.found = found
@@ -142,17 +150,40 @@ func (c *tokenClient) post(ctx context.Context, name, place string, form url.Val
 		Description string `json:"error_description"`
 	}
 	if json.Unmarshal(body, &refused) != nil || refused.Code == "" {
-		return nil, fmt.Errorf("the %s answered %d", name, answer.StatusCode)
+		return nil, &callError{code: codeOfHTTP(answer.StatusCode), text: fmt.Sprintf("the %s answered %d", name, answer.StatusCode)}
 	}
-	return nil, c.refusal(refused.Code, refused.Description, form.Get("token"))
+	return nil, &callError{code: codeOfOAuth[oauth.Code(refused.Code)], text: c.refusal(refused.Code, refused.Description, form.Get("token"))}
+}
+
+// codeOfOAuth has OAuth error code → gRPC code.
+var codeOfOAuth = map[oauth.Code]codes.Code{
+	oauth.InvalidRequest:         codes.InvalidArgument,
+	oauth.InvalidScope:           codes.InvalidArgument,
+	oauth.InvalidTarget:          codes.InvalidArgument,
+	oauth.UnsupportedGrantType:   codes.InvalidArgument,
+	oauth.InvalidClient:          codes.Unauthenticated,
+	oauth.UnauthorizedClient:     codes.PermissionDenied,
+	oauth.TemporarilyUnavailable: codes.Unavailable,
+}
+
+// codeOfHTTP gives the gRPC code for an answer that says no more than its status.
+func codeOfHTTP(status int) codes.Code {
+	switch status {
+	case http.StatusUnauthorized:
+		return codes.Unauthenticated
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return codes.Unavailable
+	}
+	return codes.Unknown
 }
 
 // refusal words the issuer's refusal in one line: the OAuth code and the text for the developer.
-func (c *tokenClient) refusal(code, description string, hidden ...string) error {
-	if description == "" {
-		return errors.New(c.clean(code, hidden...))
+func (c *tokenClient) refusal(code, description string, hidden ...string) string {
+	text := c.clean(code, hidden...)
+	if description != "" {
+		text += ": " + c.clean(description, hidden...)
 	}
-	return fmt.Errorf("%s: %s", c.clean(code, hidden...), c.clean(description, hidden...))
+	return text
 }
 
 // clean bounds what a server said, takes out what would act on a terminal, and hides what a server that echoes its
@@ -160,7 +191,7 @@ func (c *tokenClient) refusal(code, description string, hidden ...string) error 
 func (c *tokenClient) clean(text string, hidden ...string) string {
 	const most = 256
 	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.id) + ":" + url.QueryEscape(c.secret)))
-	for _, secret := range append(hidden, basic, url.QueryEscape(c.secret), c.secret) {
+	for _, secret := range slices.Concat(hidden, c.hidden, []string{basic, url.QueryEscape(c.secret), c.secret}) {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "***")
 		}
@@ -178,30 +209,46 @@ func (c *tokenClient) revokeAll(ctx context.Context) error {
 	_, err = grantorv1.NewTokenServiceClient(conn).RevokeClientTokens(ctx, &grantorv1.RevokeClientTokensRequest{
 		ClientId: c.id, ClientSecret: c.secret,
 	})
+	return c.explain(err)
+}
+
+// explain words the failure of a gRPC call in one line.
+func (c *tokenClient) explain(err error) error {
 	if err == nil {
 		return nil
 	}
 	s := status.Convert(err)
+	e := &callError{
+		code: s.Code(), message: s.Message(),
+		text: "the issuer's gRPC port " + visible(c.found.GRPCEndpoint) + ": " + c.clean(s.Message()),
+	}
 	for _, detail := range s.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == service.Domain {
-			return c.refusal(info.GetReason(), s.Message())
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() == service.Domain {
+				e.text = c.refusal(d.GetReason(), s.Message())
+			}
+		case *errdetails.BadRequest:
+			for _, violation := range d.GetFieldViolations()[:min(1, len(d.GetFieldViolations()))] {
+				e.field, e.problem = c.clean(violation.GetField()), c.clean(violation.GetDescription())
+			}
 		}
 	}
-	return fmt.Errorf("the issuer's gRPC port %s: %s", visible(c.found.GRPCEndpoint), c.clean(s.Message()))
+	return e
 }
 
 // dial opens a connection to the issuer's gRPC port.
-func (c *tokenClient) dial() (*grpc.ClientConn, error) {
+func (c *tokenClient) dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	endpoint := c.found.GRPCEndpoint
 	if endpoint == "" {
-		return nil, fmt.Errorf("the description of %s has no grantor_grpc_endpoint: only Grantor can revoke all tokens of a client", c.found.Issuer)
+		return nil, fmt.Errorf("the description of %s has no grantor_grpc_endpoint: it is not a Grantor, which this takes", c.found.Issuer)
 	}
-	// Anything but host:port could name another of gRPC's resolvers.
+	// What is before a colon could name another of gRPC's resolvers.
 	host, _, err := net.SplitHostPort(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the issuer's grantor_grpc_endpoint %.200q is not host:port", endpoint)
 	}
-	return grpc.NewClient(endpoint, grpc.WithTransportCredentials(grpcSecurity(c.found.Issuer, host)))
+	return grpc.NewClient("dns:///"+endpoint, append(options, grpc.WithTransportCredentials(grpcSecurity(c.found.Issuer, host)))...)
 }
 
 // grpcSecurity is plaintext where the issuer says http, and so is on loopback, and host is too; else TLS.

@@ -66,7 +66,7 @@ token is for is left to the reader, and whether it was revoked to grantor token 
 		},
 	}
 	// The others are read all the same, so that one file of settings serves every token command.
-	for _, name := range []string{"config", "issuer", "output"} {
+	for _, name := range []string{"config", "issuer", "profile", "output"} {
 		cmd.Flags().AddFlag(s.flags.Lookup(name))
 	}
 	cmd.Flags().BoolVar(&verify, "verify", false, "fetch the issuer's keys and check signature, issuer and times")

@@ -11,47 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
-
-const (
-	// secretVariable has the client's secret. There is no flag for it: others could read the command line.
-	secretVariable = "GRANTOR_CLIENT_SECRET"
-	secretWays     = "give the client's secret in " + secretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which is asked for it"
-)
-
-// secret gives the client's secret. No error quotes it.
-func (s *tokenSettings) secret(cmd *cobra.Command) (string, error) {
-	secret, from := os.Getenv(secretVariable), secretVariable
-	switch {
-	case secret != "" && s.secretFile != "":
-		return "", settingError("client-secret-file, "+secretVariable, errors.New("give one of them"))
-	case s.secretFile != "":
-		content, err := os.ReadFile(s.secretFile)
-		if err != nil {
-			return "", settingError("client-secret-file", err)
-		}
-		secret, from = strings.TrimRight(string(content), "\r\n"), "client-secret-file"
-	case secret == "":
-		terminal := terminalOf(cmd.InOrStdin())
-		if terminal == nil {
-			return "", errors.New(secretWays)
-		}
-		typed, err := ask(cmd.Context(), terminal, cmd.ErrOrStderr(), "Secret of "+visible(s.clientID)+": ")
-		if err != nil {
-			return "", err
-		}
-		secret, from = typed, "the client's secret"
-	}
-	switch {
-	case secret == "":
-		return "", settingError(from, errors.New("is empty"))
-	case len(secret) > oauth.MaxSecret:
-		return "", settingError(from, fmt.Errorf("has more than %d bytes", oauth.MaxSecret))
-	}
-	return secret, nil
-}
 
 // readToken gives the token that a command is about. No error quotes it.
 func readToken(cmd *cobra.Command, args []string) (string, error) {

@@ -25,6 +25,7 @@ var (
 // config is what the options fill.
 type config struct {
 	account
+	secrets   []secret
 	tokenURL  string
 	client    *http.Client
 	conn      grpc.ClientConnInterface
@@ -72,18 +73,25 @@ func AllowInsecurePlaintextToRemoteHosts() Option {
 // ClientCredentials makes the source of a client's tokens (RFC 6749 §4.4). The issuer is any that has a description
 // (RFC 8414 or OpenID Connect Discovery), unless [TokenURL] or [OverGRPC] says where to ask. Nothing is sent before the
 // first token is needed, and what is wrong with the arguments shows then.
+//
+// The secret is clientSecret or, where that is "", what one of [SecretFile], [SecretEnv] and [SecretFunc] gives; two of
+// the four are an error. These are asked anew for each token request. If the issuer refuses a secret (invalid_client)
+// that they have replaced since, the request is made once more at once with the newer one.
 func ClientCredentials(issuer, clientID, clientSecret string, options ...Option) *Source {
-	c := config{account: account{id: clientID, secret: func() string { return clientSecret }}}
+	c := config{account: account{id: clientID}}
+	if clientSecret != "" {
+		c.secrets = []secret{literal(clientSecret)}
+	}
 	for _, option := range options {
 		option(&c)
 	}
-	source := &Source{name: clientID, plaintext: c.plaintext, jitter: rand.Float64}
+	asks := &client{id: clientID, secrets: c.secrets}
 	if c.conn != nil {
-		source.issuer = &grpcIssuer{c.account, c.conn, c.plaintext}
-		return source
+		asks.to = &grpcIssuer{c.account, c.conn, c.plaintext}
+	} else {
+		asks.to = newEndpoint(issuer, c)
 	}
-	source.issuer = newEndpoint(issuer, c)
-	return source
+	return &Source{issuer: asks, name: clientID, plaintext: c.plaintext, jitter: rand.Float64}
 }
 
 // Token gives a token that can be sent now. It may wait for the issuer, at most 10 s; [Source.TokenContext] is for
@@ -107,21 +115,9 @@ func (s *Source) Format(state fmt.State, _ rune) {
 
 // account is who asks, and what for.
 type account struct {
-	id string
-	// secret is a function because printing a struct, by whatever means, shows an address in its place.
-	secret    func() string
+	id        string
 	scopes    []string
 	resources []string
-}
-
-func (a *account) check() error {
-	switch {
-	case a.id == "":
-		return misuse("the client id is empty")
-	case a.secret() == "":
-		return misuse("the client secret is empty")
-	}
-	return nil
 }
 
 func (a *account) scope() string { return strings.Join(a.scopes, " ") }

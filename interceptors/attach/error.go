@@ -21,7 +21,7 @@ type Error struct {
 	Code oauth.Code
 	// Description is the issuer's text for the developer, cut to 256 bytes of printable ASCII; it may be empty.
 	Description string
-	// Cause is what went wrong where no issuer's words tell it.
+	// Cause is what went wrong where no issuer's words tell it; beside a Code, what may have led to the refusal.
 	Cause error
 
 	grpc codes.Code

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -18,8 +19,8 @@ import (
 
 // One source, for everything that the program calls.
 func Example() {
-	source := attach.ClientCredentials("https://auth.example.com", "background-service", os.Getenv("CLIENT_SECRET"),
-		attach.Scopes("api1"))
+	source := attach.ClientCredentials("https://auth.example.com", "background-service", "",
+		attach.SecretFile("/run/secrets/background-service"), attach.Scopes("api1"))
 
 	// gRPC: every call on the connection carries the token, over TLS.
 	conn, err := grpc.NewClient("orders.example.com:443", attach.DialOptions(source)...)
@@ -49,6 +50,50 @@ func ExampleClientCredentials() {
 	}
 	fmt.Println(token.Type(), token.AccessToken)
 	// Output: Bearer eyJhbGciOi
+}
+
+// A secret that is replaced in its file, which may be a mounted one, is in use from the next token request on.
+func ExampleSecretFile() {
+	issuer := exampleIssuer()
+	defer issuer.Close()
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "background-service")
+	if err := os.WriteFile(path, []byte("service-secret-here\n"), 0o600); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	source := attach.ClientCredentials(issuer.URL, "background-service", "", attach.SecretFile(path))
+	token, err := source.Token()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(token.Type())
+	// Output: Bearer
+}
+
+// A function takes the secret from wherever it is kept. One that asks over a network should keep what it got, so that a
+// token can be had while that is away.
+func ExampleSecretFunc() {
+	issuer := exampleIssuer()
+	defer issuer.Close()
+	vault := func(ctx context.Context, name string) (string, error) { return "service-secret-here", ctx.Err() }
+
+	source := attach.ClientCredentials(issuer.URL, "background-service", "",
+		attach.SecretFunc(func(ctx context.Context) (string, error) { return vault(ctx, "background-service") }))
+	token, err := source.Token()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(token.Type())
+	// Output: Bearer
 }
 
 func ExampleSource_RoundTrip() {

@@ -43,15 +43,12 @@ func newEndpoint(issuer string, c config) *endpoint {
 	return e
 }
 
-func (e *endpoint) issue(ctx context.Context) (issued, error) {
-	if err := e.check(); err != nil {
-		return issued{}, err
-	}
+func (e *endpoint) ask(ctx context.Context, secret string) (issued, error) {
 	place, err := e.place(ctx)
 	if err != nil {
 		return issued{}, err
 	}
-	answer, err := e.ask(ctx, place)
+	answer, err := e.post(ctx, place, secret)
 	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Code == "" {
 		// Nothing that an OAuth server would say: perhaps the endpoint has moved.
 		e.found = ""
@@ -85,8 +82,8 @@ func (e *endpoint) place(ctx context.Context) (string, error) {
 	return e.found, nil
 }
 
-// ask makes the request of RFC 6749 §4.4.2.
-func (e *endpoint) ask(ctx context.Context, place string) (issued, error) {
+// post makes the request of RFC 6749 §4.4.2.
+func (e *endpoint) post(ctx context.Context, place, secret string) (issued, error) {
 	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
 	if len(e.scopes) > 0 {
 		form.Set("scope", e.scope())
@@ -103,7 +100,7 @@ func (e *endpoint) ask(ctx context.Context, place string) (issued, error) {
 	// A connection of HTTP/2 that fell silent would stay in the client's pool and be asked again each time.
 	request.Close = true
 	// RFC 6749 §2.3.1: both are form-encoded before they are put together, so that an id may have a colon.
-	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(e.secret()))
+	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(secret))
 	answer, err := e.client.Do(request)
 	if err != nil {
 		return issued{}, unavailable(err)
@@ -116,7 +113,7 @@ func (e *endpoint) ask(ctx context.Context, place string) (issued, error) {
 	case len(body) > maxAnswer:
 		return issued{}, misuse("%s answered more than %d bytes", place, maxAnswer)
 	}
-	return e.read(answer, body)
+	return read(answer, body, secret)
 }
 
 // answer is the token endpoint's JSON: RFC 6749 §5.1, or §5.2 where error is there.
@@ -129,12 +126,12 @@ type answer struct {
 	Description string      `json:"error_description"`
 }
 
-func (e *endpoint) read(response *http.Response, body []byte) (issued, error) {
+func read(response *http.Response, body []byte, secret string) (issued, error) {
 	var a answer
 	err := json.Unmarshal(body, &a)
 	switch {
 	case err == nil && a.Error != "":
-		return issued{}, refusal(a.Error, a.Description, e.secret())
+		return issued{}, refusal(a.Error, a.Description, secret)
 	case response.StatusCode >= 300 && response.StatusCode < 400:
 		return issued{}, misuse("the token endpoint answered %s; a redirect is not followed, as the request carries "+
 			"the client's secret", response.Status)
@@ -180,20 +177,17 @@ type grpcIssuer struct {
 	plaintext bool
 }
 
-func (g *grpcIssuer) issue(ctx context.Context) (issued, error) {
-	if err := g.check(); err != nil {
-		return issued{}, err
-	}
+func (g *grpcIssuer) ask(ctx context.Context, secret string) (issued, error) {
 	// A credential that adds nothing but demands transport security makes gRPC itself keep the secret off a plaintext
 	// connection.
 	cc, _ := g.conn.(*grpc.ClientConn)
 	guard := grpc.PerRPCCredentials(credential{secure: !g.plaintext && !loopback(cc)})
 	got, err := grantorv1.NewTokenServiceClient(g.conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
-		GrantType: oauth.GrantClientCredentials, ClientId: g.id, ClientSecret: g.secret(),
+		GrantType: oauth.GrantClientCredentials, ClientId: g.id, ClientSecret: secret,
 		Scope: g.scope(), Resource: g.resources,
 	}, guard)
 	if err != nil {
-		return issued{}, g.explain(cc, err)
+		return issued{}, explain(cc, err, secret)
 	}
 	if got.GetExpiresIn() <= 0 {
 		return issued{}, misuse("the issuer answered with expires_in %d", got.GetExpiresIn())
@@ -202,15 +196,15 @@ func (g *grpcIssuer) issue(ctx context.Context) (issued, error) {
 }
 
 // explain reads the OAuth error code from the ErrorInfo of a refusal.
-func (g *grpcIssuer) explain(cc *grpc.ClientConn, err error) error {
+func explain(cc *grpc.ClientConn, err error, secret string) error {
 	if plain := plaintextRefused(cc, err); plain != nil {
 		return misuse("the connection to the issuer: %w", plain)
 	}
 	s := status.Convert(err)
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "grantor" {
-			return refusal(info.GetReason(), s.Message(), g.secret())
+			return refusal(info.GetReason(), s.Message(), secret)
 		}
 	}
-	return unavailable(errors.New(printable(err.Error(), g.secret())))
+	return unavailable(errors.New(printable(err.Error(), secret)))
 }

@@ -42,6 +42,16 @@ func ServerOptions(verifier *Verifier, policy Policy) []grpc.ServerOption {
 	return newGuard(verifier, policy).options()
 }
 
+// UnaryServerInterceptor gives the guard for unary calls by itself, for a chain that is built by hand.
+func UnaryServerInterceptor(verifier *Verifier, policy Policy) grpc.UnaryServerInterceptor {
+	return newGuard(verifier, policy).unary
+}
+
+// StreamServerInterceptor gives the guard for streams by itself, for a chain that is built by hand.
+func StreamServerInterceptor(verifier *Verifier, policy Policy) grpc.StreamServerInterceptor {
+	return newGuard(verifier, policy).stream
+}
+
 // guard is a verifier and what it lets through.
 type guard struct {
 	verifier *Verifier

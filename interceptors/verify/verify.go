@@ -94,7 +94,10 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	denied := revocation.NewList()
+	denied := c.denied
+	if denied == nil {
+		denied = revocation.NewList()
+	}
 	verifier := &token.Verifier{
 		Issuer: issuer, Audience: c.audience, Keys: keys, Denied: denied, Leeway: c.leeway, Now: c.now,
 	}
@@ -170,6 +173,7 @@ type Option func(*config)
 type config struct {
 	audience  []string
 	keys      token.KeySource
+	denied    *revocation.List
 	conn      grpc.ClientConnInterface
 	client    *http.Client
 	cacheSize int
@@ -205,6 +209,12 @@ func OverGRPC(conn grpc.ClientConnInterface) Option {
 // Nothing is fetched then.
 func Keys(source token.KeySource) Option {
 	return func(c *config) { c.keys = source }
+}
+
+// Denied sets where revocations are known from, for an issuer that guards services of its own. The verifier adds nothing
+// to the list. It goes with [Keys]: nothing is followed then.
+func Denied(list *revocation.List) Option {
+	return func(c *config) { c.denied = list }
 }
 
 // CacheSize bounds how many verified tokens are remembered. Default 10,000; a usual one takes about 1.2 KiB.

@@ -2,7 +2,8 @@
 // one file for each method. It carries out RFC 6749 §2.3.
 //
 // Whatever fails, an unknown client, a wrong secret, an expired one, a disabled client, the answer is the same and so is
-// the work: how a secret is checked depends on the secret that was sent, never on the client that was named.
+// the work: how a secret is checked depends on the secret that was sent, never on the client that was named or on how many
+// secrets it has. The one exception is a client with a hash from another server, see [registry.Hasher.Match].
 package clientauth
 
 import (
@@ -33,16 +34,33 @@ type Clients interface {
 	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 }
 
+// Config says what an authenticator works with. Every field is required.
+type Config struct {
+	// Clients is asked for each request.
+	Clients Clients
+	// Store is where a hash is replaced.
+	Store  Store
+	Hasher *registry.Hasher
+	// Uses is told of every proof.
+	Uses Uses
+	Now  func() time.Time
+}
+
+// Uses is told which secret of a client proved it, and when. It must answer at once.
+type Uses interface {
+	Note(client oauth.ClientID, secretID string, at time.Time)
+}
+
 // Authenticator checks evidence. It may be used by several goroutines.
 type Authenticator struct {
-	clients Clients
-	secrets *secrets
-	now     func() time.Time
+	config   Config
+	secrets  *secrets
+	upgrades chan upgrade
 }
 
 // New makes an authenticator. The number of slow hashes computed at once is bounded by the machine's processors.
-func New(clients Clients, hasher *registry.Hasher, now func() time.Time) *Authenticator {
-	return &Authenticator{clients, newSecrets(hasher), now}
+func New(config Config) *Authenticator {
+	return &Authenticator{config, newSecrets(config.Hasher), make(chan upgrade, mostUpgrades)}
 }
 
 // refused is the one answer to every failed proof; why it failed is for the operator alone.
@@ -57,19 +75,22 @@ func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry
 	if err != nil {
 		return nil, method, err
 	}
-	client, err := a.check(ctx, proof{method, id, secret, e.Source})
+	client, err := a.check(ctx, proof{method, id, secret, e.Source, a.config.Now()})
 	return client, method, err
 }
 
-// proof is an id and a secret, how they were sent and where from.
-type proof struct{ method, id, secret, source string }
+// proof is an id and a secret, how they were sent, where from and when.
+type proof struct {
+	method, id, secret, source string
+	at                         time.Time
+}
 
 // check verifies the secret of the client with the id.
 func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, error) {
 	client := &registry.Client{} // stands in for one that does not exist: it has no secret that could match
 	known := false
 	if clientID, err := oauth.ParseClientID(p.id); err == nil {
-		found, err := a.clients.Client(ctx, clientID)
+		found, err := a.config.Clients.Client(ctx, clientID)
 		switch {
 		case err == nil:
 			client, known = found, true
@@ -81,18 +102,22 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 		}
 	}
 	usable := known && !client.Disabled && client.Allows(p.method)
-	proven, err := a.secrets.match(ctx, client, usable, p, a.now())
+	found, err := a.secrets.match(ctx, client, usable, p)
 	switch {
 	case err != nil:
 		return nil, err
 	case !known:
 		return nil, refused("unknown client") // whose id may be anything, even a secret in the wrong place
-	case !proven:
+	case found.hash == "":
 		return nil, refused("wrong or expired secret for client %q", p.id)
 	case client.Disabled:
 		return nil, refused("client %q is disabled", p.id)
 	case !usable:
 		return nil, refused("client %q may not use %s", p.id, p.method)
+	}
+	a.config.Uses.Note(client.ID, found.id, p.at)
+	if found.outdated {
+		a.wantUpgrade(upgrade{client.ID, found, p.secret})
 	}
 	return client, nil
 }

@@ -2,11 +2,11 @@ package clientauth_test
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,14 +54,32 @@ func (r registered) Client(_ context.Context, id oauth.ClientID) (*registry.Clie
 
 func client(id string, secrets ...string) *registry.Client {
 	c := &registry.Client{ID: must(oauth.ParseClientID(id))}
-	for _, s := range secrets {
-		c.Secrets = append(c.Secrets, registry.Secret{Hash: hasher.Hash(s)})
+	for i, s := range secrets {
+		c.Secrets = append(c.Secrets, registry.Secret{ID: fmt.Sprintf("%s-%d", id, i), Hash: hasher.Hash(s, c.Secrets...)})
 	}
 	return c
 }
 
+// uses are those noted, newest last.
+type uses struct {
+	mu   sync.Mutex
+	list []registry.Use
+}
+
+func (u *uses) Note(client oauth.ClientID, secretID string, at time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.list = append(u.list, registry.Use{Client: client, SecretID: secretID, At: at})
+}
+
 func newAuthenticator(clients registered) *clientauth.Authenticator {
-	return clientauth.New(clients, hasher, func() time.Time { return start })
+	return newRecorded(clients, &uses{})
+}
+
+func newRecorded(clients registered, noted *uses) *clientauth.Authenticator {
+	return clientauth.New(clientauth.Config{
+		Clients: clients, Hasher: hasher, Uses: noted, Now: func() time.Time { return start },
+	})
 }
 
 func basic(id, secret string) clientauth.Evidence {
@@ -193,15 +211,30 @@ func count(a *clientauth.Authenticator) *counter {
 	return c
 }
 
-// The kind and the amount of work follow from the secret that was sent, not from the client that was named.
-func TestSameWork(t *testing.T) {
-	clients := registered{"fast": client("fast", generated), "slow": client("slow", "chosen"), "bare": client("bare")}
-	clients["disabled"] = client("disabled", "chosen")
+// clientsOfAllKinds are those that a wrong secret must not tell apart.
+func clientsOfAllKinds() registered {
+	clients := registered{
+		"fast": client("fast", generated), "slow": client("slow", "chosen"), "bare": client("bare"),
+		"three": client("three", "chosen", "another", generated, "third"), "disabled": client("disabled", "chosen", generated),
+		"post": client("post", "chosen", generated), "expired": client("expired", "chosen", generated),
+	}
 	clients["disabled"].Disabled = true
+	clients["post"].AuthMethods = []string{oauth.ClientSecretBasic}
+	for i := range clients["expired"].Secrets {
+		clients["expired"].Secrets[i].ExpiresAt = start
+	}
+	return clients
+}
+
+// The kind and the amount of work follow from the secret that was sent, not from the client that was named. What one
+// comparison computes is counted by the test of registry.Hasher.Match.
+func TestSameWork(t *testing.T) {
+	clients := clientsOfAllKinds()
 	a := newAuthenticator(clients)
 	c := count(a)
-	for _, id := range []string{"unknown", "fast", "slow", "bare", "disabled", "no id"} {
-		for secret, want := range map[string]string{"guess": "1 slow, 0 fast", registry.NewSecret(): "0 slow, 1 fast"} {
+	work := map[string]string{"guess": "1 slow, 0 fast", registry.NewSecret(): "0 slow, 1 fast"}
+	for _, id := range []string{"unknown", "fast", "slow", "bare", "three", "disabled", "post", "expired", "no id"} {
+		for secret, want := range work {
 			if _, _, err := a.Authenticate(t.Context(), post(id, secret)); oauth.From(err).Code != oauth.InvalidClient {
 				t.Errorf("%s: got %v", id, err)
 			}
@@ -209,6 +242,82 @@ func TestSameWork(t *testing.T) {
 				t.Errorf("%s with %s: got %s, want %s", id, secret, got, want)
 			}
 		}
+	}
+	// Nor does it tell that a secret is right, where it gets nobody in, however often it is sent.
+	for _, id := range []string{"disabled", "post", "expired"} {
+		for range 2 {
+			if _, _, err := a.Authenticate(t.Context(), post(id, "chosen")); oauth.From(err).Code != oauth.InvalidClient {
+				t.Errorf("%s: got %v", id, err)
+			}
+			if got := c.slow.Swap(0); got != 1 {
+				t.Errorf("%s, with the right secret: %d slow hashes", id, got)
+			}
+		}
+	}
+}
+
+// BenchmarkRefusal measures what TestSameWork counts.
+func BenchmarkRefusal(b *testing.B) {
+	a := newAuthenticator(clientsOfAllKinds())
+	for kind, secret := range map[string]string{"chosen": "guess", "generated": registry.NewSecret()} {
+		for _, id := range []string{"unknown", "slow", "three", "disabled", "expired"} {
+			b.Run(kind+"/"+id, func(b *testing.B) {
+				for b.Loop() {
+					if _, _, err := a.Authenticate(b.Context(), post(id, secret)); err == nil {
+						b.Fatal("a guess is in")
+					}
+				}
+			})
+		}
+	}
+}
+
+// While a client changes its secret both prove it, each until its end.
+func TestOverlap(t *testing.T) {
+	for name, secrets := range map[string][2]string{
+		"generated": {old, soon}, "chosen": {"old secret", "new secret"}, "chosen, then generated": {"old secret", soon},
+	} {
+		noted, now := &uses{}, start
+		c := client("a", secrets[:]...)
+		c.Secrets[0].ExpiresAt = start.Add(time.Hour)
+		a := clientauth.New(clientauth.Config{
+			Clients: registered{"a": c}, Hasher: hasher, Uses: noted, Now: func() time.Time { return now },
+		})
+		for _, step := range []struct {
+			at     time.Duration
+			secret int
+			ok     bool
+		}{{0, 0, true}, {0, 1, true}, {time.Hour - 1, 0, true}, {time.Hour, 0, false}, {time.Hour, 1, true}} {
+			now = start.Add(step.at)
+			before := len(noted.list)
+			_, _, err := a.Authenticate(t.Context(), post("a", secrets[step.secret]))
+			if (err == nil) != step.ok {
+				t.Errorf("%s: secret %d after %s: got %v", name, step.secret, step.at, err)
+			}
+			// The use is that of the very secret, and a refusal is none.
+			var want []registry.Use
+			if step.ok {
+				want = []registry.Use{{Client: c.ID, SecretID: c.Secrets[step.secret].ID, At: now}}
+			}
+			if got := noted.list[before:]; !slices.Equal(got, want) {
+				t.Errorf("%s: secret %d after %s: noted %v, want %v", name, step.secret, step.at, got, want)
+			}
+		}
+	}
+}
+
+func TestRefusalIsNoUse(t *testing.T) {
+	noted := &uses{}
+	a := newRecorded(clientsOfAllKinds(), noted)
+	for _, id := range []string{"unknown", "bare", "disabled", "post", "expired"} {
+		for _, secret := range []string{"chosen", generated} {
+			if _, _, err := a.Authenticate(t.Context(), post(id, secret)); err == nil {
+				t.Errorf("%s is in", id)
+			}
+		}
+	}
+	if len(noted.list) > 0 {
+		t.Errorf("noted %v", noted.list)
 	}
 }
 
@@ -237,7 +346,8 @@ func TestChosenSecretIsRemembered(t *testing.T) {
 	expect("a", "chosen", false, 1) // as long as a wrong one: that it is right must not show
 	expect("a", "chosen", false, 1)
 	expired := *before
-	expired.Secrets = []registry.Secret{{Hash: before.Secrets[0].Hash, ExpiresAt: start}}
+	expired.Secrets = slices.Clone(before.Secrets)
+	expired.Secrets[0].ExpiresAt = start
 	clients["a"] = &expired
 	expect("a", "chosen", false, 1)
 	clients["a"] = client("a", "another")
@@ -266,137 +376,6 @@ func TestSameSecretAtOnce(t *testing.T) {
 			t.Errorf("%d slow hashes, want at most %d", got, clientauth.Parallel())
 		}
 	})
-}
-
-// blocked makes an authenticator whose slow hashes take until the gate is closed.
-func blocked(clients registered) (a *clientauth.Authenticator, underWay *atomic.Int64, gate chan struct{}) {
-	a, underWay, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
-	a.Pretend(func(hash registry.Hash, secret string) bool {
-		if registry.Generated(secret) {
-			return hasher.Matches(hash, secret)
-		}
-		underWay.Add(1)
-		<-gate
-		return false
-	})
-	return a, underWay, gate
-}
-
-func TestSlowHashesAreBounded(t *testing.T) {
-	clients := registered{"a": client("a", "chosen"), "fast": client("fast", generated)}
-	synctest.Test(t, func(t *testing.T) {
-		a, underWay, gate := blocked(clients)
-		var group sync.WaitGroup
-		refused := make(chan *oauth.Error, 2*clientauth.Queued)
-		for range clientauth.Queued + 10 {
-			group.Go(func() {
-				_, _, err := a.Authenticate(t.Context(), post("a", "guess"))
-				refused <- oauth.From(err)
-			})
-		}
-		synctest.Wait()
-		if got := underWay.Load(); got != int64(clientauth.Parallel()) {
-			t.Errorf("%d slow hashes under way, want %d", got, clientauth.Parallel())
-		}
-		if len(refused) != 10 {
-			t.Errorf("%d refused at once, want 10", len(refused))
-		}
-		for range len(refused) {
-			if e := <-refused; e.Code != oauth.TemporarilyUnavailable || !e.Limited || e.RetryAfter <= 0 {
-				t.Errorf("got %+v, want a limit with the time to wait", e)
-			}
-		}
-		close(gate)
-		group.Wait()
-		for range clientauth.Queued {
-			if e := <-refused; e.Code != oauth.InvalidClient {
-				t.Errorf("got %v, want %s", e, oauth.InvalidClient)
-			}
-		}
-	})
-	// Generated secrets do not wait for chosen ones.
-	synctest.Test(t, func(t *testing.T) {
-		a, _, gate := blocked(clients)
-		var group sync.WaitGroup
-		for range clientauth.Queued {
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", "guess")) })
-		}
-		synctest.Wait()
-		if _, _, err := a.Authenticate(t.Context(), post("fast", generated)); err != nil {
-			t.Errorf("got %v", err)
-		}
-		close(gate)
-		group.Wait()
-	})
-}
-
-func TestCallerStopsWaiting(t *testing.T) {
-	clients := registered{"a": client("a", "chosen")}
-	synctest.Test(t, func(t *testing.T) {
-		a, underWay, gate := blocked(clients)
-		var group sync.WaitGroup
-		for range clientauth.Parallel() {
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", "guess")) })
-		}
-		synctest.Wait()
-		// More than the queue holds: each gives its place back when it stops waiting.
-		for range clientauth.Queued + 1 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, _, err := a.Authenticate(ctx, post("a", "guess"))
-			cancel()
-			if e := oauth.From(err); e.Code != oauth.TemporarilyUnavailable || !errors.Is(err, context.DeadlineExceeded) {
-				t.Fatalf("got %v, want %s for %v", err, oauth.TemporarilyUnavailable, context.DeadlineExceeded)
-			}
-		}
-		if got := underWay.Load(); got != int64(clientauth.Parallel()) {
-			t.Errorf("%d slow hashes were begun, want %d", got, clientauth.Parallel())
-		}
-		close(gate)
-		group.Wait()
-	})
-}
-
-// One source cannot take every place in the queue: a client elsewhere gets in.
-func TestSourceShare(t *testing.T) {
-	clients := registered{"a": client("a", "chosen")}
-	a := newAuthenticator(clients)
-	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.Queued)
-	a.Pretend(func(registry.Hash, string) bool {
-		entered <- struct{}{}
-		<-gate
-		return true
-	})
-	var flood sync.WaitGroup
-	refused := make(chan error, clientauth.Queued)
-	for range clientauth.Queued {
-		flood.Go(func() {
-			e := post("a", rand.Text())
-			e.Source = "192.0.2.1"
-			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
-				refused <- err
-			}
-		})
-	}
-	for range clientauth.Parallel() {
-		<-entered
-	}
-	for range clientauth.Queued - clientauth.SourceShare {
-		if err := <-refused; oauth.From(err).Code != oauth.TemporarilyUnavailable || !oauth.From(err).Limited {
-			t.Fatalf("beyond the share: got %v, want a limit", err)
-		}
-	}
-	done := make(chan error, 1)
-	go func() {
-		e := post("a", "chosen")
-		e.Source = "192.0.2.2"
-		_, _, err := a.Authenticate(t.Context(), e)
-		done <- err
-	}()
-	close(gate)
-	if err := <-done; err != nil {
-		t.Errorf("from elsewhere: got %v, want in", err)
-	}
-	flood.Wait()
 }
 
 func TestAssertion(t *testing.T) {

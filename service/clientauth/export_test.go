@@ -2,6 +2,7 @@ package clientauth
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -15,16 +16,22 @@ const SourceShare = sourceShare
 // Parallel is how many slow hashes are computed at once.
 func Parallel() int { return runtime.GOMAXPROCS(0) }
 
-// Watch has f called for every comparison of a secret with a hash, before it.
+// Watch has f called for every comparison of a secret with those of a client, before it.
 func (a *Authenticator) Watch(f func(secret string)) {
-	matches := a.secrets.matches
-	a.secrets.matches = func(hash registry.Hash, secret string) bool {
+	find := a.secrets.find
+	a.secrets.find = func(secrets []registry.Secret, secret string, now time.Time) int {
 		f(secret)
-		return matches(hash, secret)
+		return find(secrets, secret, now)
 	}
 }
 
-// Pretend replaces the comparison with hashes.
-func (a *Authenticator) Pretend(matches func(hash registry.Hash, secret string) bool) {
-	a.secrets.matches = matches
+// Pretend replaces the comparison with the secrets of a client.
+func (a *Authenticator) Pretend(find func(secrets []registry.Secret, secret string, now time.Time) int) {
+	a.secrets.find = find
 }
+
+// MostUpgrades is how many hashes wait to be replaced.
+const MostUpgrades = mostUpgrades
+
+// UpgradePause is how long nothing is replaced after a failure.
+const UpgradePause = upgradePause

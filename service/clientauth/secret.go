@@ -115,10 +115,8 @@ const (
 // secrets checks secrets. A generated one costs an HMAC. A chosen one costs Argon2id the first time; that it was right is
 // then remembered, so that who chose a secret makes no difference to a client's speed.
 type secrets struct {
-	// matches is the hasher's.
-	matches func(registry.Hash, string) bool
-	// decoy is compared where a client has no hash of the kind, so that the work is the same.
-	decoy registry.Hash
+	// find is the hasher's Match.
+	find func(secrets []registry.Secret, secret string, now time.Time) int
 	// slow bounds the slow hashes under way, waiting bounds those who wait for their turn.
 	slow, waiting *semaphore.Weighted
 	// sources has source address → how many of its requests wait.
@@ -126,63 +124,70 @@ type secrets struct {
 	sources map[string]int
 	// key hides the secrets in proven from who reads the memory; it lives as long as the process.
 	key []byte
-	// proven has HMAC(id, secret) → the hash that the secret matched. A client whose secret was changed no longer has that
-	// hash, so nothing needs to be forgotten.
-	proven *otter.Cache[[sha256.Size]byte, registry.Hash]
+	// proven has HMAC(id, secret) → what the secret matched. A client whose secret was changed no longer has that hash, so
+	// nothing needs to be forgotten.
+	proven *otter.Cache[[sha256.Size]byte, match]
+}
+
+// match is what a presented secret turned out to be.
+type match struct {
+	// id and hash are those of the client's secret; no hash stands for none.
+	id   string
+	hash registry.Hash
+	// outdated says that the hash is one to be replaced.
+	outdated bool
 }
 
 func newSecrets(hasher *registry.Hasher) *secrets {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // it never fails (crypto/rand)
 	return &secrets{
-		matches: hasher.Matches,
-		decoy:   hasher.Hash(rand.Text()),
+		find:    hasher.Match,
 		slow:    semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
 		waiting: semaphore.NewWeighted(queued),
 		sources: make(map[string]int),
 		key:     key,
-		proven:  otter.Must(&otter.Options[[sha256.Size]byte, registry.Hash]{MaximumSize: remembered}),
+		proven:  otter.Must(&otter.Options[[sha256.Size]byte, match]{MaximumSize: remembered}),
 	}
 }
 
-// match reports whether the secret is one of the client's that counts now. What was remembered is used only for a client
+// match tells which of the client's secrets that count now the proof has. What was remembered is used only for a client
 // that can get a token by it: for any other the right secret takes as long as a wrong one.
-func (s *secrets) match(ctx context.Context, client *registry.Client, usable bool, p proof, now time.Time) (bool, error) {
-	secret := p.secret
-	if registry.Generated(secret) {
-		return s.compare(client, secret, now) != "", nil
+func (s *secrets) match(ctx context.Context, client *registry.Client, usable bool, p proof) (match, error) {
+	if registry.Generated(p.secret) {
+		return s.compare(client, p), nil
 	}
-	fingerprint := s.fingerprint(client.ID, secret)
-	remembered := func() bool {
-		hash, ok := s.proven.GetIfPresent(fingerprint)
-		return ok && usable && holds(client, hash, now)
+	fingerprint := s.fingerprint(client.ID, p.secret)
+	remembered := func() (match, bool) {
+		known, ok := s.proven.GetIfPresent(fingerprint)
+		return known, ok && usable && known.holds(client, p.at)
 	}
-	if remembered() {
-		return true, nil
+	if known, ok := remembered(); ok {
+		return known, nil
 	}
 	if !s.enter(p.source) {
-		return false, &oauth.Error{
+		return match{}, &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
 			Text: "Too many client secrets are being checked; try again.",
 		}
 	}
 	defer s.leave(p.source)
 	if err := s.slow.Acquire(ctx, 1); err != nil {
-		return false, &oauth.Error{
+		return match{}, &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
 			Text: "The client secret was not checked in time; try again.", Cause: err,
 		}
 	}
 	defer s.slow.Release(1)
 	// Those who wait often wait for the same: a client whose many processes start at once needs one hash, not as many.
-	if remembered() {
-		return true, nil
+	if known, ok := remembered(); ok {
+		return known, nil
 	}
-	hash := s.compare(client, secret, now)
-	if hash != "" && usable {
-		s.proven.Set(fingerprint, hash)
+	found := s.compare(client, p)
+	if found.hash != "" && usable {
+		s.proven.Set(fingerprint, found)
 	}
-	return hash != "", nil
+	return found, nil
 }
 
 // enter takes a place in the queue for slow hashes, if there is one and the source has not its share already.
@@ -206,30 +211,20 @@ func (s *secrets) leave(source string) {
 	}
 }
 
-// compare gives the hash that secret matches, or "". It does not stop at the first, so that time says nothing about which.
-func (s *secrets) compare(client *registry.Client, secret string, now time.Time) (matched registry.Hash) {
-	slow := !registry.Generated(secret)
-	compared := false
-	for i := range client.Secrets {
-		candidate := &client.Secrets[i]
-		if candidate.Hash.Slow() != slow {
-			continue
-		}
-		compared = true
-		if s.matches(candidate.Hash, secret) && !candidate.Expired(now) {
-			matched = candidate.Hash
-		}
+// compare compares the secret with those of the client, however many it has.
+func (s *secrets) compare(client *registry.Client, p proof) match {
+	i := s.find(client.Secrets, p.secret, p.at)
+	if i < 0 {
+		return match{}
 	}
-	if !compared {
-		s.matches(s.decoy, secret)
-	}
-	return matched
+	found := &client.Secrets[i]
+	return match{found.ID, found.Hash, registry.Outdated(client.Secrets, i)}
 }
 
-// holds reports whether hash is that of a secret of the client that counts now.
-func holds(client *registry.Client, hash registry.Hash, now time.Time) bool {
+// holds reports whether what matched is a secret of the client that counts now.
+func (m match) holds(client *registry.Client, now time.Time) bool {
 	for i := range client.Secrets {
-		if client.Secrets[i].Hash == hash && !client.Secrets[i].Expired(now) {
+		if s := &client.Secrets[i]; s.ID == m.id && s.Hash == m.hash && !s.Expired(now) {
 			return true
 		}
 	}

@@ -147,6 +147,10 @@ func (g *ClientCredentials) decide(client *registry.Client, scopes oauth.Scopes,
 	d := &Decision{Scopes: scopes, Lifetime: client.AccessTokenLifetime, Audience: make([]string, len(owners))}
 	for i, owner := range owners {
 		d.Audience[i] = owner.ID.String()
+		if len(owners) > 1 && d.Audience[i] == registry.AdminResource {
+			// Another resource that it is sent to could administer the issuer with it.
+			return nil, oauth.Refuse(oauth.InvalidTarget, "A token for administration is for nothing else; ask with that resource alone.")
+		}
 		if bound := owner.AccessTokenLifetime; bound > 0 && (d.Lifetime == 0 || bound < d.Lifetime) {
 			d.Lifetime = bound
 		}

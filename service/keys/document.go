@@ -1,7 +1,7 @@
 package keys
 
 import (
-	"context"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -9,82 +9,56 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// ErrConflict says that the ring was changed by somebody else meanwhile.
-var ErrConflict = errors.New("the key ring was changed by somebody else meanwhile")
-
-// Store keeps the key ring as one document. Every change is announced to all replicas in the same step that makes it.
-// It may be used by several goroutines.
-type Store interface {
-	// LoadRing gives the document as last saved and its version; nil and zero where none was.
-	LoadRing(ctx context.Context) (document []byte, version uint64, err error)
-	// SaveRing replaces the document, and revokes the tokens of the keys whose ids are given, if the document's version is
-	// still the one given; else it gives [ErrConflict].
-	SaveRing(ctx context.Context, document []byte, version uint64, revoked ...string) error
-}
-
-// document is the ring as it is stored. What is secret in it is sealed, and bound to what stands in the clear beside it.
+// document is what the ring says, in the clear. A store gets it sealed as a whole, by [Sealer.sealRing].
 type document struct {
-	// Format tells a later release how to read the rest.
-	Format int `json:"format"`
-	// Pepper is the sealed key under which generated client secrets are hashed. It lives here so that it is made once for
-	// all replicas and outlives a change of the key-encryption key.
-	Pepper []byte   `json:"pepper"`
-	Keys   []record `json:"keys"`
+	// MadeAt is when the pepper was made, in milliseconds since 1970: of two peppers the older one stays.
+	MadeAt int64 `json:"made_at"`
+	// Pepper is the key under which generated client secrets are hashed. It lives here so that it is made once for all
+	// replicas and outlives a change of the key-encryption key.
+	Pepper []byte `json:"pepper"`
+	// Keys are in the order in which they become active.
+	Keys []record `json:"keys"`
 	// Removed has the ids of keys that were taken away before their time; no replica may put them back.
 	Removed []string `json:"removed,omitempty"`
+
+	// reseal asks to seal the ring under the first key-encryption key if a previous one sealed it.
+	reseal bool
 }
 
-const (
-	format      = 1
-	pepperLabel = "grantor pepper 1"
-	pepperSize  = 32
-)
-
-// record is one signing key as it is stored.
+// record is one signing key.
 type record struct {
 	Algorithm jwks.Algorithm `json:"alg"`
 	ID        string         `json:"kid"`
 	// Unix seconds.
 	CreatedAt   int64 `json:"created_at"`
 	ActivatesAt int64 `json:"activates_at"`
-	// Private is the sealed PKCS #8 form.
+	// Private is the PKCS #8 form.
 	Private []byte `json:"private"`
 }
 
-// label binds the private key to the rest of the record: who alters a time or moves a key makes it unreadable.
-func (r *record) label() string {
-	return fmt.Sprintf("grantor key 1 %s %s %d %d", r.Algorithm, r.ID, r.CreatedAt, r.ActivatesAt)
-}
+const pepperSize = 32
+
+// mostRemoved bounds how many removed keys are remembered, the latest: an id need not be one of the ring's to be given up.
+const mostRemoved = 1000
 
 // newDocument makes a ring without signing keys.
-func newDocument(sealer *Sealer) *document {
+func newDocument(now time.Time) *document {
 	pepper := make([]byte, pepperSize)
 	_, _ = rand.Read(pepper) // it never fails (crypto/rand)
-	return &document{Format: format, Pepper: sealer.seal(pepperLabel, pepper)}
-}
-
-func parseDocument(data []byte) (*document, error) {
-	var d document
-	if err := json.Unmarshal(data, &d); err != nil {
-		return nil, fmt.Errorf("the stored key ring: %w", err)
-	}
-	if d.Format != format {
-		return nil, fmt.Errorf("the stored key ring has format %d, and this release reads %d", d.Format, format)
-	}
-	return &d, nil
+	return &document{MadeAt: now.UnixMilli(), Pepper: pepper}
 }
 
 // add generates a key that signs from activates on.
-func (d *document) add(sealer *Sealer, algorithm jwks.Algorithm, now, activates time.Time) error {
+func (d *document) add(algorithm jwks.Algorithm, now, activates time.Time) error {
 	private, err := generate(algorithm)
 	if err != nil {
 		return err
@@ -97,27 +71,86 @@ func (d *document) add(sealer *Sealer, algorithm jwks.Algorithm, now, activates 
 	if err != nil {
 		return err
 	}
-	r := record{Algorithm: algorithm, ID: public.ID(), CreatedAt: now.Unix(), ActivatesAt: activates.Unix()}
-	r.Private = sealer.seal(r.label(), encoded)
-	d.Keys = append(d.Keys, r)
+	d.Keys = append(d.Keys, record{algorithm, public.ID(), now.Unix(), activates.Unix(), encoded})
+	d.sort()
 	return nil
 }
 
-// open makes the signer of a stored key.
-func (r *record) open(sealer *Sealer) (*token.Signer, error) {
-	encoded, err := sealer.open(r.label(), r.Private)
-	if err != nil {
-		return nil, err
+// sort restores the order of the keys. Of two that become active at once the one that was added later is the later one.
+func (d *document) sort() {
+	slices.SortStableFunc(d.Keys, func(a, b record) int { return cmp.Compare(a.ActivatesAt, b.ActivatesAt) })
+}
+
+// index gives the place of the key with the id, or -1.
+func (d *document) index(id string) int {
+	return slices.IndexFunc(d.Keys, func(k record) bool { return k.ID == id })
+}
+
+// remove takes a key away, if it is there, and sees to it that no replica puts it back.
+func (d *document) remove(id string) {
+	d.Keys = slices.DeleteFunc(d.Keys, func(k record) bool { return k.ID == id })
+	if !slices.Contains(d.Removed, id) {
+		d.Removed = append(d.Removed, id)
+		d.Removed = d.Removed[max(0, len(d.Removed)-mostRemoved):]
 	}
-	private, err := x509.ParsePKCS8PrivateKey(encoded)
+}
+
+// signing gives the place of the key that signs for the algorithm, or -1. Where none has become active the first that
+// will signs: the clock is behind the one that made the ring, and the key is published.
+func (d *document) signing(algorithm jwks.Algorithm, now time.Time) int {
+	first := -1
+	for i, k := range slices.Backward(d.Keys) {
+		if k.Algorithm != algorithm {
+			continue
+		}
+		if k.ActivatesAt <= now.Unix() {
+			return i
+		}
+		first = i
+	}
+	return first
+}
+
+// newest gives the last key of the algorithm to become active, or nil.
+func (d *document) newest(algorithm jwks.Algorithm) *record {
+	for i := range slices.Backward(d.Keys) {
+		if d.Keys[i].Algorithm == algorithm {
+			return &d.Keys[i]
+		}
+	}
+	return nil
+}
+
+// successor gives the key that signs after the one at a place; nil where there is none yet.
+func (d *document) successor(i int) *record {
+	for j := i + 1; j < len(d.Keys); j++ {
+		if d.Keys[j].Algorithm == d.Keys[i].Algorithm {
+			return &d.Keys[j]
+		}
+	}
+	return nil
+}
+
+// gone reports whether at that time every token has expired that the key at a place signed. A token lives for retention
+// at the most.
+func (d *document) gone(i int, retention time.Duration, at time.Time) bool {
+	successor := d.successor(i)
+	return successor != nil && at.After(successor.activates().Add(retention+skew))
+}
+
+func (k *record) activates() time.Time { return time.Unix(k.ActivatesAt, 0) }
+
+// signer makes the signer of a key.
+func (k *record) signer() (*token.Signer, error) {
+	private, err := x509.ParsePKCS8PrivateKey(k.Private)
 	if err != nil {
-		return nil, errors.New("a sealed key is not PKCS #8")
+		return nil, errors.New("a key in the ring is not PKCS #8")
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("a sealed %T does not sign", private)
+		return nil, fmt.Errorf("a %T in the ring does not sign", private)
 	}
-	return token.NewSigner(r.Algorithm, signer)
+	return token.NewSigner(k.Algorithm, signer)
 }
 
 // generate makes a private key. RSA has 2048 bits: the least that RFC 7518 allows, and the fastest to sign with.

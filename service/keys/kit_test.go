@@ -3,7 +3,6 @@ package keys_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -37,6 +36,8 @@ func must[T any](v T, err error) T {
 
 // memory keeps a ring as the real store does.
 type memory struct {
+	// name is what the ring is bound to.
+	name     string
 	mu       sync.Mutex
 	document []byte
 	version  uint64
@@ -46,6 +47,8 @@ type memory struct {
 	// conflict makes every save meet a change of somebody else.
 	conflict bool
 }
+
+func (m *memory) Name() string { return m.name }
 
 func (m *memory) LoadRing(context.Context) ([]byte, uint64, error) {
 	m.mu.Lock()
@@ -79,17 +82,6 @@ func (m *memory) breakDown(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fail = err
-}
-
-// stored reads the document as JSON.
-func (m *memory) stored() map[string]any {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var document map[string]any
-	if err := json.Unmarshal(m.document, &document); err != nil {
-		panic(err)
-	}
-	return document
 }
 
 // clock is a time that the test moves.

@@ -8,12 +8,11 @@ package keys
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +20,27 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Config says what ring is kept. All fields are required but Now.
+// Store keeps the key ring, as bytes that it need not understand. Every change is announced to all replicas in the same
+// step that makes it. It may be used by several goroutines.
+type Store interface {
+	// Name tells the store from others that one key-encryption key may seal for: what is sealed for one opens from no
+	// other.
+	Name() string
+	// LoadRing gives the ring as last saved and its version; nil and zero where none was.
+	LoadRing(ctx context.Context) (sealed []byte, version uint64, err error)
+	// SaveRing replaces the ring, and revokes the tokens of the keys whose ids are given, if the ring's version is still
+	// the one given; else it gives [ErrConflict].
+	SaveRing(ctx context.Context, sealed []byte, version uint64, revoked ...string) error
+}
+
+// ErrConflict says that the ring was changed by somebody else meanwhile.
+var ErrConflict = errors.New("the key ring was changed by somebody else meanwhile")
+
+// ErrReplaced says that another replica put back an older ring, which the store had lost when this one made its own: what
+// was built with this ring's pepper is of no use any more.
+var ErrReplaced = errors.New("another replica put back the key ring that the store had lost; this one starts anew with it")
+
+// Config says what ring is kept. All fields are required but Settle and Now.
 type Config struct {
 	Store  Store
 	Sealer *Sealer
@@ -34,6 +53,9 @@ type Config struct {
 	MaxAge time.Duration
 	// Retention is the longest life of a token: a key is published so long after it ceased to sign.
 	Retention time.Duration
+	// Settle is how long [Open] waits after it made a ring in an empty store: time for a running replica to put back the
+	// ring that the store has lost.
+	Settle time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -45,56 +67,59 @@ const skew = time.Minute
 type Ring struct {
 	config Config
 	loaded atomic.Pointer[loaded]
+	// turn has one place: for whoever changes the ring, or takes over a change, so that memory never goes back.
+	turn chan struct{}
+	// made reports that this ring was the first in the store, as far as could be seen. Who has the turn may use it.
+	made bool
 	// renew wakes Run.
 	renew chan struct{}
 }
 
 // loaded is the ring as one stored document says.
 type loaded struct {
-	document []byte
-	pepper   []byte
-	// entries are in the order in which they become active.
-	entries []entry
+	// sealed is what the store has; plain is what was sealed.
+	sealed, plain []byte
+	// previous reports that the key which seals now did not seal it.
+	previous bool
+	document *document
+	// signers are those of the document's keys, in the same order.
+	signers []*token.Signer
 	all     *jwks.Set
 }
 
-type entry struct {
-	signer    *token.Signer
-	activates time.Time
-}
-
-// Open loads the ring and makes what is missing. Replicas that open an empty store at once agree on one ring. A ring that
-// the key-encryption key does not open is [ErrSealed]; nothing is overwritten then.
+// Open loads the ring and makes what is missing. Replicas that open an empty store at once agree on one ring. One that a
+// previous key-encryption key sealed is sealed anew. A ring that no key-encryption key opens is [ErrSealed]; nothing is
+// overwritten then.
 func Open(ctx context.Context, config Config) (*Ring, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	r := &Ring{config: config, renew: make(chan struct{}, 1)}
-	return r, r.Maintain(ctx)
-}
-
-// Peek reads what a program needs of the ring that does not sign: the pepper, and the algorithms of the keys. It writes
-// nothing. A store that has no ring gives a nil pepper.
-func Peek(ctx context.Context, store Store, sealer *Sealer) (pepper []byte, algorithms []jwks.Algorithm, err error) {
-	data, _, err := store.LoadRing(ctx)
-	if err != nil || data == nil {
-		return nil, nil, err
-	}
-	d, err := parseDocument(data)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, k := range d.Keys {
-		if !slices.Contains(algorithms, k.Algorithm) {
-			algorithms = append(algorithms, k.Algorithm)
+	r := &Ring{config: config, turn: make(chan struct{}, 1), renew: make(chan struct{}, 1)}
+	// Only here, and not when Maintain runs: while the replicas are given another key one by one, those that have it and
+	// those that do not would seal the ring in turn.
+	err := r.change(ctx, func(d *document) ([]string, error) {
+		d.reseal = true
+		return nil, nil
+	})
+	if err == nil && r.made && config.Settle > 0 {
+		if err = pause(ctx, config.Settle); err == nil {
+			err = r.Maintain(ctx)
 		}
 	}
-	pepper, err = sealer.open(pepperLabel, d.Pepper)
-	return pepper, algorithms, err
+	return r, err
 }
 
 // Pepper gives the key under which generated client secrets are hashed.
-func (r *Ring) Pepper() []byte { return r.loaded.Load().pepper }
+func (r *Ring) Pepper() []byte { return r.loaded.Load().document.Pepper }
+
+// RecordKey derives from the pepper the key that authenticates what a store keeps beside the ring.
+func RecordKey(pepper []byte) []byte {
+	key, err := hkdf.Key(sha256.New, pepper, nil, "grantor records 1", sha256.Size)
+	if err != nil {
+		panic(err) // it fails for keys longer than 255 hashes alone
+	}
+	return key
+}
 
 // MaxAge is how long the published keys may be kept.
 func (r *Ring) MaxAge() time.Duration { return r.config.MaxAge }
@@ -104,32 +129,20 @@ func (r *Ring) Algorithms() []jwks.Algorithm { return r.config.Algorithms }
 
 // Signer gives the active key for the algorithm.
 func (r *Ring) Signer(algorithm jwks.Algorithm) (*token.Signer, error) {
-	now := r.config.Now()
-	entries := r.loaded.Load().entries
-	var first *token.Signer
-	for i := len(entries) - 1; i >= 0; i-- {
-		if e := &entries[i]; e.signer.Public().Algorithm() == algorithm {
-			if !e.activates.After(now) {
-				return e.signer, nil
-			}
-			first = e.signer
-		}
+	l := r.loaded.Load()
+	if i := l.document.signing(algorithm, r.config.Now()); i >= 0 {
+		return l.signers[i], nil
 	}
-	if first == nil {
-		return nil, fmt.Errorf("there is no signing key for %s", algorithm)
-	}
-	// Only a clock behind the one that made the ring gets here. The key is published, so it may sign.
-	return first, nil
+	return nil, fmt.Errorf("there is no signing key for %s", algorithm)
 }
 
 // Published gives the public keys that a verifier needs: of all keys but those that are gone.
 func (r *Ring) Published() []jwks.Key {
-	entries := r.loaded.Load().entries
-	now := r.config.Now()
+	l, now := r.loaded.Load(), r.config.Now()
 	var keys []jwks.Key
-	for i := range entries {
-		if !r.gone(entries, i, now) {
-			keys = append(keys, entries[i].signer.Public())
+	for i, signer := range l.signers {
+		if !l.document.gone(i, r.config.Retention, now) {
+			keys = append(keys, signer.Public())
 		}
 	}
 	return keys
@@ -143,16 +156,6 @@ func (r *Ring) Find(ctx context.Context, id string) (jwks.Key, error) {
 // Trusts reports whether the key is in the ring.
 func (r *Ring) Trusts(key jwks.Key) bool { return r.loaded.Load().all.Trusts(key) }
 
-// gone reports whether every token that the key signed has expired.
-func (r *Ring) gone(entries []entry, i int, now time.Time) bool {
-	for _, later := range entries[i+1:] {
-		if later.signer.Public().Algorithm() == entries[i].signer.Public().Algorithm() {
-			return now.After(later.activates.Add(r.config.Retention + skew))
-		}
-	}
-	return false
-}
-
 // Renew asks [Ring.Run] to take over the ring as stored: for when another replica changed it.
 func (r *Ring) Renew() {
 	select {
@@ -161,209 +164,14 @@ func (r *Ring) Renew() {
 	}
 }
 
-// load makes the stored document the one in force.
-func (r *Ring) load(data []byte) error {
-	if before := r.loaded.Load(); before != nil && bytes.Equal(before.document, data) {
-		return nil
-	}
-	d, err := parseDocument(data)
-	if err != nil {
-		return err
-	}
-	next, err := r.open(d)
-	if err != nil {
-		return err
-	}
-	next.document = data
-	r.loaded.Store(next)
-	return nil
-}
-
-// open unseals a document. One part of it that does not open fails it as a whole.
-func (r *Ring) open(d *document) (*loaded, error) {
-	pepper, err := r.config.Sealer.open(pepperLabel, d.Pepper)
-	if err != nil {
-		return nil, err
-	}
-	opened := &loaded{pepper: pepper}
-	var public []jwks.Key
-	for i := range d.Keys {
-		signer, err := d.Keys[i].open(r.config.Sealer)
-		if err != nil {
-			return nil, err
-		}
-		opened.entries = append(opened.entries, entry{signer, time.Unix(d.Keys[i].ActivatesAt, 0)})
-		public = append(public, signer.Public())
-	}
-	slices.SortStableFunc(opened.entries, func(a, b entry) int { return a.activates.Compare(b.activates) })
-	opened.all = jwks.NewSet(public...)
-	return opened, nil
-}
-
-// Maintain does what is due: makes a first key for each algorithm, makes successors ahead of time, and removes keys that
-// are gone. It is safe to run on all replicas at once: one of them makes the change, the others take it over. What a store
-// has lost of the ring, all of it or some, it gets back from memory: a key whose tokens are alive is never given up
-// because a document lacks it, and neither is the pepper.
-func (r *Ring) Maintain(ctx context.Context) error {
-	const attempts = 10
-	for range attempts {
-		data, version, err := r.config.Store.LoadRing(ctx)
-		if err != nil {
-			return err
-		}
-		next, err := r.next(data)
-		if err != nil {
-			return err
-		}
-		if bytes.Equal(next, data) {
-			return r.load(data)
-		}
-		err = r.config.Store.SaveRing(ctx, next, version)
-		if err == nil {
-			return r.load(next)
-		}
-		if !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return ErrConflict
-}
-
-// next gives the document that should follow the stored one: the same where nothing is due.
-func (r *Ring) next(stored []byte) ([]byte, error) {
-	d := newDocument(r.config.Sealer)
-	if stored != nil {
-		var err error
-		if d, err = parseDocument(stored); err != nil {
-			return nil, err
-		}
-	}
-	before := r.loaded.Load()
-	if stored != nil && (before == nil || !bytes.Equal(before.document, stored)) {
-		// What does not open must not be built upon, or written over.
-		if _, err := r.open(d); err != nil {
-			return nil, err
-		}
-	}
-	if before != nil {
-		if err := r.keep(d, before.document); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.due(d); err != nil {
-		return nil, err
-	}
-	return json.Marshal(d)
-}
-
-// Compromise removes a key at once and revokes every token that it signed. A key that is not in the ring, any more, is
-// revoked all the same. A successor, where one is needed, signs at once.
-func (r *Ring) Compromise(ctx context.Context, id string) error {
-	const attempts = 10
-	had := false
-	for range attempts {
-		data, version, err := r.config.Store.LoadRing(ctx)
-		if err != nil {
-			return err
-		}
-		d, err := parseDocument(data)
-		if err != nil {
-			return err
-		}
-		has := slices.ContainsFunc(d.Keys, func(k record) bool { return k.ID == id })
-		if had && !has {
-			return r.load(data) // another replica did the same meanwhile, and told it
-		}
-		had = has
-		d.Keys = slices.DeleteFunc(d.Keys, func(k record) bool { return k.ID == id })
-		if !slices.Contains(d.Removed, id) {
-			d.Removed = append(d.Removed, id)
-		}
-		if err := r.due(d); err != nil {
-			return err
-		}
-		next, err := json.Marshal(d)
-		if err != nil {
-			return err
-		}
-		if err := r.config.Store.SaveRing(ctx, next, version, id); err == nil {
-			return r.load(next)
-		} else if !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return ErrConflict
-}
-
-// keep puts back into d what memory has and d lacks. A key that is about to go is left out, or two replicas whose clocks
-// differ would put it back and take it away in turn.
-func (r *Ring) keep(d *document, memory []byte) error {
-	before, err := parseDocument(memory)
-	if err != nil {
-		return err
-	}
-	d.Pepper = before.Pepper
-	var lost []record
-	for _, k := range before.Keys {
-		stored := slices.ContainsFunc(d.Keys, func(other record) bool { return other.ID == k.ID })
-		if !stored && !slices.Contains(d.Removed, k.ID) && !r.goneBy(before, k, r.config.Now().Add(2*skew)) {
-			lost = append(lost, k)
-		}
-	}
-	d.Keys = append(d.Keys, lost...)
-	return nil
-}
-
-// goneBy reports whether at that time every token that the key signed has expired.
-func (r *Ring) goneBy(d *document, k record, at time.Time) bool {
-	successor := int64(0)
-	for _, later := range d.Keys {
-		if later.Algorithm == k.Algorithm && later.ActivatesAt > k.ActivatesAt && (successor == 0 || later.ActivatesAt < successor) {
-			successor = later.ActivatesAt
-		}
-	}
-	return successor != 0 && at.After(time.Unix(successor, 0).Add(r.config.Retention+skew))
-}
-
-// due changes the document as the clock asks.
-func (r *Ring) due(d *document) error {
-	now := r.config.Now()
-	lead := r.config.MaxAge + skew
-	for _, algorithm := range r.config.Algorithms {
-		newest := time.Time{}
-		for _, k := range d.Keys {
-			if at := time.Unix(k.ActivatesAt, 0); k.Algorithm == algorithm && at.After(newest) {
-				newest = at
-			}
-		}
-		activates := now
-		if !newest.IsZero() {
-			end := newest.Add(r.config.Rotation)
-			if now.Before(end.Add(-lead)) {
-				continue
-			}
-			if activates = now.Add(lead); activates.Before(end) {
-				activates = end
-			}
-		}
-		if err := d.add(r.config.Sealer, algorithm, now, activates); err != nil {
-			return err
-		}
-	}
-	all := *d
-	all.Keys = slices.Clone(d.Keys)
-	d.Keys = slices.DeleteFunc(d.Keys, func(k record) bool { return r.goneBy(&all, k, now) })
-	slices.SortStableFunc(d.Keys, func(a, b record) int { return cmp.Compare(a.ActivatesAt, b.ActivatesAt) })
-	return nil
-}
-
 // Run maintains the ring until ctx ends: every minute, and when [Ring.Renew] asks. What fails is told to report and tried
-// again.
+// again. It ends with [ErrReplaced] when the pepper is not the one that [Ring.Pepper] gave at the start.
 func (r *Ring) Run(ctx context.Context, report func(error)) error {
 	const (
 		usual = time.Minute
 		again = time.Second
 	)
+	pepper := r.Pepper()
 	timer := time.NewTimer(usual)
 	defer timer.Stop()
 	for {
@@ -378,5 +186,20 @@ func (r *Ring) Run(ctx context.Context, report func(error)) error {
 			report(fmt.Errorf("maintaining the key ring: %w", err))
 			timer.Reset(again)
 		}
+		if !bytes.Equal(r.Pepper(), pepper) {
+			return ErrReplaced
+		}
+	}
+}
+
+// pause waits, or gives up with ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
 	}
 }

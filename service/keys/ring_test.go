@@ -118,63 +118,82 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
-// Who can write the store cannot make a key live longer, come sooner, or stand for another.
+// Who can write the store can neither change the ring nor bring in another one.
 func TestAlteredRing(t *testing.T) {
+	type envelope struct {
+		Format int    `json:"format"`
+		Sealed []byte `json:"sealed"`
+	}
+	foreign := &memory{name: "other"}
+	open(t, foreign, newClock(), fast...)
 	for name, test := range map[string]struct {
-		alter func(document map[string]any, first, second map[string]any)
+		alter func(e *envelope)
 		want  error // nil where any error does
 	}{
-		"created_at":   {func(_, first, _ map[string]any) { first["created_at"] = start.Unix() + 1 }, keys.ErrSealed},
-		"activates_at": {func(_, first, _ map[string]any) { first["activates_at"] = start.Unix() - 1 }, keys.ErrSealed},
-		"alg":          {func(_, first, _ map[string]any) { first["alg"] = "PS256" }, keys.ErrSealed},
-		"kid":          {func(_, first, _ map[string]any) { first["kid"] = "other" }, keys.ErrSealed},
-		"kids swapped": {func(_, first, second map[string]any) { first["kid"], second["kid"] = second["kid"], first["kid"] }, keys.ErrSealed},
-		"keys swapped": {func(_, first, second map[string]any) {
-			first["private"], second["private"] = second["private"], first["private"]
+		"first bit":           {func(e *envelope) { e.Sealed[0] ^= 1 }, keys.ErrSealed},
+		"a bit in the middle": {func(e *envelope) { e.Sealed[len(e.Sealed)/2] ^= 1 }, keys.ErrSealed},
+		"last bit":            {func(e *envelope) { e.Sealed[len(e.Sealed)-1] ^= 1 }, keys.ErrSealed},
+		"cut off":             {func(e *envelope) { e.Sealed = e.Sealed[:len(e.Sealed)-1] }, keys.ErrSealed},
+		"a byte":              {func(e *envelope) { e.Sealed = e.Sealed[:1] }, keys.ErrSealed},
+		"nothing":             {func(e *envelope) { e.Sealed = nil }, keys.ErrSealed},
+		"that of another store": {func(e *envelope) {
+			if err := json.Unmarshal(foreign.document, e); err != nil {
+				t.Error(err)
+			}
 		}, keys.ErrSealed},
-		"key as pepper":  {func(document, first, _ map[string]any) { document["pepper"] = first["private"] }, keys.ErrSealed},
-		"pepper as key":  {func(document, first, _ map[string]any) { first["private"] = document["pepper"] }, keys.ErrSealed},
-		"no pepper":      {func(document, _, _ map[string]any) { delete(document, "pepper") }, keys.ErrSealed},
-		"no private key": {func(_, first, _ map[string]any) { delete(first, "private") }, keys.ErrSealed},
-		"one bit":        {func(_, first, _ map[string]any) { first["private"] = flipped(first["private"]) }, keys.ErrSealed},
-		"later format":   {func(document, _, _ map[string]any) { document["format"] = 2 }, nil},
-		"no format":      {func(document, _, _ map[string]any) { delete(document, "format") }, nil},
-		"keys a text":    {func(document, _, _ map[string]any) { document["keys"] = "x" }, nil},
+		"later format": {func(e *envelope) { e.Format = 2 }, nil},
+		"no format":    {func(e *envelope) { e.Format = 0 }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, c := &memory{}, newClock()
+			store, c := &memory{name: "own"}, newClock()
 			ring := open(t, store, c, fast...)
 			want := ids(ring)
-			document := store.stored()
-			list := document["keys"].([]any)
-			test.alter(document, list[0].(map[string]any), list[1].(map[string]any))
-			store.document = must(json.Marshal(document))
-			altered := bytes.Clone(store.document)
-			if _, err := keys.Open(t.Context(), config(store, c, fast...)); err == nil || (test.want != nil && !errors.Is(err, test.want)) {
-				t.Errorf("got %v, want %v", err, test.want)
+			var e envelope
+			if err := json.Unmarshal(store.document, &e); err != nil {
+				t.Fatal(err)
 			}
-			// A ring that runs keeps what it has.
-			if err := ring.Maintain(t.Context()); err == nil {
-				t.Error("the running ring takes it over")
-			}
-			if got := ids(ring); !slices.Equal(got, want) {
-				t.Errorf("the running ring has %q, want %q", got, want)
-			}
-			if !bytes.Equal(store.document, altered) {
-				t.Error("the stored ring was written over")
-			}
+			test.alter(&e)
+			expectRefused(t, ring, store, c, refusal{must(json.Marshal(e)), want, test.want})
 		})
 	}
-	store, c := &memory{document: []byte("x"), version: 1}, newClock()
-	if _, err := keys.Open(t.Context(), config(store, c, fast...)); err == nil || store.saves > 0 {
-		t.Errorf("no JSON: got %v after %d saves", err, store.saves)
-	}
+	t.Run("no JSON", func(t *testing.T) {
+		store, c := &memory{}, newClock()
+		ring := open(t, store, c, fast...)
+		expectRefused(t, ring, store, c, refusal{[]byte("x"), ids(ring), nil})
+	})
 }
 
-func flipped(encoded any) string {
-	data := must(base64.StdEncoding.DecodeString(encoded.(string)))
-	data[len(data)/2] ^= 1
-	return base64.StdEncoding.EncodeToString(data)
+// refusal is what a stored ring was altered to, the keys of a ring that runs and the error, nil for any.
+type refusal struct {
+	altered []byte
+	keys    []string
+	want    error
+}
+
+// expectRefused has neither a fresh ring nor one that runs take over what is stored, nor write over it.
+func expectRefused(t *testing.T, ring *keys.Ring, store *memory, c *clock, r refusal) {
+	t.Helper()
+	store.document = r.altered
+	for what, err := range map[string]error{
+		"opened":        func() error { _, err := keys.Open(t.Context(), config(store, c, fast...)); return err }(),
+		"peeked":        func() error { _, _, err := keys.Peek(t.Context(), store, must(keys.NewSealer(kek))); return err }(),
+		"prepared":      func() error { _, _, err := keys.Prepare(t.Context(), store, must(keys.NewSealer(kek)), 0); return err }(),
+		"maintained":    ring.Maintain(t.Context()),
+		"rotated":       ring.Rotate(t.Context(), ""),
+		"retired":       ring.Retire(t.Context(), r.keys[0]),
+		"given up":      ring.Compromise(t.Context(), r.keys[0]),
+		"given up some": ring.Compromise(t.Context(), unknownID),
+	} {
+		if err == nil || (r.want != nil && !errors.Is(err, r.want)) {
+			t.Errorf("%s: got %v, want %v", what, err, r.want)
+		}
+	}
+	if got := ids(ring); !slices.Equal(got, r.keys) {
+		t.Errorf("the running ring has %q, want %q", got, r.keys)
+	}
+	if !bytes.Equal(store.document, r.altered) {
+		t.Error("the stored ring was written over")
+	}
 }
 
 // A store that lost everything gets the ring back, as it was, from whichever replica comes first.
@@ -216,6 +235,7 @@ func TestReplacedRing(t *testing.T) {
 			store, c := &memory{}, newClock()
 			ring := open(t, store, c, fast...)
 			want, pepper := ids(ring), bytes.Clone(ring.Pepper())
+			c.advance(time.Millisecond)
 			replace(t, store, c)
 			maintain(t, ring)
 			for _, id := range want {
@@ -324,7 +344,9 @@ func TestNothingSecretShows(t *testing.T) {
 	ring := must(keys.Open(t.Context(), cfg))
 	printed := fmt.Sprintf("%v %+v %#v %v %+v %#v %v %+v", ring, ring, ring, cfg.Sealer, cfg.Sealer, cfg.Sealer, cfg, cfg) +
 		string(must(json.Marshal(ring))) + string(must(json.Marshal(cfg.Sealer)))
-	for name, secret := range map[string][]byte{"pepper": ring.Pepper(), "key-encryption key": kek} {
+	for name, secret := range map[string][]byte{
+		"pepper": ring.Pepper(), "record key": keys.RecordKey(ring.Pepper()), "key-encryption key": kek,
+	} {
 		for _, form := range []string{
 			string(secret), base64.StdEncoding.EncodeToString(secret), fmt.Sprintf("%x", secret),
 			strings.Trim(fmt.Sprint(secret), "[]"), strings.Trim(fmt.Sprintf("%#v", secret), "[]byte{}"),

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,26 +14,36 @@ import (
 // KEKSize is the size of a key-encryption key, in bytes.
 const KEKSize = 32
 
-// ErrSealed says that sealed bytes do not open: another key-encryption key sealed them, or somebody altered them.
+// ErrSealed says that the stored ring does not open: another key-encryption key sealed it, for this store or for another
+// one, or somebody altered it.
 var ErrSealed = errors.New("the key-encryption key does not open the key ring: it is not the key that sealed it, or the ring was altered")
 
-// Sealer encrypts what is stored under a key-encryption key that the store never sees, with AES-256-GCM (NIST SP
-// 800-38D). It may be used by several goroutines.
+// Sealer encrypts the ring under a key-encryption key that the store never sees, with AES-256-GCM (NIST SP 800-38D). It
+// may be used by several goroutines.
 type Sealer struct {
-	aead cipher.AEAD
+	// aeads has one for each key. The first seals; any opens.
+	aeads []cipher.AEAD
 }
 
-// NewSealer makes a sealer with a key-encryption key of [KEKSize] bytes.
-func NewSealer(kek []byte) (*Sealer, error) {
-	if len(kek) != KEKSize {
-		return nil, fmt.Errorf("a key-encryption key has %d bytes, not %d", KEKSize, len(kek))
+// NewSealer makes a sealer with key-encryption keys of [KEKSize] bytes: the one that seals, and those that were in use
+// before, or are to be used next, and open as well.
+func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
+	s := &Sealer{}
+	for _, key := range append([][]byte{kek}, previous...) {
+		if len(key) != KEKSize {
+			return nil, fmt.Errorf("a key-encryption key has %d bytes, not %d", KEKSize, len(key))
+		}
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			return nil, err
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return nil, err
+		}
+		s.aeads = append(s.aeads, aead)
 	}
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		return nil, err
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return &Sealer{aead}, err
+	return s, nil
 }
 
 // ParseKEK reads a key-encryption key as `openssl rand -base64 32` writes it.
@@ -52,16 +63,49 @@ func NewKEK() []byte {
 	return kek
 }
 
-// seal encrypts secret and binds it to label, so that it opens in no other place.
-func (s *Sealer) seal(label string, secret []byte) []byte {
-	return s.aead.Seal(nil, nil, secret, []byte(label)) //nolint:gosec // the AEAD itself draws a random nonce for each call
+// envelope is the ring as it is stored.
+type envelope struct {
+	// Format tells a later release how to read the rest.
+	Format int `json:"format"`
+	// Sealed is the encrypted document.
+	Sealed []byte `json:"sealed"`
 }
 
-// open gives what seal encrypted, or [ErrSealed].
-func (s *Sealer) open(label string, sealed []byte) ([]byte, error) {
-	secret, err := s.aead.Open(nil, nil, sealed, []byte(label))
+const format = 1
+
+// label binds a sealed ring to its format and its store, so that it opens in no other place.
+func label(store string) []byte { return fmt.Appendf(nil, "grantor ring %d %q", format, store) }
+
+// sealRing gives what to store of the ring. All of it is sealed, what is public too: so nothing of it can be altered,
+// taken out or put together from parts of two.
+func (s *Sealer) sealRing(store string, d *document) ([]byte, error) {
+	plain, err := json.Marshal(d)
 	if err != nil {
-		return nil, ErrSealed
+		return nil, err
 	}
-	return secret, nil
+	sealed := s.aeads[0].Seal(nil, nil, plain, label(store)) //nolint:gosec // the AEAD itself draws a random nonce for each call
+	return json.Marshal(envelope{format, sealed})
+}
+
+// openRing reads what sealRing wrote, or gives [ErrSealed]. previous reports that the key which seals now did not seal it.
+func (s *Sealer) openRing(store string, data []byte) (d *document, previous bool, err error) {
+	var e envelope
+	if err := json.Unmarshal(data, &e); err != nil {
+		return nil, false, fmt.Errorf("the stored key ring: %w", err)
+	}
+	if e.Format != format {
+		return nil, false, fmt.Errorf("the stored key ring has format %d, and this release reads %d", e.Format, format)
+	}
+	for i, aead := range s.aeads {
+		plain, err := aead.Open(nil, nil, e.Sealed, label(store))
+		if err != nil {
+			continue
+		}
+		d = &document{}
+		if err := json.Unmarshal(plain, d); err != nil {
+			return nil, false, errors.New("the sealed key ring is not JSON") // the cause could quote it
+		}
+		return d, i > 0, nil
+	}
+	return nil, false, ErrSealed
 }

@@ -2,6 +2,9 @@ package redisstore_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"reflect"
 	"strings"
@@ -11,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
@@ -48,6 +52,8 @@ type kit struct {
 	*redisstore.Store
 	client redis.UniversalClient
 	base   string
+	// secret authenticates the records; each kit has its own.
+	secret []byte
 }
 
 var prefixes int
@@ -55,10 +61,30 @@ var prefixes int
 func newKit(client redis.UniversalClient) *kit {
 	prefixes++
 	prefix := fmt.Sprintf("test%d:", prefixes)
-	return &kit{
+	k := &kit{
 		must(redisstore.New(client, prefix, retention)), client,
-		prefix + "{" + strings.TrimSuffix(prefix, ":") + "}:",
+		prefix + "{" + strings.TrimSuffix(prefix, ":") + "}:", keys.NewKEK(),
 	}
+	k.Authenticate(k.secret)
+	return k
+}
+
+// mac is the MAC of a record, made here anew: what it covers and how is part of the stored form.
+func (k *kit) mac(key, version, data string) string {
+	h := hmac.New(sha256.New, k.secret)
+	for _, part := range []string{k.base + key, version, data} {
+		_ = binary.Write(h, binary.BigEndian, uint64(len(part)))
+		h.Write([]byte(part))
+	}
+	return string(h.Sum(nil))
+}
+
+// put stores a record with its MAC, as only who has the key can.
+func (k *kit) put(t *testing.T, key, version, data string) {
+	t.Helper()
+	k.alter(t, key, "v", version)
+	k.alter(t, key, "d", data)
+	k.alter(t, key, "m", k.mac(key, version, data))
 }
 
 // TestStore runs what the store promises against each Redis that it is made for, each test with a prefix of its own.
@@ -71,10 +97,14 @@ func TestStore(t *testing.T) {
 		"clients: one of many wins":       testOneOfManyWins,
 		"clients: listed":                 testListed,
 		"clients: hostile ids":            testHostileIDs,
-		"clients: altered by hand":        testAlteredClients,
+		"clients: unreadable":             testUnreadableClients,
 		"clients: listed but not there":   testListedButGone,
 		"resources":                       testResources,
-		"resources: altered by hand":      testAlteredResources,
+		"resources: unreadable":           testUnreadableResources,
+		"records: altered by hand":        testAltered,
+		"records: moved":                  testMoved,
+		"records: without a key":          testNoKey,
+		"records: answer lost":            testAnswerLost,
 		"ring":                            testRing,
 		"changes: one announcement each":  testAnnouncements,
 		"changes: none when refused":      testNoAnnouncement,
@@ -86,10 +116,19 @@ func TestStore(t *testing.T) {
 		"feed: published":                 testPublished,
 		"feed: gap":                       testGap,
 		"feed: followed":                  testFollowed,
+		"uses: newest wins":               testUses,
+		"uses: end with the secret":       testUsesEnd,
+		"uses: altered by hand":           testAlteredUses,
+		"uses: of replicas merge":         testUsesMerge,
 		"prefixes apart":                  testPrefixes,
 		"key ring: opened by ten at once": testRingsAgree,
 		"key ring: kept by two":           testRingsRotate,
+		"key ring: rotated by many":       testRotatedByMany,
+		"key ring: moved":                 testMovedRing,
 		"applied by two at once":          testAppliersAgree,
+		"registered one by one":           testRegistered,
+		"registered by many at once":      testRegistrarsAtOnce,
+		"disabled twice":                  testDisabledAgain,
 	}
 	redistest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		for name, test := range tests {
@@ -108,7 +147,7 @@ func expectKeys(t *testing.T, client redis.UniversalClient) {
 		prefix, rest, _ := strings.Cut(key, ":")
 		tag, rest, _ := strings.Cut(rest, ":")
 		name, _, _ := strings.Cut(rest, ":")
-		if tag != "{"+prefix+"}" || !strings.Contains(" client clients resources ring feed ", " "+name+" ") {
+		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used resources ring feed ", " "+name+" ") {
 			t.Errorf("there is a key %q", key)
 		}
 	}

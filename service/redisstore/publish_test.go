@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -50,8 +51,28 @@ func TestRequireReplicas(t *testing.T) {
 	master := redistest.New(t, "--repl-diskless-sync-delay", "0")
 	k := newKit(master.Client())
 	k.RequireReplicas(1)
-	if err := k.Publish(t.Context(), revoked(time.Now())); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
-		t.Errorf("without a replica: got %v", err)
+	a, b := k.save(t, newClient("a")), k.save(t, newClient("b")) // no revocation: nothing waits
+	check(t, k.SaveRing(t.Context(), []byte("x"), 0))
+	a.Disabled = true
+	for what, revoke := range map[string]func() error{
+		"publish":    func() error { return k.Publish(t.Context(), revoked(time.Now())) },
+		"disable":    func() error { return k.SaveClient(t.Context(), a) },
+		"delete":     func() error { return k.DeleteClient(t.Context(), b.ID, b.Version) },
+		"compromise": func() error { return k.SaveRing(t.Context(), []byte("y"), k.ringVersion(t), "kid") },
+	} {
+		if err := revoke(); !errors.Is(err, revocation.ErrNotReplicated) || !strings.Contains(err.Error(), "0 of 1 replicas") {
+			t.Errorf("%s without a replica: got %v", what, err)
+		}
+	}
+	// It is made all the same, and may be asked for again.
+	k.expectNoClient(t, "b")
+	a, err := k.Client(t.Context(), a.ID)
+	check(t, err)
+	if !a.Disabled {
+		t.Error("the client is not disabled")
+	}
+	if err := k.SaveClient(t.Context(), a); !errors.Is(err, revocation.ErrNotReplicated) {
+		t.Errorf("again: got %v, want %v", err, revocation.ErrNotReplicated)
 	}
 	replica := redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port()))
 	for k.Publish(within(t, patience), revoked(time.Now())) != nil { // until it is in step; each try waits for it
@@ -69,6 +90,16 @@ func TestRequireReplicas(t *testing.T) {
 	if len(entries) != 1 || entries[0].Values["i"] != last.ID {
 		t.Errorf("the replica has %v at the end, want %v", entries, last)
 	}
+	// The same of a change of a record.
+	a, err = k.Client(t.Context(), a.ID)
+	check(t, err)
+	check(t, k.SaveClient(t.Context(), a))
+	version, err := copied.client.HGet(t.Context(), k.base+"client:a", "v").Uint64()
+	check(t, err)
+	if version == a.Version {
+		t.Error("the replica has the record as it was before")
+	}
+	expectConflict(t, k.SaveClient(t.Context(), a))
 	replica.Freeze()
 	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
 		t.Error("with a frozen replica: success")
@@ -79,6 +110,26 @@ func TestRequireReplicas(t *testing.T) {
 	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
 		t.Error("with a dead replica: success")
 	}
+}
+
+// TestRequireReplicasInCluster asks the one server that has the slot.
+func TestRequireReplicasInCluster(t *testing.T) {
+	_, client := redistest.Cluster(t)
+	k := newKit(client)
+	k.RequireReplicas(1)
+	a := k.save(t, newClient("a"))
+	if err := k.DeleteClient(t.Context(), a.ID, a.Version); !errors.Is(err, revocation.ErrNotReplicated) {
+		t.Errorf("got %v, want %v", err, revocation.ErrNotReplicated)
+	}
+	k.expectNoClient(t, "a")
+	expectConflict(t, k.DeleteClient(t.Context(), a.ID, a.Version))
+}
+
+func (k *kit) ringVersion(t *testing.T) uint64 {
+	t.Helper()
+	_, version, err := k.LoadRing(t.Context())
+	check(t, err)
+	return version
 }
 
 // BenchmarkPublish publishes revocations beside writing the same entries with nothing around them.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,7 @@ type secretRecord struct {
 	Hash      string `json:"hash"`
 	CreatedAt int64  `json:"created_at"`
 	ExpiresAt int64  `json:"expires_at,omitempty"`
+	FromFile  bool   `json:"from_file,omitempty"`
 }
 
 // resourcesRecord is the table of resources as it is stored.
@@ -61,7 +63,7 @@ func (s *Store) clientKey(id oauth.ClientID) string { return s.key("client:" + i
 
 // Client implements [registry.ClientStore].
 func (s *Store) Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error) {
-	data, version, err := s.load(ctx, s.clientKey(id))
+	data, version, err := s.loadRecord(ctx, s.clientKey(id))
 	switch {
 	case err != nil:
 		return nil, err
@@ -71,23 +73,27 @@ func (s *Store) Client(ctx context.Context, id oauth.ClientID) (*registry.Client
 	return decodeClient(id.String(), data, version)
 }
 
-// list gives version and data of the clients after an id, in one step, so that none is missed by a change meanwhile.
+// list gives id, version, data and MAC of the clients after an id, in one step, so that none is missed by a change meanwhile.
 //
 // KEYS: index
 // ARGV: the least id in ZRANGE's form, count, the start of a client's key.
 var list = redis.NewScript(`
 local found = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], '+', 'BYLEX', 'LIMIT', 0, ARGV[2])) do
-  local record = redis.call('HMGET', ARGV[3] .. id, 'v', 'd')
+  local record = redis.call('HMGET', ARGV[3] .. id, 'v', 'd', 'm')
   found[#found + 1] = id
   found[#found + 1] = record[1] or ''
   found[#found + 1] = record[2] or ''
+  found[#found + 1] = record[3] or ''
 end
 return found
 `)
 
 // Clients implements [registry.ClientStore].
 func (s *Store) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*registry.Client, error) {
+	if _, err := s.authenticator(); err != nil {
+		return nil, err
+	}
 	start := "-"
 	if after.String() != "" {
 		// The least id after it. "(" + id would do for Redis; the embedded one takes "(-" for "-", the very first.
@@ -97,13 +103,17 @@ func (s *Store) Clients(ctx context.Context, after oauth.ClientID, limit int) ([
 	if err != nil {
 		return nil, err
 	}
-	clients := make([]*registry.Client, 0, len(found)/3)
-	for i := 0; i+2 < len(found); i += 3 {
-		var version uint64
-		if _, err := fmt.Sscan(found[i+1], &version); err != nil {
-			return nil, fmt.Errorf("the client %q is listed but not there", found[i])
+	clients := make([]*registry.Client, 0, len(found)/4)
+	for f := range slices.Chunk(found, 4) {
+		id, r := f[0], stored{f[1], []byte(f[2]), []byte(f[3])}
+		if r.empty() {
+			return nil, fmt.Errorf("the client %q is listed but not there", id)
 		}
-		client, err := decodeClient(found[i], []byte(found[i+2]), version)
+		version, err := s.verify(s.key("client:"+id), r)
+		if err != nil {
+			return nil, err
+		}
+		client, err := decodeClient(id, r.data, version)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +149,7 @@ func (s *Store) DeleteClient(ctx context.Context, id oauth.ClientID, version uin
 
 // Resources implements [registry.ResourceStore].
 func (s *Store) Resources(ctx context.Context) (*registry.Resources, error) {
-	data, version, err := s.load(ctx, s.key("resources"))
+	data, version, err := s.loadRecord(ctx, s.key("resources"))
 	if err != nil {
 		return nil, err
 	}
@@ -179,12 +189,20 @@ func (s *Store) SaveResources(ctx context.Context, r *registry.Resources) error 
 
 // LoadRing implements [keys.Store].
 func (s *Store) LoadRing(ctx context.Context) ([]byte, uint64, error) {
-	return s.load(ctx, s.key("ring"))
+	r, err := s.load(ctx, s.key("ring"))
+	if err != nil || r.empty() {
+		return nil, 0, err
+	}
+	version, err := parseVersion(r.version)
+	if err != nil {
+		return nil, 0, fmt.Errorf("the record %s: %w", s.key("ring"), err)
+	}
+	return r.data, version, nil
 }
 
 // SaveRing implements [keys.Store].
 func (s *Store) SaveRing(ctx context.Context, document []byte, version uint64, revoked ...string) error {
-	w := write{key: s.key("ring"), version: version, data: document, tell: []telling{{kind: revocation.RingChanged}}}
+	w := write{key: s.key("ring"), version: version, data: document, sealed: true, tell: []telling{{kind: revocation.RingChanged}}}
 	for _, id := range revoked {
 		w.tell = append(w.tell, telling{revocation.KeyRevoked, id, "now"})
 	}
@@ -219,6 +237,7 @@ func encodeClient(c *registry.Client) clientRecord {
 	for _, secret := range c.Secrets {
 		record.Secrets = append(record.Secrets, secretRecord{
 			ID: secret.ID, Hash: string(secret.Hash), CreatedAt: unix(secret.CreatedAt), ExpiresAt: unix(secret.ExpiresAt),
+			FromFile: secret.FromFile,
 		})
 	}
 	return record
@@ -257,6 +276,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 		c.Secrets = append(c.Secrets, registry.Secret{
 			ID: secret.ID, Hash: registry.Hash(secret.Hash),
 			CreatedAt: timeOf(secret.CreatedAt), ExpiresAt: timeOf(secret.ExpiresAt),
+			FromFile: secret.FromFile,
 		})
 	}
 	return c, nil

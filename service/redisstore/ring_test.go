@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/redistest"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // openRing opens the ring as a replica does.
@@ -79,4 +82,140 @@ func testRingsRotate(t *testing.T, k *kit) {
 	if got := len(k.feed(t)); got != 2 {
 		t.Errorf("the ring was saved %d times, want twice", got)
 	}
+}
+
+// testRotatedByMany has operators at two replicas rotate at once: one new key comes of it.
+func testRotatedByMany(t *testing.T, k *kit) {
+	sealer := must(keys.NewSealer(keys.NewKEK()))
+	rings := []*keys.Ring{openRing(t, k, sealer, time.Now), openRing(t, k, sealer, time.Now)}
+	var group sync.WaitGroup
+	for i := range 10 {
+		group.Go(func() {
+			if err := rings[i%2].Rotate(t.Context(), jwks.ES256); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if got, want := ids(rings[0]), ids(rings[1]); len(got) != 3 || !slices.Equal(got, want) {
+		t.Errorf("got %q and %q, want the same, with one successor", got, want)
+	}
+	if got := len(k.feed(t)); got != 2 {
+		t.Errorf("the ring was saved %d times, want twice", got)
+	}
+}
+
+// testMovedRing copies a ring under another prefix, where the same key-encryption key is in use.
+func testMovedRing(t *testing.T, k *kit) {
+	sealer := must(keys.NewSealer(keys.NewKEK()))
+	openRing(t, k, sealer, time.Now)
+	other := newKit(k.client)
+	record, err := k.client.HGetAll(t.Context(), k.base+"ring").Result()
+	check(t, err)
+	check(t, k.client.HSet(t.Context(), other.base+"ring", record).Err())
+	if _, _, err := keys.Peek(t.Context(), other, sealer); !errors.Is(err, keys.ErrSealed) {
+		t.Errorf("got %v, want %v", err, keys.ErrSealed)
+	}
+	if _, _, err := keys.Peek(t.Context(), k, sealer); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRotationSeenByVerifiers rotates keys several times a second, under a clock that the test moves, while tokens are
+// signed at two replicas and checked by verifiers that keep the key set for as long as they may. None of them ever meets
+// a key that it does not know.
+func TestRotationSeenByVerifiers(t *testing.T) {
+	k := newKit(redistest.New(t).Client())
+	var passed atomic.Int64
+	now := func() time.Time { return start.Add(time.Duration(passed.Load())) }
+	sealer := must(keys.NewSealer(keys.NewKEK()))
+	const (
+		age  = time.Minute
+		life = 10 * time.Minute
+		step = 15 * time.Second // less than clocks may differ
+	)
+	rings := make([]*keys.Ring, 2)
+	for i := range rings {
+		rings[i] = must(keys.Open(t.Context(), keys.Config{
+			Store: k, Sealer: sealer, Algorithms: []jwks.Algorithm{jwks.ES256, jwks.EdDSA},
+			Rotation: 5 * time.Minute, MaxAge: age, Retention: life, Now: now,
+		}))
+	}
+	// Each verifier checks once for each step of the clock, while the ring is maintained and the clock moves.
+	const steps = 400
+	turns := make([]chan struct{}, 4)
+	var group sync.WaitGroup
+	for i := range turns {
+		turns[i] = make(chan struct{})
+		v := &cachedSet{ring: rings[i%2], now: now}
+		group.Go(func() {
+			n := 0
+			for range turns[i] {
+				n++
+				if err := v.check(t, rings[n%2], rings[n%2].Algorithms()[n/2%2], life); err != nil {
+					t.Errorf("after %s: %v", now().Sub(start), err)
+				}
+			}
+		})
+	}
+	began, seen := time.Now(), map[string]bool{}
+	for range steps {
+		var both sync.WaitGroup
+		for _, turn := range turns {
+			turn <- struct{}{}
+		}
+		for _, ring := range rings {
+			both.Go(func() {
+				if err := ring.Maintain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		for _, id := range ids(rings[0]) {
+			seen[id] = true
+		}
+		passed.Add(int64(step))
+	}
+	took := time.Since(began)
+	for _, turn := range turns {
+		close(turn)
+	}
+	group.Wait()
+	t.Logf("%d keys in %s, %d tokens checked", len(seen), took, steps*len(turns))
+	if len(seen) < 2*15 {
+		t.Errorf("%d keys, want more", len(seen))
+	}
+}
+
+// cachedSet is a verifier's copy of a replica's key set.
+type cachedSet struct {
+	ring    *keys.Ring
+	now     func() time.Time
+	set     *jwks.Set
+	fetched time.Time
+}
+
+// check signs a token and verifies it with the set, which is fetched anew when it is as old as it may be.
+func (v *cachedSet) check(t *testing.T, by *keys.Ring, algorithm jwks.Algorithm, life time.Duration) error {
+	signer, err := by.Signer(algorithm)
+	if err != nil {
+		return err
+	}
+	at := v.now()
+	raw, err := signer.Sign(&token.Claims{
+		Issuer: "https://issuer.test", Subject: "a", ClientID: "a", Audience: []string{"https://a.internal"},
+		IssuedAt: at, ExpiresAt: at.Add(life), ID: token.NewID().String(),
+	})
+	if err != nil {
+		return err
+	}
+	if v.set == nil || v.now().Sub(v.fetched) > v.ring.MaxAge() {
+		v.fetched = v.now()
+		v.set = jwks.NewSet(v.ring.Published()...)
+	}
+	_, err = (&token.Verifier{
+		Issuer: "https://issuer.test", Audience: []string{"https://a.internal"}, Keys: v.set, Leeway: time.Minute, Now: v.now,
+	}).Verify(t.Context(), raw)
+	return err
 }

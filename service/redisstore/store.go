@@ -5,11 +5,22 @@
 // from memory, so one node is enough for it. An id stands at the end of a key, after everything that gives the key its
 // meaning: no id can forge a key or a slot.
 //
-//	grantor:{grantor}:client:ID   hash   v: version, d: JSON of one client
+//	grantor:{grantor}:client:ID   hash   v: version, d: JSON of one client, m: MAC
 //	grantor:{grantor}:clients     zset   the ids of all clients, in byte order
-//	grantor:{grantor}:resources   hash   v: version, d: JSON of all resources
+//	grantor:{grantor}:used        hash   client id → JSON of secret id → when it was last used; see RecordUses
+//	grantor:{grantor}:resources   hash   v: version, d: JSON of all resources, m: MAC
 //	grantor:{grantor}:ring        hash   v: version, d: the sealed key ring
 //	grantor:{grantor}:feed        stream k: kind of change, i: id, t: moment; entries older than the retention are trimmed
+//
+// A MAC binds a record's data to its version and its key, under a key that the Redis never sees: who can write the Redis
+// but not read that key cannot make a record, change one, or move one to another client or issuer. Reading one that was
+// altered so is [registry.ErrAltered]; deleting it and registering it again mends it. The ring is encrypted as a whole,
+// and bound to its place by that.
+//
+// Not detected is what keeps every record as Grantor once wrote it: a whole record that is put back as it was before, or
+// deleted, and entries of the feed that are taken out or added. So who can write the Redis can give a client back what
+// was taken from it, and hide a revocation from replicas that have not read it yet: the Redis must be kept for Grantor
+// alone.
 package redisstore
 
 import (
@@ -18,6 +29,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -34,6 +46,9 @@ type Store struct {
 	base   string
 	// replicas is how many replicas of the Redis must have a revocation before it counts as recorded.
 	replicas int
+	// mac makes the MAC of a record: nil before Authenticate. It holds the key in a closure, where printing a Store does not
+	// show it.
+	mac atomic.Pointer[func(key, version string, data []byte) []byte]
 	// retention is how long an entry of the feed is kept, in seconds.
 	retention int64
 }
@@ -48,78 +63,17 @@ func New(client redis.UniversalClient, prefix string, retention time.Duration) (
 	return &Store{client: client, base: base, retention: int64(retention / time.Second)}, nil
 }
 
-// RequireReplicas makes [Store.Publish] wait until so many replicas of the Redis have what it wrote (WAIT). A fail-over
-// loses it then only to a replica that is behind those, which Redis avoids, and cannot where they are all that there are.
-// It is called before the first use.
+// RequireReplicas makes whatever revokes tokens, [Store.Publish] and the changes of records that do, wait until so many
+// replicas of the Redis have it (WAIT). A fail-over loses it then only to a replica that is behind those, which Redis
+// avoids, and cannot where they are all that there are. With too few the error is [revocation.ErrNotReplicated]. It is
+// called before the first use.
 func (s *Store) RequireReplicas(n int) { s.replicas = n }
 
+// Name implements [keys.Store]. Two Redises may have one prefix, so an issuer with a Redis of its own still needs a
+// key-encryption key of its own.
+func (s *Store) Name() string { return s.base }
+
 func (s *Store) key(name string) string { return s.base + name }
-
-// errStale is what the scripts answer when the version is not the expected one.
-var errStale = errors.New("stale version")
-
-// A version is the time of the change in microseconds, or one more than the last where the clock did not move on. So a
-// record that is removed and made again does not get an old version back.
-//
-// KEYS: record, feed, index (for a record that is listed)
-// ARGV: expected version, data (none removes the record), id, retention in seconds, then kind, id and moment of each entry
-// for the feed, where the moment "now" is the end of the second that runs.
-var change = redis.NewScript(`
-local version = tonumber(redis.call('HGET', KEYS[1], 'v') or '0')
-if version ~= tonumber(ARGV[1]) then return 0 end
-local time = redis.call('TIME')
-if ARGV[2] == '' then
-  redis.call('DEL', KEYS[1])
-  local _ = KEYS[3] and redis.call('ZREM', KEYS[3], ARGV[3])
-else
-  local next = math.max(time[1] * 1000000 + time[2], version + 1)
-  redis.call('HSET', KEYS[1], 'v', string.format('%.0f', next), 'd', ARGV[2])
-  local _ = KEYS[3] and redis.call('ZADD', KEYS[3], 0, ARGV[3])
-end
-local oldest = string.format('%.0f', math.max(time[1] - ARGV[4], 0) * 1000)
-for i = 5, #ARGV, 3 do
-  local at = ARGV[i + 2]
-  if at == 'now' then at = time[1] + 1 end
-  redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'k', ARGV[i], 'i', ARGV[i + 1], 't', at)
-end
-return 1
-`)
-
-// write is a change of a record and what it tells the feed.
-type write struct {
-	key     string
-	version uint64
-	// data is nil where the record is removed.
-	data []byte
-	id   string
-	// index is the key that lists the record; empty for a record that is not listed.
-	index string
-	tell  []telling
-}
-
-// telling is an entry for the feed. at is a moment in Unix seconds, "now" or empty.
-type telling struct {
-	kind revocation.Kind
-	id   string
-	at   string
-}
-
-// write makes a change and announces it in one step, or gives errStale.
-func (s *Store) write(ctx context.Context, w write) error {
-	keys := []string{w.key, s.key("feed")}
-	if w.index != "" {
-		keys = append(keys, w.index)
-	}
-	args := []any{w.version, w.data, w.id, s.retention}
-	for _, t := range w.tell {
-		args = append(args, string(t.kind), t.id, t.at)
-	}
-	done, err := change.Run(ctx, s.client, keys, args...).Int()
-	if err == nil && done == 0 {
-		err = errStale
-	}
-	return err
-}
 
 // Publish implements [revocation.Publisher].
 func (s *Store) Publish(ctx context.Context, changes ...revocation.Change) error {
@@ -143,9 +97,14 @@ func (s *Store) Publish(ctx context.Context, changes ...revocation.Change) error
 	if err != nil || s.replicas == 0 {
 		return err
 	}
+	return s.awaitReplicas(ctx, conn)
+}
+
+// awaitReplicas waits until enough replicas of the Redis have what was written on the connection.
+func (s *Store) awaitReplicas(ctx context.Context, conn *redis.Conn) error {
 	acknowledged, err := conn.Wait(ctx, s.replicas, replicaWait).Result()
 	if err == nil && acknowledged < int64(s.replicas) {
-		err = fmt.Errorf("%d of %d replicas of the Redis acknowledged within %s", acknowledged, s.replicas, replicaWait)
+		err = fmt.Errorf("%w: %d of %d replicas of the Redis acknowledged within %s", revocation.ErrNotReplicated, acknowledged, s.replicas, replicaWait)
 	}
 	return err
 }
@@ -171,22 +130,6 @@ func (s *Store) owner(ctx context.Context) (*redis.Client, error) {
 		return client.MasterForKey(ctx, s.key("feed"))
 	}
 	return nil, fmt.Errorf("a %T is no Redis that is known here", s.client)
-}
-
-// load gives a record's data and version; nil and zero where there is none.
-func (s *Store) load(ctx context.Context, key string) ([]byte, uint64, error) {
-	var fields struct {
-		Version uint64 `redis:"v"`
-		Data    []byte `redis:"d"`
-	}
-	reply := s.client.HMGet(ctx, key, "v", "d")
-	if err := reply.Err(); err != nil {
-		return nil, 0, err
-	}
-	if err := reply.Scan(&fields); err != nil {
-		return nil, 0, fmt.Errorf("the record %s: %w", key, err)
-	}
-	return fields.Data, fields.Version, nil
 }
 
 // readCount bounds the entries of one read of the feed.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,10 +18,16 @@ type Manifest struct {
 	Clients   []Wanted
 }
 
-// Wanted is a client that a person wants, with its one secret in the clear; empty for a client that gets none here.
+// Wanted is a client that a person wants. Its own Secrets and times are not looked at.
 type Wanted struct {
 	Client
+	// Secret is one in the clear; empty where the manifest gives none. See [Applier.Apply] for what becomes of others.
 	Secret string
+	// LeaveDisabled leaves a client that is disabled so, and one that is not: the manifest does not say. What was disabled
+	// in an emergency would otherwise be enabled by the next replica that applies its file.
+	LeaveDisabled bool
+	// Hashes are of secrets that the client brings from another server. Each is salted, and added once.
+	Hashes []Hash
 }
 
 // WantedError says which client of a manifest is wrong, and how.
@@ -63,18 +70,31 @@ type Applier struct {
 	// Algorithms are those that the issuer can sign with; empty where that is not known.
 	Algorithms []jwks.Algorithm
 	Now        func() time.Time
+	// Authority is that of who asks. One that has no authority over a client may not name it either, even as it is.
+	Authority Authority
+	// Confirm revokes the tokens of a client that was disabled before as reliably as disabling it would now: an earlier try
+	// may have been heard by too few. It may be nil.
+	Confirm func(ctx context.Context, id oauth.ClientID) error
 	// DryRun writes nothing.
 	DryRun bool
-	// Prune removes what the manifest does not name.
-	Prune bool
+	// Prune removes what the manifest does not name; PruneResources does so with resources alone.
+	Prune, PruneResources bool
 }
 
-// Apply checks the whole manifest and then makes each difference vanish; applying it again finds none. Changes of others
-// meanwhile are not lost: the difference is then worked out anew. The account lists resources, then clients, in the order
-// of the manifest, then what was removed. An error in the manifest, as [WantedError] or [ResourceError], comes before
-// anything is written.
+// Apply checks the whole manifest and then makes each difference vanish; applying it again finds none. Changes of
+// others meanwhile are not lost: the difference is then worked out anew. The account lists resources, then clients, in
+// the order of the manifest, then what was removed. An error in the manifest, as [WantedError] or [ResourceError], and
+// a [ForbiddenError] come before anything is written; only a client that has no room for one more secret is told, as a
+// [WantedError], when its turn comes.
+//
+// A secret in the manifest takes the place of those that manifests gave the client before, and leaves those that a
+// [Registrar] made. One that the client has already, even if it has ended, changes nothing: an old manifest does not
+// give back what was rotated away. No secret in the manifest leaves all as they are.
 func (a *Applier) Apply(ctx context.Context, m Manifest) ([]Change, error) {
 	if err := m.check(); err != nil {
+		return nil, err
+	}
+	if err := a.authorize(ctx, m); err != nil {
 		return nil, err
 	}
 	var account []Change
@@ -110,8 +130,37 @@ func (m *Manifest) check() error {
 			return &WantedError{id, &FieldError{"client_id", fmt.Sprintf("%q is there twice", id)}}
 		}
 		seen[id] = true
+		if n := len(m.Clients[i].Hashes); n > MaxSecrets || (n == MaxSecrets && m.Clients[i].Secret != "") {
+			return &WantedError{id, &FieldError{"client_secret", fmt.Sprintf("there are more than %d", MaxSecrets)}}
+		}
 	}
 	return nil
+}
+
+// authorize looks at every client that the manifest touches, both as it is and as it is to be.
+func (a *Applier) authorize(ctx context.Context, m Manifest) error {
+	if a.Authority.everything {
+		return nil
+	}
+	for i := range m.Clients {
+		if err := a.Authority.Over(&m.Clients[i].Client); err != nil {
+			return err
+		}
+		stored, err := a.Clients.Client(ctx, m.Clients[i].ID)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := a.Authority.Over(stored); err != nil {
+			return err
+		}
+	}
+	if !a.Prune {
+		return nil
+	}
+	return a.unnamed(ctx, m, a.Authority.Over)
 }
 
 // attempts bounds how often a step is planned anew because somebody else, such as another replica that applies the same
@@ -133,10 +182,11 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 	if err != nil {
 		return nil, err
 	}
+	prune := a.Prune || a.PruneResources
 	var list []Resource
 	var removed []Change
 	for _, r := range stored.List() {
-		if !a.Prune || slices.ContainsFunc(m.Resources, func(w Resource) bool { return w.ID == r.ID }) {
+		if !prune || slices.ContainsFunc(m.Resources, func(w Resource) bool { return w.ID == r.ID }) {
 			list = append(list, r)
 		} else {
 			removed = append(removed, Change{Action: Removed, Kind: "resource", ID: r.ID.String()})
@@ -144,8 +194,8 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 	}
 	var changes []Change
 	for _, wanted := range m.Resources {
-		if alg := wanted.SigningAlg; alg != "" && len(a.Algorithms) > 0 && !slices.Contains(a.Algorithms, alg) {
-			return nil, &ResourceError{wanted.ID, &FieldError{"signing_alg", fmt.Sprintf("the issuer has no key for %s; add it to signing-algorithms first", alg)}}
+		if err := wanted.check(a.Algorithms); err != nil {
+			return nil, &ResourceError{wanted.ID, err}
 		}
 		change := Change{Action: Created, Kind: "resource", ID: wanted.ID.String()}
 		if i := slices.IndexFunc(list, func(r Resource) bool { return r.ID == wanted.ID }); i >= 0 {
@@ -179,25 +229,42 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 // applyClient creates the client or changes what differs.
 func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, error) {
 	change := Change{Action: Created, Kind: "client", ID: wanted.ID.String()}
-	now := a.Now()
+	now := a.Now().Truncate(time.Second)
 	next := wanted.Client
-	next.CreatedAt, next.ChangedAt = now, now
+	next.CreatedAt, next.ChangedAt, next.Version, next.Secrets = now, now, 0, nil
 	stored, err := a.Clients.Client(ctx, wanted.ID)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		next.Secrets = a.secrets(wanted.Secret, now)
-	case err != nil:
+	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
-	default:
+	}
+	if err == nil {
+		// It may have become another since the manifest was checked.
+		if err := a.Authority.Over(stored); err != nil {
+			return nil, err
+		}
 		next.Version, next.CreatedAt, next.Secrets = stored.Version, stored.CreatedAt, stored.Secrets
+		if wanted.LeaveDisabled {
+			next.Disabled = stored.Disabled
+		}
 		change.Fields = stored.differences(&next)
-		if wanted.Secret != "" && !a.current(stored, wanted.Secret, now) {
-			next.Secrets = a.secrets(wanted.Secret, now)
+	}
+	secrets, err := a.secrets(wanted, next.Secrets, now)
+	if err != nil {
+		return nil, &WantedError{wanted.ID, err}
+	}
+	if stored != nil {
+		if !slices.Equal(secrets, next.Secrets) {
 			change.Fields = append(change.Fields, "client_secret")
 		}
 		change.Action = changedOrLeft(change.Fields)
 	}
-	if !a.DryRun && change.Action != Left {
+	next.Secrets = secrets
+	if a.DryRun {
+		return []Change{change}, nil
+	}
+	if change.Action == Left && next.Disabled && a.Confirm != nil {
+		return []Change{change}, a.Confirm(ctx, wanted.ID)
+	}
+	if change.Action != Left {
 		if err := a.Clients.SaveClient(ctx, &next); err != nil {
 			return nil, err
 		}
@@ -205,49 +272,82 @@ func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, er
 	return []Change{change}, nil
 }
 
-// secrets makes the one secret that a manifest gives a client.
-func (a *Applier) secrets(secret string, now time.Time) []Secret {
-	if secret == "" {
-		return nil
+// secrets gives what becomes of the secrets that the client has.
+func (a *Applier) secrets(wanted *Wanted, secrets []Secret, now time.Time) (_ []Secret, err error) {
+	imported := make([]Secret, len(wanted.Hashes))
+	for i, hash := range wanted.Hashes {
+		imported[i] = Secret{ID: importID(hash), Hash: hash, CreatedAt: now, FromFile: true}
 	}
-	return []Secret{{ID: "1", Hash: a.Hasher.Hash(secret), CreatedAt: now}}
+	has := func(id string) func(Secret) bool { return func(s Secret) bool { return s.ID == id } }
+	if wanted.Secret != "" && a.Hasher.Match(secrets, wanted.Secret, time.Time{}) < 0 {
+		secrets = slices.DeleteFunc(slices.Clone(secrets), func(s Secret) bool {
+			return s.FromFile && !slices.ContainsFunc(imported, has(s.ID))
+		})
+		added := Secret{ID: newSecretID(), Hash: a.Hasher.Hash(wanted.Secret, secrets...), CreatedAt: now, FromFile: true}
+		if secrets, err = addSecret(secrets, added, now); err != nil {
+			return nil, err
+		}
+	}
+	for _, one := range imported {
+		if slices.ContainsFunc(secrets, has(one.ID)) {
+			continue
+		}
+		if secrets, err = addSecret(secrets, one, now); err != nil {
+			return nil, err
+		}
+	}
+	return secrets, nil
 }
 
-// current reports whether secret is one that the client has already.
-func (a *Applier) current(client *Client, secret string, now time.Time) bool {
-	return slices.ContainsFunc(client.Secrets, func(s Secret) bool {
-		return !s.Expired(now) && a.Hasher.Matches(s.Hash, secret)
-	})
+// importID names a secret by the hash that it came with. The id stays when the first use gives the secret a hash of
+// ours, so that it is not taken for another when the manifest is applied again.
+func importID(hash Hash) string {
+	sum := sha256.Sum256([]byte(hash))
+	return secretText.EncodeToString(sum[:5])
 }
 
 // pruneClients removes the clients that the manifest does not name.
 func (a *Applier) pruneClients(ctx context.Context, m Manifest) ([]Change, error) {
-	const page = 500
-	keep := make(map[oauth.ClientID]bool, len(m.Clients))
-	for i := range m.Clients {
-		keep[m.Clients[i].ID] = true
-	}
 	var changes []Change
+	err := a.unnamed(ctx, m, func(c *Client) error {
+		if err := a.Authority.Over(c); err != nil {
+			return err
+		}
+		if !a.DryRun {
+			if err := a.Clients.DeleteClient(ctx, c.ID, c.Version); err != nil {
+				return err
+			}
+		}
+		changes = append(changes, Change{Action: Removed, Kind: "client", ID: c.ID.String()})
+		return nil
+	})
+	return changes, err
+}
+
+// unnamed does something with each client that the manifest does not name.
+func (a *Applier) unnamed(ctx context.Context, m Manifest, do func(*Client) error) error {
+	const page = 500
+	named := make(map[oauth.ClientID]bool, len(m.Clients))
+	for i := range m.Clients {
+		named[m.Clients[i].ID] = true
+	}
 	var after oauth.ClientID
 	for {
 		clients, err := a.Clients.Clients(ctx, after, page)
 		if err != nil {
-			return changes, err
+			return err
 		}
 		for _, c := range clients {
 			after = c.ID
-			if keep[c.ID] {
+			if named[c.ID] {
 				continue
 			}
-			if !a.DryRun {
-				if err := a.Clients.DeleteClient(ctx, c.ID, c.Version); err != nil {
-					return changes, err
-				}
+			if err := do(c); err != nil {
+				return err
 			}
-			changes = append(changes, Change{Action: Removed, Kind: "client", ID: c.ID.String()})
 		}
 		if len(clients) < page {
-			return changes, nil
+			return nil
 		}
 	}
 }

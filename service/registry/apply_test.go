@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -9,12 +10,14 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
 func applier(store *memory) *registry.Applier {
 	return &registry.Applier{
 		Clients: store, Resources: store, Hasher: must(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+		Authority: registry.Unlimited(),
 	}
 }
 
@@ -147,25 +150,6 @@ func TestApplyChanges(t *testing.T) {
 	}
 }
 
-// A secret that has expired does not count as the one wanted.
-func TestApplyExpiredSecret(t *testing.T) {
-	store := newMemory()
-	a := applier(store)
-	expectApplied(t, a, manifest(), allCreated...)
-	expired := *store.clients[clientID("full")]
-	expired.Secrets = []registry.Secret{{ID: "1", Hash: a.Hasher.Hash(secret), ExpiresAt: start}}
-	store.clients[expired.ID] = &expired
-	expectApplied(t, a, manifest(), allLeft[0], allLeft[1], "changed client full(client_secret)", allLeft[3])
-	expectApplied(t, a, manifest(), allLeft...)
-}
-
-func TestApplyChosenSecret(t *testing.T) {
-	store := newMemory()
-	m := registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("a")}, Secret: "service-secret-here"}}}
-	expectApplied(t, applier(store), m, "created client a")
-	expectApplied(t, applier(store), m, "unchanged client a")
-}
-
 func TestApplyDryRun(t *testing.T) {
 	store := newMemory()
 	a := applier(store)
@@ -192,8 +176,13 @@ func TestApplyPrune(t *testing.T) {
 	a.Prune = true
 	expectApplied(t, a, m, allLeft[0], "removed resource urn:c", allLeft[2], "removed client bare")
 	expectApplied(t, a, m, allLeft[0], allLeft[2])
-	// More than a page.
+	// Resources alone.
 	a.Prune = false
+	expectApplied(t, a, manifest(), allLeft[0], allCreated[1], allLeft[2], allCreated[3])
+	a.PruneResources = true
+	expectApplied(t, a, m, allLeft[0], "removed resource urn:c", allLeft[2])
+	a.PruneResources = false
+	// More than a page.
 	var many registry.Manifest
 	for i := range 1100 {
 		many.Clients = append(many.Clients, registry.Wanted{Client: registry.Client{ID: clientID(fmt.Sprint("x", i))}})
@@ -203,8 +192,8 @@ func TestApplyPrune(t *testing.T) {
 	}
 	a.Prune = true
 	changes, err := a.Apply(t.Context(), m)
-	if err != nil || len(changes) != 1102 || len(store.clients) != 1 {
-		t.Errorf("%d changes, %v, and %d clients left, want 1102 and 1", len(changes), err, len(store.clients))
+	if err != nil || len(changes) != 1103 || len(store.clients) != 1 {
+		t.Errorf("%d changes, %v, and %d clients left, want 1103 and 1", len(changes), err, len(store.clients))
 	}
 }
 
@@ -215,6 +204,8 @@ func TestApplyRefuses(t *testing.T) {
 	}{
 		"a scope of nobody":       {func(m *registry.Manifest) { m.Clients[1].Scopes = scopes("x") }, "scopes"},
 		"a scope with two owners": {func(m *registry.Manifest) { m.Resources[1].Scopes = scopes("a") }, "scopes"},
+		"a resource's name":       {func(m *registry.Manifest) { m.Resources[1].Name = "\x1b" }, "name"},
+		"too many scopes":         {func(m *registry.Manifest) { m.Resources[1].Scopes = many(65) }, "scopes"},
 		"a resource twice":        {func(m *registry.Manifest) { m.Resources[1].ID = m.Resources[0].ID }, "resource"},
 		"a client twice":          {func(m *registry.Manifest) { m.Clients[1].ID = m.Clients[0].ID }, "client_id"},
 		"an unknown grant":        {func(m *registry.Manifest) { m.Clients[1].GrantTypes = []string{"password"} }, "grant_types"},
@@ -314,4 +305,41 @@ func TestApplyStoreFails(t *testing.T) {
 	}
 	store.fail = nil
 	expectApplied(t, applier(store), manifest(), allLeft[0], allLeft[1], allLeft[2], allCreated[3])
+}
+
+// TestApplyLeavesDisabled has a client disabled in an emergency, and a manifest that does not say whether it is.
+func TestApplyLeavesDisabled(t *testing.T) {
+	for name, test := range map[string]struct {
+		wanted   registry.Wanted
+		disabled bool
+		action   registry.Action
+	}{
+		"nothing said":  {registry.Wanted{LeaveDisabled: true}, true, registry.Left},
+		"enabled":       {registry.Wanted{}, false, registry.Changed},
+		"disabled":      {registry.Wanted{Client: registry.Client{Disabled: true}}, true, registry.Left},
+		"another field": {registry.Wanted{Client: registry.Client{Name: "x"}, LeaveDisabled: true}, true, registry.Changed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := applier(newMemory())
+			var confirmed []string
+			a.Confirm = func(_ context.Context, id oauth.ClientID) error {
+				confirmed = append(confirmed, id.String())
+				return nil
+			}
+			id := clientID("a")
+			check(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
+			test.wanted.ID = id
+			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{test.wanted}})
+			check(t, err)
+			got, err := a.Clients.Client(t.Context(), id)
+			check(t, err)
+			if got.Disabled != test.disabled || account[0].Action != test.action {
+				t.Errorf("got disabled %t and %q, want %t and %q", got.Disabled, account[0].Action, test.disabled, test.action)
+			}
+			// What is left as it is may have been heard by too few.
+			if want := test.disabled && test.action == registry.Left; (len(confirmed) == 1) != want {
+				t.Errorf("confirmed %q, want %t", confirmed, want)
+			}
+		})
+	}
 }

@@ -1,13 +1,19 @@
-// Package registry has the clients, their secrets and the resources, and the rules for changing them. It carries out
-// RFC 7591 §2 (client metadata) and RFC 8707 §2 (resources).
+// Package registry has the clients, their secrets and the resources, and the rules for changing them: by a manifest
+// ([Applier]) or one by one ([Registrar]). It carries out RFC 7591 §2 (client metadata), RFC 8707 §2 (resources) and
+// AIP-154 (etags).
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -36,7 +42,7 @@ type Client struct {
 	// CreatedAt and ChangedAt are when the client was first and last stored.
 	CreatedAt, ChangedAt time.Time
 
-	// Version is the store's count of the client's changes; zero for a client that is not stored.
+	// Version tells this state of the client from every other one; zero for a client that is not stored.
 	Version uint64
 }
 
@@ -48,6 +54,8 @@ type Secret struct {
 	CreatedAt time.Time
 	// ExpiresAt is when the secret ceases to count; zero means never.
 	ExpiresAt time.Time
+	// FromFile says that a manifest gave the secret, so that another one in a manifest takes its place.
+	FromFile bool
 }
 
 // Expired reports whether the secret has ceased to count.
@@ -63,8 +71,43 @@ func (c *Client) Allows(method string) bool {
 	return slices.Contains(c.AuthMethods, method)
 }
 
+// clone gives a copy that can be changed.
+func (c *Client) clone() *Client {
+	next := *c
+	next.Secrets = slices.Clone(c.Secrets)
+	next.AuthMethods, next.GrantTypes = slices.Clone(c.AuthMethods), slices.Clone(c.GrantTypes)
+	next.Scopes, next.DefaultScopes = slices.Clone(c.Scopes), slices.Clone(c.DefaultScopes)
+	next.Resources = slices.Clone(c.Resources)
+	return &next
+}
+
+// ETag names the state of the client; empty where that is not known.
+func (c *Client) ETag() string {
+	if c.Version == 0 {
+		return ""
+	}
+	return strconv.FormatUint(c.Version, 36)
+}
+
+// ParseETag gives the version of the client that [Client.ETag] wrote; zero for no etag. What it never writes names no
+// state that a client can have, so it is an [ErrConflict].
+func ParseETag(etag string) (uint64, error) {
+	if etag == "" {
+		return 0, nil
+	}
+	version, err := strconv.ParseUint(etag, 36, 64)
+	if err != nil || version == 0 || strconv.FormatUint(version, 36) != etag {
+		return 0, ErrConflict
+	}
+	return version, nil
+}
+
 // Check reports the first thing about the client that cannot be, given the resources there are.
-func (c *Client) Check(resources *Resources) error {
+func (c *Client) Check(resources *Resources) error { return c.check(resources, &Client{}) }
+
+// check is Check for a client that is stored as before. A scope or resource that it had, and that was removed since,
+// does not stand in the way of another change, such as disabling the client.
+func (c *Client) check(resources *Resources, before *Client) error {
 	for _, grant := range c.GrantTypes {
 		if grant != oauth.GrantClientCredentials {
 			return &FieldError{"grant_types", fmt.Sprintf("%q is not offered", grant)}
@@ -75,8 +118,11 @@ func (c *Client) Check(resources *Resources) error {
 			return &FieldError{"auth_methods", fmt.Sprintf("%q is not offered", method)}
 		}
 	}
+	if len(c.Scopes) > oauth.MaxScopes {
+		return &FieldError{"scopes", fmt.Sprintf("there are more than %d", oauth.MaxScopes)}
+	}
 	for _, scope := range c.Scopes {
-		if _, ok := resources.Owner(scope); !ok {
+		if _, ok := resources.Owner(scope); !ok && !before.Scopes.Has(scope) {
 			return &FieldError{"scopes", fmt.Sprintf("%q belongs to no resource", scope)}
 		}
 	}
@@ -86,11 +132,39 @@ func (c *Client) Check(resources *Resources) error {
 		}
 	}
 	for _, served := range c.Resources {
-		if _, ok := resources.Get(served); !ok {
+		if served == admin.ID {
+			// Who serves a resource is told about the tokens for it.
+			return &FieldError{"resources", fmt.Sprintf("%q is served by the issuer alone", served)}
+		}
+		if _, ok := resources.Get(served); !ok && !slices.Contains(before.Resources, served) {
 			return &FieldError{"resources", fmt.Sprintf("there is no resource %q", served)}
 		}
 	}
-	return checkLifetime(c.AccessTokenLifetime)
+	return cmp.Or(checkName("client_name", c.Name), checkLifetime(c.AccessTokenLifetime),
+		checkOnce("grant_types", c.GrantTypes), checkOnce("auth_methods", c.AuthMethods), checkOnce("scopes", c.Scopes),
+		checkOnce("default_scopes", c.DefaultScopes), checkOnce("resources", c.Resources))
+}
+
+// checkOnce reports what is in a list twice.
+func checkOnce[T comparable](field string, list []T) error {
+	seen := make(map[T]bool, len(list))
+	for _, one := range list {
+		if seen[one] {
+			return &FieldError{field, fmt.Sprintf("%q is there twice", fmt.Sprint(one))}
+		}
+		seen[one] = true
+	}
+	return nil
+}
+
+// maxName bounds a name for people, in bytes.
+const maxName = 255
+
+func checkName(field, name string) error {
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return &FieldError{field, fmt.Sprintf("is not UTF-8 of at most %d bytes without control characters", maxName)}
+	}
+	return nil
 }
 
 // FieldError says which field of a client or resource is wrong, by its name on the wire, and how.
@@ -110,12 +184,16 @@ func checkLifetime(d time.Duration) error {
 	return nil
 }
 
-// What a store answers besides a failure to answer.
+// What a store or a [Registrar] answers besides a failure to answer.
 var (
-	// ErrNotFound says that there is no such client.
+	// ErrNotFound says that there is no such client, secret or resource.
 	ErrNotFound = errors.New("not found")
+	// ErrExists says that there is one of the id already.
+	ErrExists = errors.New("there already")
 	// ErrConflict says that somebody else made a change since the version that a change was based on.
 	ErrConflict = errors.New("changed by somebody else meanwhile")
+	// ErrAltered says that a record is not as it was saved: somebody changed the store by other means. It is never used.
+	ErrAltered = errors.New("altered by other means than Grantor's")
 )
 
 // ClientStore keeps the clients. Every change is announced to all replicas in the same step that makes it, so that no

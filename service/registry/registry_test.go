@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -22,21 +24,27 @@ func TestNewResources(t *testing.T) {
 		list []registry.Resource
 		want string // the field that is wrong
 	}{
-		"none":                 {nil, ""},
-		"two":                  {change(func(*registry.Resource) {}), ""},
-		"without scopes":       {change(func(r *registry.Resource) { r.Scopes = nil }), ""},
-		"one identifier twice": {change(func(r *registry.Resource) { r.ID = a.ID }), "resource"},
-		"a scope with two":     {change(func(r *registry.Resource) { r.Scopes = scopes("b1 a2") }), "scopes"},
-		"letter case differs":  {change(func(r *registry.Resource) { r.Scopes = scopes("A1") }), ""},
-		"openid":               {change(func(r *registry.Resource) { r.Scopes = scopes("openid") }), "scopes"},
-		"offline_access":       {change(func(r *registry.Resource) { r.Scopes = scopes("b offline_access") }), "scopes"},
-		"ES256":                {change(func(r *registry.Resource) { r.SigningAlg = jwks.ES256 }), ""},
-		"PS256":                {change(func(r *registry.Resource) { r.SigningAlg = jwks.PS256 }), ""},
-		"EdDSA":                {change(func(r *registry.Resource) { r.SigningAlg = jwks.EdDSA }), ""},
-		"none as algorithm":    {change(func(r *registry.Resource) { r.SigningAlg = "none" }), "signing_alg"},
-		"HS256":                {change(func(r *registry.Resource) { r.SigningAlg = "HS256" }), "signing_alg"},
-		"a second":             {change(func(r *registry.Resource) { r.AccessTokenLifetime = time.Second }), ""},
-		"the longest":          {change(func(r *registry.Resource) { r.AccessTokenLifetime = registry.MaxLifetime }), ""},
+		"none":                  {nil, ""},
+		"two":                   {change(func(*registry.Resource) {}), ""},
+		"without scopes":        {change(func(r *registry.Resource) { r.Scopes = nil }), ""},
+		"one identifier twice":  {change(func(r *registry.Resource) { r.ID = a.ID }), "resource"},
+		"a scope with two":      {change(func(r *registry.Resource) { r.Scopes = scopes("b1 a2") }), "scopes"},
+		"letter case differs":   {change(func(r *registry.Resource) { r.Scopes = scopes("A1") }), ""},
+		"openid":                {change(func(r *registry.Resource) { r.Scopes = scopes("openid") }), "scopes"},
+		"offline_access":        {change(func(r *registry.Resource) { r.Scopes = scopes("b offline_access") }), "scopes"},
+		"as many scopes":        {change(func(r *registry.Resource) { r.Scopes = many(oauth.MaxScopes) }), ""},
+		"the issuer's own":      {change(func(r *registry.Resource) { r.ID = resourceID("urn:grantor:admin") }), "resource"},
+		"like the issuer's":     {change(func(r *registry.Resource) { r.ID = resourceID("urn:grantor:admin2") }), ""},
+		"the issuer's scope":    {change(func(r *registry.Resource) { r.Scopes = scopes("b1 grantor:clients.read") }), "scopes"},
+		"one like the issuer's": {change(func(r *registry.Resource) { r.Scopes = scopes("grantor:x") }), "scopes"},
+		"grantor, no colon":     {change(func(r *registry.Resource) { r.Scopes = scopes("grantor grantor.x Grantor:x") }), ""},
+		"ES256":                 {change(func(r *registry.Resource) { r.SigningAlg = jwks.ES256 }), ""},
+		"PS256":                 {change(func(r *registry.Resource) { r.SigningAlg = jwks.PS256 }), ""},
+		"EdDSA":                 {change(func(r *registry.Resource) { r.SigningAlg = jwks.EdDSA }), ""},
+		"none as algorithm":     {change(func(r *registry.Resource) { r.SigningAlg = "none" }), "signing_alg"},
+		"HS256":                 {change(func(r *registry.Resource) { r.SigningAlg = "HS256" }), "signing_alg"},
+		"a second":              {change(func(r *registry.Resource) { r.AccessTokenLifetime = time.Second }), ""},
+		"the longest":           {change(func(r *registry.Resource) { r.AccessTokenLifetime = registry.MaxLifetime }), ""},
 		"longer": {
 			change(func(r *registry.Resource) { r.AccessTokenLifetime = registry.MaxLifetime + time.Second }), "access_token_lifetime",
 		},
@@ -77,8 +85,85 @@ func TestResources(t *testing.T) {
 	}
 }
 
+// TestAdminResource finds the built-in resource in every table, and in no list.
+func TestAdminResource(t *testing.T) {
+	for name, list := range map[string][]registry.Resource{"empty": nil, "of one": {{ID: resourceID("urn:a"), Scopes: scopes("a")}}} {
+		table := must(registry.NewResources(0, list))
+		admin, ok := table.Get(resourceID("urn:grantor:admin"))
+		if !ok {
+			t.Fatalf("%s: there is no resource %s", name, registry.AdminResource)
+		}
+		const want = "grantor:clients.read grantor:clients.write grantor:resources.read grantor:resources.write grantor:keys.read grantor:keys.write"
+		if admin.ID.String() != registry.AdminResource || admin.Scopes.String() != want {
+			t.Errorf("%s: got %+v, want the scopes %s", name, admin, want)
+		}
+		for _, scope := range scopes(want) {
+			if owner, ok := table.Owner(scope); !ok || owner != admin {
+				t.Errorf("%s: %s belongs to %v", name, scope, owner)
+			}
+		}
+		if owner, ok := table.Owner(scopes("grantor:x")[0]); ok {
+			t.Errorf("%s: grantor:x belongs to %v", name, owner)
+		}
+		if len(table.List()) != len(list) || len(table.Scopes()) != len(list) {
+			t.Errorf("%s: listed with %v and %v", name, table.List(), table.Scopes())
+		}
+	}
+}
+
+// TestResourceETag expects another etag for each difference, and the same for none.
+func TestResourceETag(t *testing.T) {
+	whole := func() registry.Resource {
+		return registry.Resource{
+			ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b"), SigningAlg: jwks.ES256, AccessTokenLifetime: time.Hour,
+		}
+	}
+	seen := map[string]string{}
+	for name, change := range map[string]func(*registry.Resource){
+		"nothing":    func(*registry.Resource) {},
+		"identifier": func(r *registry.Resource) { r.ID = resourceID("urn:b") },
+		"name":       func(r *registry.Resource) { r.Name = "B" },
+		"no name":    func(r *registry.Resource) { r.Name = "" },
+		"one scope":  func(r *registry.Resource) { r.Scopes = scopes("a") },
+		"no scopes":  func(r *registry.Resource) { r.Scopes = nil },
+		"order":      func(r *registry.Resource) { r.Scopes = scopes("b a") },
+		"alg":        func(r *registry.Resource) { r.SigningAlg = jwks.RS256 },
+		"lifetime":   func(r *registry.Resource) { r.AccessTokenLifetime = time.Minute },
+		"a blank":    func(r *registry.Resource) { r.Name, r.Scopes = "A a", scopes("b") },
+		"a quote":    func(r *registry.Resource) { r.Name, r.Scopes = `A" "a`, scopes("b") },
+	} {
+		r := whole()
+		change(&r)
+		if other, twice := seen[r.ETag()]; twice || r.ETag() == "" {
+			t.Errorf("%s has the etag %q of %s", name, r.ETag(), other)
+		}
+		seen[r.ETag()] = name
+		again := r
+		again.Scopes = slices.Clone(r.Scopes)
+		if again.ETag() != r.ETag() {
+			t.Errorf("%s: the etags of equals differ", name)
+		}
+	}
+}
+
+func TestClientETag(t *testing.T) {
+	for version, want := range map[uint64]string{0: "", 1: "1", 35: "z", 36: "10", 1<<64 - 1: "3w5e11264sgsf"} {
+		etag := (&registry.Client{Version: version}).ETag()
+		if got, err := registry.ParseETag(etag); etag != want || got != version || err != nil {
+			t.Errorf("%d: got %q, %d, %v, want %q", version, etag, got, err, want)
+		}
+	}
+	for _, etag := range []string{"0", "00", "01", "+1", "-1", " 1", "1 ", "Z", "1_0", "0x1", `"1"`, "*", "é", "3w5e11264sgsg"} {
+		if got, err := registry.ParseETag(etag); !errors.Is(err, registry.ErrConflict) {
+			t.Errorf("%q: got %d, %v, want %v", etag, got, err, registry.ErrConflict)
+		}
+	}
+}
+
 func TestClientCheck(t *testing.T) {
-	table := must(registry.NewResources(1, []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a b")}}))
+	table := must(registry.NewResources(1, []registry.Resource{
+		{ID: resourceID("urn:a"), Scopes: scopes("a b")}, {ID: resourceID("urn:many"), Scopes: many(oauth.MaxScopes + 1)},
+	}))
 	for name, test := range map[string]struct {
 		client registry.Client
 		want   string
@@ -91,12 +176,37 @@ func TestClientCheck(t *testing.T) {
 		"default, not its":   {registry.Client{Scopes: scopes("a"), DefaultScopes: scopes("b")}, "default_scopes"},
 		"default of nobody":  {registry.Client{DefaultScopes: scopes("c")}, "default_scopes"},
 		"serves what is not": {registry.Client{Resources: []oauth.Resource{resourceID("urn:b")}}, "resources"},
+		"the issuer's scope": {registry.Client{Scopes: scopes("a grantor:keys.write")}, ""},
+		"none of its scopes": {registry.Client{Scopes: scopes("grantor:keys")}, "scopes"},
+		"serves the issuer":  {registry.Client{Resources: []oauth.Resource{resourceID("urn:grantor:admin")}}, "resources"},
+		"too many scopes":    {registry.Client{Scopes: many(oauth.MaxScopes + 1)}, "scopes"},
+		"as many scopes":     {registry.Client{Scopes: many(oauth.MaxScopes)}, ""},
+		"a grant twice":      {registry.Client{GrantTypes: []string{oauth.GrantClientCredentials, oauth.GrantClientCredentials}}, "grant_types"},
+		"a method twice":     {registry.Client{AuthMethods: []string{oauth.ClientSecretPost, oauth.ClientSecretPost}}, "auth_methods"},
+		"a scope twice":      {registry.Client{Scopes: append(scopes("a b"), scopes("a")...)}, "scopes"},
+		"a default twice":    {registry.Client{Scopes: scopes("a"), DefaultScopes: append(scopes("a"), scopes("a")...)}, "default_scopes"},
+		"a resource twice":   {registry.Client{Resources: []oauth.Resource{resourceID("urn:a"), resourceID("urn:a")}}, "resources"},
+		"longest name":       {registry.Client{Name: strings.Repeat("é", 127) + "x"}, ""},
+		"longer name":        {registry.Client{Name: strings.Repeat("é", 128)}, "client_name"},
+		"line end in name":   {registry.Client{Name: "a\nb"}, "client_name"},
+		"escape in name":     {registry.Client{Name: "a\x1b[2J"}, "client_name"},
+		"C1 in name":         {registry.Client{Name: "a\u009b"}, "client_name"},
+		"name not UTF-8":     {registry.Client{Name: "a\xff"}, "client_name"},
 		"lifetime negative":  {registry.Client{AccessTokenLifetime: -1}, "access_token_lifetime"},
 		"lifetime too long":  {registry.Client{AccessTokenLifetime: registry.MaxLifetime + time.Second}, "access_token_lifetime"},
 		"lifetime of 1.5 s":  {registry.Client{AccessTokenLifetime: 1500 * time.Millisecond}, "access_token_lifetime"},
 	} {
 		t.Run(name, func(t *testing.T) { expectField(t, test.client.Check(table), test.want) })
 	}
+}
+
+// many gives n scopes.
+func many(n int) oauth.Scopes {
+	var all oauth.Scopes
+	for i := range n {
+		all = append(all, scopes(fmt.Sprint("many", i))...)
+	}
+	return all
 }
 
 func full() registry.Client {

@@ -10,11 +10,10 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
+	"runtime"
 	"strings"
-
-	"golang.org/x/crypto/argon2"
+	"time"
 )
 
 // SecretPrefix starts every secret that [NewSecret] makes, so that people and scanners know one when they see it.
@@ -47,30 +46,26 @@ func checksum(random []byte) string {
 	return secretText.EncodeToString(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(random)))
 }
 
-// Hash is a secret as it is stored: "$hmac-sha256$MAC" for a generated one, the usual "$argon2id$…" for a chosen one.
-type Hash string
-
-// Slow reports whether comparing with the hash is slow by intention.
-func (h Hash) Slow() bool { return strings.HasPrefix(string(h), argonPrefix) }
-
-const (
-	macPrefix   = "$hmac-sha256$"
-	argonPrefix = "$argon2id$"
-)
-
-// The cost of Argon2id: the first choice of OWASP's password storage guidance, about 20 ms.
-const (
-	argonTime    = 2
-	argonMemory  = 19 << 10 // KiB
-	argonThreads = 1
-)
-
 // Hasher turns secrets into hashes and compares them. A slow hash protects what can be guessed; 256 random bits cannot
 // be, so a generated secret gets a fast one, keyed so that a copy of the store alone confirms nothing. It may be used by
 // several goroutines.
+//
+// All chosen secrets of one client are hashed with one salt, so that one slow computation compares a presented secret
+// with all of them, and its time does not tell how many there are. A salt keeps one computation from serving against the
+// hashes of many clients, and hides which of them have the same secret; it does so still, since no two clients share one.
+// What is given up is small: of n secrets of the same client, a guess at all costs what a guess at one does, and equal
+// ones show. Any of them proves the client, so the weakest bounds its strength either way.
 type Hasher struct {
 	// mac hashes a generated secret. It holds the key in a closure, where printing a Hasher does not show it.
 	mac func(secret string) Hash
+	// decoy is the salt of the computation for a client that has none.
+	decoy string
+	// derive computes the sum of a chosen secret, matches compares with a hash from elsewhere: the slow work, which the
+	// tests count.
+	derive  func(salt, secret string) []byte
+	matches func(hash slowHash, secret string) bool
+	// making has a place for each slow hash that is made at once; each takes 19 MiB. Checking has a bound of its own.
+	making chan struct{}
 }
 
 // NewHasher makes a hasher with the key for generated secrets, of at least 32 bytes.
@@ -79,23 +74,35 @@ func NewHasher(pepper []byte) (*Hasher, error) {
 		return nil, errors.New("the key for secrets is too short")
 	}
 	pepper = bytes.Clone(pepper)
-	return &Hasher{func(secret string) Hash {
+	mac := func(secret string) Hash {
 		mac := hmac.New(sha256.New, pepper)
 		mac.Write([]byte(secret))
 		return Hash(macPrefix + base64.RawStdEncoding.EncodeToString(mac.Sum(nil)))
-	}}, nil
+	}
+	return &Hasher{
+		mac: mac, decoy: newSalt(), derive: deriveChosen, matches: slowHash.matches,
+		making: make(chan struct{}, runtime.GOMAXPROCS(0)),
+	}, nil
 }
 
-// Hash gives what to store of secret.
-func (h *Hasher) Hash(secret string) Hash {
+func newSalt() string {
+	salt := make([]byte, chosenSalt)
+	_, _ = rand.Read(salt) // it never fails (crypto/rand)
+	return string(salt)
+}
+
+// Hash gives what to store of secret, beside the other secrets of its client.
+func (h *Hasher) Hash(secret string, beside ...Secret) Hash {
 	if Generated(secret) {
 		return h.mac(secret)
 	}
-	salt := make([]byte, 16)
-	_, _ = rand.Read(salt) // it never fails (crypto/rand)
-	sum := argon2.IDKey([]byte(secret), salt, argonTime, argonMemory, argonThreads, 32)
-	return Hash(fmt.Sprintf("%sv=%d$m=%d,t=%d,p=%d$%s$%s", argonPrefix, argon2.Version, argonMemory, argonTime, argonThreads,
-		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(sum)))
+	salt, ok := sharedSalt(beside)
+	if !ok {
+		salt = newSalt()
+	}
+	h.making <- struct{}{}
+	defer func() { <-h.making }()
+	return argonHash{cost: chosenCost, salt: salt, sum: string(h.derive(salt, secret))}.hash()
 }
 
 // Matches reports, in constant time, whether hash is that of secret. A hash of the other kind, or one that cannot be
@@ -104,44 +111,78 @@ func (h *Hasher) Matches(hash Hash, secret string) bool {
 	if Generated(secret) {
 		return subtle.ConstantTimeCompare([]byte(hash), []byte(h.mac(secret))) == 1
 	}
-	parsed, err := parseArgon(hash)
+	parsed, err := parseSlow(hash)
+	return err == nil && h.matches(parsed, secret)
+}
+
+// mostForeign bounds how many hashes from elsewhere one presented secret is compared with; further ones do not count.
+const mostForeign = 4
+
+// Match gives the index of the secret that the presented one is, among those that count at now; -1 where it is none. At
+// the zero time all count.
+//
+// The work is one HMAC for a secret of the generated form, else one computation of Argon2id, whatever the secrets are,
+// and none at all. A hash from elsewhere has a work of its own, which comes on top: so a client with one takes longer
+// than one that does not exist, never less, until the first use has replaced it (see [Outdated]). That is at most
+// mostForeign hashes of bounded cost: 2 ms for what OpenIddict writes, 5 or 60 for Hydra, about half a second for the very worst.
+func (h *Hasher) Match(secrets []Secret, secret string, now time.Time) int {
+	equal := h.comparison(secrets, secret)
+	matched := -1
+	for i := range secrets {
+		// It does not stop at the first, so that time says nothing about which.
+		if !secrets[i].Expired(now) && equal(secrets[i].Hash) && matched < 0 {
+			matched = i
+		}
+	}
+	return matched
+}
+
+// comparison does the work that no secret is spared, and gives what compares the presented secret with one hash.
+func (h *Hasher) comparison(secrets []Secret, secret string) func(Hash) bool {
+	if Generated(secret) {
+		mac := []byte(h.mac(secret))
+		return func(hash Hash) bool { return subtle.ConstantTimeCompare([]byte(hash), mac) == 1 }
+	}
+	salt, ok := sharedSalt(secrets)
+	if !ok {
+		salt = h.decoy
+	}
+	sum := h.derive(salt, secret)
+	foreign := 0
+	return func(hash Hash) bool {
+		parsed, err := parseSlow(hash)
+		if err != nil {
+			return false
+		}
+		if chosen, ok := parsed.(argonHash); ok && chosen.chosen() && chosen.salt == salt {
+			return subtle.ConstantTimeCompare(sum, []byte(chosen.sum)) == 1
+		}
+		foreign++
+		return foreign <= mostForeign && h.matches(parsed, secret)
+	}
+}
+
+// Outdated reports whether the i-th of a client's secrets has a slow hash that costs a computation of its own: one from
+// elsewhere, or one that does not have the client's salt. Who knows the secret can replace it by what [Hasher.Hash] gives
+// beside the others.
+func Outdated(secrets []Secret, i int) bool {
+	parsed, err := parseSlow(secrets[i].Hash)
 	if err != nil {
 		return false
 	}
-	sum := argon2.IDKey([]byte(secret), parsed.salt, parsed.time, parsed.memory, parsed.threads, uint32(len(parsed.sum))) //nolint:gosec // at most 64
-	return subtle.ConstantTimeCompare(sum, parsed.sum) == 1
+	salt, _ := sharedSalt(secrets)
+	chosen, ok := parsed.(argonHash)
+	return !ok || !chosen.chosen() || chosen.salt != salt
 }
 
-type argonHash struct {
-	memory, time uint32
-	threads      uint8
-	salt, sum    []byte
-}
-
-// parseArgon reads a hash in the form of the Argon2 reference implementation. Its costs are bounded: whoever can write a
-// record must not be able to make a replica run out of memory by it.
-func parseArgon(hash Hash) (argonHash, error) {
-	var a argonHash
-	var version int
-	parts := strings.Split(string(hash), "$")
-	if len(parts) != 6 || !hash.Slow() {
-		return a, errors.New("not an Argon2id hash")
+// sharedSalt gives the salt of a client's chosen secrets: that of the first.
+func sharedSalt(secrets []Secret) (string, bool) {
+	for i := range secrets {
+		if parsed, err := parseSlow(secrets[i].Hash); err == nil {
+			if chosen, ok := parsed.(argonHash); ok && chosen.chosen() {
+				return chosen.salt, true
+			}
+		}
 	}
-	if _, err := fmt.Sscanf(parts[2], "v=%d", &version); err != nil || version != argon2.Version {
-		return a, errors.New("an Argon2id hash of another version")
-	}
-	if _, err := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &a.memory, &a.time, &a.threads); err != nil {
-		return a, fmt.Errorf("the costs of an Argon2id hash: %w", err)
-	}
-	if a.memory > 256<<10 || a.time == 0 || a.time > 10 || a.threads == 0 || a.threads > 16 {
-		return a, errors.New("an Argon2id hash with costs out of bounds")
-	}
-	var err error
-	if a.salt, err = base64.RawStdEncoding.DecodeString(parts[4]); err != nil || len(a.salt) < 8 || len(a.salt) > 64 {
-		return a, errors.New("an Argon2id hash with a malformed salt")
-	}
-	if a.sum, err = base64.RawStdEncoding.DecodeString(parts[5]); err != nil || len(a.sum) < 16 || len(a.sum) > 64 {
-		return a, errors.New("an Argon2id hash with a malformed sum")
-	}
-	return a, nil
+	return "", false
 }

@@ -2,14 +2,11 @@ package registry_test
 
 import (
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/crypto/argon2"
 
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -92,10 +89,10 @@ func TestHasher(t *testing.T) {
 	hasher, other := must(registry.NewHasher(pepper)), must(registry.NewHasher(bytes.Repeat([]byte("q"), 32)))
 	generated, chosen := registry.NewSecret(), "service-secret-here"
 	fast, slow := hasher.Hash(generated), hasher.Hash(chosen)
-	if !strings.HasPrefix(string(fast), "$hmac-sha256$") || fast.Slow() || fast != hasher.Hash(generated) {
+	if !strings.HasPrefix(string(fast), "$hmac-sha256$") || fast.Kind() != registry.KindGenerated || fast != hasher.Hash(generated) {
 		t.Errorf("generated: got %s", fast)
 	}
-	if !strings.HasPrefix(string(slow), "$argon2id$v=19$m=19456,t=2,p=1$") || !slow.Slow() {
+	if !strings.HasPrefix(string(slow), "$argon2id$v=19$m=19456,t=2,p=1$") || slow.Kind() != registry.KindChosen {
 		t.Errorf("chosen: got %s", slow)
 	}
 	if slow == hasher.Hash(chosen) {
@@ -138,76 +135,157 @@ func TestHasher(t *testing.T) {
 	}
 }
 
-// Hashes of the reference implementation, with other costs than ours, are understood.
-func TestForeignHash(t *testing.T) {
-	sum := argon2.IDKey([]byte("secret"), make([]byte, 8), 1, 64, 2, 16)
-	encoded := registry.Hash("$argon2id$v=19$m=64,t=1,p=2$AAAAAAAAAAA$" + base64.RawStdEncoding.EncodeToString(sum))
-	hasher := must(registry.NewHasher(pepper))
-	if !hasher.Matches(encoded, "secret") || hasher.Matches(encoded, "other") {
-		t.Error("a hash with other costs is misread")
+// beside gives secrets with the hashes.
+func beside(hashes ...registry.Hash) []registry.Secret {
+	secrets := make([]registry.Secret, 0, len(hashes))
+	for i, hash := range hashes {
+		secrets = append(secrets, registry.Secret{ID: fmt.Sprint(i), Hash: hash})
 	}
+	return secrets
 }
 
-// A record that asks for too much is refused before anything is computed.
-func TestHostileHashes(t *testing.T) {
+func TestSharedSalt(t *testing.T) {
 	hasher := must(registry.NewHasher(pepper))
-	const costs = "m=8,t=1,p=1"
-	if _, _, _, _, err := registry.ParseArgon(registry.ArgonWith(costs, 16, 32)); err != nil {
-		t.Fatal(err)
+	saltOf := func(hash registry.Hash) string { return strings.Split(string(hash), "$")[4] }
+	first := hasher.Hash("first")
+	others := beside(hasher.Hash(registry.NewSecret()), imported["bcrypt, b"].hash, "malformed", first)
+	second := hasher.Hash("second", others...)
+	if saltOf(second) != saltOf(first) || second == first {
+		t.Errorf("got %s beside %s, want another with its salt", second, first)
 	}
-	well := string(registry.ArgonWith(costs, 16, 32))
-	began := time.Now()
-	for name, hash := range map[string]registry.Hash{
-		"4 TiB":            registry.ArgonWith("m=4294967295,t=1,p=1", 16, 32),
-		"over 256 MiB":     registry.ArgonWith("m=262145,t=1,p=1", 16, 32),
-		"memory overflows": registry.ArgonWith("m=4294967296,t=1,p=1", 16, 32),
-		"negative memory":  registry.ArgonWith("m=-1,t=1,p=1", 16, 32),
-		"no passes":        registry.ArgonWith("m=8,t=0,p=1", 16, 32),
-		"many passes":      registry.ArgonWith("m=8,t=11,p=1", 16, 32),
-		"no threads":       registry.ArgonWith("m=8,t=1,p=0", 16, 32),
-		"many threads":     registry.ArgonWith("m=8,t=1,p=17", 16, 32),
-		"threads overflow": registry.ArgonWith("m=8,t=1,p=257", 16, 32),
-		"no costs":         registry.ArgonWith("", 16, 32),
-		"other order":      registry.ArgonWith("t=1,m=8,p=1", 16, 32),
-		"no salt":          registry.ArgonWith(costs, 0, 32),
-		"short salt":       registry.ArgonWith(costs, 7, 32),
-		"long salt":        registry.ArgonWith(costs, 65, 32),
-		"no sum":           registry.ArgonWith(costs, 16, 0),
-		"short sum":        registry.ArgonWith(costs, 16, 15),
-		"long sum":         registry.ArgonWith(costs, 16, 65),
-		"salt not base64":  registry.Hash(strings.Replace(well, "$AAAA", "$A*AA", 1)),
-		"one part more":    registry.Hash(well + "$"),
-		"one part less":    registry.Hash(well[:strings.LastIndex(well, "$")]),
-		"other version":    registry.Hash(strings.Replace(well, "v=19", "v=16", 1)),
-		"no version":       registry.Hash(strings.Replace(well, "v=19", "", 1)),
-		"argon2i":          registry.Hash(strings.Replace(well, "argon2id", "argon2i", 1)),
-		"text before":      registry.Hash("x" + well),
-		"prefix alone":     "$argon2id$",
+	if hasher.Hash("first", others...) != first {
+		t.Error("the same secret beside itself has another hash")
+	}
+	// Neither a hash from elsewhere nor another client's gives its salt.
+	for name, others := range map[string][]registry.Secret{
+		"nothing": nil, "generated": beside(hasher.Hash(registry.NewSecret())),
+		"imported": beside(imported["bcrypt, b"].hash, imported["Argon2id"].hash),
 	} {
-		if _, _, _, _, err := registry.ParseArgon(hash); err == nil {
-			t.Errorf("%s: %s is read", name, hash)
-		}
-		if hasher.Matches(hash, "secret") {
-			t.Errorf("%s: %s matches", name, hash)
+		a, b := hasher.Hash("first", others...), hasher.Hash("first", others...)
+		if saltOf(a) == saltOf(b) || a.Kind() != registry.KindChosen {
+			t.Errorf("beside %s: got %s and %s", name, a, b)
 		}
 	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("refusing took %s", took)
+	if got := hasher.Hash(registry.NewSecret(), others...); got.Kind() != registry.KindGenerated {
+		t.Errorf("a generated secret beside chosen ones: got %s", got)
 	}
 }
 
-func FuzzStoredHash(f *testing.F) {
-	f.Add(string(must(registry.NewHasher(pepper)).Hash("secret")))
-	f.Add(string(registry.ArgonWith("m=8,t=1,p=1", 16, 32)))
-	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$$")
-	f.Fuzz(func(t *testing.T, s string) {
-		memory, passes, threads, sizes, err := registry.ParseArgon(registry.Hash(s))
-		if err != nil {
-			return
+// One presented secret costs one computation, however many secrets the client has and of whatever kind; a hash from
+// elsewhere costs its own besides.
+func TestMatch(t *testing.T) {
+	hasher := must(registry.NewHasher(pepper))
+	const first, second, third, foreign = "first secret", "second secret", "third secret", "correct horse battery staple"
+	generated, another := registry.NewSecret(), registry.NewSecret()
+	one := hasher.Hash(first)
+	two := hasher.Hash(second, beside(one)...)
+	apart := hasher.Hash(third)
+	bcrypt := imported["bcrypt, b"].hash
+	many := beside(hasher.Hash(generated), one, two, hasher.Hash(another), hasher.Hash(third, beside(one)...))
+	ended := beside(one, two, hasher.Hash(generated), bcrypt)
+	for i := range ended {
+		ended[i].ExpiresAt = start
+	}
+	overlap := beside(one, two)
+	overlap[0].ExpiresAt, overlap[1].ExpiresAt = start, start.Add(time.Second)
+	twice := beside(one, one)
+	twice[0].ExpiresAt = start
+	imports := beside(bcrypt, bcrypt, bcrypt, bcrypt, bcrypt, imported["OpenIddict"].hash)
+	work := hasher.Count()
+	slow, fast := registry.Work{Slow: 1}, registry.Work{Fast: 1}
+	for name, test := range map[string]struct {
+		secrets []registry.Secret
+		secret  string
+		want    int
+		work    registry.Work
+	}{
+		"none":                        {nil, first, -1, slow},
+		"none, generated":             {nil, generated, -1, fast},
+		"empty":                       {beside(one), "", -1, slow},
+		"one":                         {beside(one), first, 0, slow},
+		"one, wrong":                  {beside(one), second, -1, slow},
+		"malformed":                   {beside("", "$argon2id$", "$2b$"), first, -1, slow},
+		"many, the first":             {many, first, 1, slow},
+		"many, the second":            {many, second, 2, slow},
+		"many, the third":             {many, third, 4, slow},
+		"many, wrong":                 {many, "wrong", -1, slow},
+		"many, generated":             {many, generated, 0, fast},
+		"many, the other generated":   {many, another, 3, fast},
+		"many, wrong generated":       {many, registry.NewSecret(), -1, fast},
+		"chosen for a generated":      {beside(hasher.Hash(generated)), first, -1, slow},
+		"generated for a chosen":      {beside(one, bcrypt), generated, -1, fast},
+		"all expired":                 {ended, first, -1, slow},
+		"all expired, generated":      {ended, generated, -1, fast},
+		"all expired, imported":       {ended, foreign, -1, slow},
+		"expired and not, expired":    {overlap, first, -1, slow},
+		"expired and not, the other":  {overlap, second, 1, slow},
+		"twice, one expired":          {twice, first, 1, slow},
+		"the same twice":              {beside(one, one), first, 0, slow},
+		"of another salt":             {beside(one, apart), third, 1, registry.Work{Slow: 1, Foreign: 1}},
+		"imported":                    {beside(bcrypt), foreign, 0, registry.Work{Slow: 1, Foreign: 1}},
+		"imported, wrong":             {beside(bcrypt), first, -1, registry.Work{Slow: 1, Foreign: 1}},
+		"imported beside chosen":      {beside(one, bcrypt), foreign, 1, registry.Work{Slow: 1, Foreign: 1}},
+		"chosen beside imported":      {beside(bcrypt, one), first, 1, registry.Work{Slow: 1, Foreign: 1}},
+		"more imported than compared": {imports, "wrong", -1, registry.Work{Slow: 1, Foreign: registry.MostForeign}},
+	} {
+		*work = registry.Work{}
+		if got := hasher.Match(test.secrets, test.secret, start); got != test.want || *work != test.work {
+			t.Errorf("%s: got %d after %+v, want %d after %+v", name, got, *work, test.want, test.work)
 		}
-		if memory > 256<<10 || passes < 1 || passes > 10 || threads < 1 || threads > 16 ||
-			sizes[0] < 8 || sizes[0] > 64 || sizes[1] < 16 || sizes[1] > 64 || !registry.Hash(s).Slow() {
-			t.Errorf("%q: costs %d, %d, %d, sizes %v", s, memory, passes, threads, sizes)
+	}
+}
+
+func TestOutdated(t *testing.T) {
+	hasher := must(registry.NewHasher(pepper))
+	one := hasher.Hash("first")
+	secrets := beside(hasher.Hash(registry.NewSecret()), one, hasher.Hash("second", beside(one)...), hasher.Hash("apart"), "malformed")
+	want := []bool{false, false, false, true, false}
+	for _, name := range []string{"bcrypt, b", "OpenIddict", "PBKDF2", "Argon2id"} {
+		secrets, want = append(secrets, beside(imported[name].hash)...), append(want, true)
+	}
+	for i := range secrets {
+		if got := registry.Outdated(secrets, i); got != want[i] {
+			t.Errorf("%s: got %t, want %t", secrets[i].Hash, got, want[i])
 		}
-	})
+	}
+	if !registry.Outdated(beside(imported["bcrypt, b"].hash), 0) {
+		t.Error("a hash from elsewhere is not outdated where there is no other")
+	}
+}
+
+func TestMatchOfExpired(t *testing.T) {
+	hasher := must(registry.NewHasher(pepper))
+	ended := beside(hasher.Hash("first"))
+	ended[0].ExpiresAt = start
+	if got := hasher.Match(ended, "first", time.Time{}); got != 0 {
+		t.Errorf("at the zero time: got %d", got)
+	}
+}
+
+// BenchmarkMatch compares wrong secrets with those of clients of all kinds; see TestMatch for what makes the times alike.
+func BenchmarkMatch(b *testing.B) {
+	hasher := must(registry.NewHasher(pepper))
+	one, generated := hasher.Hash("first"), hasher.Hash(registry.NewSecret())
+	three := beside(one, hasher.Hash("second", beside(one)...), hasher.Hash("third", beside(one)...))
+	expired := beside(one, generated)
+	expired[0].ExpiresAt, expired[1].ExpiresAt = start, start
+	clients := []struct {
+		name    string
+		secrets []registry.Secret
+	}{
+		{"unknown", nil}, {"one", beside(one, generated)}, {"expired", expired},
+		{"three chosen", three}, {"three generated", beside(generated, generated, generated)},
+		{"OpenIddict", beside(imported["OpenIddict"].hash)}, {"Hydra", beside(imported["PBKDF2"].hash)},
+	}
+	for kind, secret := range map[string]string{"chosen": "guess", "generated": registry.NewSecret()} {
+		for _, client := range clients {
+			b.Run(kind+"/"+client.name, func(b *testing.B) {
+				for b.Loop() {
+					if hasher.Match(client.secrets, secret, start) >= 0 {
+						b.Fatal("a guess matches")
+					}
+				}
+			})
+		}
+	}
 }

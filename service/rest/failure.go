@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -20,6 +22,24 @@ import (
 type failure struct {
 	status  int
 	refusal *oauth.Error
+	// bearer says that a token is what is wanted (RFC 6750 §3) rather than the credentials of a client; parameters follow
+	// the realm in that challenge.
+	bearer     bool
+	parameters string
+}
+
+// statusOf has the reasons that go out with another status than 400.
+var statusOf = map[string]int{
+	string(oauth.InvalidClient):          http.StatusUnauthorized,
+	string(oauth.TemporarilyUnavailable): http.StatusServiceUnavailable,
+	string(oauth.ServerError):            http.StatusInternalServerError,
+
+	"invalid_token":      http.StatusUnauthorized,
+	"insufficient_scope": http.StatusForbidden,
+	"no_rule":            http.StatusForbidden,
+	"not_found":          http.StatusNotFound,
+	"already_exists":     http.StatusConflict,
+	"conflict":           http.StatusConflict,
 }
 
 // failureOf reads the status that the gRPC face answered. One without a reason of ours never reached a handler; what it
@@ -28,29 +48,56 @@ func failureOf(err error) *failure {
 	s := status.Convert(err)
 	refusal := &oauth.Error{Code: oauth.ServerError, Text: "The server failed to answer; its log says why."}
 	if s.Code() == codes.InvalidArgument {
-		refusal = oauth.Refuse(oauth.InvalidRequest, "The request could not be read.")
+		refusal = oauth.Refuse(oauth.InvalidRequest, unread(s.Message()))
 	}
+	scope := ""
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
 			refusal.Code, refusal.Text = oauth.Code(d.GetReason()), oauth.Text(s.Message())
+			scope = d.GetMetadata()["scope"]
 		case *errdetails.RetryInfo:
 			refusal.RetryAfter = d.GetRetryDelay().AsDuration()
 		}
 	}
-	f := &failure{http.StatusBadRequest, refusal}
-	switch refusal.Code {
-	case oauth.InvalidClient:
-		f.status = http.StatusUnauthorized
-	case oauth.TemporarilyUnavailable:
-		f.status = http.StatusServiceUnavailable
-		if s.Code() == codes.ResourceExhausted {
-			f.status = http.StatusTooManyRequests
-		}
-	case oauth.ServerError:
-		f.status = http.StatusInternalServerError
+	f := &failure{status: http.StatusBadRequest, refusal: refusal}
+	if status, ok := statusOf[string(refusal.Code)]; ok {
+		f.status = status
+	}
+	switch {
+	case s.Code() == codes.ResourceExhausted:
+		f.status = http.StatusTooManyRequests
+	case refusal.Code == "invalid_token":
+		f.bearer, f.parameters = true, `, error="invalid_token"`
+	case refusal.Code == "insufficient_scope":
+		// A scope has no character that would need an escape between the quotes (RFC 6749 §3.3).
+		f.bearer, f.parameters = true, `, error="insufficient_scope", scope="`+scope+`"`
 	}
 	return f
+}
+
+// unknownField and malformedField find in what the decoder of JSON says the name of the field that it stumbled over. What
+// else it says can quote a secret.
+var (
+	unknownField   = regexp.MustCompile(`unknown field "([A-Za-z_]{1,64})"`)
+	malformedField = regexp.MustCompile(`field ([A-Za-z]{1,64}):`)
+)
+
+// unread says why a request could not be read, as far as that is a name of a field or a form.
+func unread(message string) oauth.Text {
+	if found := unknownField.FindStringSubmatch(message); found != nil {
+		return oauth.Text("The request could not be read: there is no field " + found[1] + " here.")
+	}
+	if found := malformedField.FindStringSubmatch(message); found != nil {
+		return oauth.Text("The request could not be read: the field " + found[1] + " is not of its type.")
+	}
+	switch {
+	case strings.Contains(message, "google.protobuf.Duration"):
+		return "The request could not be read: a length of time is written as 600s."
+	case strings.Contains(message, "google.protobuf.Timestamp"):
+		return "The request could not be read: a time is written as 2030-01-31T12:00:00Z."
+	}
+	return "The request could not be read."
 }
 
 // write answers with the failure as RFC 6749 §5.2 has it. realm is the issuer.
@@ -58,7 +105,10 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json;charset=UTF-8")
 	noStore(h)
-	if f.status == http.StatusUnauthorized {
+	switch {
+	case f.bearer:
+		h.Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q%s", realm, f.parameters))
+	case f.status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", realm))
 	}
 	if f.refusal.RetryAfter > 0 {
@@ -85,6 +135,10 @@ func noStore(h http.Header) {
 }
 
 // handleError is the gateway's error handler.
-func (f *face) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
-	failureOf(err).write(w, f.realm)
+func (f *face) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	refused := failureOf(err)
+	if r.Header.Get("Authorization") == "" {
+		refused.parameters = "" // RFC 6750 §3.1: a request without any token is told no error code
+	}
+	refused.write(w, f.realm)
 }

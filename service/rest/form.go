@@ -42,15 +42,9 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 	if mediaType, _, err := mime.ParseMediaType(types[0]); err != nil || mediaType != formType {
 		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, invalid("Content-Encoding is not accepted.")
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if err != nil {
-		if len(body) >= maxForm {
-			return nil, &failure{http.StatusRequestEntityTooLarge, oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
-		}
-		return nil, invalid("The body could not be read.")
+	body, refusal := readBody(w, r)
+	if refusal != nil {
+		return nil, refusal
 	}
 	if bytes.Count(body, []byte("&")) >= maxParameters {
 		return nil, invalid("The body has more than 64 parameters.")
@@ -65,6 +59,21 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 		}
 	}
 	return &form{r.Body, values}, nil
+}
+
+// readBody reads what may be sent at the most.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, invalid("Content-Encoding is not accepted.")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if err != nil && len(body) >= maxForm {
+		return nil, &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
+	}
+	if err != nil {
+		return nil, invalid("The body could not be read.")
+	}
+	return body, nil
 }
 
 func checkParameter(name string, sent []string) *failure {
@@ -101,7 +110,7 @@ var repeated = map[string]oauth.Text{ //nolint:gosec // names of parameters, no 
 }
 
 func invalid(text oauth.Text) *failure {
-	return &failure{http.StatusBadRequest, oauth.Refuse(oauth.InvalidRequest, text)}
+	return &failure{status: http.StatusBadRequest, refusal: oauth.Refuse(oauth.InvalidRequest, text)}
 }
 
 // formMarshaler is the gateway's codec for forms: it decodes a [form], and encodes as its embedded codec does.

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -45,7 +46,9 @@ const (
 type face struct {
 	// gateway translates between HTTP and the services.
 	gateway http.Handler
-	realm   string
+	// admin does so for the administrative services.
+	admin http.Handler
+	realm string
 }
 
 // New makes the handler for an issuer.
@@ -69,6 +72,10 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handle
 		runtime.WithForwardResponseOption(setHeaders),
 	)
 	f.gateway = mux
+	var err error
+	if f.admin, err = f.newAdmin(ctx, conn); err != nil {
+		return nil, err
+	}
 	return f, gatewayv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
 }
 
@@ -84,16 +91,19 @@ func authorization(_ context.Context, r *http.Request) metadata.MD {
 // ServeHTTP implements [http.Handler]. Paths are compared exactly and as sent: no letter case, slash or escape is
 // forgiven, since whatever stands in front of the issuer may have decided by them.
 func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	r.URL.RawQuery = "" // credentials there would end up in logs, so nothing there counts (RFC 6749 §2.3.1)
 	r = r.WithContext(peer.NewContext(r.Context(), peerOf(r)))
+	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
+		f.serveAdmin(w, r)
+		return
+	}
+	r.URL.RawQuery = "" // credentials there would end up in logs, so nothing there counts (RFC 6749 §2.3.1)
 	switch r.URL.EscapedPath() {
 	case tokenPath, introspectPath, revokePath:
 		f.serveForm(w, r)
 	case oauth.WellKnownServer, oauth.WellKnownOpenID, "/.well-known/jwks.json":
 		f.serveDocument(w, r)
 	default:
-		notFound := &failure{http.StatusNotFound, oauth.Refuse(oauth.InvalidRequest, "There is nothing at this path.")}
-		notFound.write(w, f.realm)
+		f.notFound(w)
 	}
 }
 
@@ -144,7 +154,7 @@ func (f *face) serveDocument(w http.ResponseWriter, r *http.Request) {
 
 func (f *face) refuseMethod(w http.ResponseWriter, allowed string) {
 	w.Header().Set("Allow", allowed)
-	refused := &failure{http.StatusMethodNotAllowed, oauth.Refuse(oauth.InvalidRequest, "The method is not allowed here.")}
+	refused := &failure{status: http.StatusMethodNotAllowed, refusal: oauth.Refuse(oauth.InvalidRequest, "The method is not allowed here.")}
 	refused.write(w, f.realm)
 }
 

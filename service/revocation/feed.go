@@ -40,6 +40,16 @@ type Change struct {
 	At time.Time
 }
 
+// Who takes back the tokens of a client cannot see the clocks by which they are dated: a replica's may be ahead, and after
+// a revocation the next token is dated behind its moment. So the moment lies ahead of the present.
+const (
+	// Ahead is how far, where a client is disabled or removed. It is as much as a verifier lets a token be ahead of its own
+	// clock, less what the clocks may differ by, since the next token of a client that is enabled again is dated after it.
+	Ahead = 15 * time.Second
+	// MostAhead is how far a client can push the moment by itself. It is so much less that [Ahead] lies behind it.
+	MostAhead = 3 * time.Second
+)
+
 // Cursor is a place in the feed. The zero value is its beginning, before the first entry.
 type Cursor struct{ Time, Sequence uint64 }
 
@@ -57,6 +67,10 @@ type Entry struct {
 // ErrGap says that the feed does not go on from a cursor: the store has lost what it had, or has trimmed it.
 var ErrGap = errors.New("the feed has a gap")
 
+// ErrNotReplicated says that a revocation is made and known here, but not in as many replicas of the store as it must be:
+// if the store fails now it can be lost. Whoever asked for it may ask again.
+var ErrNotReplicated = errors.New("the change is made, but too few replicas of the store have it")
+
 // Log keeps the feed. It may be used by several goroutines.
 type Log interface {
 	// Read gives entries after the cursor, oldest first, and waits up to wait for the first; none when none came. more
@@ -70,7 +84,8 @@ type Log interface {
 
 // Publisher adds revocations to the feed. It may be used by several goroutines.
 type Publisher interface {
-	// Publish records the changes. Success says that they will reach everybody who follows the feed.
+	// Publish records the changes. Success says that they will reach everybody who follows the feed; [ErrNotReplicated]
+	// that they will unless the store fails.
 	Publish(ctx context.Context, changes ...Change) error
 	// Confirm succeeds for changes that the feed has told where Publish would have succeeded: a change whose Publish
 	// failed may be in the feed all the same.

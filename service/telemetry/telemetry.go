@@ -23,6 +23,26 @@ const (
 	EventRevokeRefused     = "token.revoke_refused"
 )
 
+// The audit events of administration.
+const (
+	EventAdminRefused    = "admin.refused"
+	EventApplied         = "admin.applied"
+	EventClientCreated   = "client.created"
+	EventClientChanged   = "client.changed"
+	EventClientDeleted   = "client.deleted"
+	EventClientRevoked   = "client.revoked"
+	EventSecretCreated   = "client.secret_created"
+	EventSecretRotated   = "client.secret_rotated"
+	EventSecretChanged   = "client.secret_changed"
+	EventSecretDeleted   = "client.secret_deleted"
+	EventResourceCreated = "resource.created"
+	EventResourceChanged = "resource.changed"
+	EventResourceDeleted = "resource.deleted"
+	EventKeysRotated     = "key.rotated"
+	EventKeyRetired      = "key.retired"
+	EventKeyCompromised  = "key.compromised"
+)
+
 // Recorder writes audit events and metrics. It may be used by several goroutines.
 type Recorder struct {
 	log      *slog.Logger
@@ -111,6 +131,24 @@ func (r *Recorder) Revoked(ctx context.Context, t Token, what slog.Attr) {
 // Refused writes an [EventIntrospectRefused] or [EventRevokeRefused]: client_id, auth_method, peer, error, reason.
 func (r *Recorder) Refused(ctx context.Context, event string, t Token, code, reason string) {
 	r.audit(ctx, event, t, []slog.Attr{slog.String("error", code), slog.String("reason", reason)})
+}
+
+// Administrator is who makes an administrative call: the client of the token, and the address it came from.
+type Administrator struct{ ClientID, Peer string }
+
+// Changed writes the event of an administrative change that was made: by, peer, and what was changed: id, kid or alg, and
+// secret_id, fields, grace_period (nanoseconds), expire_time, action and kind where the event has them.
+func (r *Recorder) Changed(ctx context.Context, event string, by Administrator, what ...slog.Attr) {
+	r.log.LogAttrs(ctx, slog.LevelInfo, "audit", append([]slog.Attr{
+		slog.String("event", event), slog.String("by", by.ClientID), slog.String("peer", by.Peer),
+	}, what...)...)
+}
+
+// AdminRefused writes an [EventAdminRefused]: method, peer, by (the client of a token that held, or empty), reason (the
+// cause, for the operator alone).
+func (r *Recorder) AdminRefused(ctx context.Context, method string, by Administrator, reason string) {
+	r.log.LogAttrs(ctx, slog.LevelInfo, "audit", slog.String("event", EventAdminRefused), slog.String("method", method),
+		slog.String("by", by.ClientID), slog.String("peer", by.Peer), slog.String("reason", reason))
 }
 
 func (r *Recorder) audit(ctx context.Context, event string, t Token, details []slog.Attr) {

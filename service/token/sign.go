@@ -16,11 +16,10 @@ import (
 type Signer struct {
 	// header is the encoded JOSE header and the dot that follows it: the same for every token of the key.
 	header []byte
-	// signer is jwx's signature alone. The whole jws.Sign encodes and merges the header anew for each token, and would
-	// race if goroutines shared its prepared form.
-	signer  jws.Signer
-	private crypto.Signer
-	public  jwks.Key
+	// sign makes a signature. It holds the private key in a closure, where printing a Signer does not show it: some
+	// private keys are bytes that print as they are.
+	sign   func(payload []byte) ([]byte, error)
+	public jwks.Key
 }
 
 // NewSigner makes a signer for the algorithm with an *ecdsa.PrivateKey, *rsa.PrivateKey or ed25519.PrivateKey.
@@ -29,7 +28,9 @@ func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error)
 	if err != nil {
 		return nil, err
 	}
-	signer, err := jws.NewSigner(jwa.SignatureAlgorithm(algorithm))
+	// jwx's signature alone. The whole jws.Sign encodes and merges the header anew for each token, and would race if
+	// goroutines shared its prepared form.
+	signature, err := jws.NewSigner(jwa.SignatureAlgorithm(algorithm))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", algorithm, err)
 	}
@@ -42,7 +43,7 @@ func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error)
 		return nil, err
 	}
 	encoded := append(base64.RawURLEncoding.AppendEncode(nil, header), '.')
-	return &Signer{encoded, signer, private, public}, nil
+	return &Signer{encoded, func(payload []byte) ([]byte, error) { return signature.Sign(payload, private) }, public}, nil
 }
 
 // Public gives the key that verifies what the signer signs.
@@ -63,7 +64,7 @@ func (s *Signer) SignPayload(payload []byte) (string, error) {
 	buf := make([]byte, 0, len(s.header)+base64.RawURLEncoding.EncodedLen(len(payload))+signatureSpace)
 	buf = append(buf, s.header...)
 	buf = base64.RawURLEncoding.AppendEncode(buf, payload)
-	signature, err := s.signer.Sign(buf, s.private)
+	signature, err := s.sign(buf)
 	if err != nil {
 		return "", fmt.Errorf("signing with %s: %w", s.public.ID(), err)
 	}

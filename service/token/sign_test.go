@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"os"
 	"slices"
@@ -197,5 +198,42 @@ func TestSize(t *testing.T) {
 	}
 	if strings.Contains(must(signerFor(jwks.ES256).Sign(claims())), "=") {
 		t.Error("the token is padded")
+	}
+}
+
+// Printing a signer, or what holds one, shows nothing of its private key.
+func TestSignerPrintsNoKey(t *testing.T) {
+	secrets := map[jwks.Algorithm][]byte{}
+	for algorithm, private := range privates() {
+		switch k := private.(type) {
+		case *ecdsa.PrivateKey:
+			secrets[algorithm] = must(k.Bytes())
+		case *rsa.PrivateKey:
+			secrets[algorithm] = k.D.Bytes()
+		case ed25519.PrivateKey:
+			secrets[algorithm] = k.Seed()
+		}
+	}
+	for algorithm, secret := range secrets {
+		signer := signerFor(algorithm)
+		hidden := struct{ inside token.Signer }{*signer}
+		var printed strings.Builder
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			for _, value := range []any{signer, *signer, hidden, []*token.Signer{signer}} {
+				fmt.Fprintf(&printed, verb+"\n", value)
+			}
+		}
+		printed.Write(must(json.Marshal(hidden)))
+		// A few bytes are enough to tell, in whatever form: what is cut or grouped shows too.
+		part := secret[:8]
+		for _, form := range []string{
+			string(part), fmt.Sprintf("%x", part), fmt.Sprintf("%q", part), strings.Trim(fmt.Sprint(part), "[]"),
+			strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", part), "[]byte{"), "}"),
+			new(big.Int).SetBytes(secret).String(), base64.StdEncoding.EncodeToString(secret[:6]),
+		} {
+			if strings.Contains(printed.String(), strings.Trim(form, `"`)) {
+				t.Errorf("printing a signer for %s shows its key as %s", algorithm, form)
+			}
+		}
 	}
 }

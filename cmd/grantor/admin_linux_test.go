@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+// TestConfirm types an id at a terminal before what cannot be undone is done, and then the secret.
+func TestConfirm(t *testing.T) {
+	for _, c := range []struct{ command, id string }{
+		{"client delete background-service", "background-service"},
+		{"client revoke background-service", "background-service"},
+		{"client secret delete background-service k3v9", "k3v9"},
+		{"resource delete https://orders.internal", "https://orders.internal"},
+		{"key compromise abc", "abc"},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			p := pull(t, func(request any) (proto.Message, error) {
+				switch request.(type) {
+				case *grantorv1.DeleteClientRequest:
+					return &grantorv1.DeleteClientResponse{}, nil
+				case *grantorv1.RevokeTokensRequest:
+					return &grantorv1.RevokeTokensResponse{}, nil
+				case *grantorv1.DeleteClientSecretRequest:
+					return &grantorv1.DeleteClientSecretResponse{}, nil
+				case *grantorv1.DeleteResourceRequest:
+					return &grantorv1.DeleteResourceResponse{}, nil
+				}
+				return &grantorv1.CompromiseKeyResponse{}, nil
+			})
+			person, terminal := pseudoTerminal(t)
+			for _, typed := range []string{"no", "", strings.ToUpper(c.id), "\x04"} {
+				if !strings.HasPrefix(typed, "\x04") {
+					typed += "\n"
+				}
+				_, _ = io.WriteString(person, typed)
+				got := runOn(t, terminal, strings.Fields(c.command)...)
+				got.exits(t, exitOther, "that is not the id; nothing was done")
+				if !strings.HasSuffix(got.errOut, "Type "+c.id+" to go on: ") {
+					t.Errorf("got the question %q", got.errOut)
+				}
+			}
+			if len(p.calls)+len(p.asked) > 0 {
+				t.Errorf("the issuer was asked: %v %v", p.asked, p.calls)
+			}
+			t.Setenv("GRANTOR_CLIENT_SECRET", "")
+			_, _ = fmt.Fprintf(person, "%s\n%s\n", c.id, puppetSecret)
+			got := runOn(t, terminal, strings.Fields(c.command)...)
+			got.works(t)
+			if !strings.Contains(got.errOut, "Secret of administrator: ") || len(p.calls) != 1 {
+				t.Errorf("got %q and the calls %q, want a question for the secret and one call", got.errOut, p.calls)
+			}
+		})
+	}
+}
+
+// TestConfirmEnds ends the wait for a person by a signal's context.
+func TestConfirmEnds(t *testing.T) {
+	pull(t, nil)
+	person, terminal := pseudoTerminal(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cmd := newCommand()
+	cmd.SetArgs([]string{"client", "delete", "background-service"})
+	cmd.SetIn(terminal)
+	prompted := &notices{seen: make(chan struct{}), want: "Type"}
+	cmd.SetErr(prompted)
+	ended := make(chan error)
+	go func() { ended <- cmd.ExecuteContext(ctx) }()
+	<-prompted.seen
+	cancel()
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	_, _ = io.WriteString(person, "\n") // ends the read that was left behind
+}
+
+// TestProgress has a long list go to a file, and its progress to the terminal.
+func TestProgress(t *testing.T) {
+	pull(t, func(request any) (proto.Message, error) {
+		list, _ := request.(*grantorv1.ListResourcesRequest)
+		answer := &grantorv1.ListResourcesResponse{Resources: []*grantorv1.Resource{{Resource: "https://a.example"}}}
+		if len(list.GetPageToken()) < 2 {
+			answer.NextPageToken = list.GetPageToken() + "x"
+		}
+		return answer, nil
+	})
+	person, terminal := pseudoTerminal(t)
+	var out bytes.Buffer
+	cmd := newCommand()
+	cmd.SetArgs([]string{"resource", "list"})
+	cmd.SetOut(&out)
+	cmd.SetErr(terminal)
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := clearLine + "1 resources" + clearLine + "2 resources" + clearLine + "3 resources" + clearLine
+	shown := make([]byte, len(want))
+	if _, err := io.ReadFull(person, shown); err != nil {
+		t.Fatal(err)
+	}
+	row := "https://a.example  -     -\n"
+	if string(shown) != want || out.String() != "RESOURCE           NAME  SCOPES\n"+row+row+row {
+		t.Errorf("got %q on the terminal, want %q; and the list\n%s", shown, want, out.String())
+	}
+}

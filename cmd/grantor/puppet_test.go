@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+const puppetSecret = "a secret: of + the % client"
+
+// puppet is an issuer whose administration answers as a test says: what no real one does, or not so quickly.
+type puppet struct {
+	grantorv1.UnimplementedClientServiceServer
+	grantorv1.UnimplementedResourceServiceServer
+	grantorv1.UnimplementedKeyServiceServer
+
+	// answer gives the answer to a call; grant, where it is set, that to a token request.
+	answer func(request any) (proto.Message, error)
+	grant  http.HandlerFunc
+
+	mu    sync.Mutex
+	asked []string // for each token request: its scope and its resource
+	calls []string // the methods that were called
+}
+
+// pull starts a puppet and sets what the commands need to be its client.
+func pull(t *testing.T, answer func(request any) (proto.Message, error)) *puppet {
+	t.Helper()
+	p := &puppet{answer: answer}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer(grpc.UnaryInterceptor(p.intercept))
+	grantorv1.RegisterClientServiceServer(server, p)
+	grantorv1.RegisterResourceServiceServer(server, p)
+	grantorv1.RegisterKeyServiceServer(server, p)
+	ended := make(chan error)
+	go func() { ended <- server.Serve(listener) }()
+	var base string
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == oauth.WellKnownServer:
+			_ = json.NewEncoder(w).Encode(oauth.Metadata{Issuer: base, TokenEndpoint: base + "/token", GRPCEndpoint: listener.Addr().String()})
+		case p.grant != nil:
+			p.grant(w, r)
+		default:
+			_ = r.ParseForm()
+			p.mu.Lock()
+			p.asked = append(p.asked, r.Form.Get("scope")+" for "+r.Form.Get("resource"))
+			p.mu.Unlock()
+			_, _ = io.WriteString(w, `{"access_token":"a-token","token_type":"Bearer","expires_in":3600}`)
+		}
+	}))
+	base = web.URL
+	t.Cleanup(func() {
+		web.Close()
+		server.Stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	isolate(t)
+	t.Setenv("GRANTOR_ISSUER", base)
+	t.Setenv("GRANTOR_CLIENT_ID", "administrator")
+	t.Setenv("GRANTOR_CLIENT_SECRET", puppetSecret)
+	return p
+}
+
+func (p *puppet) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sent, _ := metadata.FromIncomingContext(ctx)
+	p.calls = append(p.calls, info.FullMethod+" with "+strings.Join(sent.Get("authorization"), ", "))
+	return p.answer(request)
+}
+
+// isolate keeps whatever profiles the machine has out of the test.
+func isolate(t *testing.T) { t.Helper(); t.Setenv("XDG_CONFIG_HOME", t.TempDir()) }
+
+// run runs grantor with the arguments, and nothing on standard input.
+func run(t *testing.T, args ...string) commandRun {
+	t.Helper()
+	return runOn(t, strings.NewReader(""), args...)
+}
+
+func runOn(t *testing.T, stdin io.Reader, args ...string) commandRun {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	cmd := newCommand()
+	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
+	cmd.SetOut(&out)
+	cmd.SetErr(&errOut)
+	err := cmd.ExecuteContext(t.Context())
+	return commandRun{out.String(), errOut.String(), err}
+}
+
+// exits expects a command to fail with a code and a text.
+func (c commandRun) exits(t *testing.T, code int, want string, hidden ...string) {
+	t.Helper()
+	c.fails(t, want, append(hidden, puppetSecret)...)
+	if got := exitCode(c.err); got != code {
+		t.Errorf("%v: got exit code %d, want %d", c.err, got, code)
+	}
+}
+
+// grantor runs a command line whose arguments have no spaces, and gives what it printed.
+func grantor(t *testing.T, command string) string {
+	t.Helper()
+	return run(t, strings.Fields(command)...).works(t)
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/service/redistest"
+)
+
+// TestWalkthrough runs the commands of the README's section on administration, as printed and in their order, against an
+// issuer of its own. Only the addresses are others.
+func TestWalkthrough(t *testing.T) {
+	redis := redistest.New(t)
+	dir := t.TempDir()
+	kek := filepath.Join(dir, "kek")
+	content, err := os.ReadFile(kekFile(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(kek, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	issuer := serveAt(t, "--redis="+redis.URL(), "--key-encryption-key-file="+kek)
+	script := strings.NewReplacer("http://localhost:8080", issuer, "redis://localhost:6379", redis.URL()).Replace(
+		commands(t, "\n## Administration\n"))
+	// pipefail, so that no command's failure hides behind awk.
+	shell := exec.CommandContext(t.Context(), "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", script)
+	shell.Dir, shell.Env = dir, append(os.Environ(), "XDG_CONFIG_HOME="+dir)
+	out, err := shell.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"created   client administrator", "invoice-worker", "billing", "LAST USED", "upcoming", "is gone, and every token that it signed is refused"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the transcript has no %q:\n%s", want, out)
+		}
+	}
+	if !strings.Contains(script, "bin/grantor key compromise") || !strings.Contains(script, "secrets:rotate") {
+		t.Error("the section has not the commands that this test is for")
+	}
+}
+
+// serveAt starts a server that is named after its own REST port, and gives its name. Between asking for a free port and
+// binding it, another program may take it.
+func serveAt(t *testing.T, args ...string) string {
+	t.Helper()
+	const attempts = 10
+	var err error
+	for range attempts {
+		listener, listenErr := net.Listen("tcp", "127.0.0.1:0")
+		if listenErr != nil {
+			t.Fatal(listenErr)
+		}
+		address := listener.Addr().String()
+		_ = listener.Close()
+		if _, err = tryServe(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...); err == nil {
+			return "http://" + address
+		}
+	}
+	t.Fatal(err)
+	return ""
+}
+
+// commands gives the indented blocks of a section of the README.
+func commands(t *testing.T, heading string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(readme), heading)
+	if !found {
+		t.Fatalf("the README has no %q", heading)
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var block strings.Builder
+	for line := range strings.Lines(section) {
+		if code, indented := strings.CutPrefix(line, "    "); indented {
+			block.WriteString(code)
+		}
+	}
+	return block.String()
+}

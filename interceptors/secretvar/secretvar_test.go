@@ -1,0 +1,215 @@
+package secretvar_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	_ "gocloud.dev/runtimevar/constantvar"
+	_ "gocloud.dev/runtimevar/filevar"
+	_ "gocloud.dev/runtimevar/httpvar"
+
+	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/interceptors/secretvar"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/tokentest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, rawURL string) *secretvar.Variable {
+	t.Helper()
+	variable, err := secretvar.Open(t.Context(), rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := variable.Close(); err != nil {
+			t.Error(err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return variable
+}
+
+// replace puts a file with this content in the place of path.
+func replace(t *testing.T, path, content string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(path+".new", []byte(content), 0o600), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await waits until the variable gives want.
+func await(t *testing.T, variable *secretvar.Variable, want string) {
+	t.Helper()
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for end := time.Now().Add(20 * time.Second); ; <-again.C {
+		got, err := variable.Secret(t.Context())
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("got %q, %v, want %q", got, err, want)
+		}
+	}
+}
+
+func TestSecret(t *testing.T) {
+	for name, test := range map[string]struct{ url, want, text string }{
+		"default decoder":    {"constant://?val=s3cret", "s3cret", ""},
+		"bytes":              {"constant://?val=s3cret&decoder=bytes", "s3cret", ""},
+		"string":             {"constant://?val=s3cret&decoder=string", "s3cret", ""},
+		"space in the URL":   {"constant://?val=s3 cret", "s3 cret", ""},
+		"line ends":          {"constant://?val=s3cret%0D%0A%0A&decoder=string", "s3cret", ""},
+		"empty":              {"constant://?val=", "", "constant: is empty"},
+		"line ends only":     {"constant://?val=%0A", "", "constant: is empty"},
+		"not text":           {`constant://?val={"a":"s3cret"}&decoder=jsonmap`, "", "constant: is decoded to a *map[string]"},
+		"the driver's error": {"constant://?err=AccessDenied", "", "constant:: runtimevar (code=Unknown): AccessDenied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := open(t, test.url).Secret(t.Context())
+			if got != test.want || (err != nil) != (test.text != "") {
+				t.Errorf("got %q, %v, want %q", got, err, test.want)
+			}
+			if err != nil && (!strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "s3cret")) {
+				t.Errorf("got %q, want %q in it and no secret", err, test.text)
+			}
+		})
+	}
+}
+
+func TestFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	variable := open(t, "file://"+path+"?wait=5ms")
+	began := time.Now()
+	_, err := variable.Secret(t.Context())
+	if err == nil || !strings.Contains(err.Error(), path) || time.Since(began) > 5*time.Second {
+		t.Errorf("got %v after %v, want an error at once that names the file", err, time.Since(began))
+	}
+	replace(t, path, "first\n")
+	await(t, variable, "first")
+	replace(t, path, "second\n")
+	await(t, variable, "second")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); <-again.C {
+		await(t, variable, "second")
+	}
+}
+
+func TestURLsThatCannotBeOpened(t *testing.T) {
+	for name, test := range map[string]struct{ url, text string }{
+		"no URL":            {"https://robot:s3cret@exa mple.com", "is not a URL"},
+		"no scheme":         {"//robot:s3cret@example.com/a?val=s3cret", "no scheme in URL"},
+		"no driver":         {"vault://robot:s3cret@example.com/a?val=s3cret", `no driver registered for "vault" for URL "vault://example.com/a"`},
+		"unknown parameter": {`constant://robot:s3cret@example.com/a?val="a s3cret"&way=1`, `open variable constant://example.com/a invalid query parameter "way"`},
+		"unknown decoder":   {"https://robot:s3cret@example.com/a?val=s3cret&decoder=rot13", `unsupported decoder "rot13"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := secretvar.Open(t.Context(), test.url)
+			if err == nil || !strings.Contains(err.Error(), test.text) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("got %v, want %q in it and no secret", err, test.text)
+			}
+		})
+	}
+}
+
+// A server that is away shows its address, and not what lets one in there.
+func TestErrorsOfTheDriver(t *testing.T) {
+	server := httptest.NewServer(nil)
+	server.Close()
+	address := server.Listener.Addr().String()
+	variable := open(t, "http://robot:s3cret@"+address+"/a?token=s3cret")
+	_, err := variable.Secret(t.Context())
+	if err == nil || !strings.Contains(err.Error(), address+"/a") || strings.Contains(err.Error(), "s3cret") ||
+		strings.Contains(err.Error(), "robot") {
+		t.Errorf("got %v, want %s in it and no secret", err, address)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
+		if got, want := fmt.Sprintf(verb, variable), `secretvar.Variable("http://`+address+`/a")`; got != want {
+			t.Errorf("%s: got %s, want %s", verb, got, want)
+		}
+	}
+}
+
+func TestSecretManagerThatHangs(t *testing.T) {
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(release)
+	variable := open(t, server.URL+"/a?token=s3cret")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := variable.Secret(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("got %v, want the deadline and no secret", err)
+	}
+}
+
+func TestClose(t *testing.T) {
+	variable := open(t, "constant://?val=s3cret")
+	await(t, variable, "s3cret")
+	if err := errors.Join(variable.Close(), variable.Close()); err != nil {
+		t.Error(err)
+	}
+	if got, err := variable.Secret(t.Context()); err == nil || got != "" {
+		t.Errorf("after Close: got %q, %v, want an error", got, err)
+	}
+}
+
+// Against a real issuer: a token under the first secret, and one under the second when the first holds no longer.
+func TestTokens(t *testing.T) {
+	issuer := tokentest.New(t)
+	issuer.AddClient(t, "billing", "https://orders.internal", "orders.read")
+	path := filepath.Join(t.TempDir(), "secret")
+	replace(t, path, tokentest.Secret+"\n")
+	variable := open(t, "file://"+path)
+	token := func() error {
+		source := attach.ClientCredentials(issuer.URL, "billing", "", attach.SecretFunc(variable.Secret))
+		_, err := source.TokenContext(t.Context())
+		return err
+	}
+	if err := token(); err != nil {
+		t.Error(err)
+	}
+	id, err := oauth.ParseClientID("billing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scope, err := oauth.ParseScope("orders.read")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := registry.NewSecret()
+	issuer.Apply(t, registry.Manifest{Clients: []registry.Wanted{{Secret: next, Client: registry.Client{
+		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
+	}}}})
+	if refused := (*attach.Error)(nil); !errors.As(token(), &refused) || refused.Code != oauth.InvalidClient {
+		t.Errorf("with the old secret: got %v, want invalid_client", refused)
+	}
+	replace(t, path, next+"\n")
+	await(t, variable, next)
+	if err := token(); err != nil {
+		t.Error(err)
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}

@@ -1,0 +1,215 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// clientServer is grantor.v1.ClientService.
+type clientServer struct {
+	grantorv1.UnimplementedClientServiceServer
+	Config
+}
+
+// GetClient gives one client.
+func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequest) (*grantorv1.GetClientResponse, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := oauth.ParseClientID(m.GetClientId())
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.registrar.Clients.Client(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	shown, err := s.show(ctx, client)
+	return &grantorv1.GetClientResponse{Client: shown}, err
+}
+
+// ListClients gives a page of clients.
+func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClientsRequest) (*grantorv1.ListClientsResponse, error) {
+	const list = "clients"
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last, size, err := s.start(list, m)
+	if err != nil {
+		return nil, err
+	}
+	var after oauth.ClientID
+	if last != "" {
+		if after, err = oauth.ParseClientID(last); err != nil {
+			return nil, errPageToken
+		}
+	}
+	clients, err := a.registrar.Clients.Clients(ctx, after, size)
+	if err != nil {
+		return nil, err
+	}
+	answer := &grantorv1.ListClientsResponse{}
+	if answer.Clients, err = s.showAll(ctx, clients); err == nil && len(clients) == size {
+		answer.NextPageToken = s.pageToken(list, clients[size-1].ID.String())
+	}
+	return answer, err
+}
+
+// CreateClient registers a client.
+func (s *clientServer) CreateClient(ctx context.Context, m *grantorv1.CreateClientRequest) (*grantorv1.CreateClientResponse, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := readClient(m.GetClient(), clientFields)
+	if err != nil {
+		return nil, err
+	}
+	issued, err := a.registrar.CreateClient(ctx, *wanted, m.GetClientSecret(), m.GetWithoutSecret())
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventClientCreated, issued.Client.ID)
+	return &grantorv1.CreateClientResponse{Client: s.after(ctx, issued.Client), ClientSecret: issued.Secret}, nil
+}
+
+// UpdateClient changes a client.
+func (s *clientServer) UpdateClient(ctx context.Context, m *grantorv1.UpdateClientRequest) (*grantorv1.UpdateClientResponse, error) {
+	a, target, err := s.target(ctx, m.GetClient())
+	if err != nil {
+		return nil, err
+	}
+	fields, err := masked(m.GetClient(), m.GetUpdateMask(), clientFields...)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := readClient(m.GetClient(), fields)
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.registrar.UpdateClient(ctx, target, func(c *registry.Client) error {
+		copyClient(c, wanted, fields)
+		return nil
+	})
+	if made(err) {
+		s.changed(ctx, a, telemetry.EventClientChanged, target.ID, slog.Any("fields", fields))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &grantorv1.UpdateClientResponse{Client: s.after(ctx, client)}, nil
+}
+
+// DeleteClient removes a client.
+func (s *clientServer) DeleteClient(ctx context.Context, m *grantorv1.DeleteClientRequest) (*grantorv1.DeleteClientResponse, error) {
+	a, target, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	err = a.registrar.DeleteClient(ctx, target)
+	if made(err) {
+		s.changed(ctx, a, telemetry.EventClientDeleted, target.ID)
+	}
+	if errors.Is(err, registry.ErrNotFound) {
+		// It may be that this is asked again because the replicas had not acknowledged it.
+		err = cmp.Or(s.Applier.Confirm(ctx, target.ID), err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &grantorv1.DeleteClientResponse{}, nil
+}
+
+// RevokeTokens revokes the tokens of a client.
+func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeTokensRequest) (*grantorv1.RevokeTokensResponse, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id, err := oauth.ParseClientID(m.GetClientId())
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.registrar.Clients.Client(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.registrar.Authority.Over(client); err != nil {
+		return nil, err
+	}
+	if err := s.Config.RevokeTokens(ctx, client); err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventClientRevoked, id)
+	return &grantorv1.RevokeTokensResponse{}, nil
+}
+
+// targeted names a client, and the state of it that is meant.
+type targeted interface {
+	GetClientId() string
+	GetEtag() string
+}
+
+// target gives who calls, and which client in which state the call is about.
+func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, registry.Target, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, registry.Target{}, err
+	}
+	id, err := oauth.ParseClientID(m.GetClientId())
+	if err != nil {
+		return nil, registry.Target{}, err
+	}
+	version, err := registry.ParseETag(m.GetEtag())
+	return a, registry.Target{ID: id, Version: version}, err
+}
+
+// changed records a change of a client, and returns when it is in force here.
+func (s *clientServer) changed(ctx context.Context, a *administrator, event string, id oauth.ClientID, details ...slog.Attr) {
+	s.Events.Changed(ctx, event, a.Administrator, append(details, slog.String("id", id.String()))...)
+	s.inForce(ctx)
+}
+
+// after shows a client that was changed. The change is made, and may come with a secret that cannot be had again, so that
+// what is not known of its uses is left out.
+func (s *clientServer) after(ctx context.Context, client *registry.Client) *grantorv1.Client {
+	shown, err := s.show(ctx, client)
+	if err != nil {
+		return writeClient(client, nil)
+	}
+	return shown
+}
+
+func (s *clientServer) show(ctx context.Context, client *registry.Client) (*grantorv1.Client, error) {
+	shown, err := s.showAll(ctx, []*registry.Client{client})
+	if err != nil {
+		return nil, err
+	}
+	return shown[0], nil
+}
+
+// showAll writes clients for their administrator, with the last use of each secret.
+func (s *clientServer) showAll(ctx context.Context, clients []*registry.Client) ([]*grantorv1.Client, error) {
+	ids := make([]oauth.ClientID, len(clients))
+	for i, c := range clients {
+		ids[i] = c.ID
+	}
+	uses, err := s.Usage.LastUses(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	shown := make([]*grantorv1.Client, len(clients))
+	for i, c := range clients {
+		shown[i] = writeClient(c, uses[c.ID])
+	}
+	return shown, nil
+}

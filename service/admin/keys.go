@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// keyServer is grantor.v1.KeyService.
+type keyServer struct {
+	grantorv1.UnimplementedKeyServiceServer
+	Config
+}
+
+// ListKeys gives the keys.
+func (s *keyServer) ListKeys(ctx context.Context, _ *grantorv1.ListKeysRequest) (*grantorv1.ListKeysResponse, error) {
+	if _, err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	list, err := s.list()
+	return &grantorv1.ListKeysResponse{Keys: list}, err
+}
+
+// RotateKeys makes successors.
+func (s *keyServer) RotateKeys(ctx context.Context, m *grantorv1.RotateKeysRequest) (*grantorv1.RotateKeysResponse, error) {
+	list, err := s.change(ctx, telemetry.EventKeysRotated, slog.String("alg", m.GetAlg()), func() error {
+		return s.Ring.Rotate(ctx, jwks.Algorithm(m.GetAlg()))
+	})
+	return &grantorv1.RotateKeysResponse{Keys: list}, err
+}
+
+// RetireKey takes a key out of use.
+func (s *keyServer) RetireKey(ctx context.Context, m *grantorv1.RetireKeyRequest) (*grantorv1.RetireKeyResponse, error) {
+	list, err := s.change(ctx, telemetry.EventKeyRetired, slog.String("kid", m.GetKid()), func() error {
+		return s.Ring.Retire(ctx, m.GetKid())
+	})
+	return &grantorv1.RetireKeyResponse{Keys: list}, err
+}
+
+// CompromiseKey removes a key and revokes its tokens.
+func (s *keyServer) CompromiseKey(ctx context.Context, m *grantorv1.CompromiseKeyRequest) (*grantorv1.CompromiseKeyResponse, error) {
+	list, err := s.change(ctx, telemetry.EventKeyCompromised, slog.String("kid", m.GetKid()), func() error {
+		return s.Ring.Compromise(ctx, m.GetKid())
+	})
+	return &grantorv1.CompromiseKeyResponse{Keys: list}, err
+}
+
+// change makes a change of the ring, records it, and gives the keys after it.
+func (s *keyServer) change(ctx context.Context, event string, what slog.Attr, do func() error) ([]*grantorv1.SigningKey, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = do()
+	if made(err) {
+		s.Events.Changed(ctx, event, a.Administrator, what)
+		s.inForce(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.list()
+}
+
+func (s *keyServer) list() ([]*grantorv1.SigningKey, error) {
+	var list []*grantorv1.SigningKey
+	for _, info := range s.Ring.List() {
+		k, err := info.Public.JWK()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, &grantorv1.SigningKey{
+			Kid: info.Public.ID(), Alg: string(info.Public.Algorithm()), State: states[info.State],
+			CreateTime: timestamp(info.Created), ActivateTime: timestamp(info.Activates),
+			RetireTime: timestamp(info.Retires), RemoveTime: timestamp(info.Removed),
+			PublicKey: &grantorv1.JsonWebKey{
+				Kty: k.KeyType, Use: k.Use, Alg: k.Algorithm, Kid: k.ID, Crv: k.Curve, X: k.X, Y: k.Y, N: k.N, E: k.E,
+			},
+		})
+	}
+	return list, nil
+}
+
+// states has the domain's word → that of the wire.
+var states = map[keys.State]grantorv1.SigningKey_State{
+	keys.Upcoming: grantorv1.SigningKey_STATE_UPCOMING,
+	keys.Active:   grantorv1.SigningKey_STATE_ACTIVE,
+	keys.Retiring: grantorv1.SigningKey_STATE_RETIRING,
+}

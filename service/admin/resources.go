@@ -1,0 +1,169 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// resourceServer is grantor.v1.ResourceService.
+type resourceServer struct {
+	grantorv1.UnimplementedResourceServiceServer
+	Config
+}
+
+// GetResource gives one resource.
+func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResourceRequest) (*grantorv1.GetResourceResponse, error) {
+	a, id, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.registrar.Resources.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resource, ok := all.Get(id)
+	if !ok {
+		return nil, registry.ErrNotFound
+	}
+	return &grantorv1.GetResourceResponse{Resource: writeResource(resource)}, nil
+}
+
+// ListResources gives a page of resources.
+func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListResourcesRequest) (*grantorv1.ListResourcesResponse, error) {
+	const name = "resources"
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	after, size, err := s.start(name, m)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.registrar.Resources.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := slices.Clone(all.List())
+	slices.SortFunc(list, func(x, y registry.Resource) int { return strings.Compare(x.ID.String(), y.ID.String()) })
+	list = slices.DeleteFunc(list, func(r registry.Resource) bool { return r.ID.String() <= after })
+	answer := &grantorv1.ListResourcesResponse{}
+	if len(list) > size {
+		list = list[:size]
+		answer.NextPageToken = s.pageToken(name, list[size-1].ID.String())
+	}
+	for i := range list {
+		answer.Resources = append(answer.Resources, writeResource(&list[i]))
+	}
+	return answer, nil
+}
+
+// CreateResource registers a resource.
+func (s *resourceServer) CreateResource(ctx context.Context, m *grantorv1.CreateResourceRequest) (*grantorv1.CreateResourceResponse, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := readResource(m.GetResource(), resourceFields)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.registrar.CreateResource(ctx, *wanted); err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventResourceCreated, wanted.ID)
+	return &grantorv1.CreateResourceResponse{Resource: writeResource(wanted)}, nil
+}
+
+// UpdateResource changes a resource.
+func (s *resourceServer) UpdateResource(ctx context.Context, m *grantorv1.UpdateResourceRequest) (*grantorv1.UpdateResourceResponse, error) {
+	a, id, err := s.target(ctx, m.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	fields, err := masked(m.GetResource(), m.GetUpdateMask(), resourceFields...)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := readResource(m.GetResource(), fields)
+	if err != nil {
+		return nil, err
+	}
+	resource, err := a.registrar.UpdateResource(ctx, id, m.GetResource().GetEtag(), func(r *registry.Resource) error {
+		copyResource(r, wanted, fields)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventResourceChanged, id, slog.Any("fields", fields))
+	return &grantorv1.UpdateResourceResponse{Resource: writeResource(resource)}, nil
+}
+
+// DeleteResource removes a resource.
+func (s *resourceServer) DeleteResource(ctx context.Context, m *grantorv1.DeleteResourceRequest) (*grantorv1.DeleteResourceResponse, error) {
+	a, id, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.registrar.DeleteResource(ctx, id, m.GetEtag()); err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventResourceDeleted, id)
+	return &grantorv1.DeleteResourceResponse{}, nil
+}
+
+// maxWanted bounds the clients of one manifest on the wire. A chosen secret costs a slow hash, and the call has to end.
+const maxWanted = 500
+
+// ApplyManifest makes what is registered equal to a manifest.
+func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyManifestRequest) (*grantorv1.ApplyManifestResponse, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(m.GetClients()) > maxWanted {
+		return nil, invalid("clients", "has more than 500 clients")
+	}
+	manifest, err := readManifest(m)
+	if err != nil {
+		return nil, err
+	}
+	a.applier.DryRun, a.applier.PruneResources = m.GetValidateOnly(), m.GetPruneResources()
+	account, err := a.applier.Apply(ctx, *manifest)
+	answer := &grantorv1.ApplyManifestResponse{}
+	for _, c := range account {
+		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields})
+		if c.Action != registry.Left && !m.GetValidateOnly() {
+			s.Events.Changed(ctx, telemetry.EventApplied, a.Administrator, slog.String("action", string(c.Action)),
+				slog.String("kind", c.Kind), slog.String("id", c.ID), slog.Any("fields", c.Fields))
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.inForce(ctx)
+	return answer, nil
+}
+
+// target gives who calls, and which resource the call is about.
+func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() string }) (*administrator, oauth.Resource, error) {
+	a, err := s.admit(ctx)
+	if err != nil {
+		return nil, oauth.Resource{}, err
+	}
+	id, err := oauth.ParseResource(m.GetResource())
+	return a, id, err
+}
+
+// changed records a change of a resource, and returns when it is in force here.
+func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource, details ...slog.Attr) {
+	s.Events.Changed(ctx, event, a.Administrator, append(details, slog.String("id", id.String()))...)
+	s.inForce(ctx)
+}

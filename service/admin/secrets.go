@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// usualGrace is how long a secret that was rotated still counts where nobody says.
+const usualGrace = 24 * time.Hour
+
+// CreateClientSecret gives a client one more secret.
+func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.CreateClientSecretRequest) (*grantorv1.CreateClientSecretResponse, error) {
+	a, target, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	expires, err := moment("expire_time", m.GetExpireTime())
+	if err != nil {
+		return nil, err
+	}
+	issued, err := a.registrar.AddSecret(ctx, target, m.GetClientSecret(), expires)
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventSecretCreated, target.ID, slog.String("secret_id", issued.SecretID))
+	return &grantorv1.CreateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
+}
+
+// RotateClientSecret gives a client a new secret and the others an end.
+func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.RotateClientSecretRequest) (*grantorv1.RotateClientSecretResponse, error) {
+	a, target, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	expires, err := moment("expire_time", m.GetExpireTime())
+	if err != nil {
+		return nil, err
+	}
+	grace := usualGrace
+	if m.GetGracePeriod() != nil {
+		if grace, err = span("grace_period", m.GetGracePeriod()); err != nil {
+			return nil, err
+		}
+	}
+	issued, err := a.registrar.RotateSecret(ctx, target, grace, expires)
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventSecretRotated, target.ID, slog.String("secret_id", issued.SecretID), slog.Duration("grace_period", grace))
+	return &grantorv1.RotateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
+}
+
+// UpdateClientSecret changes when a secret ends.
+func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.UpdateClientSecretRequest) (*grantorv1.UpdateClientSecretResponse, error) {
+	a, target, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := masked(m.GetSecret(), m.GetUpdateMask(), "expire_time")
+	if err != nil {
+		return nil, err
+	}
+	if len(fields) == 0 {
+		return nil, invalid("update_mask", "names nothing that can be changed: expire_time can")
+	}
+	expires, err := moment("expire_time", m.GetSecret().GetExpireTime())
+	if err != nil {
+		return nil, err
+	}
+	secret := m.GetSecret().GetSecretId()
+	client, err := a.registrar.ExpireSecret(ctx, target, secret, expires)
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventSecretChanged, target.ID, slog.String("secret_id", secret), slog.Time("expire_time", expires))
+	return &grantorv1.UpdateClientSecretResponse{Client: s.after(ctx, client)}, nil
+}
+
+// DeleteClientSecret takes a secret away.
+func (s *clientServer) DeleteClientSecret(ctx context.Context, m *grantorv1.DeleteClientSecretRequest) (*grantorv1.DeleteClientSecretResponse, error) {
+	a, target, err := s.target(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	client, err := a.registrar.RemoveSecret(ctx, target, m.GetSecretId())
+	if err != nil {
+		return nil, err
+	}
+	s.changed(ctx, a, telemetry.EventSecretDeleted, target.ID, slog.String("secret_id", m.GetSecretId()))
+	return &grantorv1.DeleteClientSecretResponse{Client: s.after(ctx, client)}, nil
+}

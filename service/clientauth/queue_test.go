@@ -1,0 +1,147 @@
+package clientauth_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// blocked makes an authenticator whose slow hashes take until the gate is closed.
+func blocked(clients registered) (a *clientauth.Authenticator, underWay *atomic.Int64, gate chan struct{}) {
+	a, underWay, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
+	a.Pretend(func(secrets []registry.Secret, secret string, now time.Time) int {
+		if registry.Generated(secret) {
+			return hasher.Match(secrets, secret, now)
+		}
+		underWay.Add(1)
+		<-gate
+		return -1
+	})
+	return a, underWay, gate
+}
+
+func TestSlowHashesAreBounded(t *testing.T) {
+	clients := registered{"a": client("a", "chosen"), "fast": client("fast", generated)}
+	synctest.Test(t, func(t *testing.T) {
+		a, underWay, gate := blocked(clients)
+		var group sync.WaitGroup
+		refused := make(chan *oauth.Error, 2*clientauth.Queued)
+		for range clientauth.Queued + 10 {
+			group.Go(func() {
+				_, _, err := a.Authenticate(t.Context(), post("a", "guess"))
+				refused <- oauth.From(err)
+			})
+		}
+		synctest.Wait()
+		if got := underWay.Load(); got != int64(clientauth.Parallel()) {
+			t.Errorf("%d slow hashes under way, want %d", got, clientauth.Parallel())
+		}
+		if len(refused) != 10 {
+			t.Errorf("%d refused at once, want 10", len(refused))
+		}
+		for range len(refused) {
+			if e := <-refused; e.Code != oauth.TemporarilyUnavailable || !e.Limited || e.RetryAfter <= 0 {
+				t.Errorf("got %+v, want a limit with the time to wait", e)
+			}
+		}
+		close(gate)
+		group.Wait()
+		for range clientauth.Queued {
+			if e := <-refused; e.Code != oauth.InvalidClient {
+				t.Errorf("got %v, want %s", e, oauth.InvalidClient)
+			}
+		}
+	})
+	// Generated secrets do not wait for chosen ones.
+	synctest.Test(t, func(t *testing.T) {
+		a, _, gate := blocked(clients)
+		var group sync.WaitGroup
+		for range clientauth.Queued {
+			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", "guess")) })
+		}
+		synctest.Wait()
+		if _, _, err := a.Authenticate(t.Context(), post("fast", generated)); err != nil {
+			t.Errorf("got %v", err)
+		}
+		close(gate)
+		group.Wait()
+	})
+}
+
+func TestCallerStopsWaiting(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	synctest.Test(t, func(t *testing.T) {
+		a, underWay, gate := blocked(clients)
+		var group sync.WaitGroup
+		for range clientauth.Parallel() {
+			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", "guess")) })
+		}
+		synctest.Wait()
+		// More than the queue holds: each gives its place back when it stops waiting.
+		for range clientauth.Queued + 1 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, _, err := a.Authenticate(ctx, post("a", "guess"))
+			cancel()
+			if e := oauth.From(err); e.Code != oauth.TemporarilyUnavailable || !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("got %v, want %s for %v", err, oauth.TemporarilyUnavailable, context.DeadlineExceeded)
+			}
+		}
+		if got := underWay.Load(); got != int64(clientauth.Parallel()) {
+			t.Errorf("%d slow hashes were begun, want %d", got, clientauth.Parallel())
+		}
+		close(gate)
+		group.Wait()
+	})
+}
+
+// One source cannot take every place in the queue: a client elsewhere gets in.
+func TestSourceShare(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	a := newAuthenticator(clients)
+	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.Queued)
+	a.Pretend(func([]registry.Secret, string, time.Time) int {
+		entered <- struct{}{}
+		<-gate
+		return 0
+	})
+	var flood sync.WaitGroup
+	refused := make(chan error, clientauth.Queued)
+	for range clientauth.Queued {
+		flood.Go(func() {
+			e := post("a", rand.Text())
+			e.Source = "192.0.2.1"
+			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
+				refused <- err
+			}
+		})
+	}
+	for range clientauth.Parallel() {
+		<-entered
+	}
+	for range clientauth.Queued - clientauth.SourceShare {
+		if err := <-refused; oauth.From(err).Code != oauth.TemporarilyUnavailable || !oauth.From(err).Limited {
+			t.Fatalf("beyond the share: got %v, want a limit", err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		e := post("a", "chosen")
+		e.Source = "192.0.2.2"
+		_, _, err := a.Authenticate(t.Context(), e)
+		done <- err
+	}()
+	close(gate)
+	if err := <-done; err != nil {
+		t.Errorf("from elsewhere: got %v, want in", err)
+	}
+	flood.Wait()
+}

@@ -1,0 +1,62 @@
+package keys_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/grantorhq/grantor/service/keys"
+)
+
+// A ring comes from one key-encryption key to another in three steps, and is sealed anew at starts alone.
+func TestReseal(t *testing.T) {
+	store, c := &memory{}, newClock()
+	next := keys.NewKEK()
+	start := func(kek []byte, previous ...[]byte) (*keys.Ring, error) {
+		cfg := config(store, c, fast...)
+		cfg.Sealer = must(keys.NewSealer(kek, previous...))
+		return keys.Open(t.Context(), cfg)
+	}
+	first := must(start(kek))
+	sealed := bytes.Clone(store.document)
+	expectKept := func(step string, kept bool, rings ...*keys.Ring) {
+		t.Helper()
+		if bytes.Equal(store.document, sealed) != kept {
+			t.Errorf("%s: the ring was left as it was: %v, want %v", step, !kept, kept)
+		}
+		sealed = bytes.Clone(store.document)
+		expectPeace(t, store, rings...)
+		expectSame(t, append(rings, first)...)
+	}
+	second := must(start(kek, next))
+	expectKept("the new one as previous", true, first, second)
+	third := must(start(next, kek))
+	expectKept("the new one first", false, second, third)
+	if err := first.Maintain(t.Context()); err == nil {
+		t.Error("a replica that has only the old key opens the ring")
+	}
+	expectKept("a replica with the other order restarts", false, must(start(kek, next)), third)
+	expectKept("and again with the new one first", false, must(start(next, kek)), second, third)
+	expectKept("the old one dropped", true, must(start(next)), second, third)
+	// What a replica changes for another reason is sealed as that one seals.
+	if err := second.Rotate(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(next); err == nil {
+		t.Error("the ring opens with a key that did not seal it")
+	}
+	maintain(t, third)
+	last := must(start(next, kek))
+	if got := ids(must(start(next))); !slices.Equal(got, ids(last)) || len(got) != 4 {
+		t.Errorf("got %q, want %q", got, ids(last))
+	}
+}
+
+func TestSealerRefusesKeys(t *testing.T) {
+	if _, err := keys.NewSealer(kek, kek[:31]); err == nil {
+		t.Error("a previous key of 31 bytes is taken")
+	}
+	if a, b := keys.RecordKey(kek), keys.RecordKey(kek); len(a) != 32 || !bytes.Equal(a, b) || bytes.Equal(a, kek) || bytes.Equal(a, keys.RecordKey(keys.NewKEK())) {
+		t.Errorf("got %x and %x, want one key of 32 bytes that follows from the pepper", a, b)
+	}
+}

@@ -1,0 +1,161 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// expectAltered has every way to read the client a, or the resources, say which record was altered.
+func (k *kit) expectAltered(t *testing.T, key string) {
+	t.Helper()
+	reads := map[string]func(ctx context.Context) error{
+		"read":   func(ctx context.Context) error { _, err := k.Client(ctx, clientID("a")); return err },
+		"listed": func(ctx context.Context) error { _, err := k.Clients(ctx, oauth.ClientID{}, 10); return err },
+	}
+	if key == "resources" {
+		reads = map[string]func(ctx context.Context) error{
+			"read": func(ctx context.Context) error { _, err := k.Resources(ctx); return err },
+		}
+	}
+	for how, read := range reads {
+		if err := read(t.Context()); !errors.Is(err, registry.ErrAltered) || !strings.Contains(err.Error(), k.base+key) {
+			t.Errorf("%s: got %v, want %v, and the record's name", how, err, registry.ErrAltered)
+		}
+	}
+}
+
+// testAltered alters one field after another of a client and of the resources.
+func testAltered(t *testing.T, k *kit) {
+	narrow := newClient("a")
+	narrow.Scopes = scopes("a")
+	k.save(t, narrow)
+	check(t, k.SaveResources(t.Context(), must(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a")}}))))
+	for _, key := range []string{"client:a", "resources"} {
+		whole, err := k.client.HGetAll(t.Context(), k.base+key).Result()
+		check(t, err)
+		for name, fields := range map[string]map[string]string{
+			"a wider scope":     {"d": strings.Replace(whole["d"], `"scope":"a"`, `"scope":"a b"`, 1)},
+			"a blank":           {"d": whole["d"] + " "},
+			"another version":   {"v": "1" + whole["v"]},
+			"version as text":   {"v": "0" + whole["v"]},
+			"a bit of the MAC":  {"m": string(whole["m"][0]^1) + whole["m"][1:]},
+			"half the MAC":      {"m": whole["m"][:16]},
+			"an empty MAC":      {"m": ""},
+			"a shifted border":  {"v": whole["v"] + whole["d"][:1], "d": whole["d"][1:]},
+			"MAC of no key":     {"d": "{}", "m": string(make([]byte, 32))},
+			"MAC under another": {"m": (&kit{base: k.base, secret: keys.NewKEK()}).mac(key, whole["v"], whole["d"])},
+		} {
+			t.Run(key+", "+name, func(t *testing.T) {
+				check(t, k.client.HSet(t.Context(), k.base+key, fields).Err())
+				k.expectAltered(t, key)
+				check(t, k.client.HSet(t.Context(), k.base+key, whole).Err())
+			})
+		}
+		for field := range whole {
+			t.Run(key+", without "+field, func(t *testing.T) {
+				check(t, k.client.HDel(t.Context(), k.base+key, field).Err())
+				k.expectAltered(t, key)
+				check(t, k.client.HSet(t.Context(), k.base+key, whole).Err())
+			})
+		}
+	}
+	// As it was, it counts again.
+	c, err := k.Client(t.Context(), clientID("a"))
+	check(t, err)
+	table, err := k.Resources(t.Context())
+	check(t, err)
+	if c.Scopes.String() != "a" || len(table.List()) != 1 {
+		t.Errorf("got %v and %v", c, table.List())
+	}
+}
+
+// testMoved puts whole records where they do not belong: another client's, another table's, another issuer's.
+func testMoved(t *testing.T, k *kit) {
+	other := newKit(k.client)
+	k.save(t, newClient("a"))
+	k.save(t, newClient("b"))
+	other.save(t, newClient("a"))
+	// The other issuer may even have the same key, as where its ring was copied.
+	same := newKit(k.client)
+	same.Authenticate(k.secret)
+	same.save(t, newClient("a"))
+	check(t, k.SaveResources(t.Context(), must(registry.NewResources(0, nil))))
+	for name, from := range map[string]string{
+		"of another client":                  k.base + "client:b",
+		"of another issuer":                  other.base + "client:a",
+		"of another issuer with the one key": same.base + "client:a",
+		"of the resources":                   k.base + "resources",
+	} {
+		t.Run(name, func(t *testing.T) {
+			record, err := k.client.HGetAll(t.Context(), from).Result()
+			check(t, err)
+			check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
+			check(t, k.client.HSet(t.Context(), k.base+"client:a", record).Err())
+			k.expectAltered(t, "client:a")
+		})
+	}
+	// Deleted by hand, the client can be made again.
+	check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
+	k.save(t, newClient("a"))
+	if listed, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err != nil || len(listed) != 2 {
+		t.Errorf("got %v, %v, want both", listed, err)
+	}
+}
+
+// testNoKey uses a store before it has its key: it neither reads nor writes records.
+func testNoKey(t *testing.T, k *kit) {
+	ctx := t.Context()
+	c := k.save(t, newClient("a"))
+	bare := must(redisstore.New(k.client, strings.SplitN(k.base, "{", 2)[0], retention))
+	for name, err := range map[string]error{
+		"client":           func() error { _, err := bare.Client(ctx, c.ID); return err }(),
+		"no client":        func() error { _, err := bare.Client(ctx, clientID("b")); return err }(),
+		"clients":          func() error { _, err := bare.Clients(ctx, oauth.ClientID{}, 10); return err }(),
+		"resources":        func() error { _, err := bare.Resources(ctx); return err }(),
+		"saved":            bare.SaveClient(ctx, c),
+		"deleted":          bare.DeleteClient(ctx, c.ID, c.Version),
+		"saved, resources": bare.SaveResources(ctx, must(registry.NewResources(0, nil))),
+	} {
+		if err == nil || errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), "no key") {
+			t.Errorf("%s: got %v, want that there is no key", name, err)
+		}
+	}
+	k.expectClient(t, c)
+	k.expectFeed(t, clientChange("a"))
+}
+
+// loseAnswer has the answer to the next change lost, so that go-redis sends it again.
+type loseAnswer struct{ lost bool }
+
+func (l *loseAnswer) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (l *loseAnswer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (l *loseAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := next(ctx, cmd); err != nil || l.lost || !strings.HasPrefix(cmd.Name(), "eval") {
+			return err
+		}
+		l.lost = true
+		return next(ctx, cmd)
+	}
+}
+
+// testAnswerLost sends one change twice, as go-redis does when the answer to the first is lost. It is one change.
+func testAnswerLost(t *testing.T, k *kit) {
+	k.client.AddHook(&loseAnswer{})
+	check(t, k.SaveClient(t.Context(), newClient("a")))
+	k.expectFeed(t, clientChange("a"))
+	if c, err := k.Client(t.Context(), clientID("a")); err != nil || c.Version == 0 {
+		t.Errorf("got %v, %v", c, err)
+	}
+}

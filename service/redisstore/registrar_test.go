@@ -1,0 +1,121 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+)
+
+func (k *kit) registrar() *registry.Registrar {
+	return &registry.Registrar{
+		Clients: k, Resources: k, Hasher: must(registry.NewHasher([]byte(strings.Repeat("p", 32)))),
+		Now: func() time.Time { return start.Add(time.Millisecond) }, Authority: registry.Unlimited(),
+	}
+}
+
+// testRegistered checks that a registrar gives what is stored, and that an etag is good for one change.
+func testRegistered(t *testing.T, k *kit) {
+	r, ctx := k.registrar(), t.Context()
+	check(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
+	c := newClient("a")
+	c.Scopes = scopes("a " + registry.ScopeKeysRead)
+	made, err := r.CreateClient(ctx, *c, "", false)
+	check(t, err)
+	k.expectClient(t, made.Client)
+	version, err := registry.ParseETag(made.Client.ETag())
+	check(t, err)
+	target := registry.Target{ID: c.ID, Version: version}
+	// The beginning of 1970 stands for never in a record; as an end it must not.
+	ended, err := r.ExpireSecret(ctx, target, made.SecretID, time.Unix(0, 0))
+	check(t, err)
+	if k.expectClient(t, ended); !ended.Secrets[0].Expired(start) {
+		t.Errorf("got %+v, want a secret that has ended", ended.Secrets)
+	}
+	_, err = r.RemoveSecret(ctx, target, made.SecretID)
+	expectConflict(t, err)
+	rotated, err := r.RotateSecret(ctx, registry.Target{ID: c.ID}, time.Hour, start.Add(1999*time.Millisecond))
+	check(t, err)
+	k.expectClient(t, rotated.Client)
+	got, err := r.UpdateResource(ctx, resourceID("urn:a"), "", func(r *registry.Resource) error { r.Name = "A"; return nil })
+	check(t, err)
+	table, err := k.Resources(ctx)
+	check(t, err)
+	if stored, _ := table.Get(resourceID("urn:a")); !reflect.DeepEqual(stored, got) || stored.ETag() != got.ETag() {
+		t.Errorf("got %+v, stored is %+v", got, stored)
+	}
+}
+
+// testDisabledAgain disables a client twice: its tokens are revoked each time, for who did not hear of the first.
+func testDisabledAgain(t *testing.T, k *kit) {
+	c := k.save(t, newClient("a"))
+	check(t, k.registrar().CreateResource(t.Context(), registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
+	for n := range 2 {
+		_, err := k.registrar().UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(c *registry.Client) error {
+			c.Disabled = true
+			return nil
+		})
+		check(t, err)
+		revoked := 0
+		for _, change := range k.feed(t) {
+			if change.Kind == revocation.ClientRevoked && change.ID == "a" {
+				revoked++
+			}
+		}
+		if revoked != n+1 {
+			t.Errorf("disabled %d times, revoked %d times", n+1, revoked)
+		}
+	}
+}
+
+// testRegistrarsAtOnce has several replicas change one client and one table at the same time: nothing is lost.
+func testRegistrarsAtOnce(t *testing.T, k *kit) {
+	const many = 8
+	c := k.save(t, &registry.Client{ID: clientID("a")})
+	made := make([]*registry.Issued, many)
+	var group sync.WaitGroup
+	for i := range many {
+		group.Go(func() {
+			var err error
+			if made[i], err = k.registrar().AddSecret(t.Context(), registry.Target{ID: c.ID}, "", time.Time{}); err != nil {
+				t.Error(err)
+			}
+		})
+		group.Go(func() {
+			resource := registry.Resource{ID: resourceID(fmt.Sprint("urn:", i)), Scopes: scopes(fmt.Sprint("s", i))}
+			if err := k.registrar().CreateResource(t.Context(), resource); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if group.Wait(); t.Failed() {
+		return
+	}
+	stored, err := k.Client(t.Context(), c.ID)
+	check(t, err)
+	table, err := k.Resources(t.Context())
+	check(t, err)
+	if len(stored.Secrets) != many || len(table.List()) != many {
+		t.Errorf("%d secrets and %d resources, want %d", len(stored.Secrets), len(table.List()), many)
+	}
+	for _, one := range made {
+		if !k.holds(stored, one) {
+			t.Errorf("the secret %s is lost", one.SecretID)
+		}
+	}
+}
+
+// holds reports whether the client has the secret that was issued.
+func (k *kit) holds(c *registry.Client, issued *registry.Issued) bool {
+	for _, s := range c.Secrets {
+		if s.ID == issued.SecretID {
+			return k.registrar().Hasher.Matches(s.Hash, issued.Secret)
+		}
+	}
+	return false
+}

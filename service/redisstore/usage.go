@@ -1,0 +1,82 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// use keeps uses of secrets. It looks at the client's record in the same step: so a use that a replica writes late does
+// not outlive its client, and what is kept of secrets that the client no longer has goes. Of what cannot be read nothing
+// is kept, so that one altered by hand does not hold up the others.
+//
+// KEYS: uses
+// ARGV: the start of a client's key, then client, secret and Unix second of each use.
+//
+//nolint:dupword // Lua
+var use = redis.NewScript(`
+local function merge(record, before, used, second)
+  local known, kept = before and cjson.decode(before) or {}, {}
+  for _, secret in ipairs(cjson.decode(record).secrets or {}) do
+    local at = known[secret.id] or 0
+    if secret.id == used then at = math.max(at, second) end
+    if at > 0 then kept[secret.id] = at end
+  end
+  return kept
+end
+for i = 2, #ARGV, 3 do
+  local client = ARGV[i]
+  local record, before = redis.call('HGET', ARGV[1] .. client, 'd'), redis.call('HGET', KEYS[1], client)
+  local ok, kept = pcall(merge, record, before, ARGV[i + 1], tonumber(ARGV[i + 2]))
+  if ok and next(kept) then
+    redis.call('HSET', KEYS[1], client, cjson.encode(kept))
+  else
+    redis.call('HDEL', KEYS[1], client)
+  end
+end
+return 1
+`)
+
+// RecordUses implements [registry.UsageStore].
+func (s *Store) RecordUses(ctx context.Context, uses []registry.Use) error {
+	args := []any{s.key("client:")}
+	for _, u := range uses {
+		args = append(args, u.Client.String(), u.SecretID, u.At.Unix())
+	}
+	return use.Run(ctx, s.client, []string{s.key("used")}, args...).Err()
+}
+
+// LastUses implements [registry.UsageStore]. What cannot be read counts as no use: people look at it, and nothing is
+// decided by it.
+func (s *Store) LastUses(ctx context.Context, clients []oauth.ClientID) (map[oauth.ClientID]map[string]time.Time, error) {
+	found := make(map[oauth.ClientID]map[string]time.Time, len(clients))
+	if len(clients) == 0 {
+		return found, nil // HMGET wants a field
+	}
+	ids := make([]string, len(clients))
+	for i, id := range clients {
+		ids[i] = id.String()
+	}
+	values, err := s.client.HMGet(ctx, s.key("used"), ids...).Result()
+	if err != nil {
+		return nil, err
+	}
+	for i, value := range values {
+		text, _ := value.(string)
+		var seconds map[string]int64
+		if json.Unmarshal([]byte(text), &seconds) != nil {
+			continue
+		}
+		uses := make(map[string]time.Time, len(seconds))
+		for id, second := range seconds {
+			uses[id] = timeOf(second)
+		}
+		found[clients[i]] = uses
+	}
+	return found, nil
+}

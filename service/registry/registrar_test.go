@@ -1,0 +1,304 @@
+package registry_test
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// newRegistry is a store with two resources, and a registrar that may do everything with it.
+func newRegistry() (*memory, *registry.Registrar) {
+	store := newMemory()
+	store.resources = must(registry.NewResources(1, []registry.Resource{
+		{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")},
+	}))
+	store.version = 1
+	return store, registrar(store, registry.Unlimited())
+}
+
+func registrar(store *memory, authority registry.Authority) *registry.Registrar {
+	return &registry.Registrar{
+		Clients: store, Resources: store, Hasher: must(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+		Algorithms: []jwks.Algorithm{jwks.ES256}, Authority: authority,
+	}
+}
+
+// put stores the client, past all rules, and gives what a store gives.
+func (m *memory) put(t *testing.T, c registry.Client) *registry.Client {
+	t.Helper()
+	c.Version = m.versionOf(c.ID)
+	if err := m.SaveClient(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	return m.clients[c.ID]
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expectError(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+}
+
+// expectStored checks that the store has the client.
+func (m *memory) expectStored(t *testing.T, want *registry.Client) {
+	t.Helper()
+	if got := m.clients[want.ID]; !reflect.DeepEqual(got, want) {
+		t.Errorf("stored is %+v, want %+v", got, want)
+	}
+}
+
+// matching counts the secrets of the client that the value matches and that count at the moment.
+func matching(r *registry.Registrar, c *registry.Client, value string, at time.Time) int {
+	n := 0
+	for i := range c.Secrets {
+		if r.Hasher.Matches(c.Secrets[i].Hash, value) && !c.Secrets[i].Expired(at) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestCreateClient(t *testing.T) {
+	store, r := newRegistry()
+	r.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
+	c := full()
+	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []registry.Secret{{ID: "x", Hash: "x"}}
+	made, err := r.CreateClient(t.Context(), c, "", false)
+	check(t, err)
+	if !registry.Generated(made.Secret) || len(made.Client.Secrets) != 1 {
+		t.Fatalf("got %+v, want a generated secret", made)
+	}
+	want := full()
+	want.CreatedAt, want.ChangedAt, want.Version = start, start, store.versionOf(c.ID)
+	want.Secrets = []registry.Secret{{ID: made.SecretID, Hash: r.Hasher.Hash(made.Secret), CreatedAt: start}}
+	store.expectStored(t, &want)
+	if !reflect.DeepEqual(made.Client, &want) || made.SecretID == "" || want.Version == 0 {
+		t.Errorf("got %+v, want %+v", made.Client, &want)
+	}
+	writes := store.writes
+	_, err = r.CreateClient(t.Context(), c, "", false)
+	expectError(t, err, registry.ErrExists)
+	if store.expectStored(t, &want); store.writes != writes {
+		t.Error("creating it again wrote something")
+	}
+
+	made, err = r.CreateClient(t.Context(), registry.Client{ID: clientID("bare"), Secrets: c.Secrets}, "", true)
+	if err != nil || made.Secret != "" || made.SecretID != "" || len(made.Client.Secrets) != 0 {
+		t.Errorf("without a secret: got %+v, %v", made, err)
+	}
+	const chosen = "twelve bytes"
+	made, err = r.CreateClient(t.Context(), registry.Client{ID: clientID("chosen")}, chosen, false)
+	if err != nil || made.Secret != "" || made.SecretID == "" || matching(r, made.Client, chosen, start) != 1 {
+		t.Errorf("with a chosen secret: got %+v, %v", made, err)
+	}
+}
+
+// TestSecretsChosen holds what a person may choose, and that no error repeats it.
+func TestSecretsChosen(t *testing.T) {
+	for name, test := range map[string]struct {
+		secret string
+		ok     bool
+	}{
+		"twelve bytes":    {"abcdefghijkl", true},
+		"eleven bytes":    {"abcdefghijk", false},
+		"twelve in UTF-8": {"éééééé", true},
+		"a blank":         {"abcdefghijk l", true},
+		"a tab":           {"abcdefghijk\tl", false},
+		"a line end":      {"abcdefghijkl\n", false},
+		"a NUL":           {"abcdefghijkl\x00", false},
+		"a DEL":           {"abcdefghijkl\x7f", false},
+		"a C1":            {"abcdefghijkl\u0085", false},
+		"512 bytes":       {strings.Repeat("a", 512), true},
+		"513 bytes":       {strings.Repeat("a", 513), false},
+		"generated":       {secret, true},
+	} {
+		want := "client_secret"
+		if test.ok {
+			want = ""
+		}
+		t.Run(name, func(t *testing.T) {
+			expectField(t, registry.CheckSecret(test.secret), want)
+			if test.ok {
+				return
+			}
+			store, r := newRegistry()
+			bare := *store.put(t, registry.Client{ID: clientID("bare")})
+			_, created := r.CreateClient(t.Context(), registry.Client{ID: clientID("new")}, test.secret, false)
+			_, added := r.AddSecret(t.Context(), registry.Target{ID: bare.ID}, test.secret, time.Time{})
+			for _, err := range []error{created, added} {
+				if expectField(t, err, want); strings.Contains(fmt.Sprintf("%v %#v", err, err), test.secret[:11]) {
+					t.Errorf("the error quotes the secret: %v", err)
+				}
+			}
+			if store.expectStored(t, &bare); len(store.clients) != 1 {
+				t.Errorf("stored: %v", store.clients)
+			}
+		})
+	}
+}
+
+func TestCreateClientRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		change  func(*registry.Client)
+		secret  string
+		without bool
+		want    string
+	}{
+		"a scope of nobody":     {func(c *registry.Client) { c.Scopes = scopes("x") }, "", false, "scopes"},
+		"a default of its own":  {func(c *registry.Client) { c.DefaultScopes = scopes("a") }, "", false, "default_scopes"},
+		"a secret, and none":    {func(*registry.Client) {}, secret, true, "without_secret"},
+		"serving the issuer":    {func(c *registry.Client) { c.Resources = []oauth.Resource{resourceID(registry.AdminResource)} }, "", false, "resources"},
+		"an unknown grant":      {func(c *registry.Client) { c.GrantTypes = []string{"password"} }, "", true, "grant_types"},
+		"nothing wrong with it": {func(*registry.Client) {}, secret, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, r := newRegistry()
+			c := registry.Client{ID: clientID("new")}
+			test.change(&c)
+			_, err := r.CreateClient(t.Context(), c, test.secret, test.without)
+			if expectField(t, err, test.want); (store.writes > 0) != (test.want == "") {
+				t.Errorf("%d writes", store.writes)
+			}
+		})
+	}
+}
+
+func TestUpdateClient(t *testing.T) {
+	store, r := newRegistry()
+	old := func() registry.Client {
+		c := full()
+		c.CreatedAt, c.ChangedAt = start.Add(-time.Hour), start.Add(-time.Hour)
+		c.Secrets = []registry.Secret{{ID: "x", Hash: "x"}}
+		return c
+	}
+	stored, before := store.put(t, old()), old()
+	before.Version = stored.Version
+	// What a change may not touch comes out as it was; what it was given is a copy.
+	got, err := r.UpdateClient(t.Context(), registry.Target{ID: before.ID}, func(c *registry.Client) error {
+		c.ID, c.Version, c.CreatedAt, c.ChangedAt = clientID("other"), 0, start, start.Add(time.Hour)
+		c.Secrets[0].Hash = "y"
+		c.Secrets = append(c.Secrets, registry.Secret{ID: "y"})
+		c.Name, c.Scopes[1], c.DefaultScopes[0], c.Disabled = "renamed", scopes("c")[0], scopes("c")[0], true
+		c.GrantTypes[0], c.AuthMethods[0], c.AuthMethods[1] = oauth.GrantClientCredentials, oauth.ClientSecretPost, oauth.ClientSecretBasic
+		c.Resources[0] = resourceID("urn:c")
+		return nil
+	})
+	check(t, err)
+	if !reflect.DeepEqual(stored, &before) {
+		t.Errorf("the client that the store gave has become %+v, want %+v", stored, &before)
+	}
+	want := before
+	want.Name, want.Scopes, want.DefaultScopes, want.Disabled = "renamed", scopes("a c"), scopes("c"), true
+	want.AuthMethods = []string{oauth.ClientSecretPost, oauth.ClientSecretBasic}
+	want.Resources = []oauth.Resource{resourceID("urn:c")}
+	want.ChangedAt, want.Version = start, store.versionOf(before.ID)
+	if store.expectStored(t, &want); !reflect.DeepEqual(got, &want) || want.Version == before.Version {
+		t.Errorf("got %+v, want %+v", got, &want)
+	}
+
+	refused := errors.New("refused")
+	for name, test := range map[string]struct {
+		target registry.Target
+		change func(*registry.Client) error
+		check  func(error)
+	}{
+		"what the change refuses": {
+			registry.Target{ID: want.ID}, func(*registry.Client) error { return refused },
+			func(err error) { expectError(t, err, refused) },
+		},
+		"a scope of nobody": {
+			registry.Target{ID: want.ID}, func(c *registry.Client) error { c.Scopes = scopes("c x"); return nil },
+			func(err error) { expectField(t, err, "scopes") },
+		},
+		"serving the issuer": {
+			registry.Target{ID: want.ID},
+			func(c *registry.Client) error {
+				c.Resources = append(c.Resources, resourceID(registry.AdminResource))
+				return nil
+			},
+			func(err error) { expectField(t, err, "resources") },
+		},
+		"one that is not there": {
+			registry.Target{ID: clientID("none")}, func(*registry.Client) error { return nil },
+			func(err error) { expectError(t, err, registry.ErrNotFound) },
+		},
+		"one that is not there, in a state": {
+			registry.Target{ID: clientID("none"), Version: 1}, func(*registry.Client) error { return nil },
+			func(err error) { expectError(t, err, registry.ErrNotFound) },
+		},
+		"another state": {
+			registry.Target{ID: want.ID, Version: before.Version}, func(*registry.Client) error { return nil },
+			func(err error) { expectError(t, err, registry.ErrConflict) },
+		},
+	} {
+		c, err := r.UpdateClient(t.Context(), test.target, test.change)
+		if test.check(err); c != nil {
+			t.Errorf("%s: got %+v", name, c)
+		}
+		store.expectStored(t, &want)
+	}
+}
+
+// A disabled client that is disabled is stored once more: that is how its tokens are revoked.
+func TestDisableAgain(t *testing.T) {
+	store, r := newRegistry()
+	disabled := registry.Client{ID: clientID("a"), Disabled: true}
+	store.put(t, disabled)
+	disable := func(c *registry.Client) error { c.Disabled = true; return nil }
+	store.fail = errors.New("not replicated")
+	_, err := r.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
+	expectError(t, err, store.fail)
+	store.fail = nil
+	writes := store.writes
+	_, err = r.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
+	if check(t, err); store.writes != writes+1 {
+		t.Errorf("%d writes, want 1", store.writes-writes)
+	}
+}
+
+// What a client has lost with a resource that was removed keeps nobody from changing the rest, and cannot be had anew.
+func TestUpdateAfterResourceIsGone(t *testing.T) {
+	store, r := newRegistry()
+	stale := full()
+	stale.Scopes, stale.Resources = scopes("a b gone"), []oauth.Resource{resourceID("urn:gone")}
+	store.put(t, stale)
+	update := func(id oauth.ClientID, change func(*registry.Client)) error {
+		_, err := r.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error { change(c); return nil })
+		return err
+	}
+	check(t, update(stale.ID, func(c *registry.Client) { c.Disabled = true }))
+	expectField(t, update(stale.ID, func(c *registry.Client) { c.Scopes = scopes("a b gone too") }), "scopes")
+	expectField(t, update(stale.ID, func(c *registry.Client) { c.Resources = append(c.Resources, resourceID("urn:too")) }), "resources")
+	check(t, update(stale.ID, func(c *registry.Client) { c.Scopes, c.Resources = scopes("a b"), nil }))
+	expectField(t, update(stale.ID, func(c *registry.Client) { c.Scopes = scopes("a b gone") }), "scopes")
+	expectField(t, update(stale.ID, func(c *registry.Client) { c.Resources = []oauth.Resource{resourceID("urn:gone")} }), "resources")
+}
+
+func TestDeleteClient(t *testing.T) {
+	store, r := newRegistry()
+	stored := store.put(t, full())
+	expectError(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version + 1}), registry.ErrConflict)
+	store.expectStored(t, stored)
+	check(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version}))
+	expectError(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}), registry.ErrNotFound)
+	store.put(t, full())
+	check(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}))
+	if len(store.clients) != 0 {
+		t.Errorf("left: %v", store.clients)
+	}
+}

@@ -1,0 +1,139 @@
+package service_test
+
+import (
+	"context"
+	"flag"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// rotation is how long secrets and keys are rotated under load.
+var rotation = flag.Duration("rotation", 5*time.Second, "how long TestRotationUnderLoad runs")
+
+// fast makes a clock on which thirty seconds pass in one, so that keys come of age while a test runs.
+func fast() func() time.Time {
+	start := time.Now()
+	return func() time.Time { return start.Add(30 * time.Since(start)) }
+}
+
+// administer gives the context of calls by the client boss, who has every administrative scope.
+func (r *replica) administer(t testing.TB) context.Context {
+	t.Helper()
+	answer, err := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
+		GrantType: oauth.GrantClientCredentials, ClientId: "boss", ClientSecret: secret,
+	})
+	check(t, err)
+	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+answer.GetAccessToken())
+}
+
+// withBoss adds the first administrator to a manifest.
+func withBoss(m registry.Manifest) registry.Manifest {
+	boss := registry.Client{
+		ID: must(oauth.ParseClientID("boss")), GrantTypes: []string{oauth.GrantClientCredentials},
+		Scopes: must(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:keys.read grantor:keys.write")),
+	}
+	m.Clients = append(slices.Clone(m.Clients), registry.Wanted{Client: boss, Secret: secret})
+	return m
+}
+
+// TestRotationUnderLoad rotates the secrets and the keys again and again, at two replicas at once, while callers ask both
+// for tokens and verifiers that keep the keys for as long as they may check them: no call fails.
+func TestRotationUnderLoad(t *testing.T) {
+	c := newCluster(t)
+	c.now = fast()
+	replicas := []*replica{c.start(t), c.start(t)}
+	replicas[0].apply(t, withBoss(manifest()))
+	check(t, replicas[1].CatchUp(within(t, patience)))
+	var services []*guarded
+	for _, r := range replicas {
+		services = append(services, r.guard(t, verify.Now(c.now)))
+	}
+	current := atomic.Pointer[string]{}
+	current.Store(&secret)
+	load, stop := context.WithCancel(t.Context())
+	defer stop()
+	var calls atomic.Int64
+	var callers sync.WaitGroup
+	for i := range 4 {
+		callers.Go(func() {
+			for n := i; load.Err() == nil; n++ {
+				answer, err := replicas[n%2].tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
+					GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: *current.Load(),
+				})
+				if err != nil {
+					t.Errorf("asking for a token: %v", err)
+					return
+				}
+				if got := services[(n/2)%2].status(answer.GetAccessToken()); got != http.StatusOK {
+					t.Errorf("a good token: got %d", got)
+					return
+				}
+				calls.Add(1)
+			}
+		})
+	}
+	rotations, signed := rotate(t, replicas, &current)
+	stop()
+	callers.Wait()
+	if rotations < 2 || len(signed) < 2 || calls.Load() < 100 {
+		t.Errorf("got %d rotations, %d keys that signed and %d calls, want more", rotations, len(signed), calls.Load())
+	}
+	t.Logf("%d calls, %d rotations of the secret, %d keys signed", calls.Load(), rotations, len(signed))
+}
+
+// rotate rotates until the time is over. It gives how often it did, and which keys were active in the meantime.
+func rotate(t *testing.T, replicas []*replica, current *atomic.Pointer[string]) (rotations int, signed map[string]bool) {
+	t.Helper()
+	signed = make(map[string]bool)
+	pause := time.NewTicker(500 * time.Millisecond)
+	defer pause.Stop()
+	for end := time.Now().Add(*rotation); time.Now().Before(end) && !t.Failed(); <-pause.C {
+		ctx := replicas[0].administer(t)
+		rotated, err := grantorv1.NewClientServiceClient(replicas[rotations%2].conn).RotateClientSecret(ctx, &grantorv1.RotateClientSecretRequest{
+			ClientId: "svc", GracePeriod: durationpb.New(time.Minute), // two seconds of ours
+		})
+		check(t, err)
+		next := rotated.GetClientSecret()
+		check(t, replicas[1-rotations%2].CatchUp(within(t, patience))) // as an operator waits before handing it out
+		current.Store(&next)
+		rotations++
+		var both sync.WaitGroup
+		for _, r := range replicas {
+			both.Go(func() {
+				_, err := grantorv1.NewKeyServiceClient(r.conn).RotateKeys(ctx, &grantorv1.RotateKeysRequest{})
+				if err != nil {
+					t.Errorf("rotating the keys: %v", err)
+				}
+			})
+		}
+		both.Wait()
+		list, err := grantorv1.NewKeyServiceClient(replicas[0].conn).ListKeys(ctx, &grantorv1.ListKeysRequest{})
+		check(t, err)
+		upcoming := 0
+		for _, k := range list.GetKeys() {
+			switch k.GetState() {
+			case grantorv1.SigningKey_STATE_UPCOMING:
+				upcoming++
+			case grantorv1.SigningKey_STATE_ACTIVE:
+				signed[k.GetKid()] = true
+			default:
+			}
+		}
+		if upcoming > 1 {
+			t.Errorf("there are %d upcoming keys, want one", upcoming)
+		}
+	}
+	return rotations, signed
+}
