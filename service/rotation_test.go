@@ -42,7 +42,7 @@ func (r *replica) administer(t testing.TB) context.Context {
 func withBoss(m registry.Manifest) registry.Manifest {
 	boss := registry.Client{
 		ID: must(oauth.ParseClientID("boss")), GrantTypes: []string{oauth.GrantClientCredentials},
-		Scopes: must(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:keys.read grantor:keys.write")),
+		Scopes: must(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:resources.write grantor:keys.read grantor:keys.write")),
 	}
 	m.Clients = append(slices.Clone(m.Clients), registry.Wanted{Client: boss, Secret: secret})
 	return m
