@@ -123,13 +123,17 @@ func resolve(flags *pflag.FlagSet) error {
 				err = fmt.Errorf("%s: %w", line.place, set)
 			}
 			flag.Changed = true
+			flag.Annotations = map[string][]string{ofFile: {line.place}}
 		}
 	})
 	return usage(err)
 }
 
-// ofEnvironment marks a flag that the environment has set.
-const ofEnvironment = "environment"
+// The marks of a flag that the command line did not set: by the environment, or by a file, whose place is with it.
+const (
+	ofEnvironment = "environment"
+	ofFile        = "file"
+)
 
 // checkEnvironment refuses a GRANTOR_ variable that no command knows: a misspelt one could leave TLS off without a word.
 // Those that Kubernetes makes for a service of the name grantor are passed over.
@@ -174,8 +178,7 @@ func fromEnvironment(flag *pflag.Flag) error {
 // onCommandLine reports whether the command line sets a flag.
 func onCommandLine(flags *pflag.FlagSet, name string) bool {
 	flag := flags.Lookup(name)
-	_, other := flag.Annotations[ofEnvironment]
-	return flag.Changed && !other
+	return flag.Changed && flag.Annotations == nil
 }
 
 // line is a setting as a file gives it.

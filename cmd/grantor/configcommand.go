@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func newConfigCommand() *cobra.Command {
+	return newGroup("config", "Look at the settings of grantor serve",
+		"Look at the settings of grantor serve, without starting anything.", newConfigCheckCommand(), newConfigPrintCommand())
+}
+
+func newConfigCheckCommand() *cobra.Command {
+	var s serveSettings
+	hidden := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	s.declare(hidden)
+	return &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a file with settings",
+		Long: `Check a file as grantor serve --config FILE reads it, with what the environment adds: names, values, and what settings ask of
+each other. Nothing is opened or connected to.`,
+		Example: `  grantor config check grantor.yaml`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := hidden.Set("config", args[0]); err != nil {
+				return err
+			}
+			if err := resolve(hidden); err != nil {
+				return err
+			}
+			if err := usage(s.check()); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is well-formed.\n", args[0])
+			return err
+		},
+	}
+}
+
+func newConfigPrintCommand() *cobra.Command {
+	var s serveSettings
+	var form string
+	cmd := &cobra.Command{
+		Use:   "print",
+		Short: "Print the settings in force, and where each comes from",
+		Long: `Print the settings with which grantor serve would start here with the same flags, and where each comes from. Secrets are not
+shown.`,
+		Example: `  grantor config print --config grantor.yaml
+  grantor config print --config grantor.yaml -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if form != "text" && form != "json" {
+				return settingError("output", fmt.Errorf("%q is neither text nor json", form))
+			}
+			flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+			cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+				if flag.Name != "output" {
+					flags.AddFlag(flag)
+				}
+			})
+			if err := resolve(flags); err != nil {
+				return err
+			}
+			return printSettings(cmd, flags, form)
+		},
+	}
+	s.declare(cmd.Flags())
+	cmd.Flags().StringVarP(&form, "output", "o", "text", "`form` of the output: text for people, json for scripts")
+	return cmd
+}
+
+// inForce is a setting as it is in force.
+type inForce struct {
+	Setting string `json:"setting"`
+	Value   string `json:"value"`
+	// From is default, flag, the variable or the place in the file.
+	From string `json:"from"`
+}
+
+func printSettings(cmd *cobra.Command, flags *pflag.FlagSet, form string) error {
+	var all []inForce
+	lines := [][]string{{"SETTING", "VALUE", "FROM"}}
+	flags.VisitAll(func(flag *pflag.Flag) {
+		if flag.Name == "help" {
+			return
+		}
+		one := inForce{flag.Name, masked(flag), sourceOf(flag)}
+		all = append(all, one)
+		lines = append(lines, []string{one.Setting, visible(one.Value), visible(one.From)})
+	})
+	if form == "text" {
+		return table(cmd.OutOrStdout(), lines...)
+	}
+	encoder := json.NewEncoder(cmd.OutOrStdout())
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(all)
+}
+
+func sourceOf(flag *pflag.Flag) string {
+	if place, ok := flag.Annotations[ofFile]; ok {
+		return strings.TrimSuffix(place[0], ": "+strings.ReplaceAll(flag.Name, "-", "_"))
+	}
+	if _, ok := flag.Annotations[ofEnvironment]; ok {
+		return environment(flag)
+	}
+	if flag.Changed {
+		return "flag"
+	}
+	return "default"
+}
+
+// masked gives a setting's value without what is secret in it: the keys, and the password in a URL.
+func masked(flag *pflag.Flag) string {
+	value := flag.Value.String()
+	switch flag.Name {
+	case "key-encryption-key", "previous-key-encryption-key":
+		if value != "" {
+			return "(not shown)"
+		}
+	case "redis", "key-encryption-key-url":
+		u, err := url.Parse(value)
+		if err != nil {
+			return "(not shown)" // an error would quote it
+		}
+		if query := u.Query(); query.Has("password") {
+			query.Set("password", "xxxxx")
+			u.RawQuery = query.Encode()
+		}
+		return u.Redacted()
+	}
+	return value
+}
