@@ -2,17 +2,21 @@ package service_test
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
@@ -257,4 +261,46 @@ func changed(r *replica, do func(*registry.Client) error) error {
 	}
 	c := *stored
 	return do(&c)
+}
+
+// TestEndedWithoutReplicas disables and deletes clients where too few replicas of the Redis acknowledge it. It is made, and
+// said not to be safe yet; who asks again gets no better answer before a replica has it.
+func TestEndedWithoutReplicas(t *testing.T) {
+	c := newCluster(t, "--repl-diskless-sync-delay", "0")
+	c.required = 1
+	r := c.start(t)
+	r.apply(t, withBoss(manifest()))
+	ctx := r.administer(t)
+	clients := grantorv1.NewClientServiceClient(r.conn)
+	raw := r.token(t)
+	disable := func() error {
+		_, err := clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "svc", Disabled: new(true)}})
+		return err
+	}
+	remove := func() error {
+		_, err := clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: "svc"})
+		return err
+	}
+	apply := func() error {
+		_, err := r.Applier().Apply(t.Context(), manifest(func(svc *registry.Client) { svc.Disabled = true }))
+		return err
+	}
+	for range 2 {
+		expectCode(t, disable(), codes.Unavailable)
+	}
+	if err := apply(); !errors.Is(err, revocation.ErrNotReplicated) {
+		t.Errorf("applying that it is disabled: got %v, want %v", err, revocation.ErrNotReplicated)
+	}
+	r.expectActive(t, raw, false)
+	if n := r.log.count("event=client.changed"); n != 2 {
+		t.Errorf("%d changes are in the audit, want 2", n)
+	}
+	for range 2 {
+		expectCode(t, remove(), codes.Unavailable)
+	}
+	if n := r.log.count("event=client.deleted"); n != 1 {
+		t.Errorf("%d deletions are in the audit, want 1", n)
+	}
+	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
+	eventually(t, "a replica has it", func() bool { return status.Code(remove()) == codes.NotFound })
 }

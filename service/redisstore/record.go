@@ -93,7 +93,8 @@ var errStale = errors.New("stale version")
 //
 // KEYS: record, feed, and for a client: index and uses
 // ARGV: expected version, new version, data (none removes the record), MAC (none for a record without), id, retention in
-// seconds, then kind, id and moment of each entry for the feed, where the moment "now" is [revocation.Ahead] of the second that runs.
+// seconds, then kind, id and moment of each entry for the feed, where the moment "now" lies [revocation.Ahead] from the
+// second that runs.
 var change = redis.NewScript(`
 local version = redis.call('HGET', KEYS[1], 'v') or '0'
 if version == ARGV[2] then
