@@ -41,7 +41,7 @@ func (s *Service) guard(ctx context.Context) (*verify.Verifier, error) {
 	return verify.New(ctx, s.config.Issuer.String(), verify.Audience(registry.AdminResource),
 		verify.Keys(s.issuer.ring), verify.Denied(s.issuer.ledger.List), verify.Now(s.config.Now), verify.CacheSize(1000),
 		verify.OnRefusal(func(ctx context.Context, method string, err error) {
-			s.events.AdminRefused(ctx, strings.TrimPrefix(method, "/"), telemetry.Administrator{Peer: hostOf(peerOf(ctx))}, err.Error())
+			s.events.AdminRefused(ctx, strings.TrimPrefix(method, "/"), telemetry.Administrator{Peer: hostOf(peerOf(ctx))}, err)
 		}))
 }
 
@@ -57,7 +57,7 @@ func (s *Service) answered(ctx context.Context, request any, info *grpc.UnarySer
 	}
 	caller, _ := verify.CallerFrom(ctx)
 	by := telemetry.Administrator{ClientID: caller.ClientID, Peer: hostOf(peerOf(ctx))}
-	s.events.AdminRefused(ctx, strings.TrimPrefix(info.FullMethod, "/"), by, err.Error())
+	s.events.AdminRefused(ctx, strings.TrimPrefix(info.FullMethod, "/"), by, err)
 	told := administrative(err)
 	if code := status.Code(told); code == codes.Unavailable || code == codes.Internal {
 		s.config.Log.ErrorContext(ctx, "an administrative call failed", "method", info.FullMethod, "error", err)

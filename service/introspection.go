@@ -137,6 +137,6 @@ func (s *tokenServer) RevokeClientTokens(ctx context.Context, m *grantorv1.Revok
 // refuse records a refusal and gives what the caller gets of it.
 func (s *tokenServer) refuse(ctx context.Context, event string, about telemetry.Token, err error) error {
 	refused := refusal(err)
-	s.events.Refused(ctx, event, about, string(refused.Code), refused.Error())
+	s.events.Refused(ctx, event, about, refused)
 	return toStatus(refused)
 }

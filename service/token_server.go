@@ -33,7 +33,7 @@ func (s *tokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	issued, err := s.issue(ctx, m, &about)
 	if err != nil {
 		refused := refusal(err)
-		s.events.TokenRefused(ctx, about, string(refused.Code), refused.Error())
+		s.events.TokenRefused(ctx, about, refused)
 		return nil, toStatus(refused)
 	}
 	s.events.TokenIssued(ctx, about, slog.String("jti", issued.claims.ID), slog.String("scope", issued.claims.Scope.String()),

@@ -64,8 +64,10 @@ func New(config Config) *Authenticator {
 }
 
 // refused is the one answer to every failed proof; why it failed is for the operator alone.
-func refused(format string, args ...any) *oauth.Error {
-	return oauth.Errorf(oauth.InvalidClient, "Client authentication failed.", format, args...)
+func refused(why oauth.Reason, format string, args ...any) *oauth.Error {
+	err := oauth.Errorf(oauth.InvalidClient, "Client authentication failed.", format, args...)
+	err.Reason = why
+	return err
 }
 
 // Authenticate gives the client that the evidence proves, and the method by which it does. Evidence of two kinds is
@@ -107,13 +109,13 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 	case err != nil:
 		return nil, err
 	case !known:
-		return nil, refused("unknown client") // whose id may be anything, even a secret in the wrong place
+		return nil, refused(oauth.UnknownClient, "unknown client") // whose id may be anything, even a secret in the wrong place
 	case found.hash == "":
-		return nil, refused("wrong or expired secret for client %q", p.id)
+		return nil, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id)
 	case client.Disabled:
-		return nil, refused("client %q is disabled", p.id)
+		return nil, refused(oauth.ClientDisabled, "client %q is disabled", p.id)
 	case !usable:
-		return nil, refused("client %q may not use %s", p.id, p.method)
+		return nil, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method)
 	}
 	a.config.Uses.Note(client.ID, found.id, p.at)
 	if found.outdated {

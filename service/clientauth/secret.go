@@ -45,7 +45,7 @@ func (e *Evidence) secret() (method, id, secret string, err error) {
 	id, secret, ok := ParseBasic(credentials)
 	switch {
 	case !ok:
-		return method, "", "", refused("malformed Basic credentials")
+		return method, "", "", refused(oauth.MalformedCredentials, "malformed Basic credentials")
 	case id == "" || secret == "":
 		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "The Basic credentials lack the client id or the secret.")
 	case e.ClientID != "" && e.ClientID != id:
@@ -65,7 +65,7 @@ func (e *Evidence) assertion() error {
 	case e.ClientSecret != "" || len(e.Authorization) >= len("Basic") && strings.EqualFold(e.Authorization[:len("Basic")], "Basic"):
 		return oauth.Refuse(oauth.InvalidRequest, "An assertion and a secret were both sent; send one.")
 	}
-	return refused("client assertions are not offered")
+	return refused(oauth.AssertionNotOffered, "client assertions are not offered")
 }
 
 func bound(id, secret string) error {

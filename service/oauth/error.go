@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -32,6 +33,8 @@ type Error struct {
 	Code Code
 	// Text tells the client's developer what went wrong.
 	Text Text
+	// Reason tells the operator's programs what went wrong, where Code alone does not.
+	Reason Reason
 	// Cause is the error behind it; nil where the request itself is the cause.
 	Cause error
 	// Limited says that a TemporarilyUnavailable comes from a limit on what is asked, not from a fault of the server.
@@ -39,6 +42,22 @@ type Error struct {
 	// RetryAfter is how long a client should wait after a TemporarilyUnavailable; zero where it does not apply.
 	RetryAfter time.Duration
 }
+
+// Reason is what a refusal is counted by: one of the words below, never a value from a request. It does not cross the wire.
+type Reason string
+
+// Why a client was not proved, which it is not told.
+const (
+	UnknownClient        Reason = "unknown_client"
+	WrongSecret          Reason = "wrong_secret"
+	ClientDisabled       Reason = "client_disabled"
+	MethodNotAllowed     Reason = "auth_method_not_allowed"
+	MalformedCredentials Reason = "malformed_credentials"
+	AssertionNotOffered  Reason = "assertion_not_offered"
+)
+
+// Why gives the reason; the code is one where there is none more exact.
+func (e *Error) Why() Reason { return cmp.Or(e.Reason, Reason(e.Code)) }
 
 // Errorf makes a refusal whose cause is worded by format and args, as by [fmt.Errorf].
 func Errorf(code Code, text Text, format string, args ...any) *Error {
