@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/grantorhq/grantor/service/oauth"
@@ -11,7 +12,11 @@ import (
 )
 
 // follower puts in force here what the feed says.
-type follower struct{ *Service }
+type follower struct {
+	*Service
+	// strange is done when the log has been told of a change of an unknown kind: there may be many.
+	strange sync.Once
+}
 
 // Apply implements [revocation.Follower].
 func (f *follower) Apply(e revocation.Entry) {
@@ -22,9 +27,15 @@ func (f *follower) Apply(e revocation.Entry) {
 		}
 	case revocation.ResourcesChanged:
 		f.issuer.directory.ForgetResources()
+		f.lookAtResources()
 	case revocation.RingChanged:
 		f.issuer.ring.Renew()
 	default:
+		if !e.Kind.Known() {
+			f.strange.Do(func() {
+				f.config.Log.Warn("passing over changes of a kind that a newer release tells of", "kind", string(e.Kind))
+			})
+		}
 		f.issuer.ledger.Append(e)
 	}
 }
@@ -32,16 +43,26 @@ func (f *follower) Apply(e revocation.Entry) {
 // Lost implements [revocation.Follower].
 func (f *follower) Lost(gap bool) {
 	f.issuer.directory.ForgetAll()
+	f.lookAtResources()
 	f.issuer.ring.Renew()
 	if !gap {
 		f.config.Log.Warn("the store was out of reach; forgot what was cached")
 		return
 	}
 	f.issuer.ledger.Gap()
+	f.events.StoreLost()
 	f.config.Log.Error("the store has lost data: entries of the feed are gone; publishing again the revocations that are " +
 		"known here. Apply clients and resources again if they are gone too")
 	select {
 	case f.mend <- struct{}{}:
+	default: // it is asked already
+	}
+}
+
+// lookAtResources asks Run to read the resources: whether they can be read is part of being ready.
+func (f *follower) lookAtResources() {
+	select {
+	case f.look <- struct{}{}:
 	default: // it is asked already
 	}
 }
@@ -51,7 +72,8 @@ func (f *follower) Failed(err error) {
 	f.config.Log.Error("the feed cannot be read; trying on", "error", err)
 }
 
-// maintain mends the feed when it is asked to, and forgets old revocations once a minute, until ctx ends.
+// maintain mends the feed and reads the resources when it is asked to, and forgets old revocations once a minute, until
+// ctx ends.
 func (s *Service) maintain(ctx context.Context) error {
 	sweep := time.NewTicker(time.Minute)
 	defer sweep.Stop()
@@ -62,6 +84,8 @@ func (s *Service) maintain(ctx context.Context) error {
 		case <-sweep.C:
 			// A minute more, since clocks differ, and since the client's last token may be dated after the entry.
 			s.issuer.ledger.Sweep(s.config.Now(), registry.MaxLifetime+time.Minute)
+		case <-s.look:
+			_, _ = s.issuer.resources(ctx) // who needs them is told why there are none
 		case <-s.mend:
 			s.republish(ctx)
 		}

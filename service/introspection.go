@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"log/slog"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/clientauth"
@@ -54,11 +53,12 @@ func (s *tokenServer) IntrospectToken(ctx context.Context, m *grantorv1.Introspe
 
 // IntrospectTokens tells a client about several tokens.
 func (s *tokenServer) IntrospectTokens(ctx context.Context, m *grantorv1.IntrospectTokensRequest) (*grantorv1.IntrospectTokensResponse, error) {
+	about := telemetry.Token{ClientID: printable(m.GetClientId()), Peer: peerOf(ctx)}
 	switch n := len(m.GetTokens()); {
 	case n == 0:
-		return nil, toStatus(oauth.Refuse(oauth.InvalidRequest, "tokens is missing."))
+		return nil, s.refuse(ctx, telemetry.EventIntrospectRefused, about, oauth.Refuse(oauth.InvalidRequest, "tokens is missing."))
 	case n > maxBatch:
-		return nil, toStatus(oauth.Refuse(oauth.InvalidRequest, "tokens has more than 100 tokens."))
+		return nil, s.refuse(ctx, telemetry.EventIntrospectRefused, about, oauth.Refuse(oauth.InvalidRequest, "tokens has more than 100 tokens."))
 	}
 	answers, err := s.introspect(ctx, m, m.GetTokens()...)
 	return &grantorv1.IntrospectTokensResponse{Tokens: answers}, err
@@ -113,10 +113,10 @@ func (s *tokenServer) RevokeToken(ctx context.Context, m *grantorv1.RevokeTokenR
 		return nil, s.refuse(ctx, telemetry.EventRevokeRefused, about, err)
 	}
 	if revoked == nil {
-		s.events.Revoked(ctx, about, slog.String("jti", ""))
+		s.events.Revoked(ctx, about, "", false)
 		return &grantorv1.RevokeTokenResponse{}, nil
 	}
-	s.events.Revoked(ctx, about, slog.String("jti", revoked.ID))
+	s.events.Revoked(ctx, about, revoked.ID, false)
 	return &grantorv1.RevokeTokenResponse{}, nil
 }
 
@@ -130,7 +130,7 @@ func (s *tokenServer) RevokeClientTokens(ctx context.Context, m *grantorv1.Revok
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventRevokeRefused, about, err)
 	}
-	s.events.Revoked(ctx, about, slog.Bool("all", true))
+	s.events.Revoked(ctx, about, "", true)
 	return &grantorv1.RevokeClientTokensResponse{}, nil
 }
 

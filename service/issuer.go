@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/grant"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
@@ -27,17 +30,21 @@ type issuer struct {
 	publisher     revocation.Publisher
 	// verifier looks at tokens that this issuer may have issued, for whatever audience.
 	verifier *token.Cache
+	limiter  *limit.Limiter
 	// signed does so without regard to whether they were revoked.
 	signed       *token.Verifier
 	maxStaleness time.Duration
 	now          func() time.Time
+	// outdated is set while a newer release has written the resources.
+	outdated atomic.Bool
 }
 
 // issued is a token and what it says.
 type issued struct {
-	token    string
-	claims   *token.Claims
-	lifetime time.Duration
+	token     string
+	claims    *token.Claims
+	lifetime  time.Duration
+	algorithm jwks.Algorithm
 }
 
 // authenticate gives the client that the evidence proves. What is wrong with the request itself is told first, since it
@@ -79,7 +86,7 @@ func (i *issuer) fresh() error {
 	if err := i.upToDate(); err != nil {
 		return &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Text: "The server has lost touch with its store.", RetryAfter: time.Second,
-			Cause: err,
+			Reason: oauth.StaleKnowledge, Cause: err,
 		}
 	}
 	return nil
@@ -94,6 +101,12 @@ func (i *issuer) issue(ctx context.Context, client *registry.Client, r grant.Req
 	decision, err := i.grant.Decide(client, resources, r)
 	if err != nil {
 		return nil, err
+	}
+	if wait := i.limiter.Token(client.ID.String()); wait > 0 {
+		return nil, &oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Reason: oauth.QuotaReached, Limited: true, RetryAfter: wait,
+			Text: "The client has had as many tokens as it may in a while; use the one there is, or try again later.",
+		}
 	}
 	signer, err := i.ring.Signer(decision.Algorithm)
 	if err != nil {
@@ -115,7 +128,7 @@ func (i *issuer) issue(ctx context.Context, client *registry.Client, r grant.Req
 		ID:        token.NewID().String(),
 	}
 	signed, err := signer.Sign(claims)
-	return &issued{signed, claims, decision.Lifetime}, err
+	return &issued{signed, claims, decision.Lifetime, decision.Algorithm}, err
 }
 
 // scopes gives every scope that a client can be given.
@@ -129,6 +142,9 @@ func (i *issuer) scopes(ctx context.Context) ([]string, error) {
 
 func (i *issuer) resources(ctx context.Context) (*registry.Resources, error) {
 	resources, err := i.directory.Resources(ctx)
+	if newer := errors.Is(err, registry.ErrNewer); newer || err == nil {
+		i.outdated.Store(newer)
+	}
 	if err != nil {
 		return nil, &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,

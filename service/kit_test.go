@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,11 +24,13 @@ import (
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/telemetry"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -102,8 +106,16 @@ type cluster struct {
 	required  int
 	// now is the clock; nil means time.Now.
 	now func() time.Time
+	// limits and proxies are those of the replicas.
+	limits  limit.Limits
+	proxies limit.Networks
 	// log is where the replicas log; nil where each has a record of its own.
 	log io.Writer
+	// audited says that the replicas keep their audit events in the Redis.
+	audited bool
+	// meter and tracer are the replicas'; a nil meter measures nothing.
+	meter  metric.Meter
+	tracer trace.Tracer
 }
 
 func newCluster(t testing.TB, args ...string) *cluster {
@@ -146,12 +158,22 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	if log == nil {
 		log = r.log
 	}
+	var trail telemetry.Trail
+	if c.audited {
+		trail = r.store.Trail(10_000)
+	}
+	meter := c.meter
+	if meter == nil {
+		meter = noop.NewMeterProvider().Meter("")
+	}
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
+		Trail:  trail,
 		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
-		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: noop.NewMeterProvider().Meter(""),
+		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: meter, Tracer: c.tracer,
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
 		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100, Now: c.now,
+		Limits: c.limits, Proxies: c.proxies,
 	})
 	check(t, err)
 	for _, change := range changes {

@@ -15,8 +15,8 @@ const module = "github.com/grantorhq/grantor/"
 // TestLayers holds the directions of dependency: who may not come to know of whom, directly or by way of others.
 func TestLayers(t *testing.T) {
 	packages := list(t)
-	domain := []string{"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation"}
-	edges := []string{"service", "service/admin", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/"}
+	domain := []string{"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation", "limit"}
+	edges := []string{"service", "service/admin", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/", "tools/"}
 	for path, deps := range packages {
 		name, ours := strings.CutPrefix(path, module)
 		if !ours {

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -27,10 +28,19 @@ type revocationServer struct {
 	issuer *issuer
 	// slowest is the constant; tests have less of it.
 	slowest time.Duration
+	*subscribers
+}
+
+// subscribers counts who follow the revocations, and who were given up.
+type subscribers struct {
+	following atomic.Int64
+	dropped   atomic.Uint64
 }
 
 // WatchRevocations gives the live revocations and then each new one.
 func (s *revocationServer) WatchRevocations(m *grantorv1.WatchRevocationsRequest, stream grantorv1.RevocationService_WatchRevocationsServer) error {
+	s.following.Add(1)
+	defer s.following.Add(-1)
 	ctx := stream.Context()
 	cursor := parseCursor(m.GetCursor())
 	for {
@@ -79,6 +89,7 @@ func (s *revocationServer) send(ctx context.Context, stream grantorv1.Revocation
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()
 	case <-timer.C:
+		s.dropped.Add(1)
 		return status.Errorf(codes.ResourceExhausted, "an answer was not taken within %s; go on from the last cursor", s.slowest)
 	}
 }

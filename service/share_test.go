@@ -16,7 +16,7 @@ import (
 // TestSourceShare floods each call that takes a secret from one source with wrong chosen ones, fewer than the queue for
 // slow hashes has places: some are refused for the source's share, whichever call it is.
 func TestSourceShare(t *testing.T) {
-	const flood = 100
+	const flood = 40
 	const id, wrong, about = "nobody", "a wrong secret", "a.b.c"
 	client := grantorv1.NewTokenServiceClient(tokentest.New(t).Conn(t))
 	for name, call := range map[string]func(context.Context) error{

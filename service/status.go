@@ -65,6 +65,11 @@ func administrative(err error) error {
 			Code: oauth.TemporarilyUnavailable, Text: "It is done, but too few replicas of the store have it; ask again.",
 			RetryAfter: time.Second, Cause: err,
 		})
+	case errors.Is(err, registry.ErrNewer), errors.Is(err, keys.ErrNewer):
+		return toStatus(&oauth.Error{
+			Code: oauth.TemporarilyUnavailable, Text: "A newer release of Grantor wrote this; a replica of that release can answer.",
+			RetryAfter: time.Second, Cause: err,
+		})
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return toStatus(refusal(err))
 	}

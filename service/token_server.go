@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 
@@ -36,6 +35,7 @@ func (s *tokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 		s.events.TokenRefused(ctx, about, refused)
 		return nil, toStatus(refused)
 	}
+	about.Algorithm = issued.algorithm
 	s.events.TokenIssued(ctx, about, slog.String("jti", issued.claims.ID), slog.String("scope", issued.claims.Scope.String()),
 		slog.Any("aud", issued.claims.Audience), slog.Int64("lifetime", int64(issued.lifetime.Seconds())))
 	return &grantorv1.IssueTokenResponse{
@@ -71,10 +71,11 @@ func (s *tokenServer) prove(ctx context.Context, wrong *oauth.Error, e clientaut
 	if e.Authorization, err = authorizationOf(ctx); err != nil {
 		return nil, err
 	}
-	e.Source = hostOf(about.Peer)
+	e.Source = sourceOf(ctx)
 	client, method, err := s.issuer.authenticate(ctx, wrong, e)
 	about.Method = method
 	if err != nil {
+		about.ClientID = printable(e.ClaimedID())
 		return nil, err
 	}
 	about.ClientID = client.ID.String()
@@ -148,15 +149,6 @@ func printable(id string) string {
 		return ""
 	}
 	return id
-}
-
-// hostOf is the address of a peer without its port.
-func hostOf(peer string) string {
-	host, _, err := net.SplitHostPort(peer)
-	if err != nil {
-		return peer
-	}
-	return host
 }
 
 func peerOf(ctx context.Context) string {

@@ -163,6 +163,10 @@ func TestExitCodesTopic(t *testing.T) {
 			t.Errorf("the README lacks this line of exit codes: %s", row)
 		}
 	}
+	_, doctor, _ := strings.Cut(help, "\n\ngrantor doctor ")
+	if doctor, _, _ = strings.Cut(doctor, "\n"); doctor == "" || !strings.Contains(readme(t), "`grantor doctor` "+doctor) {
+		t.Errorf("the README does not say of the exit codes what the help says: grantor doctor %s", doctor)
+	}
 	if !strings.Contains(run(t, "--help").works(t), "exit-codes") {
 		t.Error("grantor --help does not name the topic exit-codes")
 	}

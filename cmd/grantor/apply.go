@@ -4,18 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/admin"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/telemetry"
 )
 
 // applySettings are all settings of `grantor apply`.
@@ -27,6 +32,8 @@ type applySettings struct {
 	dryRun, prune bool
 	// remote says that a running issuer is asked, and not its Redis.
 	remote bool
+	// errOut gets what is wrong beside the command's own error.
+	errOut io.Writer
 }
 
 func newApplyCommand() *cobra.Command {
@@ -86,6 +93,7 @@ func (s *applySettings) run(cmd *cobra.Command) error {
 	case !s.remote && s.redis == "":
 		return settingError("redis, issuer", errors.New("one is required: the URL of the Redis, or that of a running issuer"))
 	}
+	s.errOut = cmd.ErrOrStderr()
 	wanted, err := readManifest(s.file)
 	if err != nil {
 		return withExit(exitInvalid, err)
@@ -121,10 +129,43 @@ func (s *applySettings) applyDirectly(ctx context.Context, wanted *manifest, tel
 	if err != nil {
 		return err
 	}
-	return applyManifest(ctx, wanted, &registry.Applier{
+	var changes []registry.Change
+	err = applyManifest(ctx, wanted, &registry.Applier{
 		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now,
 		Authority: registry.Unlimited(), Confirm: service.Confirm(store, time.Now), DryRun: s.dryRun, Prune: s.prune,
-	}, tell)
+	}, func(c registry.Change) {
+		tell(c)
+		changes = append(changes, c)
+	})
+	if s.dryRun {
+		return err
+	}
+	return errors.Join(err, s.audit(ctx, store, changes))
+}
+
+// audit keeps the audit events of changes that no issuer made.
+func (s *applySettings) audit(ctx context.Context, store *redisstore.Store, changes []registry.Change) error {
+	trail := s.trail(store)
+	if trail == nil {
+		return nil
+	}
+	events, err := telemetry.New(slog.New(slog.NewTextHandler(s.errOut, &slog.HandlerOptions{Level: slog.LevelError})), noop.Meter{}, nil, nil)
+	if err != nil {
+		return err
+	}
+	events.Keep(trail)
+	// What waits when a recorder stops is kept; it stops at once here.
+	stopped, stop := context.WithCancel(ctx)
+	stop()
+	for some := range slices.Chunk(changes, 1000) {
+		for _, c := range some {
+			admin.Applied(ctx, events, telemetry.Administrator{}, c)
+		}
+		if err := events.Run(stopped); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pepper gives what the store's secrets and records are keyed by, and the algorithms of the signing keys there are.
@@ -183,6 +224,17 @@ func (s *storeSettings) open(client redis.UniversalClient) (*redisstore.Store, e
 	if s.redisReplicas < 0 {
 		return nil, settingError("revocation-replicas", errors.New("must not be negative"))
 	}
+	if s.auditEntries < 0 {
+		return nil, settingError("audit-entries", errors.New("must not be negative"))
+	}
 	store.RequireReplicas(s.redisReplicas)
 	return store, nil
+}
+
+// trail is where the audit events are kept; nil where they are not.
+func (s *storeSettings) trail(store *redisstore.Store) telemetry.Trail {
+	if s.auditEntries == 0 {
+		return nil
+	}
+	return store.Trail(s.auditEntries)
 }

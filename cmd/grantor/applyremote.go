@@ -175,7 +175,7 @@ func (r *remoteApplier) remove(ctx context.Context, id string) error {
 func readChange(c *grantorv1.AppliedChange) registry.Change {
 	change := registry.Change{Action: registry.Action(visible(c.GetAction())), Kind: visible(c.GetKind()), ID: visible(c.GetId())}
 	for _, field := range c.GetFields() {
-		change.Fields = append(change.Fields, visible(field))
+		change.Differences = append(change.Differences, registry.Difference{Field: visible(field)})
 	}
 	return change
 }
@@ -198,6 +198,9 @@ func wireClient(w *registry.Wanted) *grantorv1.WantedClient {
 	}
 	for _, resource := range w.Resources {
 		client.Resources = append(client.Resources, resource.String())
+	}
+	for _, network := range w.AllowedNetworks {
+		client.AllowedNetworks = append(client.AllowedNetworks, network.String())
 	}
 	wanted := &grantorv1.WantedClient{Client: client, ClientSecret: w.Secret}
 	for _, hash := range w.Hashes {

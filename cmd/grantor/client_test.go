@@ -101,6 +101,13 @@ func TestClientLife(t *testing.T) {
 	if fmt.Sprint(got["scopes"]) != "[orders.read]" || got["default_scopes"] != nil || got["access_token_lifetime"] != nil || got["client_name"] != nil {
 		t.Errorf("got %v, want the fields as they were set", got)
 	}
+	grantor(t, "client update sync --allowed-network 203.0.113.0/24")
+	if proves(t, "sync", secret) {
+		t.Error("a client got a token from a network that is not one of its own")
+	}
+	shows(t, grantor(t, "client get sync"), `^allowed_networks +203.0.113.0/24$`)
+	grantor(t, "client update sync --allowed-network=")
+	shows(t, grantor(t, "client get sync"), `^allowed_networks +any$`)
 	grantor(t, "client update sync --scope api1 --resource https://orders.internal")
 	shows(t, grantor(t, "client get sync"), `^scopes +api1$`, `^resources +https://orders.internal$`)
 
@@ -209,6 +216,7 @@ func TestClientRefusals(t *testing.T) {
 		{"administrator", "client delete sync --yes --etag zz", exitConflict, "client sync: conflict: "},
 		{"administrator", "client create other --scope nope", exitInvalid, `"nope" belongs to no resource`},
 		{"administrator", "client update sync --access-token-lifetime 25h", exitInvalid, "access_token_lifetime"},
+		{"administrator", "client update sync --allowed-network 10.0.0.1/8", exitInvalid, "allowed_networks"},
 		{"administrator", "client create other --grant-type password", exitInvalid, "grant_types"},
 		{"administrator", "client secret rotate sync --grace 1500ms", exitInvalid, "grace_period"},
 		{"reader", "client create other", exitDenied, "insufficient_scope: "},

@@ -83,6 +83,7 @@ func describeClient(out io.Writer, c *grantorv1.Client) error {
 		[]string{"default_scopes", words(c.GetDefaultScopes(), "all")},
 		[]string{"resources", words(c.GetResources(), "none")},
 		[]string{"auth_methods", words(c.GetAuthMethods(), "all")},
+		[]string{"allowed_networks", words(c.GetAllowedNetworks(), "any")},
 		[]string{"access_token_lifetime", lifetimeOf(c.GetAccessTokenLifetime())},
 		[]string{"create_time", when(c.GetCreateTime(), "")},
 		[]string{"update_time", when(c.GetUpdateTime(), "")},

@@ -25,6 +25,7 @@ type clientChange struct {
 	grantTypes, authMethods       []string
 	scopes, added, removed        []string
 	defaultScopes, servedResource []string
+	networks                      []string
 	lifetime                      time.Duration
 }
 
@@ -37,6 +38,7 @@ func (c *clientChange) declare(cmd *cobra.Command, update bool) {
 	c.flags.StringArrayVar(&c.servedResource, "resource", nil, "`URI` of a resource that it serves, or several with spaces between; can be repeated")
 	c.flags.StringArrayVar(&c.grantTypes, "grant-type", nil, "`grant` that it may use; can be repeated")
 	c.flags.StringArrayVar(&c.authMethods, "auth-method", nil, "`way` in which it may prove who it is; can be repeated; default: all")
+	c.flags.StringArrayVar(&c.networks, "allowed-network", nil, "`network` that it may come from, such as 10.0.0.0/8, or several with spaces between; can be repeated; default: any")
 	c.flags.DurationVar(&c.lifetime, "access-token-lifetime", 0, "longest `life` of its tokens; 0 for no bound of its own")
 	complete(cmd, "grant-type", oauth.GrantClientCredentials)
 	complete(cmd, "auth-method", oauth.ClientSecretBasic, oauth.ClientSecretPost)
@@ -63,7 +65,7 @@ func exclusive(flags *pflag.FlagSet, one, other string) error {
 var clientFields = map[string]string{
 	"name": "client_name", "scope": "scopes", "add-scope": "scopes", "remove-scope": "scopes", "default-scope": "default_scopes",
 	"resource": "resources", "grant-type": "grant_types", "auth-method": "auth_methods",
-	"access-token-lifetime": "access_token_lifetime",
+	"access-token-lifetime": "access_token_lifetime", "allowed-network": "allowed_networks",
 }
 
 // checkUpdate refuses a change of nothing, or of the scopes in two ways.
@@ -102,6 +104,8 @@ func (c *clientChange) apply(client *grantorv1.Client) []string {
 			client.GrantTypes = listOf(c.grantTypes)
 		case "auth_methods":
 			client.AuthMethods = listOf(c.authMethods)
+		case "allowed_networks":
+			client.AllowedNetworks = listOf(c.networks)
 		case "access_token_lifetime":
 			client.AccessTokenLifetime = lifetimeFor(c.lifetime)
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,7 +18,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true, // a wrong setting is no reason to print every setting
 	}
 	root.AddCommand(newServeCommand(), newApplyCommand(), newClientCommand(), newResourceCommand(), newKeyCommand(),
-		newTokenCommand(), newImportCommand(), newConfigCommand(), newVersionCommand(), newExitCodesTopic(), newProfilesTopic())
+		newTokenCommand(), newAuditCommand(), newDoctorCommand(), newImportCommand(), newConfigCommand(), newVersionCommand(), newExitCodesTopic(), newProfilesTopic())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return usage(checkEnvironment(root.Commands())) }
 	root.SetFlagErrorFunc(flagError)
 	root.Args = func(_ *cobra.Command, args []string) error {
@@ -79,20 +78,4 @@ func flagError(_ *cobra.Command, err error) error {
 		return usage(fmt.Errorf("there is no flag -%.1s; an id that begins with - goes behind --, at the end", unknown.GetSpecifiedName()))
 	}
 	return usage(fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName()))
-}
-
-func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version and what it was built with",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return errors.New("this binary has no build information")
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "grantor %s %s\n", info.Main.Version, info.GoVersion)
-			return err
-		},
-	}
 }

@@ -52,6 +52,8 @@ func TestConfigCheck(t *testing.T) {
 		code          int
 	}{
 		"good":             {"issuer: https://auth.example.com\n", "is well-formed", 0},
+		"no Redis":         {"issuer: https://auth.example.com\n", "\nredis is not in the file: it must come from GRANTOR_REDIS or --redis\n", 0},
+		"no key":           {"issuer: https://auth.example.com\nredis: redis://localhost\n", ".yaml is well-formed.\nkey_encryption_key_file is not in the file: it must come from GRANTOR_KEY_ENCRYPTION_KEY_FILE or --key-encryption-key-file\n", 0},
 		"misspelt":         {"issuer: https://auth.example.com\nlisten: x\n", ":2", exitUsage},
 		"no issuer":        {"log_level: info\n", "issuer: is required", exitUsage},
 		"a wrong value":    {"issuer: https://auth.example.com\nmax_staleness: soon\n", ":2", exitUsage},
@@ -71,4 +73,20 @@ func TestConfigCheck(t *testing.T) {
 			out.exits(t, test.code, test.want)
 		})
 	}
+}
+
+// TestConfigCheckComplete lists nothing that is missing where file and environment have what grantor serve needs.
+func TestConfigCheckComplete(t *testing.T) {
+	complete := func(content string) {
+		t.Helper()
+		path := file(t, "grantor.yaml", "issuer: https://auth.example.com\n"+content)
+		if got, want := run(t, "config", "check", path).works(t), path+" is well-formed.\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	complete("dev: true\n")
+	complete("redis: redis://localhost\nkey_encryption_key_file: kek\n")
+	t.Setenv("GRANTOR_REDIS", "redis://localhost")
+	t.Setenv("GRANTOR_KEY_ENCRYPTION_KEY", "x")
+	complete("")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 
@@ -23,7 +24,8 @@ func newConfigCheckCommand() *cobra.Command {
 		Use:   "check FILE",
 		Short: "Check a file with settings",
 		Long: `Check a file as grantor serve --config FILE reads it, with what the environment adds: names, values, and what settings ask of
-each other. Nothing is opened or connected to.`,
+each other. Nothing is opened or connected to. What grantor serve also needs, and neither file nor environment here has, is
+listed.`,
 		Example: `  grantor config check grantor.yaml`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,10 +38,28 @@ each other. Nothing is opened or connected to.`,
 			if err := usage(s.check()); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is well-formed.\n", args[0])
+			var text strings.Builder
+			_, _ = fmt.Fprintf(&text, "%s is well-formed.\n", args[0])
+			for _, name := range s.missing() {
+				flag := hidden.Lookup(name)
+				_, _ = fmt.Fprintf(&text, "%s is not in the file: it must come from %s or --%s\n", underscored(flag), environment(flag), name)
+			}
+			_, err := io.WriteString(cmd.OutOrStdout(), text.String())
 			return err
 		},
 	}
+}
+
+// missing names what grantor serve does not start without and was given nowhere.
+func (s *serveSettings) missing() []string {
+	var names []string
+	if s.redis == "" && !s.dev {
+		names = append(names, "redis")
+	}
+	if s.kek == "" && s.kekFile == "" && !s.dev {
+		names = append(names, "key-encryption-key-file")
+	}
+	return names
 }
 
 func newConfigPrintCommand() *cobra.Command {

@@ -15,12 +15,16 @@ import (
 //go:embed dev.yaml
 var developmentYAML []byte
 
-// develop turns the settings into those of dev mode: everything on loopback. What was set otherwise stays.
+// develop turns the settings into those of dev mode: everything on loopback, and no delay at the end. What was set
+// otherwise stays.
 func (s *serveSettings) develop() {
 	for _, address := range []*string{&s.httpListen, &s.grpcListen, &s.opsListen} {
 		if strings.HasPrefix(*address, ":") {
 			*address = "127.0.0.1" + *address
 		}
+	}
+	if s.shutdownDelay == defaultShutdownDelay {
+		s.shutdownDelay = 0 // whoever presses Ctrl-C is the only caller
 	}
 }
 

@@ -32,7 +32,9 @@ func newExitCodesTopic() *cobra.Command {
   4  there is no such client, secret, resource or key
   5  it is there already, somebody else changed it meanwhile, or its state does not allow this
   6  the issuer or the Redis cannot be reached, or asks to try later
-  7  what was given is not valid: a field of a client or resource, or a line of a file`,
+  7  what was given is not valid: a field of a client or resource, or a line of a file
+
+grantor doctor ends with 0, 1 or 2: an issuer or a Redis that it cannot reach is what it finds, and so 1.`,
 	}
 }
 

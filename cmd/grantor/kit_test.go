@@ -19,7 +19,18 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has the process trust one authority as it does those of the system: nothing else can name it to go-redis. It is
+// also what the processes run that attack.
+func TestMain(m *testing.M) {
+	if name := os.Getenv("ATTACK"); name != "" {
+		attack(name)
+	}
+	forget := trust()
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		forget()
+		os.Exit(code)
+	}))
+}
 
 // replica is a server that a test started as `grantor serve` does, in this process.
 type replica struct {
@@ -46,7 +57,7 @@ func tryServe(t testing.TB, args ...string) (*replica, error) {
 	t.Helper()
 	r := &replica{ended: make(chan struct{})}
 	settings, err := parseServe(append([]string{
-		"--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0",
+		"--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--shutdown-delay=0s",
 	}, args...)...)
 	if err != nil {
 		return nil, err

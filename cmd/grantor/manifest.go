@@ -151,6 +151,10 @@ func (m *manifest) readClient(item *yaml.Node) error {
 				c.Resources = append(c.Resources, served)
 				return err
 			})
+		case "allowed_networks":
+			if err = m.doc.items(node, func(one *yaml.Node) error { return m.readNetwork(&c, one) }); err == nil && len(c.AllowedNetworks) == 0 {
+				err = m.doc.errorf(node, "allowed_networks is empty; leave it out to leave what is stored, or list 0.0.0.0/0 and ::/0 to allow all")
+			}
 		case "access_token_lifetime":
 			c.AccessTokenLifetime, err = m.lifetime(node)
 		case "disabled":
@@ -174,6 +178,19 @@ func (m *manifest) readClient(item *yaml.Node) error {
 	}
 	m.Clients = append(m.Clients, c)
 	return m.remember("client "+c.ID.String(), item, fields)
+}
+
+func (m *manifest) readNetwork(c *registry.Wanted, node *yaml.Node) error {
+	text, err := m.doc.scalar(node)
+	if err != nil {
+		return err
+	}
+	network, err := registry.ParseNetwork(text)
+	if err != nil {
+		return m.doc.errorf(node, "%v", err)
+	}
+	c.AllowedNetworks = append(c.AllowedNetworks, network)
+	return nil
 }
 
 // secret reads a client's secret from where the field says. No error quotes it.
@@ -271,8 +288,8 @@ func parsed[T any](doc *document, node *yaml.Node, parse func(string) (T, error)
 // describe words what applying a manifest did to one thing.
 func describe(c registry.Change) string {
 	line := fmt.Sprintf("%-9s %s %s", c.Action, c.Kind, c.ID)
-	if len(c.Fields) > 0 {
-		line += " (" + strings.Join(c.Fields, ", ") + ")"
+	if len(c.Fields()) > 0 {
+		line += " (" + strings.Join(c.Fields(), ", ") + ")"
 	}
 	return line
 }

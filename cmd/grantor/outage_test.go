@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -349,10 +348,7 @@ func issueAndRevoke(t *testing.T, issuer, revoker grantorv1.TokenServiceClient, 
 // TestOutageByKill kills a replica again and again while it revokes, for as long as the outage. What it acknowledged
 // holds at the other replica, and at a service that follows the one that is killed.
 func TestOutageByKill(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "grantor")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	binary := buildGrantor(t)
 	redis := redistest.New(t)
 	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer=http://localhost:1")
 	survivor := mustServe(t, args...)

@@ -63,10 +63,15 @@ func toJSON(message proto.Message, prefix string) ([]byte, error) {
 	if err := json.Indent(&indented, document, prefix, "  "); err != nil {
 		return nil, err
 	}
-	return escape(indented.Bytes(), func(r rune) string {
+	return escapeJSON(indented.Bytes()), nil
+}
+
+// escapeJSON is escape for JSON, which writes a character beyond \uffff as two.
+func escapeJSON(document []byte) []byte {
+	return escape(document, func(r rune) string {
 		high, low := utf16.EncodeRune(r)
 		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
-	}), nil
+	})
 }
 
 // toYAML writes a message as YAML that has the values of its JSON; as one item of a list, if that is wanted.

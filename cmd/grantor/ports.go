@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ import (
 // ports are the three listeners and what serves on them.
 type ports struct {
 	http, grpc, ops net.Listener
+	connections     *connections
 	settings        *serveSettings
 	tls             *tlsFiles
 
@@ -34,7 +36,9 @@ type ports struct {
 	opsServer  *http.Server
 	health     *health.Server
 	ready      func() error
-	// draining ends when the server begins to stop.
+	// leaving is set when the server is about to stop: it still takes calls, and sends their callers elsewhere.
+	leaving atomic.Bool
+	// draining ends when the server takes no new calls any more.
 	draining context.Context
 	drainNow context.CancelFunc
 }
@@ -43,6 +47,9 @@ type ports struct {
 func listen(ctx context.Context, s *serveSettings, log *slog.Logger) (p *ports, err error) {
 	var config net.ListenConfig
 	p = &ports{settings: s}
+	if p.connections, err = newConnections(&s.limitSettings); err != nil {
+		return nil, err
+	}
 	p.draining, p.drainNow = context.WithCancel(context.WithoutCancel(ctx))
 	if s.tlsCert != "" {
 		if p.tls, err = newTLSFiles(s, log); err != nil {
@@ -64,6 +71,10 @@ func listen(ctx context.Context, s *serveSettings, log *slog.Logger) (p *ports, 
 			err = fmt.Errorf("%s: %s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.setting, port.address)
 		} else if *port.to, err = config.Listen(ctx, "tcp", port.address); err != nil {
 			err = settingError(port.setting, err)
+		} else if port.secret {
+			*port.to = p.connections.bound(*port.to)
+		} else {
+			*port.to = (&connections{most: mostOperations, mostPerSource: mostOperationsPerSource}).bound(*port.to)
 		}
 		if err != nil {
 			p.close()
@@ -103,28 +114,13 @@ func (p *ports) serve(s *service.Service, face http.Handler, metrics *prometheus
 	if p.settings.dev {
 		reflection.Register(p.grpcServer)
 	}
-	p.httpServer = newHTTPServer(face)
+	p.httpServer = newHTTPServer(p.spread(face))
+	p.httpServer.ConnContext = p.aging
 	if p.tls != nil {
 		p.httpServer.TLSConfig = p.tls.config("h2", "http/1.1")
 	}
 	p.opsServer = newHTTPServer(p.operations(metrics))
 }
-
-// endWithServer ends streams when the server stops. They watch something and would never end by themselves.
-func (p *ports) endWithServer(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	defer context.AfterFunc(p.draining, cancel)()
-	return handler(srv, &endingStream{stream, ctx})
-}
-
-// endingStream is a stream with another context.
-type endingStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s *endingStream) Context() context.Context { return s.ctx }
 
 // newHTTPServer bounds what a slow or hostile caller can hold on to.
 func newHTTPServer(handler http.Handler) *http.Server {
@@ -135,6 +131,12 @@ func newHTTPServer(handler http.Handler) *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		// A form is at most 64 KiB, and a connection of HTTP/2 need not hold more than a few.
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: 100, MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerStream: 64 << 10,
+			MaxReceiveBufferPerConnection: 256 << 10, SendPingTimeout: time.Minute, PingTimeout: 20 * time.Second,
+			WriteByteTimeout: 15 * time.Second,
+		},
 		// What net/http logs is about callers that break off or do not speak the protocol.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
@@ -143,7 +145,8 @@ func newHTTPServer(handler http.Handler) *http.Server {
 // operations is what the third port serves.
 func (p *ports) operations(metrics *prometheusclient.Registry) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	facts := thisBuild()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintf(w, "ok\n%s\n", &facts) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := p.readiness(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -157,7 +160,7 @@ func (p *ports) operations(metrics *prometheusclient.Registry) http.Handler {
 
 // readiness reports why no new call should come here; nil when it may.
 func (p *ports) readiness() error {
-	if p.draining.Err() != nil {
+	if p.leaving.Load() {
 		return errors.New("stopping")
 	}
 	return p.ready()
@@ -196,28 +199,6 @@ func (p *ports) tellHealth() {
 	}
 	p.health.SetServingStatus("", state)
 	p.health.SetServingStatus(grantorv1.TokenService_ServiceDesc.ServiceName, state)
-}
-
-// drain stops taking calls and waits for those in flight. Readiness turns first, and the operations port goes last, so
-// that whoever asks is told.
-func (p *ports) drain(timeout time.Duration) error {
-	p.health.Shutdown()
-	p.drainNow()
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	var group errgroup.Group
-	group.Go(func() error { return p.httpServer.Shutdown(ctx) })
-	group.Go(func() error {
-		context.AfterFunc(ctx, p.grpcServer.Stop) // cuts GracefulStop short
-		p.grpcServer.GracefulStop()
-		return ctx.Err()
-	})
-	err := group.Wait()
-	if err != nil {
-		_ = p.httpServer.Close()
-		err = errDrain
-	}
-	return errors.Join(err, p.opsServer.Close())
 }
 
 // ignoreClosed passes over what a server says that was told to stop, if need be before it began.

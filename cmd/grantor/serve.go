@@ -2,29 +2,30 @@ package main
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
-	"go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/sdk/metric"
 	"golang.org/x/sync/errgroup"
-
-	prometheusclient "github.com/prometheus/client_golang/prometheus"
 
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/replicas"
 	"github.com/grantorhq/grantor/service/rest"
+	"github.com/grantorhq/grantor/service/telemetry"
 )
 
 func newServeCommand() *cobra.Command {
@@ -33,7 +34,10 @@ func newServeCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the issuer",
 		Long: `Run the issuer. Each setting below comes from its flag, else from the environment variable GRANTOR_NAME (in capitals,
-with _ for -), else from the file that --config names.`,
+with _ for -), else from the file that --config names.
+
+SIGHUP has the settings read again: those that say so below take effect, and of others that have changed the log says that
+they need a restart. If anything is wrong, the log says what, and nothing changes.`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			// The Redis of a production issuer may stand in the environment, and development mode would give it a client
@@ -47,10 +51,18 @@ with _ for -), else from the file that --config names.`,
 			if !s.dev {
 				s.settle = settle
 			}
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			reloads, err := newReloader(cmd.Flags(), hangup)
+			if err != nil {
+				return err
+			}
 			server, err := newServer(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
+			server.reloads = reloads
 			return server.run(cmd.Context())
 		},
 	}
@@ -63,8 +75,15 @@ type server struct {
 	settings *serveSettings
 	log      *slog.Logger
 	out      io.Writer
+	level    *slog.LevelVar
+	signals  *signals
 	service  *service.Service
 	ports    *ports
+	// reloads is nil where nothing asks for it.
+	reloads *reloader
+	// fleet is told about this replica; common has what must be the same for all.
+	fleet  replicas.Store
+	common map[string]string
 	// close ends what the server holds when it has stopped.
 	close []func()
 }
@@ -77,12 +96,13 @@ func newServer(ctx context.Context, s *serveSettings, out, errOut io.Writer) (_ 
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	log, err := newLog(s, errOut)
+	level := new(slog.LevelVar)
+	log, err := newLog(s, level, errOut)
 	if err != nil {
 		return nil, err
 	}
 	redis.SetLogger(redisLog{log})
-	srv := &server{settings: s, log: log, out: out}
+	srv := &server{settings: s, log: log, level: level, out: out}
 	defer func() {
 		if err != nil {
 			srv.shut()
@@ -96,14 +116,18 @@ func newServer(ctx context.Context, s *serveSettings, out, errOut io.Writer) (_ 
 	if err != nil {
 		return nil, err
 	}
+	if srv.signals, err = newSignals(ctx, s, srv.ports.tls, log); err != nil {
+		return nil, err
+	}
+	srv.close = append(srv.close, srv.signals.close)
 	store, err := srv.store(ctx)
 	if err != nil {
 		return nil, err
 	}
-	metrics := prometheusclient.NewRegistry()
-	if srv.service, err = srv.build(ctx, issuer, store, metrics); err != nil {
+	if srv.service, err = srv.build(ctx, issuer, store); err != nil {
 		return nil, err
 	}
+	srv.fleet, srv.common = store, srv.commonSettings(issuer)
 	if err := srv.register(ctx); err != nil {
 		return nil, err
 	}
@@ -111,7 +135,7 @@ func newServer(ctx context.Context, s *serveSettings, out, errOut io.Writer) (_ 
 	if err != nil {
 		return nil, err
 	}
-	srv.ports.serve(srv.service, face, metrics)
+	srv.ports.serve(srv.service, srv.service.MeasureHTTP(face, rest.Route), srv.signals.registry)
 	return srv, nil
 }
 
@@ -163,6 +187,7 @@ func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
 		return nil, err
 	}
 	srv.close = append(srv.close, func() { _ = client.Close() })
+	redisstore.Watch(client, srv.signals.storeCall)
 	store, err := s.open(client)
 	if err != nil {
 		return nil, err
@@ -179,7 +204,7 @@ func (srv *server) store(ctx context.Context) (*redisstore.Store, error) {
 	return store, nil
 }
 
-func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *redisstore.Store, metrics *prometheusclient.Registry) (*service.Service, error) {
+func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *redisstore.Store) (*service.Service, error) {
 	s := srv.settings
 	sealer, err := s.sealer(ctx)
 	if err != nil {
@@ -197,16 +222,19 @@ func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err != nil {
 		return nil, err
 	}
-	exporter, err := prometheus.New(prometheus.WithRegisterer(metrics))
+	proxies, err := s.proxies()
 	if err != nil {
 		return nil, err
 	}
+	if err := telemetry.Connections(srv.signals.meter, srv.ports.connections.open.Load, srv.ports.connections.refused.Load); err != nil {
+		return nil, err
+	}
 	return service.New(ctx, service.Config{
-		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, Algorithms: algorithms,
-		Meter:               metric.NewMeterProvider(metric.WithReader(exporter)).Meter("github.com/grantorhq/grantor"),
+		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, Trail: s.trail(store), Algorithms: algorithms,
+		Meter: srv.signals.meter, Tracer: srv.signals.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
-		GRPCEndpoint: srv.grpcEndpoint(issuer), Settle: s.settle,
+		GRPCEndpoint: srv.grpcEndpoint(issuer), Settle: s.settle, ConnectionAge: s.connectionAge,
 	})
 }
 
@@ -228,20 +256,31 @@ func (srv *server) register(ctx context.Context) error {
 		wanted = append(wanted, m)
 	}
 	for _, m := range wanted {
-		err := applyManifest(ctx, m, srv.service.Applier(), func(c registry.Change) {
-			srv.log.Info("applied", "action", c.Action, c.Kind, c.ID, "fields", strings.Join(c.Fields, ","))
-		})
-		if err != nil {
-			return settingError("apply", err)
+		if err := srv.applyFile(ctx, m); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// run serves until ctx ends, then lets calls in flight end.
+// applyFile registers what a file wants.
+func (srv *server) applyFile(ctx context.Context, m *manifest) error {
+	err := applyManifest(ctx, m, srv.service.Applier(), func(c registry.Change) {
+		srv.log.Info("applied", "action", c.Action, c.Kind, c.ID, "fields", strings.Join(c.Fields(), ","))
+		srv.service.Applied(ctx, c)
+	})
+	if err != nil {
+		return settingError("apply", err)
+	}
+	return nil
+}
+
+// run serves until ctx ends, then sends callers elsewhere and lets calls in flight end.
 func (srv *server) run(ctx context.Context) error {
 	defer srv.shut()
-	srv.log.Info("serving", "http", srv.ports.http.Addr().String(), "grpc", srv.ports.grpc.Addr().String(), "ops", srv.ports.ops.Addr().String())
+	facts := thisBuild()
+	srv.log.Info("serving", "http", srv.ports.http.Addr().String(), "grpc", srv.ports.grpc.Addr().String(), "ops", srv.ports.ops.Addr().String(),
+		"version", facts.Version, "revision", facts.Revision)
 	for _, warning := range srv.insecure() {
 		srv.log.Warn(warning)
 	}
@@ -251,14 +290,25 @@ func (srv *server) run(ctx context.Context) error {
 	// The service outlives the ports: calls in flight still need it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	group, ctx := errgroup.WithContext(ctx)
+	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.service.Run(background) })
-	group.Go(func() error { return srv.ports.run(ctx) })
+	group.Go(func() error {
+		replicas.Run(background, srv.fleet, srv.status, func(err error) { srv.log.Warn(err.Error()) })
+		return nil
+	})
+	group.Go(func() error { return srv.ports.run(running) })
+	if srv.reloads != nil {
+		group.Go(func() error { return srv.reloads.run(running, srv) })
+	}
 	group.Go(func() error {
 		defer stopBackground()
-		<-ctx.Done()
-		srv.log.Info("stopping; calls in flight may end", "within", srv.settings.shutdownTimeout.String())
-		return srv.ports.drain(srv.settings.shutdownTimeout)
+		<-running.Done()
+		delay := srv.settings.shutdownDelay
+		if ctx.Err() == nil {
+			delay = 0 // something has failed, and what is taken now would fail with it
+		}
+		srv.log.Info("stopping; calls in flight may end", "after", delay.String(), "within", srv.settings.shutdownTimeout.String())
+		return srv.ports.drain(delay, srv.settings.shutdownTimeout)
 	})
 	err := group.Wait()
 	srv.log.Info("stopped")
@@ -292,17 +342,24 @@ func (srv *server) shut() {
 	}
 }
 
-// newLog makes the log of the settings.
-func newLog(s *serveSettings, w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return nil, settingError("log-level", fmt.Errorf("%q is not one of debug, info, warn, error", s.logLevel))
+// newLog makes the log of the settings, with a level that can be changed.
+func newLog(s *serveSettings, level *slog.LevelVar, w io.Writer) (*slog.Logger, error) {
+	if err := setLevel(level, s); err != nil {
+		return nil, err
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if s.logFormat == "text" {
 		return slog.New(slog.NewTextHandler(w, options)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, options)), nil
+}
+
+// setLevel sets a level to that of the settings.
+func setLevel(level encoding.TextUnmarshaler, s *serveSettings) error {
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return settingError("log-level", fmt.Errorf("%q is not one of debug, info, warn, error", s.logLevel))
+	}
+	return nil
 }
 
 // redisLog takes what go-redis logs of its own accord, beside the errors that it returns.
@@ -312,9 +369,6 @@ type redisLog struct{ log *slog.Logger }
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
 	l.log.DebugContext(ctx, fmt.Sprintf(format, args...))
 }
-
-// errDrain says that calls in flight did not end in time.
-var errDrain = errors.New("calls in flight did not end within shutdown-timeout and were cut off")
 
 // readinessInterval is how often the standard gRPC health service is told how things stand.
 const readinessInterval = 250 * time.Millisecond

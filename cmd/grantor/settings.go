@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,11 +31,13 @@ type storeSettings struct {
 	previousKEKFile string
 	kekURL          string
 	redisReplicas   int
+	auditEntries    int
 }
 
 // serveSettings are all settings of `grantor serve`.
 type serveSettings struct {
 	storeSettings
+	limitSettings
 	dev             bool
 	httpListen      string
 	grpcListen      string
@@ -53,9 +56,13 @@ type serveSettings struct {
 	cachedClients   int
 	cachedTokens    int
 	grpcEndpoint    string
+	connectionAge   time.Duration
+	shutdownDelay   time.Duration
 	shutdownTimeout time.Duration
 	logFormat       string
 	logLevel        string
+	otlpEndpoint    string
+	traceSampling   float64
 	// settle is no setting: how long a ring that is made at the start waits for one that the Redis has lost.
 	settle time.Duration
 }
@@ -63,20 +70,27 @@ type serveSettings struct {
 // declare adds the settings to flags. Each is declared here and nowhere else: its name, its default and its help serve
 // the flag, the environment variable GRANTOR_NAME, the line in the file and the table in the README.
 func (s *storeSettings) declare(flags *pflag.FlagSet) {
-	flags.StringVar(&s.config, "config", "", "`file` with settings in YAML: each flag's name with _ for -, and its value")
-	flags.StringVar(&s.redis, "redis", "", "`URL` of the Redis: redis://user:password@host:6379/0; rediss:// for TLS; ?addr=host2:6379 for a Cluster; ?master_name=name for Sentinel")
-	flags.StringVar(&s.redisPrefix, "redis-prefix", redisstore.DefaultPrefix, "start of every key's `name`, ending with a colon; another for each issuer in one Redis")
+	s.declareRedis(flags)
 	flags.StringVar(&s.kek, "key-encryption-key", "", "the `key` that seals what is secret in Redis: 32 random bytes in base64; better given by file or environment than by flag")
 	flags.StringVar(&s.kekFile, "key-encryption-key-file", "", "`file` with the key-encryption key")
 	flags.StringVar(&s.previousKEK, "previous-key-encryption-key", "", "`key` that opens what is sealed in Redis and seals nothing: the one before, or the next one, while replicas change from one to the other")
 	flags.StringVar(&s.previousKEKFile, "previous-key-encryption-key-file", "", "`file` with the previous key-encryption key")
 	flags.StringVar(&s.kekURL, kekURLName, "", kekURLHelp)
 	flags.IntVar(&s.redisReplicas, "revocation-replicas", 0, "`number` of Redis replicas that must have a revocation before it is acknowledged (WAIT)")
+	flags.IntVar(&s.auditEntries, "audit-entries", 100_000, "`number` of audit events kept in Redis, of changes, of decisions and of refusals each; 0 for none")
+}
+
+// declareRedis adds those that say which Redis it is.
+func (s *storeSettings) declareRedis(flags *pflag.FlagSet) {
+	flags.StringVar(&s.config, "config", "", "`file` with settings in YAML: each flag's name with _ for -, and its value")
+	flags.StringVar(&s.redis, "redis", "", "`URL` of the Redis: redis://user:password@host:6379/0; rediss:// for TLS; ?addr=host2:6379 for a Cluster; ?master_name=name for Sentinel")
+	flags.StringVar(&s.redisPrefix, "redis-prefix", redisstore.DefaultPrefix, "start of every key's `name`, ending with a colon; another for each issuer in one Redis")
 }
 
 // declare adds the settings to flags.
 func (s *serveSettings) declare(flags *pflag.FlagSet) {
 	s.storeSettings.declare(flags)
+	s.limitSettings.declare(flags)
 	flags.BoolVar(&s.dev, "dev", false, "development mode: embedded Redis, loopback, plaintext, one client; nothing is kept")
 	flags.StringVar(&s.httpListen, "http-listen", ":8080", "`address` of the REST port")
 	flags.StringVar(&s.grpcListen, "grpc-listen", ":8081", "`address` of the gRPC port")
@@ -95,10 +109,19 @@ func (s *serveSettings) declare(flags *pflag.FlagSet) {
 	flags.IntVar(&s.cachedClients, "cached-clients", 100_000, "`number` of clients held in memory")
 	flags.IntVar(&s.cachedTokens, "cached-tokens", 100_000, "`number` of introspected tokens held in memory")
 	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` at which callers reach the gRPC port; default: the issuer's host and the port of grpc-listen")
-	flags.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`time` that calls in flight get when the server stops")
+	flags.DurationVar(&s.connectionAge, "connection-age", 10*time.Minute, "`time` after which callers are sent to a new connection, so that new replicas get their share")
+	flags.DurationVar(&s.shutdownDelay, "shutdown-delay", defaultShutdownDelay, "`time` for which a server that is to stop, and is not ready any more, still takes calls; 0s in development mode")
+	flags.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`time` that calls in flight get when the server takes no more")
 	flags.StringVar(&s.logFormat, "log-format", "json", "`form` of the log on standard error: json or text")
+	flags.StringVar(&s.otlpEndpoint, "otlp-endpoint", "", "`URL` to which traces and metrics are sent by OTLP over gRPC: http://host:4317, or https:// for TLS; none are sent without it")
+	flags.Float64Var(&s.traceSampling, "trace-sampling", 0.01, "`share` of the traces begun here that are recorded, 0 to 1")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn or error; info includes the audit events")
+	markReloadable(flags)
 }
+
+// defaultShutdownDelay is longer than it takes Kubernetes to tell its proxies that a pod is not ready, and load balancers
+// that ask every second or two.
+const defaultShutdownDelay = 5 * time.Second
 
 // resolve fills what no flag set from the environment, else from the file where there is a flag for one.
 func resolve(flags *pflag.FlagSet) error {
@@ -136,7 +159,7 @@ const (
 )
 
 // checkEnvironment refuses a GRANTOR_ variable that no command knows: a misspelt one could leave TLS off without a word.
-// Those that Kubernetes makes for a service of the name grantor are passed over.
+// Those that Kubernetes makes for a service whose name begins with grantor are passed over.
 func checkEnvironment(commands []*cobra.Command) error {
 	known := map[string]bool{secretVariable: true}
 	var learn func(commands []*cobra.Command)
@@ -149,12 +172,26 @@ func checkEnvironment(commands []*cobra.Command) error {
 	learn(commands)
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		ours := strings.HasPrefix(name, "GRANTOR_") && !strings.HasPrefix(name, "GRANTOR_SERVICE_") && !strings.HasPrefix(name, "GRANTOR_PORT")
-		if ours && !known[name] {
+		if strings.HasPrefix(name, "GRANTOR_") && !known[name] && !ofKubernetes(name) {
 			return fmt.Errorf("%s: there is no such setting", name)
 		}
 	}
 	return nil
+}
+
+// serviceVariable is how the variables go on that Kubernetes makes for a service, after the service's name:
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var serviceVariable = regexp.MustCompile(`^_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// ofKubernetes reports whether Kubernetes made a variable for a service. It makes all that a service has, so one without
+// the service's host is somebody's mistake, such as GRANTOR_HTTP_PORT.
+func ofKubernetes(name string) bool {
+	for i, c := range name {
+		if c == '_' && serviceVariable.MatchString(name[i:]) && os.Getenv(name[:i]+"_SERVICE_HOST") != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // environment names the variable of a setting.
@@ -188,7 +225,8 @@ type line struct {
 	place string
 }
 
-// readSettings reads flag name → value. No path is no settings.
+// readSettings reads flag name → value. No path is no settings. The file may be that of grantor serve for every command, so
+// settings that only serve has are passed over.
 func readSettings(path string, flags *pflag.FlagSet) (map[string]line, error) {
 	if path == "" {
 		return nil, nil
@@ -201,11 +239,17 @@ func readSettings(path string, flags *pflag.FlagSet) (map[string]line, error) {
 	flags.VisitAll(func(flag *pflag.Flag) { names[underscored(flag)] = flag })
 	delete(names, "help")
 	delete(names, "config")
+	var served serveSettings
+	ofServe := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	served.declare(ofServe)
 	values := make(map[string]line)
 	err = doc.fields(doc.root, func(key string, node *yaml.Node) error {
 		flag, ok := names[key]
 		if meant := strings.ReplaceAll(key, "-", "_"); !ok && names[meant] != nil {
 			return doc.errorf(node, "there is no setting %q; in a file it is %s", key, meant)
+		}
+		if !ok && ofServe.Lookup(strings.ReplaceAll(key, "_", "-")) != nil && !strings.Contains(key, "-") {
+			return nil
 		}
 		if !ok {
 			return doc.errorf(node, "there is no setting %q", key)
@@ -257,10 +301,22 @@ func (s *serveSettings) check() error {
 	if s.cachedTokens < 1 {
 		return settingError("cached-tokens", errors.New("must be at least 1"))
 	}
+	if s.connectionAge < time.Second {
+		return settingError("connection-age", fmt.Errorf("%s is less than 1s", s.connectionAge))
+	}
+	if s.shutdownDelay < 0 {
+		return settingError("shutdown-delay", errors.New("must not be negative"))
+	}
+	if err := checkOTLP(s.otlpEndpoint); err != nil {
+		return settingError("otlp-endpoint", err)
+	}
+	if !(s.traceSampling >= 0 && s.traceSampling <= 1) {
+		return settingError("trace-sampling", fmt.Errorf("%g is not between 0 and 1", s.traceSampling))
+	}
 	if s.logFormat != "json" && s.logFormat != "text" {
 		return settingError("log-format", fmt.Errorf("%q is neither json nor text", s.logFormat))
 	}
-	return nil
+	return s.limitSettings.check()
 }
 
 func (s *serveSettings) signingAlgorithms() ([]jwks.Algorithm, error) {

@@ -74,6 +74,10 @@ func TestSettingsErrors(t *testing.T) {
 		{name: "no cache", args: []string{"--dev", "--cached-clients=0"}, want: "cached-clients: "},
 		{name: "log format", args: []string{"--dev", "--log-format=xml"}, want: "log-format: "},
 		{name: "log level", args: []string{"--dev", "--log-level=loud"}, want: "log-level: "},
+		{name: "collector of no URL", args: []string{"--dev", "--otlp-endpoint=localhost:4317"}, want: "otlp-endpoint: not a URL"},
+		{name: "collector with a password", args: []string{"--dev", "--otlp-endpoint=http://a:b@localhost:4317"}, want: "otlp-endpoint: not a URL"},
+		{name: "more than all traces", args: []string{"--dev", "--trace-sampling=1.5"}, want: "trace-sampling: "},
+		{name: "no number of traces", args: []string{"--dev", "--trace-sampling=NaN"}, want: "trace-sampling: "},
 		{name: "key prefix", args: []string{"--dev", "--redis-prefix=a{b}:"}, want: "redis-prefix: "},
 		{name: "plaintext beyond loopback", args: []string{"--dev", "--grpc-listen=0.0.0.0:0"}, want: "grpc-listen: 0.0.0.0:0 is reachable from other machines"},
 		{name: "no such manifest", args: []string{"--dev", "--apply=/nonexistent"}, want: "apply: "},
@@ -120,5 +124,26 @@ func TestSettingsTable(t *testing.T) {
 	})
 	if !strings.Contains(readme(t), table.String()) {
 		t.Errorf("the README lacks this table of settings:\n%s", table.String())
+	}
+}
+
+// TestServiceLinks starts in a Kubernetes namespace with services whose names begin with grantor.
+func TestServiceLinks(t *testing.T) {
+	for _, service := range []string{"GRANTOR", "GRANTOR_OPS", "GRANTOR_SERVICE", "GRANTOR_HTTP_2"} {
+		t.Run(service, func(t *testing.T) {
+			for suffix, value := range map[string]string{
+				"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "8080", "SERVICE_PORT_HTTP_API": "8080", "PORT": "tcp://10.0.0.1:8080",
+				"PORT_8080_TCP": "tcp://10.0.0.1:8080", "PORT_8080_TCP_PROTO": "tcp", "PORT_8080_TCP_PORT": "8080", "PORT_8080_TCP_ADDR": "10.0.0.1",
+			} {
+				t.Setenv(service+"_"+suffix, value)
+			}
+			run(t, "version").works(t)
+			for _, name := range []string{"GRANTOR_HTTP_PORT", "GRANTOR_GRPC_SERVICE_PORT", service + "_PORTS", service + "_PORT_HTTP", service + "_SERVICE_HOSTS"} {
+				t.Run(name, func(t *testing.T) {
+					t.Setenv(name, "8080")
+					run(t, "version").exits(t, exitUsage, name+": there is no such setting")
+				})
+			}
+		})
 	}
 }

@@ -63,6 +63,9 @@ func (f *tlsFiles) latest() *tls.Config {
 	return f.current
 }
 
+// end gives when the certificate ends.
+func (f *tlsFiles) end() time.Time { return f.latest().Certificates[0].Leaf.NotAfter }
+
 func (f *tlsFiles) reread() {
 	stamp, err := f.stat()
 	if err == nil && stamp == f.stamp {
@@ -78,6 +81,14 @@ func (f *tlsFiles) reread() {
 	}
 	f.stamp, f.current = stamp, next
 	f.log.Info("took over the changed TLS files")
+}
+
+// become takes over other files, and what was read of them.
+func (f *tlsFiles) become(other *tlsFiles) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cert, f.key, f.clientCA = other.cert, other.key, other.clientCA
+	f.stamp, f.checked, f.current = other.stamp, other.checked, other.current
 }
 
 // stat sums up when and how the files were last changed.

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -162,7 +163,7 @@ func TestTLSReload(t *testing.T) {
 	certFile, keyFile := ours.leaf(t, dir, 2)
 	var log bytes.Buffer
 	s := &serveSettings{tlsCert: certFile, tlsKey: keyFile, logFormat: "text", logLevel: "info"}
-	logger, err := newLog(s, &log)
+	logger, err := newLog(s, new(slog.LevelVar), &log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,12 @@ func parseYAML(file string, data []byte) (*document, error) {
 		return nil, fmt.Errorf("%s: the file is empty", file)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+		// What follows would be the text behind a *, which may be a secret that lacks its quotes.
+		problem, _, alias := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "unknown anchor")
+		if alias {
+			problem += "an alias of nothing; a value that begins with * goes between quotes"
+		}
+		return nil, fmt.Errorf("%s: %s", file, problem)
 	}
 	// What stands after the first document would be left out without a word.
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {

@@ -30,6 +30,8 @@ type config struct {
 	client    *http.Client
 	conn      grpc.ClientConnInterface
 	plaintext bool
+	// instruments are nil without [Telemetry].
+	instruments *instruments
 }
 
 // Option changes how a [Source] gets or sends its tokens.
@@ -52,7 +54,8 @@ func TokenURL(url string) Option {
 
 // OverGRPC asks for tokens by grantor.v1.TokenService on conn, and so with no HTTP at all. The issuer's URL is then not
 // looked at. As the secret is in the message, conn must have transport security or a loopback target. Make it with
-// grpc.WithKeepaliveParams: without that a connection that falls silent stays in use for a quarter of an hour.
+// [IssuerDialOptions], or at least with grpc.WithKeepaliveParams: without that a connection that falls silent stays in
+// use for a quarter of an hour.
 func OverGRPC(conn grpc.ClientConnInterface) Option {
 	return func(c *config) { c.conn = conn }
 }
@@ -87,11 +90,15 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 	}
 	asks := &client{id: clientID, secrets: c.secrets}
 	if c.conn != nil {
-		asks.to = &grpcIssuer{c.account, c.conn, c.plaintext}
+		asks.to = &grpcIssuer{c.account, c.conn, c.plaintext, c.instruments}
 	} else {
 		asks.to = newEndpoint(issuer, c)
 	}
-	return &Source{issuer: asks, name: clientID, plaintext: c.plaintext, jitter: rand.Float64}
+	source := &Source{issuer: asks, name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
+	if c.instruments != nil {
+		c.instruments.observe(source)
+	}
+	return source
 }
 
 // Token gives a token that can be sent now. It may wait for the issuer, at most 10 s; [Source.TokenContext] is for

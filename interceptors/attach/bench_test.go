@@ -31,18 +31,24 @@ func BenchmarkWarmToken(b *testing.B) {
 
 // What one call costs beyond the call itself.
 func BenchmarkUnaryInterceptorWarm(b *testing.B) {
-	intercept := attach.UnaryInterceptor(warm(b))
 	conn, err := grpc.NewClient("localhost:1", plaintext)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := intercept(b.Context(), "/orders/Get", nil, nil, conn, invoke); err != nil {
-			b.Fatal(err)
-		}
+	measured := warm(b)
+	attach.Measure(measured, measure(b, .01).option)
+	for name, source := range map[string]*attach.Source{"plain": warm(b), "measured": measured} {
+		intercept := attach.UnaryInterceptor(source)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := intercept(b.Context(), "/orders/Get", nil, nil, conn, invoke); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -25,6 +25,8 @@ type Error struct {
 	Cause error
 
 	grpc codes.Code
+	// passing is whether the same request may well succeed in a moment, at another replica.
+	passing bool
 }
 
 // Error has the OAuth error code, the description and the cause, and never the client's secret.
@@ -55,6 +57,12 @@ func misuse(format string, args ...any) *Error {
 
 // unavailable is an error of the way to the issuer, or of its own trouble.
 func unavailable(cause error) *Error { return &Error{Cause: cause, grpc: codes.Unavailable} }
+
+// passing marks an error of the kind that a restart of a replica causes.
+func passing(e *Error) *Error {
+	e.passing = true
+	return e
+}
 
 // gaveUp is the end of a caller's own context.
 func gaveUp(ctx context.Context) *Error {

@@ -52,6 +52,30 @@ func ExampleClientCredentials() {
 	// Output: Bearer eyJhbGciOi
 }
 
+// A source that asks Grantor over gRPC, whichever replicas it has now. The calls to the orders are spread over the
+// replicas of that server in the same way.
+func ExampleIssuerDialOptions() {
+	issuer, err := grpc.NewClient("grantor.internal:8081", attach.IssuerDialOptions()...)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = issuer.Close() }()
+	source := attach.ClientCredentials("https://auth.example.com", "background-service", "",
+		attach.SecretFile("/run/secrets/background-service"), attach.OverGRPC(issuer))
+	orders, err := grpc.NewClient("orders.internal:443", attach.DialOptions(source, attach.AcrossReplicas("orders.v1.Orders"))...)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = orders.Close() }()
+	fmt.Println(issuer.CanonicalTarget())
+	fmt.Println(orders.CanonicalTarget())
+	// Output:
+	// dns:///grantor.internal:8081
+	// dns:///orders.internal:443
+}
+
 // A secret that is replaced in its file, which may be a mounted one, is in use from the next token request on.
 func ExampleSecretFile() {
 	issuer := exampleIssuer()

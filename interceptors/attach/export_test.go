@@ -23,6 +23,13 @@ func NewSourceWith(fetch Fetch, jitter func() float64) *Source {
 	return &Source{issuer: fetch, name: "background-service", jitter: jitter}
 }
 
+// Measure gives the source what the option, [Telemetry], gives it.
+func Measure(s *Source, telemetry Option) {
+	var c config
+	telemetry(&c)
+	s.instruments = c.instruments
+}
+
 // Issue asks the source's issuer, past the cache.
 func Issue(ctx context.Context, s *Source) (string, error) {
 	answer, err := s.issuer.issue(ctx)

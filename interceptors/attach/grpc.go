@@ -49,6 +49,9 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 		if err := unidentified(ctx, opts); err != nil {
 			return err
 		}
+		if source.instruments != nil {
+			invoke = source.instruments.unary(invoke)
+		}
 		e, err := source.get(ctx)
 		if err != nil {
 			return err

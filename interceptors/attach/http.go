@@ -27,6 +27,9 @@ func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
+	if s.instruments != nil {
+		base = s.instruments.roundTripper(base)
+	}
 	return &transport{s, base}
 }
 

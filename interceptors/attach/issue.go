@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -18,8 +19,12 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/semconv"
 	"github.com/grantorhq/grantor/service/token"
 )
+
+// Waits before a token request is made again, doubled each time, less up to a half by chance.
+const firstRetry, lastRetry = 100 * time.Millisecond, 400 * time.Millisecond
 
 // maxAnswer bounds what is read of a token endpoint's answer, in bytes.
 const maxAnswer = 64 << 10
@@ -39,11 +44,32 @@ func newEndpoint(issuer string, c config) *endpoint {
 	if c.client != nil {
 		e.client = *c.client
 	}
+	if c.instruments != nil {
+		e.client.Transport = c.instruments.roundTripper(e.client.Transport)
+	}
 	e.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return e
 }
 
+// ask makes a token request, and makes it again where it went to a replica that has just gone or is not ready yet: a
+// token more does no harm.
 func (e *endpoint) ask(ctx context.Context, secret string) (issued, error) {
+	for wait := firstRetry; ; wait *= 2 {
+		answer, err := e.askOnce(ctx, secret)
+		if failed := (*Error)(nil); !errors.As(err, &failed) || !failed.passing || wait > lastRetry {
+			return answer, err
+		}
+		timer := time.NewTimer(wait/2 + rand.N(wait/2)) //nolint:gosec // it only spreads load
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return answer, err
+		}
+	}
+}
+
+func (e *endpoint) askOnce(ctx context.Context, secret string) (issued, error) {
 	place, err := e.place(ctx)
 	if err != nil {
 		return issued{}, err
@@ -73,7 +99,7 @@ func (e *endpoint) place(ctx context.Context) (string, error) {
 	}
 	metadata, err := oauth.Discover(ctx, &e.client, e.issuer)
 	if err != nil {
-		return "", unavailable(err)
+		return "", passing(unavailable(err))
 	}
 	if metadata.TokenEndpoint == "" {
 		return "", misuse("the description of %s has no token_endpoint", e.issuer)
@@ -103,17 +129,24 @@ func (e *endpoint) post(ctx context.Context, place, secret string) (issued, erro
 	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(secret))
 	answer, err := e.client.Do(request)
 	if err != nil {
-		return issued{}, unavailable(err)
+		return issued{}, passing(unavailable(err))
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return issued{}, unavailable(fmt.Errorf("reading the answer of %s: %w", place, err))
+		return issued{}, passing(unavailable(fmt.Errorf("reading the answer of %s: %w", place, err)))
 	case len(body) > maxAnswer:
 		return issued{}, misuse("%s answered more than %d bytes", place, maxAnswer)
 	}
-	return read(answer, body, secret)
+	got, err := read(answer, body, secret)
+	if failed := (*Error)(nil); errors.As(err, &failed) {
+		switch answer.StatusCode {
+		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return got, passing(failed)
+		}
+	}
+	return got, err
 }
 
 // answer is the token endpoint's JSON: RFC 6749 §5.1, or §5.2 where error is there.
@@ -173,8 +206,9 @@ func accept(raw, kind string, lifetime time.Duration) (issued, error) {
 // grpcIssuer asks a grantor over gRPC.
 type grpcIssuer struct {
 	account
-	conn      grpc.ClientConnInterface
-	plaintext bool
+	conn        grpc.ClientConnInterface
+	plaintext   bool
+	instruments *instruments
 }
 
 func (g *grpcIssuer) ask(ctx context.Context, secret string) (issued, error) {
@@ -182,10 +216,15 @@ func (g *grpcIssuer) ask(ctx context.Context, secret string) (issued, error) {
 	// connection.
 	cc, _ := g.conn.(*grpc.ClientConn)
 	guard := grpc.PerRPCCredentials(credential{secure: !g.plaintext && !loopback(cc)})
+	var call semconv.Call
+	if g.instruments != nil {
+		ctx, call = g.instruments.rpc.Start(ctx, grantorv1.TokenService_IssueToken_FullMethodName, true)
+	}
 	got, err := grantorv1.NewTokenServiceClient(g.conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
 		GrantType: oauth.GrantClientCredentials, ClientId: g.id, ClientSecret: secret,
 		Scope: g.scope(), Resource: g.resources,
 	}, guard)
+	call.End(err)
 	if err != nil {
 		return issued{}, explain(cc, err, secret)
 	}

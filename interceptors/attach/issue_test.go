@@ -197,8 +197,36 @@ func TestAnswers(t *testing.T) {
 			if got := status.Code(err); got != test.grpc {
 				t.Errorf("got gRPC code %v, want %v", got, test.grpc)
 			}
-			if got := len(server.seen()); got != 1 {
-				t.Errorf("got %d requests, want 1", got)
+			want := 1
+			if test.name == "temporarily_unavailable" || test.name == "connection cut" {
+				want = 4
+			}
+			if got := len(server.seen()); got != want {
+				t.Errorf("got %d requests, want %d", got, want)
+			}
+		})
+	}
+}
+
+// TestRequestAtARestart makes token requests of which the first ones fail as they do while a replica restarts.
+func TestRequestAtARestart(t *testing.T) {
+	for name, fail := range map[string]http.HandlerFunc{
+		"not ready": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"gone":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
+		"cut off":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"timed out": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGatewayTimeout) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var times int
+			server := newTokenServer(t, func(w http.ResponseWriter, r *http.Request) {
+				if times++; times < 4 {
+					fail(w, r)
+					return
+				}
+				_, _ = fmt.Fprint(w, `{"access_token":"a","token_type":"Bearer"}`)
+			})
+			if got := take(t, attach.ClientCredentials(server.URL, "background-service", "s3cret")); got != "a" {
+				t.Errorf("got %q, want a", got)
 			}
 		})
 	}

@@ -48,6 +48,8 @@ type Source struct {
 	name      string
 	plaintext bool
 	jitter    func() float64 // in [0, 1)
+	// instruments are nil without [Telemetry].
+	instruments *instruments
 
 	// cached is written under mu and read without it; what it points to does not change.
 	cached atomic.Pointer[entry]
@@ -101,7 +103,7 @@ func (s *Source) renew(ctx context.Context) (*entry, error) {
 		return nil, gaveUp(ctx)
 	}
 	if s.flight == nil && !now.Before(s.retryAt) {
-		s.start()
+		s.start(ctx)
 		if served {
 			// Until the answer is there, calls need not come past the lock.
 			s.cached.Store(&entry{e.bearer, e.until, e.until, e.end})
@@ -136,15 +138,18 @@ func (s *Source) lastResort(err error) (*entry, error) {
 }
 
 // start begins a token request; mu is held. It serves all who wait and so does not end with any one caller's context.
-func (s *Source) start() {
+func (s *Source) start(caller context.Context) {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+		ctx, cancel := context.WithTimeout(triggered(caller), fetchTimeout)
 		defer cancel()
 		// The lifetime counts from the issue (RFC 6749 §5.1), which is not before the request.
 		began := time.Now()
 		answer, err := s.issuer.issue(ctx)
+		if s.instruments != nil {
+			s.instruments.asked(ctx, s.name, err)
+		}
 		s.mu.Lock()
 		if err == nil {
 			f.entry = s.keep(answer, began)

@@ -24,6 +24,9 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		if err := unidentified(ctx, opts); err != nil {
 			return nil, err
 		}
+		if source.instruments != nil {
+			open = source.instruments.stream(open)
+		}
 		e, err := source.get(ctx)
 		if err != nil {
 			return nil, err

@@ -37,6 +37,9 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 
 // report tells the operator of a refusal.
 func (v *Verifier) report(ctx context.Context, method string, refused *refusal) {
+	if v.instruments != nil {
+		v.instruments.count(ctx, refused.cause)
+	}
 	if v.onRefusal != nil {
 		v.onRefusal(ctx, method, refused.cause)
 	}

@@ -76,6 +76,15 @@ func BenchmarkInterceptorSeen(b *testing.B) {
 			}
 		}
 	})
+	b.Run("guarded and measured", func(b *testing.B) {
+		measured := unaryInterceptor(b, newVerifier(signer, measure(b).option))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := measured(ctx, nil, info, handler); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("guarded, with a million revocations", func(b *testing.B) {
 		denyMillion(verifier)
 		b.ReportAllocs()

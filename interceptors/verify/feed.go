@@ -194,6 +194,9 @@ func (f *feed) known(asOf time.Duration) {
 	}
 }
 
+// anyReplica has verifiers follow different replicas where the name of the gRPC port resolves to several.
+const anyReplica = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`
+
 // discovered makes connections to the gRPC port that the issuer's description names.
 func discovered(client *http.Client, issuer string) func(context.Context) (grpc.ClientConnInterface, func(), error) {
 	return func(ctx context.Context) (grpc.ClientConnInterface, func(), error) {
@@ -208,7 +211,7 @@ func discovered(client *http.Client, issuer string) func(context.Context) (grpc.
 		if err != nil {
 			return nil, nil, err
 		}
-		conn, err := grpc.NewClient(found.GRPCEndpoint, grpc.WithTransportCredentials(secure))
+		conn, err := grpc.NewClient(found.GRPCEndpoint, grpc.WithTransportCredentials(secure), grpc.WithDefaultServiceConfig(anyReplica))
 		if err != nil {
 			return nil, nil, err
 		}

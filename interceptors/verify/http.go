@@ -12,14 +12,20 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 		panic("verify: " + err.Error())
 	}
 	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])
 			if refused != nil {
 				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)
 				refused.write(w)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(ctx))
+			admitted := r.WithContext(ctx)
+			next.ServeHTTP(w, admitted)
+			r.Pattern = admitted.Pattern // where next is a ServeMux: whoever measures wants to know
 		})
+		if i := verifier.instruments; i != nil {
+			guarded = i.http.Handler(guarded, route)
+		}
+		return guarded
 	}
 }

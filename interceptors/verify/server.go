@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/grantorhq/grantor/service/semconv"
 )
 
 // Server is a gRPC server whose every method is guarded.
@@ -75,9 +77,21 @@ func (g *guard) admit(ctx context.Context, method string) (context.Context, *ref
 	return admitted, refused
 }
 
+// begin measures a call. It is counted by the name of its method where there is a rule for that.
+func (g *guard) begin(ctx context.Context, method string) (context.Context, semconv.Call) {
+	_, known := g.rules[method]
+	return g.verifier.instruments.rpc.Start(ctx, method, known)
+}
+
 func (g *guard) unary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
-) (any, error) {
+) (answer any, err error) {
+	if g.verifier.instruments != nil {
+		var call semconv.Call
+		ctx, call = g.begin(ctx, info.FullMethod)
+		err = errPanicked
+		defer func() { call.End(err) }()
+	}
 	admitted, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
 		// It fails only outside a server's call, and the status below says the same.
@@ -89,8 +103,15 @@ func (g *guard) unary(
 
 func (g *guard) stream(
 	server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
-) error {
-	admitted, refused := g.admit(stream.Context(), info.FullMethod)
+) (err error) {
+	ctx := stream.Context()
+	if g.verifier.instruments != nil {
+		var call semconv.Call
+		ctx, call = g.begin(ctx, info.FullMethod)
+		err = errPanicked
+		defer func() { call.End(err) }()
+	}
+	admitted, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
 		stream.SetTrailer(refused.trailer())
 		return refused.status()

@@ -39,6 +39,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -64,6 +66,8 @@ type Verifier struct {
 	// feed is nil where none is followed.
 	feed        *feed
 	refuseStale bool
+	// instruments are nil without [Telemetry].
+	instruments *instruments
 	stop        context.CancelFunc
 	stopped     sync.WaitGroup
 }
@@ -108,6 +112,11 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	v := &Verifier{
 		tokens: tokens, denied: denied, streams: newSessions(verifier.Holds),
 		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
+	}
+	if c.telemetry {
+		if v.instruments, err = newInstruments(&c, v); err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
 	}
 	if connect := c.feed(issuer); connect != nil {
 		v.follow(ctx, &feed{
@@ -154,6 +163,9 @@ func (v *Verifier) Close() {
 		v.stop()
 		v.stopped.Wait()
 	}
+	if v.instruments != nil {
+		_ = v.instruments.observed.Unregister() // it fails where the provider has none of this
+	}
 }
 
 // Feed says how the verifier stands with the issuer's feed of revocations.
@@ -184,6 +196,10 @@ type config struct {
 	maxStaleness time.Duration
 	refuseStale  bool
 	onRefusal    func(ctx context.Context, method string, err error)
+	// telemetry says that the two below were given.
+	telemetry bool
+	meters    metric.MeterProvider
+	tracers   trace.TracerProvider
 }
 
 // Audience says which resources the server is: a token must name one of them as its "aud", byte for byte.
@@ -199,8 +215,9 @@ func HTTPClient(client *http.Client) Option {
 // OverGRPC fetches the issuer's description and keys from the grantor.v1.TokenService on conn instead of over HTTP. How
 // conn is secured decides whose keys they are, so a *grpc.ClientConn in plaintext is refused unless its target is loopback.
 //
-// Make conn with grpc.WithKeepaliveParams and a Time of 10 s: without that a connection that falls silent stays in use
-// until the kernel gives it up, a quarter of an hour later, and what is revoked meanwhile is not known here.
+// Make conn with attach.IssuerDialOptions, which finds another replica when one stops, or at least with
+// grpc.WithKeepaliveParams and a Time of 10 s: without that a connection that falls silent stays in use until the kernel
+// gives it up, a quarter of an hour later, and what is revoked meanwhile is not known here.
 func OverGRPC(conn grpc.ClientConnInterface) Option {
 	return func(c *config) { c.conn = conn }
 }

@@ -8,7 +8,9 @@ package admin
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
+	"log/slog"
+	"net/netip"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,6 +20,7 @@ import (
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
@@ -55,6 +58,7 @@ type Config struct {
 	// CatchUp waits until every change made before the call is in force on this replica.
 	CatchUp func(context.Context) error
 	Events  *telemetry.Recorder
+	Log     *slog.Logger
 	// PageKey is the key under which page tokens are made, the same on all replicas.
 	PageKey []byte
 }
@@ -77,6 +81,8 @@ type administrator struct {
 	telemetry.Administrator
 	registrar *registry.Registrar
 	applier   *registry.Applier
+	// planned is what the registrar's last change makes different.
+	planned []registry.Difference
 }
 
 // admit gives the one who calls, and tools that have no more rights than they.
@@ -95,7 +101,11 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	if err := c.holds(ctx, caller); err != nil {
 		return nil, err
 	}
-	a := &administrator{telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)}, new(c.Registrar), new(c.Applier)}
+	a := &administrator{
+		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)},
+		registrar:     new(c.Registrar), applier: new(c.Applier),
+	}
+	a.registrar.Planned = func(d []registry.Difference) { a.planned = d }
 	a.registrar.Authority = registry.AuthorityOf(caller.Scopes)
 	a.applier.Authority = a.registrar.Authority
 	return a, nil
@@ -115,6 +125,9 @@ func (c *Config) holds(ctx context.Context, caller verify.Caller) error {
 	if err != nil {
 		return err
 	}
+	if source := sourceOf(ctx); !client.AllowsFrom(source) {
+		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{ID: id, Scope: caller.Scopes[0]})
+	}
 	for _, scope := range caller.Scopes {
 		if !client.Scopes.Has(scope) {
 			return &registry.ForbiddenError{ID: id, Scope: scope}
@@ -126,6 +139,32 @@ func (c *Config) holds(ctx context.Context, caller verify.Caller) error {
 // made reports whether a change was made: also one that too few replicas of the store have yet.
 func made(err error) bool { return err == nil || errors.Is(err, revocation.ErrNotReplicated) }
 
+// changesOf makes the attribute of an audit event that tells what is different.
+func changesOf(differences []registry.Difference) slog.Attr {
+	changes := make([]telemetry.Change, len(differences))
+	for i, d := range differences {
+		changes[i] = telemetry.Change(d)
+	}
+	return telemetry.ChangesOf(changes)
+}
+
+// Applied writes the audit event of what applying a manifest did; none for what it left.
+func Applied(ctx context.Context, events *telemetry.Recorder, by telemetry.Administrator, c registry.Change) {
+	if event, ok := eventOf[c.Kind+" "+string(c.Action)]; ok {
+		events.Changed(ctx, event, by, slog.String("id", c.ID), changesOf(c.Differences))
+	}
+}
+
+// eventOf has kind and action → event.
+var eventOf = map[string]string{
+	"client created":   telemetry.EventClientCreated,
+	"client changed":   telemetry.EventClientChanged,
+	"client removed":   telemetry.EventClientDeleted,
+	"resource created": telemetry.EventResourceCreated,
+	"resource changed": telemetry.EventResourceChanged,
+	"resource removed": telemetry.EventResourceDeleted,
+}
+
 // inForce waits a moment until a change is in force on this replica. It is made already, so that waiting in vain is no
 // failure of the call.
 func (c *Config) inForce(ctx context.Context) {
@@ -135,14 +174,18 @@ func (c *Config) inForce(ctx context.Context) {
 	_ = c.CatchUp(ctx)
 }
 
-func peerOf(ctx context.Context) string {
+// sourceOf is the address that a call comes from; the zero address where that is not known.
+func sourceOf(ctx context.Context) netip.Addr {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return ""
+		return netip.Addr{}
 	}
-	host, _, err := net.SplitHostPort(p.Addr.String())
-	if err != nil {
+	return limit.AddressOf(p.Addr)
+}
+
+func peerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
 		return p.Addr.String()
 	}
-	return host
+	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -58,10 +59,21 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 		return nil, err
 	}
 	answer := &grantorv1.ListClientsResponse{}
-	if answer.Clients, err = s.showAll(ctx, clients); err == nil && len(clients) == size {
+	if len(clients) == size {
 		answer.NextPageToken = s.pageToken(list, clients[size-1].ID.String())
 	}
+	answer.Clients, err = s.showAll(ctx, s.readable(ctx, clients))
 	return answer, err
+}
+
+// readable leaves out the clients whose records a newer release wrote, and tells the log of them.
+func (s *clientServer) readable(ctx context.Context, clients []*registry.Client) []*registry.Client {
+	return slices.DeleteFunc(clients, func(c *registry.Client) bool {
+		if c.Newer {
+			s.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", registry.ErrNewer)
+		}
+		return c.Newer
+	})
 }
 
 // CreateClient registers a client.
@@ -101,7 +113,7 @@ func (s *clientServer) UpdateClient(ctx context.Context, m *grantorv1.UpdateClie
 		return nil
 	})
 	if made(err) {
-		s.changed(ctx, a, telemetry.EventClientChanged, target.ID, slog.Any("fields", fields))
+		s.changed(ctx, a, telemetry.EventClientChanged, target.ID)
 	}
 	if err != nil {
 		return nil, err
@@ -149,7 +161,8 @@ func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeToke
 	if err := s.Config.RevokeTokens(ctx, client); err != nil {
 		return nil, err
 	}
-	s.changed(ctx, a, telemetry.EventClientRevoked, id)
+	s.Events.Changed(ctx, telemetry.EventClientRevoked, a.Administrator, slog.String("id", id.String()))
+	s.inForce(ctx)
 	return &grantorv1.RevokeTokensResponse{}, nil
 }
 
@@ -175,7 +188,8 @@ func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, 
 
 // changed records a change of a client, and returns when it is in force here.
 func (s *clientServer) changed(ctx context.Context, a *administrator, event string, id oauth.ClientID, details ...slog.Attr) {
-	s.Events.Changed(ctx, event, a.Administrator, append(details, slog.String("id", id.String()))...)
+	what := append([]slog.Attr{slog.String("id", id.String())}, details...)
+	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.planned))...)
 	s.inForce(ctx)
 }
 

@@ -351,6 +351,32 @@ func TestEscalation(t *testing.T) {
 	}
 }
 
+// TestAdministratorElsewhere binds an administrator to a network that the calls do not come from.
+func TestAdministratorElsewhere(t *testing.T) {
+	f := newFixture(t)
+	ctx := f.as(t, all...)
+	bind := &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "boss", AllowedNetworks: []string{"127.0.0.0/8"}}}
+	_, err := f.clients.UpdateClient(ctx, bind)
+	check(t, err)
+	bind.Client.AllowedNetworks = []string{"203.0.113.0/24", "2001:db8::/32"}
+	changed, err := f.clients.UpdateClient(ctx, bind)
+	check(t, err)
+	if got := changed.GetClient().GetAllowedNetworks(); len(got) != 2 {
+		t.Errorf("got the networks %q", got)
+	}
+	for name, call := range map[string]func() error{
+		"clients": func() error { _, err := f.clients.ListClients(ctx, &grantorv1.ListClientsRequest{}); return err },
+		"keys":    func() error { _, err := f.keys.ListKeys(ctx, &grantorv1.ListKeysRequest{}); return err },
+		"back": func() error {
+			bind.Client.AllowedNetworks = []string{"127.0.0.0/8"}
+			_, err := f.clients.UpdateClient(ctx, bind)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { refused(t, call(), codes.PermissionDenied, "insufficient_scope") })
+	}
+}
+
 // TestDemoted takes an administrator's rights while a token with them is still alive: it is of no use any more, least of
 // all to take the rights back.
 func TestDemoted(t *testing.T) {

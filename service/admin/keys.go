@@ -27,37 +27,36 @@ func (s *keyServer) ListKeys(ctx context.Context, _ *grantorv1.ListKeysRequest) 
 
 // RotateKeys makes successors.
 func (s *keyServer) RotateKeys(ctx context.Context, m *grantorv1.RotateKeysRequest) (*grantorv1.RotateKeysResponse, error) {
-	list, err := s.change(ctx, telemetry.EventKeysRotated, slog.String("alg", m.GetAlg()), func() error {
-		return s.Ring.Rotate(ctx, jwks.Algorithm(m.GetAlg()))
-	})
+	// The ring tells which keys it made, of which there may be none.
+	list, err := s.change(ctx, func() error { return s.Ring.Rotate(ctx, jwks.Algorithm(m.GetAlg())) }, func(*administrator) {})
 	return &grantorv1.RotateKeysResponse{Keys: list}, err
 }
 
 // RetireKey takes a key out of use.
 func (s *keyServer) RetireKey(ctx context.Context, m *grantorv1.RetireKeyRequest) (*grantorv1.RetireKeyResponse, error) {
-	list, err := s.change(ctx, telemetry.EventKeyRetired, slog.String("kid", m.GetKid()), func() error {
-		return s.Ring.Retire(ctx, m.GetKid())
+	list, err := s.change(ctx, func() error { return s.Ring.Retire(ctx, m.GetKid()) }, func(a *administrator) {
+		s.Events.Changed(ctx, telemetry.EventKeyRetired, a.Administrator, slog.String("kid", m.GetKid()))
 	})
 	return &grantorv1.RetireKeyResponse{Keys: list}, err
 }
 
 // CompromiseKey removes a key and revokes its tokens.
 func (s *keyServer) CompromiseKey(ctx context.Context, m *grantorv1.CompromiseKeyRequest) (*grantorv1.CompromiseKeyResponse, error) {
-	list, err := s.change(ctx, telemetry.EventKeyCompromised, slog.String("kid", m.GetKid()), func() error {
-		return s.Ring.Compromise(ctx, m.GetKid())
+	list, err := s.change(ctx, func() error { return s.Ring.Compromise(ctx, m.GetKid()) }, func(a *administrator) {
+		s.Events.Changed(ctx, telemetry.EventKeyCompromised, a.Administrator, slog.String("kid", m.GetKid()))
 	})
 	return &grantorv1.CompromiseKeyResponse{Keys: list}, err
 }
 
 // change makes a change of the ring, records it, and gives the keys after it.
-func (s *keyServer) change(ctx context.Context, event string, what slog.Attr, do func() error) ([]*grantorv1.SigningKey, error) {
+func (s *keyServer) change(ctx context.Context, do func() error, record func(*administrator)) ([]*grantorv1.SigningKey, error) {
 	a, err := s.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
 	err = do()
 	if made(err) {
-		s.Events.Changed(ctx, event, a.Administrator, what)
+		record(a)
 		s.inForce(ctx)
 	}
 	if err != nil {

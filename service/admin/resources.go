@@ -102,7 +102,7 @@ func (s *resourceServer) UpdateResource(ctx context.Context, m *grantorv1.Update
 	if err != nil {
 		return nil, err
 	}
-	s.changed(ctx, a, telemetry.EventResourceChanged, id, slog.Any("fields", fields))
+	s.changed(ctx, a, telemetry.EventResourceChanged, id)
 	return &grantorv1.UpdateResourceResponse{Resource: writeResource(resource)}, nil
 }
 
@@ -139,10 +139,9 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	account, err := a.applier.Apply(ctx, *manifest)
 	answer := &grantorv1.ApplyManifestResponse{}
 	for _, c := range account {
-		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields})
-		if c.Action != registry.Left && !m.GetValidateOnly() {
-			s.Events.Changed(ctx, telemetry.EventApplied, a.Administrator, slog.String("action", string(c.Action)),
-				slog.String("kind", c.Kind), slog.String("id", c.ID), slog.Any("fields", c.Fields))
+		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields()})
+		if !m.GetValidateOnly() {
+			Applied(ctx, s.Events, a.Administrator, c)
 		}
 	}
 	if err != nil {
@@ -163,7 +162,7 @@ func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() 
 }
 
 // changed records a change of a resource, and returns when it is in force here.
-func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource, details ...slog.Attr) {
-	s.Events.Changed(ctx, event, a.Administrator, append(details, slog.String("id", id.String()))...)
+func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource) {
+	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.planned))
 	s.inForce(ctx)
 }

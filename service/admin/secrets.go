@@ -50,7 +50,7 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 	if err != nil {
 		return nil, err
 	}
-	s.changed(ctx, a, telemetry.EventSecretRotated, target.ID, slog.String("secret_id", issued.SecretID), slog.Duration("grace_period", grace))
+	s.changed(ctx, a, telemetry.EventSecretRotated, target.ID, slog.String("secret_id", issued.SecretID), slog.Int64("grace_period", int64(grace.Seconds())))
 	return &grantorv1.RotateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
 }
 
@@ -76,7 +76,7 @@ func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	s.changed(ctx, a, telemetry.EventSecretChanged, target.ID, slog.String("secret_id", secret), slog.Time("expire_time", expires))
+	s.changed(ctx, a, telemetry.EventSecretChanged, target.ID, slog.String("secret_id", secret))
 	return &grantorv1.UpdateClientSecretResponse{Client: s.after(ctx, client)}, nil
 }
 

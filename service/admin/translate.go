@@ -22,6 +22,7 @@ func invalid(field, problem string) error {
 var (
 	clientFields = []string{
 		"client_name", "grant_types", "scopes", "default_scopes", "resources", "auth_methods", "access_token_lifetime", "disabled",
+		"allowed_networks",
 	}
 	resourceFields = []string{"name", "scopes", "access_token_lifetime", "signing_alg"}
 )
@@ -45,6 +46,13 @@ func readClient(m *grantorv1.Client, fields []string) (*registry.Client, error) 
 			return nil, invalid("resources", err.Error())
 		}
 		sent.Resources = append(sent.Resources, resource)
+	}
+	for _, raw := range m.GetAllowedNetworks() {
+		network, err := registry.ParseNetwork(raw)
+		if err != nil {
+			return nil, invalid("allowed_networks", err.Error())
+		}
+		sent.AllowedNetworks = append(sent.AllowedNetworks, network)
 	}
 	if sent.AccessTokenLifetime, err = span("access_token_lifetime", m.GetAccessTokenLifetime()); err != nil {
 		return nil, err
@@ -72,6 +80,8 @@ func copyClient(to, from *registry.Client, fields []string) {
 			to.AuthMethods = from.AuthMethods
 		case "access_token_lifetime":
 			to.AccessTokenLifetime = from.AccessTokenLifetime
+		case "allowed_networks":
+			to.AllowedNetworks = from.AllowedNetworks
 		case "disabled":
 			to.Disabled = from.Disabled
 		}
@@ -87,6 +97,9 @@ func writeClient(c *registry.Client, used map[string]time.Time) *grantorv1.Clien
 	}
 	for _, r := range c.Resources {
 		m.Resources = append(m.Resources, r.String())
+	}
+	for _, n := range c.AllowedNetworks {
+		m.AllowedNetworks = append(m.AllowedNetworks, n.String())
 	}
 	for i := range c.Secrets {
 		s := &c.Secrets[i]

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/grantorhq/grantor/service/oauth"
@@ -24,8 +25,17 @@ type Evidence struct {
 	ClientID, ClientSecret string
 	// Assertion and AssertionType are the client_assertion parameters (RFC 7521 §4.2). No client can use them yet.
 	Assertion, AssertionType string
-	// Source is the address that the request came from, without a port; empty where that is not known.
-	Source string
+	// Source is the address that the request came from; the zero address where that is not known.
+	Source netip.Addr
+}
+
+// ClaimedID gives the id of the client that the evidence is to prove, in whichever way it was sent; empty where there is
+// none. It may be anything.
+func (e *Evidence) ClaimedID() string {
+	if _, id, _, err := e.secret(); err == nil {
+		return id
+	}
+	return e.ClientID
 }
 
 // Clients finds a client. An id that no client has is registry.ErrNotFound; any other error means that it is not known
@@ -34,7 +44,7 @@ type Clients interface {
 	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 }
 
-// Config says what an authenticator works with. Every field is required.
+// Config says what an authenticator works with. Every field but Slow is required.
 type Config struct {
 	// Clients is asked for each request.
 	Clients Clients
@@ -43,12 +53,27 @@ type Config struct {
 	Hasher *registry.Hasher
 	// Uses is told of every proof.
 	Uses Uses
-	Now  func() time.Time
+	// Failures bounds the proofs that fail.
+	Failures Failures
+	Now      func() time.Time
+	// Slow, where set, is told when a request begins to compute a slow hash; what it returns is called at the end of that.
+	Slow func(ctx context.Context) (done func())
 }
 
 // Uses is told which secret of a client proved it, and when. It must answer at once.
 type Uses interface {
 	Note(client oauth.ClientID, secretID string, at time.Time)
+}
+
+// Failures counts the proofs that fail, by the client id that was claimed, whether a client has it or not, and the address
+// they came from. [limit.Limiter] is one.
+type Failures interface {
+	// FailureWait tells how long it is until one more may fail; zero where it may now.
+	FailureWait(client string, source netip.Addr) time.Duration
+	// Failed counts one, unless that would be one too many: then it gives what FailureWait gives.
+	Failed(client string, source netip.Addr) time.Duration
+	// Suspect reports whether one from the address has failed lately, whatever client it claimed.
+	Suspect(source netip.Addr) bool
 }
 
 // Authenticator checks evidence. It may be used by several goroutines.
@@ -60,7 +85,7 @@ type Authenticator struct {
 
 // New makes an authenticator. The number of slow hashes computed at once is bounded by the machine's processors.
 func New(config Config) *Authenticator {
-	return &Authenticator{config, newSecrets(config.Hasher), make(chan upgrade, mostUpgrades)}
+	return &Authenticator{config, newSecrets(config), make(chan upgrade, mostUpgrades)}
 }
 
 // refused is the one answer to every failed proof; why it failed is for the operator alone.
@@ -83,8 +108,27 @@ func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry
 
 // proof is an id and a secret, how they were sent, where from and when.
 type proof struct {
-	method, id, secret, source string
-	at                         time.Time
+	method, id, secret string
+	source             netip.Addr
+	at                 time.Time
+}
+
+// tooMany refuses a proof because too many before it failed. Whom that can hit: who has a wrong secret, and who has a
+// chosen one that has not proved right here before and comes from where somebody guesses.
+func tooMany(wait time.Duration, cause error) *oauth.Error {
+	return &oauth.Error{
+		Code: oauth.TemporarilyUnavailable, Reason: oauth.TooManyFailures, Limited: true, RetryAfter: wait,
+		Text: "Too many authentications failed; try again later.", Cause: cause,
+	}
+}
+
+// failed counts a proof that failed, and gives the answer to it. Beyond the limits that is one and the same, whatever it
+// failed by.
+func (a *Authenticator) failed(p proof, why *oauth.Error) *oauth.Error {
+	if wait := a.config.Failures.Failed(p.id, p.source); wait > 0 {
+		return tooMany(wait, why)
+	}
+	return why
 }
 
 // check verifies the secret of the client with the id.
@@ -99,23 +143,25 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 		case !errors.Is(err, registry.ErrNotFound):
 			return nil, &oauth.Error{
 				Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,
-				Cause: fmt.Errorf("reading client %q: %w", p.id, err),
+				Reason: oauth.StoreUnreachable, Cause: fmt.Errorf("reading client %q: %w", p.id, err),
 			}
 		}
 	}
-	usable := known && !client.Disabled && client.Allows(p.method)
+	usable := known && !client.Disabled && client.Allows(p.method) && client.AllowsFrom(p.source)
 	found, err := a.secrets.match(ctx, client, usable, p)
 	switch {
 	case err != nil:
 		return nil, err
 	case !known:
-		return nil, refused(oauth.UnknownClient, "unknown client") // whose id may be anything, even a secret in the wrong place
+		return nil, a.failed(p, refused(oauth.UnknownClient, "unknown client")) // the id may be anything, even a secret in the wrong place
 	case found.hash == "":
-		return nil, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id)
+		return nil, a.failed(p, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id))
 	case client.Disabled:
-		return nil, refused(oauth.ClientDisabled, "client %q is disabled", p.id)
+		return nil, a.failed(p, refused(oauth.ClientDisabled, "client %q is disabled", p.id))
+	case !client.Allows(p.method):
+		return nil, a.failed(p, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method))
 	case !usable:
-		return nil, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method)
+		return nil, a.failed(p, refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source))
 	}
 	a.config.Uses.Note(client.ID, found.id, p.at)
 	if found.outdated {

@@ -78,7 +78,7 @@ func newAuthenticator(clients registered) *clientauth.Authenticator {
 
 func newRecorded(clients registered, noted *uses) *clientauth.Authenticator {
 	return clientauth.New(clientauth.Config{
-		Clients: clients, Hasher: hasher, Uses: noted, Now: func() time.Time { return start },
+		Clients: clients, Hasher: hasher, Uses: noted, Failures: limiter(0, 0), Now: func() time.Time { return start },
 	})
 }
 
@@ -281,7 +281,7 @@ func TestOverlap(t *testing.T) {
 		c := client("a", secrets[:]...)
 		c.Secrets[0].ExpiresAt = start.Add(time.Hour)
 		a := clientauth.New(clientauth.Config{
-			Clients: registered{"a": c}, Hasher: hasher, Uses: noted, Now: func() time.Time { return now },
+			Clients: registered{"a": c}, Hasher: hasher, Uses: noted, Failures: limiter(0, 0), Now: func() time.Time { return now },
 		})
 		for _, step := range []struct {
 			at     time.Duration

@@ -8,10 +8,16 @@ import (
 )
 
 // Queued is how many requests may wait for a slow hash.
-const Queued = queued
+var Queued = queued
 
 // SourceShare is how many of them may be of one source.
 const SourceShare = sourceShare
+
+// SiteShare is how many of them may be of one IPv6 network of 48 bits.
+const SiteShare = siteShare
+
+// SuspectShare is how many of them may be of suspect sources.
+var SuspectShare = suspectShare
 
 // Parallel is how many slow hashes are computed at once.
 func Parallel() int { return runtime.GOMAXPROCS(0) }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,6 +50,9 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		if len(refused) != 10 {
 			t.Errorf("%d refused at once, want 10", len(refused))
 		}
+		if s := a.Stats(); s.Queued != clientauth.Queued || s.Running != clientauth.Parallel() || s.Rejected != 10 || s.Places != clientauth.Queued {
+			t.Errorf("meanwhile: %+v", s)
+		}
 		for range len(refused) {
 			if e := <-refused; e.Code != oauth.TemporarilyUnavailable || !e.Limited || e.RetryAfter <= 0 {
 				t.Errorf("got %+v, want a limit with the time to wait", e)
@@ -59,6 +64,9 @@ func TestSlowHashesAreBounded(t *testing.T) {
 			if e := <-refused; e.Code != oauth.InvalidClient {
 				t.Errorf("got %v, want %s", e, oauth.InvalidClient)
 			}
+		}
+		if s := a.Stats(); s.Queued != 0 || s.Running != 0 || s.Chosen.Wrong != uint64(clientauth.Queued) {
+			t.Errorf("afterwards: %+v", s)
 		}
 	})
 	// Generated secrets do not wait for chosen ones.
@@ -103,6 +111,42 @@ func TestCallerStopsWaiting(t *testing.T) {
 	})
 }
 
+// One host cannot take more places by many IPv6 networks: all of its site count together.
+func TestSiteShare(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	synctest.Test(t, func(t *testing.T) {
+		a, _, gate := blocked(clients)
+		var group sync.WaitGroup
+		wait := func(format string, n int) {
+			e := post("a", "guess")
+			e.Source = netip.MustParseAddr(fmt.Sprintf(format, n))
+			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), e) })
+			synctest.Wait()
+		}
+		for n := range clientauth.SiteShare + 10 {
+			wait("2001:db8:1:%x::1", n)
+		}
+		if s := a.Stats(); s.Queued != clientauth.SiteShare || s.Rejected != 10 {
+			t.Errorf("of one site %d wait and %d were refused, want %d and 10", s.Queued, s.Rejected, clientauth.SiteShare)
+		}
+		for n := range clientauth.SourceShare + 1 {
+			wait("2001:db8:2:1::%x", n)
+		}
+		if s := a.Stats(); s.Queued != clientauth.SiteShare+clientauth.SourceShare {
+			t.Errorf("of two sites %d wait, want %d", s.Queued, clientauth.SiteShare+clientauth.SourceShare)
+		}
+		close(gate)
+		group.Wait()
+		if s := a.Stats(); s.Queued != 0 {
+			t.Errorf("afterwards %d wait", s.Queued)
+		}
+		wait("2001:db8:1:%x::1", 0)
+		if s := a.Stats(); s.Rejected != 11 {
+			t.Error("the site has no places afterwards")
+		}
+	})
+}
+
 // One source cannot take every place in the queue: a client elsewhere gets in.
 func TestSourceShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
@@ -118,7 +162,7 @@ func TestSourceShare(t *testing.T) {
 	for range clientauth.Queued {
 		flood.Go(func() {
 			e := post("a", rand.Text())
-			e.Source = "192.0.2.1"
+			e.Source = here
 			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
 				refused <- err
 			}
@@ -135,7 +179,7 @@ func TestSourceShare(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		e := post("a", "chosen")
-		e.Source = "192.0.2.2"
+		e.Source = there
 		_, _, err := a.Authenticate(t.Context(), e)
 		done <- err
 	}()

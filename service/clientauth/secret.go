@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"net/netip"
 	"net/url"
 	"runtime"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -106,10 +108,19 @@ func ParseBasic(credentials string) (id, secret string, ok bool) {
 const (
 	// remembered bounds how many chosen secrets that proved right are remembered.
 	remembered = 100_000
-	// queued bounds how many requests wait for a slow hash; each holds little, but all wait long. sourceShare bounds those
-	// of one source, so that it cannot keep everybody else out.
-	queued      = 256
-	sourceShare = queued / 8
+	// sourceShare bounds the requests of one source that wait for a slow hash, siteShare those of one IPv6 network of 48
+	// bits, which is what one subscriber may have (RFC 6177 §2), so that neither can keep everybody else out.
+	sourceShare = 8
+	siteShare   = 4 * sourceShare
+	siteBits    = 48
+)
+
+// queued bounds how many requests wait for a slow hash. A processor computes some 40 a second, so the last in a full
+// queue waits some 2 s. suspectShare bounds those of all sources from which proofs have failed lately, so that the others
+// find a place.
+var (
+	queued       = 64 * runtime.GOMAXPROCS(0)
+	suspectShare = queued / 2
 )
 
 // secrets checks secrets. A generated one costs an HMAC. A chosen one costs Argon2id the first time; that it was right is
@@ -119,14 +130,20 @@ type secrets struct {
 	find func(secrets []registry.Secret, secret string, now time.Time) int
 	// slow bounds the slow hashes under way, waiting bounds those who wait for their turn.
 	slow, waiting *semaphore.Weighted
-	// sources has source address → how many of its requests wait.
-	mu      sync.Mutex
-	sources map[string]int
+	failures      Failures
+	// sources and sites have source and site → how many of its requests wait; suspects is how many of suspect sources do.
+	mu       sync.Mutex
+	sources  map[netip.Addr]int
+	sites    map[netip.Addr]int
+	suspects int
 	// key hides the secrets in proven from who reads the memory; it lives as long as the process.
 	key []byte
 	// proven has HMAC(id, secret) → what the secret matched. A client whose secret was changed no longer has that hash, so
 	// nothing needs to be forgotten.
 	proven *otter.Cache[[sha256.Size]byte, match]
+	// watch is told of each slow hash.
+	watch func(context.Context) func()
+	counts
 }
 
 // match is what a presented secret turned out to be.
@@ -138,24 +155,32 @@ type match struct {
 	outdated bool
 }
 
-func newSecrets(hasher *registry.Hasher) *secrets {
+func newSecrets(config Config) *secrets {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // it never fails (crypto/rand)
 	return &secrets{
-		find:    hasher.Match,
-		slow:    semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
-		waiting: semaphore.NewWeighted(queued),
-		sources: make(map[string]int),
-		key:     key,
-		proven:  otter.Must(&otter.Options[[sha256.Size]byte, match]{MaximumSize: remembered}),
+		find:     config.Hasher.Match,
+		slow:     semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+		waiting:  semaphore.NewWeighted(int64(queued)),
+		failures: config.Failures,
+		sources:  make(map[netip.Addr]int),
+		sites:    make(map[netip.Addr]int),
+		key:      key,
+		proven:   otter.Must(&otter.Options[[sha256.Size]byte, match]{MaximumSize: remembered}),
+		watch:    config.Slow,
 	}
 }
 
 // match tells which of the client's secrets that count now the proof has. What was remembered is used only for a client
 // that can get a token by it: for any other the right secret takes as long as a wrong one.
+//
+// Where too many proofs have failed, a chosen secret is not looked at any more, unless it is remembered. A generated one
+// always is: nobody can guess it, so whoever has it is the client, and one that is wrong costs next to nothing.
 func (s *secrets) match(ctx context.Context, client *registry.Client, usable bool, p proof) (match, error) {
 	if registry.Generated(p.secret) {
-		return s.compare(client, p), nil
+		found := s.compare(client, p)
+		s.generated.count(found)
+		return found, nil
 	}
 	fingerprint := s.fingerprint(client.ID, p.secret)
 	remembered := func() (match, bool) {
@@ -163,52 +188,87 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, usable boo
 		return known, ok && usable && known.holds(client, p.at)
 	}
 	if known, ok := remembered(); ok {
+		s.remembered.Add(1)
 		return known, nil
 	}
-	if !s.enter(p.source) {
+	if wait := s.failures.FailureWait(p.id, p.source); wait > 0 {
+		return match{}, tooMany(wait, nil)
+	}
+	leave, ok := s.enter(p.source)
+	if !ok {
 		return match{}, &oauth.Error{
-			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
+			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second, Reason: oauth.TooManySecrets,
 			Text: "Too many client secrets are being checked; try again.",
 		}
 	}
-	defer s.leave(p.source)
+	defer leave()
 	if err := s.slow.Acquire(ctx, 1); err != nil {
 		return match{}, &oauth.Error{
-			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second,
+			Code: oauth.TemporarilyUnavailable, Limited: true, RetryAfter: time.Second, Reason: oauth.TooManySecrets,
 			Text: "The client secret was not checked in time; try again.", Cause: err,
 		}
 	}
 	defer s.slow.Release(1)
 	// Those who wait often wait for the same: a client whose many processes start at once needs one hash, not as many.
 	if known, ok := remembered(); ok {
+		s.remembered.Add(1)
 		return known, nil
 	}
-	found := s.compare(client, p)
+	// And those who came before may all have guessed wrong.
+	if wait := s.failures.FailureWait(p.id, p.source); wait > 0 {
+		return match{}, tooMany(wait, nil)
+	}
+	found := s.compareSlowly(ctx, client, p)
 	if found.hash != "" && usable {
 		s.proven.Set(fingerprint, found)
 	}
 	return found, nil
 }
 
-// enter takes a place in the queue for slow hashes, if there is one and the source has not its share already.
-func (s *secrets) enter(source string) bool {
+// enter takes a place in the queue for slow hashes, if there is one and the source has not its share already. leave gives
+// the place back.
+func (s *secrets) enter(source netip.Addr) (leave func(), ok bool) {
+	suspect := s.failures.Suspect(source)
+	source = limit.SourceOf(source)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if (source != "" && s.sources[source] >= sourceShare) || !s.waiting.TryAcquire(1) {
-		return false
+	if (source.IsValid() && (s.sources[source] >= sourceShare || s.sites[siteOf(source)] >= siteShare)) || (suspect && s.suspects >= suspectShare) || !s.waiting.TryAcquire(1) {
+		s.rejected.Add(1)
+		return nil, false
 	}
+	s.queued.Add(1)
 	s.sources[source]++
-	return true
+	s.sites[siteOf(source)]++
+	if suspect {
+		s.suspects++
+	}
+	return func() { s.leave(source, suspect) }, true
 }
 
-// leave gives the place back.
-func (s *secrets) leave(source string) {
+func (s *secrets) leave(source netip.Addr, suspect bool) {
 	s.waiting.Release(1)
+	s.queued.Add(-1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if suspect {
+		s.suspects--
+	}
 	if s.sources[source]--; s.sources[source] == 0 {
 		delete(s.sources, source)
 	}
+	site := siteOf(source)
+	if s.sites[site]--; s.sites[site] == 0 {
+		delete(s.sites, site)
+	}
+}
+
+// siteOf gives the network of siteBits that an IPv6 source is in, by its first address; any other source is its own site.
+func siteOf(source netip.Addr) netip.Addr {
+	if !source.Is6() {
+		return source
+	}
+	site, _ := source.Prefix(siteBits) // it fails for none of 128 bits
+	return site.Addr()
 }
 
 // compare compares the secret with those of the client, however many it has.

@@ -87,7 +87,7 @@ func upgrading(t *testing.T, test func(t *testing.T, s *shelf, in func(secret st
 		imported := &s.client.Secrets[1]
 		imported.Hash, imported.CreatedAt, imported.ExpiresAt, imported.FromFile = importedHash, start.Add(-time.Hour), start.Add(time.Hour), true
 		a := clientauth.New(clientauth.Config{
-			Clients: s, Store: s, Hasher: hasher, Uses: &uses{}, Now: func() time.Time { return start },
+			Clients: s, Store: s, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0), Now: func() time.Time { return start },
 		})
 		failed := &[]error{}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -183,7 +183,7 @@ func TestUpgradeOfStale(t *testing.T) {
 		change(s)
 		synctest.Test(t, func(t *testing.T) {
 			a := clientauth.New(clientauth.Config{
-				Clients: registered{"a": stale}, Store: s, Hasher: hasher, Uses: &uses{}, Now: func() time.Time { return start },
+				Clients: registered{"a": stale}, Store: s, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0), Now: func() time.Time { return start },
 			})
 			ctx, cancel := context.WithCancel(t.Context())
 			var running sync.WaitGroup

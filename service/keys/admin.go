@@ -50,10 +50,13 @@ type Info struct {
 
 // List describes the keys of the ring, in the order in which they sign.
 func (r *Ring) List() []Info {
-	l, now := r.loaded.Load(), r.config.Now()
+	return r.loaded.Load().list(r.config.Retention, r.config.Now())
+}
+
+func (l *loaded) list(retention time.Duration, now time.Time) []Info {
 	var list []Info
 	for i := range l.document.Keys {
-		if l.document.gone(i, r.config.Retention, now) {
+		if l.document.gone(i, retention, now) {
 			continue
 		}
 		k := &l.document.Keys[i]
@@ -63,11 +66,25 @@ func (r *Ring) List() []Info {
 		}
 		if successor := l.document.successor(i); successor != nil {
 			info.Retires = successor.activates()
-			info.Removed = info.Retires.Add(r.config.Retention + skew)
+			info.Removed = info.Retires.Add(retention + skew)
 		}
 		list = append(list, info)
 	}
 	return list
+}
+
+// NextRotation gives when another key will sign for the algorithm, or was to: where the ring is not maintained that lies in
+// the past. It is zero where there is no key.
+func (r *Ring) NextRotation(algorithm jwks.Algorithm) time.Time {
+	d := r.loaded.Load().document
+	i := d.signing(algorithm, r.config.Now())
+	if i < 0 {
+		return time.Time{}
+	}
+	if successor := d.successor(i); successor != nil {
+		return successor.activates()
+	}
+	return d.Keys[i].activates().Add(r.config.Rotation)
 }
 
 // state says what the key at a place is used for.

@@ -49,15 +49,27 @@ func TestList(t *testing.T) {
 	if key := ring.Published()[0]; !first.Public.Equal(key) || !first.Created.Equal(start) || !first.Activates.Equal(start) {
 		t.Errorf("got %+v, want the key %s of %s", first, key.ID(), start)
 	}
+	end := start.Add(rotation)
+	rotates := func(name string, at time.Time) {
+		t.Helper()
+		if got := ring.NextRotation(jwks.ES256); !got.Equal(at) {
+			t.Errorf("%s: the next rotation is at %s, want %s", name, got, at)
+		}
+	}
+	rotates("alone", end)
 	c.advance(rotation - lead)
 	maintain(t, ring)
-	end := start.Add(rotation)
+	rotates("with a successor", end)
+	if got := ring.NextRotation(jwks.EdDSA); !got.IsZero() {
+		t.Errorf("of no key: %s", got)
+	}
 	expect("with a successor", 0, end, end.Add(retention+slack), keys.Active, keys.Upcoming)
 	expect("the successor", 1, time.Time{}, time.Time{}, keys.Active, keys.Upcoming)
 	if next := ring.List()[1]; !next.Created.Equal(c.Now()) || !next.Activates.Equal(end) {
 		t.Errorf("got %+v, want a key that was made now and signs from %s on", next, end)
 	}
 	c.advance(lead)
+	rotates("rotated", end.Add(rotation))
 	expect("retiring", 0, end, end.Add(retention+slack), keys.Retiring, keys.Active)
 	c.advance(retention + slack + time.Second)
 	expect("gone", 0, time.Time{}, time.Time{}, keys.Active)

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -38,6 +39,7 @@ func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []str
 		}
 		// What does not open must not be built upon, or written over.
 		stored, err := r.read(data)
+		r.outdated.Store(errors.Is(err, ErrNewer))
 		if err != nil {
 			return err
 		}
@@ -54,11 +56,48 @@ func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []str
 			r.loaded.Store(stored)
 			return nil
 		}
-		if err := r.save(ctx, d, version, revoked); !errors.Is(err, ErrConflict) {
-			return err
+		made, gone := r.turnover(stored, d)
+		err = r.save(ctx, d, version, revoked)
+		if errors.Is(err, ErrConflict) {
+			continue
 		}
+		if r.config.Changed != nil && (err == nil || errors.Is(err, revocation.ErrNotReplicated)) {
+			r.config.Changed(ctx, made, gone)
+		}
+		return err
 	}
 	return ErrConflict
+}
+
+// turnover gives what a document adds to the stored one, and what it lacks because its time is over. What memory puts back
+// was told of when it was made.
+func (r *Ring) turnover(stored *loaded, d *document) (made []Made, gone []Gone) {
+	known := make(map[string]bool)
+	for _, l := range []*loaded{stored, r.loaded.Load()} {
+		if l == nil {
+			continue
+		}
+		for _, k := range l.document.Keys {
+			known[k.ID] = true
+		}
+	}
+	last := make(map[jwks.Algorithm]string)
+	for i := range d.Keys {
+		k := &d.Keys[i]
+		if !known[k.ID] {
+			made = append(made, Made{k.Algorithm, k.ID, last[k.Algorithm], k.activates()})
+		}
+		last[k.Algorithm] = k.ID
+	}
+	if stored == nil {
+		return made, nil
+	}
+	for _, k := range stored.document.Keys {
+		if d.index(k.ID) < 0 && !slices.Contains(d.Removed, k.ID) {
+			gone = append(gone, Gone{k.Algorithm, k.ID})
+		}
+	}
+	return made, gone
 }
 
 // save stores a document and takes it over.

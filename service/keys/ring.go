@@ -40,7 +40,7 @@ var ErrConflict = errors.New("the key ring was changed by somebody else meanwhil
 // was built with this ring's pepper is of no use any more.
 var ErrReplaced = errors.New("another replica put back the key ring that the store had lost; this one starts anew with it")
 
-// Config says what ring is kept. All fields are required but Settle and Now.
+// Config says what ring is kept. All fields are required but Settle, Now, Changed and Empty.
 type Config struct {
 	Store  Store
 	Sealer *Sealer
@@ -58,6 +58,26 @@ type Config struct {
 	Settle time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Changed is told what a change that this replica made has added and taken away, with the context of who asked for it.
+	// What no one asked for, because it was due, has the context of [Open] or [Ring.Run]. It must answer at once.
+	Changed func(ctx context.Context, made []Made, gone []Gone)
+	// Empty is told that [Open] has made a ring because the store had none; nil tells nobody.
+	Empty func()
+}
+
+// Made is a key that was added to the ring.
+type Made struct {
+	Algorithm jwks.Algorithm
+	ID        string
+	// Replaces is the id of the key that signs until then; empty where there is none.
+	Replaces  string
+	Activates time.Time
+}
+
+// Gone is a key that was taken away because no token is left that it signed.
+type Gone struct {
+	Algorithm jwks.Algorithm
+	ID        string
 }
 
 // skew is how far apart the clocks of replicas and verifiers may be.
@@ -73,6 +93,8 @@ type Ring struct {
 	made bool
 	// renew wakes Run.
 	renew chan struct{}
+	// outdated is set while the stored ring is one that a newer release wrote.
+	outdated atomic.Bool
 }
 
 // loaded is the ring as one stored document says.
@@ -101,6 +123,9 @@ func Open(ctx context.Context, config Config) (*Ring, error) {
 		d.reseal = true
 		return nil, nil
 	})
+	if err == nil && r.made && config.Empty != nil {
+		config.Empty()
+	}
 	if err == nil && r.made && config.Settle > 0 {
 		if err = pause(ctx, config.Settle); err == nil {
 			err = r.Maintain(ctx)
@@ -164,6 +189,10 @@ func (r *Ring) Renew() {
 	}
 }
 
+// Outdated reports whether a newer release has written the stored ring, in a form that this one does not know. What is in
+// memory stays in use, and nothing that was changed since counts here.
+func (r *Ring) Outdated() bool { return r.outdated.Load() }
+
 // Run maintains the ring until ctx ends: every minute, and when [Ring.Renew] asks. What fails is told to report and tried
 // again. It ends with [ErrReplaced] when the pepper is not the one that [Ring.Pepper] gave at the start.
 func (r *Ring) Run(ctx context.Context, report func(error)) error {
@@ -184,7 +213,9 @@ func (r *Ring) Run(ctx context.Context, report func(error)) error {
 		timer.Reset(usual)
 		if err := r.Maintain(ctx); err != nil && ctx.Err() == nil {
 			report(fmt.Errorf("maintaining the key ring: %w", err))
-			timer.Reset(again)
+			if !errors.Is(err, ErrNewer) { // which passes with an upgrade
+				timer.Reset(again)
+			}
 		}
 		if !bytes.Equal(r.Pepper(), pepper) {
 			return ErrReplaced

@@ -360,3 +360,20 @@ func TestNothingSecretShows(t *testing.T) {
 		}
 	}
 }
+
+// TestEmpty tells of a store that had no ring, and of no other.
+func TestEmpty(t *testing.T) {
+	store, told := &memory{}, 0
+	for range 2 {
+		_, err := keys.Open(t.Context(), keys.Config{
+			Store: store, Sealer: must(keys.NewSealer(kek)), Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 24 * time.Hour,
+			MaxAge: time.Minute, Retention: time.Hour, Empty: func() { told++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told != 1 {
+			t.Errorf("told %d times, want 1", told)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -71,10 +72,15 @@ type envelope struct {
 	Sealed []byte `json:"sealed"`
 }
 
-const format = 1
+// Format is that of the sealed ring. A new field of the ring is a new format: a release that does not know it would drop
+// it with the next rotation.
+const Format = 1
+
+// ErrNewer says that a newer release wrote the stored ring, in a form that this one does not know. It is not written over.
+var ErrNewer = errors.New("written by a newer release of Grantor")
 
 // label binds a sealed ring to its format and its store, so that it opens in no other place.
-func label(store string) []byte { return fmt.Appendf(nil, "grantor ring %d %q", format, store) }
+func label(store string) []byte { return fmt.Appendf(nil, "grantor ring %d %q", Format, store) }
 
 // sealRing gives what to store of the ring. All of it is sealed, what is public too: so nothing of it can be altered,
 // taken out or put together from parts of two.
@@ -84,7 +90,7 @@ func (s *Sealer) sealRing(store string, d *document) ([]byte, error) {
 		return nil, err
 	}
 	sealed := s.aeads[0].Seal(nil, nil, plain, label(store)) //nolint:gosec // the AEAD itself draws a random nonce for each call
-	return json.Marshal(envelope{format, sealed})
+	return json.Marshal(envelope{Format, sealed})
 }
 
 // openRing reads what sealRing wrote, or gives [ErrSealed]. previous reports that the key which seals now did not seal it.
@@ -93,8 +99,11 @@ func (s *Sealer) openRing(store string, data []byte) (d *document, previous bool
 	if err := json.Unmarshal(data, &e); err != nil {
 		return nil, false, fmt.Errorf("the stored key ring: %w", err)
 	}
-	if e.Format != format {
-		return nil, false, fmt.Errorf("the stored key ring has format %d, and this release reads %d", e.Format, format)
+	switch {
+	case e.Format > Format:
+		return nil, false, fmt.Errorf("the stored key ring: %w: its format is %d, and this release reads up to %d", ErrNewer, e.Format, Format)
+	case e.Format < 1:
+		return nil, false, errors.New("the stored key ring has no format")
 	}
 	for i, aead := range s.aeads {
 		plain, err := aead.Open(nil, nil, e.Sealed, label(store))
@@ -102,8 +111,10 @@ func (s *Sealer) openRing(store string, data []byte) (d *document, previous bool
 			continue
 		}
 		d = &document{}
-		if err := json.Unmarshal(plain, d); err != nil {
-			return nil, false, errors.New("the sealed key ring is not JSON") // the cause could quote it
+		decoder := json.NewDecoder(bytes.NewReader(plain))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(d); err != nil {
+			return nil, false, errors.New("the sealed key ring is not JSON, or has fields that this release does not know") // the cause could quote it
 		}
 		return d, i > 0, nil
 	}

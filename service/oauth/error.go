@@ -52,8 +52,26 @@ const (
 	WrongSecret          Reason = "wrong_secret"
 	ClientDisabled       Reason = "client_disabled"
 	MethodNotAllowed     Reason = "auth_method_not_allowed"
-	MalformedCredentials Reason = "malformed_credentials"
+	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a word, no credential
 	AssertionNotOffered  Reason = "assertion_not_offered"
+	NetworkNotAllowed    Reason = "network_not_allowed"
+)
+
+// Which limit was reached, where a refusal is [Error.Limited].
+const (
+	TooManyFailures Reason = "too_many_failures"
+	TooManyRequests Reason = "too_many_requests"
+	QuotaReached    Reason = "quota"
+)
+
+// Why a request was put off, which its client is told less exactly.
+const (
+	// StaleKnowledge is of a replica that has had no word from its store for too long.
+	StaleKnowledge Reason = "stale_knowledge"
+	// StoreUnreachable is of a store that did not answer this request.
+	StoreUnreachable Reason = "store_unreachable"
+	// TooManySecrets is of the queue for slow hashes.
+	TooManySecrets Reason = "too_many_secrets"
 )
 
 // Why gives the reason; the code is one where there is none more exact.

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -71,11 +73,12 @@ func testClientFields(t *testing.T, k *kit) {
 		Scopes:      scopes("b a orders.read"), DefaultScopes: scopes("a b"),
 		Resources:           []oauth.Resource{resourceID("https://b.internal"), resourceID("urn:a")},
 		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute),
+		AllowedNetworks: limit.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
 	}
 	// A field that is added later and not stored must not pass unseen.
 	fields := reflect.ValueOf(*full)
 	for i := range fields.NumField() {
-		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "Version" {
+		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "Version" && name != "Newer" {
 			t.Errorf("the test leaves %s empty", name)
 		}
 	}
@@ -246,7 +249,8 @@ func testUnreadableClients(t *testing.T, k *kit) {
 		"cut off":            {"5", whole[:40]},
 		"two records":        {"5", whole + whole},
 		"no format":          {"5", strings.Replace(whole, `"format":1,`, "", 1)},
-		"later format":       {"5", strings.Replace(whole, `"format":1`, `"format":2`, 1)},
+		"format below one":   {"5", strings.Replace(whole, `"format":1`, `"format":0`, 1)},
+		"malformed network":  {"5", strings.Replace(whole, `"scope"`, `"allowed_networks":["10.0.0.1/8"],"scope"`, 1)},
 		"of another client":  {"5", strings.Replace(whole, `"client_id":"a"`, `"client_id":"b"`, 1)},
 		"of no client":       {"5", strings.Replace(whole, `"client_id":"a"`, `"client_id":""`, 1)},
 		"malformed scope":    {"5", strings.Replace(whole, `"a b"`, `"a \"b\""`, 1)},
@@ -285,10 +289,36 @@ func manyScopes(n int) string {
 	return strings.Join(all, " ")
 }
 
+// A client that is bound to networks is not readable for a release that would not keep to them; any other still is.
+func testFormats(t *testing.T, k *kit) {
+	c := newClient("a")
+	for _, networks := range []limit.Networks{nil, {netip.MustParsePrefix("10.0.0.0/8")}, nil} {
+		c.AllowedNetworks = networks
+		c = k.save(t, c)
+		data, err := k.client.HGet(t.Context(), k.base+"client:a", "d").Result()
+		check(t, err)
+		if want := fmt.Sprintf(`{"format":%d,`, 1+len(networks)); !strings.HasPrefix(data, want) {
+			t.Errorf("with the networks %v it is stored as %s, want %s", networks, data, want)
+		}
+	}
+}
+
 func testListedButGone(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
 	if got, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err == nil || !strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("got %v, %v, want an error that names a", got, err)
+	}
+	// It does not hide the others from who looks for such.
+	k.save(t, newClient("b"))
+	k.save(t, newClient("c"))
+	k.alter(t, "client:b", "d", "{}")
+	entries, err := k.List(t.Context(), "", 10)
+	check(t, err)
+	if len(entries) != 3 || entries[0].Err == nil || !errors.Is(entries[1].Err, registry.ErrAltered) || entries[2].Err != nil || entries[2].Client.ID != clientID("c") {
+		t.Errorf("got %+v, want two errors and the third client", entries)
+	}
+	if entries, err = k.List(t.Context(), "a", 1); err != nil || len(entries) != 1 || entries[0].ID != "b" {
+		t.Errorf("after a: got %+v, %v, want b", entries, err)
 	}
 }

@@ -21,6 +21,9 @@ import (
 //
 // User and password before the host of a Sentinel are the Sentinel's; the master's are the parameters username and
 // password. Further parameters are those of go-redis, such as pool_size=50 or read_timeout=2s.
+//
+// No connection tells the name and release of the library (CLIENT SETINFO): Redis before 7.2 does not know that command,
+// and answers each with an error.
 func Connect(rawURL string) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Opaque != "" {
@@ -49,7 +52,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, withoutURL(err)
 		}
-		options.ContextTimeoutEnabled = true
+		options.ContextTimeoutEnabled, options.DisableIdentity = true, true
 		options.ReplicaOnly, options.UseDisconnectedReplicas = false, false // see below, of a Cluster
 		return redis.NewFailoverClient(options), nil
 	case cluster:
@@ -57,7 +60,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, withoutURL(err)
 		}
-		options.ContextTimeoutEnabled = true
+		options.ContextTimeoutEnabled, options.DisableIdentity = true, true
 		// A replica may lag: what it answers after an invalidation could be kept for good.
 		options.ReadOnly, options.RouteByLatency, options.RouteRandomly = false, false, false
 		options.ClusterStateReloadInterval = clusterReload
@@ -68,7 +71,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, withoutURL(err)
 	}
-	options.ContextTimeoutEnabled = true
+	options.ContextTimeoutEnabled, options.DisableIdentity = true, true
 	options.MaintNotificationsConfig = withoutNotices()
 	return redis.NewClient(options), nil
 }

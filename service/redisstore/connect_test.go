@@ -96,6 +96,13 @@ func TestConnected(t *testing.T) {
 			client, err := redisstore.Connect(url)
 			check(t, err)
 			defer func() { _ = client.Close() }()
+			redisstore.Watch(client, func(_ context.Context, command string) func(error) {
+				return func(err error) {
+					if err != nil {
+						t.Errorf("%s: %v", command, err) // also of what a connection is set up with
+					}
+				}
+			})
 			k := newKit(client)
 			k.expectClient(t, k.save(t, newClient("a")))
 			if _, err := k.Check(t.Context()); err != nil {

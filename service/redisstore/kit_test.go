@@ -92,6 +92,7 @@ func TestStore(t *testing.T) {
 	tests := map[string]func(*testing.T, *kit){
 		"clients: life of one":            testClientLife,
 		"clients: every field":            testClientFields,
+		"clients: formats":                testFormats,
 		"clients: conflicts":              testClientConflicts,
 		"clients: made again":             testClientMadeAgain,
 		"clients: one of many wins":       testOneOfManyWins,
@@ -102,6 +103,10 @@ func TestStore(t *testing.T) {
 		"resources":                       testResources,
 		"resources: unreadable":           testUnreadableResources,
 		"records: altered by hand":        testAltered,
+		"records: newer client":           testNewerClient,
+		"records: newer resources":        testNewerResources,
+		"records: unknown field":          testUnknownField,
+		"records: of format 1":            testFormat1,
 		"records: moved":                  testMoved,
 		"records: without a key":          testNoKey,
 		"records: answer lost":            testAnswerLost,
@@ -109,6 +114,7 @@ func TestStore(t *testing.T) {
 		"changes: one announcement each":  testAnnouncements,
 		"changes: none when refused":      testNoAnnouncement,
 		"feed: from a cursor":             testCursor,
+		"feed: newer kind":                testNewerKind,
 		"feed: waiting":                   testWaiting,
 		"feed: of many pages":             testMore,
 		"feed: trimmed":                   testTrimmed,
@@ -116,10 +122,15 @@ func TestStore(t *testing.T) {
 		"feed: published":                 testPublished,
 		"feed: gap":                       testGap,
 		"feed: followed":                  testFollowed,
+		"replicas":                        testReplicas,
+		"replicas: forgotten":             testReplicasForgotten,
+		"replicas: bounded":               testReplicasBounded,
 		"uses: newest wins":               testUses,
 		"uses: end with the secret":       testUsesEnd,
 		"uses: altered by hand":           testAlteredUses,
 		"uses: of replicas merge":         testUsesMerge,
+		"counts: of replicas add up":      testCounts,
+		"counts: keys are bounded":        testCountsBounded,
 		"prefixes apart":                  testPrefixes,
 		"key ring: opened by ten at once": testRingsAgree,
 		"key ring: kept by two":           testRingsRotate,
@@ -129,6 +140,9 @@ func TestStore(t *testing.T) {
 		"registered one by one":           testRegistered,
 		"registered by many at once":      testRegistrarsAtOnce,
 		"disabled twice":                  testDisabledAgain,
+		"audit: read back and followed":   testAudit,
+		"audit: trimmed":                  testAuditTrimmed,
+		"audit: unreadable":               testAuditUnreadable,
 	}
 	redistest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		for name, test := range tests {
@@ -147,7 +161,7 @@ func expectKeys(t *testing.T, client redis.UniversalClient) {
 		prefix, rest, _ := strings.Cut(key, ":")
 		tag, rest, _ := strings.Cut(rest, ":")
 		name, _, _ := strings.Cut(rest, ":")
-		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used resources ring feed ", " "+name+" ") {
+		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used resources ring feed audit limit replicas ", " "+name+" ") {
 			t.Errorf("there is a key %q", key)
 		}
 	}

@@ -178,7 +178,7 @@ func run(ctx context.Context, on redis.Scripter, keys []string, args []any) erro
 // replicated makes a change and waits until enough replicas of the Redis have it, on one connection, because WAIT asks
 // about the writes of its own.
 func (s *Store) replicated(ctx context.Context, keys []string, args []any) error {
-	client, err := s.owner(ctx)
+	client, err := s.Owner(ctx)
 	if err != nil {
 		return err
 	}

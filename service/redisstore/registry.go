@@ -17,9 +17,6 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// format is that of the records; a later release that changes their meaning counts it up.
-const format = 1
-
 // clientRecord is a client as it is stored. Times are Unix seconds, lifetimes seconds; zero is none.
 type clientRecord struct {
 	Format        int            `json:"format"`
@@ -32,6 +29,7 @@ type clientRecord struct {
 	DefaultScopes string         `json:"default_scope,omitempty"`
 	Resources     []string       `json:"resources,omitempty"`
 	Lifetime      int64          `json:"access_token_lifetime,omitempty"`
+	Networks      []string       `json:"allowed_networks,omitempty"`
 	Disabled      bool           `json:"disabled,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
@@ -89,31 +87,59 @@ end
 return found
 `)
 
-// Clients implements [registry.ClientStore].
-func (s *Store) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*registry.Client, error) {
+// Listed is one entry in the list of clients: the client, or why it cannot be used.
+type Listed struct {
+	ID     string
+	Client *registry.Client
+	Err    error
+}
+
+// List gives up to limit clients after an id, in byte order; empty is before the first. It is for who looks whether the
+// records are in order: one that is not does not hide the others.
+func (s *Store) List(ctx context.Context, after string, limit int) ([]Listed, error) {
 	if _, err := s.authenticator(); err != nil {
 		return nil, err
 	}
 	start := "-"
-	if after.String() != "" {
+	if after != "" {
 		// The least id after it. "(" + id would do for Redis; the embedded one takes "(-" for "-", the very first.
-		start = "[" + after.String() + "\x00"
+		start = "[" + after + "\x00"
 	}
 	found, err := list.Run(ctx, s.client, []string{s.key("clients")}, start, limit, s.key("client:")).StringSlice()
 	if err != nil {
 		return nil, err
 	}
-	clients := make([]*registry.Client, 0, len(found)/4)
+	entries := make([]Listed, 0, len(found)/4)
 	for f := range slices.Chunk(found, 4) {
-		id, r := f[0], stored{f[1], []byte(f[2]), []byte(f[3])}
-		if r.empty() {
-			return nil, fmt.Errorf("the client %q is listed but not there", id)
+		client, err := s.listed(f[0], stored{f[1], []byte(f[2]), []byte(f[3])})
+		entries = append(entries, Listed{f[0], client, err})
+	}
+	return entries, nil
+}
+
+func (s *Store) listed(id string, r stored) (*registry.Client, error) {
+	if r.empty() {
+		return nil, fmt.Errorf("the client %q is listed but not there", id)
+	}
+	version, err := s.verify(s.key("client:"+id), r)
+	if err != nil {
+		return nil, err
+	}
+	return decodeClient(id, r.data, version)
+}
+
+// Clients implements [registry.ClientStore].
+func (s *Store) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*registry.Client, error) {
+	entries, err := s.List(ctx, after.String(), limit)
+	if err != nil {
+		return nil, err
+	}
+	clients := make([]*registry.Client, 0, len(entries))
+	for _, entry := range entries {
+		client, err := entry.Client, entry.Err
+		if errors.Is(err, registry.ErrNewer) {
+			client, err = newerClient(entry.ID)
 		}
-		version, err := s.verify(s.key("client:"+id), r)
-		if err != nil {
-			return nil, err
-		}
-		client, err := decodeClient(id, r.data, version)
 		if err != nil {
 			return nil, err
 		}
@@ -157,8 +183,8 @@ func (s *Store) Resources(ctx context.Context) (*registry.Resources, error) {
 		return registry.NewResources(0, nil)
 	}
 	var stored resourcesRecord
-	if err := json.Unmarshal(data, &stored); err != nil || stored.Format != format {
-		return nil, unreadable("resources", stored.Format, err)
+	if err := decode("table of resources", data, &stored, &stored.Format, resourcesFormat); err != nil {
+		return nil, err
 	}
 	list := make([]registry.Resource, len(stored.List))
 	for i, r := range stored.List {
@@ -171,7 +197,7 @@ func (s *Store) Resources(ctx context.Context) (*registry.Resources, error) {
 
 // SaveResources implements [registry.ResourceStore].
 func (s *Store) SaveResources(ctx context.Context, r *registry.Resources) error {
-	record := resourcesRecord{Format: format, List: []resourceRecord{}}
+	record := resourcesRecord{Format: resourcesFormat, List: []resourceRecord{}}
 	for _, resource := range r.List() {
 		record.List = append(record.List, resourceRecord{
 			ID: resource.ID.String(), Name: resource.Name, Scopes: resource.Scopes.String(),
@@ -217,22 +243,19 @@ func conflict(err, domain error) error {
 	return err
 }
 
-func unreadable(what string, found int, err error) error {
-	if err != nil {
-		return fmt.Errorf("the stored %s: %w", what, err)
-	}
-	return fmt.Errorf("the stored %s have format %d, and this release reads %d", what, found, format)
-}
-
 func encodeClient(c *registry.Client) clientRecord {
 	record := clientRecord{
-		Format: format, ID: c.ID.String(), Name: c.Name, AuthMethods: c.AuthMethods, GrantTypes: c.GrantTypes,
+		Format: 1, ID: c.ID.String(), Name: c.Name, AuthMethods: c.AuthMethods, GrantTypes: c.GrantTypes,
 		Scopes: c.Scopes.String(), DefaultScopes: c.DefaultScopes.String(),
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
 		record.Resources = append(record.Resources, r.String())
+	}
+	for _, network := range c.AllowedNetworks {
+		record.Format = 2
+		record.Networks = append(record.Networks, network.String())
 	}
 	for _, secret := range c.Secrets {
 		record.Secrets = append(record.Secrets, secretRecord{
@@ -247,8 +270,11 @@ func encodeClient(c *registry.Client) clientRecord {
 // mean more rights than the whole.
 func decodeClient(id string, data []byte, version uint64) (*registry.Client, error) {
 	var record clientRecord
-	if err := json.Unmarshal(data, &record); err != nil || record.Format != format {
-		return nil, unreadable("records of client "+id, record.Format, err)
+	if err := decode(fmt.Sprintf("client %q", id), data, &record, &record.Format, clientFormat); err != nil {
+		return nil, err
+	}
+	if record.Format < 2 && record.Networks != nil {
+		return nil, fmt.Errorf("the stored client %q has allowed_networks, which its format has not", id)
 	}
 	if record.ID != id {
 		return nil, fmt.Errorf("the record of client %q is that of %q", id, record.ID)
@@ -272,6 +298,13 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 		}
 		c.Resources = append(c.Resources, resource)
 	}
+	for _, raw := range record.Networks {
+		network, err := registry.ParseNetwork(raw)
+		if err != nil {
+			return nil, fmt.Errorf("the stored client %q: %w", id, err)
+		}
+		c.AllowedNetworks = append(c.AllowedNetworks, network)
+	}
 	for _, secret := range record.Secrets {
 		c.Secrets = append(c.Secrets, registry.Secret{
 			ID: secret.ID, Hash: registry.Hash(secret.Hash),
@@ -280,6 +313,12 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 		})
 	}
 	return c, nil
+}
+
+// newerClient is what a list has of a client whose record a newer release wrote.
+func newerClient(id string) (*registry.Client, error) {
+	parsed, err := oauth.ParseClientID(id)
+	return &registry.Client{ID: parsed, Newer: true}, err
 }
 
 func decodeResource(record resourceRecord) (registry.Resource, error) {

@@ -11,6 +11,12 @@
 //	grantor:{grantor}:resources   hash   v: version, d: JSON of all resources, m: MAC
 //	grantor:{grantor}:ring        hash   v: version, d: the sealed key ring
 //	grantor:{grantor}:feed        stream k: kind of change, i: id, t: moment; entries older than the retention are trimmed
+//	grantor:{grantor}:audit:changes, grantor:{grantor}:audit:decisions, grantor:{grantor}:audit:refusals
+//	                              stream t: milliseconds since 1970, e: audit event, a: JSON of its attributes; see Trail
+//	grantor:{grantor}:limit:KIND:PERIOD:NUMBER
+//	                              hash   what is counted within so many seconds: hash of whom it is about → count; at most
+//	                                     100,000 fields, gone two periods after the last count; see AddCounts
+//	grantor:{grantor}:replicas    hash   id of a running replica → the Redis' time in milliseconds, a blank, JSON; see Announce
 //
 // A MAC binds a record's data to its version and its key, under a key that the Redis never sees: who can write the Redis
 // but not read that key cannot make a record, change one, or move one to another client or issuer. Reading one that was
@@ -77,7 +83,7 @@ func (s *Store) key(name string) string { return s.base + name }
 
 // Publish implements [revocation.Publisher].
 func (s *Store) Publish(ctx context.Context, changes ...revocation.Change) error {
-	client, err := s.owner(ctx)
+	client, err := s.Owner(ctx)
 	if err != nil {
 		return err
 	}
@@ -121,8 +127,8 @@ func (s *Store) Confirm(ctx context.Context, changes ...revocation.Change) error
 // replicaWait is how long a revocation waits for the replicas of the Redis.
 const replicaWait = time.Second
 
-// owner gives the client of the server that owns the keys.
-func (s *Store) owner(ctx context.Context) (*redis.Client, error) {
+// Owner gives the client of the server that has the keys: in a Cluster the primary of their slot.
+func (s *Store) Owner(ctx context.Context) (*redis.Client, error) {
 	switch client := s.client.(type) {
 	case *redis.Client:
 		return client, nil
@@ -161,7 +167,8 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 		kind, _ := message.Values["k"].(string)
 		id, _ := message.Values["i"].(string)
 		entry := revocation.Entry{Cursor: cursor, Change: revocation.Change{Kind: revocation.Kind(kind), ID: id}}
-		if at, _ := message.Values["t"].(string); at != "" {
+		// What a newer release says with a kind of its own is not read.
+		if at, _ := message.Values["t"].(string); at != "" && entry.Kind.Known() {
 			seconds, err := strconv.ParseInt(at, 10, 64)
 			if err != nil {
 				return nil, false, fmt.Errorf("the feed has an entry of the time %q", at)

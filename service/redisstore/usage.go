@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,7 +14,8 @@ import (
 
 // use keeps uses of secrets. It looks at the client's record in the same step: so a use that a replica writes late does
 // not outlive its client, and what is kept of secrets that the client no longer has goes. Of what cannot be read nothing
-// is kept, so that one altered by hand does not hold up the others.
+// is kept, so that one altered by hand does not hold up the others. What is kept of a client whose record a newer release
+// wrote stays as it is.
 //
 // KEYS: uses
 // ARGV: the start of a client's key, then client, secret and Unix second of each use.
@@ -22,7 +24,7 @@ import (
 var use = redis.NewScript(`
 local function merge(record, before, used, second)
   local known, kept = before and cjson.decode(before) or {}, {}
-  for _, secret in ipairs(cjson.decode(record).secrets or {}) do
+  for _, secret in ipairs(record.secrets or {}) do
     local at = known[secret.id] or 0
     if secret.id == used then at = math.max(at, second) end
     if at > 0 then kept[secret.id] = at end
@@ -32,10 +34,12 @@ end
 for i = 2, #ARGV, 3 do
   local client = ARGV[i]
   local record, before = redis.call('HGET', ARGV[1] .. client, 'd'), redis.call('HGET', KEYS[1], client)
-  local ok, kept = pcall(merge, record, before, ARGV[i + 1], tonumber(ARGV[i + 2]))
-  if ok and next(kept) then
+  local read, decoded = pcall(cjson.decode, record)
+  local newer = read and type(decoded) == 'table' and (tonumber(decoded.format) or 0) > ` + strconv.Itoa(usageFormat) + `
+  local ok, kept = pcall(merge, decoded, before, ARGV[i + 1], tonumber(ARGV[i + 2]))
+  if ok and next(kept) and not newer then
     redis.call('HSET', KEYS[1], client, cjson.encode(kept))
-  else
+  elseif not newer then
     redis.call('HDEL', KEYS[1], client)
   end
 end

@@ -34,6 +34,8 @@ type Server struct {
 	port int
 	// bus is the port on which the nodes of a Cluster speak to each other; zero where there is no Cluster.
 	bus int
+	// user and password are those of the test's connections; empty for the user default, without one.
+	user, password string
 	// process is nil while the server does not run.
 	process *process
 }
@@ -121,7 +123,7 @@ func (s *Server) run() error {
 
 // awaitAnswer waits until the process answers. That somebody answers on the port is not enough: it may be another server.
 func (s *Server) awaitAnswer() error {
-	client := redis.NewClient(&redis.Options{Addr: s.Addr(), MaxRetries: -1})
+	client := redis.NewClient(&redis.Options{Addr: s.Addr(), Username: s.user, Password: s.password, MaxRetries: -1})
 	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -161,10 +163,15 @@ func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Client makes a client of the server; it is closed when the test ends.
 func (s *Server) Client() *redis.Client {
-	client := redis.NewClient(options(s.Addr()))
+	o := options(s.Addr())
+	o.Username, o.Password = s.user, s.password
+	client := redis.NewClient(o)
 	s.t.Cleanup(func() { _ = client.Close() })
 	return client
 }
+
+// Login has the server asked as a user from now on, one that may INFO, where nobody gets in without a password any more.
+func (s *Server) Login(user, password string) { s.user, s.password = user, password }
 
 // options are those that redisstore.Connect chooses too.
 func options(addr string) *redis.Options {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/revocation"
 )
 
 // Manifest is what a person wants to be registered.
@@ -18,7 +19,8 @@ type Manifest struct {
 	Clients   []Wanted
 }
 
-// Wanted is a client that a person wants. Its own Secrets and times are not looked at.
+// Wanted is a client that a person wants. Its own Secrets and times are not looked at. Without AllowedNetworks those that are
+// stored stay, so that no manifest lifts by accident what was bound in an emergency.
 type Wanted struct {
 	Client
 	// Secret is one in the clear; empty where the manifest gives none. See [Applier.Apply] for what becomes of others.
@@ -58,8 +60,20 @@ type Change struct {
 	// Kind is "client" or "resource".
 	Kind string
 	ID   string
-	// Fields names what differs, as on the wire; empty unless the Action is [Changed].
-	Fields []string
+	// Differences are from nothing for what is [Created], to nothing for what is [Removed].
+	Differences []Difference
+}
+
+// Fields names what is [Changed], as on the wire; for other actions nothing.
+func (c *Change) Fields() []string {
+	if c.Action != Changed {
+		return nil
+	}
+	names := make([]string, len(c.Differences))
+	for i, d := range c.Differences {
+		names[i] = d.Field
+	}
+	return names
 }
 
 // Applier makes what is registered equal to a manifest.
@@ -189,7 +203,7 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 		if !prune || slices.ContainsFunc(m.Resources, func(w Resource) bool { return w.ID == r.ID }) {
 			list = append(list, r)
 		} else {
-			removed = append(removed, Change{Action: Removed, Kind: "resource", ID: r.ID.String()})
+			removed = append(removed, Change{Removed, "resource", r.ID.String(), r.differences(&Resource{})})
 		}
 	}
 	var changes []Change
@@ -197,12 +211,13 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 		if err := wanted.check(a.Algorithms); err != nil {
 			return nil, &ResourceError{wanted.ID, err}
 		}
-		change := Change{Action: Created, Kind: "resource", ID: wanted.ID.String()}
+		change := Change{Created, "resource", wanted.ID.String(), nil}
 		if i := slices.IndexFunc(list, func(r Resource) bool { return r.ID == wanted.ID }); i >= 0 {
-			change.Fields = list[i].differences(&wanted)
-			change.Action = changedOrLeft(change.Fields)
+			change.Differences = list[i].differences(&wanted)
+			change.Action = changedOrLeft(change.Differences)
 			list[i] = wanted
 		} else {
+			change.Differences = new(Resource).differences(&wanted)
 			list = append(list, wanted)
 		}
 		changes = append(changes, change)
@@ -229,6 +244,7 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 // applyClient creates the client or changes what differs.
 func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, error) {
 	change := Change{Action: Created, Kind: "client", ID: wanted.ID.String()}
+	before := &Client{}
 	now := a.Now().Truncate(time.Second)
 	next := wanted.Client
 	next.CreatedAt, next.ChangedAt, next.Version, next.Secrets = now, now, 0, nil
@@ -245,32 +261,37 @@ func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, er
 		if wanted.LeaveDisabled {
 			next.Disabled = stored.Disabled
 		}
-		change.Fields = stored.differences(&next)
+		if len(wanted.AllowedNetworks) == 0 {
+			next.AllowedNetworks = stored.AllowedNetworks
+		}
+		before = stored
 	}
 	secrets, err := a.secrets(wanted, next.Secrets, now)
 	if err != nil {
 		return nil, &WantedError{wanted.ID, err}
 	}
-	if stored != nil {
-		if !slices.Equal(secrets, next.Secrets) {
-			change.Fields = append(change.Fields, "client_secret")
-		}
-		change.Action = changedOrLeft(change.Fields)
-	}
 	next.Secrets = secrets
+	change.Differences = before.differences(&next)
+	if stored != nil {
+		change.Action = changedOrLeft(change.Differences)
+	}
 	if a.DryRun {
 		return []Change{change}, nil
 	}
 	if change.Action == Left && next.Disabled && a.Confirm != nil {
 		return []Change{change}, a.Confirm(ctx, wanted.ID)
 	}
-	if change.Action != Left {
-		if err := a.Clients.SaveClient(ctx, &next); err != nil {
-			return nil, err
-		}
+	if change.Action == Left {
+		return []Change{change}, nil
 	}
-	return []Change{change}, nil
+	if err = a.Clients.SaveClient(ctx, &next); unmade(err) {
+		return nil, err
+	}
+	return []Change{change}, err
 }
+
+// unmade reports whether the store did not make a change. One that too few of its replicas have yet it has made.
+func unmade(err error) bool { return err != nil && !errors.Is(err, revocation.ErrNotReplicated) }
 
 // secrets gives what becomes of the secrets that the client has.
 func (a *Applier) secrets(wanted *Wanted, secrets []Secret, now time.Time) (_ []Secret, err error) {
@@ -313,13 +334,14 @@ func (a *Applier) pruneClients(ctx context.Context, m Manifest) ([]Change, error
 		if err := a.Authority.Over(c); err != nil {
 			return err
 		}
+		var err error
 		if !a.DryRun {
-			if err := a.Clients.DeleteClient(ctx, c.ID, c.Version); err != nil {
+			if err = a.Clients.DeleteClient(ctx, c.ID, c.Version); unmade(err) {
 				return err
 			}
 		}
-		changes = append(changes, Change{Action: Removed, Kind: "client", ID: c.ID.String()})
-		return nil
+		changes = append(changes, Change{Removed, "client", c.ID.String(), c.differences(&Client{})})
+		return err
 	})
 	return changes, err
 }
@@ -342,6 +364,9 @@ func (a *Applier) unnamed(ctx context.Context, m Manifest, do func(*Client) erro
 			if named[c.ID] {
 				continue
 			}
+			if c.Newer {
+				return fmt.Errorf("client %q: %w", c.ID, ErrNewer)
+			}
 			if err := do(c); err != nil {
 				return err
 			}
@@ -352,48 +377,9 @@ func (a *Applier) unnamed(ctx context.Context, m Manifest, do func(*Client) erro
 	}
 }
 
-func changedOrLeft(fields []string) Action {
-	if len(fields) > 0 {
+func changedOrLeft(differences []Difference) Action {
+	if len(differences) > 0 {
 		return Changed
 	}
 	return Left
-}
-
-// differences names the fields in which wanted is another, secrets aside.
-func (c *Client) differences(wanted *Client) []string {
-	return differing([]comparison{
-		{"client_name", c.Name == wanted.Name},
-		{"auth_methods", slices.Equal(c.AuthMethods, wanted.AuthMethods)},
-		{"grant_types", slices.Equal(c.GrantTypes, wanted.GrantTypes)},
-		{"scopes", slices.Equal(c.Scopes, wanted.Scopes)},
-		{"default_scopes", slices.Equal(c.DefaultScopes, wanted.DefaultScopes)},
-		{"resources", slices.Equal(c.Resources, wanted.Resources)},
-		{"access_token_lifetime", c.AccessTokenLifetime == wanted.AccessTokenLifetime},
-		{"disabled", c.Disabled == wanted.Disabled},
-	})
-}
-
-// differences names the fields in which wanted is another.
-func (r *Resource) differences(wanted *Resource) []string {
-	return differing([]comparison{
-		{"name", r.Name == wanted.Name},
-		{"scopes", slices.Equal(r.Scopes, wanted.Scopes)},
-		{"access_token_lifetime", r.AccessTokenLifetime == wanted.AccessTokenLifetime},
-		{"signing_alg", r.SigningAlg == wanted.SigningAlg},
-	})
-}
-
-type comparison struct {
-	field string
-	equal bool
-}
-
-func differing(fields []comparison) []string {
-	var names []string
-	for _, f := range fields {
-		if !f.equal {
-			names = append(names, f.field)
-		}
-	}
-	return names
 }

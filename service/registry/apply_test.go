@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +44,8 @@ func account(changes []registry.Change) []string {
 	var lines []string
 	for _, c := range changes {
 		line := fmt.Sprintf("%s %s %s", c.Action, c.Kind, c.ID)
-		if len(c.Fields) > 0 {
-			line += "(" + strings.Join(c.Fields, ",") + ")"
+		if len(c.Fields()) > 0 {
+			line += "(" + strings.Join(c.Fields(), ",") + ")"
 		}
 		lines = append(lines, line)
 	}
@@ -105,6 +107,7 @@ func TestApplyChanges(t *testing.T) {
 		"default_scopes": {func(m *registry.Manifest) { m.Clients[0].DefaultScopes = nil }, "changed client full(default_scopes)"},
 		"resources":      {func(m *registry.Manifest) { m.Clients[0].Resources = nil }, "changed client full(resources)"},
 		"lifetime":       {func(m *registry.Manifest) { m.Clients[0].AccessTokenLifetime = 0 }, "changed client full(access_token_lifetime)"},
+		"networks":       {func(m *registry.Manifest) { m.Clients[0].AllowedNetworks = m.Clients[0].AllowedNetworks[:1] }, "changed client full(allowed_networks)"},
 		"disabled":       {func(m *registry.Manifest) { m.Clients[0].Disabled = true }, "changed client full(disabled)"},
 		"client_secret":  {func(m *registry.Manifest) { m.Clients[0].Secret = registry.NewSecret() }, "changed client full(client_secret)"},
 		"first secret":   {func(m *registry.Manifest) { m.Clients[1].Secret = secret }, "changed client bare(client_secret)"},
@@ -305,6 +308,25 @@ func TestApplyStoreFails(t *testing.T) {
 	}
 	store.fail = nil
 	expectApplied(t, applier(store), manifest(), allLeft[0], allLeft[1], allLeft[2], allCreated[3])
+}
+
+// TestApplyLeavesNetworks has a client bound to networks in an emergency, and a manifest that does not name any.
+func TestApplyLeavesNetworks(t *testing.T) {
+	a, id := applier(newMemory()), clientID("a")
+	bound := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	check(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
+	for _, wanted := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
+		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: id, AllowedNetworks: wanted}}}})
+		check(t, err)
+		if len(wanted) > 0 {
+			bound = wanted
+		}
+		got, err := a.Clients.Client(t.Context(), id)
+		check(t, err)
+		if !slices.Equal(got.AllowedNetworks, bound) {
+			t.Errorf("got %v after a manifest with %v, want %v", got.AllowedNetworks, wanted, bound)
+		}
+	}
 }
 
 // TestApplyLeavesDisabled has a client disabled in an emergency, and a manifest that does not say whether it is.

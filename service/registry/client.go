@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -37,6 +39,8 @@ type Client struct {
 	Resources []oauth.Resource
 	// AccessTokenLifetime bounds the life of its tokens; zero means no bound of the client's own.
 	AccessTokenLifetime time.Duration
+	// AllowedNetworks are those that the client may come from; empty means any.
+	AllowedNetworks limit.Networks
 	// Disabled keeps the client from proving who it is.
 	Disabled bool
 	// CreatedAt and ChangedAt are when the client was first and last stored.
@@ -44,6 +48,8 @@ type Client struct {
 
 	// Version tells this state of the client from every other one; zero for a client that is not stored.
 	Version uint64
+	// Newer says, in a list, that a newer release wrote the client's record ([ErrNewer]). Only ID is set then.
+	Newer bool
 }
 
 // Secret is one secret of a client. The secret itself is not kept.
@@ -71,13 +77,36 @@ func (c *Client) Allows(method string) bool {
 	return slices.Contains(c.AuthMethods, method)
 }
 
+// AllowsFrom reports whether the client may come from the address; the zero address is one that is not known.
+func (c *Client) AllowsFrom(source netip.Addr) bool {
+	return len(c.AllowedNetworks) == 0 || c.AllowedNetworks.Contain(source)
+}
+
+// maxNetworks bounds the networks of a client.
+const maxNetworks = 64
+
+// ParseNetwork reads a network in CIDR notation (RFC 4632 §3.1), such as 10.0.0.0/8 or 2001:db8::/32. Bits beyond its
+// length are refused: a network was meant that is another one than is written.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	network, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("%.100q is no network such as 10.0.0.0/8 or 2001:db8::/32", text)
+	case network.Addr().Is4In6():
+		return netip.Prefix{}, fmt.Errorf("%s is IPv4 within IPv6; write it as IPv4", network)
+	case network != network.Masked():
+		return netip.Prefix{}, fmt.Errorf("%s has bits beyond its length; %s may be meant", network, network.Masked())
+	}
+	return network, nil
+}
+
 // clone gives a copy that can be changed.
 func (c *Client) clone() *Client {
 	next := *c
 	next.Secrets = slices.Clone(c.Secrets)
 	next.AuthMethods, next.GrantTypes = slices.Clone(c.AuthMethods), slices.Clone(c.GrantTypes)
 	next.Scopes, next.DefaultScopes = slices.Clone(c.Scopes), slices.Clone(c.DefaultScopes)
-	next.Resources = slices.Clone(c.Resources)
+	next.Resources, next.AllowedNetworks = slices.Clone(c.Resources), slices.Clone(c.AllowedNetworks)
 	return &next
 }
 
@@ -140,9 +169,13 @@ func (c *Client) check(resources *Resources, before *Client) error {
 			return &FieldError{"resources", fmt.Sprintf("there is no resource %q", served)}
 		}
 	}
+	if len(c.AllowedNetworks) > maxNetworks {
+		return &FieldError{"allowed_networks", fmt.Sprintf("there are more than %d", maxNetworks)}
+	}
 	return cmp.Or(checkName("client_name", c.Name), checkLifetime(c.AccessTokenLifetime),
 		checkOnce("grant_types", c.GrantTypes), checkOnce("auth_methods", c.AuthMethods), checkOnce("scopes", c.Scopes),
-		checkOnce("default_scopes", c.DefaultScopes), checkOnce("resources", c.Resources))
+		checkOnce("default_scopes", c.DefaultScopes), checkOnce("resources", c.Resources),
+		checkOnce("allowed_networks", c.AllowedNetworks))
 }
 
 // checkOnce reports what is in a list twice.
@@ -194,6 +227,9 @@ var (
 	ErrConflict = errors.New("changed by somebody else meanwhile")
 	// ErrAltered says that a record is not as it was saved: somebody changed the store by other means. It is never used.
 	ErrAltered = errors.New("altered by other means than Grantor's")
+	// ErrNewer says that a newer release wrote a record, in a form that this one does not know. It is not used, and not
+	// written over.
+	ErrNewer = errors.New("written by a newer release of Grantor")
 )
 
 // ClientStore keeps the clients. Every change is announced to all replicas in the same step that makes it, so that no
@@ -202,7 +238,8 @@ type ClientStore interface {
 	// Client gives the client with the id as last saved, or [ErrNotFound].
 	Client(ctx context.Context, id oauth.ClientID) (*Client, error)
 	// Clients gives at most limit clients whose ids come after the one given, in byte order of their ids; fewer than
-	// limit means that there are no more. The zero id comes before all.
+	// limit means that there are no more. The zero id comes before all. One whose record a newer release wrote is there by
+	// its id alone ([Client.Newer]), so that it does not keep the others back.
 	Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error)
 	// SaveClient writes the client if the stored version is still c.Version, where zero stands for a client that is not
 	// there; else it gives [ErrConflict] and changes nothing. Saving a disabled client revokes its tokens.

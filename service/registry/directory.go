@@ -18,6 +18,7 @@ type Directory struct {
 	resourceStore ResourceStore
 	size          int
 	kept          atomic.Pointer[kept]
+	hits, misses  atomic.Uint64
 }
 
 // kept is all that is remembered, so that it can be dropped as one, reads under way included.
@@ -38,7 +39,10 @@ func NewDirectory(clients ClientStore, resources ResourceStore, size int) *Direc
 func (d *Directory) Client(ctx context.Context, id oauth.ClientID) (*Client, error) {
 	clients := d.kept.Load().clients
 	client, ok := clients.GetIfPresent(id)
-	if !ok {
+	if ok {
+		d.hits.Add(1)
+	} else {
+		d.misses.Add(1)
 		var err error
 		client, err = clients.Get(ctx, id, otter.LoaderFunc[oauth.ClientID, *Client](d.loadClient))
 		if err != nil {
@@ -50,6 +54,9 @@ func (d *Directory) Client(ctx context.Context, id oauth.ClientID) (*Client, err
 	}
 	return client, nil
 }
+
+// Lookups counts the clients that were found in memory, those known not to exist among them, and those that were not.
+func (d *Directory) Lookups() (hits, misses uint64) { return d.hits.Load(), d.misses.Load() }
 
 func (d *Directory) loadClient(ctx context.Context, id oauth.ClientID) (*Client, error) {
 	client, err := d.clientStore.Client(ctx, id)

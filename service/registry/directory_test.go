@@ -97,6 +97,9 @@ func TestDirectoryRemembers(t *testing.T) {
 		}
 	}
 	store.expectReads(t, 3)
+	if hits, misses := d.Lookups(); hits != 4 || misses != 2 {
+		t.Errorf("%d hits and %d misses, want 4 and 2", hits, misses)
+	}
 	store.put("a", "second")
 	store.put("b", "made")
 	expectName(t, d, "a", "first")

@@ -22,6 +22,8 @@ type Registrar struct {
 	Now        func() time.Time
 	// Authority is that of who asks.
 	Authority Authority
+	// Planned is told what a change is about to make different, each time that it is tried. It may be nil.
+	Planned func([]Difference)
 }
 
 // Target is the client that is meant, and the state that it must be in.
@@ -64,6 +66,7 @@ func (r *Registrar) CreateClient(ctx context.Context, c Client, secret string, w
 		made.Hash = r.Hasher.Hash(made.value)
 		c.Secrets = []Secret{made.Secret}
 	}
+	r.plan(new(Client).differences(&c))
 	err = r.Clients.SaveClient(ctx, &c)
 	if errors.Is(err, ErrConflict) {
 		return nil, ErrExists
@@ -93,7 +96,10 @@ func (r *Registrar) UpdateClient(ctx context.Context, t Target, change func(*Cli
 
 // DeleteClient removes the client and revokes its tokens.
 func (r *Registrar) DeleteClient(ctx context.Context, t Target) error {
-	return r.with(ctx, t, func(stored *Client) error { return r.Clients.DeleteClient(ctx, stored.ID, stored.Version) })
+	return r.with(ctx, t, func(stored *Client) error {
+		r.plan(stored.differences(&Client{}))
+		return r.Clients.DeleteClient(ctx, stored.ID, stored.Version)
+	})
 }
 
 // change stores what change makes of a copy of the client.
@@ -108,6 +114,7 @@ func (r *Registrar) change(ctx context.Context, t Target, change func(next, stor
 			return err
 		}
 		next.ChangedAt = r.now()
+		r.plan(stored.differences(next))
 		return r.Clients.SaveClient(ctx, next)
 	})
 	if err != nil {
@@ -135,6 +142,12 @@ func (r *Registrar) with(ctx context.Context, t Target, do func(stored *Client) 
 		}
 	}
 	return ErrConflict
+}
+
+func (r *Registrar) plan(differences []Difference) {
+	if r.Planned != nil {
+		r.Planned(differences)
+	}
 }
 
 // stored gives the client with the version that writing it has given it. It is written already: if the store cannot be

@@ -18,6 +18,7 @@ func (r *Registrar) CreateResource(ctx context.Context, resource Resource) error
 		if err := resource.check(r.Algorithms); err != nil {
 			return nil, &ResourceError{resource.ID, err}
 		}
+		r.plan(new(Resource).differences(&resource))
 		return append(list, resource), nil
 	})
 }
@@ -40,6 +41,7 @@ func (r *Registrar) UpdateResource(ctx context.Context, id oauth.Resource, etag 
 		if err := next.check(r.Algorithms); err != nil {
 			return nil, &ResourceError{id, err}
 		}
+		r.plan(list[i].differences(&next))
 		// It goes to the end: of two that want one scope the later is blamed.
 		return append(slices.Delete(list, i, i+1), next), nil
 	})
@@ -57,6 +59,7 @@ func (r *Registrar) DeleteResource(ctx context.Context, id oauth.Resource, etag 
 		if err != nil {
 			return nil, err
 		}
+		r.plan(list[i].differences(&Resource{}))
 		return slices.Delete(list, i, i+1), nil
 	})
 }

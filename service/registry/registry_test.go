@@ -3,12 +3,14 @@ package registry_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -186,6 +188,9 @@ func TestClientCheck(t *testing.T) {
 		"a scope twice":      {registry.Client{Scopes: append(scopes("a b"), scopes("a")...)}, "scopes"},
 		"a default twice":    {registry.Client{Scopes: scopes("a"), DefaultScopes: append(scopes("a"), scopes("a")...)}, "default_scopes"},
 		"a resource twice":   {registry.Client{Resources: []oauth.Resource{resourceID("urn:a"), resourceID("urn:a")}}, "resources"},
+		"a network twice":    {registry.Client{AllowedNetworks: networks(2, 0)}, "allowed_networks"},
+		"most networks":      {registry.Client{AllowedNetworks: networks(64, 1)}, ""},
+		"too many networks":  {registry.Client{AllowedNetworks: networks(65, 1)}, "allowed_networks"},
 		"longest name":       {registry.Client{Name: strings.Repeat("é", 127) + "x"}, ""},
 		"longer name":        {registry.Client{Name: strings.Repeat("é", 128)}, "client_name"},
 		"line end in name":   {registry.Client{Name: "a\nb"}, "client_name"},
@@ -197,6 +202,27 @@ func TestClientCheck(t *testing.T) {
 		"lifetime of 1.5 s":  {registry.Client{AccessTokenLifetime: 1500 * time.Millisecond}, "access_token_lifetime"},
 	} {
 		t.Run(name, func(t *testing.T) { expectField(t, test.client.Check(table), test.want) })
+	}
+}
+
+// networks gives n networks, so far apart.
+func networks(n, step int) (all limit.Networks) {
+	for i := range n {
+		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i * step), 0}), 24))
+	}
+	return all
+}
+
+func TestParseNetwork(t *testing.T) {
+	for text, want := range map[string]bool{
+		"10.0.0.0/8": true, "192.0.2.1/32": true, "0.0.0.0/0": true, "::/0": true, "2001:db8::/32": true,
+		"": false, "10.0.0.0": false, "10.0.0.1/8": false, "10.0.0.0/33": false, "2001:db8::1/32": false, "::ffff:10.0.0.0/104": false,
+		"fe80::%eth0/64": false, " 10.0.0.0/8": false, "10.0.0.0/08": false, "localhost/8": false,
+	} {
+		network, err := registry.ParseNetwork(text)
+		if (err == nil) != want || (want && network.String() != text) {
+			t.Errorf("%q: got %s, %v", text, network, err)
+		}
 	}
 }
 
@@ -214,6 +240,7 @@ func full() registry.Client {
 		ID: clientID("full"), Name: "Full", AuthMethods: []string{oauth.ClientSecretBasic, oauth.ClientSecretPost},
 		GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: scopes("a b"), DefaultScopes: scopes("b"),
 		Resources: []oauth.Resource{resourceID("urn:a")}, AccessTokenLifetime: time.Hour,
+		AllowedNetworks: networks(2, 1),
 	}
 }
 

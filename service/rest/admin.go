@@ -20,6 +20,7 @@ import (
 	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/telemetry"
 )
 
 // adminPath is where the administrative services are.
@@ -53,31 +54,14 @@ func (f *face) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (htt
 
 // serveAdmin takes an administrative call. Its body is bounded and read before the gateway sees it.
 func (f *face) serveAdmin(w http.ResponseWriter, r *http.Request) {
-	if len(r.Header.Values("Authorization")) > 1 {
-		invalid("Authorization was sent twice.").write(w, f.realm)
-		return
-	}
-	if types := r.Header.Values("Content-Type"); len(types) > 0 {
-		if mediaType, _, err := mime.ParseMediaType(types[0]); len(types) > 1 || err != nil || mediaType != jsonType {
-			invalid("Content-Type must be application/json.").write(w, f.realm)
-			return
-		}
-	}
-	if refusal := checkQuery(r); refusal != nil {
-		refusal.write(w, f.realm)
-		return
-	}
-	body, refusal := readBody(w, r)
-	if refusal != nil {
-		refusal.write(w, f.realm)
-		return
-	}
-	if len(body) > 0 && (r.Method == http.MethodGet || r.Method == http.MethodDelete) {
-		invalid("The call takes no body.").write(w, f.realm)
-		return
-	}
 	path, ok := decoded(r.URL.EscapedPath())
-	if !ok {
+	body, refusal := readCall(w, r)
+	switch {
+	case refusal != nil:
+		f.unread(r.Context(), telemetry.EventAdminRefused, refusal.refusal)
+		refusal.write(w, f.realm)
+		return
+	case !ok:
 		f.notFound(w)
 		return
 	}
@@ -85,6 +69,26 @@ func (f *face) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": r.Header["Authorization"]}
 	f.admin.ServeHTTP(w, r)
+}
+
+// readCall reads the body of an administrative call, once the rest of the request is one that such a call can have.
+func readCall(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
+	if len(r.Header.Values("Authorization")) > 1 {
+		return nil, invalid("Authorization was sent twice.")
+	}
+	if types := r.Header.Values("Content-Type"); len(types) > 0 {
+		if mediaType, _, err := mime.ParseMediaType(types[0]); len(types) > 1 || err != nil || mediaType != jsonType {
+			return nil, invalid("Content-Type must be application/json.")
+		}
+	}
+	if refusal := checkQuery(r); refusal != nil {
+		return nil, refusal
+	}
+	body, refusal := readBody(w, r)
+	if refusal == nil && len(body) > 0 && (r.Method == http.MethodGet || r.Method == http.MethodDelete) {
+		refusal = invalid("The call takes no body.")
+	}
+	return body, refusal
 }
 
 // slash stands for a slash within an id on its way through the gateway, which would take it for the end of the id. Nobody

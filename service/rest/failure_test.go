@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,6 +39,11 @@ func (s *stub) UnaryInterceptor() grpc.UnaryServerInterceptor {
 		return &grantorv1.IssueTokenResponse{}, s.answer(ctx)
 	}
 }
+
+func (*stub) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
+func (*stub) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }
+
+func (*stub) Unread(context.Context, string, *oauth.Error) {}
 
 // serve has the face over the stub answer one request for a token.
 func (s *stub) serve(t *testing.T, headers http.Header) *answer {

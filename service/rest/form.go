@@ -33,8 +33,11 @@ type form struct {
 	values url.Values
 }
 
-// readForm reads the body of a request (RFC 6749 §3.2). Everything is bounded before it is parsed.
+// readForm reads the form of a request (RFC 6749 §3.2). Everything is bounded before it is parsed.
 func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
+	if len(r.Header.Values("Authorization")) > 1 {
+		return nil, invalid("Authorization was sent twice.")
+	}
 	types := r.Header.Values("Content-Type")
 	if len(types) != 1 {
 		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")

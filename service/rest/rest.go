@@ -26,6 +26,7 @@ import (
 	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/telemetry"
 )
 
 // Service is what stands behind the face.
@@ -34,6 +35,14 @@ type Service interface {
 	Register(server grpc.ServiceRegistrar)
 	// UnaryInterceptor is the chain that every call runs through.
 	UnaryInterceptor() grpc.UnaryServerInterceptor
+	// Origin gives where a request came from, by the other end of its connection and the values of X-Forwarded-For.
+	Origin(peer net.Addr, forwarded []string) net.Addr
+	// Admit refuses a request of a source that makes too many, with the status of a call; ctx has the peer. The calls that
+	// are made for the request have the context that is given back.
+	Admit(ctx context.Context) (context.Context, error)
+	// Unread records, by the event of the audit that it is, the refusal of a request that could not be read, so that there
+	// was no call.
+	Unread(ctx context.Context, event string, refusal *oauth.Error)
 }
 
 // Where forms are taken; the documents are where their RFCs say.
@@ -43,19 +52,30 @@ const (
 	revokePath     = "/connect/revoke"
 )
 
+// eventOf has where forms are taken → the event that is the refusal of one.
+var eventOf = map[string]string{
+	tokenPath:      telemetry.EventTokenRefused,
+	introspectPath: telemetry.EventIntrospectRefused,
+	revokePath:     telemetry.EventRevokeRefused,
+}
+
 type face struct {
 	// gateway translates between HTTP and the services.
 	gateway http.Handler
 	// admin does so for the administrative services.
-	admin http.Handler
-	realm string
+	admin  http.Handler
+	realm  string
+	origin func(peer net.Addr, forwarded []string) net.Addr
+	// admit is [Service.Admit], unread [Service.Unread].
+	admit  func(ctx context.Context) (context.Context, error)
+	unread func(ctx context.Context, event string, refusal *oauth.Error)
 }
 
 // New makes the handler for an issuer.
 func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
-	f := &face{realm: issuer.String()}
+	f := &face{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread}
 	forms := &formMarshaler{newDocumentMarshaler()}
 	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(
@@ -91,7 +111,12 @@ func authorization(_ context.Context, r *http.Request) metadata.MD {
 // ServeHTTP implements [http.Handler]. Paths are compared exactly and as sent: no letter case, slash or escape is
 // forgiven, since whatever stands in front of the issuer may have decided by them.
 func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	r = r.WithContext(peer.NewContext(r.Context(), peerOf(r)))
+	ctx, err := f.admit(peer.NewContext(r.Context(), f.peerOf(r)))
+	if err != nil {
+		failureOf(err).write(w, f.realm)
+		return
+	}
+	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
 		f.serveAdmin(w, r)
 		return
@@ -113,12 +138,9 @@ func (f *face) serveForm(w http.ResponseWriter, r *http.Request) {
 		f.refuseMethod(w, "POST")
 		return
 	}
-	if len(r.Header.Values("Authorization")) > 1 {
-		invalid("Authorization was sent twice.").write(w, f.realm)
-		return
-	}
 	body, refusal := readForm(w, r)
 	if refusal != nil {
+		f.unread(r.Context(), eventOf[r.URL.EscapedPath()], refusal.refusal)
 		refusal.write(w, f.realm)
 		return
 	}
@@ -193,9 +215,10 @@ func (m *documentMarshaler) Marshal(v any) ([]byte, error) {
 // ContentType implements [runtime.Marshaler].
 func (*documentMarshaler) ContentType(any) string { return "application/json;charset=UTF-8" }
 
-// peerOf says who calls, as a gRPC server would. Headers that claim another address or certificate do not count.
-func peerOf(r *http.Request) *peer.Peer {
-	p := &peer.Peer{Addr: address(r.RemoteAddr)}
+// peerOf says who calls, as a gRPC server would. A header that claims another address counts only from a trusted proxy, and
+// one that claims a certificate never.
+func (f *face) peerOf(r *http.Request) *peer.Peer {
+	p := &peer.Peer{Addr: f.origin(address(r.RemoteAddr), r.Header["X-Forwarded-For"])}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		p.LocalAddr = local
 	}

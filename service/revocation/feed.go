@@ -32,6 +32,11 @@ const (
 // Revocation reports whether the kind is about tokens, rather than about what tokens are issued by.
 func (k Kind) Revocation() bool { return k == TokenRevoked || k == ClientRevoked || k == KeyRevoked }
 
+// Known reports whether this release knows the kind.
+func (k Kind) Known() bool {
+	return k.Revocation() || k == ClientChanged || k == ResourcesChanged || k == RingChanged
+}
+
 // Change is one entry of the feed. A kind that a replica does not know, from a newer one, is passed over.
 type Change struct {
 	Kind Kind

@@ -2,39 +2,13 @@ package telemetry
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"time"
+	"unicode/utf8"
 
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
-)
-
-// The audit events.
-const (
-	EventTokenIssued       = "token.issued"
-	EventTokenRefused      = "token.refused"
-	EventIntrospected      = "token.introspected"
-	EventIntrospectRefused = "token.introspect_refused"
-	EventRevoked           = "token.revoked"
-	EventRevokeRefused     = "token.revoke_refused"
-)
-
-// The audit events of administration.
-const (
-	EventAdminRefused    = "admin.refused"
-	EventApplied         = "admin.applied"
-	EventClientCreated   = "client.created"
-	EventClientChanged   = "client.changed"
-	EventClientDeleted   = "client.deleted"
-	EventClientRevoked   = "client.revoked"
-	EventSecretCreated   = "client.secret_created"
-	EventSecretRotated   = "client.secret_rotated"
-	EventSecretChanged   = "client.secret_changed"
-	EventSecretDeleted   = "client.secret_deleted"
-	EventResourceCreated = "resource.created"
-	EventResourceChanged = "resource.changed"
-	EventResourceDeleted = "resource.deleted"
-	EventKeysRotated     = "key.rotated"
-	EventKeyRetired      = "key.retired"
-	EventKeyCompromised  = "key.compromised"
 )
 
 // Token is what the events of a token request tell.
@@ -43,68 +17,148 @@ type Token struct {
 	ClientID string
 	// Method is how the client proved who it is, Peer the address it came from.
 	Method, Peer string
+	// Algorithm is what an issued token was signed with.
+	Algorithm jwks.Algorithm
 }
 
-// TokenIssued writes an [EventTokenIssued]: client_id, auth_method, peer, jti, scope, aud, lifetime (seconds).
+// TokenIssued writes an [EventTokenIssued]. details are its further attributes.
 func (r *Recorder) TokenIssued(ctx context.Context, t Token, details ...slog.Attr) {
-	r.tokens.Add(ctx, 1, issued)
-	r.audit(ctx, EventTokenIssued, t, details)
+	r.countIssued(ctx, t.Algorithm, 1)
+	r.audit(ctx, EventTokenIssued, t.with(details...)...)
 }
 
-// TokenRefused writes an [EventTokenRefused]: client_id, auth_method, peer, error (the OAuth code), reason (a word of
-// [oauth.Reason]), cause (for the operator alone).
+// TokenRefused writes an [EventTokenRefused].
 func (r *Recorder) TokenRefused(ctx context.Context, t Token, refusal *oauth.Error) {
-	r.tokens.Add(ctx, 1, result(string(refusal.Code)))
 	r.Refused(ctx, EventTokenRefused, t, refusal)
-	if refusal.Code == oauth.ServerError {
-		r.log.ErrorContext(ctx, "a token could not be issued", "cause", refusal)
-	}
 }
 
-// Introspected writes an [EventIntrospected]: client_id (who asked), auth_method, peer, tokens (how many), active (how
-// many of them were).
+// Introspected writes an [EventIntrospected]: about how many tokens was asked, and how many of them are active.
 func (r *Recorder) Introspected(ctx context.Context, t Token, tokens, active int) {
-	r.audit(ctx, EventIntrospected, t, []slog.Attr{slog.Int("tokens", tokens), slog.Int("active", active)})
+	r.audit(ctx, EventIntrospected, t.with(slog.Int("tokens", tokens), slog.Int("active", active))...)
 }
 
-// Revoked writes an [EventRevoked]: client_id, auth_method, peer, and jti (empty where there was nothing to take back) or
-// all.
-func (r *Recorder) Revoked(ctx context.Context, t Token, what slog.Attr) {
-	r.audit(ctx, EventRevoked, t, []slog.Attr{what})
+// Revoked writes an [EventRevoked]: of one token, by its id, empty where there was nothing to take back; or of all.
+func (r *Recorder) Revoked(ctx context.Context, t Token, id string, all bool) {
+	r.audit(ctx, EventRevoked, t.with(slog.String("jti", id), slog.Bool("all", all))...)
 }
 
-// Refused writes an [EventIntrospectRefused] or [EventRevokeRefused]: client_id, auth_method, peer, error, reason, cause.
+// Refused writes an [EventTokenRefused], [EventIntrospectRefused] or [EventRevokeRefused], unless there are too many of
+// that reason. A fault of the server's own is an error in the log as well.
 func (r *Recorder) Refused(ctx context.Context, event string, t Token, refusal *oauth.Error) {
-	r.audit(ctx, event, t, []slog.Attr{
-		slog.String("error", string(refusal.Code)), slog.String("reason", string(refusal.Why())),
-		slog.String("cause", refusal.Error()),
-	})
-}
-
-// Administrator is who makes an administrative call: the client of the token, and the address it came from.
-type Administrator struct{ ClientID, Peer string }
-
-// Changed writes the event of an administrative change that was made: by, peer, and what was changed: id, kid or alg, and
-// secret_id, fields, grace_period (nanoseconds), expire_time, action and kind where the event has them.
-func (r *Recorder) Changed(ctx context.Context, event string, by Administrator, what ...slog.Attr) {
-	r.log.LogAttrs(ctx, slog.LevelInfo, "audit", append([]slog.Attr{
-		slog.String("event", event), slog.String("by", by.ClientID), slog.String("peer", by.Peer),
-	}, what...)...)
-}
-
-// AdminRefused writes an [EventAdminRefused]: method, peer, by (the client of a token that held, or empty), cause (for
-// the operator alone).
-func (r *Recorder) AdminRefused(ctx context.Context, method string, by Administrator, cause error) {
-	r.log.LogAttrs(ctx, slog.LevelInfo, "audit", slog.String("event", EventAdminRefused), slog.String("method", method),
-		slog.String("by", by.ClientID), slog.String("peer", by.Peer), slog.String("cause", cause.Error()))
-}
-
-func (r *Recorder) audit(ctx context.Context, event string, t Token, details []slog.Attr) {
-	if !r.log.Enabled(ctx, slog.LevelInfo) {
+	r.countRefused(ctx, event, refusal)
+	reason, cause := string(refusal.Why()), string(refusal.Text)
+	if refusal.Cause != nil {
+		cause = bounded(refusal.Cause.Error())
+	}
+	if refusal.Code == oauth.ServerError && r.sampled(ctx, fault, event, "") {
+		r.log.ErrorContext(ctx, "the server failed to answer", "event", event, "cause", cause)
+	}
+	if !r.sampled(ctx, event, reason, t.Peer) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 4+len(details))
-	attrs = append(attrs, slog.String("event", event), slog.String("client_id", t.ClientID),
-		slog.String("auth_method", t.Method), slog.String("peer", t.Peer))
-	r.log.LogAttrs(ctx, slog.LevelInfo, "audit", append(attrs, details...)...)
+	r.audit(ctx, event, t.with(slog.String("error", string(refusal.Code)), slog.String("reason", reason), slog.String("cause", cause))...)
+}
+
+// Administrator is who makes an administrative call: the client of the token, and the address it came from. The zero value
+// is the issuer itself, and who runs it.
+type Administrator struct{ ClientID, Peer string }
+
+// Changed writes the event of a change that was made. what are its further attributes.
+func (r *Recorder) Changed(ctx context.Context, event string, by Administrator, what ...slog.Attr) {
+	r.audit(ctx, event, by.with(what...)...)
+}
+
+// AdminRefused writes an [EventAdminRefused], unless there are too many of that reason. The reason is one of a few words.
+func (r *Recorder) AdminRefused(ctx context.Context, method string, by Administrator, reason string, cause error) {
+	if r.sampled(ctx, EventAdminRefused, reason, by.Peer) {
+		r.audit(ctx, EventAdminRefused, by.with(slog.String("method", method), slog.String("reason", reason),
+			slog.String("cause", bounded(cause.Error())))...)
+	}
+}
+
+// Fault logs a fault of the server's own as an error, unless there are too many in the method.
+func (r *Recorder) Fault(ctx context.Context, msg, method string, details ...slog.Attr) {
+	if r.sampled(ctx, fault, method, "") {
+		r.log.LogAttrs(ctx, slog.LevelError, msg, append(details, slog.String("method", method))...)
+	}
+}
+
+// fault is what an [EventLeftOut] calls the errors of [Recorder.Fault].
+const fault = "fault"
+
+// Change is a field that was changed, from what to what, as the attribute "changes" has it.
+type Change struct {
+	Field string `json:"field"`
+	From  string `json:"from"`
+	To    string `json:"to"`
+}
+
+// ChangesOf makes the attribute "changes". Long values are cut.
+func ChangesOf(changes []Change) slog.Attr {
+	cut := make([]Change, len(changes)) // never nil, which JSON would have as null
+	for i, c := range changes {
+		cut[i] = Change{c.Field, bounded(c.From), bounded(c.To)}
+	}
+	return slog.Any("changes", cut)
+}
+
+func (t Token) with(more ...slog.Attr) []slog.Attr {
+	attrs := append(make([]slog.Attr, 0, 3+len(more)),
+		slog.String("client_id", t.ClientID), slog.String("auth_method", t.Method), slog.String("peer", t.Peer))
+	return append(attrs, more...)
+}
+
+func (a Administrator) with(more ...slog.Attr) []slog.Attr {
+	return append([]slog.Attr{slog.String("by", a.ClientID), slog.String("peer", a.Peer)}, more...)
+}
+
+// audit writes an event to the log and to the trail.
+func (r *Recorder) audit(ctx context.Context, name string, attrs ...slog.Attr) {
+	e := event{time.Now(), name, attrs}
+	r.logged(ctx, e)
+	if stream := declared[name].Stream; !r.queue.put(stream, e) {
+		r.countLeftOut(ctx, stream, behind, 1)
+	}
+}
+
+// logged writes an event to the log. It goes to the handler directly: the logger would look up who calls.
+func (r *Recorder) logged(ctx context.Context, e event) {
+	if handler := r.log.Handler(); handler.Enabled(ctx, slog.LevelInfo) {
+		record := slog.NewRecord(e.at, slog.LevelInfo, "audit", 0)
+		record.AddAttrs(slog.String("event", e.name))
+		record.AddAttrs(e.attrs...)
+		_ = handler.Handle(ctx, record) // the logger would do no more
+	}
+}
+
+// sampled reports whether an event of the reason, which the peer caused, is written.
+func (r *Recorder) sampled(ctx context.Context, event, reason, peer string) bool {
+	write, left := r.sampler.admit(kind{event, reason}, peer, time.Now())
+	r.tellLeftOut(ctx, left)
+	return write
+}
+
+// tellLeftOut writes an [EventLeftOut] for each kind of which the sampler left some out.
+func (r *Recorder) tellLeftOut(ctx context.Context, all []leftOut) {
+	for _, left := range all {
+		if left.event != fault {
+			r.countLeftOut(ctx, Refusals, "sampled", left.count)
+		}
+		r.audit(ctx, EventLeftOut, left.attrs()...)
+	}
+}
+
+// most bounds a text that is not bounded otherwise, in bytes.
+const most = 1024
+
+// bounded cuts a text that is too long, and says so.
+func bounded(text string) string {
+	if len(text) <= most {
+		return text
+	}
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return fmt.Sprintf("%s… (%d more bytes)", text[:end], len(text)-end)
 }

@@ -2,66 +2,104 @@ package telemetry
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/semconv"
 )
 
-// metrics are the instruments that a [Recorder] writes to.
+// metrics are the instruments that a [Recorder] writes to. Those that are read instead are in observe.go.
 type metrics struct {
-	tokens   metric.Int64Counter
-	duration metric.Float64Histogram
+	// RPC measures every call that the chain runs, HTTP every request of the REST port.
+	RPC  *semconv.RPC
+	HTTP *semconv.HTTP
+
+	issued, refused, lost, leftOut metric.Int64Counter
+	slowHash                       metric.Float64Histogram
+	// The options are made once for each series, because making them costs more than counting.
+	issuedBy  map[jwks.Algorithm][]metric.AddOption
+	refusedBy sync.Map // refusedFor → []metric.AddOption
 }
 
-func newMetrics(meter metric.Meter) (*metrics, error) {
-	tokens, err := meter.Int64Counter("grantor.token.requests",
-		metric.WithDescription("Answers to token requests by result: issued, or the OAuth error code."))
-	if err != nil {
+// refusedFor is what a refusal is counted by. Each part is a word of this program's.
+type refusedFor struct {
+	event  string
+	code   oauth.Code
+	reason oauth.Reason
+}
+
+// requests has the event of a refusal → the request that was refused.
+var requests = map[string]string{
+	EventTokenRefused: "issue", EventIntrospectRefused: "introspect", EventRevokeRefused: "revoke",
+}
+
+func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algorithm) (*metrics, error) {
+	var m metrics
+	var errs [7]error
+	m.RPC, errs[0] = semconv.NewRPCServer(meter, tracer)
+	m.HTTP, errs[1] = semconv.NewHTTPServer(meter, tracer)
+	m.issued, errs[2] = meter.Int64Counter("grantor.token.issued", metric.WithUnit("{token}"),
+		metric.WithDescription("Tokens that were issued, by the algorithm that signed them."))
+	m.refused, errs[3] = meter.Int64Counter("grantor.request.refused", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests for a token, an introspection or a revocation that were refused, by OAuth error and reason."))
+	m.slowHash, errs[4] = semconv.Durations(meter, "grantor.argon2id.duration",
+		"Time that the slow hash of a chosen or imported secret took.")
+	m.lost, errs[5] = meter.Int64Counter("grantor.store.lost", metric.WithUnit("{loss}"),
+		metric.WithDescription("Times that the store was found to have lost data."))
+	m.leftOut, errs[6] = meter.Int64Counter("grantor.audit.left_out", metric.WithUnit("{event}"),
+		metric.WithDescription("Audit events that are missing in a stream: sampled ones, and those that it could not take in time."))
+	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	// The name, unit and attributes are those of OpenTelemetry's semantic conventions for RPC.
-	duration, err := meter.Float64Histogram("rpc.server.call.duration", metric.WithUnit("s"),
-		metric.WithDescription("Time from the start of a call to its answer."),
-		metric.WithExplicitBucketBoundaries(.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5))
-	if err != nil {
-		return nil, err
+	m.issuedBy = make(map[jwks.Algorithm][]metric.AddOption)
+	for _, algorithm := range algorithms {
+		m.issuedBy[algorithm] = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("alg", string(algorithm))))}
+		m.countIssued(context.Background(), algorithm, 0) // a rate needs a series from the start
 	}
-	return &metrics{tokens, duration}, nil
+	m.lost.Add(context.Background(), 0)
+	for _, stream := range Streams {
+		m.countLeftOut(context.Background(), stream, behind, 0)
+	}
+	m.countLeftOut(context.Background(), Refusals, "sampled", 0)
+	return &m, nil
 }
 
-// RevocationsLive publishes how many revocations are in force.
-func RevocationsLive(meter metric.Meter, count func() int) error {
-	_, err := meter.Int64ObservableGauge("grantor.revocations.live",
-		metric.WithDescription("Revocations that concern tokens which may not have expired."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(count()))
-			return nil
-		}))
-	return err
+func (m *metrics) countIssued(ctx context.Context, algorithm jwks.Algorithm, tokens int64) {
+	m.issued.Add(ctx, tokens, m.issuedBy[algorithm]...)
 }
 
-// FeedAge publishes how old this replica's knowledge is, in seconds.
-func FeedAge(meter metric.Meter, age func() time.Duration) error {
-	_, err := meter.Float64ObservableGauge("grantor.feed.age", metric.WithUnit("s"),
-		metric.WithDescription("Every change made longer ago than this is in force on this replica."),
-		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
-			o.Observe(age().Seconds())
-			return nil
-		}))
-	return err
+func (m *metrics) countRefused(ctx context.Context, event string, refusal *oauth.Error) {
+	by := refusedFor{event, refusal.Code, refusal.Why()}
+	options, ok := m.refusedBy.Load(by)
+	if !ok {
+		options, _ = m.refusedBy.LoadOrStore(by, []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
+			attribute.String("request", requests[event]), attribute.String("error", string(by.code)), attribute.String("reason", string(by.reason)),
+		))})
+	}
+	m.refused.Add(ctx, 1, options.([]metric.AddOption)...) //nolint:forcetypeassert // the map has no other values
 }
 
-// issued is prepared once, because building attributes anew costs more than counting.
-var issued = result("issued")
-
-func result(name string) metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(attribute.String("result", name)))
+// countLeftOut counts events that are missing in a stream.
+func (m *metrics) countLeftOut(ctx context.Context, stream Stream, reason string, events int) {
+	m.leftOut.Add(ctx, int64(events), metric.WithAttributes(attribute.String("stream", string(stream)), attribute.String("reason", reason)))
 }
 
-// Call records one finished call: method as "grantor.v1.TokenService/IssueToken", code as a gRPC status code's name.
-func (m *metrics) Call(ctx context.Context, method, code string, took time.Duration) {
-	m.duration.Record(ctx, took.Seconds(), metric.WithAttributeSet(attribute.NewSet(
-		attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", method),
-		attribute.String("rpc.response.status_code", code))))
+// StoreLost counts that the store was found to have lost data.
+func (m *metrics) StoreLost() { m.lost.Add(context.Background(), 1) }
+
+// SlowHash measures a slow hash, from the call until the function that it gives is called; see [clientauth.Config].
+func (r *Recorder) SlowHash(ctx context.Context) (done func()) {
+	start := time.Now()
+	span := child(ctx, r.tracer, "argon2id", trace.SpanKindInternal)
+	return func() {
+		r.slowHash.Record(ctx, time.Since(start).Seconds())
+		span.End()
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
 
@@ -17,6 +18,8 @@ type Cache struct {
 	verifier *Verifier
 	// verified has SHA-256 of the token → what it says. Hashing keeps bearer tokens out of the heap.
 	verified *otter.Cache[[sha256.Size]byte, entry]
+
+	hits, misses atomic.Uint64
 }
 
 type entry struct {
@@ -34,7 +37,7 @@ func NewCache(verifier *Verifier, size int) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cache{verifier, verified}, nil
+	return &Cache{verifier: verifier, verified: verified}, nil
 }
 
 // Verify does what [Verifier.Verify] does.
@@ -45,6 +48,7 @@ func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 	hash := sha256.Sum256([]byte(raw))
 	if seen, ok := c.verified.GetIfPresent(hash); ok {
 		if c.verifier.Keys.Trusts(seen.key) {
+			c.hits.Add(1)
 			if err := c.verifier.Holds(seen.claims); err != nil {
 				return nil, err
 			}
@@ -52,6 +56,7 @@ func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 		}
 		c.verified.Invalidate(hash)
 	}
+	c.misses.Add(1)
 	claims, key, err := c.verifier.verify(ctx, raw)
 	if err != nil {
 		return nil, err
@@ -59,3 +64,6 @@ func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 	c.verified.Set(hash, entry{claims, key})
 	return claims, nil
 }
+
+// Lookups counts the tokens that had been verified before, and those whose signature had to be checked.
+func (c *Cache) Lookups() (hits, misses uint64) { return c.hits.Load(), c.misses.Load() }

@@ -71,6 +71,9 @@ func TestCacheRemembers(t *testing.T) {
 	other := claims()
 	other.ID = "id-2"
 	c.expect(t, must(signerFor(jwks.ES256).Sign(other)), nil, 2)
+	if hits, misses := c.Lookups(); hits != 3 || misses != 2 {
+		t.Errorf("%d hits and %d misses, want 3 and 2", hits, misses)
+	}
 }
 
 func TestCacheExpires(t *testing.T) {

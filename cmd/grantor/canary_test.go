@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc"
+
+	"github.com/grantorhq/grantor/service/redistest"
+)
+
+// mark is in every canary, so that a part of one is found as well. It is in nothing else.
+const mark = "kAnArY"
+
+// canary makes a value for a field that is secret. What it is for makes it another than all others.
+func canary(what string) string { return mark + "-" + what + "-0123456789abcdef" }
+
+// canaries are what must not be found.
+type canaries struct {
+	// forms has text → what it is.
+	forms map[string]string
+}
+
+func newCanaries() *canaries {
+	c := &canaries{forms: make(map[string]string)}
+	c.add("a canary", mark)
+	return c
+}
+
+// add has a secret looked for, as it is and in base64, wherever in a longer text it may begin.
+func (c *canaries) add(what, secret string) {
+	c.forms[secret] = what
+	for shift := range 3 {
+		encoded := base64.RawStdEncoding.EncodeToString([]byte("xx"[:shift%3] + secret))
+		from, to := []int{0, 2, 3}[shift], len(encoded)-2
+		for _, form := range []string{encoded[from:to], strings.NewReplacer("+", "-", "/", "_").Replace(encoded[from:to])} {
+			c.forms[form] = what + " in base64"
+		}
+	}
+}
+
+// find gives what is found in a text, and where.
+func (c *canaries) find(text string) []string {
+	const around = 80
+	var found []string
+	for form, what := range c.forms {
+		if i := strings.Index(text, form); i >= 0 {
+			found = append(found, fmt.Sprintf("%s: %q", what, text[max(0, i-around):min(len(text), i+len(form)+around)]))
+		}
+	}
+	return found
+}
+
+// TestCanaryScan finds what it should: else TestCanaries would hold nothing.
+func TestCanaryScan(t *testing.T) {
+	c := newCanaries()
+	c.add("a generated secret", "grantor_cs_abcdefgh")
+	for _, leak := range []string{
+		canary("x"), "grantor_cs_abcdefgh", base64.StdEncoding.EncodeToString([]byte("id:" + canary("x"))),
+		base64.URLEncoding.EncodeToString([]byte(`{"a":"grantor_cs_abcdefgh"}`)), base64.StdEncoding.EncodeToString([]byte("ab:grantor_cs_abcdefgh")),
+		base64.StdEncoding.EncodeToString([]byte("a:grantor_cs_abcdefgh")),
+	} {
+		if len(c.find("before "+leak+" behind")) == 0 {
+			t.Errorf("%q is not found", leak)
+		}
+	}
+	if found := c.find("grantor_cs_ canary KANARY " + base64.StdEncoding.EncodeToString([]byte("nothing secret"))); len(found) > 0 {
+		t.Errorf("found %v where nothing is", found)
+	}
+}
+
+// spill is a running issuer into which secrets are put, and what comes out of it.
+type spill struct {
+	*replica
+	*canaries
+
+	t      *testing.T
+	client *http.Client
+	conn   *grpc.ClientConn
+	// args are those of the server, redis its store.
+	args  []string
+	redis *redistest.Server
+	// collector gets all traces and metrics.
+	collector *collector
+	// answers are what callers were told, other than secrets that were made for them.
+	answers bytes.Buffer
+}
+
+// TestCanaries puts a value of its own into every field that is secret, where it is right and where it is wrong, and finds
+// none of them in anything that others may read. The server is a real one with its three ports, TLS and a real Redis.
+func TestCanaries(t *testing.T) {
+	for name, more := range map[string][]string{"production": {}, "development": {"--dev"}} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpill(t, more...)
+			s.overREST()
+			boss := s.token("administrator", canary("administrator"))
+			s.administerREST(boss)
+			s.overGRPC(boss)
+			s.panics()
+			s.reflects()
+			s.commands()
+			s.startsWrong()
+			places := s.places()
+			for _, place := range slices.Sorted(maps.Keys(places)) {
+				text := places[place]
+				if text == "" {
+					t.Errorf("%s: nothing is there to look at", place)
+				}
+				for _, what := range s.find(text) {
+					t.Errorf("%s has %s", place, what)
+				}
+			}
+		})
+	}
+}
+
+// newSpill starts the issuer.
+func newSpill(t *testing.T, more ...string) *spill {
+	t.Helper()
+	isolate(t)
+	s := &spill{t: t, canaries: newCanaries(), redis: redistest.New(t), collector: newCollector(t)}
+	s.must(s.redis.Client().Do(t.Context(), "ACL", "SETUSER", "grantor", "on", ">"+canary("redis"), "~*", "&*", "+@all").Err())
+	ours := newAuthority(t)
+	cert, key := ours.leaf(t, t.TempDir(), 2)
+	keyPEM, err := os.ReadFile(key)
+	s.must(err)
+	s.add("the key of the certificate", strings.Split(string(keyPEM), "\n")[1])
+	t.Setenv("CANARY_SECRET", canary("in-env"))
+	manifest := file(t, "clients.yaml", `
+resources:
+  - {resource: "https://orders.internal", scopes: [api1]}
+clients:
+  - {client_id: in-file, client_secret: `+canary("in-file")+`, scopes: [api1], resources: ["https://orders.internal"]}
+  - {client_id: in-env, client_secret_env: CANARY_SECRET, scopes: [api1]}
+  - {client_id: in-another-file, client_secret_file: `+file(t, "secret", canary("in-another-file"))+`, scopes: [api1]}
+  - {client_id: imported, client_secret_hashes: ["`+importedHash(t, canary("imported"))+`"], scopes: [api1]}
+  - client_id: administrator
+    client_secret: `+canary("administrator")+`
+    scopes: [grantor:clients.read, grantor:clients.write, grantor:resources.read, grantor:resources.write, grantor:keys.read, grantor:keys.write]
+`)
+	kek := []byte(mark + "-key-encryption-key-123456")[:32]
+	previous := []byte(mark + "-previous-kek-1234567890123")[:32]
+	s.args = append([]string{
+		"--redis=redis://grantor:" + canary("redis") + "@" + s.redis.Addr(), "--apply=" + manifest, "--issuer=https://localhost:1",
+		"--key-encryption-key=" + encode(kek), "--previous-key-encryption-key-file=" + file(t, "previous", encode(previous)),
+		"--tls-cert-file=" + cert, "--tls-key-file=" + key, "--log-level=debug",
+		"--otlp-endpoint=" + s.collector.url, "--trace-sampling=1",
+	}, more...)
+	s.replica = mustServe(t, s.args...)
+	config := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
+	transport := &http.Transport{TLSClientConfig: config}
+	t.Cleanup(transport.CloseIdleConnections)
+	s.client, s.conn = &http.Client{Transport: transport}, dialTLS(t, s.ports.grpc.Addr().String(), config)
+	return s
+}
+
+func (s *spill) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// places stops the issuer and gives everything of it that others may read: place → text.
+func (s *spill) places() map[string]string {
+	t := s.t
+	places := make(map[string]string)
+	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug", "/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"} {
+		code, body := get(t, "http://"+s.ports.ops.Addr().String()+path)
+		places["the operations port's "+path] = fmt.Sprint(code, body)
+	}
+	s.stop()
+	<-s.ended
+	places["the log"], places["standard output"] = s.log.String(), "-"+s.out.String()
+	places["what a collector got"] = s.collector.text()
+	places["what callers were told"] = s.answers.String()
+	places["the audit"] = grantor(t, "audit -n 100000 --redis "+s.redis.URL())
+	places["the audit as JSON"] = grantor(t, "audit -n 100000 -o json --redis "+s.redis.URL())
+	if strings.Contains(places["the audit"], "audit.left_out") {
+		t.Error("events were left out, which could have had a secret")
+	}
+	// The Redis has to have the hashes of secrets, and nothing else of them.
+	hashes := maps.Clone(s.forms)
+	maps.DeleteFunc(s.forms, func(_, what string) bool { return strings.HasPrefix(what, "a hash") })
+	for _, what := range s.find(s.dump()) {
+		t.Errorf("the Redis has %s", what)
+	}
+	s.forms = hashes
+	return places
+}
+
+// dump gives all that the Redis has, as text.
+func (s *spill) dump() string {
+	client, ctx := s.redis.Client(), s.t.Context()
+	keys, err := client.Keys(ctx, "*").Result()
+	s.must(err)
+	var all strings.Builder
+	for _, key := range keys {
+		kind, err := client.Type(ctx, key).Result()
+		s.must(err)
+		var found redis.Cmder
+		switch kind {
+		case "hash":
+			found = client.HGetAll(ctx, key)
+		case "zset":
+			found = client.ZRange(ctx, key, 0, -1)
+		case "stream":
+			found = client.XRange(ctx, key, "-", "+")
+		default:
+			s.t.Fatalf("%s is a %s", key, kind)
+		}
+		s.must(found.Err())
+		_, _ = io.WriteString(&all, found.String())
+	}
+	if !strings.Contains(all.String(), "over-grpc") || !strings.Contains(all.String(), "token.refused") {
+		s.t.Error("the dump lacks what must be in it")
+	}
+	return all.String()
+}
+
+// importedHash gives what another server stored of a secret.
+func importedHash(t *testing.T, secret string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hash)
+}

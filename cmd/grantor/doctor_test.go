@@ -1,0 +1,352 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/redistest"
+	"github.com/grantorhq/grantor/service/replicas"
+)
+
+// silence takes what net/http logs.
+var silence = log.New(io.Discard, "", 0)
+
+// TestDoctorFindings causes every finding that there is.
+func TestDoctorFindings(t *testing.T) {
+	caused := make(map[string]bool)
+	for _, c := range slices.Concat(redisCauses, ringCauses, fleetCauses, issuerCauses, recordCauses) {
+		caused[c.check] = true
+		t.Run(c.check, func(t *testing.T) {
+			p, args := c.setUp(t)
+			d := p.diagnose(args...)
+			i := slices.IndexFunc(checks, func(known check) bool { return known.id == c.check })
+			if i < 0 {
+				t.Fatal("there is no such check")
+			}
+			want, got := checks[i], d.checks[c.check]
+			if got.Severity != want.severity || !strings.Contains(got.Found, c.found) || got.Do != want.do {
+				t.Errorf("got %+v, want %s with %q; all:\n%s", got, want.severity, c.found, d.out)
+			}
+			if code := exitCode(d.err); want.severity == isError && code != exitOther {
+				t.Errorf("got exit code %d and %v, want %d", code, d.err, exitOther)
+			}
+			if got := p.diagnose(append(args, "--skip="+c.check)...).checks[c.check]; got.Check != "" {
+				t.Errorf("skipped: got %+v", got)
+			}
+		})
+	}
+	for _, c := range checks {
+		if !caused[c.id] {
+			t.Errorf("nothing causes %s", c.id)
+		}
+	}
+}
+
+// The rights that grantor serve and grantor doctor need, as docs/doctor.md lists them.
+const (
+	defaultRights = "off resetpass ~* &* +@all"
+	serveRights   = "resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange"
+	doctorRights  = "resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun"
+)
+
+// TestDoctorHealthy looks at a deployment as it should be: every check is made, and nothing is found that is worse than a
+// note. The users of the Redis have the documented rights and no others.
+func TestDoctorHealthy(t *testing.T) {
+	server, raw := tlsRedis(t, trusted.certificate(t, 100*day), "--appendonly", "yes")
+	p := patientOn(t, server)
+	p.do("acl setuser grantor on >sesame " + serveRights)
+	p.do("acl setuser doctor on >sesame " + doctorRights)
+	p.do("acl setuser admin on >sesame +@all ~*")
+	p.do("acl setuser default " + defaultRights)
+	as := func(user string) string {
+		u := must(url.Parse(raw))
+		u.User = url.UserPassword(user, "sesame")
+		return "--redis=" + u.String()
+	}
+	admin := must(redisstore.Connect(strings.TrimPrefix(as("admin"), "--redis=")))
+	t.Cleanup(func() { _ = admin.Close() })
+	asked := func(command ...any) []any { return must(admin.Do(t.Context(), command...).Slice()) }
+	pair, kek, rest, rpc := trusted.certificate(t, 100*day), "--key-encryption-key-file="+kekFile(t), freeAddress(t), freeAddress(t)
+	issuer := "--issuer=https://" + rest
+	args := []string{
+		as("grantor"), kek, issuer, "--grpc-endpoint=" + rpc, "--tls-cert-file=" + pair.cert, "--tls-key-file=" + pair.key,
+		"--apply=" + file(t, "clients.yaml", goodManifest),
+	}
+	first := mustServe(t, append(args, "--http-listen="+rest, "--grpc-listen="+rpc)...)
+	second := mustServe(t, args...)
+	// What a replica and apply do beyond starting.
+	isolate(t)
+	t.Setenv("GRANTOR_CLIENT_SECRET", "service-secret-here")
+	run(t, "token", "revoke", "--all", issuer, "--client-id=background-service").works(t)
+	t.Setenv("GRANTOR_CLIENT_SECRET", "a-wrong-secret") // is counted for all replicas
+	run(t, "token", "issue", issuer, "--client-id=background-service").fails(t, "invalid_client")
+	await(t, "counted in the Redis", func() bool { return len(asked("keys", "grantor:{grantor}:limit:*")) > 0 })
+	run(t, "audit", as("doctor")).works(t)
+	fewer, _, _ := strings.Cut(goodManifest, "  - client_id: orders-api")
+	if applied := run(t, "apply", as("grantor"), kek, "--prune", "-f", file(t, "fewer.yaml", fewer)); !strings.Contains(applied.out, "removed   client orders-api") {
+		t.Errorf("apply: got %v and %s", applied.err, applied.out)
+	}
+	all := []string{
+		as("doctor"), "--redis-user=grantor", kek, issuer, "--replica=http://" + first.ports.ops.Addr().String(), "--replica=http://" + second.ports.ops.Addr().String(),
+		"--skip=redis.version-vulnerable", // that is the distribution's
+	}
+	var d diagnosis
+	await(t, "told about by both replicas, and serving by gRPC", func() bool {
+		d = p.diagnose(all...)
+		return d.checks["replica.none"].Severity == isFine && d.checks["replica.alone"].Severity == isFine && d.checks["grpc.health"].Severity == isFine
+	})
+	allowed := map[string]severity{"redis.alone": isNote, "redis.slow": d.checks["redis.slow"].Severity} // this machine may be slow
+	for _, c := range checks {
+		made, ok := d.checks[c.id]
+		unseen := c.id == "redis.version-vulnerable"
+		if want := allowed[c.id]; ok == unseen || ok && made.Severity != isFine && made.Severity != want {
+			t.Errorf("%s: got %+v, want it made and fine", c.id, made)
+		}
+	}
+	for _, denied := range asked("acl", "log") {
+		if text := fmt.Sprint(denied); strings.Contains(text, "username:grantor") {
+			t.Errorf("the Redis denied %s", text)
+		}
+	}
+	if d.err != nil || strings.Contains(d.out, "sesame") {
+		t.Errorf("got %v and\n%s, want success and no password", d.err, d.out)
+	}
+}
+
+// TestRestartWithUsers restarts a Redis whose users are those of docs/doctor.md: what Grantor wrote is still there.
+func TestRestartWithUsers(t *testing.T) {
+	users := file(t, "users.acl", "")
+	server := redistest.New(t, "--appendonly", "yes", "--aclfile", users)
+	var lines strings.Builder
+	for line := range strings.Lines(string(must(os.ReadFile("../../docs/doctor.md")))) {
+		if user, ok := strings.CutPrefix(line, "    user "); ok {
+			lines.WriteString("user " + strings.ReplaceAll(user, "PASSWORD", "sesame"))
+		}
+	}
+	before := server.Client()
+	if err := os.WriteFile(users, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.Do(t.Context(), "acl", "load").Err(); err != nil {
+		t.Fatal(err)
+	}
+	server.Login("grantor", "sesame")
+	url := "redis://grantor:sesame@" + server.Addr()
+	run(t, "apply", "--redis="+url, "--key-encryption-key-file="+kekFile(t), "-f", file(t, "clients.yaml", goodManifest)).works(t)
+	records := func() map[string]string {
+		return must(server.Client().HGetAll(t.Context(), "grantor:{grantor}:client:background-service").Result())
+	}
+	want := records()
+	server.Stop()
+	server.Start()
+	if got := records(); len(want) == 0 || !maps.Equal(got, want) {
+		t.Errorf("after the restart: got %v, want %v", got, want)
+	}
+}
+
+// TestNeededCommands has doctor ask for each command that the documented rights give, and for no other.
+func TestNeededCommands(t *testing.T) {
+	var asked []string
+	for _, command := range neededCommands {
+		name, _, _ := strings.Cut(command, " ")
+		asked = append(asked, "+"+name)
+	}
+	if _, documented, _ := strings.Cut(serveRights, "-@all "); documented != strings.Join(asked, " ") {
+		t.Errorf("asked for are %q, want %s", asked, documented)
+	}
+}
+
+// TestDoctorFindsOwner looks at the primary behind Sentinels, and in a Cluster at the server that has the issuer's slot.
+func TestDoctorFindsOwner(t *testing.T) {
+	sentinel := redistest.NewSentinel(t, 1)
+	cluster := redistest.NewShards(t)
+	for name, c := range map[string]struct {
+		url   string
+		owner *redistest.Server
+	}{
+		"Sentinel": {sentinel.URL(), sentinel.Primary},
+		"Cluster":  {cluster.URL(), cluster.Primary(t, "grantor:{grantor}:feed")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := patientOn(t, c.owner)
+			p.do("config set maxmemory-policy allkeys-lru")
+			p.do("set", "{grantor}", "x") // of the same slot, and not the issuer's
+			d := p.diagnose("--redis=" + c.url)
+			for check, want := range map[string]severity{
+				"redis.eviction": isError, "redis.shared": isWarning, "redis.alone": isFine, "redis.lag": isFine, "redis.role": isFine,
+				"redis.plaintext": isFine, "redis.password": isWarning,
+			} {
+				if got := d.checks[check]; got.Severity != want {
+					t.Errorf("%s: got %+v, want %s; all:\n%s", check, got, want, d.out)
+				}
+			}
+		})
+	}
+}
+
+// TestDoctorOutput holds the two forms of the output, and what the exit code goes by.
+func TestDoctorOutput(t *testing.T) {
+	isolate(t)
+	p := newPatient(t, "--appendonly", "yes")
+	p.tell("a", nil)
+	p.tell("evil\x1b[31m\u202e", func(r *replicas.Status) { r.Settings["issuer"] = "https://\x1b]0;x\x07" })
+	p.ring(0)
+	command := "doctor --redis=" + p.redis.URL() + " " + p.kekFlag() + " --skip=replica.keys,redis.version-vulnerable "
+	text := run(t, strings.Fields(command+"-v")...)
+	// The output ends with the sum; the error, which main prints below it, does not say it again.
+	strict := run(t, strings.Fields(command+"--strict --skip=replica.settings")...)
+	for want, got := range map[string]error{"errors were found": text.err, "warnings were found, and --strict is given": strict.err} {
+		if exitCode(got) != exitOther || got.Error() != want {
+			t.Errorf("got exit code %d and %v, want %d and %s", exitCode(got), got, exitOther, want)
+		}
+	}
+	for _, want := range []string{
+		"error    replica.settings: issuer is ", "\n         give all replicas the same\n", "warning  redis.password: a connection", "ok       redis.eviction\n", "1 error, 1 warning, 2 notes; ",
+	} {
+		if !strings.Contains(text.out, want) {
+			t.Errorf("the output has no %q:\n%s", want, text.out)
+		}
+	}
+	if strings.ContainsAny(text.out, "\x1b\x07\u202e") {
+		t.Errorf("the output acts on a terminal: %q", text.out)
+	}
+	if quiet := run(t, strings.Fields(command)...); strings.Contains(quiet.out, "ok  ") {
+		t.Errorf("the checks that found nothing are listed:\n%s", quiet.out)
+	}
+	document := run(t, strings.Fields(command+"-o json")...)
+	var read struct {
+		Checks   []map[string]string `json:"checks"`
+		Errors   int                 `json:"errors"`
+		Warnings int                 `json:"warnings"`
+		Notes    int                 `json:"notes"`
+	}
+	if err := json.Unmarshal([]byte(document.out), &read); err != nil || read.Errors != 1 || read.Warnings != 1 || read.Notes != 2 || len(read.Checks) < 40 {
+		t.Errorf("got %v and\n%s", err, document.out)
+	}
+	if strings.ContainsAny(document.out, "\x1b\x07\u202e") {
+		t.Errorf("the output acts on a terminal: %q", document.out)
+	}
+	for _, c := range []struct {
+		args string
+		want int
+	}{
+		{"--skip=replica.settings", 0}, {"--skip=replica.settings --strict", exitOther}, {"--skip=replica.settings,redis.password --strict", 0},
+		{"--skip=replica.setting", exitUsage}, {"--output=yaml", exitUsage}, {"--timeout=0s", exitUsage}, {"--replica=localhost:8082", exitUsage},
+		{"--issuer=http://auth.example.com", exitUsage}, {"--profile=nobody", exitUsage}, {"--redis=localhost", exitUsage},
+		{"--key-encryption-key-file=/nonexistent", exitUsage}, {"--redis-prefix=x", exitUsage},
+	} {
+		if got := exitCode(run(t, strings.Fields(command+c.args)...).err); got != c.want {
+			t.Errorf("%s: got exit code %d, want %d", c.args, got, c.want)
+		}
+	}
+}
+
+// TestDoctorSettings takes the deployment from a file for grantor serve, from the environment and from a profile.
+func TestDoctorSettings(t *testing.T) {
+	isolate(t)
+	p := newPatient(t)
+	p.ring(0)
+	config := file(t, "grantor.yaml", "redis: "+p.redis.URL()+"\nissuer: http://"+freeAddress(t)+"\nkey_encryption_key: "+
+		strings.TrimPrefix(p.kekFlag(), "--key-encryption-key=")+"\nlog_format: text\nhttp_listen: localhost:8080\n")
+	if out := run(t, "doctor", "--config", config, "-v").out; !strings.Contains(out, "ok       key.seal") || !strings.Contains(out, "error    issuer.reach") {
+		t.Errorf("by a file:\n%s", out)
+	}
+	t.Setenv("GRANTOR_REDIS", p.redis.URL())
+	path := must(profilesPath())
+	p.check(os.MkdirAll(path[:strings.LastIndexByte(path, '/')], 0o700))
+	p.check(os.WriteFile(path, []byte("prod:\n  issuer: http://127.0.0.1:1\n"), 0o600))
+	if out := run(t, "doctor", "--profile", "prod").out; !strings.Contains(out, "note     key.unchecked") || !strings.Contains(out, "127.0.0.1:1") {
+		t.Errorf("by environment and profile:\n%s", out)
+	}
+}
+
+// TestDoctorPage holds docs/doctor.md to the checks that there are, and to the rights that are enough.
+func TestDoctorPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	table.WriteString("| check | | found when | what to do |\n|---|---|---|---|\n")
+	for _, c := range checks {
+		table.WriteString("| `" + c.id + "` | " + string(c.severity) + " | " + c.finds + " | " + c.do + " |\n")
+	}
+	if !strings.Contains(string(page), table.String()) {
+		t.Errorf("docs/doctor.md lacks this table of checks:\n%s", table.String())
+	}
+	words := strings.Join(strings.Fields(strings.ReplaceAll(string(page), "\\\n", " ")), " ")
+	for _, rights := range []string{"user default " + defaultRights, serveRights, doctorRights} {
+		if !strings.Contains(words, rights) {
+			t.Errorf("docs/doctor.md lacks the rights %s", rights)
+		}
+		if script := string(must(os.ReadFile("../../deploy/secrets.sh"))); !strings.Contains(script, rights) {
+			t.Errorf("deploy/secrets.sh lacks the rights %s", rights)
+		}
+	}
+}
+
+// TestREADMEDoctor holds the README's example to what is printed for such a deployment.
+func TestREADMEDoctor(t *testing.T) {
+	_, example, found := strings.Cut(readme(t), "    $ bin/grantor doctor ")
+	if !found {
+		t.Fatal("the README has no example of grantor doctor")
+	}
+	_, example, _ = strings.Cut(example, "\n")
+	isolate(t)
+	p := newPatient(t, "--save", "3600 1")
+	p.ring(0)
+	p.tell("a", nil)
+	out := run(t, "doctor", "--redis="+p.redis.URL(), p.kekFlag()).out
+	lines := 0
+	for line := range strings.Lines(example) {
+		line, shown := strings.CutPrefix(line, "    ")
+		if !shown || line == "...\n" {
+			break
+		}
+		lines++
+		if !strings.Contains(out, line) {
+			t.Errorf("the output has not the README's line %q:\n%s", line, out)
+		}
+	}
+	if lines < 4 {
+		t.Errorf("the example has %d lines; this test holds little about it", lines)
+	}
+}
+
+// TestFlaws looks up releases: fixed, not fixed, of a branch without a fix, and newer than all that is known.
+func TestFlaws(t *testing.T) {
+	for _, c := range []struct {
+		name, version string
+		known         []flaw
+		want          int
+	}{
+		{"long out of care", "7.0.15", redisFlaws, 4},
+		{"a branch's first", "7.2.0", redisFlaws, 4},
+		{"one fix", "7.2.6", redisFlaws, 3},
+		{"one fix missing", "7.2.15", redisFlaws, 1},
+		{"all fixes", "7.2.16", redisFlaws, 0},
+		{"a branch that got no fix", "8.0.9", redisFlaws, 1},
+		{"a branch after the fixes", "8.11.0", redisFlaws, 0},
+		{"a later one", "9.0.0", redisFlaws, 0},
+		{"Valkey", "8.1.3", valkeyFlaws, 3},
+		{"Valkey with all fixes", "8.1.9", valkeyFlaws, 0},
+		{"Valkey, later", "9.2.0", valkeyFlaws, 0},
+		{"no version", "unstable", redisFlaws, 4},
+	} {
+		if got := flaws(parseVersion(c.version), c.known); len(got) != c.want {
+			t.Errorf("%s: %s has %q, want %d", c.name, c.version, got, c.want)
+		}
+	}
+	if name, v, _ := software(map[string]string{"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.3"}); name != "Valkey" || v != (release{8, 1, 3}) {
+		t.Errorf("got %s %s, want Valkey 8.1.3", name, v)
+	}
+}

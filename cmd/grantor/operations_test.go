@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestOperations runs the commands of docs/operations.md as printed and in their order, with bash, a real Redis and a real
+// Prometheus. Only the ports are others, and the folder: a copy of what the commands read.
+func TestOperations(t *testing.T) {
+	root := must(filepath.Abs("../.."))
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(dir, "deploy")); err != nil {
+		t.Fatal(err)
+	}
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	page := must(os.ReadFile("../../docs/operations.md"))
+	var script strings.Builder
+	for line := range strings.Lines(string(page)) {
+		if code, indented := strings.CutPrefix(line, "    "); indented {
+			script.WriteString(code)
+		}
+	}
+	var pairs []string
+	for _, port := range []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"} {
+		_, free, _ := strings.Cut(freeAddress(t), ":")
+		pairs = append(pairs, port, free)
+	}
+	// The first replica listens on the ports that are the default.
+	started := strings.Replace(script.String(), "serve --config trial/grantor.yaml 2>>",
+		"serve --config trial/grantor.yaml --http-listen :8080 --grpc-listen :8081 --ops-listen :8082 2>>", 1)
+	commands := strings.NewReplacer("make build\n", "", "deploy/secrets.sh trial\n", "deploy/secrets.sh trial localhost:6379\n").Replace(started)
+	commands = strings.NewReplacer(pairs...).Replace(commands)
+	// What the script starts may outlive it, so the transcript is a file: a pipe would wait for all that hold it.
+	transcript := must(os.Create(filepath.Join(dir, "transcript")))
+	defer func() { _ = transcript.Close() }()
+	const patience = 3 * time.Minute
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", "trap 'kill $(jobs -p) $(cat trial/redis.pid) 2>/dev/null || true' EXIT\n"+commands)
+	shell.Dir, shell.Env = dir, append(os.Environ(), "XDG_CONFIG_HOME="+dir)
+	shell.Stdout, shell.Stderr = transcript, transcript
+	shell.Cancel = func() error { return shell.Process.Signal(syscall.SIGTERM) }
+	err := shell.Run()
+	out := must(os.ReadFile(transcript.Name()))
+	if err != nil {
+		for _, name := range []string{"one.log", "two.log", "prometheus.log", "redis.log"} {
+			text, _ := os.ReadFile(filepath.Join(dir, "trial", name))
+			t.Logf("%s:\n%s", name, text)
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		"created   client shop", `"access_token"`, "redis.alone", "token.issued", "client.created", `"name":"GrantorGone"`,
+		"GrantorNotReady",
+		`"changed":"log-level"`,
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the transcript has no %q:\n%s", want, out)
+		}
+	}
+	t.Logf("%s", out)
+}

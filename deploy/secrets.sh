@@ -1,0 +1,50 @@
+#!/bin/sh
+# Makes what a try of the real thing needs, in a new folder: a certificate authority, certificates for Grantor and Redis, the
+# key-encryption key, and a Redis user with its password.
+#
+#     deploy/secrets.sh FOLDER [REDIS_HOST:PORT]
+#
+# For production bring certificates of your own authority; the rest can stay.
+set -eu
+if [ $# -eq 0 ]; then
+	echo "usage: $0 FOLDER [REDIS_HOST:PORT]" >&2
+	exit 2
+fi
+folder=$1
+redis=${2:-localhost:6379}
+umask 077
+mkdir "$folder"
+cd "$folder"
+echo '*' >.gitignore
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/CN=Grantor trial authority' \
+	-addext keyUsage=critical,keyCertSign,cRLSign -keyout ca.key -out ca.crt 2>/dev/null
+
+# certificate NAME makes NAME.key and NAME.crt, for a year.
+certificate() {
+	openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr" 2>/dev/null
+	printf '%s\n' 'subjectAltName=DNS:localhost,DNS:redis,DNS:grantor-1,DNS:grantor-2,IP:127.0.0.1,IP:::1' \
+		'extendedKeyUsage=serverAuth' 'basicConstraints=critical,CA:FALSE' >"$1.ext"
+	openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile "$1.ext" -out "$1.crt" 2>/dev/null
+	rm "$1.csr" "$1.ext"
+}
+certificate tls
+certificate redis
+
+openssl rand -base64 32 >kek
+password=$(openssl rand -hex 32)
+looker=$(openssl rand -hex 32)
+operator=$(openssl rand -hex 32)
+hash() { printf %s "$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
+# Nobody can log in as default, but its rights must stay: as default Redis replays its append-only file, and without them
+# many releases drop the transactions in it. The next is for grantor serve and apply, one for grantor doctor and audit; both
+# have no more rights than they need (docs/doctor.md). The last is for who runs the Redis.
+cat >users.acl <<END
+user default off resetpass ~* &* +@all
+user grantor on #$(hash "$password") resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange
+user doctor on #$(hash "$looker") resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun
+user operator on #$(hash "$operator") ~* &* +@all
+END
+echo "REDISCLI_AUTH=$operator" >operator.env
+echo "GRANTOR_REDIS=rediss://grantor:$password@$redis/0" >grantor.env
+echo "GRANTOR_REDIS=rediss://doctor:$looker@$redis/0" >doctor.env

@@ -1,0 +1,134 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/grantorhq/grantor/service/semconv"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// scope names what measures.
+const scope = "github.com/grantorhq/grantor/interceptors/verify"
+
+// Telemetry measures and traces what the verifier guards, gRPC methods and HTTP handlers, with the refused calls:
+//
+//	rpc.server.call.duration        histogram, s  by method and status code, as OpenTelemetry's conventions have it
+//	http.server.request.duration    histogram, s  by method, status and, where an http.ServeMux tells it, route
+//	grantor.verify.calls.refused    counter       by reason: no_token, expired, revoked, insufficient_scope, …
+//	grantor.verify.calls.stale      counter       see FeedStatus.StaleCalls
+//	grantor.verify.cache.lookups    counter       by result, hit or miss: tokens that were verified before, or were not
+//	grantor.verify.feed.age         gauge, s      see FeedStatus.Age; nothing where no feed is followed
+//	grantor.verify.revocations.live gauge         see FeedStatus.Live
+//
+// Each call is a span that follows the caller's (W3C Trace Context); whether it is recorded, though callers can ask for
+// that, is for the sampler of tracers. No token, client or path is in a metric or a span. A nil provider stands for nothing
+// of its kind. The gauges end with [Verifier.Close]; of several verifiers give each a provider of its own, or one of them.
+func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option {
+	return func(c *config) { c.meters, c.tracers, c.telemetry = meters, tracers, true }
+}
+
+// instruments are what a verifier measures with.
+type instruments struct {
+	rpc     *semconv.RPC
+	http    *semconv.HTTP
+	refused metric.Int64Counter
+	// observed is the registration of what is read instead.
+	observed metric.Registration
+}
+
+func newInstruments(c *config, v *Verifier) (*instruments, error) {
+	var tracer trace.Tracer
+	if c.tracers != nil {
+		tracer = c.tracers.Tracer(scope)
+	}
+	meters := c.meters
+	if meters == nil {
+		meters = noop.NewMeterProvider()
+	}
+	meter := meters.Meter(scope)
+	i := &instruments{}
+	var errs [8]error
+	i.rpc, errs[0] = semconv.NewRPCServer(meter, tracer)
+	i.http, errs[1] = semconv.NewHTTPServer(meter, tracer)
+	i.refused, errs[2] = meter.Int64Counter("grantor.verify.calls.refused", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls that were refused, by reason."))
+	stale, err := meter.Int64ObservableCounter("grantor.verify.calls.stale", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls that were decided, or refused, by knowledge of revocations that was too old."))
+	errs[3] = err
+	lookups, err := meter.Int64ObservableCounter("grantor.verify.cache.lookups", metric.WithUnit("{lookup}"),
+		metric.WithDescription("Lookups of tokens in the memory of this verifier."))
+	errs[4] = err
+	age, err := meter.Float64ObservableGauge("grantor.verify.feed.age", metric.WithUnit("s"),
+		metric.WithDescription("Every revocation made longer ago than this is in force here."))
+	errs[5] = err
+	live, err := meter.Int64ObservableGauge("grantor.verify.revocations.live", metric.WithUnit("{revocation}"),
+		metric.WithDescription("Revocations that concern tokens which may not have expired."))
+	errs[6] = err
+	hit, miss := metric.WithAttributes(attribute.String("result", "hit")), metric.WithAttributes(attribute.String("result", "miss"))
+	i.observed, errs[7] = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		hits, misses := v.tokens.Lookups()
+		o.ObserveInt64(lookups, int64(hits), hit)    //nolint:gosec // not within a lifetime
+		o.ObserveInt64(lookups, int64(misses), miss) //nolint:gosec // the same
+		if feed := v.Feed(); feed.Followed {
+			o.ObserveFloat64(age, feed.Age.Seconds())
+			o.ObserveInt64(live, int64(feed.Live))
+			o.ObserveInt64(stale, int64(feed.StaleCalls)) //nolint:gosec // the same
+		}
+		return nil
+	}, stale, lookups, age, live)
+	return i, errors.Join(errs[:]...)
+}
+
+// reasons has why a call is refused → the word that it is counted by.
+var reasons = []struct {
+	err  error
+	word string
+}{
+	{ErrNoToken, "no_token"},
+	{ErrScope, "insufficient_scope"},
+	{ErrNoRule, "no_rule"},
+	{ErrStale, "stale"},
+	{token.ErrExpired, "expired"},
+	{token.ErrRevoked, "revoked"},
+	{token.ErrAudience, "other_audience"},
+	{token.ErrIssuer, "other_issuer"},
+	{token.ErrKey, "unknown_key"},
+	{token.ErrSignature, "wrong_signature"},
+	{token.ErrNotYet, "not_yet_valid"},
+	{token.ErrType, "no_access_token"},
+	{token.ErrMalformed, "malformed"},
+	{token.ErrNoKeys, "no_keys"},
+}
+
+// count counts a refusal.
+func (i *instruments) count(ctx context.Context, cause error) {
+	word := "other"
+	for _, reason := range reasons {
+		if errors.Is(cause, reason.err) {
+			word = reason.word
+			break
+		}
+	}
+	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", word)))
+}
+
+// errPanicked is how a call is counted whose handler did not return.
+var errPanicked = status.Error(codes.Unknown, "the handler panicked")
+
+// route is the path of the pattern by which an [http.ServeMux] chose the handler; empty where none did.
+func route(r *http.Request) string {
+	if slash := strings.IndexByte(r.Pattern, '/'); slash >= 0 {
+		return r.Pattern[slash:]
+	}
+	return ""
+}

@@ -1,0 +1,182 @@
+package service_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// trailOf gives the audit events that the cluster keeps, the oldest first within a stream.
+func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
+	t.Helper()
+	trail := c.open(t).Trail(10_000)
+	var all []redisstore.Kept
+	for _, stream := range telemetry.Streams {
+		kept, err := trail.Before(t.Context(), stream, "", 10_000)
+		check(t, err)
+		slices.Reverse(kept)
+		all = append(all, kept...)
+	}
+	return all
+}
+
+// attributesOf gives the names of an event's attributes, in their order.
+func attributesOf(t testing.TB, kept redisstore.Kept) []string {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
+	_, err := decoder.Token()
+	check(t, err)
+	var names []string
+	for decoder.More() {
+		name, err := decoder.Token()
+		check(t, err)
+		names = append(names, name.(string))
+		var value json.RawMessage
+		check(t, decoder.Decode(&value))
+	}
+	return names
+}
+
+// TestAuditEvents brings every audit event about, and holds each to its declaration.
+func TestAuditEvents(t *testing.T) {
+	c := newCluster(t)
+	c.audited = true
+	began := time.Now()
+	ahead := func(days int) {
+		c.now = func() time.Time { return time.Now().Add(time.Duration(days) * 24 * time.Hour) }
+	}
+	r := c.start(t)
+	r.apply(t, withBoss(manifest()))
+	decide(t, r)
+	administer(t, r)
+	r.stop()
+	ahead(31) // the next key is due
+	c.start(t).stop()
+	ahead(33) // and nothing is left of the one before
+	c.start(t).stop()
+
+	events := c.trailOf(t)
+	for _, declared := range telemetry.Events {
+		of := func(kept redisstore.Kept) bool { return kept.Event == declared.Name }
+		if !slices.ContainsFunc(events, of) {
+			t.Errorf("there is no %s", declared.Name)
+		}
+		for _, kept := range events {
+			if of(kept) && !slices.Equal(attributesOf(t, kept), declared.Attributes) {
+				t.Errorf("%s: got %s, want the attributes %v", kept.Event, kept.Attributes, declared.Attributes)
+			}
+		}
+	}
+	for _, kept := range events {
+		if !slices.ContainsFunc(telemetry.Events, func(e telemetry.Event) bool { return e.Name == kept.Event }) {
+			t.Errorf("the event %s is not declared", kept.Event)
+		}
+		if kept.Time.Before(began.Truncate(time.Millisecond)) || kept.Time.After(time.Now()) {
+			t.Errorf("%s is of %s", kept.Event, kept.Time)
+		}
+	}
+	tells(t, events, "token.refused", `"client_id":"svc","auth_method":"client_secret_post"`, `"error":"invalid_client","reason":"wrong_secret"`)
+	tells(t, events, "token.refused", `"client_id":"nobody"`, `"reason":"unknown_client"`)
+	tells(t, events, "admin.refused", `"by":"","peer":"127.0.0.1:`, `"method":"grantor.v1.KeyService/ListKeys","reason":"no_token"`)
+	tells(t, events, "admin.refused", `"by":"boss"`, `"reason":"not_found"`)
+	tells(t, events, "audit.left_out", `"of":"admin.refused","reason":"no_token"`)
+	tells(t, events, "client.created", `"by":"boss","peer":"127.0.0.1:`, `"id":"new"`, `{"field":"scopes","from":"","to":"api1"}`)
+	tells(t, events, "client.changed", `"id":"new"`, `"changes":[{"field":"client_name","from":"","to":"A name"},{"field":"disabled","from":"","to":"true"}]`)
+	tells(t, events, "client.changed", `"id":"new"`, `"changes":[]`)
+	tells(t, events, "client.secret_rotated", `"grace_period":60`, ` (until `)
+	tells(t, events, "client.deleted", `"id":"new"`, `{"field":"client_name","from":"A name","to":""}`)
+	tells(t, events, "client.created", `"by":"boss"`, `"id":"applied"`)
+	tells(t, events, "resource.changed", `"changes":[{"field":"scopes","from":"n1","to":"n1 n2"}]`)
+	tells(t, events, "key.rotated", `"by":"","peer":"","alg":"ES256"`, `"replaces":""`)
+	tells(t, events, "key.rotated", `"by":"boss"`, `"alg":"ES256"`)
+	tells(t, events, "key.gone", `"by":""`)
+}
+
+// tells expects an event of the name that has all of the texts.
+func tells(t *testing.T, events []redisstore.Kept, name string, texts ...string) {
+	t.Helper()
+	if !slices.ContainsFunc(events, func(kept redisstore.Kept) bool {
+		return kept.Event == name && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(string(kept.Attributes), text) })
+	}) {
+		t.Errorf("no %s has %q", name, texts)
+	}
+}
+
+// decide brings about what is decided for clients.
+func decide(t *testing.T, r *replica) {
+	t.Helper()
+	raw := r.token(t)
+	expectCode(t, r.tryIn(t, "a wrong secret"), codes.Unauthenticated)
+	_, err := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{GrantType: "client_credentials", ClientId: "nobody", ClientSecret: "a wrong secret"})
+	expectCode(t, err, codes.Unauthenticated)
+	r.expectActive(t, raw, true)
+	_, err = r.tokens.IntrospectToken(t.Context(), &grantorv1.IntrospectTokenRequest{ClientId: "res1", ClientSecret: secret})
+	expectCode(t, err, codes.InvalidArgument)
+	_, err = r.tokens.IntrospectTokens(t.Context(), &grantorv1.IntrospectTokensRequest{ClientId: "res1", ClientSecret: secret})
+	expectCode(t, err, codes.InvalidArgument)
+	check(t, r.revoke(t.Context(), raw))
+	check(t, r.revoke(t.Context(), "no token at all"))
+	expectCode(t, r.revoke(t.Context(), ""), codes.InvalidArgument)
+	check(t, r.revokeAll(t.Context()))
+}
+
+// administer brings about what an administrator does and is refused.
+func administer(t *testing.T, r *replica) {
+	t.Helper()
+	clients, resources, keys := grantorv1.NewClientServiceClient(r.conn), grantorv1.NewResourceServiceClient(r.conn), grantorv1.NewKeyServiceClient(r.conn)
+	ctx := r.administer(t)
+	do(t, ctx, clients.CreateClient, &grantorv1.CreateClientRequest{Client: &grantorv1.Client{ClientId: "new", Scopes: []string{"api1"}}})
+	change := &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "new", ClientName: "A name", Disabled: new(true)}}
+	do(t, ctx, clients.UpdateClient, change)
+	do(t, ctx, clients.UpdateClient, change)
+	do(t, ctx, clients.RevokeTokens, &grantorv1.RevokeTokensRequest{ClientId: "new"})
+	made := do(t, ctx, clients.CreateClientSecret, &grantorv1.CreateClientSecretRequest{ClientId: "new"})
+	do(t, ctx, clients.RotateClientSecret, &grantorv1.RotateClientSecretRequest{ClientId: "new", GracePeriod: durationpb.New(time.Minute)})
+	do(t, ctx, clients.UpdateClientSecret, &grantorv1.UpdateClientSecretRequest{ClientId: "new", Secret: &grantorv1.ClientSecret{
+		SecretId: made.GetSecretId(), ExpireTime: timestamppb.New(time.Now().Add(time.Hour)),
+	}})
+	do(t, ctx, clients.DeleteClientSecret, &grantorv1.DeleteClientSecretRequest{ClientId: "new", SecretId: made.GetSecretId()})
+	do(t, ctx, clients.DeleteClient, &grantorv1.DeleteClientRequest{ClientId: "new"})
+	do(t, ctx, resources.CreateResource, &grantorv1.CreateResourceRequest{Resource: &grantorv1.Resource{Resource: "urn:new", Scopes: []string{"n1"}}})
+	do(t, ctx, resources.UpdateResource, &grantorv1.UpdateResourceRequest{Resource: &grantorv1.Resource{Resource: "urn:new", Scopes: []string{"n1", "n2"}}})
+	do(t, ctx, resources.DeleteResource, &grantorv1.DeleteResourceRequest{Resource: "urn:new"})
+	do(t, ctx, resources.ApplyManifest, &grantorv1.ApplyManifestRequest{Clients: []*grantorv1.WantedClient{{
+		Client: &grantorv1.Client{ClientId: "applied", Scopes: []string{"api1"}}, ClientSecret: secret,
+	}}})
+	for _, k := range do(t, ctx, keys.RotateKeys, &grantorv1.RotateKeysRequest{}).GetKeys() {
+		if k.GetState() == grantorv1.SigningKey_STATE_ACTIVE {
+			do(t, ctx, keys.RetireKey, &grantorv1.RetireKeyRequest{Kid: k.GetKid()})
+		} else {
+			do(t, ctx, keys.CompromiseKey, &grantorv1.CompromiseKeyRequest{Kid: k.GetKid()})
+		}
+	}
+	_, err := clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: "nobody"})
+	expectCode(t, err, codes.NotFound)
+	eventually(t, "some of many refusals are left out", func() bool {
+		for range 50 {
+			_, err = keys.ListKeys(t.Context(), &grantorv1.ListKeysRequest{})
+			expectCode(t, err, codes.Unauthenticated)
+		}
+		return r.log.count("event=audit.left_out") > 0
+	})
+}
+
+// do makes a call that works.
+func do[Request, Reply any, Option any](t *testing.T, ctx context.Context, call func(context.Context, *Request, ...Option) (*Reply, error), request *Request) *Reply {
+	t.Helper()
+	reply, err := call(ctx, request)
+	check(t, err)
+	return reply
+}

@@ -1,0 +1,170 @@
+package clientauth_test
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+var here, there = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+
+func limiter(perClient, perSource int) *limit.Limiter {
+	return limit.New(limit.Config{
+		Limits: limit.Limits{FailuresPerClient: perClient, FailuresPerSource: perSource}, Now: func() time.Time { return start },
+	})
+}
+
+func newLimited(clients registered, perClient, perSource int) *clientauth.Authenticator {
+	return clientauth.New(clientauth.Config{
+		Clients: clients, Hasher: hasher, Uses: &uses{}, Failures: limiter(perClient, perSource), Now: func() time.Time { return start },
+	})
+}
+
+// try sends the secret from the source and gives the code; "429" stands for a limit, "" for a proof.
+func try(t *testing.T, a *clientauth.Authenticator, id, secret string, source netip.Addr) string {
+	t.Helper()
+	e := post(id, secret)
+	e.Source = source
+	_, _, err := a.Authenticate(t.Context(), e)
+	if err == nil {
+		return ""
+	}
+	refusal := oauth.From(err)
+	if !refusal.Limited {
+		return string(refusal.Code)
+	}
+	if refusal.Code != oauth.TemporarilyUnavailable || refusal.Reason != oauth.TooManyFailures || refusal.RetryAfter <= 0 {
+		t.Errorf("got %+v, want a limit with its reason and the time to wait", refusal)
+	}
+	return "429"
+}
+
+// Whatever client is claimed, and whatever the proof fails by, the limit is the same; and it costs no slow hash from then
+// on. Who has the right secret gets in.
+func TestFailuresAreBounded(t *testing.T) {
+	clients := clientsOfAllKinds()
+	clients["elsewhere"] = client("elsewhere", "chosen", generated)
+	clients["elsewhere"].AllowedNetworks = limit.Networks{netip.MustParsePrefix("198.51.100.0/24")}
+	for _, id := range []string{"unknown", "fast", "slow", "bare", "three", "disabled", "post", "expired", "elsewhere", "no id"} {
+		for _, secret := range []string{"guess", registry.NewSecret()} {
+			a := newLimited(clients, 3, 0)
+			c := count(a)
+			for n := range 6 {
+				want := string(oauth.InvalidClient)
+				if n >= 3 {
+					want = "429"
+				}
+				if got := try(t, a, id, secret, here); got != want {
+					t.Errorf("%s, try %d: got %q, want %q", id, n+1, got, want)
+				}
+			}
+			if slow := c.slow.Load(); slow > 3 {
+				t.Errorf("%s: %d slow hashes, want 3", id, slow)
+			}
+			if got := try(t, a, id, secret, there); got != string(oauth.InvalidClient) {
+				t.Errorf("%s from elsewhere: got %q", id, got)
+			}
+		}
+	}
+}
+
+func TestTrueClient(t *testing.T) {
+	clients := registered{"fast": client("fast", generated), "slow": client("slow", "chosen"), "other": client("other", "chosen too")}
+	a := newLimited(clients, 3, 5)
+	if got := try(t, a, "slow", "chosen", here); got != "" {
+		t.Fatalf("before: got %q", got)
+	}
+	for n := range 10 {
+		for _, id := range []string{"fast", "slow"} {
+			try(t, a, id, "guess "+fmt.Sprint(n), here)
+			try(t, a, id, registry.NewSecret(), here)
+		}
+	}
+	for _, test := range []struct {
+		name, id, secret string
+		source           netip.Addr
+		want             string
+	}{
+		{"generated, from where somebody guesses", "fast", generated, here, ""},
+		{"chosen and proven, from where somebody guesses", "slow", "chosen", here, ""},
+		{"chosen and not proven, from where somebody guesses", "other", "chosen too", here, "429"},
+		{"wrong, where somebody guesses, for a client unheard of", "new", "guess", here, "429"},
+		{"generated, from elsewhere", "fast", generated, there, ""},
+		{"wrong, from elsewhere", "fast", "guess", there, "invalid_client"},
+		{"chosen and not proven, from elsewhere", "other", "chosen too", there, ""},
+	} {
+		if got := try(t, a, test.id, test.secret, test.source); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestAllowedNetworks(t *testing.T) {
+	c := client("a", generated, "chosen")
+	c.AllowedNetworks = limit.Networks{netip.MustParsePrefix("192.0.2.0/31"), netip.MustParsePrefix("2001:db8::/32")}
+	a := newAuthenticator(registered{"a": c})
+	for source, want := range map[string]string{
+		"192.0.2.1": "", "::ffff:192.0.2.1": "", "192.0.2.2": "invalid_client", "::ffff:192.0.2.2": "invalid_client",
+		"2001:db8::1": "", "2001:db8::1%eth0": "", "2001:db9::1": "invalid_client", "": "invalid_client", "::": "invalid_client",
+	} {
+		address, _ := netip.ParseAddr(source)
+		for _, secret := range []string{generated, "chosen"} {
+			if got := try(t, a, "a", secret, address); got != want {
+				t.Errorf("%s from %q: got %q, want %q", secret, source, got, want)
+			}
+		}
+	}
+	e := post("a", generated)
+	e.Source = there
+	if _, _, err := a.Authenticate(t.Context(), e); oauth.From(err).Why() != oauth.NetworkNotAllowed {
+		t.Errorf("the operator reads %v for the reason %q", err, oauth.From(err).Why())
+	}
+}
+
+// Sources from which proofs have failed, however many, leave half of the queue to the others.
+func TestSuspectShare(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	a := newLimited(clients, 1000, 0)
+	suspects := make([]netip.Addr, clientauth.Queued)
+	for i := range suspects {
+		suspects[i] = netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
+		if got := try(t, a, "a", registry.NewSecret(), suspects[i]); got != "invalid_client" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	gate := make(chan struct{})
+	a.Pretend(func([]registry.Secret, string, time.Time) int {
+		<-gate
+		return 0
+	})
+	var waiting sync.WaitGroup
+	refused := make(chan error, clientauth.Queued)
+	for i, source := range suspects {
+		waiting.Go(func() {
+			e := post("a", fmt.Sprint("guess ", i))
+			e.Source = source
+			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
+				refused <- err
+			}
+		})
+	}
+	for range clientauth.Queued - clientauth.SuspectShare {
+		if err := <-refused; !oauth.From(err).Limited {
+			t.Fatalf("got %v, want a limit", err)
+		}
+	}
+	done := make(chan string, 1)
+	go func() { done <- try(t, a, "a", "chosen", there) }()
+	close(gate)
+	if got := <-done; got != "" {
+		t.Errorf("from elsewhere: got %q", got)
+	}
+	waiting.Wait()
+}

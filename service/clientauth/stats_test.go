@@ -1,0 +1,36 @@
+package clientauth_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/clientauth"
+)
+
+// Each secret counts by its kind, and a slow hash is told of.
+func TestStats(t *testing.T) {
+	begun, ended, refused := 0, 0, 0
+	a := clientauth.New(clientauth.Config{
+		Clients: registered{"a": client("a", "chosen", generated)}, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0), Now: func() time.Time { return start },
+		Slow: func(context.Context) func() { begun++; return func() { ended++ } },
+	})
+	ask := func(id, secret string) {
+		if _, _, err := a.Authenticate(t.Context(), post(id, secret)); err != nil {
+			refused++
+		}
+	}
+	for _, secret := range []string{"chosen", "chosen", "chosen", "guess", generated, generated, "guess", generated[:len(generated)-1]} {
+		ask("a", secret)
+	}
+	ask("nobody", generated)
+	want := clientauth.Stats{
+		Generated: clientauth.Checks{Right: 2, Wrong: 1}, Chosen: clientauth.Checks{Right: 1, Wrong: 3}, Remembered: 2, Places: clientauth.Queued,
+	}
+	if got := a.Stats(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if begun != 4 || ended != 4 || refused != 4 {
+		t.Errorf("%d slow hashes begun, %d ended, %d proofs refused, want 4 of each", begun, ended, refused)
+	}
+}

@@ -1,0 +1,80 @@
+package limit_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/service/limit"
+)
+
+func TestSourceOf(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1":                 "192.0.2.1",
+		"::ffff:192.0.2.1":          "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6":      "2001:db8:1:2::",
+		"2001:db8:1:2:ffff::":       "2001:db8:1:2::",
+		"fe80::1%eth0":              "fe80::",
+		"::1":                       "::",
+		"2001:db8:1:3:3:4:5:6":      "2001:db8:1:3::",
+		"::ffff:192.0.2.1%whatever": "192.0.2.1",
+	} {
+		if got := limit.SourceOf(netip.MustParseAddr(address)).String(); got != want {
+			t.Errorf("%s: got %s, want %s", address, got, want)
+		}
+	}
+	if limit.SourceOf(netip.Addr{}).IsValid() {
+		t.Error("no address became one")
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	proxies := limit.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
+	const proxy, stranger = "10.0.0.1", "203.0.113.9"
+	for name, test := range map[string]struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		"no header":                   {proxy, nil, proxy},
+		"from a stranger":             {stranger, []string{"192.0.2.1"}, stranger},
+		"one":                         {proxy, []string{"192.0.2.1"}, "192.0.2.1"},
+		"the last counts":             {proxy, []string{"198.51.100.1, 192.0.2.1"}, "192.0.2.1"},
+		"proxies are passed over":     {proxy, []string{"192.0.2.1, 10.1.1.1 ,10.2.2.2"}, "192.0.2.1"},
+		"in several headers":          {proxy, []string{"192.0.2.1", "10.1.1.1"}, "192.0.2.1"},
+		"what the caller wrote":       {proxy, []string{"10.9.9.9", "192.0.2.1"}, "192.0.2.1"},
+		"proxies alone":               {proxy, []string{"10.3.3.3, 10.2.2.2"}, "10.3.3.3"},
+		"with ports":                  {proxy, []string{"192.0.2.1:4711, 10.2.2.2:80"}, "192.0.2.1"},
+		"IPv6":                        {proxy, []string{"2001:db9::1, 2001:db8::1"}, "2001:db9::1"},
+		"IPv6 with a port":            {"2001:db8::7", []string{"[2001:db9::1]:4711"}, "2001:db9::1"},
+		"mapped peer":                 {"::ffff:10.0.0.1", []string{"192.0.2.1"}, "192.0.2.1"},
+		"mapped address":              {proxy, []string{"::ffff:192.0.2.1"}, "192.0.2.1"},
+		"mapped proxy":                {proxy, []string{"192.0.2.1, ::ffff:10.1.1.1"}, "192.0.2.1"},
+		"empty":                       {proxy, []string{""}, proxy},
+		"malformed":                   {proxy, []string{"192.0.2.1, unknown"}, proxy},
+		"malformed, right of a proxy": {proxy, []string{"unknown, 10.1.1.1"}, proxy},
+		"malformed, further left":     {proxy, []string{"unknown, 192.0.2.1"}, "192.0.2.1"},
+		"an empty one":                {proxy, []string{"192.0.2.1,"}, proxy},
+		"a name":                      {proxy, []string{"localhost"}, proxy},
+		"very many":                   {proxy, []string{strings.Repeat("10.1.1.1,", 5000) + "10.1.1.1"}, proxy},
+	} {
+		if got := proxies.Origin(netip.MustParseAddr(test.peer), test.forwarded); got.Unmap().String() != test.want {
+			t.Errorf("%s: got %s, want %s", name, got, test.want)
+		}
+	}
+	if got := limit.Networks(nil).Origin(netip.MustParseAddr(proxy), []string{"192.0.2.1"}); got.String() != proxy {
+		t.Errorf("without proxies: got %s", got)
+	}
+}
+
+func FuzzOrigin(f *testing.F) {
+	f.Add("192.0.2.1, 10.0.0.1")
+	f.Add("[2001:db8::1]:80")
+	proxies, peer := limit.Networks{netip.MustParsePrefix("10.0.0.0/8")}, netip.MustParseAddr("10.0.0.1")
+	f.Fuzz(func(t *testing.T, forwarded string) {
+		got := proxies.Origin(peer, []string{forwarded})
+		if !got.IsValid() || got.Zone() != "" || got.Is4In6() {
+			t.Errorf("%q: got %v", forwarded, got)
+		}
+	})
+}

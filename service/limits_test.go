@@ -1,0 +1,291 @@
+package service_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redistest"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
+)
+
+// expectLimit checks that a call was refused for a limit, with the time to wait.
+func expectLimit(t testing.TB, err error) {
+	t.Helper()
+	refused := status.Convert(err)
+	reason, wait := "", time.Duration(0)
+	for _, detail := range refused.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			reason = d.GetReason()
+		case *errdetails.RetryInfo:
+			wait = d.GetRetryDelay().AsDuration()
+		}
+	}
+	if refused.Code() != codes.ResourceExhausted || reason != string(oauth.TemporarilyUnavailable) || wait <= 0 {
+		t.Errorf("got %v with the reason %q and the wait %s, want %s with both", err, reason, wait, codes.ResourceExhausted)
+	}
+}
+
+// What one replica gives, the others count.
+func TestQuota(t *testing.T) {
+	const most = 20
+	c := newCluster(t)
+	c.limits = limit.Limits{TokensPerClient: most, TokensPeriod: time.Hour}
+	a, b := c.start(t), c.start(t)
+	a.apply(t, manifest())
+	check(t, b.CatchUp(within(t, patience)))
+	given := 0
+	for {
+		if _, err := a.issue(t.Context()); err != nil {
+			expectLimit(t, err)
+			break
+		}
+		given++
+	}
+	// A new hour may begin meanwhile, in which nearly as many are left of the one before.
+	if given < most || given > 2*most {
+		t.Errorf("one replica gave %d tokens, want %d", given, most)
+	}
+	eventually(t, "the other replica refuses too", func() bool {
+		_, err := b.issue(t.Context())
+		return status.Code(err) == codes.ResourceExhausted
+	})
+	// Whoever asks about tokens is not bound by it.
+	_, err := b.ask(t.Context(), "x.y.z")
+	check(t, err)
+	a.SetLimits(limit.Limits{TokensPerClient: 100 * most, TokensPeriod: time.Hour})
+	_, err = a.issue(t.Context())
+	check(t, err)
+}
+
+func TestQuotaWarns(t *testing.T) {
+	c := newCluster(t)
+	c.limits = limit.Limits{TokensPerClient: 3, TokensPeriod: time.Hour, TokensWarn: true}
+	r := c.start(t)
+	r.apply(t, manifest())
+	for range 10 {
+		r.token(t)
+	}
+	if n := r.log.count("tokens-per-client"); n < 1 || n > 2 { // 2 where a new hour begins meanwhile
+		t.Errorf("it is logged %d times, want once", n)
+	}
+}
+
+func TestRequestsPerSource(t *testing.T) {
+	c := newCluster(t)
+	c.limits = limit.Limits{RequestsPerSource: 3}
+	r := c.start(t)
+	eventually(t, "one second has too many requests", func() bool {
+		_, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
+		if err != nil {
+			expectLimit(t, err)
+		}
+		return err != nil
+	})
+	eventually(t, "the next one has room", func() bool {
+		_, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
+		return err == nil
+	})
+}
+
+// Whatever a request over REST is, it counts, and once.
+func TestRequestsPerSourceOverREST(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t)
+	face := must(rest.New(t.Context(), must(oauth.ParseIssuer("https://issuer.test")), r.Service))
+	for _, target := range []string{"/connect/token", "/v1/clients", "/.well-known/jwks.json", "/nowhere"} {
+		send := func(method string) int {
+			body := &unread{}
+			answer := httptest.NewRecorder()
+			face.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), method, target, body))
+			if answer.Code == http.StatusTooManyRequests && (body.read || answer.Header().Get("Retry-After") == "") {
+				t.Errorf("%s: the body was read, or there is no Retry-After", target)
+			}
+			return answer.Code
+		}
+		r.SetLimits(limit.Limits{RequestsPerSource: 1})
+		eventually(t, target+": one second has too many requests", func() bool { return send("PUT") == http.StatusTooManyRequests })
+		eventually(t, target+": the next one has room", func() bool { return send("GET") != http.StatusTooManyRequests })
+	}
+}
+
+// unread is a body that notes whether it was read.
+type unread struct{ read bool }
+
+// Read implements [io.Reader].
+func (u *unread) Read([]byte) (int, error) {
+	u.read = true
+	return 0, io.EOF
+}
+
+func TestStreamsPerSource(t *testing.T) {
+	c := newCluster(t)
+	c.limits = limit.Limits{StreamsPerSource: 2}
+	r := c.start(t)
+	open := func() (context.CancelFunc, error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		stream, err := r.revocations.WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{})
+		check(t, err)
+		_, err = stream.Recv()
+		return cancel, err
+	}
+	first, err := open()
+	check(t, err)
+	second, err := open()
+	check(t, err)
+	defer second()
+	_, err = open()
+	expectLimit(t, err)
+	first()
+	eventually(t, "there is a place again", func() bool {
+		_, err := open()
+		return err == nil
+	})
+}
+
+// Where a call came from is what its connection says, unless a trusted proxy says otherwise.
+func TestOriginOverGRPC(t *testing.T) {
+	for name, test := range map[string]struct {
+		proxies   limit.Networks
+		forwarded string
+		want      codes.Code
+	}{
+		"from a trusted proxy":          {limit.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.113.9", codes.OK},
+		"from a trusted proxy, another": {limit.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.114.9", codes.Unauthenticated},
+		"from anybody":                  {nil, "203.0.113.9", codes.Unauthenticated},
+		"from another network":          {limit.Networks{netip.MustParsePrefix("10.0.0.0/8")}, "203.0.113.9", codes.Unauthenticated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.proxies = test.proxies
+			r := c.start(t)
+			r.apply(t, manifest(func(svc *registry.Client) {
+				svc.AllowedNetworks = limit.Networks{netip.MustParsePrefix("203.0.113.0/24")}
+			}))
+			_, err := r.issue(metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", test.forwarded))
+			expectCode(t, err, test.want)
+			if told := r.log.count("peer=203.0.113.9 "); (told > 0) != (test.want == codes.OK) {
+				t.Errorf("the audit log names the address %d times", told)
+			}
+		})
+	}
+}
+
+// The networks of a client bound every call that takes its secret.
+func TestAllowedNetworks(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t)
+	r.apply(t, manifest())
+	raw := r.token(t)
+	r.apply(t, manifest(func(svc *registry.Client) {
+		svc.AllowedNetworks = limit.Networks{netip.MustParsePrefix("203.0.113.0/24")}
+	}))
+	_, err := r.issue(t.Context())
+	expectCode(t, err, codes.Unauthenticated)
+	_, err = r.tokens.IntrospectToken(t.Context(), &grantorv1.IntrospectTokenRequest{ClientId: "svc", ClientSecret: secret, Token: raw})
+	expectCode(t, err, codes.Unauthenticated)
+	expectCode(t, r.revoke(t.Context(), raw), codes.Unauthenticated)
+	expectCode(t, r.revokeAll(t.Context()), codes.Unauthenticated)
+	if r.log.count("reason=network_not_allowed") != 4 {
+		t.Error("the audit log does not give the reason of each")
+	}
+	_, wrong := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
+		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: registry.NewSecret(),
+	})
+	_, err = r.issue(t.Context())
+	if status.Convert(err).String() != status.Convert(wrong).String() {
+		t.Errorf("from elsewhere: %v, with a wrong secret: %v", err, wrong)
+	}
+}
+
+// A call whose request does not arrive ends, one stream or one answer; and the connection serves on.
+func TestHalfSent(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t, func(s *service.Service) { s.SetArrival(200 * time.Millisecond) })
+	for _, method := range []string{
+		grantorv1.TokenService_IssueToken_FullMethodName, grantorv1.ClientService_ListClients_FullMethodName,
+		grantorv1.RevocationService_WatchRevocations_FullMethodName,
+	} {
+		stream, err := r.conn.NewStream(within(t, patience), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		check(t, err)
+		if err := stream.RecvMsg(&grantorv1.GetKeySetResponse{}); status.Code(err) != codes.DeadlineExceeded || t.Context().Err() != nil {
+			t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
+		}
+	}
+}
+
+// Beyond some number, calls that are sent by half have little time; whoever sends a whole one is served meanwhile. When
+// the first have ended there is time again.
+func TestManyHalfSent(t *testing.T) {
+	c := newCluster(t)
+	r := c.start(t, func(s *service.Service) { s.SetArrival(time.Hour) })
+	r.apply(t, manifest())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	half := func(method string) <-chan error {
+		stream, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
+		check(t, err)
+		ended := make(chan error, 1)
+		go func() { ended <- stream.RecvMsg(&grantorv1.GetKeySetResponse{}) }()
+		return ended
+	}
+	methods := []string{grantorv1.TokenService_IssueToken_FullMethodName, grantorv1.RevocationService_WatchRevocations_FullMethodName}
+	for i := range service.ArrivingPerSource {
+		_ = half(methods[i%len(methods)])
+	}
+	for _, method := range methods {
+		select {
+		case err := <-half(method):
+			if status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s: it may still arrive", method)
+		}
+	}
+	for range 2 * service.ArrivingPerSource {
+		r.token(t)
+	}
+	if n := r.Arriving(); n != service.ArrivingPerSource {
+		t.Errorf("%d calls count, want %d", n, service.ArrivingPerSource)
+	}
+	cancel()
+	eventually(t, "none counts any more", func() bool { return r.Arriving() == 0 })
+}
+
+// Answering may take longer than arriving.
+func TestSlowAnswer(t *testing.T) {
+	const arrival = 2 * time.Second
+	server := redistest.New(t)
+	c := newClusterOn(server, server.URL()+"?read_timeout=30s")
+	r := c.start(t, func(s *service.Service) { s.SetArrival(arrival) })
+	r.apply(t, manifest())
+	raw := r.token(t)
+	server.Freeze()
+	began, thawed := time.Now(), make(chan struct{})
+	time.AfterFunc(arrival*3/2, func() {
+		defer close(thawed)
+		server.Thaw()
+	})
+	check(t, r.revoke(t.Context(), raw))
+	if took := time.Since(began); took < arrival {
+		t.Errorf("it took %s, and did not wait for the Redis", took)
+	}
+	<-thawed
+}

@@ -1,0 +1,191 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
+)
+
+// newest gives the newest format of a record that this release reads.
+func newest(t *testing.T, record string) int {
+	t.Helper()
+	for _, f := range redisstore.Formats() {
+		if f.Record == record {
+			return f.Newest
+		}
+	}
+	t.Fatalf("there is no record %q", record)
+	return 0
+}
+
+// newer makes of a record one that the next release could write: of the next format, with a field of which this one
+// knows nothing.
+func newer(t *testing.T, record, data string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(data, `"format":`)
+	if !ok || rest[1] != ',' {
+		t.Fatalf("the record does not begin with its format: %s", data)
+	}
+	return fmt.Sprintf(`{"format":%d,"later":["x"]%s`, newest(t, record)+1, rest[1:])
+}
+
+// upgrade rewrites a record as the next release would, and gives what then stands there.
+func (k *kit) upgrade(t *testing.T, record, key string) map[string]string {
+	t.Helper()
+	data, err := k.client.HGet(t.Context(), k.base+key, "d").Result()
+	check(t, err)
+	k.put(t, key, "77", newer(t, record, data))
+	return k.whole(t, key)
+}
+
+func (k *kit) whole(t *testing.T, key string) map[string]string {
+	t.Helper()
+	fields, err := k.client.HGetAll(t.Context(), k.base+key).Result()
+	check(t, err)
+	return fields
+}
+
+// testNewerClient has a newer release beside this one write a client: it is not used here, not changed and not lost,
+// and keeps no other client back.
+func testNewerClient(t *testing.T, k *kit) {
+	ctx := t.Context()
+	for _, id := range []string{"a", "b", "c"} {
+		k.withSecrets(t, id, "1")
+	}
+	check(t, k.RecordUses(ctx, []registry.Use{used("b", "1", 5)}))
+	stands := k.upgrade(t, "client", "client:b")
+	r := k.registrar()
+	applier := &registry.Applier{
+		Clients: k, Resources: k, Hasher: r.Hasher, Algorithms: []jwks.Algorithm{jwks.ES256}, Now: r.Now, Authority: registry.Unlimited(),
+	}
+	target := registry.Target{ID: clientID("b")}
+	for name, try := range map[string]func() error{
+		"reading":         func() error { _, err := k.Client(ctx, target.ID); return err },
+		"adding a secret": func() error { _, err := r.AddSecret(ctx, target, "", time.Time{}); return err },
+		"deleting":        func() error { return r.DeleteClient(ctx, target) },
+		"applying": func() error {
+			_, err := applier.Apply(ctx, registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: target.ID}}}})
+			return err
+		},
+		"replacing a hash": func() error { return k.SaveClient(ctx, newClient("b")) },
+	} {
+		err := try()
+		if want := registry.ErrNewer; !errors.Is(err, want) && (name != "replacing a hash" || !errors.Is(err, registry.ErrConflict)) {
+			t.Errorf("%s: got %v, want %v", name, err, want)
+		}
+	}
+	check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 7), used("b", "1", 9)}))
+	k.expectUses(t, "a", map[string]int{"1": 7})
+	k.expectUses(t, "b", map[string]int{"1": 5}) // as the newer release left it
+	if got := k.whole(t, "client:b"); !reflect.DeepEqual(got, stands) {
+		t.Errorf("the record was written over: got %q, want %q", got, stands)
+	}
+	listed, err := k.Clients(ctx, oauth.ClientID{}, 10)
+	check(t, err)
+	if len(listed) != 3 || listed[0].Newer || listed[2].Newer || len(listed[2].Secrets) != 1 ||
+		!reflect.DeepEqual(listed[1], &registry.Client{ID: target.ID, Newer: true}) {
+		t.Errorf("listed %+v, want b by its id alone, and the others whole", listed)
+	}
+	// The others can be used and changed.
+	if _, err := r.AddSecret(ctx, registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
+		t.Error(err)
+	}
+	applier.Prune = true
+	if _, err := applier.Apply(ctx, registry.Manifest{}); !errors.Is(err, registry.ErrNewer) || !reflect.DeepEqual(k.whole(t, "client:b"), stands) {
+		t.Errorf("pruning: got %v, want %v and the client left", err, registry.ErrNewer)
+	}
+}
+
+// testNewerResources has a newer release write the table of resources.
+func testNewerResources(t *testing.T, k *kit) {
+	ctx := t.Context()
+	r := k.registrar()
+	check(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
+	stands := k.upgrade(t, "resources", "resources")
+	applier := &registry.Applier{Clients: k, Resources: k, Hasher: r.Hasher, Now: r.Now, Authority: registry.Unlimited()}
+	for name, try := range map[string]func() error{
+		"reading": func() error { _, err := k.Resources(ctx); return err },
+		"creating": func() error {
+			return r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")})
+		},
+		"applying": func() error { _, err := applier.Apply(ctx, registry.Manifest{}); return err },
+	} {
+		if err := try(); !errors.Is(err, registry.ErrNewer) {
+			t.Errorf("%s: got %v, want %v", name, err, registry.ErrNewer)
+		}
+	}
+	if got := k.whole(t, "resources"); !reflect.DeepEqual(got, stands) {
+		t.Errorf("the record was written over: got %q, want %q", got, stands)
+	}
+}
+
+// testUnknownField has a record with a field that its format has not: a release that forgot to count its format up must
+// not have it dropped by this one.
+func testUnknownField(t *testing.T, k *kit) {
+	k.save(t, newClient("a"))
+	check(t, k.SaveResources(t.Context(), must(registry.NewResources(0, nil))))
+	for _, key := range []string{"client:a", "resources"} {
+		data := k.whole(t, key)["d"]
+		k.put(t, key, "77", strings.TrimSuffix(data, "}")+`,"later":1}`)
+	}
+	if _, err := k.Client(t.Context(), clientID("a")); err == nil || errors.Is(err, registry.ErrNewer) {
+		t.Errorf("the client: got %v, want an error", err)
+	}
+	if _, err := k.Resources(t.Context()); err == nil || errors.Is(err, registry.ErrNewer) {
+		t.Errorf("the resources: got %v, want an error", err)
+	}
+}
+
+// testFormat1 reads records as the first release wrote them, for ever.
+func testFormat1(t *testing.T, k *kit) {
+	golden := func(name string) string {
+		return strings.TrimSpace(string(must(os.ReadFile(filepath.Join("testdata", name)))))
+	}
+	k.put(t, "client:full", "5", golden("client.1.json"))
+	k.put(t, "resources", "6", golden("resources.1.json"))
+	got, err := k.Client(t.Context(), clientID("full"))
+	check(t, err)
+	want := &registry.Client{
+		ID: clientID("full"), Name: "Everything",
+		Secrets: []registry.Secret{
+			{ID: "1", Hash: "$hmac-sha256$abc", CreatedAt: start},
+			{ID: "2", Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c3Vt", CreatedAt: start, ExpiresAt: start.Add(time.Hour), FromFile: true},
+		},
+		AuthMethods: []string{oauth.ClientSecretPost}, GrantTypes: []string{oauth.GrantClientCredentials},
+		Scopes: scopes("a b"), DefaultScopes: scopes("a"), Resources: []oauth.Resource{resourceID("urn:a")},
+		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute), Version: 5,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	table, err := k.Resources(t.Context())
+	check(t, err)
+	resource := registry.Resource{
+		ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b"), AccessTokenLifetime: time.Minute, SigningAlg: jwks.RS256,
+	}
+	if got := table.List(); len(got) != 1 || !reflect.DeepEqual(got[0], resource) {
+		t.Errorf("got %+v, want %+v", got, resource)
+	}
+}
+
+// testNewerKind has a newer release announce a kind of change of its own, with a moment that this one cannot read.
+func testNewerKind(t *testing.T, k *kit) {
+	check(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
+		Stream: k.base + "feed", Values: []string{"k", "later", "i", "x", "t", "next week"},
+	}).Err())
+	k.save(t, newClient("a"))
+	k.expectFeed(t, revocation.Change{Kind: "later", ID: "x"}, clientChange("a"))
+}

@@ -1,0 +1,133 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/replicas"
+)
+
+// replicaRecord is a replica's status as it is stored. Times are milliseconds since 1970, lifetimes milliseconds.
+type replicaRecord struct {
+	Format          int               `json:"format"`
+	ID              string            `json:"id"`
+	Version         string            `json:"version"`
+	Host            string            `json:"host"`
+	HTTP            string            `json:"http"`
+	GRPC            string            `json:"grpc"`
+	StartedAt       int64             `json:"started_at"`
+	Ahead           int64             `json:"ahead"`
+	FeedAge         int64             `json:"feed_age"`
+	CertificateEnds int64             `json:"certificate_ends,omitempty"`
+	Settings        map[string]string `json:"settings"`
+	Insecure        []string          `json:"insecure,omitempty"`
+	Published       []string          `json:"published"`
+	Active          []string          `json:"active"`
+}
+
+// announce keeps the record of a replica behind the Redis' own time in milliseconds and a blank, and forgets those that
+// were written long ago, or that a clock which was set back has put into the future. The last replica's leave takes the
+// key with it.
+//
+// KEYS: replicas
+// ARGV: id, record, and for how many milliseconds and how many replicas are remembered.
+//
+//nolint:dupword // Lua
+var announce = redis.NewScript(`
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('HGETALL', KEYS[1])
+for i = 1, #known, 2 do
+  local at = tonumber(string.match(known[i + 1], '^%d+') or '')
+  if not at or math.abs(now - at) > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], known[i]) end
+end
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 or redis.call('HLEN', KEYS[1]) < tonumber(ARGV[4]) then
+  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now) .. ' ' .. ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return time
+`)
+
+// Announce implements [replicas.Store].
+func (s *Store) Announce(ctx context.Context, status replicas.Status) (time.Time, error) {
+	record, err := json.Marshal(replicaRecord{
+		Format: replicaFormat, ID: status.ID, Version: status.Version, Host: status.Host, HTTP: status.HTTP, GRPC: status.GRPC,
+		StartedAt: status.StartedAt.UnixMilli(), Ahead: status.Ahead.Milliseconds(),
+		FeedAge: int64(math.Floor(float64(status.FeedAge) / float64(time.Millisecond))), CertificateEnds: milliseconds(status.CertificateEnds),
+		Settings: status.Settings, Insecure: status.Insecure, Published: status.Published, Active: status.Active,
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	now, err := announce.Run(ctx, s.client, []string{s.key("replicas")}, status.ID, record, replicas.Kept.Milliseconds(), replicas.Most).Int64Slice()
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(now) != 2 {
+		return time.Time{}, fmt.Errorf("the time of the Redis has %d parts, not 2", len(now))
+	}
+	return time.Unix(now[0], now[1]*int64(time.Microsecond)), nil
+}
+
+// Withdraw implements [replicas.Store].
+func (s *Store) Withdraw(ctx context.Context, id string) error {
+	return s.client.HDel(ctx, s.key("replicas"), id).Err()
+}
+
+// Replicas implements [replicas.Store].
+func (s *Store) Replicas(ctx context.Context) ([]replicas.Status, time.Time, error) {
+	client, err := s.Owner(ctx)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	now, err := client.Time(ctx).Result()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	stored, err := client.HGetAll(ctx, s.key("replicas")).Result()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	var found []replicas.Status
+	for _, id := range slices.Sorted(maps.Keys(stored)) {
+		if status, ok := decodeReplica(id, stored[id]); ok {
+			found = append(found, status)
+		}
+	}
+	return found, now, nil
+}
+
+func decodeReplica(id, stored string) (replicas.Status, bool) {
+	at, document, _ := strings.Cut(stored, " ")
+	storedAt, err := strconv.ParseInt(at, 10, 64)
+	var r replicaRecord
+	if err != nil || json.Unmarshal([]byte(document), &r) != nil || r.Format != replicaFormat || r.ID != id {
+		return replicas.Status{}, false
+	}
+	status := replicas.Status{
+		ID: r.ID, Version: r.Version, Host: r.Host, HTTP: r.HTTP, GRPC: r.GRPC, StartedAt: time.UnixMilli(r.StartedAt),
+		Ahead: time.Duration(r.Ahead) * time.Millisecond, StoredAt: time.UnixMilli(storedAt),
+		FeedAge: time.Duration(r.FeedAge) * time.Millisecond, Settings: r.Settings, Insecure: r.Insecure,
+		Published: r.Published, Active: r.Active,
+	}
+	if r.CertificateEnds != 0 {
+		status.CertificateEnds = time.UnixMilli(r.CertificateEnds)
+	}
+	return status, true
+}
+
+func milliseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}

@@ -1,0 +1,111 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/grantorhq/grantor/service/replicas"
+)
+
+// sample has every field, in the precision that is kept.
+func sample(id string) replicas.Status {
+	return replicas.Status{
+		ID: id, Version: "v1.2.3", Host: "host-1", HTTP: "10.0.0.1:8080", GRPC: "10.0.0.1:8081",
+		StartedAt: start, Ahead: -1234 * time.Millisecond,
+		FeedAge: 250 * time.Millisecond, CertificateEnds: start.Add(24 * time.Hour),
+		Settings: map[string]string{"issuer": "https://auth.example.com"}, Insecure: []string{"dev"},
+		Published: []string{"a", "b"}, Active: []string{"a"},
+	}
+}
+
+func (k *kit) replicas(t *testing.T) []replicas.Status {
+	t.Helper()
+	found, now, err := k.Replicas(t.Context())
+	check(t, err)
+	for i := range found {
+		if age := now.Sub(found[i].StoredAt); age < -time.Second || age > time.Minute {
+			t.Errorf("replica %s was stored %s ago by the Redis' clock", found[i].ID, age)
+		}
+		found[i].StoredAt = time.Time{}
+	}
+	return found
+}
+
+// announce tells the store, and checks the time that it gives.
+func (k *kit) announce(t *testing.T, status replicas.Status) {
+	t.Helper()
+	before := must(k.client.Time(t.Context()).Result())
+	now, err := k.Announce(t.Context(), status)
+	check(t, err)
+	if after := must(k.client.Time(t.Context()).Result()); now.Before(before) || now.After(after) {
+		t.Errorf("the time is %s, want one between %s and %s", now, before, after)
+	}
+}
+
+func testReplicas(t *testing.T, k *kit) {
+	if got := k.replicas(t); len(got) != 0 {
+		t.Errorf("an empty store has %+v", got)
+	}
+	first, second := sample("first"), replicas.Status{ID: "second", StartedAt: start, FeedAge: -1}
+	k.announce(t, second)
+	k.announce(t, first)
+	first.FeedAge *= 2
+	k.announce(t, first)
+	second.FeedAge = -time.Millisecond // what is not known stays so
+	if got, want := k.replicas(t), []replicas.Status{first, second}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v, want\n%+v", got, want)
+	}
+	check(t, k.Withdraw(t.Context(), "first"))
+	check(t, k.Withdraw(t.Context(), "unknown"))
+	if got := k.replicas(t); len(got) != 1 || got[0].ID != "second" {
+		t.Errorf("after one has left: got %+v, want the other", got)
+	}
+}
+
+// testReplicasForgotten has what no replica wrote lately, and what none wrote at all.
+func testReplicasForgotten(t *testing.T, k *kit) {
+	now := must(k.client.Time(t.Context()).Result())
+	put := func(id string, at time.Time, document string) {
+		check(t, k.client.HSet(t.Context(), k.base+"replicas", id, strconv.FormatInt(at.UnixMilli(), 10)+" "+document).Err())
+	}
+	put("old", now.Add(-replicas.Kept-time.Minute), `{"format":1,"id":"old"}`)
+	put("from the future", now.Add(replicas.Kept+time.Minute), `{"format":1,"id":"from the future"}`)
+	put("silent", now.Add(-replicas.Kept/2), `{"format":1,"id":"silent"}`)
+	put("of another release", now, `{"format":2,"id":"of another release"}`)
+	put("of another name", now, `{"format":1,"id":"other"}`)
+	put("broken", now, `{`)
+	check(t, k.client.HSet(t.Context(), k.base+"replicas", "no time", "{}").Err())
+	k.announce(t, sample("new"))
+	found, _, err := k.Replicas(t.Context())
+	check(t, err)
+	if len(found) != 2 || found[0].ID != "new" || found[1].ID != "silent" {
+		t.Errorf("got %+v, want the new one and the silent one", found)
+	}
+	for id, want := range map[string]bool{"old": false, "from the future": false, "no time": false, "of another release": true} {
+		if got := must(k.client.HExists(t.Context(), k.base+"replicas", id).Result()); got != want {
+			t.Errorf("%s: kept %v, want %v", id, got, want)
+		}
+	}
+	if ttl := must(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > replicas.Kept {
+		t.Errorf("the key ends in %s, want within %s", ttl, replicas.Kept)
+	}
+}
+
+func testReplicasBounded(t *testing.T, k *kit) {
+	now := must(k.client.Time(t.Context()).Result()).UnixMilli()
+	full := make([]any, 0, 2*replicas.Most)
+	for i := range replicas.Most {
+		full = append(full, fmt.Sprintf("replica-%d", i), fmt.Sprintf(`%d {"format":1,"id":"replica-%d"}`, now, i))
+	}
+	check(t, k.client.HSet(t.Context(), k.base+"replicas", full...).Err())
+	k.announce(t, sample("one too many"))
+	known := sample("replica-0")
+	k.announce(t, known)
+	got := k.replicas(t)
+	if len(got) != replicas.Most || !reflect.DeepEqual(got[0], known) {
+		t.Errorf("got %d replicas and %+v, want %d and the one that was there told anew", len(got), got[0], replicas.Most)
+	}
+}

@@ -1,0 +1,191 @@
+package semconv_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+	grpccodes "google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/grantorhq/grantor/service/semconv"
+)
+
+// signals are a meter and a tracer, and what they have recorded.
+type signals struct {
+	metric.Meter
+	trace.Tracer
+	reader *sdkmetric.ManualReader
+	spans  *tracetest.InMemoryExporter
+}
+
+func newSignals(t *testing.T) *signals {
+	t.Helper()
+	s := &signals{reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
+	s.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(s.reader)).Meter("")
+	s.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans)).Tracer("")
+	return s
+}
+
+// series gives "name attributes" → count.
+func (s *signals) series(t *testing.T) map[string]uint64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := s.reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[string]uint64)
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			for _, point := range m.Data.(metricdata.Histogram[float64]).DataPoints {
+				var name strings.Builder
+				name.WriteString(m.Name)
+				for _, a := range point.Attributes.ToSlice() {
+					fmt.Fprintf(&name, " %s=%s", a.Key, a.Value.AsString())
+					if a.Value.AsString() == "" {
+						fmt.Fprint(&name, a.Value.AsInt64())
+					}
+				}
+				counts[name.String()] = point.Count
+			}
+		}
+	}
+	return counts
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// What counts as an error differs: to a server a caller's mistake is none.
+func TestRPC(t *testing.T) {
+	s := newSignals(t)
+	server, client := must(semconv.NewRPCServer(s, s)), must(semconv.NewRPCClient(s, s))
+	for _, rpc := range []*semconv.RPC{server, client} {
+		for _, err := range []error{nil, status.Error(grpccodes.NotFound, ""), errors.New("no status"), status.Error(99, "")} {
+			_, call := rpc.Start(t.Context(), "/a.B/C", true)
+			call.End(err)
+		}
+	}
+	_, call := server.Start(t.Context(), "/any/thing", false)
+	call.End(nil)
+	want := map[string]uint64{
+		"rpc.server.call.duration rpc.method=a.B/C rpc.response.status_code=OK rpc.system.name=grpc":                             1,
+		"rpc.server.call.duration rpc.method=a.B/C rpc.response.status_code=NOT_FOUND rpc.system.name=grpc":                      1,
+		"rpc.server.call.duration error.type=UNKNOWN rpc.method=a.B/C rpc.response.status_code=UNKNOWN rpc.system.name=grpc":     2,
+		"rpc.server.call.duration rpc.method=_OTHER rpc.response.status_code=OK rpc.system.name=grpc":                            1,
+		"rpc.client.call.duration rpc.method=a.B/C rpc.response.status_code=OK rpc.system.name=grpc":                             1,
+		"rpc.client.call.duration error.type=NOT_FOUND rpc.method=a.B/C rpc.response.status_code=NOT_FOUND rpc.system.name=grpc": 1,
+		"rpc.client.call.duration error.type=UNKNOWN rpc.method=a.B/C rpc.response.status_code=UNKNOWN rpc.system.name=grpc":     2,
+	}
+	got := s.series(t)
+	for name, count := range want {
+		if got[name] != count {
+			t.Errorf("%s: got %d, want %d", name, got[name], count)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("got %v", got)
+	}
+	failed := 0
+	for _, span := range s.spans.GetSpans() {
+		if span.Status.Code == codes.Error {
+			failed++
+		}
+	}
+	if failed != 2+3 {
+		t.Errorf("%d spans are errors, want 5", failed)
+	}
+}
+
+func TestHTTP(t *testing.T) {
+	s := newSignals(t)
+	h := must(semconv.NewHTTPServer(s, s)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/early":
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(http.StatusTeapot)
+		case "/panic":
+			panic(http.ErrAbortHandler)
+		}
+	}), func(r *http.Request) string { return r.URL.Path })
+	for _, call := range []struct{ method, path string }{{"GET", "/"}, {"BREW", "/"}, {"GET", "/early"}, {"POST", "/panic"}} {
+		func() {
+			defer func() { _ = recover() }()
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(call.method, call.path, nil))
+		}()
+	}
+	got := s.series(t)
+	for _, name := range []string{
+		"http.server.request.duration http.request.method=GET http.response.status_code=200 http.route=/ url.scheme=http",
+		"http.server.request.duration http.request.method=_OTHER http.response.status_code=200 http.route=/ url.scheme=http",
+		"http.server.request.duration http.request.method=GET http.response.status_code=418 http.route=/early url.scheme=http",
+		"http.server.request.duration error.type=500 http.request.method=POST http.response.status_code=500 http.route=/panic url.scheme=http",
+	} {
+		if got[name] != 1 {
+			t.Errorf("%s: got %d, want 1", name, got[name])
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A request that fails, and one that does not, are both told to the server, and the request itself stays as it was.
+func TestRoundTrip(t *testing.T) {
+	s := newSignals(t)
+	h := must(semconv.NewHTTPClient(s, s))
+	request := httptest.NewRequest(http.MethodGet, "https://a.internal/path", nil)
+	request.Header = nil
+	for _, err := range []error{nil, errors.New("away")} {
+		_, _ = h.RoundTrip(request, func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Traceparent") == "" {
+				t.Error("the server is not told of the span")
+			}
+			return &http.Response{StatusCode: http.StatusOK}, err
+		})
+	}
+	if request.Header != nil {
+		t.Error("the request was changed")
+	}
+	got := s.series(t)
+	for _, name := range []string{
+		"http.client.request.duration http.request.method=GET http.response.status_code=200 server.address=a.internal server.port=443 url.scheme=https",
+		"http.client.request.duration error.type=_OTHER http.request.method=GET server.address=a.internal server.port=443 url.scheme=https",
+	} {
+		if got[name] != 1 {
+			t.Errorf("%s: got %d, want 1; all: %v", name, got[name], got)
+		}
+	}
+}
+
+// FuzzTraceContext has a server take whatever a caller names as its trace.
+func FuzzTraceContext(f *testing.F) {
+	f.Add("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=value")
+	f.Add("00-00000000000000000000000000000000-0000000000000000-01", strings.Repeat("a=b,", 200))
+	server := must(semconv.NewRPCServer(nil, sdktrace.NewTracerProvider().Tracer("")))
+	f.Fuzz(func(t *testing.T, parent, state string) {
+		ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs("traceparent", parent, "tracestate", state))
+		ctx, call := server.Start(ctx, "/a.B/C", true)
+		call.End(nil)
+		span := trace.SpanContextFromContext(ctx)
+		if !span.IsValid() || len(span.TraceState().String()) > 512 {
+			t.Errorf("got %v with a state of %d bytes", span, len(span.TraceState().String()))
+		}
+	})
+}

@@ -1,0 +1,525 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.uber.org/goleak"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// from gives who asks for a token from the i-th of many sources.
+func from(i int) telemetry.Token {
+	return telemetry.Token{ClientID: "svc", Peer: fmt.Sprintf("10.0.%d.%d:1234", i/250, i%250)}
+}
+
+// about is who asks for a token.
+var about = telemetry.Token{ClientID: "svc", Method: "client_secret_basic", Peer: "192.0.2.1:1234"}
+
+// line is an audit event as the log has it.
+type line struct {
+	Msg    string `json:"msg"`
+	Event  string `json:"event"`
+	Of     string `json:"of"`
+	Reason string `json:"reason"`
+	Count  int    `json:"count"`
+}
+
+// record is a log that can be read while it is written.
+type record struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *record) lines(t *testing.T) []line {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var lines []line
+	for text := range strings.Lines(r.text.String()) {
+		var one line
+		check(t, json.Unmarshal([]byte(text), &one))
+		lines = append(lines, one)
+	}
+	return lines
+}
+
+// count counts the events of a name.
+func (r *record) count(t *testing.T, event string) int {
+	t.Helper()
+	n := 0
+	for _, one := range r.lines(t) {
+		if one.Event == event {
+			n++
+		}
+	}
+	return n
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs a recorder, and gives what ends it.
+func start(t *testing.T, trail telemetry.Trail) (r *telemetry.Recorder, log *record, stop func()) {
+	t.Helper()
+	log = &record{}
+	r, err := telemetry.New(slog.New(slog.NewJSONHandler(log, nil)), noop.Meter{}, nil, nil)
+	check(t, err)
+	if trail != nil {
+		r.Keep(trail)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Run(ctx) }()
+	return r, log, func() {
+		cancel()
+		check(t, <-ended)
+	}
+}
+
+// TestDeclarations holds the declarations together: every attribute of an event is declared once, and is used.
+func TestDeclarations(t *testing.T) {
+	declared := make(map[string]bool)
+	for _, a := range telemetry.Attributes {
+		if declared[a.Name] || a.Meaning == "" {
+			t.Errorf("the attribute %s is declared twice, or without a meaning", a.Name)
+		}
+		declared[a.Name] = true
+	}
+	used, names := make(map[string]bool), make(map[string]bool)
+	for _, e := range telemetry.Events {
+		if names[e.Name] || e.When == "" {
+			t.Errorf("the event %s is declared twice, or without when it is", e.Name)
+		}
+		names[e.Name] = true
+		for _, name := range e.Attributes {
+			used[name] = true
+			if !declared[name] {
+				t.Errorf("%s has the attribute %s, which is not declared", e.Name, name)
+			}
+		}
+	}
+	for name := range declared {
+		if !used[name] {
+			t.Errorf("no event has the attribute %s", name)
+		}
+	}
+}
+
+// TestTables keeps the tables of docs/audit.md equal to the declarations.
+func TestTables(t *testing.T) {
+	page, err := os.ReadFile("../../docs/audit.md")
+	check(t, err)
+	var events, attributes strings.Builder
+	events.WriteString("| event | when | attributes | stream |\n|---|---|---|---|\n")
+	for _, e := range telemetry.Events {
+		name, stream := "`"+e.Name+"`", string(e.Stream)
+		if e.Sampled {
+			name += " (sampled)"
+		}
+		fmt.Fprintf(&events, "| %s | %s | `%s` | %s |\n", name, e.When, strings.Join(e.Attributes, "` `"), stream)
+	}
+	attributes.WriteString("| attribute | what it is |\n|---|---|\n")
+	for _, a := range telemetry.Attributes {
+		fmt.Fprintf(&attributes, "| `%s` | %s |\n", a.Name, a.Meaning)
+	}
+	var reasons strings.Builder
+	reasons.WriteString("| reason | why |\n|---|---|\n")
+	for _, r := range telemetry.Reasons {
+		fmt.Fprintf(&reasons, "| `%s` | %s |\n", r.Name, r.Meaning)
+	}
+	for _, table := range []string{events.String(), attributes.String(), reasons.String()} {
+		if !strings.Contains(string(page), table) {
+			t.Errorf("docs/audit.md lacks this table:\n%s", table)
+		}
+	}
+}
+
+// TestReasons holds the declared reasons to the words in the code that makes them.
+func TestReasons(t *testing.T) {
+	declared := []string{"stream_behind", "malformed_token"}
+	for file, word := range map[string]string{
+		"../oauth/error.go": ` (?:Reason|Code) += "([a-z_]+)"`,
+		"../guard.go":       `\{[a-z]+\.Err[A-Za-z]+, "([a-z_]+)"\}`,
+		"../status.go":      `refuse\(codes\.[A-Za-z]+, "([a-z_]+)"`,
+	} {
+		source, err := os.ReadFile(file)
+		check(t, err)
+		for _, match := range regexp.MustCompile(word).FindAllSubmatch(source, -1) {
+			if reason := string(match[1]); reason != string(oauth.TooManyRequests) { // of which there is no event
+				declared = append(declared, reason)
+			}
+		}
+	}
+	slices.Sort(declared)
+	var got []string
+	for _, r := range telemetry.Reasons {
+		got = append(got, r.Name)
+	}
+	slices.Sort(got)
+	if want := slices.Compact(declared); !slices.Equal(got, want) {
+		t.Errorf("got the reasons %q, want %q", got, want)
+	}
+}
+
+// TestSampling floods the recorder with refusals: a hundred of each reason are written in a second, and how many were not.
+func TestSampling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log, stop := start(t, nil)
+		defer stop()
+		r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.UnknownClient})
+		for i := range 250 {
+			r.TokenRefused(t.Context(), from(i), &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.WrongSecret})
+			r.AdminRefused(t.Context(), "m", telemetry.Administrator{Peer: from(i).Peer}, "no_token", errors.New("no token"))
+		}
+		r.TokenIssued(t.Context(), about)
+		if refused, others := log.count(t, telemetry.EventTokenRefused), log.count(t, telemetry.EventTokenIssued); refused != 101 || others != 1 {
+			t.Errorf("got %d refusals and %d tokens, want 100 of one reason, 1 of the other, and 1", refused, others)
+		}
+		time.Sleep(3 * time.Second)
+		var told []line
+		for _, one := range log.lines(t) {
+			if one.Event == telemetry.EventLeftOut {
+				told = append(told, one)
+			}
+		}
+		slices.SortFunc(told, func(a, b line) int { return strings.Compare(a.Of, b.Of) })
+		want := []line{
+			{"audit", telemetry.EventLeftOut, telemetry.EventAdminRefused, "no_token", 151},
+			{"audit", telemetry.EventLeftOut, telemetry.EventTokenRefused, "wrong_secret", 150},
+		}
+		if !slices.Equal(told, want) {
+			t.Errorf("got %v, want %v", told, want)
+		}
+		r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.WrongSecret})
+		if got := log.count(t, telemetry.EventTokenRefused); got != 102 {
+			t.Errorf("got %d refusals, want one more in the next second", got)
+		}
+	})
+}
+
+// TestSampledBySource floods the recorder from one source with refusals of many reasons: those of another are written all
+// the same. Of IPv6 addresses a /64 is one source.
+func TestSampledBySource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log, stop := start(t, nil)
+		defer stop()
+		flood := func(peer func(i int) string) (written int) {
+			before := log.count(t, telemetry.EventTokenRefused)
+			for i := range 1000 {
+				reason := oauth.Reason(fmt.Sprintf("reason_%d", i%10))
+				r.TokenRefused(t.Context(), telemetry.Token{Peer: peer(i)}, &oauth.Error{Code: oauth.InvalidClient, Reason: reason})
+			}
+			return log.count(t, telemetry.EventTokenRefused) - before
+		}
+		if got := flood(func(i int) string { return fmt.Sprintf("192.0.2.1:%d", 1000+i) }); got != 100 {
+			t.Errorf("got %d refusals of one source, want 100", got)
+		}
+		for range 30 {
+			r.TokenRefused(t.Context(), telemetry.Token{Peer: "192.0.2.2"}, &oauth.Error{Code: oauth.InvalidClient, Reason: "reason_1"})
+		}
+		if got := log.count(t, telemetry.EventTokenRefused); got != 120 {
+			t.Errorf("got %d refusals, want 20 more, of one reason from another source", got)
+		}
+		time.Sleep(2 * time.Second)
+		if got := flood(func(i int) string { return fmt.Sprintf("[2001:db8::%x]:1", 1+i) }); got != 100 {
+			t.Errorf("got %d refusals of one network, want 100", got)
+		}
+	})
+}
+
+// TestSampledInAll floods the recorder with refusals of many reasons: two hundred are written in a second, whatever they
+// are, and a fault is in the log nevertheless.
+func TestSampledInAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log, stop := start(t, nil)
+		for i := range 250 {
+			for _, event := range []string{telemetry.EventTokenRefused, telemetry.EventIntrospectRefused, telemetry.EventRevokeRefused} {
+				r.Refused(t.Context(), event, from(i), &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.WrongSecret})
+				r.Refused(t.Context(), event, from(i), &oauth.Error{Code: oauth.InvalidRequest})
+			}
+		}
+		r.TokenRefused(t.Context(), about, oauth.From(errors.New("a fault")))
+		stop()
+		written, left, faults := 0, 0, 0
+		for _, one := range log.lines(t) {
+			switch one.Event {
+			case telemetry.EventLeftOut:
+				left += one.Count
+			case telemetry.EventTokenRefused, telemetry.EventIntrospectRefused, telemetry.EventRevokeRefused:
+				if one.Msg == "audit" {
+					written++
+				} else {
+					faults++
+				}
+			}
+		}
+		if written != 200 || left != 1301 || faults != 1 {
+			t.Errorf("got %d written, %d left out and %d faults in the log, want 200, 1301 and 1", written, left, faults)
+		}
+	})
+}
+
+// TestSampledWithoutAPause tells of each second of a flood while it goes on.
+func TestSampledWithoutAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log, stop := start(t, nil)
+		for i := range 3000 {
+			r.TokenRefused(t.Context(), from(i), &oauth.Error{Code: oauth.InvalidScope})
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+		written, left := log.count(t, telemetry.EventTokenRefused), 0
+		for _, one := range log.lines(t) {
+			left += one.Count
+		}
+		if written < 300 || written > 400 || written+left != 3000 {
+			t.Errorf("got %d written and %d left out, want about 300, and 3000 together", written, left)
+		}
+	})
+}
+
+// TestFaults expects faults of the server's own as errors in the log, and not without a bound.
+func TestFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log, stop := start(t, nil)
+		for range 200 {
+			r.TokenRefused(t.Context(), about, oauth.From(errors.New("a fault")))
+			r.Fault(t.Context(), "panic", "/m", slog.String("stack", "s"))
+		}
+		stop()
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		text := log.text.String()
+		if faults, panics := strings.Count(text, "the server failed to answer"), strings.Count(text, `"msg":"panic"`); faults != 100 || panics != 100 {
+			t.Errorf("got %d faults and %d panics, want 100 each", faults, panics)
+		}
+		if !strings.Contains(text, `"of":"fault","reason":"/m","count":100`) {
+			t.Errorf("how many were left out is not told: %s", text[len(text)-1000:])
+		}
+	})
+}
+
+// TestCut cuts what is too long, between two characters.
+func TestCut(t *testing.T) {
+	r, log, stop := start(t, nil)
+	defer stop()
+	long := strings.Repeat("ä", 1000)
+	r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidRequest, Cause: errors.New(long)})
+	r.Changed(t.Context(), telemetry.EventClientChanged, telemetry.Administrator{}, slog.String("id", "a"),
+		telemetry.ChangesOf([]telemetry.Change{{Field: "client_name", From: long, To: "x" + long}}))
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	text := log.text.String()
+	if got := strings.Count(text, "more bytes)"); got != 3 || strings.Contains(text, `\ufffd`) || len(text) > 4000 {
+		t.Errorf("got %s, want three texts that are cut", text)
+	}
+}
+
+// memory is a trail in memory that can fail.
+type memory struct {
+	mu      sync.Mutex
+	fail    error
+	entries map[telemetry.Stream][]string
+	calls   int
+}
+
+// Append implements [telemetry.Trail].
+func (m *memory) Append(ctx context.Context, stream telemetry.Stream, entries []telemetry.Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls++
+	if m.fail != nil {
+		return m.fail
+	}
+	if len(entries) > 500 || ctx.Err() != nil {
+		return errors.New("too much, or too late")
+	}
+	if m.entries == nil {
+		m.entries = make(map[telemetry.Stream][]string)
+	}
+	for _, e := range entries {
+		m.entries[stream] = append(m.entries[stream], e.Event+" "+string(e.Attributes))
+	}
+	return nil
+}
+
+func (m *memory) set(fail error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = fail
+}
+
+func (m *memory) of(stream telemetry.Stream) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.entries[stream])
+}
+
+// TestTrail has events kept soon, in order, as the log has them.
+func TestTrail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m memory
+		r, _, stop := start(t, &m)
+		const n = 1200
+		for i := range n {
+			r.Introspected(t.Context(), about, i, 0)
+		}
+		r.Changed(t.Context(), telemetry.EventClientRevoked, telemetry.Administrator{ClientID: "boss", Peer: "p"}, slog.String("id", `a"b`))
+		time.Sleep(200 * time.Millisecond)
+		got := m.of(telemetry.Decisions)
+		if len(got) != n {
+			t.Fatalf("got %d events, want %d", len(got), n)
+		}
+		for i, one := range got {
+			want := fmt.Sprintf(`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.1:1234","tokens":%d,"active":0}`, i)
+			if one != want {
+				t.Fatalf("event %d: got %s, want %s", i, one, want)
+			}
+		}
+		if got := m.of(telemetry.Changes); !slices.Equal(got, []string{`client.revoked {"by":"boss","peer":"p","id":"a\"b"}`}) {
+			t.Errorf("got the changes %q", got)
+		}
+		r.TokenIssued(t.Context(), about)
+		stop()
+		if got := m.of(telemetry.Decisions); len(got) != n+1 {
+			t.Errorf("got %d events when it has stopped, want %d", len(got), n+1)
+		}
+	})
+}
+
+// TestTrailOfRefusals keeps what is refused apart from what is granted, which no refusal can push out then.
+func TestTrailOfRefusals(t *testing.T) {
+	var m memory
+	r, _, stop := start(t, &m)
+	r.TokenIssued(t.Context(), about)
+	r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidScope})
+	r.AdminRefused(t.Context(), "m", telemetry.Administrator{}, "no_token", errors.New("no token"))
+	r.Revoked(t.Context(), about, "x", false)
+	stop()
+	if decisions, refusals := m.of(telemetry.Decisions), m.of(telemetry.Refusals); len(decisions) != 2 || len(refusals) != 2 {
+		t.Errorf("got the decisions %q and the refusals %q, want 2 each", decisions, refusals)
+	}
+}
+
+// TestTrailAway has events wait while the trail cannot be reached, those that there is room for; how many there was none
+// for is told when it is back. A flood of decisions leaves room for the changes.
+func TestTrailAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := memory{fail: errors.New("away")}
+		r, log, stop := start(t, &m)
+		r.TokenIssued(t.Context(), about)
+		time.Sleep(time.Minute)
+		const flood = 50_000
+		for i := range flood {
+			r.Introspected(t.Context(), about, i, 0)
+		}
+		r.Changed(t.Context(), telemetry.EventClientRevoked, telemetry.Administrator{}, slog.String("id", "a"))
+		time.Sleep(time.Minute)
+		m.set(nil)
+		time.Sleep(5 * time.Second)
+		stop()
+		decisions, changes := m.of(telemetry.Decisions), m.of(telemetry.Changes)
+		if len(changes) != 1 {
+			t.Errorf("got %d changes, want 1", len(changes))
+		}
+		var told line
+		last := decisions[len(decisions)-1]
+		check(t, json.Unmarshal([]byte(last[strings.Index(last, "{"):]), &told))
+		if told.Of != "decisions" || told.Reason != "stream_behind" || told.Count+len(decisions)-1 != flood+1 || len(decisions) < 8000 {
+			t.Errorf("got %d events and at last %s, want each either there or told of", len(decisions), last)
+		}
+		if got := log.count(t, telemetry.EventIntrospected); got != flood {
+			t.Errorf("got %d events in the log, want all %d", got, flood)
+		}
+		if got := log.count(t, telemetry.EventLeftOut); got != 1 {
+			t.Errorf("got %d times in the log that some were left out, want 1", got)
+		}
+	})
+}
+
+// TestLeftOutIsCounted counts what is missing in a stream, also while the trail cannot be reached.
+func TestLeftOutIsCounted(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	r, err := telemetry.New(slog.New(slog.DiscardHandler), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test"), nil, nil)
+	check(t, err)
+	r.Keep(&memory{}) // which nothing reaches, because the recorder does not run
+	for range 8192 + 7 {
+		r.TokenIssued(t.Context(), about)
+	}
+	var got metricdata.ResourceMetrics
+	check(t, reader.Collect(t.Context(), &got))
+	for _, m := range got.ScopeMetrics[0].Metrics {
+		if m.Name != "grantor.audit.left_out" {
+			continue
+		}
+		for _, point := range m.Data.(metricdata.Sum[int64]).DataPoints {
+			want := int64(0)
+			if stream, _ := point.Attributes.Value("stream"); stream.AsString() == "decisions" {
+				want = 7
+			}
+			if point.Value != want {
+				t.Errorf("%v: got %d, want %d", point.Attributes.ToSlice(), point.Value, want)
+			}
+		}
+		return
+	}
+	t.Error("it is not measured")
+}
+
+// hanging is a trail that does not answer.
+type hanging struct{}
+
+func (hanging) Append(ctx context.Context, _ telemetry.Stream, _ []telemetry.Entry) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestTrailHangs stops within a bound when the trail does not answer, and says what is not in it.
+func TestTrailHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, log, stop := start(t, hanging{})
+		r.TokenIssued(t.Context(), about)
+		time.Sleep(time.Second)
+		r.TokenIssued(t.Context(), about)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %s to stop", took)
+		}
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		if text := log.text.String(); !strings.Contains(text, `"stream":"decisions","count":2`) {
+			t.Errorf("the log does not tell of the two events: %s", text)
+		}
+	})
+}

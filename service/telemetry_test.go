@@ -1,0 +1,284 @@
+package service_test
+
+import (
+	"context"
+	"crypto/rand"
+	"flag"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	prometheusclient "github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
+)
+
+// measured gives a meter, and the registry in which its metrics are.
+func measured(t testing.TB) (*prometheusclient.Registry, metric.Meter) {
+	t.Helper()
+	registry := prometheusclient.NewRegistry()
+	exporter := must(prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo()))
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
+	t.Cleanup(func() { check(t, provider.Shutdown(context.Background())) })
+	return registry, provider.Meter("test")
+}
+
+// traced gives a tracer that records a share of the traces, and what it has recorded.
+func traced(t testing.TB, share float64) (*tracetest.InMemoryExporter, trace.Tracer) {
+	t.Helper()
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))))
+	t.Cleanup(func() { check(t, provider.Shutdown(context.Background())) })
+	return spans, provider.Tracer("test")
+}
+
+// TestLossIsCounted takes the data of the Redis away from a running replica.
+func TestLossIsCounted(t *testing.T) {
+	c := newCluster(t)
+	metrics, meter := measured(t)
+	c.meter = meter
+	r := c.start(t)
+	check(t, r.CatchUp(t.Context()))
+	c.redis.Kill()
+	c.redis.Wipe()
+	c.redis.Start()
+	eventually(t, "the loss is counted", func() bool {
+		families, err := metrics.Gather()
+		check(t, err)
+		for _, family := range families {
+			if family.GetName() == "grantor_store_lost_total" {
+				return family.GetMetric()[0].GetCounter().GetValue() == 1
+			}
+		}
+		return false
+	})
+}
+
+// direct calls the methods of a service in this process, through its chain.
+type direct struct {
+	chain   grpc.UnaryServerInterceptor
+	methods map[string]grpc.MethodHandler
+	service map[string]any
+}
+
+func newDirect(s *service.Service) *direct {
+	d := &direct{s.UnaryInterceptor(), make(map[string]grpc.MethodHandler), make(map[string]any)}
+	s.Register(d)
+	return d
+}
+
+func (d *direct) RegisterService(desc *grpc.ServiceDesc, service any) {
+	for _, m := range desc.Methods {
+		name := "/" + desc.ServiceName + "/" + m.MethodName
+		d.methods[name], d.service[name] = m.Handler, service
+	}
+}
+
+func (d *direct) call(ctx context.Context, method string, request proto.Message) (any, error) {
+	return d.methods[method](d.service[method], ctx, func(into any) error {
+		proto.Merge(into.(proto.Message), request)
+		return nil
+	}, d.chain)
+}
+
+func (d *direct) issue(ctx context.Context, m *grantorv1.IssueTokenRequest) error {
+	_, err := d.call(ctx, grantorv1.TokenService_IssueToken_FullMethodName, m)
+	return err
+}
+
+// nobody is a store that knows no client.
+type nobody struct{ *redisstore.Store }
+
+func (nobody) Client(context.Context, oauth.ClientID) (*registry.Client, error) {
+	return nil, registry.ErrNotFound
+}
+
+// callers is how many names callers have in TestSeriesAreBounded; make test also runs it with a million, without the race
+// detector.
+var callers = flag.Int("callers", 20_000, "number of callers in the test of the metrics")
+
+// TestSeriesAreBounded has callers, each under a name of its own, send what no caller has sent before: every one of them an
+// id, every hundredth also a method, a path, a scope and a trace. The metrics have as many series after them as before.
+func TestSeriesAreBounded(t *testing.T) {
+	c := newCluster(t)
+	metrics, meter := measured(t)
+	store := c.open(t)
+	s, err := service.New(t.Context(), service.Config{
+		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: nobody{store}, Sealer: c.sealer,
+		Log: slog.New(slog.DiscardHandler), Meter: meter, Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour,
+		KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: time.Hour, CachedClients: 100, CachedTokens: 100,
+	})
+	check(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	check(t, s.CatchUp(t.Context()))
+	d, face := newDirect(s), s.MeasureHTTP(must(rest.New(t.Context(), must(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
+	caller := func(name string, everything bool) {
+		about := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: name, ClientSecret: secret}
+		if !everything {
+			expectCode(t, d.issue(ctx, about), codes.Unauthenticated)
+			return
+		}
+		about.GrantType, about.Scope = name, name
+		expectCode(t, d.issue(ctx, about), codes.InvalidArgument)
+		r := httptest.NewRequest(http.MethodPost, "/"+name, strings.NewReader("grant_type="+name))
+		r.Method = name
+		r.Header.Set("Traceparent", name)
+		face.ServeHTTP(httptest.NewRecorder(), r)
+		_, _ = d.chain(ctx, about, &grpc.UnaryServerInfo{FullMethod: "/" + name + "/" + name},
+			func(context.Context, any) (any, error) { return nil, nil })
+	}
+	for range 100 { // every kind of series is there from here on
+		caller(rand.Text(), false)
+		caller(rand.Text(), true)
+	}
+	before := series(t, metrics)
+	var all sync.WaitGroup
+	const workers = 4
+	for range workers {
+		all.Go(func() {
+			for i := range *callers / workers {
+				caller(rand.Text(), i%100 == 0)
+			}
+		})
+	}
+	all.Wait()
+	after := series(t, metrics)
+	if !slices.Equal(before, after) {
+		t.Errorf("%d series before %d callers, %d after", len(before), *callers, len(after))
+	}
+	if len(before) < 25 {
+		t.Errorf("only %d series: %v", len(before), before)
+	}
+}
+
+// series gives the names and labels of all series in a registry, in order.
+func series(t testing.TB, metrics prometheusclient.Gatherer) []string {
+	t.Helper()
+	families, err := metrics.Gather()
+	check(t, err)
+	found := make(map[string]bool)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			name := family.GetName()
+			for _, label := range m.GetLabel() {
+				name += " " + label.GetName() + "=" + label.GetValue()
+			}
+			found[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// TestCallIsTraced has the spans of a call follow the caller's: of the call, and within it of what is slow.
+func TestCallIsTraced(t *testing.T) {
+	c := newCluster(t)
+	spans, tracer := traced(t, 0) // nothing that the caller does not record
+	c.tracer = tracer
+	r := c.start(t)
+	m := manifest()
+	m.Clients[0].Secret = "chosen by a person"
+	r.apply(t, m)
+	request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: "chosen by a person"}
+	const traceID, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+	for _, c := range []struct {
+		name   string
+		header []string
+		want   []string
+	}{
+		{"a caller that records", []string{"traceparent", "00-" + traceID + "-" + caller + "-01"}, []string{"argon2id", "grantor.v1.TokenService/IssueToken"}},
+		{"the same, remembered", []string{"traceparent", "00-" + traceID + "-" + caller + "-01"}, []string{"grantor.v1.TokenService/IssueToken"}},
+		{"a caller that does not", []string{"traceparent", "00-" + traceID + "-" + caller + "-00"}, nil},
+		{"nobody", nil, nil},
+		{"two callers", []string{"traceparent", "00-" + traceID + "-" + caller + "-01", "traceparent", "00-" + traceID + "-" + caller + "-01"}, nil},
+		{"something else", []string{"traceparent", strings.Repeat("0", 4000)}, nil},
+	} {
+		spans.Reset()
+		ctx := metadata.AppendToOutgoingContext(t.Context(), c.header...)
+		if _, err := r.tokens.IssueToken(ctx, request); err != nil {
+			t.Fatal(err)
+		}
+		// The answer may come before the span has ended.
+		eventually(t, c.name, func() bool { return len(spans.GetSpans()) >= len(c.want) })
+		var names []string
+		for _, span := range spans.GetSpans() {
+			names = append(names, span.Name)
+			if span.SpanContext.TraceID().String() != traceID {
+				t.Errorf("%s: %s is of another trace", c.name, span.Name)
+			}
+			if call := span.SpanKind == trace.SpanKindServer; call && span.Parent.SpanID().String() != caller {
+				t.Errorf("%s: %s does not follow the caller", c.name, span.Name)
+			}
+		}
+		if slices.Sort(names); !slices.Equal(names, c.want) {
+			t.Errorf("%s: got %q, want %q", c.name, names, c.want)
+		}
+	}
+}
+
+// BenchmarkTelemetry issues tokens through the chain: without metrics and traces, with metrics as in production, and with
+// traces of a hundredth as well. The three take turns, so that a busy moment meets all of them, and what they cost is told
+// in percent of the first.
+func BenchmarkTelemetry(b *testing.B) {
+	c := newCluster(b)
+	c.log = io.Discard // the audit events are written, as in production, but not kept
+	_, meter := measured(b)
+	_, tracer := traced(b, .01)
+	replicas := []*replica{c.start(b)}
+	c.meter = meter
+	replicas = append(replicas, c.start(b))
+	_, c.meter = measured(b)
+	c.tracer = tracer
+	replicas = append(replicas, c.start(b))
+	replicas[0].apply(b, manifest())
+	request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: secret}
+	for _, wire := range []string{"in process", "gRPC"} {
+		b.Run(wire, func(b *testing.B) {
+			var issue []func() error
+			for _, r := range replicas {
+				d := newDirect(r.Service)
+				issue = append(issue, func() error { return d.issue(b.Context(), request) })
+				if wire == "gRPC" {
+					issue[len(issue)-1] = func() error { _, err := r.issue(b.Context()); return err }
+				}
+			}
+			var took [3]time.Duration
+			for turn := 0; b.Loop(); turn++ {
+				for i := range issue {
+					i = (i + turn) % len(issue) // who comes after whom makes a difference too
+					start := time.Now()
+					check(b, issue[i]())
+					took[i] += time.Since(start)
+				}
+			}
+			b.ReportMetric(float64(took[0].Nanoseconds())/float64(b.N), "ns/token")
+			b.ReportMetric(100*float64(took[1]-took[0])/float64(took[0]), "%metrics")
+			b.ReportMetric(100*float64(took[2]-took[0])/float64(took[0]), "%traced")
+		})
+	}
+}
