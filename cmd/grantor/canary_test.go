@@ -95,6 +95,8 @@ type spill struct {
 	collector *collector
 	// answers are what callers were told, other than secrets that were made for them.
 	answers bytes.Buffer
+	// calls counts them.
+	calls int
 }
 
 // TestCanaries puts a value of its own into every field that is secret, where it is right and where it is wrong, and finds

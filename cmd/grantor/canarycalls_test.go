@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -21,6 +22,7 @@ import (
 // send makes a call over REST, and gives its answer.
 func (s *spill) send(method, path, body string, headers ...string) (int, string) {
 	s.t.Helper()
+	s.pace()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, "https://"+s.ports.http.Addr().String()+path, strings.NewReader(body))
 	s.must(err)
 	for i := 0; i < len(headers); i += 2 {
@@ -143,8 +145,17 @@ func (s *spill) administerREST(boss string) {
 	}
 }
 
+// pace waits now and then: of what one address is refused in a second only so much is audited, and all is to be looked at.
+func (s *spill) pace() {
+	const atOnce = 15
+	if s.calls++; s.calls%atOnce == 0 {
+		<-time.After(time.Second)
+	}
+}
+
 // call makes a call over gRPC that may be refused.
 func (s *spill) call(authorization string, do func(context.Context, ...grpc.CallOption) (any, error)) {
+	s.pace()
 	ctx := s.t.Context()
 	if authorization != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", authorization)

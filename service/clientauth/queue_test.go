@@ -31,6 +31,37 @@ func blocked(clients registered) (a *clientauth.Authenticator, underWay *atomic.
 	return a, underWay, gate
 }
 
+// guesses numbers the guesses: the same secret of the same client takes one place, however many send it.
+var guesses atomic.Int64
+
+func guess() string { return fmt.Sprint("guess ", guesses.Add(1)) }
+
+// TestSameSecretTakesOnePlace has a client whose many processes come at once with a secret that is not known yet.
+func TestSameSecretTakesOnePlace(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	synctest.Test(t, func(t *testing.T) {
+		a, gate := newAuthenticator(clients), make(chan struct{})
+		a.Pretend(func([]registry.Secret, string, time.Time) int {
+			<-gate
+			return 0
+		})
+		var group sync.WaitGroup
+		for range 2 * clientauth.Queued {
+			group.Go(func() {
+				if _, _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		if s := a.Stats(); s.Queued != 1 || s.Rejected != 0 {
+			t.Errorf("%d have a place and %d found none, want one and none", s.Queued, s.Rejected)
+		}
+		close(gate)
+		group.Wait()
+	})
+}
+
 func TestSlowHashesAreBounded(t *testing.T) {
 	clients := registered{"a": client("a", "chosen"), "fast": client("fast", generated)}
 	synctest.Test(t, func(t *testing.T) {
@@ -39,7 +70,7 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		refused := make(chan *oauth.Error, 2*clientauth.Queued)
 		for range clientauth.Queued + 10 {
 			group.Go(func() {
-				_, _, err := a.Authenticate(t.Context(), post("a", "guess"))
+				_, _, err := a.Authenticate(t.Context(), post("a", guess()))
 				refused <- oauth.From(err)
 			})
 		}
@@ -74,7 +105,7 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		a, _, gate := blocked(clients)
 		var group sync.WaitGroup
 		for range clientauth.Queued {
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", "guess")) })
+			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
 		if _, _, err := a.Authenticate(t.Context(), post("fast", generated)); err != nil {
@@ -91,13 +122,13 @@ func TestCallerStopsWaiting(t *testing.T) {
 		a, underWay, gate := blocked(clients)
 		var group sync.WaitGroup
 		for range clientauth.Parallel() {
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", "guess")) })
+			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
 		// More than the queue holds: each gives its place back when it stops waiting.
 		for range clientauth.Queued + 1 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, _, err := a.Authenticate(ctx, post("a", "guess"))
+			_, _, err := a.Authenticate(ctx, post("a", guess()))
 			cancel()
 			if e := oauth.From(err); e.Code != oauth.TemporarilyUnavailable || !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("got %v, want %s for %v", err, oauth.TemporarilyUnavailable, context.DeadlineExceeded)
@@ -118,7 +149,7 @@ func TestSiteShare(t *testing.T) {
 		a, _, gate := blocked(clients)
 		var group sync.WaitGroup
 		wait := func(format string, n int) {
-			e := post("a", "guess")
+			e := post("a", guess())
 			e.Source = netip.MustParseAddr(fmt.Sprintf(format, n))
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), e) })
 			synctest.Wait()

@@ -110,16 +110,16 @@ const (
 	remembered = 100_000
 	// sourceShare bounds the requests of one source that wait for a slow hash, siteShare those of one IPv6 network of 48
 	// bits, which is what one subscriber may have (RFC 6177 §2), so that neither can keep everybody else out.
-	sourceShare = 8
-	siteShare   = 4 * sourceShare
+	sourceShare = 32
+	siteShare   = 2 * sourceShare
 	siteBits    = 48
 )
 
 // queued bounds how many requests wait for a slow hash. A processor computes some 40 a second, so the last in a full
-// queue waits some 2 s. suspectShare bounds those of all sources from which proofs have failed lately, so that the others
+// queue waits some 3 s. suspectShare bounds those of all sources from which proofs have failed lately, so that the others
 // find a place.
 var (
-	queued       = 64 * runtime.GOMAXPROCS(0)
+	queued       = 128 * runtime.GOMAXPROCS(0)
 	suspectShare = queued / 2
 )
 
@@ -132,7 +132,9 @@ type secrets struct {
 	slow, waiting *semaphore.Weighted
 	failures      Failures
 	// sources and sites have source and site → how many of its requests wait; suspects is how many of suspect sources do.
-	mu       sync.Mutex
+	mu sync.Mutex
+	// first has fingerprint → what closes when the one who is at it is done.
+	first    map[[sha256.Size]byte]chan struct{}
 	sources  map[netip.Addr]int
 	sites    map[netip.Addr]int
 	suspects int
@@ -165,6 +167,7 @@ func newSecrets(config Config) *secrets {
 		failures: config.Failures,
 		sources:  make(map[netip.Addr]int),
 		sites:    make(map[netip.Addr]int),
+		first:    make(map[[sha256.Size]byte]chan struct{}),
 		key:      key,
 		proven:   otter.Must(&otter.Options[[sha256.Size]byte, match]{MaximumSize: remembered}),
 		watch:    config.Slow,
@@ -194,6 +197,20 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, usable boo
 	if wait := s.failures.FailureWait(p.id, p.source); wait > 0 {
 		return match{}, tooMany(wait, nil)
 	}
+	// Those who come with the same wait for the first of them, without a place: a client whose many processes start at
+	// once, or meet a replica that has just started, needs one hash, not as many.
+	if first := s.join(fingerprint); first != nil {
+		select {
+		case <-first:
+		case <-ctx.Done():
+		}
+		if known, ok := remembered(); ok {
+			s.remembered.Add(1)
+			return known, nil
+		}
+	} else {
+		defer s.part(fingerprint)
+	}
 	leave, ok := s.enter(p.source)
 	if !ok {
 		return match{}, &oauth.Error{
@@ -209,7 +226,6 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, usable boo
 		}
 	}
 	defer s.slow.Release(1)
-	// Those who wait often wait for the same: a client whose many processes start at once needs one hash, not as many.
 	if known, ok := remembered(); ok {
 		s.remembered.Add(1)
 		return known, nil
@@ -223,6 +239,25 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, usable boo
 		s.proven.Set(fingerprint, found)
 	}
 	return found, nil
+}
+
+// join gives what closes when the one who is at the same secret of the same client is done; nil where nobody is, and the
+// caller is the first, who must part.
+func (s *secrets) join(fingerprint [sha256.Size]byte) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, ok := s.first[fingerprint]; ok {
+		return first
+	}
+	s.first[fingerprint] = make(chan struct{})
+	return nil
+}
+
+func (s *secrets) part(fingerprint [sha256.Size]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.first[fingerprint])
+	delete(s.first, fingerprint)
 }
 
 // enter takes a place in the queue for slow hashes, if there is one and the source has not its share already. leave gives
