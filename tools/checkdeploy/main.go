@@ -38,7 +38,9 @@ func main() {
 		name  string
 		check func() error
 	}{
-		{"kubernetes", func() error { return kubernetes(filepath.Join(dir, "kubernetes"), filepath.Join(dir, "prometheus/alerts.yaml")) }},
+		{"kubernetes", func() error {
+			return kubernetes(filepath.Join(dir, "kubernetes"), filepath.Join(dir, "prometheus/alerts.yaml"))
+		}},
 		{"compose", func() error { return compose(filepath.Join(dir, "compose/compose.yaml")) }},
 		{"image", func() error { return image(filepath.Join(dir, "Dockerfile")) }},
 		{"systemd", func() error { return systemd(filepath.Join(dir, "systemd/grantor.service"), *binary) }},
