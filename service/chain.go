@@ -23,7 +23,7 @@ const maxMessage = 1 << 20
 func (s *Service) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		ctx, call := s.events.RPC.Start(ctx, info.FullMethod, s.methods[info.FullMethod])
-		answer, err := s.admitted(ctx, request, info, handler)
+		answer, err := s.recovered(ctx, request, info, handler)
 		call.End(err)
 		return answer, err
 	}
@@ -77,7 +77,7 @@ func (s *Service) admitted(ctx context.Context, request any, info *grpc.UnarySer
 	if err := s.admit(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
-	return s.recovered(ctx, request, info, handler)
+	return s.guarded(ctx, request, info, handler)
 }
 
 // recovered turns a panic into a server_error that tells the caller nothing and the log everything.
@@ -87,7 +87,7 @@ func (s *Service) recovered(ctx context.Context, request any, info *grpc.UnarySe
 			answer, err = nil, s.panicked(ctx, info.FullMethod, p)
 		}
 	}()
-	return s.guarded(ctx, request, info, handler)
+	return s.admitted(ctx, request, info, handler)
 }
 
 // recoverStream does the same for a stream.
@@ -117,7 +117,7 @@ func (s *Service) ServerOptions() []grpc.ServerOption {
 	}
 	return []grpc.ServerOption{
 		grpc.UnaryInterceptor(s.UnaryInterceptor()),
-		grpc.ChainStreamInterceptor(s.measureStream, s.admitStream, s.recoverStream, s.streamGuard),
+		grpc.ChainStreamInterceptor(s.measureStream, s.recoverStream, s.admitStream, s.streamGuard),
 		grpc.InTapHandle(s.arrivals.begin),
 		// Each connection keeps a buffer, an idle one too; 8 KiB hold some twenty requests.
 		grpc.ReadBufferSize(8 << 10),
