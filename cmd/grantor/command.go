@@ -18,7 +18,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true, // a wrong setting is no reason to print every setting
 	}
 	root.AddCommand(newServeCommand(), newApplyCommand(), newClientCommand(), newResourceCommand(), newKeyCommand(),
-		newTokenCommand(), newAuditCommand(), newDoctorCommand(), newImportCommand(), newConfigCommand(), newVersionCommand(), newExitCodesTopic(), newProfilesTopic())
+		newTokenCommand(), newAuditCommand(), newDoctorCommand(), newBenchCommand(), newImportCommand(), newConfigCommand(), newVersionCommand(), newExitCodesTopic(), newProfilesTopic())
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return usage(checkEnvironment(root.Commands())) }
 	root.SetFlagErrorFunc(flagError)
 	root.Args = func(_ *cobra.Command, args []string) error {

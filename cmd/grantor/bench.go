@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// benchSettings say what load is put on an issuer.
+type benchSettings struct {
+	*tokenSettings
+	load loadSettings
+	// clients is a file of clients that ask in turn; empty for the one client of the connection.
+	clients string
+	quiet   bool
+}
+
+func newBenchCommand() *cobra.Command {
+	s := &benchSettings{tokenSettings: newTokenSettings()}
+	cmd := &cobra.Command{
+		Use:   "bench [issue | introspect]",
+		Short: "Put load on a running issuer and measure it",
+		Long: `Put load on a running issuer and tell how many calls it answers in a second and how long they take. issue asks for
+tokens, which is the default; introspect asks about tokens that it got before.
+
+Without --rate the loop is closed: as many calls as --in-flight says are under way all the time, and a slow answer keeps
+the next call from being made. With --rate the loop is open: calls are due at fixed times, and the time of each counts from
+when it was due, also while it waits for a place among those in flight. So a server that stands still for a second shows
+in the figures of all the calls of that second (coordinated omission).
+
+The load is real: tokens are signed, audited and counted. Against a production issuer give a --rate. The client program
+takes processor time too; give it a machine of its own to learn the limit of a server.`,
+		Example: `  grantor bench --client-id background-service --scope api1 --duration 10s
+  grantor bench introspect --wire rest --rate 500 -o json`,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{operationIssue, operationIntrospect},
+		PreRunE:   s.prepare,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.load.operation = operationIssue
+			if len(args) > 0 {
+				s.load.operation = args[0]
+			}
+			return s.run(cmd)
+		},
+	}
+	flags := cmd.Flags()
+	flags.AddFlagSet(s.flags)
+	flags.StringVar(&s.load.wire, "wire", wireGRPC, "`wire` of the calls: grpc or rest")
+	flags.IntVar(&s.load.connections, "connections", 4, "`number` of connections; over HTTP/1.1 each call in flight needs one of its own")
+	flags.IntVar(&s.load.inFlight, "in-flight", 64, "most `calls` under way at once")
+	flags.Float64Var(&s.load.rate, "rate", 0, "`calls` a second; 0: as many as are answered")
+	flags.DurationVar(&s.load.duration, "duration", 10*time.Second, "`time` that is measured")
+	flags.DurationVar(&s.load.warmUp, "warm-up", 2*time.Second, "`time` before it")
+	flags.StringSliceVar(&s.load.scopes, "scope", nil, "`scope` of the tokens; can be repeated. Default: the client's default scopes")
+	flags.StringSliceVar(&s.load.resources, "resource", nil, "`URI` of a resource that the tokens are for, whose algorithm signs them; can be repeated")
+	flags.IntVar(&s.load.tokens, "tokens", 64, "`number` of tokens that introspect asks about in turn")
+	flags.StringVar(&s.clients, "clients", "", "`file` with clients that ask in turn: a line for each, with its id, a space and its secret")
+	flags.BoolVarP(&s.quiet, "quiet", "q", false, "show no progress")
+	return cmd
+}
+
+// run finds the issuer, makes the load and prints what came of it.
+func (s *benchSettings) run(cmd *cobra.Command) error {
+	if err := s.load.check(); err != nil {
+		return err
+	}
+	callers, err := s.callers(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), tokenTimeout)
+	defer cancel()
+	client, err := newTokenClient(ctx, s.issuer, callers[0].id, callers[0].secret)
+	if err != nil {
+		return err
+	}
+	defer client.close()
+	target, err := s.load.reach(ctx, client, callers)
+	if err != nil {
+		return err
+	}
+	defer target.close()
+	progress := func(string) {}
+	if !s.quiet {
+		progress = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
+	}
+	result := s.load.run(cmd.Context(), target, progress)
+	if s.output == "json" {
+		err = result.writeJSON(cmd.OutOrStdout())
+	} else {
+		err = result.writeText(cmd.OutOrStdout())
+	}
+	if err == nil && result.Calls == 0 {
+		err = errors.New("no call was answered")
+	}
+	return err
+}
+
+// caller is a client and its secret.
+type caller struct{ id, secret string }
+
+// callers gives who asks: the clients of the file, or the one of the connection.
+func (s *benchSettings) callers(cmd *cobra.Command) ([]caller, error) {
+	if s.clients == "" {
+		secret, err := s.credentials(cmd)
+		return []caller{{s.clientID, secret}}, err
+	}
+	content, err := os.ReadFile(s.clients)
+	if err != nil {
+		return nil, settingError("clients", err)
+	}
+	var callers []caller
+	number := 0
+	for line := range strings.Lines(string(content)) {
+		number++
+		id, secret, found := strings.Cut(strings.TrimSpace(line), " ")
+		if !found || id == "" || strings.ContainsRune(secret, ' ') {
+			return nil, settingError("clients", fmt.Errorf("line %d is not an id, a space and a secret", number))
+		}
+		callers = append(callers, caller{id, secret})
+	}
+	if len(callers) == 0 {
+		return nil, settingError("clients", errors.New("the file names no client"))
+	}
+	return callers, settingError("issuer", oauth.SecureURL(s.issuer))
+}
+
+// check reports a setting that cannot be.
+func (l *loadSettings) check() error {
+	switch {
+	case l.wire != wireGRPC && l.wire != wireREST:
+		return settingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.wire))
+	case l.connections < 1 || l.inFlight < 1 || l.tokens < 1:
+		return settingError("connections, in-flight, tokens", errors.New("each is at least 1"))
+	case l.rate < 0 || l.duration <= 0 || l.warmUp < 0:
+		return settingError("rate, duration, warm-up", errors.New("none is negative, and duration is more than 0"))
+	case slices.Contains(l.scopes, ""):
+		return settingError("scope", errors.New("is empty"))
+	}
+	return nil
+}
