@@ -130,7 +130,10 @@ func (s *benchSettings) callers(cmd *cobra.Command) ([]caller, error) {
 	if len(callers) == 0 {
 		return nil, settingError("clients", errors.New("the file names no client"))
 	}
-	return callers, settingError("issuer", oauth.SecureURL(s.issuer))
+	if err := oauth.SecureURL(s.issuer); err != nil {
+		return nil, settingError("issuer", err)
+	}
+	return callers, nil
 }
 
 // check reports a setting that cannot be.
