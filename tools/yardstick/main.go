@@ -1,0 +1,174 @@
+// Command yardstick is what Grantor is measured against: servers that do the least that anything in its place would have
+// to do. Over gRPC it answers with a fixed message of the same size, over HTTP it parses the form and answers with fixed
+// JSON; both make one signature, or one verification, with the standard library. It keeps nothing, checks nothing and logs
+// nothing. `grantor bench` takes it for an issuer.
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+func main() {
+	work := flag.String("work", "ES256", "what each call does: ES256, EdDSA or RS256 (a signature), verify (of ES256) or echo (nothing)")
+	scope := flag.String("scope", "api1", "scope of the answers")
+	cert, key := flag.String("tls-cert-file", "", "certificate"), flag.String("tls-key-file", "", "its key")
+	flag.Parse()
+	do, err := worker(*work)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := serve(&server{do: do, answer: answer(*scope), scope: *scope}, *cert, *key); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// message is of the size of what a token's signature is over.
+var message = []byte(strings.Repeat("m", 430))
+
+// worker gives what each call does besides answering.
+func worker(work string) (func() error, error) {
+	sum := func() []byte { s := sha256.Sum256(message); return s[:] }
+	switch work {
+	case "echo":
+		return func() error { return nil }, nil
+	case "ES256", "verify":
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		if work == "ES256" {
+			return func() error { _, err := ecdsa.SignASN1(rand.Reader, key, sum()); return err }, nil
+		}
+		signature, err := ecdsa.SignASN1(rand.Reader, key, sum())
+		return func() error {
+			if !ecdsa.VerifyASN1(&key.PublicKey, sum(), signature) {
+				return fmt.Errorf("the signature does not verify")
+			}
+			return nil
+		}, err
+	case "EdDSA":
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return func() error { _, err := key.Sign(rand.Reader, message, crypto.Hash(0)); return err }, err
+	case "RS256":
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		return func() error { _, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum()); return err }, err
+	}
+	return nil, fmt.Errorf("there is no work %q", work)
+}
+
+// answer is of the size of Grantor's.
+func answer(scope string) *grantorv1.IssueTokenResponse {
+	return &grantorv1.IssueTokenResponse{
+		AccessToken: "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9." + strings.Repeat("A", 430) + "." + strings.Repeat("B", 86),
+		TokenType:   "Bearer", ExpiresIn: 3600, Scope: scope,
+	}
+}
+
+type server struct {
+	grantorv1.UnimplementedTokenServiceServer
+	do     func() error
+	answer *grantorv1.IssueTokenResponse
+	scope  string
+}
+
+// IssueToken answers as the real one does, after one signature.
+func (s *server) IssueToken(context.Context, *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
+	return s.answer, s.do()
+}
+
+// IntrospectToken answers as the real one does for a token that is active.
+func (s *server) IntrospectToken(context.Context, *grantorv1.IntrospectTokenRequest) (*grantorv1.IntrospectTokenResponse, error) {
+	return &grantorv1.IntrospectTokenResponse{
+		Active: new(true), Iss: "http://127.0.0.1:8080", Sub: "background-service", ClientId: "background-service",
+		Aud: []string{"https://orders.internal"}, Scope: s.scope, Exp: 1 << 30, Iat: 1 << 30, Jti: "0123456789abcdef0123456789",
+		TokenType: "Bearer",
+	}, s.do()
+}
+
+// token is the least that takes the form and gives a token.
+func (s *server) token(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_secret") == "" && r.Header.Get("Authorization") == "" {
+		http.Error(w, "no secret", http.StatusBadRequest)
+		return
+	}
+	if err := s.do(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"access_token": s.answer.GetAccessToken(), "token_type": "Bearer", "expires_in": 3600, "scope": s.answer.GetScope(),
+	})
+}
+
+// serve listens on two free ports of loopback and prints the issuer's name.
+func serve(s *server, cert, key string) error {
+	rest, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	rpc, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	// Workers keep their grown stacks, as Grantor's do.
+	options := []grpc.ServerOption{grpc.NumStreamWorkers(64)}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return err
+		}
+		scheme = "https"
+		config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
+		options = append(options, grpc.Creds(credentials.NewTLS(config)))
+	}
+	issuer := scheme + "://localhost:" + port(rest)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /connect/token", s.token)
+	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"issuer": issuer, "token_endpoint": issuer + "/connect/token", "grantor_grpc_endpoint": "localhost:" + port(rpc),
+			"introspection_endpoint": issuer + "/connect/introspect", "response_types_supported": []string{},
+		})
+	})
+	grpcServer := grpc.NewServer(options...)
+	grantorv1.RegisterTokenServiceServer(grpcServer, s)
+	failed := make(chan error)
+	go func() { failed <- grpcServer.Serve(rpc) }()
+	go func() {
+		if cert != "" {
+			failed <- http.ServeTLS(rest, mux, cert, key)
+			return
+		}
+		failed <- http.Serve(rest, mux) //nolint:gosec // on loopback, for minutes
+	}()
+	fmt.Println(issuer)
+	return <-failed
+}
+
+func port(l net.Listener) string {
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
