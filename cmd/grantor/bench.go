@@ -20,7 +20,9 @@ type benchSettings struct {
 	load loadSettings
 	// clients is a file of clients that ask in turn; empty for the one client of the connection.
 	clients string
-	quiet   bool
+	// grpcEndpoint is one replica's, in place of that in the issuer's description.
+	grpcEndpoint string
+	quiet        bool
 }
 
 func newBenchCommand() *cobra.Command {
@@ -53,16 +55,18 @@ takes processor time too; give it a machine of its own to learn the limit of a s
 	}
 	flags := cmd.Flags()
 	flags.AddFlagSet(s.flags)
-	flags.StringVar(&s.load.wire, "wire", wireGRPC, "`wire` of the calls: grpc or rest")
+	flags.StringVar(&s.load.wire, "wire", viaGRPC, "`wire` of the calls: grpc or rest")
 	flags.IntVar(&s.load.connections, "connections", 4, "`number` of connections; over HTTP/1.1 each call in flight needs one of its own")
 	flags.IntVar(&s.load.inFlight, "in-flight", 64, "most `calls` under way at once")
 	flags.Float64Var(&s.load.rate, "rate", 0, "`calls` a second; 0: as many as are answered")
 	flags.DurationVar(&s.load.duration, "duration", 10*time.Second, "`time` that is measured")
 	flags.DurationVar(&s.load.warmUp, "warm-up", 2*time.Second, "`time` before it")
+	flags.Int64Var(&s.load.calls, "calls", 0, "`number` of calls, those of the warm-up too, after which the load ends before its time; 0: it does not")
 	flags.StringSliceVar(&s.load.scopes, "scope", nil, "`scope` of the tokens; can be repeated. Default: the client's default scopes")
 	flags.StringSliceVar(&s.load.resources, "resource", nil, "`URI` of a resource that the tokens are for, whose algorithm signs them; can be repeated")
 	flags.IntVar(&s.load.tokens, "tokens", 64, "`number` of tokens that introspect asks about in turn")
 	flags.StringVar(&s.clients, "clients", "", "`file` with clients that ask in turn: a line for each, with its id, a space and its secret")
+	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` of the gRPC port of one replica. Default: the one in the issuer's description")
 	flags.BoolVarP(&s.quiet, "quiet", "q", false, "show no progress")
 	return cmd
 }
@@ -83,6 +87,9 @@ func (s *benchSettings) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer client.close()
+	if s.grpcEndpoint != "" {
+		client.found.GRPCEndpoint = s.grpcEndpoint
+	}
 	target, err := s.load.reach(ctx, client, callers)
 	if err != nil {
 		return err
@@ -139,12 +146,12 @@ func (s *benchSettings) callers(cmd *cobra.Command) ([]caller, error) {
 // check reports a setting that cannot be.
 func (l *loadSettings) check() error {
 	switch {
-	case l.wire != wireGRPC && l.wire != wireREST:
+	case l.wire != viaGRPC && l.wire != viaREST:
 		return settingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.wire))
 	case l.connections < 1 || l.inFlight < 1 || l.tokens < 1:
 		return settingError("connections, in-flight, tokens", errors.New("each is at least 1"))
-	case l.rate < 0 || l.duration <= 0 || l.warmUp < 0:
-		return settingError("rate, duration, warm-up", errors.New("none is negative, and duration is more than 0"))
+	case l.rate < 0 || l.duration <= 0 || l.warmUp < 0 || l.calls < 0:
+		return settingError("rate, duration, warm-up, calls", errors.New("none is negative, and duration is more than 0"))
 	case slices.Contains(l.scopes, ""):
 		return settingError("scope", errors.New("is empty"))
 	}

@@ -42,25 +42,39 @@ func TestBench(t *testing.T) {
 func TestBenchRefuses(t *testing.T) {
 	asDevClient(t)
 	for want, args := range map[string][]string{
-		"wire":                          {"--wire=soap"},
-		"connections":                   {"--connections=0"},
-		"duration":                      {"--duration=0s"},
-		"invalid argument":              {"revoke"},
-		"line 2 is not an id":           {"--clients", file(t, "half", "a b\nalone\n")},
-		"the file names no client":      {"--clients", file(t, "empty", "")},
-		"invalid_client":                {"--clients", file(t, "wrong", "background-service wrong-secret-instead\n")},
-		"invalid_scope":                 {"--scope=none"},
-		"no such file":                  {"--clients", "absent"},
-		"rate, duration, warm-up: none": {"--rate=-1"},
+		"wire":                                 {"--wire=soap"},
+		"connections":                          {"--connections=0"},
+		"duration":                             {"--duration=0s"},
+		"invalid argument":                     {"revoke"},
+		"line 2 is not an id":                  {"--clients", file(t, "half", "a b\nalone\n")},
+		"the file names no client":             {"--clients", file(t, "empty", "")},
+		"invalid_client":                       {"--clients", file(t, "wrong", "background-service wrong-secret-instead\n")},
+		"invalid_scope":                        {"--scope=none"},
+		"no such file":                         {"--clients", "absent"},
+		"rate, duration, warm-up, calls: none": {"--rate=-1"},
 	} {
 		run(t, append([]string{"bench"}, args...)...).fails(t, want)
 	}
 }
 
+// TestBenchCalls has the load end after a number of calls, at the replica that is named.
+func TestBenchCalls(t *testing.T) {
+	asDevClient(t)
+	limited := []string{"bench", "--duration=1m", "--warm-up=0s", "--calls=5", "-o=json"}
+	var result benchResult
+	if err := json.Unmarshal([]byte(run(t, limited...).works(t)), &result); err != nil {
+		t.Fatal(err)
+	}
+	if result.Calls != 5 || result.Seconds <= 0 || result.Seconds > 30 {
+		t.Errorf("got %d calls in %.1f s, want 5 at once", result.Calls, result.Seconds)
+	}
+	run(t, append(limited, "--grpc-endpoint=nowhere")...).fails(t, `"nowhere" is not host:port`)
+}
+
 // TestLoadFailures counts what goes wrong by what it was, beside what went well.
 func TestLoadFailures(t *testing.T) {
 	l := &loadSettings{connections: 1, inFlight: 2, duration: 100 * time.Millisecond}
-	result := l.run(t.Context(), &target{call: func(_ context.Context, _ int, number uint64) string {
+	result := l.run(t.Context(), &target{call: func(_ context.Context, _ int, number int64) string {
 		if number%2 == 0 {
 			return "broken"
 		}
@@ -76,7 +90,7 @@ func TestLoadFailures(t *testing.T) {
 func TestOpenLoop(t *testing.T) {
 	const still = 200 * time.Millisecond
 	l := &loadSettings{connections: 1, inFlight: 1, duration: 600 * time.Millisecond, rate: 100}
-	result := l.run(t.Context(), &target{call: func(_ context.Context, _ int, number uint64) string {
+	result := l.run(t.Context(), &target{call: func(_ context.Context, _ int, number int64) string {
 		if number == 10 {
 			<-time.After(still)
 		}
@@ -93,7 +107,7 @@ func TestOpenLoop(t *testing.T) {
 	}
 	// One that never answers leaves all that was due without an answer.
 	l.duration = 200 * time.Millisecond
-	result = l.run(t.Context(), &target{call: func(ctx context.Context, _ int, _ uint64) string {
+	result = l.run(t.Context(), &target{call: func(ctx context.Context, _ int, _ int64) string {
 		<-ctx.Done()
 		return "canceled"
 	}}, func(string) {})

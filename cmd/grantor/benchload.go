@@ -26,8 +26,8 @@ import (
 const (
 	operationIssue      = "issue"
 	operationIntrospect = "introspect"
-	wireGRPC            = "grpc"
-	wireREST            = "rest"
+	viaGRPC             = "grpc"
+	viaREST             = "rest"
 )
 
 // loadSettings say what calls are made, how many and how fast.
@@ -36,6 +36,7 @@ type loadSettings struct {
 	connections, inFlight int
 	rate                  float64
 	duration, warmUp      time.Duration
+	calls                 int64
 	scopes, resources     []string
 	tokens                int
 }
@@ -43,7 +44,7 @@ type loadSettings struct {
 // target is what the calls go to. call makes the one of a number over a connection, counted from 0; it gives an empty
 // string, or the word that a failure is counted by.
 type target struct {
-	call  func(ctx context.Context, connection int, number uint64) string
+	call  func(ctx context.Context, connection int, number int64) string
 	alg   string
 	close func()
 }
@@ -64,7 +65,7 @@ func (l *loadSettings) reach(ctx context.Context, client *tokenClient, callers [
 		tokens = append(tokens, next.Token)
 	}
 	t := &target{alg: algorithmOf(first.Token)}
-	if l.wire == wireREST {
+	if l.wire == viaREST {
 		l.overREST(t, client, callers, tokens)
 		return t, nil
 	}
@@ -104,18 +105,18 @@ func (l *loadSettings) overGRPC(t *target, client *tokenClient, callers []caller
 		stubs = append(stubs, grantorv1.NewTokenServiceClient(conn))
 	}
 	scope := strings.Join(l.scopes, " ")
-	t.call = func(ctx context.Context, connection int, number uint64) string {
-		c := &callers[number%uint64(len(callers))]
+	t.call = func(ctx context.Context, connection int, number int64) string {
+		c := &callers[number%int64(len(callers))]
 		_, err := stubs[connection].IssueToken(ctx, &grantorv1.IssueTokenRequest{
 			GrantType: oauth.GrantClientCredentials, ClientId: c.id, ClientSecret: c.secret, Scope: scope, Resource: l.resources,
 		})
 		return failureOf(err)
 	}
 	if l.operation == operationIntrospect {
-		t.call = func(ctx context.Context, connection int, number uint64) string {
+		t.call = func(ctx context.Context, connection int, number int64) string {
 			c := &callers[0]
 			answer, err := stubs[connection].IntrospectToken(ctx, &grantorv1.IntrospectTokenRequest{
-				Token: tokens[number%uint64(len(tokens))], ClientId: c.id, ClientSecret: c.secret,
+				Token: tokens[number%int64(len(tokens))], ClientId: c.id, ClientSecret: c.secret,
 			})
 			if err == nil && !answer.GetActive() {
 				return "inactive"
@@ -157,13 +158,13 @@ func (l *loadSettings) overREST(t *target, client *tokenClient, callers []caller
 		forms[i] = []byte(form.Encode())
 	}
 	if l.operation == operationIntrospect {
-		place, forms = client.found.IntrospectionEndpoint, forms[:0]
-		for _, token := range tokens {
-			forms = append(forms, []byte(url.Values{"token": {token}, "client_id": {callers[0].id}, "client_secret": {callers[0].secret}}.Encode()))
+		place, forms = client.found.IntrospectionEndpoint, make([][]byte, len(tokens))
+		for i, token := range tokens {
+			forms[i] = []byte(url.Values{"token": {token}, "client_id": {callers[0].id}, "client_secret": {callers[0].secret}}.Encode())
 		}
 	}
-	t.call = func(ctx context.Context, connection int, number uint64) string {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, place, bytes.NewReader(forms[number%uint64(len(forms))]))
+	t.call = func(ctx context.Context, connection int, number int64) string {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, place, bytes.NewReader(forms[number%int64(len(forms))]))
 		if err != nil {
 			return "request"
 		}
@@ -196,62 +197,75 @@ type worker struct {
 	failures map[string]int64
 }
 
-// run makes the load and measures it. It ends early when ctx does.
+// underWay is what the workers of a load share.
+type underWay struct {
+	start, measured time.Time
+	// between is the time from one call to the next in an open loop; else 0.
+	between time.Duration
+	number  atomic.Int64 // of the next call
+	// answered and failed count during the warm-up too.
+	answered, failed atomic.Int64
+}
+
+// run makes the load and measures it. It ends early when ctx does, or when all calls of a limited number are made.
 func (l *loadSettings) run(ctx context.Context, t *target, progress func(string)) *benchResult {
 	start := time.Now()
-	measured, end := start.Add(l.warmUp), start.Add(l.warmUp+l.duration)
+	u := &underWay{start: start, measured: start.Add(l.warmUp)}
+	end := u.measured.Add(l.duration)
 	// The end cancels what is under way. As a deadline it would go to the server, which would answer before the end is here.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer time.AfterFunc(time.Until(end), cancel).Stop()
-	var (
-		number   atomic.Uint64 // of the next call
-		answered atomic.Int64  // during the warm-up too, and so failed
-		failed   atomic.Int64
-		workers  = make([]worker, l.inFlight)
-		underWay sync.WaitGroup
-		between  time.Duration
-	)
 	if l.rate > 0 {
-		between = time.Duration(float64(time.Second) / l.rate)
+		u.between = time.Duration(float64(time.Second) / l.rate)
 	}
+	workers := make([]worker, l.inFlight)
+	var working sync.WaitGroup
 	for i := range workers {
 		w := &workers[i]
 		w.latency, w.failures = hdrhistogram.New(least, most, digits), map[string]int64{}
-		underWay.Go(func() {
-			for ctx.Err() == nil {
-				n := number.Add(1) - 1
-				began := time.Now()
-				if between > 0 {
-					began = start.Add(time.Duration(n) * between)
-					if !sleepUntil(ctx, began) {
-						return
-					}
-				}
-				failure := t.call(ctx, i%l.connections, n)
-				took := time.Since(began)
-				if ctx.Err() != nil {
-					return // cut off by the end, so neither an answer nor a failure
-				}
-				if failure == "" {
-					answered.Add(1)
-				} else {
-					failed.Add(1)
-				}
-				switch {
-				case began.Before(measured):
-				case failure != "":
-					w.failures[failure]++
-				default:
-					_ = w.latency.RecordValue(min(max(took.Microseconds(), least), most))
-				}
+		working.Go(func() {
+			for l.next(ctx, t, u, w, i%l.connections) {
 			}
 		})
 	}
-	stop := tell(ctx, start, l.warmUp, &answered, &failed, progress)
-	underWay.Wait()
+	stop := tell(ctx, start, l.warmUp, &u.answered, &u.failed, progress)
+	working.Wait()
 	stop()
-	return l.result(workers, t, min(time.Since(measured), l.duration))
+	return l.result(workers, t, min(time.Since(u.measured), l.duration))
+}
+
+// next makes the next call, when it is due, and keeps what came of it; false where there is none any more.
+func (l *loadSettings) next(ctx context.Context, t *target, u *underWay, w *worker, connection int) bool {
+	n := u.number.Add(1) - 1
+	if ctx.Err() != nil || l.calls > 0 && n >= l.calls {
+		return false
+	}
+	began := time.Now()
+	if u.between > 0 {
+		began = u.start.Add(time.Duration(n) * u.between)
+		if !sleepUntil(ctx, began) {
+			return false
+		}
+	}
+	failure := t.call(ctx, connection, n)
+	took := time.Since(began)
+	if ctx.Err() != nil {
+		return false // cut off by the end, so neither an answer nor a failure
+	}
+	if failure == "" {
+		u.answered.Add(1)
+	} else {
+		u.failed.Add(1)
+	}
+	switch {
+	case began.Before(u.measured):
+	case failure != "":
+		w.failures[failure]++
+	default:
+		_ = w.latency.RecordValue(min(max(took.Microseconds(), least), most))
+	}
+	return true
 }
 
 // sleepUntil waits for a moment; false where ctx ended first.
