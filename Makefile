@@ -6,7 +6,7 @@ vulncheck  := go tool -modfile=tools/lint.mod govulncheck
 score      := go tool -modfile=tools/score.mod kube-score
 FUZZTIME   ?= 10s
 
-.PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy lint fuzz vulncheck board
+.PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy lint fuzz vulncheck board bench
 
 build: ## Build the binary into bin/; VERSION=v1.2.3 names a release that is built without its repository.
 	go build -ldflags '-X main.version=$(VERSION)' -o bin/grantor ./cmd/grantor
@@ -60,6 +60,11 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 # Needs redis-server and prometheus on the PATH; it takes six minutes.
 board: ## Draw the dashboard of a real run into docs/board.svg.
 	go run ./tools/board -for 5m -o docs/board.svg
+
+# It takes about half an hour, and wants a machine that does nothing else meanwhile.
+bench: ## Measure everything against its yardsticks, into BENCHMARKS.md and docs/bench-*.svg.
+	tools/install-for-tests
+	go run ./tools/bench
 
 vulncheck: ## Look for known vulnerabilities in what the binary uses.
 	$(vulncheck) ./...

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"html"
+)
+
+// width is that of both pictures. They have a background of their own, so they read the same on a light and a dark page.
+const width = 720
+
+const (
+	ink   = "#1f2328"
+	faint = "#59636e"
+	rule  = "#d1d9e0"
+	blue  = "#0969da"
+	grey  = "#8c959f"
+)
+
+// begin writes the head of a picture.
+func begin(height int, title string) *bytes.Buffer {
+	var svg bytes.Buffer
+	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="Helvetica,Arial,sans-serif" font-size="12" fill="%s">`+"\n",
+		width, height, width, height, ink)
+	fmt.Fprintf(&svg, `<rect x="0.5" y="0.5" width="%d" height="%d" rx="6" fill="#ffffff" stroke="%s"/>`+"\n", width-1, height-1, rule)
+	label(&svg, 16, 26, "start", ink, title, `font-size="15" font-weight="600"`)
+	return &svg
+}
+
+func end(svg *bytes.Buffer) []byte {
+	svg.WriteString("</svg>\n")
+	return svg.Bytes()
+}
+
+// label writes a text; anchor is start, middle or end.
+func label(svg *bytes.Buffer, x, y float64, anchor, colour, text, more string) {
+	fmt.Fprintf(svg, `<text x="%.1f" y="%.1f" text-anchor="%s" fill="%s" %s>%s</text>`+"\n", x, y, anchor, colour, more, html.EscapeString(text))
+}
+
+// key writes what a colour stands for.
+func key(svg *bytes.Buffer, x, y float64, colour, text string) {
+	fmt.Fprintf(svg, `<rect x="%.1f" y="%.1f" width="10" height="10" fill="%s"/>`+"\n", x, y-9, colour)
+	label(svg, x+15, y, "start", faint, text, "")
+}
+
+// bar is a pair of bars: Grantor, what it is measured against, and the ratio of the two.
+type bar struct {
+	name                  string
+	subject, floor, ratio float64
+}
+
+// drawBars draws pairs of bars to one scale; each carries its figure, since some are much smaller than others.
+func drawBars(bars []bar) []byte {
+	const top, row, left, right = 62, 46, 180, 150
+	svg := begin(top+row*len(bars)+12, "Calls a second, on one machine with the client")
+	key(svg, 16, 46, blue, "Grantor")
+	key(svg, 96, 46, grey, "the least that anything in its place must do")
+	label(svg, width-16, 46, "end", faint, "ratio, median of the rounds", "")
+	longest := 0.0
+	for _, b := range bars {
+		longest = max(longest, b.subject, b.floor)
+	}
+	for i, b := range bars {
+		y := float64(top + row*i)
+		label(svg, left-12, y+21, "end", ink, b.name, "")
+		for j, one := range []struct {
+			value  float64
+			colour string
+		}{{b.subject, blue}, {b.floor, grey}} {
+			long := max(one.value/longest*(width-left-right), 1)
+			at := y + float64(17*j)
+			fmt.Fprintf(svg, `<rect x="%d" y="%.1f" width="%.1f" height="15" rx="2" fill="%s"/>`+"\n", left, at, long, one.colour)
+			label(svg, left+long+6, at+12, "start", faint, count(one.value), "")
+		}
+		label(svg, width-16, y+21, "end", ink, fmt.Sprintf("%.2f", b.ratio), `font-size="15" font-weight="600"`)
+	}
+	return end(svg)
+}

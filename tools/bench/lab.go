@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// lab has the programs that are measured and the files that they need.
+type lab struct {
+	*settings
+
+	dir string
+	// env is the environment of every process.
+	env []string
+	// secret is that of the client of the load and of the administrator.
+	secret string
+}
+
+// The clients and the resources of the manifest. Each resource has another algorithm.
+const (
+	loadClient  = "load"
+	bossClient  = "administrator"
+	ordersAPI   = "https://orders.internal"
+	edAPI       = "https://ed.internal"
+	rsaAPI      = "https://rsa.internal"
+	ordersScope = "orders.read"
+	edScope     = "ed.read"
+	rsaScope    = "rsa.read"
+)
+
+// newLab builds the programs and writes their files.
+func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
+	l := &lab{settings: s, dir: dir, secret: registry.NewSecret()}
+	l.env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTOR_") })
+	l.env = append(l.env, "GRANTOR_CLIENT_SECRET="+l.secret)
+	progressf("building")
+	if err := l.build(ctx, "grantor", "./cmd/grantor", "-ldflags", "-X main.version="); err != nil {
+		return nil, err
+	}
+	if err := l.build(ctx, "yardstick", "./tools/yardstick"); err != nil {
+		return nil, err
+	}
+	kek := make([]byte, 32)
+	_, _ = rand.Read(kek) // it never fails (crypto/rand)
+	manifest := fmt.Sprintf(`resources:
+  - {resource: "%s", scopes: [%s]}
+  - {resource: "%s", scopes: [%s], signing_alg: EdDSA}
+  - {resource: "%s", scopes: [%s], signing_alg: RS256}
+clients:
+  - {client_id: %s, client_secret: %s, grant_types: [client_credentials], scopes: [%s, %s, %s]}
+  - {client_id: %s, client_secret: %s, scopes: ["grantor:clients.write", "grantor:resources.write"]}
+`, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, bossClient, l.secret)
+	return l, errors.Join(l.write("manifest.yaml", []byte(manifest)),
+		l.write("kek", []byte(base64.StdEncoding.EncodeToString(kek))), l.certify())
+}
+
+func (l *lab) build(ctx context.Context, name, of string, flags ...string) error {
+	args := append([]string{"build"}, flags...)
+	_, err := output(ctx, os.Environ(), "go", append(args, "-o", l.path(name), of)...)
+	return err
+}
+
+func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
+
+func (l *lab) write(name string, content []byte) error {
+	return os.WriteFile(l.path(name), content, 0o600)
+}
+
+// certify makes a certificate for localhost that signs itself.
+func (l *lab) certify() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		l.write("cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
+		l.write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+}
+
+// server is a process that answers calls; grpc is the address of its gRPC port, where that is asked for.
+type server struct {
+	*process
+
+	url, grpc string
+}
+
+// store is a Redis.
+type store struct {
+	*process
+
+	port   string
+	client *redis.Client
+}
+
+func (s *store) stop() {
+	_ = s.client.Close()
+	s.process.stop()
+}
+
+// redis starts one that keeps nothing on disk: what is measured is not the disk.
+func (l *lab) redis(ctx context.Context) (*store, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(ctx, l.env, nil, "redis-server", "--port", ports[0], "--bind", "127.0.0.1", "--dir", l.dir,
+		"--save", "", "--appendonly", "no", "--loglevel", "warning")
+	if err != nil {
+		return nil, err
+	}
+	s := &store{p, ports[0], redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + ports[0]})}
+	err = p.await(ctx, func(ctx context.Context) error { return s.client.Ping(ctx).Err() })
+	if err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// await tries until there is no error, for a minute at most.
+func (p *process) await(ctx context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			return errors.Join(fmt.Errorf("%s has ended: %s", filepath.Base(p.command.Path), p.log.kept), err)
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// setup is how an issuer differs from the usual one.
+type setup struct {
+	tls   bool
+	env   []string
+	flags []string
+}
+
+// issuer starts one and returns when it is ready.
+func (l *lab) issuer(ctx context.Context, on *store, s setup) (*server, error) {
+	i, ready, err := l.beginIssuer(ctx, on, s)
+	if err != nil {
+		return nil, err
+	}
+	err = i.await(ctx, func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
+		if err != nil {
+			return err
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", ready, answer.Status)
+		}
+		return nil
+	})
+	if err != nil {
+		i.stop()
+		return nil, err
+	}
+	return i, nil
+}
+
+// beginIssuer starts one and gives the address that says whether it is ready.
+func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, string, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, "", err
+	}
+	scheme := "http"
+	args := []string{
+		"serve", "--redis", "redis://localhost:" + on.port, "--key-encryption-key-file", l.path("kek"),
+		"--apply", l.path("manifest.yaml"), "--signing-algorithms", "ES256,RS256,EdDSA", "--log-level", "warn", "--shutdown-delay", "0s",
+		"--http-listen", "localhost:" + ports[0], "--grpc-listen", "localhost:" + ports[1], "--ops-listen", "localhost:" + ports[2],
+	}
+	if s.tls {
+		scheme, args = "https", append(args, "--tls-cert-file", l.path("cert.pem"), "--tls-key-file", l.path("key.pem"))
+	}
+	url := scheme + "://localhost:" + ports[0]
+	args = append(append(args, "--issuer", url), s.flags...)
+	p, err := start(ctx, slices.Concat(l.env, s.env), nil, l.path("grantor"), args...)
+	if err != nil {
+		return nil, "", err
+	}
+	return &server{p, url, "localhost:" + ports[1]}, "http://localhost:" + ports[2] + "/readyz", nil
+}
+
+// yardstick starts the yardstick with the work that each call is to do.
+func (l *lab) yardstick(ctx context.Context, work string) (*server, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = read.Close() }()
+	p, err := start(ctx, l.env, write, l.path("yardstick"), "-work", work, "-scope", ordersScope)
+	_ = write.Close()
+	if err != nil {
+		return nil, err
+	}
+	url, err := bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("the yardstick said no address: %w", err)
+	}
+	return &server{p, strings.TrimSpace(url), ""}, nil
+}
+
+// freePorts asks the system for ports that nobody has.
+func freePorts(n int) ([]string, error) {
+	var ports []string
+	for range n {
+		listener, err := net.Listen("tcp", "localhost:0") //nolint:noctx // closed below
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = listener.Close() }()
+		_, port, err := net.SplitHostPort(listener.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	return ports, nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// libraries are those whose versions matter.
+var libraries = []string{
+	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/lestrrat-go/jwx/v2", "github.com/redis/go-redis/v9",
+}
+
+// describeMachine says what was measured on, and what. It names neither the machine nor a path on it.
+func describeMachine(ctx context.Context) (string, error) {
+	t := newTable("Machine", "")
+	processor, err := firstMatch("/proc/cpuinfo", `(?m)^model name\s*:\s*(.*)$`)
+	if err != nil {
+		return "", err
+	}
+	t.add("processor", fmt.Sprintf("%s, %d cores", processor, runtime.NumCPU()))
+	memory, err := firstMatch("/proc/meminfo", `MemTotal:\s*(\d+)`)
+	if err != nil {
+		return "", err
+	}
+	kilobytes, err := strconv.ParseFloat(memory, 64)
+	if err != nil {
+		return "", err
+	}
+	t.add("memory", fmt.Sprintf("%.1f GB", kilobytes*1024/1e9))
+	kernel, err := firstMatch("/proc/sys/kernel/osrelease", `(\S+)`)
+	if err != nil {
+		return "", err
+	}
+	t.add("kernel", "Linux "+kernel)
+	if err := addVersions(ctx, t); err != nil {
+		return "", err
+	}
+	collector := os.Getenv("GOGC")
+	if collector == "" {
+		collector = "not set, which is Go's default of 100"
+	}
+	t.add("GOGC in the environment, for all servers alike", collector)
+	var text strings.Builder
+	for _, cells := range t.rows[1:] {
+		fmt.Fprintf(&text, "- %s: %s\n", cells[0], cells[1])
+	}
+	return "What it was measured on, and with:\n\n" + strings.TrimSpace(text.String()), nil
+}
+
+// addVersions adds the versions of the programs, the libraries and the repository.
+func addVersions(ctx context.Context, t *table) error {
+	t.add("Go", runtime.Version())
+	server, err := output(ctx, os.Environ(), "redis-server", "--version")
+	if err != nil {
+		return err
+	}
+	version := regexp.MustCompile(`v=(\S+)`).FindSubmatch(server)
+	if version == nil {
+		return fmt.Errorf("redis-server --version says %.100q", server)
+	}
+	t.add("redis-server", string(version[1]))
+	listed, err := output(ctx, os.Environ(), "go", append([]string{"list", "-m"}, libraries...)...)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(listed)) {
+		name, version, _ := strings.Cut(strings.TrimSpace(line), " ")
+		t.add(name, version)
+	}
+	commit, err := output(ctx, os.Environ(), "git", "rev-parse", "--short=12", "HEAD")
+	if err != nil {
+		return err
+	}
+	changed, err := output(ctx, os.Environ(), "git", "status", "--porcelain", "--", "*.go", "go.mod")
+	if err != nil {
+		return err
+	}
+	state := ""
+	if len(changed) > 0 {
+		state = ", with changes that are not committed"
+	}
+	t.add("commit", strings.TrimSpace(string(commit))+state)
+	return nil
+}
+
+// firstMatch gives the first group of a regular expression in a file.
+func firstMatch(path, expression string) (string, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	found := regexp.MustCompile(expression).FindSubmatch(content)
+	if found == nil {
+		return "", fmt.Errorf("%s has no %s", path, expression)
+	}
+	return string(found[1]), nil
+}

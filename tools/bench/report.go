@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"strings"
+)
+
+// target is the bound that a figure must keep to. The zero value is none.
+type target struct {
+	sign  string // one of ≥, ≤ and <
+	bound float64
+	unit  string
+}
+
+func atLeast(bound float64) target { return target{sign: "≥", bound: bound} }
+
+func atMost(bound float64, unit string) target { return target{"≤", bound, unit} }
+
+func below(bound float64, unit string) target { return target{"<", bound, unit} }
+
+// met reports whether a figure keeps to the bound. What is not a number does not.
+func (t target) met(figure float64) bool {
+	switch t.sign {
+	case "≥":
+		return figure >= t.bound
+	case "≤":
+		return figure <= t.bound
+	case "<":
+		return figure < t.bound
+	}
+	return false
+}
+
+// text writes the bound with a verb such as %.2f.
+func (t target) text(verb string) string {
+	return strings.TrimSpace(fmt.Sprintf("%s "+verb+" %s", t.sign, t.bound, t.unit))
+}
+
+// goal is a target and what was measured.
+type goal struct {
+	path, against string
+	target        target
+	value         float64
+	figure        string
+}
+
+// findings are what a section found.
+type findings struct {
+	title string
+	// notes is the heading of what notes.md says about it.
+	notes string
+	goals []goal
+	parts []part
+	chart *chart
+}
+
+// part is a paragraph, or a table with perhaps a sentence before it.
+type part struct {
+	text  string
+	table *table
+}
+
+// chart is a picture, and the path of its file in the repository.
+type chart struct {
+	path, alt string
+	svg       []byte
+}
+
+// judge adds a target and what was measured, as a figure to compare and as a text to read.
+func (f *findings) judge(path, against string, t target, value float64, figure string) {
+	f.goals = append(f.goals, goal{path, against, t, value, figure})
+}
+
+func (f *findings) add(text string, t *table) { f.parts = append(f.parts, part{text, t}) }
+
+// table is one of Markdown.
+type table struct{ rows [][]string }
+
+func newTable(head ...string) *table { return &table{[][]string{head}} }
+
+func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+func (t *table) write(out *bytes.Buffer) {
+	for i, cells := range t.rows {
+		fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
+		if i == 0 {
+			fmt.Fprintf(out, "|%s\n", strings.Repeat("---|", len(cells)))
+		}
+	}
+	out.WriteByte('\n')
+}
+
+//go:embed notes.md
+var notesText string
+
+// notes gives the parts of a text of Markdown by their heading of the second level.
+func notes(text string) map[string]string {
+	parts, heading := map[string]string{}, ""
+	for line := range strings.Lines(text) {
+		if found, ok := strings.CutPrefix(line, "## "); ok {
+			heading = strings.TrimSpace(found)
+			continue
+		}
+		parts[heading] += line
+	}
+	for heading, part := range parts {
+		parts[heading] = strings.TrimSpace(part)
+	}
+	return parts
+}
+
+// reasons reads the part about the targets that are missed: lines with a path in backticks, a colon and why.
+func reasons(part string) map[string]string {
+	found, path := map[string]string{}, ""
+	for line := range strings.Lines(part) {
+		if rest, ok := strings.CutPrefix(line, "- `"); ok {
+			name, why, _ := strings.Cut(rest, "`:")
+			path, found[name] = name, strings.TrimSpace(why)
+		} else if path != "" {
+			found[path] = strings.TrimSpace(found[path] + " " + strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+// writeReport puts the report together.
+func writeReport(machine string, found []*findings) ([]byte, error) {
+	said := notes(notesText)
+	var out bytes.Buffer
+	out.WriteString("<!-- Written by `make bench`; the prose is from tools/bench/notes.md. -->\n# Benchmarks\n\n")
+	paragraph := func(text string) {
+		if text != "" {
+			fmt.Fprintf(&out, "%s\n\n", text)
+		}
+	}
+	paragraph(said["opening"])
+	writeGoals(&out, found, reasons(said["misses"]))
+	out.WriteString("## How it is measured\n\n")
+	paragraph(said["method"])
+	paragraph(machine)
+	for _, f := range found {
+		text, ok := said[f.notes]
+		if !ok {
+			return nil, fmt.Errorf("notes.md has no part %q", f.notes)
+		}
+		fmt.Fprintf(&out, "## %s\n\n", f.title)
+		paragraph(text)
+		if f.chart != nil {
+			fmt.Fprintf(&out, "![%s](%s)\n\n", f.chart.alt, f.chart.path)
+		}
+		for _, p := range f.parts {
+			paragraph(p.text)
+			if p.table != nil {
+				p.table.write(&out)
+			}
+		}
+	}
+	for _, last := range []struct{ title, part string }{{"Where the time goes", "profiles"}, {"Settings that were chosen", "settings"}} {
+		if said[last.part] != "" {
+			fmt.Fprintf(&out, "## %s\n\n", last.title)
+			paragraph(said[last.part])
+		}
+	}
+	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n'), nil
+}
+
+// writeGoals writes the table of all targets, and why those are missed that are.
+func writeGoals(out *bytes.Buffer, found []*findings, why map[string]string) {
+	t, missed := newTable("Path", "Against", "Target", "Measured", ""), []string{}
+	for _, f := range found {
+		for _, g := range f.goals {
+			mark := "**met**"
+			if !g.target.met(g.value) {
+				mark = "**missed**"
+				reason := why[g.path]
+				if reason == "" {
+					reason = "no reason is known yet."
+				}
+				missed = append(missed, fmt.Sprintf("- %s: %s\n", g.path, reason))
+			}
+			t.add(g.path, g.against, g.target.text("%g"), g.figure, mark)
+		}
+	}
+	t.write(out)
+	if len(missed) > 0 {
+		fmt.Fprintf(out, "Why a target is missed:\n\n%s\n", strings.Join(missed, ""))
+	}
+}
