@@ -89,11 +89,7 @@ func algorithmOf(raw string) string {
 
 func (l *loadSettings) overGRPC(t *target, client *tokenClient, callers []caller, tokens []string) error {
 	var conns []*grpc.ClientConn
-	t.close = func() {
-		for _, conn := range conns {
-			_ = conn.Close()
-		}
-	}
+	t.close = func() { closeAll(conns) }
 	var stubs []grantorv1.TokenServiceClient
 	for range l.connections {
 		conn, err := client.dial()
@@ -125,6 +121,25 @@ func (l *loadSettings) overGRPC(t *target, client *tokenClient, callers []caller
 		}
 	}
 	return nil
+}
+
+// closeAll closes connections, and does not wait long: gRPC takes up to 5 s over one on which the end cut off a call.
+func closeAll(conns []*grpc.ClientConn) {
+	closed := make(chan struct{}, len(conns))
+	for _, conn := range conns {
+		go func() {
+			_ = conn.Close()
+			closed <- struct{}{}
+		}()
+	}
+	enough := time.After(time.Second)
+	for range conns {
+		select {
+		case <-closed:
+		case <-enough:
+			return
+		}
+	}
 }
 
 // failureOf names a failed gRPC call by its code.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,5 +103,74 @@ func TestReasons(t *testing.T) {
 	found := reasons(parts["misses"])
 	if len(found) != 2 || found["a, b"] != "because of this" || found["c"] != "that" {
 		t.Errorf("got %v", found)
+	}
+}
+
+func TestParseBenchmark(t *testing.T) {
+	name, figures, ok := parseBenchmark("BenchmarkSign/ES256/grantor-2   \t 100\t 12345 ns/op\t 4.5 B/op\t 5 allocs/op\t 6 bytes/revocation\n")
+	if !ok || name != "BenchmarkSign/ES256/grantor" || len(figures) != 4 {
+		t.Fatalf("got %s, %v, %t", name, figures, ok)
+	}
+	for unit, want := range map[string]float64{"ns/op": 12345, "B/op": 4.5, "allocs/op": 5, "bytes/revocation": 6} {
+		if figures[unit] != want {
+			t.Errorf("%s: got %g, want %g", unit, figures[unit], want)
+		}
+	}
+	if name, _, _ := parseBenchmark("BenchmarkRevocations/seen/n=1000 5 1.5e+03 ns/op"); name != "BenchmarkRevocations/seen/n=1000" {
+		t.Errorf("got %s", name)
+	}
+	for _, line := range []string{"", "PASS", "BenchmarkSign", "BenchmarkSign/ES256", "BenchmarkSign 100 x ns/op", "BenchmarkSign 100 5", "goos: linux a b"} {
+		if _, _, ok := parseBenchmark(line); ok {
+			t.Errorf("%q is taken for a benchmark", line)
+		}
+	}
+}
+
+// measuredRuns is a full set of benchmarks with a target, each run twice.
+func measuredRuns(lines ...string) *runs {
+	r := &runs{figures: map[benchmark]map[string][]float64{}}
+	for range 2 {
+		for _, line := range lines {
+			suite, line, _ := strings.Cut(line, ": ")
+			r.add(suite, line)
+		}
+	}
+	return r
+}
+
+var goodLines = []string{
+	"interceptors/verify: BenchmarkUnary/seen/grantor 1 1009 ns/op 0 B/op 6 allocs/op",
+	"interceptors/verify: BenchmarkUnary/seen/floor 1 10 ns/op 0 B/op 0 allocs/op",
+	"interceptors/verify: BenchmarkUnary/new/grantor 1 116 ns/op 0 B/op 9 allocs/op",
+	"interceptors/verify: BenchmarkUnary/new/floor 1 100 ns/op 0 B/op 1 allocs/op",
+	"interceptors/attach: BenchmarkUnary/warm/grantor 1 300 ns/op 0 B/op 2 allocs/op",
+	"interceptors/attach: BenchmarkUnary/warm/floor 1 10 ns/op 0 B/op 0 allocs/op",
+	"interceptors/verify: BenchmarkRevocations/seen/n=0 1 90 ns/op",
+	"interceptors/verify: BenchmarkRevocations/seen/n=1000000 1 100 ns/op",
+	"interceptors/verify: BenchmarkRevocations/new/n=0 1 89 ns/op",
+	"interceptors/verify: BenchmarkRevocations/new/n=1000000 1 100 ns/op",
+	"interceptors/verify: BenchmarkRevocationMemory 1 5 ns/op 64.5 bytes/revocation",
+}
+
+// TestMicroReport marks what is met and what is missed, and misses what is not there.
+func TestMicroReport(t *testing.T) {
+	r := measuredRuns(goodLines...)
+	f, err := r.report(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var met []bool
+	for _, g := range f.goals {
+		met = append(met, g.target.met(g.value))
+	}
+	if want := []bool{true, true, false, true, true, false, false}; !slices.Equal(met, want) {
+		t.Errorf("met are %v, want %v: %+v", met, want, f.goals)
+	}
+	for i, line := range goodLines {
+		r := measuredRuns(slices.Delete(slices.Clone(goodLines), i, i+1)...)
+		name := strings.Fields(line)[1]
+		if _, err := r.report(r); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("without %s: got the error %v, which must name it", name, err)
+		}
 	}
 }

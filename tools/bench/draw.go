@@ -4,17 +4,19 @@ import (
 	"bytes"
 	"fmt"
 	"html"
+	"math"
 )
 
 // width is that of both pictures. They have a background of their own, so they read the same on a light and a dark page.
 const width = 720
 
 const (
-	ink   = "#1f2328"
-	faint = "#59636e"
-	rule  = "#d1d9e0"
-	blue  = "#0969da"
-	grey  = "#8c959f"
+	ink    = "#1f2328"
+	faint  = "#59636e"
+	rule   = "#d1d9e0"
+	blue   = "#0969da"
+	grey   = "#8c959f"
+	orange = "#bc4c00"
 )
 
 // begin writes the head of a picture.
@@ -75,4 +77,55 @@ func drawBars(bars []bar) []byte {
 		label(svg, width-16, y+21, "end", ink, fmt.Sprintf("%.2f", b.ratio), `font-size="15" font-weight="600"`)
 	}
 	return end(svg)
+}
+
+// curve is a line by the number of revocations.
+type curve struct {
+	name   string
+	points []dot
+}
+
+// dot is what a number of revocations costs: beside none, and in ns.
+type dot struct{ revocations, ratio, took float64 }
+
+// drawCurves draws time beside that without revocations, from 0, over their number on a scale of powers of ten.
+func drawCurves(curves []curve) []byte {
+	const top, bottom, left, right, height = 76, 60, 60, 90, 360
+	svg := begin(height, "Time to verify a token, beside that with no revocations")
+	most, highest := 1.0, 1.5
+	for _, c := range curves {
+		for _, d := range c.points {
+			most, highest = max(most, d.revocations), max(highest, d.ratio*1.15)
+		}
+	}
+	x := func(n float64) float64 { return left + math.Log10(n+1)/math.Log10(most+1)*(width-left-right) }
+	y := func(ratio float64) float64 { return height - bottom - ratio/highest*(height-top-bottom) }
+	for ratio := 0.0; ratio <= highest; ratio += max(0.25, math.Ceil(highest/8)) {
+		fmt.Fprintf(svg, `<path d="M%d %.1fh%d" stroke="%s"/>`+"\n", left, y(ratio), width-left-right, rule)
+		label(svg, left-8, y(ratio)+4, "end", faint, fmt.Sprintf("%.2f", ratio), "")
+	}
+	label(svg, left, y(0)+20, "middle", faint, "0", "")
+	for n := 10.0; n <= most; n *= 10 {
+		label(svg, x(n), y(0)+20, "middle", faint, count(n), "")
+	}
+	label(svg, (left+width-right)/2, y(0)+42, "middle", faint, "revocations in force", "")
+	for i, c := range curves {
+		colour := []string{blue, orange}[i%2]
+		key(svg, float64(16+150*i), 50, colour, c.name)
+		c.draw(svg, colour, x, y, float64(14-28*(i%2)))
+	}
+	return end(svg)
+}
+
+// draw draws the line with a mark for each point. aside is where its figures are, below or above.
+func (c *curve) draw(svg *bytes.Buffer, colour string, x, y func(float64) float64, aside float64) {
+	command := "M"
+	var path bytes.Buffer
+	for _, d := range c.points {
+		fmt.Fprintf(&path, "%s%.1f %.1f", command, x(d.revocations), y(d.ratio))
+		command = "L"
+		fmt.Fprintf(svg, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x(d.revocations), y(d.ratio), colour)
+		label(svg, x(d.revocations), y(d.ratio)+aside+4, "middle", colour, fmt.Sprintf("%.2f (%s ns)", d.ratio, count(math.Round(d.took))), `font-size="11"`)
+	}
+	fmt.Fprintf(svg, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path.String(), colour)
 }

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// suites are the packages whose benchmarks are run.
+var suites = []string{
+	"service/token", "service/clientauth", "service/rest", "service/revocation", "service", "interceptors/verify", "interceptors/attach",
+}
+
+// tooLong are benchmarks without pairs that take minutes.
+const tooLong = "^(BenchmarkManyClients|BenchmarkSnapshot|BenchmarkLedgerMemory)$"
+
+// A pair of benchmarks is one path that ends in these two.
+const (
+	grantorEnd = "/grantor"
+	floorEnd   = "/floor"
+)
+
+// The benchmarks with a target, by package and name.
+const (
+	verifySuite = "interceptors/verify"
+	attachSuite = "interceptors/attach"
+	million     = 1_000_000
+)
+
+// benchmark is one that was run.
+type benchmark struct{ suite, name string }
+
+// runs has benchmark → unit → a figure for each time it was run. order is that in which they came.
+type runs struct {
+	figures map[benchmark]map[string][]float64
+	order   []benchmark
+}
+
+// add takes the output of a test binary.
+func (r *runs) add(suite, out string) {
+	for line := range strings.Lines(out) {
+		name, figures, ok := parseBenchmark(line)
+		if !ok {
+			continue
+		}
+		at := benchmark{suite, name}
+		if r.figures[at] == nil {
+			r.figures[at] = map[string][]float64{}
+			r.order = append(r.order, at)
+		}
+		for unit, value := range figures {
+			r.figures[at][unit] = append(r.figures[at][unit], value)
+		}
+	}
+}
+
+// values gives the figures of a benchmark; it is an error if there are none.
+func (r *runs) values(suite, name, unit string) ([]float64, error) {
+	if found := r.figures[benchmark{suite, name}][unit]; len(found) > 0 {
+		return found, nil
+	}
+	return nil, fmt.Errorf("there is no %s of %s in %s", unit, name, suite)
+}
+
+// processors is what Go adds to the name of a benchmark that had more than one processor.
+var processors = regexp.MustCompile(`-\d+$`)
+
+// parseBenchmark reads a line as "BenchmarkName-2  100  123 ns/op  5 allocs/op": the name, then value and unit in turn.
+func parseBenchmark(line string) (name string, figures map[string]float64, ok bool) {
+	fields := strings.Fields(line)
+	if len(fields) < 4 || len(fields)%2 != 0 || !strings.HasPrefix(fields[0], "Benchmark") {
+		return "", nil, false
+	}
+	if _, err := strconv.Atoi(fields[1]); err != nil {
+		return "", nil, false
+	}
+	figures = map[string]float64{}
+	for pair := range slices.Chunk(fields[2:], 2) {
+		value, err := strconv.ParseFloat(pair[0], 64)
+		if err != nil {
+			return "", nil, false
+		}
+		figures[pair[1]] = value
+	}
+	return processors.ReplaceAllString(fields[0], ""), figures, true
+}
+
+// measureMicro runs the benchmarks of the packages.
+func measureMicro(ctx context.Context, l *lab) (*findings, error) {
+	once, err := l.rehearse(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := &runs{figures: map[benchmark]map[string][]float64{}}
+	length := "0.5s"
+	if l.quick {
+		length = "5ms"
+	}
+	for round := range l.rounds {
+		progressf("benchmarks, round %d", round+1)
+		for _, suite := range suites {
+			if names := once.wanted(suite); len(names) > 0 {
+				if err := l.runSuite(ctx, all, suite, "-test.bench", "^("+strings.Join(names, "|")+")$", "-test.benchtime", length); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return all.report(once)
+}
+
+// rehearse compiles the packages and runs each benchmark once, to see which there are; it is an error if one with a target
+// is missing.
+func (l *lab) rehearse(ctx context.Context) (*runs, error) {
+	once := &runs{figures: map[benchmark]map[string][]float64{}}
+	for _, suite := range suites {
+		progressf("compiling %s", suite)
+		if _, err := output(ctx, os.Environ(), "go", "test", "-c", "-o", l.binary(suite), "./"+suite); err != nil {
+			return nil, err
+		}
+		if err := l.runSuite(ctx, once, suite, "-test.bench", ".", "-test.skip", tooLong, "-test.benchtime", "1x"); err != nil {
+			return nil, err
+		}
+	}
+	_, err := once.report(once)
+	return once, err
+}
+
+func (l *lab) binary(suite string) string {
+	return l.path(strings.ReplaceAll(suite, "/", "_") + ".test")
+}
+
+// runSuite runs the benchmarks of a package on one processor.
+func (l *lab) runSuite(ctx context.Context, into *runs, suite string, flags ...string) error {
+	c := exec.CommandContext(ctx, l.binary(suite), append([]string{"-test.run", "^$", "-test.cpu", "1", "-test.benchmem"}, flags...)...) //nolint:gosec // ours
+	c.Dir, c.Env = filepath.FromSlash(suite), l.env
+	out, err := c.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("the benchmarks of %s: %w\n%s", suite, err, out)
+	}
+	into.add(suite, string(out))
+	return nil
+}
+
+// wanted names the functions of a package that have pairs, or a figure for each number of revocations.
+func (r *runs) wanted(suite string) []string {
+	var names []string
+	for _, b := range r.order {
+		name, _, _ := strings.Cut(b.name, "/")
+		paired := strings.HasSuffix(b.name, grantorEnd) || name == "BenchmarkRevocations"
+		if b.suite == suite && paired && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// contrast is a pair of benchmarks.
+type contrast struct {
+	benchmark
+
+	grantor, floor, ratio, added spread // in ns, and their ratio and difference round by round
+	allocations, least           float64
+}
+
+// contrast finds a pair by what is before its end.
+func (r *runs) contrast(suite, name string) (*contrast, error) {
+	ours, err := r.values(suite, name+grantorEnd, "ns/op")
+	if err != nil {
+		return nil, err
+	}
+	least, err := r.values(suite, name+floorEnd, "ns/op")
+	if err != nil {
+		return nil, err
+	}
+	if len(ours) != len(least) {
+		return nil, fmt.Errorf("%s of %s: %d runs, and %d of its floor", name, suite, len(ours), len(least))
+	}
+	var ratios, added []float64
+	for i := range ours {
+		ratios, added = append(ratios, ours[i]/least[i]), append(added, ours[i]-least[i])
+	}
+	c := &contrast{
+		benchmark: benchmark{suite, name}, grantor: spreadOf(ours), floor: spreadOf(least), ratio: spreadOf(ratios), added: spreadOf(added),
+	}
+	for end, into := range map[string]*float64{grantorEnd: &c.allocations, floorEnd: &c.least} {
+		allocations, err := r.values(suite, name+end, "allocs/op")
+		if err != nil {
+			return nil, err
+		}
+		*into = spreadOf(allocations).median
+	}
+	return c, nil
+}
+
+// report makes the tables; once has what is measured once.
+func (r *runs) report(once *runs) (*findings, error) {
+	f := &findings{title: "The parts", notes: "micro"}
+	pairs := newTable("Package", "Benchmark", "Time, Grantor / floor", "Floor, ns", "Added, ns", "Allocations", "Floor's")
+	for _, b := range r.order {
+		name, ok := strings.CutSuffix(b.name, grantorEnd)
+		if !ok {
+			continue
+		}
+		c, err := r.contrast(b.suite, name)
+		if err != nil {
+			return nil, err
+		}
+		pairs.add(b.suite, strings.TrimPrefix(name, "Benchmark"), c.ratio.text("%.2f"), count(math.Round(c.floor.median)),
+			count(math.Round(c.added.median)), count(c.allocations), count(c.least))
+	}
+	f.add("", pairs)
+	return f, errors.Join(r.judgeCalls(f), r.judgeRevocations(f), once.judgeMemory(f))
+}
+
+// judgeCalls judges what a call costs more with Grantor's interceptors.
+func (r *runs) judgeCalls(f *findings) error {
+	seen, err := r.contrast(verifySuite, "BenchmarkUnary/seen")
+	fresh, err2 := r.contrast(verifySuite, "BenchmarkUnary/new")
+	warm, err3 := r.contrast(attachSuite, "BenchmarkUnary/warm")
+	if err := errors.Join(err, err2, err3); err != nil {
+		return err
+	}
+	const alone = "the handler alone"
+	f.judge("verify a token seen before, time", alone, below(1000, "ns more"), seen.added.median, seen.added.text("%.0f")+" ns more")
+	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, count(seen.allocations)+" allocations")
+	f.judge("verify a new token", "the signature alone", atMost(1.15, "times"), fresh.ratio.median, fresh.ratio.text("%.2f")+" times")
+	f.judge("attach a token to a call", "the call alone", below(500, "ns more"), warm.added.median, warm.added.text("%.0f")+" ns more")
+	return nil
+}
+
+// revocationName is a benchmark of verifying a token, seen or new, with a number of revocations in force.
+var revocationName = regexp.MustCompile(`^BenchmarkRevocations/(seen|new)/n=(\d+)$`)
+
+// judgeRevocations compares verifying with a million revocations to verifying with none.
+func (r *runs) judgeRevocations(f *findings) error {
+	var lines []curve
+	t := newTable("Token", "Revocations", "Speed beside none", "ns")
+	for _, token := range []string{"seen", "new"} {
+		base := "BenchmarkRevocations/" + token + "/n="
+		none, err := r.values(verifySuite, base+"0", "ns/op")
+		if err != nil {
+			return err
+		}
+		many, err := r.values(verifySuite, base+strconv.Itoa(million), "ns/op")
+		if err != nil {
+			return err
+		}
+		line := curve{name: "a token " + token}
+		if token == "new" {
+			line.name = "a new token"
+		}
+		for _, b := range r.order {
+			match := revocationName.FindStringSubmatch(b.name)
+			if b.suite != verifySuite || match == nil || match[1] != token {
+				continue
+			}
+			n, err := strconv.ParseFloat(match[2], 64)
+			if err != nil {
+				return err
+			}
+			took := r.figures[b]["ns/op"]
+			speed := speeds(none, took)
+			line.points = append(line.points, dot{n, 1 / speed.median, spreadOf(took).median})
+			t.add(token, count(n), speed.text("%.2f"), count(math.Round(spreadOf(took).median)))
+		}
+		lines = append(lines, line)
+		speed := speeds(none, many)
+		f.judge("verify a "+token+" token with 1,000,000 revocations", "with none", atLeast(0.90), speed.median, speed.text("%.2f"))
+	}
+	f.add("Verifying with revocations in force:", t)
+	f.chart = &chart{"docs/bench-revocations.svg", "time to verify a token by the number of revocations, beside none", drawCurves(lines)}
+	return nil
+}
+
+// speeds is the speed beside that of a base, round by round.
+func speeds(base, took []float64) spread {
+	var of []float64
+	for i := range min(len(base), len(took)) {
+		of = append(of, base[i]/took[i])
+	}
+	return spreadOf(of)
+}
+
+// judgeMemory judges what a revocation takes in the memory of each verifier.
+func (r *runs) judgeMemory(f *findings) error {
+	found, err := r.values(verifySuite, "BenchmarkRevocationMemory", "bytes/revocation")
+	if err != nil {
+		return err
+	}
+	bytes := spreadOf(found).median
+	f.judge("memory of a revocation in a verifier", "of 1,000,000", atMost(64, "bytes"), bytes, fmt.Sprintf("%.1f bytes", bytes))
+	return nil
+}
