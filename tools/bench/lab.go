@@ -163,7 +163,7 @@ func (p *process) await(ctx context.Context, try func(context.Context) error) er
 			return errors.Join(fmt.Errorf("%s has ended: %s", filepath.Base(p.command.Path), p.log.kept), err)
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }

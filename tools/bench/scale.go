@@ -310,10 +310,8 @@ func (s *scale) startUp(ctx context.Context, f *findings) error {
 	return nil
 }
 
-// firstToken asks for a token until the issuer serves.
+// firstToken asks for a token until there is one.
 func (s *scale) firstToken(ctx context.Context, issuer *server) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	often := backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1, MaxDelay: 2 * time.Millisecond}
 	conn, err := grpc.NewClient(issuer.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: often, MinConnectTimeout: time.Second}))
@@ -321,10 +319,12 @@ func (s *scale) firstToken(ctx context.Context, issuer *server) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_, err = grantorv1.NewTokenServiceClient(conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
-		GrantType: oauth.GrantClientCredentials, ClientId: clientName(0), ClientSecret: s.secrets[0], Scope: ordersScope,
-	}, grpc.WaitForReady(true))
-	return err
+	return issuer.await(ctx, func(ctx context.Context) error {
+		_, err := grantorv1.NewTokenServiceClient(conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
+			GrantType: oauth.GrantClientCredentials, ClientId: clientName(0), ClientSecret: s.secrets[0], Scope: ordersScope,
+		}, grpc.WaitForReady(true))
+		return err
+	})
 }
 
 // weigh adds what is resident now, and after a load.
