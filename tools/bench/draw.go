@@ -19,8 +19,8 @@ const (
 	orange = "#bc4c00"
 )
 
-// begin writes the head of a picture.
-func begin(height int, title string) *bytes.Buffer {
+// canvas writes the head of a picture.
+func canvas(height int, title string) *bytes.Buffer {
 	var svg bytes.Buffer
 	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="Helvetica,Arial,sans-serif" font-size="12" fill="%s">`+"\n",
 		width, height, width, height, ink)
@@ -54,7 +54,7 @@ type bar struct {
 // drawBars draws pairs of bars to one scale; each carries its figure, since some are much smaller than others.
 func drawBars(bars []bar) []byte {
 	const top, row, left, right = 62, 46, 180, 150
-	svg := begin(top+row*len(bars)+12, "Calls a second, on one machine with the client")
+	svg := canvas(top+row*len(bars)+12, "Calls a second, on one machine with the client")
 	key(svg, 16, 46, blue, "Grantor")
 	key(svg, 96, 46, grey, "the least that anything in its place must do")
 	label(svg, width-16, 46, "end", faint, "ratio, median of the rounds", "")
@@ -91,7 +91,7 @@ type dot struct{ revocations, ratio, took float64 }
 // drawCurves draws time beside that without revocations, from 0, over their number on a scale of powers of ten.
 func drawCurves(curves []curve) []byte {
 	const top, bottom, left, right, height = 76, 60, 60, 90, 360
-	svg := begin(height, "Time to verify a token, beside that with no revocations")
+	svg := canvas(height, "Time to verify a token, beside that with no revocations")
 	most, highest := 1.0, 1.5
 	for _, c := range curves {
 		for _, d := range c.points {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,11 +31,20 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 // start runs a program. out takes its standard output; nil leaves that to the log.
-func start(ctx context.Context, env []string, out io.Writer, name string, args ...string) (*process, error) {
+func start(ctx context.Context, env []string, out *os.File, name string, args ...string) (*process, error) {
 	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // programs and arguments of ours
+	c.Env = env
+	if out != nil {
+		c.Stdout = out
+	}
+	return begin(c)
+}
+
+// begin runs a command until it is stopped.
+func begin(c *exec.Cmd) (*process, error) {
 	p := &process{c, &tail{}, make(chan struct{})}
-	c.Env, c.Stdout, c.Stderr = env, out, p.log
-	if out == nil {
+	c.Stderr = p.log
+	if c.Stdout == nil {
 		c.Stdout = p.log
 	}
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
