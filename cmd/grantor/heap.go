@@ -4,7 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
+	runtimemetrics "runtime/metrics"
 	"sync"
 )
 
@@ -22,7 +22,7 @@ func gatherGarbage() (stop func()) {
 	if _, ok := os.LookupEnv("GOGC"); ok {
 		return func() {}
 	}
-	p := &pacer{live: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}, percent: standardGCPercent}
+	p := &pacer{live: []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}, percent: standardGCPercent}
 	p.watch()
 	return p.stop
 }
@@ -30,7 +30,7 @@ func gatherGarbage() (stop func()) {
 // pacer sets the collector's percentage after each collection, by how much is alive.
 type pacer struct {
 	mu      sync.Mutex
-	live    []metrics.Sample
+	live    []runtimemetrics.Sample
 	percent int
 	stopped bool
 }
@@ -47,7 +47,7 @@ func (p *pacer) adjust() {
 	if p.stopped {
 		return
 	}
-	metrics.Read(p.live)
+	runtimemetrics.Read(p.live)
 	p.set(percentFor(p.live[0].Value.Uint64()))
 	p.watch()
 }
