@@ -126,10 +126,10 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	}
 	directory := registry.NewDirectory(config.Store, config.Store, config.CachedClients)
 	ledger := revocation.NewLedger()
-	signed := token.Verifier{Issuer: config.Issuer.String(), Keys: ring, Leeway: leeway, Now: config.Now}
-	denying := signed
-	denying.Denied = ledger.List
-	verifier, err := token.NewCache(&denying, config.CachedTokens)
+	signed := &token.Verifier{Issuer: config.Issuer.String(), Keys: ring, Leeway: leeway, Now: config.Now}
+	verifier, err := token.NewCache(&token.Verifier{
+		Issuer: signed.Issuer, Keys: ring, Denied: ledger.List, Leeway: leeway, Now: config.Now,
+	}, config.CachedTokens)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 		ledger:       ledger,
 		publisher:    config.Store,
 		verifier:     verifier,
-		signed:       &signed,
+		signed:       signed,
 		maxStaleness: config.MaxStaleness,
 		now:          config.Now,
 	}

@@ -48,7 +48,7 @@ func TestAttacks(t *testing.T) {
 
 func testAttack(t *testing.T, r *replica, secure *tls.Config, name, wire string) {
 	target := r.ports.http.Addr().String()
-	if wire == wireGRPC {
+	if wire == onGRPC {
 		target = r.ports.grpc.Addr().String()
 	}
 	callers := newCallers(t, r, secure)

@@ -27,49 +27,49 @@ type hostile struct {
 
 // The wires that are attacked.
 const (
-	wireHTTP1 = "HTTP/1.1"
-	wireHTTP2 = "HTTP/2"
-	wireGRPC  = "gRPC"
+	onHTTP1 = "HTTP/1.1"
+	onHTTP2 = "HTTP/2"
+	onGRPC  = "gRPC"
 )
 
 // attacks has attack → how it is made, wire for wire. Connections that the server closes are opened again.
 var attacks = map[string]map[string]func(*hostile){
 	// 10,000 connections on which one request was made, and then none.
 	"idle connections": {
-		wireHTTP1: func(h *hostile) { h.idle(10_000, h.request1) }, wireGRPC: func(h *hostile) { h.idle(10_000, h.preface) },
+		onHTTP1: func(h *hostile) { h.idle(10_000, h.request1) }, onGRPC: func(h *hostile) { h.idle(10_000, h.preface) },
 	},
 	// 300 connections on which TLS is begun and not gone on with.
 	"slow handshakes": {
-		wireHTTP1: func(h *hostile) { h.keep(300, h.slowHandshake) }, wireGRPC: func(h *hostile) { h.keep(300, h.slowHandshake) },
+		onHTTP1: func(h *hostile) { h.keep(300, h.slowHandshake) }, onGRPC: func(h *hostile) { h.keep(300, h.slowHandshake) },
 	},
 	// 300 connections on which the header of a request comes by one byte a second.
 	"slow headers": {
-		wireHTTP1: func(h *hostile) { h.keep(300, h.slow1("POST /connect/token HTTP/1.1\r\nHost: localhost\r\nX-A: ")) },
-		wireHTTP2: func(h *hostile) { h.keep(300, h.slowHeaders2) }, wireGRPC: func(h *hostile) { h.keep(300, h.slowHeaders2) },
+		onHTTP1: func(h *hostile) { h.keep(300, h.slow1("POST /connect/token HTTP/1.1\r\nHost: localhost\r\nX-A: ")) },
+		onHTTP2: func(h *hostile) { h.keep(300, h.slowHeaders2) }, onGRPC: func(h *hostile) { h.keep(300, h.slowHeaders2) },
 	},
 	// 300 connections, with 20 streams each where there are streams, on which the body comes by one byte a second.
 	"slow bodies": {
-		wireHTTP1: func(h *hostile) {
+		onHTTP1: func(h *hostile) {
 			h.keep(300, h.slow1("POST /connect/token HTTP/1.1\r\nHost: localhost\r\n"+
 				"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n"))
 		},
-		wireHTTP2: func(h *hostile) { h.keep(300, h.slowBodies2) }, wireGRPC: func(h *hostile) { h.keep(300, h.slowBodies2) },
+		onHTTP2: func(h *hostile) { h.keep(300, h.slowBodies2) }, onGRPC: func(h *hostile) { h.keep(300, h.slowBodies2) },
 	},
 	// 200 a second of requests with 1 MiB of header, or 1,000 frames of 16 KiB of a header that never ends.
 	"header floods": {
-		wireHTTP1: func(h *hostile) { h.keep(10, h.pacedRequests(20)) },
-		wireHTTP2: func(h *hostile) { h.keep(10, h.continuations(100)) }, wireGRPC: func(h *hostile) { h.keep(10, h.continuations(100)) },
+		onHTTP1: func(h *hostile) { h.keep(10, h.pacedRequests(20)) },
+		onHTTP2: func(h *hostile) { h.keep(10, h.continuations(100)) }, onGRPC: func(h *hostile) { h.keep(10, h.continuations(100)) },
 	},
 	// 1,000 requests a second that are reset at once (CVE-2023-44487).
 	"rapid reset": {
-		wireHTTP2: func(h *hostile) { h.keep(10, h.frames(100, reset)) }, wireGRPC: func(h *hostile) { h.keep(10, h.frames(100, reset)) },
+		onHTTP2: func(h *hostile) { h.keep(10, h.frames(100, reset)) }, onGRPC: func(h *hostile) { h.keep(10, h.frames(100, reset)) },
 	},
 	// 1,000 a second.
 	"ping floods": {
-		wireHTTP2: func(h *hostile) { h.keep(10, h.frames(100, ping)) }, wireGRPC: func(h *hostile) { h.keep(10, h.frames(100, ping)) },
+		onHTTP2: func(h *hostile) { h.keep(10, h.frames(100, ping)) }, onGRPC: func(h *hostile) { h.keep(10, h.frames(100, ping)) },
 	},
 	"settings floods": {
-		wireHTTP2: func(h *hostile) { h.keep(10, h.frames(100, settings)) }, wireGRPC: func(h *hostile) { h.keep(10, h.frames(100, settings)) },
+		onHTTP2: func(h *hostile) { h.keep(10, h.frames(100, settings)) }, onGRPC: func(h *hostile) { h.keep(10, h.frames(100, settings)) },
 	},
 }
 
@@ -97,7 +97,7 @@ func (h *hostile) dial() (net.Conn, error) {
 
 // secure makes the connection one of TLS, with the protocol of the wire.
 func (h *hostile) secure(conn net.Conn) net.Conn {
-	protocols := map[string][]string{wireHTTP1: {"http/1.1"}, wireHTTP2: {"h2"}, wireGRPC: {"h2"}}[h.wire]
+	protocols := map[string][]string{onHTTP1: {"http/1.1"}, onHTTP2: {"h2"}, onGRPC: {"h2"}}[h.wire]
 	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols, MinVersion: tls.VersionTLS12})
 }
 
@@ -205,7 +205,7 @@ func (h *hostile) header() []byte {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	path, kind := "/connect/token", "application/x-www-form-urlencoded"
-	if h.wire == wireGRPC {
+	if h.wire == onGRPC {
 		path, kind = "/grantor.v1.TokenService/IssueToken", "application/grpc"
 	}
 	for _, field := range [][2]string{

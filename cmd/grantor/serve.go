@@ -58,6 +58,7 @@ they need a restart. If anything is wrong, the log says what, and nothing change
 			if err != nil {
 				return err
 			}
+			defer gatherGarbage()()
 			server, err := newServer(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
 				return err

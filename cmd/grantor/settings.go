@@ -61,6 +61,7 @@ type serveSettings struct {
 	shutdownTimeout time.Duration
 	logFormat       string
 	logLevel        string
+	profiling       bool
 	otlpEndpoint    string
 	traceSampling   float64
 	// settle is no setting: how long a ring that is made at the start waits for one that the Redis has lost.
@@ -113,6 +114,7 @@ func (s *serveSettings) declare(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.shutdownDelay, "shutdown-delay", defaultShutdownDelay, "`time` for which a server that is to stop, and is not ready any more, still takes calls; 0s in development mode")
 	flags.DurationVar(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`time` that calls in flight get when the server takes no more")
 	flags.StringVar(&s.logFormat, "log-format", "json", "`form` of the log on standard error: json or text")
+	flags.BoolVar(&s.profiling, "profiling", false, "serve the profiles of the running process at /debug/pprof/ on the operations port; they tell of the program, not of secrets")
 	flags.StringVar(&s.otlpEndpoint, "otlp-endpoint", "", "`URL` to which traces and metrics are sent by OTLP over gRPC: http://host:4317, or https:// for TLS; none are sent without it")
 	flags.Float64Var(&s.traceSampling, "trace-sampling", 0.01, "`share` of the traces begun here that are recorded, 0 to 1")
 	flags.StringVar(&s.logLevel, "log-level", "info", "least `level` that is logged: debug, info, warn or error; info includes the audit events")

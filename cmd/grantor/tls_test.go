@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,7 +37,7 @@ type authority struct {
 	pem  []byte
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -47,7 +49,7 @@ func newAuthority(t *testing.T) *authority {
 }
 
 // sign makes a certificate; an authority that has none yet signs its own.
-func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte) {
+func (a *authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,7 +76,7 @@ func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certif
 }
 
 // leaf writes a certificate for localhost and its key into dir.
-func (a *authority) leaf(t *testing.T, dir string, serial int64) (certFile, keyFile string) {
+func (a *authority) leaf(t testing.TB, dir string, serial int64) (certFile, keyFile string) {
 	t.Helper()
 	_, _, cert, key := a.sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
@@ -245,4 +247,112 @@ func TestTLSReloadKeepsConnections(t *testing.T) {
 	if status.Code(err) != codes.Unavailable {
 		t.Errorf("plaintext to a TLS port: got %v, want %v", err, codes.Unavailable)
 	}
+}
+
+// TestTLSResumes connects to both ports twice: who kept the session needs no whole handshake the second time, also where
+// it has a certificate.
+func TestTLSResumes(t *testing.T) {
+	ours := newAuthority(t)
+	certFile, keyFile := ours.leaf(t, t.TempDir(), 2)
+	caller, err := tls.LoadX509KeyPair(ours.leaf(t, t.TempDir(), 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{"TLS": nil, "mutual TLS": {"--tls-client-ca-file=" + file(t, "ca.pem", string(ours.pem))}} {
+		r := serveDev(t, append(args, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile)...)
+		for port, address := range map[string]net.Addr{"REST": r.ports.http.Addr(), "gRPC": r.ports.grpc.Addr()} {
+			config := &tls.Config{
+				RootCAs: ours.pool(), Certificates: []tls.Certificate{caller}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			}
+			for _, want := range []bool{false, true} {
+				conn, err := tls.Dial("tcp", address.String(), config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// The ticket comes before the first byte of HTTP/2, which the server sends.
+				if _, err := conn.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+				if got := conn.ConnectionState().DidResume; got != want {
+					t.Errorf("%s, %s: resumed %t, want %t", name, port, got, want)
+				}
+				_ = conn.Close()
+			}
+		}
+	}
+}
+
+// BenchmarkTLS connects to a port like that of REST over loopback with TLS 1.3: with a whole handshake, and by a session
+// that the caller has kept.
+func BenchmarkTLS(b *testing.B) {
+	ours := newAuthority(b)
+	certFile, keyFile := ours.leaf(b, b.TempDir(), 2)
+	files, err := newTLSFiles(&serveSettings{tlsCert: certFile, tlsKey: keyFile}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	address := greetTLS(b, files.config("h2", "http/1.1"))
+	for _, way := range []struct {
+		name     string
+		sessions tls.ClientSessionCache
+	}{{"handshake", nil}, {"resumed", tls.NewLRUClientSessionCache(1)}} {
+		config := &tls.Config{
+			RootCAs: ours.pool(), MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, ClientSessionCache: way.sessions,
+		}
+		b.Run(way.name, func(b *testing.B) {
+			connectTLS(b, address, config) // from here on there is a session
+			b.ReportAllocs()
+			for b.Loop() {
+				if connectTLS(b, address, config) != (way.sessions != nil) {
+					b.Fatal("the wrong handshake")
+				}
+			}
+		})
+	}
+}
+
+// greetTLS sends a byte to everybody who connects, until the benchmark ends.
+func greetTLS(b *testing.B, config *tls.Config) (address string) {
+	b.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				_, _ = conn.Write([]byte{0})
+				_, _ = io.Copy(io.Discard, conn) // until the caller has gone
+				_ = conn.Close()
+			})
+		}
+	})
+	b.Cleanup(func() {
+		_ = listener.Close()
+		running.Wait()
+	})
+	return listener.Addr().String()
+}
+
+// connectTLS makes a connection, and reports whether it resumed an earlier one. The byte that the server sends is behind
+// the ticket for the next.
+func connectTLS(b *testing.B, address string, config *tls.Config) bool {
+	b.Helper()
+	conn, err := tls.Dial("tcp", address, config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		b.Fatal(err)
+	}
+	inner := conn.NetConn().(*net.TCPConn)
+	_ = inner.SetLinger(0) // else the ports of connections that were closed would run out
+	_ = inner.Close()
+	return conn.ConnectionState().DidResume
 }

@@ -29,8 +29,8 @@ func BenchmarkWarmToken(b *testing.B) {
 	}
 }
 
-// What one call costs beyond the call itself.
-func BenchmarkUnaryInterceptorWarm(b *testing.B) {
+// BenchmarkUnary makes a call with a token that is at hand. The floor is the call itself, which does nothing.
+func BenchmarkUnary(b *testing.B) {
 	conn, err := grpc.NewClient("localhost:1", plaintext)
 	if err != nil {
 		b.Fatal(err)
@@ -39,17 +39,28 @@ func BenchmarkUnaryInterceptorWarm(b *testing.B) {
 	invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }
 	measured := warm(b)
 	attach.Measure(measured, measure(b, .01).option)
-	for name, source := range map[string]*attach.Source{"plain": warm(b), "measured": measured} {
-		intercept := attach.UnaryInterceptor(source)
-		b.Run(name, func(b *testing.B) {
+	for _, way := range []struct {
+		name string
+		call func(context.Context) error
+	}{
+		{"warm/grantor", intercepted(warm(b), conn, invoke)},
+		{"warm/floor", func(ctx context.Context) error { return invoke(ctx, "/orders/Get", nil, nil, conn) }},
+		{"measured", intercepted(measured, conn, invoke)},
+	} {
+		b.Run(way.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := intercept(b.Context(), "/orders/Get", nil, nil, conn, invoke); err != nil {
+				if err := way.call(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
+}
+
+func intercepted(source *attach.Source, conn *grpc.ClientConn, invoke grpc.UnaryInvoker) func(context.Context) error {
+	intercept := attach.UnaryInterceptor(source)
+	return func(ctx context.Context) error { return intercept(ctx, "/orders/Get", nil, nil, conn, invoke) }
 }
 
 func BenchmarkUnaryInterceptorWarmParallel(b *testing.B) {
@@ -60,6 +71,7 @@ func BenchmarkUnaryInterceptorWarmParallel(b *testing.B) {
 	}
 	defer func() { _ = conn.Close() }()
 	invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }
+	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
 			_ = intercept(context.Background(), "/orders/Get", nil, nil, conn, invoke)

@@ -31,3 +31,6 @@ func Open(v *Verifier) int {
 	defer v.streams.mu.Unlock()
 	return len(v.streams.open)
 }
+
+// Lookups counts the tokens that were known, and those that were not.
+func Lookups(v *Verifier) (hits, misses uint64) { return v.tokens.Lookups() }

@@ -29,9 +29,8 @@ type Scopes []Scope
 // more bytes than so many scopes can have, and a scope that is too long are an [InvalidRequest]; a scope with characters
 // that none has is an [InvalidScope].
 func ParseScopes(s string) (Scopes, error) {
-	tooMany := Refuse(InvalidRequest, "scope has more than 64 scopes.")
 	if len(s) > MaxScopes*(maxScope+1) {
-		return nil, tooMany
+		return nil, tooManyScopes()
 	}
 	var scopes Scopes
 	for field := range strings.SplitSeq(s, " ") {
@@ -46,12 +45,14 @@ func ParseScopes(s string) (Scopes, error) {
 			continue
 		}
 		if len(scopes) == MaxScopes {
-			return nil, tooMany
+			return nil, tooManyScopes()
 		}
 		scopes = append(scopes, scope)
 	}
 	return scopes, nil
 }
+
+func tooManyScopes() error { return Refuse(InvalidRequest, "scope has more than 64 scopes.") }
 
 // Has reports whether scope is in the set.
 func (s Scopes) Has(scope Scope) bool { return slices.Contains(s, scope) }

@@ -49,3 +49,55 @@ func BenchmarkRevoked(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkApply takes over revoked tokens as a verifier's follower does, and BenchmarkAppend as a replica's. The floor is
+// to put a key of 24 bytes into a map.
+func BenchmarkApply(b *testing.B) {
+	b.Run("grantor", func(b *testing.B) {
+		var l *revocation.List
+		revoke(b, func() { l = revocation.NewList() }, func(e *revocation.Entry) {
+			if !l.Apply(e.Change) {
+				b.Fatal("known")
+			}
+		})
+	})
+	b.Run("floor", keep)
+}
+
+// BenchmarkAppend is explained at BenchmarkApply.
+func BenchmarkAppend(b *testing.B) {
+	b.Run("grantor", func(b *testing.B) {
+		var l *revocation.Ledger
+		revoke(b, func() { l = revocation.NewLedger() }, func(e *revocation.Entry) { l.Append(*e) })
+	})
+	b.Run("floor", keep)
+}
+
+// revoke tells apply of token after token, and renew after each hundred thousand to begin anew.
+func revoke(b *testing.B, renew func(), apply func(e *revocation.Entry)) {
+	b.Helper()
+	entries := make([]revocation.Entry, 100_000)
+	for i := range entries {
+		entries[i] = revocation.Entry{
+			Cursor: revocation.Cursor{Time: uint64(start.UnixMilli()), Sequence: uint64(i)},
+			Change: tokenRevoked(token.NewID(), start.Add(time.Hour)),
+		}
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if i %= len(entries); i == 0 {
+			renew()
+		}
+		apply(&entries[i])
+	}
+}
+
+// keep puts the ids into a map as they stand in the feed.
+func keep(b *testing.B) {
+	var revoked map[[24]byte]struct{}
+	revoke(b, func() { revoked = make(map[[24]byte]struct{}) }, func(e *revocation.Entry) {
+		var key [24]byte
+		copy(key[:], e.ID)
+		revoked[key] = struct{}{}
+	})
+}

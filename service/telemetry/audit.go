@@ -32,11 +32,6 @@ func (r *Recorder) TokenRefused(ctx context.Context, t Token, refusal *oauth.Err
 	r.Refused(ctx, EventTokenRefused, t, refusal)
 }
 
-// Introspected writes an [EventIntrospected]: about how many tokens was asked, and how many of them are active.
-func (r *Recorder) Introspected(ctx context.Context, t Token, tokens, active int) {
-	r.audit(ctx, EventIntrospected, t.with(slog.Int("tokens", tokens), slog.Int("active", active))...)
-}
-
 // Revoked writes an [EventRevoked]: of one token, by its id, empty where there was nothing to take back; or of all.
 func (r *Recorder) Revoked(ctx context.Context, t Token, id string, all bool) {
 	r.audit(ctx, EventRevoked, t.with(slog.String("jti", id), slog.Bool("all", all))...)

@@ -21,6 +21,7 @@ type Recorder struct {
 	*metrics
 
 	sampler sampler
+	told    told
 	queue   queue
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -392,7 +393,7 @@ func TestTrail(t *testing.T) {
 		r, _, stop := start(t, &m)
 		const n = 1200
 		for i := range n {
-			r.Introspected(t.Context(), about, i, 0)
+			r.Revoked(t.Context(), about, strconv.Itoa(i), false)
 		}
 		r.Changed(t.Context(), telemetry.EventClientRevoked, telemetry.Administrator{ClientID: "boss", Peer: "p"}, slog.String("id", `a"b`))
 		time.Sleep(200 * time.Millisecond)
@@ -401,7 +402,7 @@ func TestTrail(t *testing.T) {
 			t.Fatalf("got %d events, want %d", len(got), n)
 		}
 		for i, one := range got {
-			want := fmt.Sprintf(`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.1:1234","tokens":%d,"active":0}`, i)
+			want := fmt.Sprintf(`token.revoked {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.1:1234","jti":"%d","all":false}`, i)
 			if one != want {
 				t.Fatalf("event %d: got %s, want %s", i, one, want)
 			}
@@ -413,6 +414,41 @@ func TestTrail(t *testing.T) {
 		stop()
 		if got := m.of(telemetry.Decisions); len(got) != n+1 {
 			t.Errorf("got %d events when it has stopped, want %d", len(got), n+1)
+		}
+	})
+}
+
+// TestIntrospections has what a client asks in a second in one event, wherever it is asked about.
+func TestIntrospections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m memory
+		r, log, stop := start(t, &m)
+		other := about
+		other.Peer = "192.0.2.2:1234"
+		for i := range 100 {
+			r.Introspected(t.Context(), about, 2, i%2)
+		}
+		r.Introspected(t.Context(), other, 1, 1)
+		time.Sleep(1500 * time.Millisecond)
+		want := []string{
+			`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.1:1234","tokens":200,"active":50}`,
+			`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.2:1234","tokens":1,"active":1}`,
+		}
+		if got := slices.Sorted(slices.Values(m.of(telemetry.Decisions))); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		r.Introspected(t.Context(), about, 1, 0)
+		stop()
+		if got := m.of(telemetry.Decisions); len(got) != 3 || log.count(t, telemetry.EventIntrospected) != 3 {
+			t.Errorf("got %q when it has stopped, and %d in the log, want 3 each", got, log.count(t, telemetry.EventIntrospected))
+		}
+		const callers = 2500
+		for i := range callers {
+			other.Peer = strconv.Itoa(i)
+			r.Introspected(t.Context(), other, 1, 1)
+		}
+		if got := log.count(t, telemetry.EventIntrospected); got < 2000 {
+			t.Errorf("%d callers are held in memory", callers+3-got)
 		}
 	})
 }
@@ -441,7 +477,7 @@ func TestTrailAway(t *testing.T) {
 		time.Sleep(time.Minute)
 		const flood = 50_000
 		for i := range flood {
-			r.Introspected(t.Context(), about, i, 0)
+			r.Revoked(t.Context(), about, strconv.Itoa(i), false)
 		}
 		r.Changed(t.Context(), telemetry.EventClientRevoked, telemetry.Administrator{}, slog.String("id", "a"))
 		time.Sleep(time.Minute)
@@ -458,7 +494,7 @@ func TestTrailAway(t *testing.T) {
 		if told.Of != "decisions" || told.Reason != "stream_behind" || told.Count+len(decisions)-1 != flood+1 || len(decisions) < 8000 {
 			t.Errorf("got %d events and at last %s, want each either there or told of", len(decisions), last)
 		}
-		if got := log.count(t, telemetry.EventIntrospected); got != flood {
+		if got := log.count(t, telemetry.EventRevoked); got != flood {
 			t.Errorf("got %d events in the log, want all %d", got, flood)
 		}
 		if got := log.count(t, telemetry.EventLeftOut); got != 1 {

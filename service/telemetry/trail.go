@@ -12,7 +12,7 @@ import (
 
 // Trail keeps audit events for those who look back.
 type Trail interface {
-	// Append adds entries to a stream in their order, all or none. After an error, which may hide that they were added, the
+	// Append adds entries, at least one, to a stream in their order, all or none. After an error, which may hide that they were added, the
 	// same ones come again.
 	Append(ctx context.Context, stream Stream, entries []Entry) error
 }
@@ -115,9 +115,10 @@ func (r *Recorder) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(farewell, cancel) })()
 	writers := r.writers()
 	var running sync.WaitGroup
-	running.Go(func() { r.watchSampler(ctx) })
+	running.Go(func() { r.tellEachSecond(ctx) })
 	running.Go(func() { r.append(ctx, calls, writers) })
 	running.Wait()
+	r.tellIntrospected(ctx)
 	r.tellLeftOut(ctx, r.sampler.over(time.Now().Add(time.Second)))
 	for _, w := range writers {
 		if err := w.send(calls); err != nil {
@@ -127,8 +128,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	return nil
 }
 
-// watchSampler tells what was left out while no more of it comes.
-func (r *Recorder) watchSampler(ctx context.Context) {
+// tellEachSecond tells what is counted and not written at once: introspections, and what was left out while no more of it
+// comes.
+func (r *Recorder) tellEachSecond(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -136,6 +138,7 @@ func (r *Recorder) watchSampler(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
+			r.tellIntrospected(ctx)
 			r.tellLeftOut(ctx, r.sampler.over(now))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -146,9 +147,16 @@ func parseClaims(data []byte) (*Claims, error) {
 	return c, nil
 }
 
-// text reads a JSON string, and nothing else: encoding/json alone would let a null pass as "".
+// text reads a JSON string, and nothing else: encoding/json alone would let a null pass as "". raw is valid JSON or empty.
 func text(raw json.RawMessage, to *string) bool {
-	return bytes.HasPrefix(raw, []byte(`"`)) && json.Unmarshal(raw, to) == nil
+	if !bytes.HasPrefix(raw, []byte(`"`)) {
+		return false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
+		*to = string(raw[1 : len(raw)-1]) // nothing in it stands for something else
+		return true
+	}
+	return json.Unmarshal(raw, to) == nil
 }
 
 // numericDate reads a time of RFC 7519 §2: seconds since 1970, with or without a fraction, which is cut off.
