@@ -55,7 +55,7 @@ takes processor time too; give it a machine of its own to learn the limit of a s
 	}
 	flags := cmd.Flags()
 	flags.AddFlagSet(s.flags)
-	flags.StringVar(&s.load.wire, "wire", viaGRPC, "`wire` of the calls: grpc or rest")
+	flags.StringVar(&s.load.wire, "wire", wireGRPC, "`wire` of the calls: grpc or rest")
 	flags.IntVar(&s.load.connections, "connections", 4, "`number` of connections; over HTTP/1.1 each call in flight needs one of its own")
 	flags.IntVar(&s.load.inFlight, "in-flight", 64, "most `calls` under way at once")
 	flags.Float64Var(&s.load.rate, "rate", 0, "`calls` a second; 0: as many as are answered")
@@ -146,7 +146,7 @@ func (s *benchSettings) callers(cmd *cobra.Command) ([]caller, error) {
 // check reports a setting that cannot be.
 func (l *loadSettings) check() error {
 	switch {
-	case l.wire != viaGRPC && l.wire != viaREST:
+	case l.wire != wireGRPC && l.wire != wireREST:
 		return settingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.wire))
 	case l.connections < 1 || l.inFlight < 1 || l.tokens < 1:
 		return settingError("connections, in-flight, tokens", errors.New("each is at least 1"))

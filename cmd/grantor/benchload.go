@@ -26,8 +26,8 @@ import (
 const (
 	operationIssue      = "issue"
 	operationIntrospect = "introspect"
-	viaGRPC             = "grpc"
-	viaREST             = "rest"
+	wireGRPC            = "grpc"
+	wireREST            = "rest"
 )
 
 // loadSettings say what calls are made, how many and how fast.
@@ -65,7 +65,7 @@ func (l *loadSettings) reach(ctx context.Context, client *tokenClient, callers [
 		tokens = append(tokens, next.Token)
 	}
 	t := &target{alg: algorithmOf(first.Token)}
-	if l.wire == viaREST {
+	if l.wire == wireREST {
 		l.overREST(t, client, callers, tokens)
 		return t, nil
 	}

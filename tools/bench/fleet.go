@@ -33,8 +33,8 @@ type usage struct {
 	commands float64
 }
 
-// share is the part of a processor that a replica took.
-func (u *usage) share(replica int) float64 { return u.cpu[replica].Seconds() / u.seconds }
+// share is the part of a processor that the second replica took.
+func (u *usage) share() float64 { return u.cpu[1].Seconds() / u.seconds }
 
 // perSecond is the number of commands that Redis had of one replica in a second.
 func (u *usage) perSecond() float64 { return u.commands / u.seconds / 2 }
@@ -188,7 +188,7 @@ func (fl *fleet) revokeUnderLoad(ctx context.Context, while time.Duration, revoc
 // tell makes the tables.
 func (m *fleetFigures) tell(f *findings) {
 	t := newTable("Two replicas", "Processor of a replica, of one core", "Beside without verifiers", "Redis commands a second for each replica", "Tokens a second of each")
-	base := m.alone.share(1)
+	base := m.alone.share()
 	for _, row := range []struct {
 		name   string
 		u      usage
@@ -201,7 +201,7 @@ func (m *fleetFigures) tell(f *findings) {
 			fmt.Sprintf("%s and %s", count(math.Round(m.tokens[0].PerSecond)), count(math.Round(m.tokens[1].PerSecond))),
 		},
 	} {
-		t.add(row.name, fmt.Sprintf("%.2f %%", 100*row.u.share(1)), fmt.Sprintf("%+.2f %%", 100*(row.u.share(1)-base)), fmt.Sprintf("%.1f", row.u.perSecond()), row.tokens)
+		t.add(row.name, fmt.Sprintf("%.2f %%", 100*row.u.share()), fmt.Sprintf("%+.2f %%", 100*(row.u.share()-base)), fmt.Sprintf("%.1f", row.u.perSecond()), row.tokens)
 	}
 	f.add("", t)
 	reach := newTable("Revocations at the first replica", "Median, ms", "99 %, ms", "Longest, ms", "Longest beside the median")
@@ -238,8 +238,8 @@ func (m *fleetFigures) paper() string {
 		replicas       = 3
 		revocations    = 10.0 // a second
 	)
-	streamShare := max(m.idle.share(1)-m.alone.share(1), 0) / float64(m.verifiers/2)
-	tokenCPU := max(m.busy.share(1)-m.idle.share(1), 0) / m.tokens[1].PerSecond
+	streamShare := max(m.idle.share()-m.alone.share(), 0) / float64(m.verifiers/2)
+	tokenCPU := max(m.busy.share()-m.idle.share(), 0) / m.tokens[1].PerSecond
 	usual, peak := pods/renewed, pods/storm
 	streams := float64(pods) / replicas
 	lines := []string{
@@ -248,13 +248,13 @@ func (m *fleetFigures) paper() string {
 		"",
 		fmt.Sprintf("- Tokens: a token is renewed at 80 %% of its life, so %s / (0.8 × %.0f s) = **%.1f a second** for all replicas together. If all pods start anew within "+
 			"5 minutes: %s / %.0f s = **%.1f a second**. One replica gave %s a second above, with %.0f %% of a core.",
-			count(pods), lifetime, usual, count(pods), storm, peak, count(math.Round(m.tokens[1].PerSecond)), 100*m.busy.share(1)),
+			count(pods), lifetime, usual, count(pods), storm, peak, count(math.Round(m.tokens[1].PerSecond)), 100*m.busy.share()),
 		fmt.Sprintf("- Processor for tokens: (%.2f %% − %.2f %%) / %s = %.0f µs each, so %.1f × %.0f µs = **%.2f %% of a core**, and in the storm %.1f × %.0f µs = **%.2f %%**, "+
-			"for all replicas together.", 100*m.busy.share(1), 100*m.idle.share(1), count(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
+			"for all replicas together.", 100*m.busy.share(), 100*m.idle.share(), count(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
 			usual, 1e6*tokenCPU, 100*usual*tokenCPU, peak, 1e6*tokenCPU, 100*peak*tokenCPU),
 		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` lets 20,000 in). A stream has a heartbeat a second, which takes (%.2f %% − %.2f %%) / %d = %.4f %% of a core, "+
 			"so **%.0f %% of a core** for each replica, and %.0f kB of memory, so **%s**.", count(pods), replicas, count(math.Round(streams)),
-			100*m.idle.share(1), 100*m.alone.share(1), m.verifiers/2, 100*streamShare, 100*streams*streamShare, m.streamMemory/1e3, megabytes(streams*m.streamMemory)),
+			100*m.idle.share(), 100*m.alone.share(), m.verifiers/2, 100*streamShare, 100*streams*streamShare, m.streamMemory/1e3, megabytes(streams*m.streamMemory)),
 		fmt.Sprintf("- Revocations: one is told to all pods by %s × %.1f µs = **%.0f ms** of processor time of all replicas together and %s × %.0f bytes = **%s**. At %.0f a second, "+
 			"which is much, that is %.0f %% of a core for each replica.", count(pods), 1e6*m.pushed(), 1e3*pods*m.pushed(), count(pods), m.bytes(),
 			megabytes(pods*m.bytes()), revocations, 100*revocations*streams*m.pushed()),

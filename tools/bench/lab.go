@@ -227,14 +227,14 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	return &server{p, url, "localhost:" + ports[1]}, "http://localhost:" + ports[2] + "/readyz", nil
 }
 
-// yardstick starts the yardstick with the work that each call is to do.
-func (l *lab) yardstick(ctx context.Context, work string) (*server, error) {
+// yardstick starts the yardstick with the work that each call is to do. env is added to its environment.
+func (l *lab) yardstick(ctx context.Context, work string, env []string) (*server, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = read.Close() }()
-	p, err := start(ctx, l.env, write, l.path("yardstick"), "-work", work, "-scope", ordersScope)
+	p, err := start(ctx, slices.Concat(l.env, env), write, l.path("yardstick"), "-work", work, "-scope", ordersScope)
 	_ = write.Close()
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func judgedPairs() []pair {
 	}
 }
 
-// comparedPairs are settings of the issuer beside others, for information.
+// comparedPairs are settings of the issuer, and of the yardstick's collector, beside others, for information.
 func (l *lab) comparedPairs() []pair {
 	issue := func(more ...string) way { return way{args: issuing(ordersScope, ordersAPI, more...)} }
 	secure := func(w way, env ...string) way {
@@ -60,6 +60,7 @@ func (l *lab) comparedPairs() []pair {
 		return w
 	}
 	with := func(w way, s setup) way { w.setup = s; return w }
+	collected := func(percent string) way { return with(issue(), setup{env: []string{"GOGC=" + percent}}) }
 	rest := issue(overREST...)
 	const http1 = "GODEBUG=http2client=0" // for who makes the load
 	return []pair{
@@ -70,9 +71,15 @@ func (l *lab) comparedPairs() []pair {
 			subject: secure(issue("--wire", "rest")), floor: secure(rest, http1),
 		},
 		{
-			path: "issue, gRPC, GOGC=400", against: "GOGC=100",
-			subject: with(issue(), setup{env: []string{"GOGC=400"}}), floor: with(issue(), setup{env: []string{"GOGC=100"}}),
+			path: "issue, gRPC, ES256", against: "the yardstick, whose collector waits for 64 MB too (GOGC=1600)",
+			subject: issue(), floor: with(way{work: "ES256", args: issue().args}, setup{env: []string{"GOGC=1600"}}),
 		},
+		{
+			path: "introspect, gRPC, a token seen before", against: "the yardstick, whose collector waits for 64 MB too (GOGC=1600)",
+			subject: way{args: introspecting()}, floor: with(way{work: "echo", args: introspecting()}, setup{env: []string{"GOGC=1600"}}),
+		},
+		{path: "issue, gRPC, its own choice for the collector", against: "GOGC=100", subject: issue(), floor: collected("100")},
+		{path: "issue, gRPC, GOGC=400", against: "GOGC=100", subject: collected("400"), floor: collected("100")},
 		{path: "issue, gRPC, 1 connection", against: "4 connections", subject: issue("--connections", "1"), floor: issue()},
 		{path: "issue, gRPC, 64 connections", against: "4 connections", subject: issue("--connections", "64"), floor: issue()},
 		{
@@ -124,7 +131,7 @@ func (l *lab) race(ctx context.Context, p pair, rounds int) (*raced, error) {
 // enter starts what a way says. Two issuers share a Redis, each with keys of its own.
 func (l *lab) enter(ctx context.Context, on *store, w way, prefix string) (*contestant, error) {
 	if w.work != "" {
-		s, err := l.yardstick(ctx, w.work)
+		s, err := l.yardstick(ctx, w.work, w.setup.env)
 		return &contestant{s, w.args, w.env}, err
 	}
 	w.setup.flags = append([]string{"--redis-prefix", prefix}, w.setup.flags...)
@@ -147,7 +154,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 		bars = append(bars, bar{p.chart, r.subject.perSecond.median, r.floor.perSecond.median, r.ratio.median})
 	}
 	f.add("", judged)
-	compared := newTable("Grantor", "Against Grantor with", "Ratio", "calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's", "Peak memory", "Other's")
+	compared := newTable("Grantor", "Against", "Ratio", "calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's", "Peak memory", "Other's")
 	for _, p := range l.comparedPairs() {
 		r, err := l.race(ctx, p, (l.rounds+1)/2)
 		if err != nil {
@@ -155,7 +162,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 		}
 		compared.add(append(r.cells(p.path, p.against), megabytes(r.peaks[0]), megabytes(r.peaks[1]))...)
 	}
-	f.add("Grantor beside itself with other settings, for information:", compared)
+	f.add("For information, Grantor beside itself with other settings, and beside a yardstick whose collector is set alike:", compared)
 	f.chart = &chart{"docs/bench-throughput.svg", "calls a second, beside the yardstick", drawBars(bars)}
 	return f, nil
 }
