@@ -88,44 +88,64 @@ type curve struct {
 // dot is what a number of revocations costs: beside none, and in ns.
 type dot struct{ revocations, ratio, took float64 }
 
-// drawCurves draws time beside that without revocations, from 0, over their number on a scale of powers of ten.
+// plot is where a curve is drawn: the height of its zero and of its largest value.
+type plot struct{ zero, top, most, highest float64 }
+
+const plotLeft, plotRight = 60, 70
+
+func (p *plot) x(revocations float64) float64 {
+	return plotLeft + math.Log10(revocations+1)/math.Log10(p.most+1)*(width-plotLeft-plotRight)
+}
+
+func (p *plot) y(ratio float64) float64 { return p.zero - ratio/p.highest*(p.zero-p.top) }
+
+// drawCurves draws time beside that without revocations, over their number on a scale of powers of ten, each curve in a plot
+// of its own.
 func drawCurves(curves []curve) []byte {
-	const top, bottom, left, right, height = 76, 60, 60, 90, 360
-	svg := canvas(height, "Time to verify a token, beside that with no revocations")
+	const first, each, tall = 92, 190, 120
+	svg := canvas(first+each*len(curves)-10, "Time to verify a token, beside that with no revocations")
 	most, highest := 1.0, 1.5
 	for _, c := range curves {
 		for _, d := range c.points {
-			most, highest = max(most, d.revocations), max(highest, d.ratio*1.15)
+			most, highest = max(most, d.revocations), max(highest, d.ratio*1.2)
 		}
 	}
-	x := func(n float64) float64 { return left + math.Log10(n+1)/math.Log10(most+1)*(width-left-right) }
-	y := func(ratio float64) float64 { return height - bottom - ratio/highest*(height-top-bottom) }
-	for ratio := 0.0; ratio <= highest; ratio += max(0.25, math.Ceil(highest/8)) {
-		fmt.Fprintf(svg, `<path d="M%d %.1fh%d" stroke="%s"/>`+"\n", left, y(ratio), width-left-right, rule)
-		label(svg, left-8, y(ratio)+4, "end", faint, fmt.Sprintf("%.2f", ratio), "")
-	}
-	label(svg, left, y(0)+20, "middle", faint, "0", "")
-	for n := 10.0; n <= most; n *= 10 {
-		label(svg, x(n), y(0)+20, "middle", faint, count(n), "")
-	}
-	label(svg, (left+width-right)/2, y(0)+42, "middle", faint, "revocations in force", "")
 	for i, c := range curves {
+		top := float64(first + each*i)
+		p := &plot{zero: top + tall, top: top, most: most, highest: highest}
 		colour := []string{blue, orange}[i%2]
-		key(svg, float64(16+150*i), 50, colour, c.name)
-		c.draw(svg, colour, x, y, float64(14-28*(i%2)))
+		key(svg, 16, top-26, colour, c.name)
+		p.axes(svg)
+		c.draw(svg, colour, p)
 	}
 	return end(svg)
 }
 
-// draw draws the line with a mark for each point. aside is where its figures are, below or above.
-func (c *curve) draw(svg *bytes.Buffer, colour string, x, y func(float64) float64, aside float64) {
+// axes draws the lines and the figures around a curve.
+func (p *plot) axes(svg *bytes.Buffer) {
+	for ratio := 0.0; ratio <= p.highest; ratio += max(0.5, math.Ceil(p.highest/4)) {
+		fmt.Fprintf(svg, `<path d="M%d %.1fh%d" stroke="%s"/>`+"\n", plotLeft, p.y(ratio), width-plotLeft-plotRight, rule)
+		label(svg, plotLeft-8, p.y(ratio)+4, "end", faint, fmt.Sprintf("%.1f", ratio), "")
+	}
+	label(svg, plotLeft, p.zero+18, "middle", faint, "0", "")
+	for n := 10.0; n <= p.most; n *= 10 {
+		label(svg, p.x(n), p.zero+18, "middle", faint, count(n), "")
+	}
+	label(svg, width-16, p.zero+34, "end", faint, "revocations in force", "")
+}
+
+// draw draws the line with a mark for each point: the ratio above it, the time below.
+func (c *curve) draw(svg *bytes.Buffer, colour string, p *plot) {
 	command := "M"
-	var path bytes.Buffer
+	var path, marks bytes.Buffer
 	for _, d := range c.points {
-		fmt.Fprintf(&path, "%s%.1f %.1f", command, x(d.revocations), y(d.ratio))
+		x, y := p.x(d.revocations), p.y(d.ratio)
+		fmt.Fprintf(&path, "%s%.1f %.1f", command, x, y)
 		command = "L"
-		fmt.Fprintf(svg, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x(d.revocations), y(d.ratio), colour)
-		label(svg, x(d.revocations), y(d.ratio)+aside+4, "middle", colour, fmt.Sprintf("%.2f (%s ns)", d.ratio, count(math.Round(d.took))), `font-size="11"`)
+		fmt.Fprintf(&marks, `<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x, y, colour)
+		label(&marks, x, y-10, "middle", ink, fmt.Sprintf("%.2f", d.ratio), `font-weight="600"`)
+		label(&marks, x, y+20, "middle", faint, count(math.Round(d.took))+" ns", `font-size="11"`)
 	}
 	fmt.Fprintf(svg, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path.String(), colour)
+	svg.Write(marks.Bytes())
 }
