@@ -102,6 +102,7 @@ func run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
+	machine += fmt.Sprintf("\n- rounds: %d of %s for what has a target, %d for what is for information", s.rounds, s.duration, s.fewer())
 	found := make([]*findings, len(sections))
 	for _, i := range []int{1, 0, 2, 3} {
 		if !s.only.MatchString(sections[i].name) {

@@ -96,6 +96,9 @@ type raced struct {
 	peaks [2]float64
 }
 
+// fewer is how many rounds there are of what is for information alone.
+func (s *settings) fewer() int { return max(s.rounds/2, 1) }
+
 // race starts the servers of a pair on a Redis of their own and compares them.
 func (l *lab) race(ctx context.Context, p pair, rounds int) (*raced, error) {
 	progressf("%s / %s", p.path, p.against)
@@ -156,7 +159,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	f.add("", judged)
 	compared := newTable("Grantor", "Against", "Ratio", "calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's", "Peak memory", "Other's")
 	for _, p := range l.comparedPairs() {
-		r, err := l.race(ctx, p, (l.rounds+1)/2)
+		r, err := l.race(ctx, p, l.fewer())
 		if err != nil {
 			return nil, err
 		}

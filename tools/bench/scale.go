@@ -59,6 +59,13 @@ func measureScale(ctx context.Context, l *lab) (*findings, error) {
 		return nil, err
 	}
 	defer s.manyStore.stop()
+	defer func() {
+		for _, issuer := range []*server{s.few, s.many} {
+			if issuer != nil {
+				issuer.stop()
+			}
+		}
+	}()
 	for _, step := range []func(context.Context, *findings) error{s.register, s.compareClients, s.coldCache, s.startUp, s.manyTokens} {
 		if err := step(ctx, f); err != nil {
 			return nil, err
@@ -193,7 +200,7 @@ func (s *scale) compareClients(ctx context.Context, f *findings) error {
 	}
 	t := newTable("Path", "Ratio", "Target", "Many registered, calls/s", "10 registered, calls/s", "CPU per call, µs", "With 10")
 	for _, load := range loads {
-		many, path, rounds, bound := load.args, load.path+", "+registered, (s.rounds+1)/2, ""
+		many, path, rounds, bound := load.args, load.path+", "+registered, s.fewer(), ""
 		if load.of > 0 {
 			file, err := s.file(load.of)
 			if err != nil {
@@ -290,7 +297,7 @@ func (s *scale) startUp(ctx context.Context, f *findings) error {
 	if err := s.manyStore.client.XTrimMaxLen(ctx, "grantor:{grantor}:feed", 1).Err(); err != nil {
 		return err
 	}
-	later, _, _, err := s.timeStarts(ctx)
+	later, freshLater, usedLater, err := s.timeStarts(ctx)
 	if err != nil {
 		return err
 	}
@@ -299,35 +306,36 @@ func (s *scale) startUp(ctx context.Context, f *findings) error {
 		return err
 	}
 	f.add(fmt.Sprintf("From the start of the process to the first token over gRPC, with %s clients registered minutes ago: %s s, %d times. A fresh replica reads the feed of the "+
-		"last day, which has each of them; with a feed that has none of them any more, as a day later, it takes %s s, %.2f of that. The process has %s resident after its first token, "+
-		"and %s, %.2f times that, after a load of %s. The binary of `make build` has %s; without symbols (`-ldflags '-s -w' -trimpath`) it has %s, %.2f of that.",
-		count(float64(s.clients)), took.text("%.2f"), starts, later.text("%.2f"), later.median/took.median, megabytes(fresh.median), megabytes(used.median),
-		used.median/fresh.median, s.duration, megabytes(plain), megabytes(stripped), stripped/plain), nil)
+		"last day, which has each of them; with a feed that has none of them any more, as a day later, it takes %s s, %.2f of that. After its first token the process has %s resident, "+
+		"and after a load of %s it has %s, %.2f times that; a day later %s and %s, %.2f times that. The binary of `make build` has %s; without symbols (`-ldflags '-s -w' -trimpath`) it has %s, %.2f of that.",
+		count(float64(s.clients)), took.text("%.2f"), starts, later.text("%.2f"), later.median/took.median, megabytes(fresh), s.duration,
+		megabytes(used), used/fresh, megabytes(freshLater), megabytes(usedLater), usedLater/freshLater, megabytes(plain), megabytes(stripped), stripped/plain), nil)
 	return nil
 }
 
-// timeStarts starts the issuer several times. It gives the seconds to the first token, and the memory then and after a load.
-func (s *scale) timeStarts(ctx context.Context) (took, fresh, used spread, err error) {
-	var seconds, first, last []float64
-	for range starts {
+// timeStarts starts the issuer several times. It gives the seconds to the first token, and of the last one the memory then and
+// after a load.
+func (s *scale) timeStarts(ctx context.Context) (took spread, fresh, used float64, err error) {
+	var seconds []float64
+	for i := range starts {
 		began := time.Now()
 		issuer, _, err := s.beginIssuer(ctx, s.manyStore, setup{})
 		if err != nil {
-			return took, fresh, used, err
+			return took, 0, 0, err
 		}
 		err = s.firstToken(ctx, issuer)
 		seconds = append(seconds, time.Since(began).Seconds())
-		if err == nil {
-			err = s.weigh(ctx, issuer, &first, &last)
+		if err == nil && i == starts-1 {
+			fresh, used, err = s.weigh(ctx, issuer)
 		}
 		issuer.stop()
 		if err != nil {
-			return took, fresh, used, err
+			return took, 0, 0, err
 		}
 	}
 	took = spreadOf(seconds)
 	progressf("start to first token: %s s", took.text("%.3f"))
-	return took, spreadOf(first), spreadOf(last), nil
+	return took, fresh, used, nil
 }
 
 // firstToken asks for a token until there is one.
@@ -347,19 +355,16 @@ func (s *scale) firstToken(ctx context.Context, issuer *server) error {
 	})
 }
 
-// weigh adds what is resident now, and after a load.
-func (s *scale) weigh(ctx context.Context, issuer *server, fresh, used *[]float64) error {
-	now, err := issuer.memory("VmRSS")
-	if err != nil {
-		return err
+// weigh gives what is resident now, and after a load.
+func (s *scale) weigh(ctx context.Context, issuer *server) (fresh, used float64, err error) {
+	if fresh, err = issuer.memory("VmRSS"); err != nil {
+		return 0, 0, err
 	}
-	*fresh = append(*fresh, now)
-	if _, err := s.usual(ctx, contestant{issuer, issuing(ordersScope, ordersAPI), nil}); err != nil {
-		return err
+	if _, err = s.usual(ctx, contestant{issuer, issuing(ordersScope, ordersAPI), nil}); err != nil {
+		return 0, 0, err
 	}
-	now, err = issuer.memory("VmRSS")
-	*used = append(*used, now)
-	return err
+	used, err = issuer.memory("VmRSS")
+	return fresh, used, err
 }
 
 // sizes gives the bytes of the binary, as it is built and without symbols.
@@ -388,7 +393,6 @@ func (s *scale) manyTokens(ctx context.Context, f *findings) error {
 	if s.few, err = s.issuer(ctx, s.fewStore, setup{flags: []string{"--audit-entries", strconv.Itoa(entries)}}); err != nil {
 		return err
 	}
-	defer s.few.stop()
 	issue := func(tokens int) error {
 		progressf("%d tokens", tokens)
 		_, _, err := s.load(ctx, contestant{s.few, issuing(edScope, edAPI,
