@@ -157,7 +157,7 @@ clients:
 		"--redis=redis://grantor:" + canary("redis") + "@" + s.redis.Addr(), "--apply=" + manifest, "--issuer=https://localhost:1",
 		"--key-encryption-key=" + encode(kek), "--previous-key-encryption-key-file=" + file(t, "previous", encode(previous)),
 		"--tls-cert-file=" + cert, "--tls-key-file=" + key, "--log-level=debug",
-		"--otlp-endpoint=" + s.collector.url, "--trace-sampling=1",
+		"--otlp-endpoint=" + s.collector.url, "--trace-sampling=1", "--profiling",
 	}, more...)
 	s.replica = mustServe(t, s.args...)
 	config := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
@@ -178,7 +178,7 @@ func (s *spill) must(err error) {
 func (s *spill) places() map[string]string {
 	t := s.t
 	places := make(map[string]string)
-	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug", "/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2"} {
+	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug", "/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
 		code, body := get(t, "http://"+s.ports.ops.Addr().String()+path)
 		places["the operations port's "+path] = fmt.Sprint(code, body)
 	}

@@ -104,6 +104,25 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestProfiling serves profiles on the operations port alone, only where that is asked for, and never the command line, which
+// can have a secret in it.
+func TestProfiling(t *testing.T) {
+	for profiling, want := range map[string]map[string]int{
+		"false": {"/debug/pprof/": 404, "/debug/pprof/heap": 404, "/debug/pprof/profile?seconds=1": 404, "/debug/pprof/cmdline": 404},
+		"true":  {"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/profile?seconds=1": 200, "/debug/pprof/cmdline": 404},
+	} {
+		r := serveDev(t, "--profiling="+profiling)
+		for path, code := range want {
+			if got, _ := get(t, "http://"+r.ports.ops.Addr().String()+path); got != code {
+				t.Errorf("profiling %s: %s: got %d, want %d", profiling, path, got, code)
+			}
+		}
+		if got, _ := get(t, "http://"+r.ports.http.Addr().String()+"/debug/pprof/"); got != 404 {
+			t.Errorf("profiling %s: got %d on the REST port", profiling, got)
+		}
+	}
+}
+
 // TestReflection is offered in dev mode and not otherwise.
 func TestReflection(t *testing.T) {
 	dev := serveDev(t)

@@ -83,14 +83,6 @@ func (a audience) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(a))
 }
 
-func (a *audience) UnmarshalJSON(data []byte) error {
-	if bytes.HasPrefix(data, []byte(`"`)) {
-		*a = make(audience, 1)
-		return json.Unmarshal(data, &(*a)[0])
-	}
-	return json.Unmarshal(data, (*[]string)(a))
-}
-
 // marshal writes the claims for signing.
 func (c *Claims) marshal() ([]byte, error) {
 	return json.Marshal(payload{
@@ -117,12 +109,9 @@ func parseClaims(data []byte) (*Claims, error) {
 		}
 	}
 	c.id, c.ours = ParseID(c.ID)
-	var aud audience
-	// A null in the list would read as "".
-	if json.Unmarshal(c.raw["aud"], &aud) != nil || len(aud) == 0 || slices.Contains(aud, "") {
+	if c.Audience = audienceOf(c.raw["aud"]); len(c.Audience) == 0 {
 		return nil, fail(ErrMalformed, "the claim aud is missing or not a string or a list of strings")
 	}
-	c.Audience = aud
 	var err error
 	if c.IssuedAt, err = numericDate(c.raw, "iat"); err != nil {
 		return nil, err
@@ -145,6 +134,16 @@ func parseClaims(data []byte) (*Claims, error) {
 		}
 	}
 	return c, nil
+}
+
+// audienceOf reads a string or a list of strings, none of them empty; nil where it is anything else.
+func audienceOf(raw json.RawMessage) []string {
+	all := make([]string, 1)
+	// A null in the list would read as "".
+	if (!text(raw, &all[0]) && json.Unmarshal(raw, &all) != nil) || slices.Contains(all, "") {
+		return nil
+	}
+	return all
 }
 
 // text reads a JSON string, and nothing else: encoding/json alone would let a null pass as "". raw is valid JSON or empty.

@@ -10,9 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jws"
-
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
@@ -134,12 +131,8 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	case header.Algorithm != string(key.Algorithm()):
 		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
 	}
-	verifier, err := jws.NewVerifier(jwa.SignatureAlgorithm(key.Algorithm()))
-	if err != nil {
-		return nil, none, fail(ErrKey, "%v", err)
-	}
-	if verifier.Verify([]byte(signed), signature, key.Public()) != nil {
-		return nil, none, ErrSignature
+	if err := checkSignature(key, []byte(signed), signature); err != nil {
+		return nil, none, err
 	}
 	claims, err := parseClaims(payload)
 	if err != nil {

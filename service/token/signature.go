@@ -1,0 +1,119 @@
+package token
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha256" // the hashes of the algorithms
+	_ "crypto/sha512"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/grantorhq/grantor/service/jwks"
+)
+
+// The signatures are made and checked by the standard library alone. jwx copies the key each time, so that what the standard
+// library has prepared for a private key is prepared anew: with ES256 that is an eighth of a signature.
+
+// scheme says how an algorithm works (RFC 7518 §3.1, RFC 8037 §3.1).
+type scheme struct {
+	// hash is what is signed of the text; zero where it is the text.
+	hash crypto.Hash
+	// options are what an RSA key needs to know.
+	options crypto.SignerOpts
+}
+
+func pkcs1(hash crypto.Hash) scheme { return scheme{hash, hash} }
+
+// pss has a salt as long as the hash (RFC 7518 §3.5).
+func pss(hash crypto.Hash) scheme {
+	return scheme{hash, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}}
+}
+
+// schemes has all algorithms that a key can be for. Those beyond the constants of jwks are met only at other issuers.
+var schemes = map[jwks.Algorithm]scheme{
+	jwks.ES256: {crypto.SHA256, crypto.SHA256}, "ES384": {crypto.SHA384, crypto.SHA384}, "ES512": {crypto.SHA512, crypto.SHA512},
+	jwks.RS256: pkcs1(crypto.SHA256), "RS384": pkcs1(crypto.SHA384), "RS512": pkcs1(crypto.SHA512),
+	jwks.PS256: pss(crypto.SHA256), "PS384": pss(crypto.SHA384), "PS512": pss(crypto.SHA512),
+	jwks.EdDSA: {0, crypto.Hash(0)},
+}
+
+func (s scheme) digest(text []byte) []byte {
+	if s.hash == 0 {
+		return text
+	}
+	h := s.hash.New()
+	h.Write(text)
+	return h.Sum(nil)
+}
+
+// sign makes the signature of a text.
+func (s scheme) sign(private crypto.Signer, text []byte) ([]byte, error) {
+	signature, err := private.Sign(rand.Reader, s.digest(text), s.options)
+	if public, ok := private.Public().(*ecdsa.PublicKey); ok && err == nil {
+		return joined(signature, coordinate(public))
+	}
+	return signature, err
+}
+
+// coordinate is the size of R and of S in a signature of the key, in bytes (RFC 7518 §3.4).
+func coordinate(public *ecdsa.PublicKey) int { return (public.Params().BitSize + 7) / 8 }
+
+// joined gives R and S one after the other, which der has as integers in a sequence.
+func joined(der []byte, size int) ([]byte, error) {
+	whole := cryptobyte.String(der)
+	var numbers cryptobyte.String
+	var r, s []byte
+	if !whole.ReadASN1(&numbers, asn1.SEQUENCE) || !numbers.ReadASN1Integer(&r) || !numbers.ReadASN1Integer(&s) || max(len(r), len(s)) > size {
+		return nil, errors.New("the key's signature is not one of its curve")
+	}
+	signature := make([]byte, 2*size)
+	copy(signature[size-len(r):], r)
+	copy(signature[2*size-len(s):], s)
+	return signature, nil
+}
+
+// checkSignature reports a signature of the text that is not the key's.
+func checkSignature(key jwks.Key, text, signature []byte) error {
+	s, ok := schemes[key.Algorithm()]
+	if !ok {
+		return fail(ErrKey, "alg %.20q", key.Algorithm())
+	}
+	digest, right := s.digest(text), false
+	switch public := key.Public().(type) {
+	case *ecdsa.PublicKey:
+		size := coordinate(public)
+		right = len(signature) == 2*size &&
+			ecdsa.Verify(public, digest, new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:]))
+	case *rsa.PublicKey:
+		if options, ok := s.options.(*rsa.PSSOptions); ok {
+			right = rsa.VerifyPSS(public, s.hash, digest, signature, options) == nil
+		} else {
+			right = rsa.VerifyPKCS1v15(public, s.hash, digest, signature) == nil
+		}
+	case ed25519.PublicKey:
+		right = ed25519.Verify(public, digest, signature)
+	default:
+		return fail(ErrKey, "a key of type %T", public)
+	}
+	if !right {
+		return ErrSignature
+	}
+	return nil
+}
+
+// signature gives what makes the signatures of a private key. It holds the key in a closure, where printing what has it
+// does not show it: some private keys are bytes that print as they are.
+func signature(algorithm jwks.Algorithm, private crypto.Signer) (func(text []byte) ([]byte, error), error) {
+	s, ok := schemes[algorithm]
+	if !ok {
+		return nil, fmt.Errorf("tokens are not signed with %s", algorithm)
+	}
+	return func(text []byte) ([]byte, error) { return s.sign(private, text) }, nil
+}
