@@ -44,7 +44,9 @@ const MostUses = mostUses
 const MostForeign = mostForeign
 
 // CraftSecret makes a secret with the text as its random part and the checksum of random.
-func CraftSecret(random []byte, text string) string { return SecretPrefix + text + checksum(random) }
+func CraftSecret(random []byte, text string) string {
+	return SecretPrefix + text + secretText.EncodeToString(checksum(random))
+}
 
 // SecretText writes the random part of a secret.
 func SecretText(random []byte) string { return secretText.EncodeToString(random) }

@@ -6,12 +6,17 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
 )
 
 // TestMetadata checks the description of the issuer (RFC 8414 §2 and §3), which stands at two places.
@@ -156,5 +161,33 @@ func TestKeySet(t *testing.T) {
 	}
 	if len(members) > 0 {
 		t.Errorf("got no key for %v", members)
+	}
+}
+
+// TestTokenAnswer has a token written as protojson would write it, with every field that the message has or will have.
+func TestTokenAnswer(t *testing.T) {
+	full := &grantorv1.IssueTokenResponse{}
+	fields := full.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		switch field := fields.Get(i); field.Kind() {
+		case protoreflect.StringKind:
+			full.ProtoReflect().Set(field, protoreflect.ValueOfString("<"+field.TextName()+`"é`))
+		case protoreflect.Int32Kind:
+			full.ProtoReflect().Set(field, protoreflect.ValueOfInt32(7))
+		default:
+			t.Errorf("%s is a %s, of which this test knows nothing", field.Name(), field.Kind())
+		}
+	}
+	for _, m := range []*grantorv1.IssueTokenResponse{full, {}, {AccessToken: "a", ExpiresIn: 1}} {
+		var got, want map[string]any
+		written, err := rest.MarshalDocument(m)
+		check(t, err)
+		check(t, json.Unmarshal(written, &got))
+		written, err = protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+		check(t, err)
+		check(t, json.Unmarshal(written, &want))
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
 	}
 }

@@ -3,6 +3,8 @@ package rest
 import (
 	"net/http"
 
+	"google.golang.org/protobuf/proto"
+
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -22,3 +24,6 @@ func ReadForm(r *http.Request) (m *grantorv1.IssueTokenRequest, status int, refu
 	}
 	return m, http.StatusOK, nil
 }
+
+// MarshalDocument writes a message as the face does.
+func MarshalDocument(m proto.Message) ([]byte, error) { return forms.Marshal(m) }

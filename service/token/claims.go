@@ -63,30 +63,25 @@ var ErrNoClaim = errors.New("the token has no such claim")
 
 // payload is the claims as they are signed; its field order is the order in the token.
 type payload struct {
-	Issuer    string   `json:"iss"`
-	Subject   string   `json:"sub"`
-	ClientID  string   `json:"client_id"`
-	Audience  audience `json:"aud"`
-	Scope     string   `json:"scope,omitempty"`
-	IssuedAt  int64    `json:"iat"`
-	ExpiresAt int64    `json:"exp"`
-	ID        string   `json:"jti"`
-}
-
-// audience is a string where it has one member, else an array (RFC 7519 §4.1.3).
-type audience []string
-
-func (a audience) MarshalJSON() ([]byte, error) {
-	if len(a) == 1 {
-		return json.Marshal(a[0])
-	}
-	return json.Marshal([]string(a))
+	Issuer   string `json:"iss"`
+	Subject  string `json:"sub"`
+	ClientID string `json:"client_id"`
+	// Audience is a string where it has one member, else a list (RFC 7519 §4.1.3).
+	Audience  any    `json:"aud"`
+	Scope     string `json:"scope,omitempty"`
+	IssuedAt  int64  `json:"iat"`
+	ExpiresAt int64  `json:"exp"`
+	ID        string `json:"jti"`
 }
 
 // marshal writes the claims for signing.
 func (c *Claims) marshal() ([]byte, error) {
-	return json.Marshal(payload{
-		Issuer: c.Issuer, Subject: c.Subject, ClientID: c.ClientID, Audience: c.Audience, Scope: c.Scope.String(),
+	var audience any = c.Audience
+	if len(c.Audience) == 1 {
+		audience = c.Audience[0]
+	}
+	return json.Marshal(&payload{
+		Issuer: c.Issuer, Subject: c.Subject, ClientID: c.ClientID, Audience: audience, Scope: c.Scope.String(),
 		IssuedAt: c.IssuedAt.Unix(), ExpiresAt: c.ExpiresAt.Unix(), ID: c.ID,
 	})
 }
