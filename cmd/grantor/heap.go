@@ -8,29 +8,36 @@ import (
 	"sync"
 )
 
-// leastGarbage is how much dead memory gathers before it is collected, in bytes. An issuer has a few MB alive and makes
+// usualGarbage is how much dead memory gathers before it is collected, in bytes. An issuer has a few MB alive and makes
 // hundreds of MB a second under load: Go's own rule, to collect when as much is dead as alive, would collect sixty times a
 // second. Where more than this is alive, that rule is in force, so that memory stays in bounds.
-const leastGarbage = 64 << 20
+const usualGarbage = 64 << 20
 
-// standardGCPercent is Go's own.
-const standardGCPercent = 100
+// The bounds of the collector's percentage: Go's own, and as much as does not let memory grow far where suddenly much more
+// is alive than when it was set.
+const leastGCPercent, mostGCPercent = 100, 1600
 
-// gatherGarbage has the collector wait for leastGarbage, unless the environment says how it is to work (GOGC). GOMEMLIMIT
-// works as ever. It returns what stops it.
-func gatherGarbage() (stop func()) {
+// gatherGarbage has the collector wait for so many bytes, unless the environment says how it is to work (GOGC). GOMEMLIMIT
+// works as ever. It returns what gives the collector back.
+func gatherGarbage(garbage uint64) (stop func()) {
 	if _, ok := os.LookupEnv("GOGC"); ok {
 		return func() {}
 	}
-	p := &pacer{live: []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}, percent: standardGCPercent}
+	p := &pacer{garbage: garbage, percent: leastGCPercent}
+	// What the percentage is of (https://go.dev/doc/gc-guide#GOGC).
+	for _, name := range []string{"/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes"} {
+		p.marked = append(p.marked, runtimemetrics.Sample{Name: name})
+	}
 	p.watch()
 	return p.stop
 }
 
-// pacer sets the collector's percentage after each collection, by how much is alive.
+// pacer sets the collector's percentage after each collection, by how much it found.
 type pacer struct {
+	garbage uint64
+
 	mu      sync.Mutex
-	live    []runtimemetrics.Sample
+	marked  []runtimemetrics.Sample
 	percent int
 	stopped bool
 }
@@ -47,27 +54,23 @@ func (p *pacer) adjust() {
 	if p.stopped {
 		return
 	}
-	runtimemetrics.Read(p.live)
-	p.set(percentFor(p.live[0].Value.Uint64()))
-	p.watch()
-}
-
-// set spares the collector changes of less than a tenth: each stops the world for a moment.
-func (p *pacer) set(percent int) {
+	runtimemetrics.Read(p.marked)
+	marked := uint64(1) // before the first collection nothing is
+	for _, m := range p.marked {
+		marked += m.Value.Uint64()
+	}
+	percent := int(min(max(p.garbage*100/marked, leastGCPercent), mostGCPercent))
+	// Each change stops the world for a moment, so small ones are left out.
 	if diff := percent - p.percent; diff*10 > p.percent || -diff*10 > p.percent {
 		debug.SetGCPercent(percent)
 		p.percent = percent
 	}
-}
-
-// percentFor gives the percentage with which leastGarbage gathers beside so many bytes that are alive.
-func percentFor(live uint64) int {
-	return max(standardGCPercent, int(leastGarbage*100/max(live, 1<<20)))
+	p.watch()
 }
 
 func (p *pacer) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
-	debug.SetGCPercent(standardGCPercent)
+	debug.SetGCPercent(leastGCPercent)
 }

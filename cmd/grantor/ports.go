@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -158,12 +159,26 @@ func (p *ports) operations(metrics *prometheusclient.Registry) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	if p.settings.profiling {
 		// Not the command line, which can have a secret in it.
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("GET /debug/pprof/", timed(pprof.Index))
+		mux.HandleFunc("GET /debug/pprof/profile", timed(pprof.Profile))
+		mux.HandleFunc("GET /debug/pprof/trace", timed(pprof.Trace))
 	}
 	return mux
+}
+
+// timed bounds how long a profile takes: while one is made, nobody else can have one.
+func timed(serve http.HandlerFunc) http.HandlerFunc {
+	const most = 60
+	return func(w http.ResponseWriter, r *http.Request) {
+		if text := r.URL.Query().Get("seconds"); text != "" {
+			if seconds, err := strconv.ParseFloat(text, 64); err != nil || !(seconds >= 0 && seconds <= most) {
+				http.Error(w, fmt.Sprintf("seconds is from 0 to %d", most), http.StatusBadRequest)
+				return
+			}
+		}
+		serve(w, r)
+	}
 }
 
 // readiness reports why no new call should come here; nil when it may.

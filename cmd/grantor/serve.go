@@ -58,7 +58,7 @@ they need a restart. If anything is wrong, the log says what, and nothing change
 			if err != nil {
 				return err
 			}
-			defer gatherGarbage()()
+			defer gatherGarbage(usualGarbage)()
 			server, err := newServer(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			if err != nil {
 				return err

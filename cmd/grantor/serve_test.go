@@ -109,7 +109,10 @@ func TestHealth(t *testing.T) {
 func TestProfiling(t *testing.T) {
 	for profiling, want := range map[string]map[string]int{
 		"false": {"/debug/pprof/": 404, "/debug/pprof/heap": 404, "/debug/pprof/profile?seconds=1": 404, "/debug/pprof/cmdline": 404},
-		"true":  {"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/profile?seconds=1": 200, "/debug/pprof/cmdline": 404},
+		"true": {
+			"/debug/pprof/profile?seconds=61": 400, "/debug/pprof/trace?seconds=NaN": 400, "/debug/pprof/heap?seconds=1e9": 400,
+			"/debug/pprof/": 200, "/debug/pprof/heap": 200, "/debug/pprof/profile?seconds=1": 200, "/debug/pprof/cmdline": 404,
+		},
 	} {
 		r := serveDev(t, "--profiling="+profiling)
 		for path, code := range want {

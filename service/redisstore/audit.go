@@ -33,8 +33,7 @@ const (
 func (t *Trail) key(stream telemetry.Stream) string { return t.store.key("audit:" + string(stream)) }
 
 // All in one step, so that a batch that is tried again was not half there; and it is two thirds of the work that a command
-// for each entry would be to the sender. Trimming with the last entry alone is a sixth less
-// work to Redis.
+// for each entry would be to the sender. Trimming with the last entry alone saves Redis a sixth of it.
 //
 // KEYS: stream
 // ARGV: entries to keep, then time, event and attributes of each entry.

@@ -62,7 +62,7 @@ type Event struct {
 var Events = []Event{
 	{EventTokenIssued, "a client was given an access token", attributes(asked, "jti", "scope", "aud", "lifetime"), Decisions, false},
 	{EventTokenRefused, "a request for an access token was refused", attributes(asked, refused...), Refusals, true},
-	{EventIntrospected, "a client was told about tokens: all that it asked from one address in a second", attributes(asked, "tokens", "active"), Decisions, false},
+	{EventIntrospected, "a client was told about tokens: all that it asked over one connection in a second", attributes(asked, "tokens", "active"), Decisions, false},
 	{EventIntrospectRefused, "a request for introspection was refused", attributes(asked, refused...), Refusals, true},
 	{EventRevoked, "a client took back a token of its own, or all", attributes(asked, "jti", "all"), Decisions, false},
 	{EventRevokeRefused, "a request for revocation was refused", attributes(asked, refused...), Refusals, true},

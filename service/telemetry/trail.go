@@ -12,8 +12,8 @@ import (
 
 // Trail keeps audit events for those who look back.
 type Trail interface {
-	// Append adds entries, at least one, to a stream in their order, all or none. After an error, which may hide that they were added, the
-	// same ones come again.
+	// Append adds entries, at least one, to a stream in their order, all or none. After an error, which may hide that they
+	// were added, the same ones come again.
 	Append(ctx context.Context, stream Stream, entries []Entry) error
 }
 
@@ -118,7 +118,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	running.Go(func() { r.tellEachSecond(ctx) })
 	running.Go(func() { r.append(ctx, calls, writers) })
 	running.Wait()
-	r.tellIntrospected(ctx)
+	r.tellIntrospected(ctx, true)
 	r.tellLeftOut(ctx, r.sampler.over(time.Now().Add(time.Second)))
 	for _, w := range writers {
 		if err := w.send(calls); err != nil {
@@ -138,7 +138,7 @@ func (r *Recorder) tellEachSecond(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			r.tellIntrospected(ctx)
+			r.tellIntrospected(ctx, false)
 			r.tellLeftOut(ctx, r.sampler.over(now))
 		}
 	}

@@ -23,7 +23,7 @@ func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error)
 	if err != nil {
 		return nil, err
 	}
-	sign, err := signature(algorithm, private)
+	sign, err := signWith(algorithm, private)
 	if err != nil {
 		return nil, err
 	}

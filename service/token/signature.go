@@ -25,7 +25,7 @@ import (
 type scheme struct {
 	// hash is what is signed of the text; zero where it is the text.
 	hash crypto.Hash
-	// options are what an RSA key needs to know.
+	// options are what a private key is told: the hash, and that the padding is PSS.
 	options crypto.SignerOpts
 }
 
@@ -85,7 +85,8 @@ func checkSignature(key jwks.Key, text, signature []byte) error {
 	if !ok {
 		return fail(ErrKey, "alg %.20q", key.Algorithm())
 	}
-	digest, right := s.digest(text), false
+	digest := s.digest(text)
+	var right bool
 	switch public := key.Public().(type) {
 	case *ecdsa.PublicKey:
 		size := coordinate(public)
@@ -108,9 +109,9 @@ func checkSignature(key jwks.Key, text, signature []byte) error {
 	return nil
 }
 
-// signature gives what makes the signatures of a private key. It holds the key in a closure, where printing what has it
+// signWith gives what makes the signatures of a private key. It holds the key in a closure, where printing what has it
 // does not show it: some private keys are bytes that print as they are.
-func signature(algorithm jwks.Algorithm, private crypto.Signer) (func(text []byte) ([]byte, error), error) {
+func signWith(algorithm jwks.Algorithm, private crypto.Signer) (func(text []byte) ([]byte, error), error) {
 	s, ok := schemes[algorithm]
 	if !ok {
 		return nil, fmt.Errorf("tokens are not signed with %s", algorithm)

@@ -1,6 +1,7 @@
 package token_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,20 +334,88 @@ func hs256(secret []byte, header, payload string) string {
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// What the library offers beyond our four is met in other issuers' sets, and holds with its own key alone.
-func TestOtherIssuersAlgorithms(t *testing.T) {
-	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
-	key := must(jwks.NewKey("ES384", p384.Public()))
-	header := goodHeader().with(object{"alg": "ES384", "kid": key.ID()}).String()
-	if _, err := verify(newVerifier(key), sign("ES384", p384, header, goodPayload().String())); err != nil {
-		t.Error(err)
+// What is offered beyond our four is met in other issuers' sets. Each holds with its own key alone, whatever library signed
+// it, and with its whole signature alone.
+func TestAlgorithms(t *testing.T) {
+	rsaKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	edKey := privates()[jwks.EdDSA]
+	for algorithm, private := range map[jwks.Algorithm]crypto.Signer{
+		"ES256": must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), "ES384": must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)),
+		"ES512": must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)),
+		"RS256": rsaKey, "RS384": rsaKey, "RS512": rsaKey, "PS256": rsaKey, "PS384": rsaKey, "PS512": rsaKey, "EdDSA": edKey,
+	} {
+		key := must(jwks.NewKey(algorithm, private.Public()))
+		header := goodHeader().with(object{"alg": algorithm, "kid": key.ID()}).String()
+		good := sign(algorithm, private, header, goodPayload().String())
+		if _, err := verify(newVerifier(key), good); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
+		}
+		end := strings.LastIndexByte(good, '.')
+		signed, text := good[:end], good[end+1:]
+		signature := must(base64.RawURLEncoding.DecodeString(text))
+		altered := bytes.Clone(signature)
+		altered[len(altered)/2] ^= 1
+		for name, wrong := range map[string][]byte{
+			"altered": altered, "short": signature[1:], "cut": signature[:len(signature)-1], "long": append([]byte{0}, signature...),
+			"longer": append(bytes.Clone(signature), 0), "zero": make([]byte, len(signature)), "one byte": {1},
+		} {
+			if _, err := verify(newVerifier(key), signed+"."+base64.RawURLEncoding.EncodeToString(wrong)); !errors.Is(err, token.ErrSignature) {
+				t.Errorf("%s, %s: got %v, want %v", algorithm, name, err, token.ErrSignature)
+			}
+		}
 	}
-	long := must(rsa.GenerateKey(rand.Reader, 3072))
-	key = must(jwks.NewKey("PS512", long.Public()))
-	header = goodHeader().with(object{"alg": "PS512", "kid": key.ID()}).String()
-	if _, err := verify(newVerifier(key), sign("PS512", long, header, goodPayload().String())); err != nil {
-		t.Error(err)
+}
+
+// TestSalt has a PSS signature hold with the salt of RFC 7518 §3.5 alone, which is as long as the hash.
+func TestSalt(t *testing.T) {
+	private, _ := privates()[jwks.PS256].(*rsa.PrivateKey)
+	key := must(jwks.NewKey(jwks.PS256, private.Public()))
+	signed := encode(goodHeader().with(object{"alg": "PS256", "kid": key.ID()}).String()) + "." + encode(goodPayload().String())
+	digest := sha256.Sum256([]byte(signed))
+	for salt, right := range map[int]bool{20: false, 31: false, 32: true, 33: false, rsa.PSSSaltLengthAuto: false} {
+		options := &rsa.PSSOptions{SaltLength: salt, Hash: crypto.SHA256}
+		signature := must(rsa.SignPSS(rand.Reader, private, crypto.SHA256, digest[:], options))
+		if _, err := verify(newVerifier(key), signed+"."+base64.RawURLEncoding.EncodeToString(signature)); (err == nil) != right {
+			t.Errorf("a salt of %d bytes: got %v", salt, err)
+		}
 	}
+}
+
+func failure(verifier *token.Verifier, raw string) error {
+	_, err := verify(verifier, raw)
+	return err
+}
+
+// TestHeaderMemory has each token judged by its own header, whichever came before it.
+func TestHeaderMemory(t *testing.T) {
+	first, second := signerFor(jwks.ES256), signerFor(jwks.EdDSA)
+	verifier := newVerifier(first.Public(), second.Public())
+	good := must(first.Sign(claims()))
+	header, rest, _ := strings.Cut(good, ".")
+	private := privates()[jwks.ES256]
+	type judged struct {
+		raw  string
+		want error
+	}
+	all := []judged{
+		{good, nil}, {must(second.Sign(claims())), nil},
+		{sign(jwks.ES256, private, goodHeader().with(object{"crit": []string{"x"}}).String(), goodPayload().String()), token.ErrMalformed},
+		{sign(jwks.ES256, private, goodHeader().with(object{"typ": "JWT"}).String(), goodPayload().String()), token.ErrType},
+		{sign(jwks.ES256, private, goodHeader().with(object{"alg": "EdDSA"}).String(), goodPayload().String()), token.ErrKey},
+		{encode(second.Public().ID()) + "." + rest, token.ErrMalformed},
+		{header + "." + rest[:len(rest)-6] + "AAAAAA", token.ErrSignature},
+	}
+	var running sync.WaitGroup
+	for start := range all {
+		running.Go(func() {
+			for i := range 10 * len(all) {
+				if j := all[(start+i*i)%len(all)]; !errors.Is(failure(verifier, j.raw), j.want) {
+					t.Errorf("%.60s…: want %v", j.raw, j.want)
+				}
+			}
+		})
+	}
+	running.Wait()
 }
 
 // keySource answers as it is told.
