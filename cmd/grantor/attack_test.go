@@ -33,6 +33,7 @@ func TestAttacks(t *testing.T) {
 	ours := newAuthority(t)
 	cert, key := ours.leaf(t, t.TempDir(), 2)
 	secure := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
+	t.Cleanup(gatherGarbage(usualGarbage)) // as grantor serve does
 	for _, name := range slices.Sorted(maps.Keys(attacks)) {
 		for _, wire := range slices.Sorted(maps.Keys(attacks[name])) {
 			t.Run(name+"/"+wire, func(t *testing.T) {
