@@ -286,8 +286,9 @@ func (s *scale) coldCache(ctx context.Context, f *findings) error {
 		t.add(name, count(times), fmt.Sprintf("%.4f", times/float64(clients)))
 	}
 	perToken := read / float64(clients)
-	f.judgeSpread("reads of Redis for a token, cold", count(float64(clients))+" clients ask once each; 0.005 are for what the replica reads anyway",
-		below(1.005, "reads"), spreadOf([]float64{perToken}), 4, "reads")
+	bound := below(1.005, "reads")
+	f.judge("reads of Redis for a token, cold", count(float64(clients))+" clients ask once each; 0.005 are for what the replica reads anyway",
+		bound, perToken, fmt.Sprintf("%.*f reads", bound.digits(perToken, 4), perToken))
 	f.add(fmt.Sprintf("A fresh issuer, and %s of the clients, each of which asks once. These commands Redis was sent or ran in scripts meanwhile, those included that "+
 		"replicas send anyway (heartbeats, the feed): %.2f for a token in all, of which %.4f read (%s). One for a token is what is wanted; the target leaves half a "+
 		"hundredth beside it for those that the replica sends anyway, which are not taken out.",
