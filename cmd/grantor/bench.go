@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -36,7 +38,8 @@ tokens, which is the default; introspect asks about tokens that it got before.
 Without --rate the loop is closed: as many calls as --in-flight says are under way all the time, and a slow answer keeps
 the next call from being made. With --rate the loop is open: calls are due at fixed times, and the time of each counts from
 when it was due, also while it waits for a place among those in flight. So a server that stands still for a second shows
-in the figures of all the calls of that second (coordinated omission).
+in the figures of all the calls of that second (coordinated omission). A call that is under way at the end has no place
+among the answered ones; how many there are and how long the oldest has taken is reported beside them.
 
 The load is real: tokens are signed, audited and counted. Against a production issuer give a --rate. The client program
 takes processor time too; give it a machine of its own to learn the limit of a server.`,
@@ -56,24 +59,24 @@ takes processor time too; give it a machine of its own to learn the limit of a s
 	flags := cmd.Flags()
 	flags.AddFlagSet(s.flags)
 	flags.StringVar(&s.load.wire, "wire", wireGRPC, "`wire` of the calls: grpc or rest")
-	flags.IntVar(&s.load.connections, "connections", 4, "`number` of connections; over HTTP/1.1 each call in flight needs one of its own")
-	flags.IntVar(&s.load.inFlight, "in-flight", 64, "most `calls` under way at once")
-	flags.Float64Var(&s.load.rate, "rate", 0, "`calls` a second; 0: as many as are answered")
+	flags.IntVar(&s.load.connections, "connections", 4, "`number` of connections, at most 10,000; over HTTP/1.1 each call in flight needs one of its own")
+	flags.IntVar(&s.load.inFlight, "in-flight", 64, "most `calls` under way at once, at most 10,000")
+	flags.Float64Var(&s.load.rate, "rate", 0, "`calls` a second, 0.001 to 1,000,000; 0: as many as are answered")
 	flags.DurationVar(&s.load.duration, "duration", 10*time.Second, "`time` that is measured")
 	flags.DurationVar(&s.load.warmUp, "warm-up", 2*time.Second, "`time` before it")
 	flags.Int64Var(&s.load.calls, "calls", 0, "`number` of calls, those of the warm-up too, after which the load ends before its time; 0: it does not")
 	flags.StringSliceVar(&s.load.scopes, "scope", nil, "`scope` of the tokens; can be repeated. Default: the client's default scopes")
 	flags.StringSliceVar(&s.load.resources, "resource", nil, "`URI` of a resource that the tokens are for, whose algorithm signs them; can be repeated")
-	flags.IntVar(&s.load.tokens, "tokens", 64, "`number` of tokens that introspect asks about in turn")
-	flags.StringVar(&s.clients, "clients", "", "`file` with clients that ask in turn: a line for each, with its id, a space and its secret")
-	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` of the gRPC port of one replica. Default: the one in the issuer's description")
+	flags.IntVar(&s.load.tokens, "tokens", 64, "`number` of tokens that introspect asks about in turn, at most 10,000")
+	flags.StringVar(&s.clients, "clients", "", "`file` with clients that ask for tokens in turn: a line for each, with its id, a space and its secret. Not for introspect")
+	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` of the gRPC port of one replica, with --wire grpc alone. Default: the one in the issuer's description")
 	flags.BoolVarP(&s.quiet, "quiet", "q", false, "show no progress")
 	return cmd
 }
 
 // run finds the issuer, makes the load and prints what came of it.
 func (s *benchSettings) run(cmd *cobra.Command) error {
-	if err := s.load.check(); err != nil {
+	if err := s.check(); err != nil {
 		return err
 	}
 	callers, err := s.callers(cmd)
@@ -90,7 +93,7 @@ func (s *benchSettings) run(cmd *cobra.Command) error {
 	if s.grpcEndpoint != "" {
 		client.found.GRPCEndpoint = s.grpcEndpoint
 	}
-	target, err := s.load.reach(ctx, client, callers)
+	target, err := s.load.reach(cmd.Context(), client, callers)
 	if err != nil {
 		return err
 	}
@@ -144,14 +147,37 @@ func (s *benchSettings) callers(cmd *cobra.Command) ([]caller, error) {
 }
 
 // check reports a setting that cannot be.
+func (s *benchSettings) check() error {
+	if s.clients != "" && s.load.operation == operationIntrospect {
+		return settingError("clients", errors.New("introspect asks as one client; they are for issue alone"))
+	}
+	if s.grpcEndpoint != "" {
+		if s.load.wire == wireREST {
+			return settingError("grpc-endpoint", errors.New("it has no meaning with --wire rest"))
+		}
+		if _, _, err := net.SplitHostPort(s.grpcEndpoint); err != nil {
+			return settingError("grpc-endpoint", fmt.Errorf("%.200q is not host:port", s.grpcEndpoint))
+		}
+	}
+	return s.load.check()
+}
+
+// The bounds of settings: what a client program can have under way, and the calls a second of an open loop.
+const (
+	mostAtOnce          = 10_000
+	lowestRate, topRate = 0.001, 1_000_000
+)
+
 func (l *loadSettings) check() error {
 	switch {
 	case l.wire != wireGRPC && l.wire != wireREST:
 		return settingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.wire))
-	case l.connections < 1 || l.inFlight < 1 || l.tokens < 1:
-		return settingError("connections, in-flight, tokens", errors.New("each is at least 1"))
-	case l.rate < 0 || l.duration <= 0 || l.warmUp < 0 || l.calls < 0:
-		return settingError("rate, duration, warm-up, calls", errors.New("none is negative, and duration is more than 0"))
+	case min(l.connections, l.inFlight, l.tokens) < 1 || max(l.connections, l.inFlight, l.tokens) > mostAtOnce:
+		return settingError("connections, in-flight, tokens", fmt.Errorf("each is at least 1 and at most %d", mostAtOnce))
+	case math.IsNaN(l.rate) || l.rate != 0 && (l.rate < lowestRate || l.rate > topRate):
+		return settingError("rate", fmt.Errorf("%g is neither 0 nor within %g to %d", l.rate, lowestRate, topRate))
+	case l.duration <= 0 || l.warmUp < 0 || l.calls < 0:
+		return settingError("duration, warm-up, calls", errors.New("none is negative, and duration is more than 0"))
 	case slices.Contains(l.scopes, ""):
 		return settingError("scope", errors.New("is empty"))
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -50,26 +51,40 @@ type target struct {
 }
 
 // reach opens the connections and prepares the calls. It issues one token at least, so that a wrong secret is told before
-// any load.
+// any load. Each token has tokenTimeout of its own.
 func (l *loadSettings) reach(ctx context.Context, client *tokenClient, callers []caller) (*target, error) {
-	_, first, err := client.issue(ctx, l.scopes, l.resources)
-	if err != nil {
-		return nil, err
+	wanted := 1
+	if l.operation == operationIntrospect {
+		wanted = l.tokens
+		if l.wire == wireREST && client.found.IntrospectionEndpoint == "" {
+			return nil, fmt.Errorf("the description of %s has no introspection_endpoint", client.found.Issuer)
+		}
 	}
-	tokens := []string{first.Token}
-	for len(tokens) < l.tokens && l.operation == operationIntrospect {
-		_, next, err := client.issue(ctx, l.scopes, l.resources)
+	var tokens []string
+	for range wanted {
+		token, err := l.token(ctx, client)
 		if err != nil {
 			return nil, err
 		}
-		tokens = append(tokens, next.Token)
+		tokens = append(tokens, token)
 	}
-	t := &target{alg: algorithmOf(first.Token)}
+	t := &target{alg: algorithmOf(tokens[0])}
 	if l.wire == wireREST {
 		l.overREST(t, client, callers, tokens)
 		return t, nil
 	}
 	return t, l.overGRPC(t, client, callers, tokens)
+}
+
+// token gets one of those that introspect asks about.
+func (l *loadSettings) token(ctx context.Context, client *tokenClient) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	defer cancel()
+	_, issued, err := client.issue(ctx, l.scopes, l.resources)
+	if err != nil {
+		return "", err
+	}
+	return issued.Token, nil
 }
 
 // algorithmOf gives the alg of a token's header (RFC 7515 §4.1.1), for the report.
@@ -103,9 +118,12 @@ func (l *loadSettings) overGRPC(t *target, client *tokenClient, callers []caller
 	scope := strings.Join(l.scopes, " ")
 	t.call = func(ctx context.Context, connection int, number int64) string {
 		c := &callers[number%int64(len(callers))]
-		_, err := stubs[connection].IssueToken(ctx, &grantorv1.IssueTokenRequest{
+		answer, err := stubs[connection].IssueToken(ctx, &grantorv1.IssueTokenRequest{
 			GrantType: oauth.GrantClientCredentials, ClientId: c.id, ClientSecret: c.secret, Scope: scope, Resource: l.resources,
 		})
+		if err == nil && answer.GetAccessToken() == "" {
+			return noToken
+		}
 		return failureOf(err)
 	}
 	if l.operation == operationIntrospect {
@@ -115,7 +133,7 @@ func (l *loadSettings) overGRPC(t *target, client *tokenClient, callers []caller
 				Token: tokens[number%int64(len(tokens))], ClientId: c.id, ClientSecret: c.secret,
 			})
 			if err == nil && !answer.GetActive() {
-				return "inactive"
+				return inactive
 			}
 			return failureOf(err)
 		}
@@ -142,6 +160,12 @@ func closeAll(conns []*grpc.ClientConn) {
 	}
 }
 
+// What an answer comes to that is none of those that are wanted.
+const (
+	inactive = "inactive"
+	noToken  = "no token"
+)
+
 // failureOf names a failed gRPC call by its code.
 func failureOf(err error) string {
 	if err == nil {
@@ -155,7 +179,8 @@ func (l *loadSettings) overREST(t *target, client *tokenClient, callers []caller
 	transports := make([]*http.Transport, l.connections)
 	for i := range transports {
 		transports[i] = &http.Transport{
-			MaxIdleConnsPerHost: perConnection, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: perConnection, ForceAttemptHTTP2: true,
+			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 		}
 	}
 	t.close = func() {
@@ -163,7 +188,7 @@ func (l *loadSettings) overREST(t *target, client *tokenClient, callers []caller
 			transport.CloseIdleConnections()
 		}
 	}
-	place, forms := client.found.TokenEndpoint, make([][]byte, len(callers))
+	place, forms, lacks := client.found.TokenEndpoint, make([][]byte, len(callers)), lacksToken
 	for i, c := range callers {
 		form := url.Values{"grant_type": {oauth.GrantClientCredentials}, "client_id": {c.id}, "client_secret": {c.secret}}
 		if len(l.scopes) > 0 {
@@ -173,7 +198,7 @@ func (l *loadSettings) overREST(t *target, client *tokenClient, callers []caller
 		forms[i] = []byte(form.Encode())
 	}
 	if l.operation == operationIntrospect {
-		place, forms = client.found.IntrospectionEndpoint, make([][]byte, len(tokens))
+		place, forms, lacks = client.found.IntrospectionEndpoint, make([][]byte, len(tokens)), isInactive
 		for i, token := range tokens {
 			forms[i] = []byte(url.Values{"token": {token}, "client_id": {callers[0].id}, "client_secret": {callers[0].secret}}.Encode())
 		}
@@ -189,34 +214,86 @@ func (l *loadSettings) overREST(t *target, client *tokenClient, callers []caller
 			return "connection"
 		}
 		defer func() { _ = answer.Body.Close() }()
-		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		body, err := io.ReadAll(io.LimitReader(answer.Body, mostBody))
+		if err != nil {
 			return "connection"
 		}
 		if answer.StatusCode != http.StatusOK {
 			return fmt.Sprintf("HTTP %d", answer.StatusCode)
 		}
-		return ""
+		return lacks(body)
 	}
+}
+
+// mostBody is how much is read of an answer over REST, in bytes. One that is longer fails.
+const mostBody = 1 << 20
+
+// lacksToken looks into an answer of the token endpoint.
+func lacksToken(body []byte) string {
+	var answer struct {
+		Token string `json:"access_token"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Token == "" {
+		return noToken
+	}
+	return ""
+}
+
+// isInactive looks into an answer of the introspection endpoint.
+func isInactive(body []byte) string {
+	var answer struct {
+		Active bool `json:"active"`
+	}
+	if json.Unmarshal(body, &answer) != nil || !answer.Active {
+		return inactive
+	}
+	return ""
 }
 
 // The bounds of what the histograms hold, in microseconds, and their precision in digits.
 const (
-	least, most = 1, int64(time.Minute / time.Microsecond)
+	least, most = 1, int64(10 * time.Minute / time.Microsecond)
 	digits      = 3
 )
 
-// worker makes one call after the other and keeps what came of them. Each has its own figures, so that measuring makes no
-// worker wait for another.
-type worker struct {
+// tally keeps what came of calls.
+type tally struct {
+	mu       sync.Mutex
 	latency  *hdrhistogram.Histogram
 	failures map[string]int64
+	// cutOff is how many calls the end cut off, and oldest how long the longest of them had been under way.
+	cutOff int64
+	oldest time.Duration
+}
+
+// mostTallies bounds the memory of a load, as a tally takes about 170 kB. Up to so many calls in flight have one each, so
+// that measuring makes none wait for another.
+const mostTallies = 64
+
+// add keeps what came of a call.
+func (r *tally) add(failure string, took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if failure != "" {
+		r.failures[failure]++
+		return
+	}
+	_ = r.latency.RecordValue(min(max(took.Microseconds(), least), most))
+}
+
+// cut keeps that the end cut off a call.
+func (r *tally) cut(took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutOff++
+	r.oldest = max(r.oldest, took)
 }
 
 // underWay is what the workers of a load share.
 type underWay struct {
 	start, measured time.Time
-	// between is the time from one call to the next in an open loop; else 0.
-	between time.Duration
+	// between is the time from one call to the next in an open loop, in nanoseconds; else 0.
+	between float64
 	number  atomic.Int64 // of the next call
 	// answered and failed count during the warm-up too.
 	answered, failed atomic.Int64
@@ -232,33 +309,34 @@ func (l *loadSettings) run(ctx context.Context, t *target, progress func(string)
 	defer cancel()
 	defer time.AfterFunc(time.Until(end), cancel).Stop()
 	if l.rate > 0 {
-		u.between = time.Duration(float64(time.Second) / l.rate)
+		u.between = float64(time.Second) / l.rate
 	}
-	workers := make([]worker, l.inFlight)
+	tallies := make([]tally, min(l.inFlight, mostTallies))
+	for i := range tallies {
+		tallies[i].latency, tallies[i].failures = hdrhistogram.New(least, most, digits), map[string]int64{}
+	}
 	var working sync.WaitGroup
-	for i := range workers {
-		w := &workers[i]
-		w.latency, w.failures = hdrhistogram.New(least, most, digits), map[string]int64{}
+	for i := range l.inFlight {
 		working.Go(func() {
-			for l.next(ctx, t, u, w, i%l.connections) {
+			for l.next(ctx, t, u, &tallies[i%len(tallies)], i%l.connections) {
 			}
 		})
 	}
 	stop := tell(ctx, start, l.warmUp, &u.answered, &u.failed, progress)
 	working.Wait()
 	stop()
-	return l.result(workers, t, min(time.Since(u.measured), l.duration))
+	return l.result(tallies, t, min(time.Since(u.measured), l.duration))
 }
 
 // next makes the next call, when it is due, and keeps what came of it; false where there is none any more.
-func (l *loadSettings) next(ctx context.Context, t *target, u *underWay, w *worker, connection int) bool {
+func (l *loadSettings) next(ctx context.Context, t *target, u *underWay, r *tally, connection int) bool {
 	n := u.number.Add(1) - 1
 	if ctx.Err() != nil || l.calls > 0 && n >= l.calls {
 		return false
 	}
 	began := time.Now()
 	if u.between > 0 {
-		began = u.start.Add(time.Duration(n) * u.between)
+		began = u.start.Add(time.Duration(float64(n) * u.between))
 		if !sleepUntil(ctx, began) {
 			return false
 		}
@@ -266,21 +344,30 @@ func (l *loadSettings) next(ctx context.Context, t *target, u *underWay, w *work
 	failure := t.call(ctx, connection, n)
 	took := time.Since(began)
 	if ctx.Err() != nil {
-		return false // cut off by the end, so neither an answer nor a failure
+		r.cut(took) // neither an answer nor a failure
+		return false
 	}
 	if failure == "" {
 		u.answered.Add(1)
 	} else {
 		u.failed.Add(1)
 	}
-	switch {
-	case began.Before(u.measured):
-	case failure != "":
-		w.failures[failure]++
-	default:
-		_ = w.latency.RecordValue(min(max(took.Microseconds(), least), most))
+	if !began.Before(u.measured) {
+		r.add(failure, took)
 	}
 	return true
+}
+
+// due gives how many calls an open loop had to begin while it was measured for a time, after the warm-up.
+func (l *loadSettings) due(measured time.Duration) int64 {
+	// A call is due at each multiple of the distance, so also right at the start. What is a whole number but for the
+	// rounding of fractions counts as one.
+	until := func(moment time.Duration) int64 { return int64(math.Ceil(moment.Seconds()*l.rate - 1e-6)) }
+	begun, all := until(l.warmUp), until(l.warmUp+measured)
+	if l.calls > 0 {
+		begun, all = min(begun, l.calls), min(all, l.calls)
+	}
+	return all - begun
 }
 
 // sleepUntil waits for a moment; false where ctx ended first.

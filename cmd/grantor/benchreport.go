@@ -22,10 +22,13 @@ type benchResult struct {
 	Rate        float64 `json:"rate"`
 	Seconds     float64 `json:"seconds"`
 	// Calls are those that were answered as they should, within Seconds; Failures counts the others by what they came to.
-	// Unanswered are those that were due in an open loop and had no answer at the end.
+	// Unanswered are those that were due in an open loop and had no answer at the end. UnderWay are those that the end cut
+	// off, those of a warm-up among them, and Oldest is how long the first of them had taken: in an open loop since it was due.
 	Calls      int64            `json:"calls"`
 	Failures   map[string]int64 `json:"failures"`
 	Unanswered int64            `json:"unanswered"`
+	UnderWay   int64            `json:"under_way"`
+	Oldest     float64          `json:"oldest_ms"`
 	PerSecond  float64          `json:"per_second"`
 	Latency    latencies        `json:"latency_ms"`
 	histogram  *hdrhistogram.Histogram
@@ -41,19 +44,22 @@ type latencies struct {
 }
 
 // result puts together what the workers kept.
-func (l *loadSettings) result(workers []worker, t *target, measured time.Duration) *benchResult {
+func (l *loadSettings) result(tallies []tally, t *target, measured time.Duration) *benchResult {
 	r := &benchResult{
 		Operation: l.operation, Wire: l.wire, Algorithm: t.alg, Connections: l.connections, InFlight: l.inFlight, Rate: l.rate,
 		Seconds: max(measured, 0).Seconds(), Failures: map[string]int64{}, histogram: hdrhistogram.New(least, most, digits),
 	}
-	for _, w := range workers {
-		r.histogram.Merge(w.latency)
-		for failure, count := range w.failures {
+	for i := range tallies {
+		kept := &tallies[i]
+		r.histogram.Merge(kept.latency)
+		for failure, count := range kept.failures {
 			r.Failures[failure] += count
 		}
+		r.UnderWay += kept.cutOff
+		r.Oldest = max(r.Oldest, milliseconds(kept.oldest.Microseconds()))
 	}
 	r.Calls = r.histogram.TotalCount()
-	r.Unanswered = int64(r.Rate * r.Seconds)
+	r.Unanswered = l.due(max(measured, 0))
 	for _, count := range r.Failures {
 		r.Unanswered -= count
 	}
@@ -94,6 +100,9 @@ func (r *benchResult) writeText(out io.Writer) error {
 	if r.Unanswered > 0 {
 		lines = append(lines, []string{"unanswered", fmt.Sprintf("%d were due and had no answer at the end", r.Unanswered)})
 	}
+	if r.Oldest > r.Latency.Max {
+		lines = append(lines, []string{"under way", fmt.Sprintf("%d at the end, the oldest for %s", r.UnderWay, r.oldest())})
+	}
 	l := r.Latency
 	lines = append(lines, []string{"latency", fmt.Sprintf("mean %.2f  50%% %.2f  90%% %.2f  99%% %.2f  99.9%% %.2f  max %.2f ms", l.Mean, l.P50, l.P90, l.P99, l.P999, l.Max)})
 	if err := table(out, lines...); err != nil {
@@ -101,6 +110,14 @@ func (r *benchResult) writeText(out io.Writer) error {
 	}
 	_, err := io.WriteString(out, r.draw())
 	return err
+}
+
+// oldest writes how long the oldest call had been under way.
+func (r *benchResult) oldest() string {
+	if r.Oldest < 1000 {
+		return fmt.Sprintf("%.1fms", r.Oldest)
+	}
+	return fmt.Sprintf("%.1fs", r.Oldest/1000)
 }
 
 // barWidth is that of the longest bar, in characters.

@@ -79,12 +79,17 @@ func TestMarks(t *testing.T) {
 	f := &findings{title: "Section", notes: "pairs"}
 	f.judge("fast", "floor", atLeast(0.85), 0.9, "0.90")
 	f.judge("slow", "floor", atLeast(0.85), 0.8, "0.80")
+	f.judgeSpread("close", "floor", atLeast(0.80), spread{0.798, 0.7, 0.9}, 3, "")
+	f.judgeSpread("closer", "floor", atLeast(0.80), spread{0.79996, 0.7, 0.9}, 3, "times")
+	f.judgeSpread("beside", "floor", target{}, spread{2, 1, 3}, 1, "s")
 	report, err := writeReport("a machine", []*findings{f})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"| fast | floor | ≥ 0.85 | 0.90 | **met** |\n", "| slow | floor | ≥ 0.85 | 0.80 | **missed** |\n", "- slow: ",
+		"| close | floor | ≥ 0.8 | 0.798 (0.700–0.900) | **missed** |\n", "| closer | floor | ≥ 0.8 | 0.79996 (0.70000–0.90000) times | **missed** |\n",
+		"| beside | floor | none | 2.0 (1.0–3.0) s | for information |\n",
 	} {
 		if !strings.Contains(string(report), want) {
 			t.Errorf("the report lacks %q:\n%s", want, report)
@@ -92,6 +97,46 @@ func TestMarks(t *testing.T) {
 	}
 	if _, err := writeReport("", []*findings{{notes: "no such part"}}); err == nil {
 		t.Error("a section without notes is written")
+	}
+}
+
+// TestLoadCheck refuses a load that did not come through.
+func TestLoadCheck(t *testing.T) {
+	for _, c := range []struct {
+		m  measured
+		ok bool
+	}{
+		{measured{Calls: 5, InFlight: 64, Unanswered: 64}, true},
+		{measured{Calls: 5, InFlight: 64, Unanswered: 65}, false},
+		{measured{Calls: 5, Failures: map[string]int64{"Unavailable": 1}}, false},
+		{measured{}, false},
+	} {
+		if err := c.m.check(); (err == nil) != c.ok {
+			t.Errorf("%+v: got %v", c.m, err)
+		}
+	}
+}
+
+// TestReads counts what it does not know as reading.
+func TestReads(t *testing.T) {
+	for command, want := range map[string]bool{"hget": true, "xread": true, "xinfo|stream": true, "new": true, "hset": false, "client|setinfo": false, "evalsha": false} {
+		if reads(command) != want {
+			t.Errorf("%s: want %t", command, want)
+		}
+	}
+}
+
+// TestPart has what is not the whole report not take its place.
+func TestPart(t *testing.T) {
+	usual := settings{rounds: 7, duration: time.Second, tokens: 1000}
+	if s := usual; s.prepare("") != nil {
+		t.Error("the whole report wants -o")
+	}
+	if s := usual; s.prepare("scale") == nil {
+		t.Error("a part of the report wants no -o")
+	}
+	if s := usual; func() error { s.quick = true; return s.prepare("") }() == nil {
+		t.Error("a quick run wants no -o")
 	}
 }
 

@@ -11,12 +11,15 @@ import (
 
 // measured is what a load on a server came to.
 type measured struct {
-	Alg       string           `json:"alg"`
-	Seconds   float64          `json:"seconds"`
-	Calls     int64            `json:"calls"`
-	Failures  map[string]int64 `json:"failures"`
-	PerSecond float64          `json:"per_second"`
-	Latency   struct {
+	Alg      string           `json:"alg"`
+	Seconds  float64          `json:"seconds"`
+	Calls    int64            `json:"calls"`
+	Failures map[string]int64 `json:"failures"`
+	// Unanswered are the calls that were due in an open loop and had no answer at the end.
+	Unanswered int64   `json:"unanswered"`
+	InFlight   int64   `json:"in_flight"`
+	PerSecond  float64 `json:"per_second"`
+	Latency    struct {
 		P50 float64 `json:"p50"`
 		P99 float64 `json:"p99"`
 	} `json:"latency_ms"`
@@ -53,7 +56,7 @@ func (l *lab) usual(ctx context.Context, c contestant) (*measured, error) {
 }
 
 // load puts a load on a server and gives the processor time that the server took meanwhile. It fails where a
-// call does.
+// call does, and where the server did not keep up with a rate.
 func (l *lab) load(ctx context.Context, c contestant) (*measured, time.Duration, error) {
 	before, err := c.cpu()
 	if err != nil {
@@ -72,10 +75,21 @@ func (l *lab) load(ctx context.Context, c contestant) (*measured, time.Duration,
 	if err := json.Unmarshal(out, &m); err != nil {
 		return nil, 0, err
 	}
-	if len(m.Failures) > 0 || m.Calls == 0 {
-		return nil, 0, fmt.Errorf("bench %s: %d calls, and these failed: %v", strings.Join(c.args, " "), m.Calls, m.Failures)
+	if err := m.check(); err != nil {
+		return nil, 0, fmt.Errorf("bench %s: %w", strings.Join(c.args, " "), err)
 	}
 	return &m, after - before, nil
+}
+
+// check reports a load that is no measurement. Of an open loop those calls that are under way at the end have no answer.
+func (m *measured) check() error {
+	switch {
+	case len(m.Failures) > 0 || m.Calls == 0:
+		return fmt.Errorf("%d calls, and these failed: %v", m.Calls, m.Failures)
+	case m.Unanswered > m.InFlight:
+		return fmt.Errorf("%d calls were due and had no answer, with at most %d in flight", m.Unanswered, m.InFlight)
+	}
+	return nil
 }
 
 // comparison is what two loads came to, round by round.

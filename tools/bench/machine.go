@@ -20,7 +20,7 @@ func describeMachine(ctx context.Context) (string, error) {
 	t := newTable("Machine", "")
 	processor, err := firstMatch("/proc/cpuinfo", `(?m)^model name\s*:\s*(.*)$`)
 	if err != nil {
-		return "", err
+		processor = runtime.GOARCH // not every architecture names it there
 	}
 	t.add("processor", fmt.Sprintf("%s, %d cores", processor, runtime.NumCPU()))
 	memory, err := firstMatch("/proc/meminfo", `MemTotal:\s*(\d+)`)

@@ -39,7 +39,7 @@ func main() {
 	flag.IntVar(&s.tokens, "tokens", 10_000_000, "how many tokens are issued to see whether the Redis grows")
 	flag.BoolVar(&s.quick, "quick", false, "one short round with a thousandth of everything, to try the program; wants -o")
 	flag.StringVar(&s.out, "o", ".", "folder of BENCHMARKS.md and of docs with the pictures")
-	only := flag.String("only", "", "regular expression of the sections to run: pairs, micro, scale, fleet")
+	only := flag.String("only", "", "regular expression of the sections to run: pairs, micro, scale, fleet; wants -o")
 	verifiers := flag.Int("verifiers", 0, "what the program runs itself with: follow revocations at the gRPC ports that are named")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,9 +62,12 @@ func (s *settings) prepare(only string) (err error) {
 		return err
 	}
 	s.warmUp = 500 * time.Millisecond
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "o" })
+	if only != "" && !given {
+		return errors.New("-only wants -o: what it measures is a part of the report")
+	}
 	if s.quick {
-		given := false
-		flag.Visit(func(f *flag.Flag) { given = given || f.Name == "o" })
 		if !given {
 			return errors.New("-quick wants -o: what it measures is no report")
 		}

@@ -230,10 +230,10 @@ func (r *runs) judgeCalls(f *findings) error {
 		return err
 	}
 	const alone = "the handler alone"
-	f.judge("verify a token seen before, time", alone, below(1000, "ns more"), seen.added.median, seen.added.text("%.0f")+" ns more")
+	f.judgeSpread("verify a token seen before, time", alone, below(1000, "ns more"), seen.added, 0, "ns more")
 	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, count(seen.allocations)+" allocations")
-	f.judge("verify a new token", "the signature alone", atMost(1.15, "times"), fresh.ratio.median, fresh.ratio.text("%.2f")+" times")
-	f.judge("attach a token to a call", "the call alone", below(500, "ns more"), warm.added.median, warm.added.text("%.0f")+" ns more")
+	f.judgeSpread("verify a new token", "the signature alone", atMost(1.15, "times"), fresh.ratio, 3, "times")
+	f.judgeSpread("attach a token to a call", "the call alone", below(500, "ns more"), warm.added, 0, "ns more")
 	return nil
 }
 
@@ -274,7 +274,7 @@ func (r *runs) judgeRevocations(f *findings) error {
 		}
 		lines = append(lines, line)
 		speed := speeds(none, many)
-		f.judge("verify a "+token+" token with 1,000,000 revocations", "with none", atLeast(0.90), speed.median, speed.text("%.2f"))
+		f.judgeSpread("verify a "+token+" token with 1,000,000 revocations", "with none", atLeast(0.90), speed, 3, "")
 	}
 	f.add("Verifying with revocations in force:", t)
 	f.chart = &chart{"docs/bench-revocations.svg", "time to verify a token by the number of revocations, beside none", drawCurves(lines)}
@@ -297,6 +297,6 @@ func (r *runs) judgeMemory(f *findings) error {
 		return err
 	}
 	bytes := spreadOf(found).median
-	f.judge("memory of a revocation in a verifier", "of 1,000,000", atMost(64, "bytes"), bytes, fmt.Sprintf("%.1f bytes", bytes))
+	f.judge("memory of a revocation in a verifier", "of 1,000,000", atMost(64, "bytes"), bytes, fmt.Sprintf("%.2f bytes", bytes))
 	return nil
 }

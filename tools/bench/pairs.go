@@ -152,7 +152,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.judge(p.path, p.against, p.target, r.ratio.median, r.ratio.text("%.2f"))
+		f.judgeSpread(p.path, p.against, p.target, r.ratio, 3, "")
 		judged.add(r.cells(p.path, p.against, p.target.text("%.2f"))...)
 		bars = append(bars, bar{p.chart, r.subject.perSecond.median, r.floor.perSecond.median, r.ratio.median})
 	}

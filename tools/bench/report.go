@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -33,8 +34,22 @@ func (t target) met(figure float64) bool {
 	return false
 }
 
+// digits gives how many decimals a figure wants: so many, or more where it would be rounded to the other side of the bound.
+func (t target) digits(figure float64, least int) int {
+	for digits := least; digits < least+6; digits++ {
+		rounded, err := strconv.ParseFloat(strconv.FormatFloat(figure, 'f', digits, 64), 64)
+		if err == nil && t.met(rounded) == t.met(figure) {
+			return digits
+		}
+	}
+	return least + 6
+}
+
 // text writes the bound with a verb such as %.2f.
 func (t target) text(verb string) string {
+	if t.sign == "" {
+		return "none"
+	}
 	return strings.TrimSpace(fmt.Sprintf("%s "+verb+" %s", t.sign, t.bound, t.unit))
 }
 
@@ -71,6 +86,12 @@ type chart struct {
 // judge adds a target and what was measured, as a figure to compare and as a text to read.
 func (f *findings) judge(path, against string, t target, value float64, figure string) {
 	f.goals = append(f.goals, goal{path, against, t, value, figure})
+}
+
+// judgeSpread judges a median. It is written with so many decimals at least, and a unit that may be empty.
+func (f *findings) judgeSpread(path, against string, t target, s spread, decimals int, unit string) {
+	verb := fmt.Sprintf("%%.%df", t.digits(s.median, decimals))
+	f.judge(path, against, t, s.median, strings.TrimSpace(s.text(verb)+" "+unit))
 }
 
 func (f *findings) add(text string, t *table) { f.parts = append(f.parts, part{text, t}) }
@@ -166,13 +187,16 @@ func writeReport(machine string, found []*findings) ([]byte, error) {
 	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n'), nil
 }
 
-// writeGoals writes the table of all targets, and why those are missed that are.
+// writeGoals writes the table of all targets, with what has none and belongs beside one, and why those are missed that are.
 func writeGoals(out *bytes.Buffer, found []*findings, why map[string]string) {
 	t, missed := newTable("Path", "Against", "Target", "Measured", ""), []string{}
 	for _, f := range found {
 		for _, g := range f.goals {
 			mark := "**met**"
-			if !g.target.met(g.value) {
+			switch {
+			case g.target == target{}:
+				mark = "for information"
+			case !g.target.met(g.value):
 				mark = "**missed**"
 				reason := why[g.path]
 				if reason == "" {

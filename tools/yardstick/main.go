@@ -13,17 +13,16 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
@@ -31,13 +30,12 @@ import (
 func main() {
 	work := flag.String("work", "ES256", "what each call does: ES256, EdDSA or RS256 (a signature), verify (of ES256) or echo (nothing)")
 	scope := flag.String("scope", "api1", "scope of the answers")
-	cert, key := flag.String("tls-cert-file", "", "certificate"), flag.String("tls-key-file", "", "its key")
 	flag.Parse()
 	do, err := worker(*work)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := serve(&server{do: do, answer: answer(*scope), scope: *scope}, *cert, *key); err != nil {
+	if err := serve(&server{do: do, answer: answer(*scope), scope: *scope}); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -117,54 +115,38 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(map[string]any{
+	_ = json.NewEncoder(w).Encode(map[string]any{ //nolint:errchkjson // strings and a number
 		"access_token": s.answer.GetAccessToken(), "token_type": "Bearer", "expires_in": 3600, "scope": s.answer.GetScope(),
 	})
 }
 
 // serve listens on two free ports of loopback and prints the issuer's name.
-func serve(s *server, cert, key string) error {
-	rest, err := net.Listen("tcp", "127.0.0.1:0")
+func serve(s *server) error {
+	rest, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // until the process ends
 	if err != nil {
 		return err
 	}
-	rpc, err := net.Listen("tcp", "127.0.0.1:0")
+	rpc, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // until the process ends
 	if err != nil {
 		return err
 	}
-	scheme := "http"
-	// Workers keep their grown stacks, as Grantor's do.
-	options := []grpc.ServerOption{grpc.NumStreamWorkers(64)}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return err
-		}
-		scheme = "https"
-		config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}}
-		options = append(options, grpc.Creds(credentials.NewTLS(config)))
-	}
-	issuer := scheme + "://localhost:" + port(rest)
+	issuer := "http://localhost:" + port(rest)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /connect/token", s.token)
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]any{
 			"issuer": issuer, "token_endpoint": issuer + "/connect/token", "grantor_grpc_endpoint": "localhost:" + port(rpc),
-			"introspection_endpoint": issuer + "/connect/introspect", "response_types_supported": []string{},
+			"response_types_supported": []string{},
 		})
 	})
-	grpcServer := grpc.NewServer(options...)
+	grpcServer := grpc.NewServer(grpc.NumStreamWorkers(64)) // workers keep their grown stacks, as Grantor's do
 	grantorv1.RegisterTokenServiceServer(grpcServer, s)
 	failed := make(chan error)
 	go func() { failed <- grpcServer.Serve(rpc) }()
-	go func() {
-		if cert != "" {
-			failed <- http.ServeTLS(rest, mux, cert, key)
-			return
-		}
-		failed <- http.Serve(rest, mux) //nolint:gosec // on loopback, for minutes
-	}()
-	fmt.Println(issuer)
+	go func() { failed <- http.Serve(rest, mux) }() //nolint:gosec // on loopback, for minutes
+	if _, err := fmt.Fprintln(os.Stdout, issuer); err != nil {
+		return err
+	}
 	return <-failed
 }
 
