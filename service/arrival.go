@@ -2,7 +2,9 @@ package service
 
 import (
 	"context"
+	"maps"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +28,8 @@ const (
 	hurried           = time.Second
 	arriving          = 128
 	arrivingPerSource = 32
+	// lookEvery is how often somebody looks which calls are late, or were given up by their callers.
+	lookEvery = 100 * time.Millisecond
 )
 
 // oneRequest has the methods of one request, as "/package.Service/Method", and whether they have one answer too.
@@ -47,27 +51,37 @@ var oneRequest = func() map[string]bool {
 	return methods
 }()
 
-// arrivals bounds the calls whose request has not arrived.
+// arrivals bounds the calls whose request has not arrived. It looks at all of them now and then, since a timer for each
+// would be a twentieth of what a token costs.
 type arrivals struct {
 	// patience is how long a request may take.
 	patience time.Duration
-	// sources has those that are not hurried, all is how many they are.
+
+	mu sync.Mutex
+	// waiting has the calls, sources how many of each source are not hurried, and all how many of all sources.
+	waiting map[*incoming]struct{}
 	sources limit.Gauge
-	all     atomic.Int64
+	all     int
+	// looking says that somebody looks at them.
+	looking bool
 }
 
-// incoming is the context of a call whose request has not arrived. For a call of one answer it ends when the request
-// should have arrived.
+func newArrivals() *arrivals {
+	return &arrivals{patience: arrival, waiting: make(map[*incoming]struct{})}
+}
+
+// incoming is the context of a call: that of gRPC, which also ends when the request should have arrived and has not.
 type incoming struct {
 	context.Context
 
-	// call is the context of the call.
-	call context.Context
-	// patience is how long the request may take.
+	// cancel ends the context; nil for a stream, which ends by its handler.
+	cancel context.CancelFunc
+	late   atomic.Bool
+	// patience is how long the request may take, until.
 	patience time.Duration
-	// stop says that the request has arrived; nil where the call is not counted.
-	stop func() bool
-	// source is counted with arrivals until then.
+	until    time.Time
+	// counted says that the call is counted with its source.
+	counted  bool
 	source   netip.Addr
 	arrivals *arrivals
 }
@@ -83,77 +97,94 @@ func (i *incoming) Value(key any) any {
 	return i.Context.Value(key)
 }
 
-// begin notes that a call has begun. gRPC waits for its request in the context; from then on what arrived gives is in
-// force. It is a [tap.ServerInHandle].
+// Err implements [context.Context].
+func (i *incoming) Err() error {
+	if i.late.Load() {
+		return context.DeadlineExceeded
+	}
+	return i.Context.Err()
+}
+
+// begin notes that a call has begun. gRPC waits for its request in the context. It is a [tap.ServerInHandle].
 func (a *arrivals) begin(call context.Context, info *tap.Info) (context.Context, error) {
 	oneAnswer, ok := oneRequest[info.FullMethodName]
 	if !ok {
 		return call, nil // it does not exist, or is a stream of requests
 	}
-	i := &incoming{Context: call, call: call, patience: a.patience, source: sourceOf(call), arrivals: a}
-	counted := a.enter(i.source)
-	if !counted {
-		i.patience = min(hurried, a.patience)
+	i := &incoming{Context: call, patience: a.patience, source: sourceOf(call), arrivals: a}
+	if oneAnswer {
+		i.Context, i.cancel = context.WithCancel(call)
 	}
-	if deadline, ok := call.Deadline(); oneAnswer && (!ok || time.Until(deadline) > i.patience) {
-		ctx, cancel := context.WithTimeout(call, i.patience) //nolint:gosec // see the next line
-		_ = cancel                                           // it ends with the call, and its timer too
-		i.Context = ctx
-	}
-	if counted {
-		i.stop = context.AfterFunc(i.Context, i.leave)
-	}
+	a.enter(i)
 	return i, nil
 }
 
-// enter reports whether one more call may take its time.
-func (a *arrivals) enter(source netip.Addr) bool {
-	if a.all.Add(1) <= arriving && a.sources.Enter(source, arrivingPerSource) {
-		return true
+func (a *arrivals) enter(i *incoming) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i.counted = a.all < arriving && a.sources.Enter(i.source, arrivingPerSource)
+	if i.counted {
+		a.all++
+	} else {
+		i.patience = min(hurried, a.patience)
 	}
-	a.all.Add(-1)
-	return false
-}
-
-func (i *incoming) leave() {
-	i.arrivals.sources.Leave(i.source)
-	i.arrivals.all.Add(-1)
-}
-
-// arrived counts the call no longer.
-func (i *incoming) arrived() {
-	if i.stop != nil && i.stop() {
-		i.leave()
+	i.until = time.Now().Add(i.patience)
+	a.waiting[i] = struct{}{}
+	if !a.looking {
+		a.looking = true
+		time.AfterFunc(lookEvery, a.look)
 	}
 }
 
-// received is the context of a call whose request has arrived: it ends with the call, however long that takes.
-type received struct {
-	context.Context
-
-	call context.Context
+// leave counts a call no longer. The caller has the lock.
+func (a *arrivals) leave(i *incoming) {
+	if _, waits := a.waiting[i]; !waits {
+		return
+	}
+	delete(a.waiting, i)
+	if i.counted {
+		a.all--
+		a.sources.Leave(i.source)
+	}
 }
 
-// arrived takes away what begin put on a call of one answer.
-func arrived(ctx context.Context) context.Context {
+// look ends the calls that are late and forgets those that were given up, again and again while calls wait.
+func (a *arrivals) look() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for i := range a.waiting {
+		if late := now.After(i.until); late && i.cancel != nil {
+			i.late.Store(true)
+			i.cancel()
+		} else if !late && i.Context.Err() == nil {
+			continue
+		}
+		a.leave(i)
+	}
+	if len(a.waiting) < arriving {
+		// A map keeps the room that it ever had, and looking through it takes as long.
+		waiting := make(map[*incoming]struct{}, arriving)
+		maps.Copy(waiting, a.waiting)
+		a.waiting = waiting
+	}
+	if a.looking = len(a.waiting) > 0; a.looking {
+		time.AfterFunc(lookEvery, a.look)
+	}
+}
+
+// arrived says that the request has arrived: the call may now take its time.
+func arrived(ctx context.Context) {
 	if i, ok := ctx.Value(incomingKey{}).(*incoming); ok {
 		i.arrived()
-		return &received{ctx, i.call}
 	}
-	return ctx
 }
 
-// Deadline implements [context.Context].
-func (r *received) Deadline() (time.Time, bool) { return r.call.Deadline() }
-
-// Done implements [context.Context].
-func (r *received) Done() <-chan struct{} { return r.call.Done() }
-
-// Err implements [context.Context].
-func (r *received) Err() error { return r.call.Err() }
-
-// AfterFunc spares what is derived from the context a goroutine of its own; see [context.AfterFunc].
-func (r *received) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(r.call, f) }
+func (i *incoming) arrived() {
+	i.arrivals.mu.Lock()
+	defer i.arrivals.mu.Unlock()
+	i.arrivals.leave(i)
+}
 
 // arrivingStream is a stream of one request, which must arrive in time.
 type arrivingStream struct {

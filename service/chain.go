@@ -73,7 +73,8 @@ func (s *Service) guarded(ctx context.Context, request any, info *grpc.UnaryServ
 
 // admitted notes where a call comes from, for all that follows, and lets it in if its source may make one more.
 func (s *Service) admitted(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	ctx = s.located(arrived(ctx))
+	arrived(ctx)
+	ctx = s.located(ctx)
 	if err := s.admit(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}

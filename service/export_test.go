@@ -12,7 +12,11 @@ func (s *Service) SetArrival(d time.Duration) { s.arrivals.patience = d }
 const ArrivingPerSource = arrivingPerSource
 
 // Arriving gives how many calls have that long and have not arrived.
-func (s *Service) Arriving() int64 { return s.arrivals.all.Load() }
+func (s *Service) Arriving() int {
+	s.arrivals.mu.Lock()
+	defer s.arrivals.mu.Unlock()
+	return s.arrivals.all
+}
 
 // Heartbeat is how often an answer comes when there is nothing to tell.
 const Heartbeat = heartbeat

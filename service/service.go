@@ -135,7 +135,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	}
 	s := &Service{
 		events: events, hasher: hasher, usage: registry.NewUsage(config.Store), config: config, slowest: slowest,
-		arrivals: &arrivals{patience: arrival}, methods: make(methodNames), mend: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		arrivals: newArrivals(), methods: make(methodNames), mend: make(chan struct{}, 1), look: make(chan struct{}, 1),
 	}
 	if s.limits, err = s.newLimiter(ring.Pepper()); err != nil {
 		return nil, err
