@@ -248,7 +248,8 @@ func (c *tokenClient) dial(options ...grpc.DialOption) (*grpc.ClientConn, error)
 	if err != nil {
 		return nil, fmt.Errorf("the issuer's grantor_grpc_endpoint %.200q is not host:port", endpoint)
 	}
-	return grpc.NewClient("dns:///"+endpoint, append(options, grpc.WithTransportCredentials(grpcSecurity(c.found.Issuer, host)))...)
+	// The system's resolver, as for REST: gRPC's own would ask the DNS for records of services at each connection, and wait.
+	return grpc.NewClient("passthrough:///"+endpoint, append(options, grpc.WithTransportCredentials(grpcSecurity(c.found.Issuer, host)))...)
 }
 
 // grpcSecurity is plaintext where the issuer says http, and so is on loopback, and host is too; else TLS.

@@ -28,6 +28,7 @@ func IssuerDialOptions(more ...grpc.DialOption) []grpc.DialOption {
 	return append([]grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})),
 		grpc.WithDefaultServiceConfig("{" + spread(issuerService) + "," + issuerRetries + "}"),
+		grpc.WithDisableServiceConfig(), // the first call would wait until DNS has said that it has no other
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		// gRPC's own pauses grow to two minutes, for which a replica that is back would get no calls.
 		grpc.WithConnectParams(grpc.ConnectParams{

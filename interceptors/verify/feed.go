@@ -211,7 +211,8 @@ func discovered(client *http.Client, issuer string) func(context.Context) (grpc.
 		if err != nil {
 			return nil, nil, err
 		}
-		conn, err := grpc.NewClient(found.GRPCEndpoint, grpc.WithTransportCredentials(secure), grpc.WithDefaultServiceConfig(anyReplica))
+		conn, err := grpc.NewClient(found.GRPCEndpoint, grpc.WithTransportCredentials(secure),
+			grpc.WithDefaultServiceConfig(anyReplica), grpc.WithDisableServiceConfig())
 		if err != nil {
 			return nil, nil, err
 		}

@@ -115,7 +115,7 @@ func (s *scale) register(ctx context.Context, f *findings) error {
 
 // apply registers clients at an issuer, as an administrator.
 func (s *scale) apply(ctx context.Context, at *server, clients int) error {
-	conn, err := grpc.NewClient(at.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+at.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func follow(ctx context.Context, verifiers int, args []string) error {
 		defer v.Close()
 		c.verifiers = append(c.verifiers, v)
 	}
-	conn, err := grpc.NewClient(args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func follow(ctx context.Context, verifiers int, args []string) error {
 
 // dial opens a connection on which what is received counts.
 func (c *crowd) dial(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 			return counted{conn, &c.received}, err
