@@ -13,8 +13,11 @@ import (
 // a change elsewhere in the list holds.
 type List struct {
 	// tokens has "jti" → the end of the token in Unix seconds, in parts so that a change delays few questions. An entry
-	// takes about 32 bytes: ids are held as their 16 bytes, without pointers for the collector to follow.
+	// takes about 45 bytes: ids are held as their 16 bytes, without pointers for the collector to follow.
 	tokens [shards]shard
+	// adding is held while one is added. filter knows all that are there, and some that are not any more.
+	adding sync.Mutex
+	filter atomic.Pointer[filter]
 	// clients has client id → the moment, in Unix seconds, up to which its tokens are revoked; keys has the "kid" of
 	// keys whose tokens are revoked → when that was told.
 	clients, keys sync.Map
@@ -35,13 +38,14 @@ func NewList() *List {
 	for i := range l.tokens {
 		l.tokens[i].ends = make(map[token.ID]uint32)
 	}
+	l.filter.Store(newFilter(0))
 	return l
 }
 
 // Revoked implements [token.DenyList].
 func (l *List) Revoked(c *token.Claims) bool {
 	if l.tokenCount.Load() > 0 {
-		if id, ok := c.Identity(); ok && l.hasToken(id) {
+		if id, ok := c.Identity(); ok && l.filter.Load().mayHave(id) && l.hasToken(id) {
 			return true
 		}
 	}
@@ -112,15 +116,35 @@ func (l *List) Apply(c Change) bool {
 }
 
 func (l *List) addToken(id token.ID, end time.Time) bool {
+	l.adding.Lock()
+	defer l.adding.Unlock()
+	if count := int(l.tokenCount.Load()); count >= l.filter.Load().room {
+		l.filterAnew(2 * count)
+	}
 	s := &l.tokens[id[0]%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, known := s.ends[id]; known {
 		return false
 	}
+	l.filter.Load().add(id)
 	s.ends[id] = uint32(end.Unix()) //nolint:gosec // a token's end, in this century (RFC 7519 allows any number)
 	l.tokenCount.Add(1)
 	return true
+}
+
+// filterAnew makes the filter for what is on the list now, with room for so many. The caller holds adding.
+func (l *List) filterAnew(room int) {
+	f := newFilter(room)
+	for i := range l.tokens {
+		s := &l.tokens[i]
+		s.mu.RLock()
+		for id := range s.ends {
+			f.add(id)
+		}
+		s.mu.RUnlock()
+	}
+	l.filter.Store(f)
 }
 
 // later keeps the later of two moments.
@@ -154,6 +178,7 @@ func (l *List) Len() int { return int(l.tokenCount.Load() + l.otherCount.Load())
 
 // Sweep forgets what no live token can be concerned by any more. longest is the longest life of a token.
 func (l *List) Sweep(now time.Time, longest time.Duration) {
+	swept := false
 	for i := range l.tokens {
 		s := &l.tokens[i]
 		s.mu.Lock()
@@ -161,9 +186,15 @@ func (l *List) Sweep(now time.Time, longest time.Duration) {
 			if int64(end) < now.Unix() {
 				delete(s.ends, id)
 				l.tokenCount.Add(-1)
+				swept = true
 			}
 		}
 		s.mu.Unlock()
+	}
+	if swept {
+		l.adding.Lock()
+		l.filterAnew(int(l.tokenCount.Load()))
+		l.adding.Unlock()
 	}
 	for _, moments := range []*sync.Map{&l.clients, &l.keys} {
 		moments.Range(func(name, at any) bool {
