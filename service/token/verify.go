@@ -219,13 +219,15 @@ func parseHeader(encoded string) (header, error) {
 	return h, nil
 }
 
+var strict = base64.RawURLEncoding.Strict()
+
 // decode reads base64url as RFC 7515 §2 wants it: no padding, no stray bits, and none of the line breaks that
 // encoding/base64 would pass over.
 func decode(s string) ([]byte, error) {
-	if s == "" || strings.ContainsAny(s, "\r\n") {
+	if s == "" || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, fail(ErrMalformed, "not base64url")
 	}
-	data, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	data, err := strict.DecodeString(s)
 	if err != nil {
 		return nil, fail(ErrMalformed, "not base64url")
 	}
