@@ -5,8 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
 )
 
@@ -84,7 +87,12 @@ func TestSlowWatcher(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t, func(s *service.Service) { s.SetSlowest(time.Second) })
 	r.apply(t, manifest())
-	slow := r.watch(t, "")
+	// On a connection of its own, whose window does not grow with what others read.
+	const window = 64 << 10
+	conn := must(grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window)))
+	t.Cleanup(func() { _ = conn.Close() })
+	slow := (&replica{revocations: grantorv1.NewRevocationServiceClient(conn)}).watch(t, "")
 	check(t, slow.next()) // it follows
 	ids := publish(t, r.store, 20_000)
 	check(t, r.CatchUp(t.Context()))
