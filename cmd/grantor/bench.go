@@ -108,10 +108,13 @@ func (s *benchSettings) run(cmd *cobra.Command) error {
 	} else {
 		err = result.writeText(cmd.OutOrStdout())
 	}
-	if err == nil && result.Calls == 0 {
-		err = errors.New("no call was answered")
+	switch {
+	case err != nil || result.Calls > 0:
+		return err
+	case s.load.calls > 0 && len(result.Failures) == 0:
+		return errors.New("no call was left when the warm-up was over; give a shorter --warm-up")
 	}
-	return err
+	return errors.New("no call was answered")
 }
 
 // caller is a client and its secret.

@@ -214,3 +214,18 @@ func TestOpenLoop(t *testing.T) {
 		t.Errorf("got %d calls, %v failed, %d unanswered; want about 20 of the last alone", result.Calls, result.Failures, result.Unanswered)
 	}
 }
+
+// TestBenchBacklog measures a server that is asked for more than it can do, in the warm-up too.
+func TestBenchBacklog(t *testing.T) {
+	l := &loadSettings{rate: 10_000, inFlight: 1, connections: 1, warmUp: 100 * time.Millisecond, duration: 200 * time.Millisecond}
+	slow := &target{call: func(ctx context.Context, _ int, _ int64) string {
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Millisecond):
+		}
+		return ""
+	}}
+	if r := l.run(t.Context(), slow, func(string) {}); r.Calls < 5 || r.Unanswered < 1000 {
+		t.Errorf("got %d calls and %d unanswered", r.Calls, r.Unanswered)
+	}
+}

@@ -103,8 +103,9 @@ func (r *benchResult) writeText(out io.Writer) error {
 	if r.Oldest > r.Latency.Max {
 		lines = append(lines, []string{"under way", fmt.Sprintf("%d at the end, the oldest for %s", r.UnderWay, r.oldest())})
 	}
-	l := r.Latency
-	lines = append(lines, []string{"latency", fmt.Sprintf("mean %.2f  50%% %.2f  90%% %.2f  99%% %.2f  99.9%% %.2f  max %.2f ms", l.Mean, l.P50, l.P90, l.P99, l.P999, l.Max)})
+	if l := r.Latency; r.Calls > 0 {
+		lines = append(lines, []string{"latency", fmt.Sprintf("mean %.2f  50%% %.2f  90%% %.2f  99%% %.2f  99.9%% %.2f  max %.2f ms", l.Mean, l.P50, l.P90, l.P99, l.P999, l.Max)})
+	}
 	if err := table(out, lines...); err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func (r *benchResult) draw() string {
 		if length == 0 && s.count > 0 {
 			mark = "▏"
 		}
-		_, _ = fmt.Fprintf(&text, "%10.2f ms |%-*s %d\n", milliseconds(s.upTo), barWidth, mark, s.count)
+		_, _ = fmt.Fprintf(&text, "≤ %8.2f ms |%-*s %d\n", milliseconds(s.upTo), barWidth, mark, s.count)
 	}
 	return text.String()
 }
