@@ -168,7 +168,7 @@ func askOn(t *testing.T, conn net.Conn, header http.Header) int {
 	if err != nil {
 		return 0
 	}
-	read(t, answer)
+	_ = answer.Body.Close() // a server that could not read a header may reset the connection behind its answer
 	return answer.StatusCode
 }
 
