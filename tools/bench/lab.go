@@ -3,16 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // lab has the programs that are measured and the files that they need.
@@ -71,7 +66,7 @@ clients:
   - {client_id: %s, client_secret: %s, scopes: ["grantor:clients.write", "grantor:resources.write"]}
 `, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, bossClient, l.secret)
 	return l, errors.Join(l.write("manifest.yaml", []byte(manifest)),
-		l.write("kek", []byte(base64.StdEncoding.EncodeToString(kek))), l.certify())
+		l.write("kek", []byte(base64.StdEncoding.EncodeToString(kek))), local.Certify(l.path("cert.pem"), l.path("key.pem")))
 }
 
 func (l *lab) build(ctx context.Context, name, of string, flags ...string) error {
@@ -84,29 +79,6 @@ func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 
 func (l *lab) write(name string, content []byte) error {
 	return os.WriteFile(l.path(name), content, 0o600)
-}
-
-// certify makes a certificate for localhost that signs itself.
-func (l *lab) certify() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
-	}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		l.write("cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})),
-		l.write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 }
 
 // server is a process that answers calls; grpc is the address of its gRPC port, where that is asked for.
@@ -131,7 +103,7 @@ func (s *store) stop() {
 
 // redis starts one that keeps nothing on disk: what is measured is not the disk.
 func (l *lab) redis(ctx context.Context) (*store, error) {
-	ports, err := freePorts(1)
+	ports, err := local.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +177,7 @@ func (l *lab) issuer(ctx context.Context, on *store, s setup) (*server, error) {
 
 // beginIssuer starts one and gives the address that says whether it is ready.
 func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, string, error) {
-	ports, err := freePorts(3)
+	ports, err := local.FreePorts(3)
 	if err != nil {
 		return nil, "", err
 	}
@@ -245,22 +217,4 @@ func (l *lab) yardstick(ctx context.Context, work string, env []string) (*server
 		return nil, fmt.Errorf("the yardstick said no address: %w", err)
 	}
 	return &server{p, strings.TrimSpace(url), ""}, nil
-}
-
-// freePorts asks the system for ports that nobody has.
-func freePorts(n int) ([]string, error) {
-	var ports []string
-	for range n {
-		listener, err := net.Listen("tcp", "localhost:0") //nolint:noctx // closed below
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = listener.Close() }()
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
-	}
-	return ports, nil
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 func main() {
@@ -174,12 +175,12 @@ type world struct {
 // newWorld starts everything and returns when it serves.
 func newWorld(ctx context.Context, dir string) (*world, error) {
 	w := &world{dir: dir}
-	ports, err := freePorts(8)
+	ports, err := local.FreePorts(8)
 	if err != nil {
 		return nil, err
 	}
 	w.redisPort, w.prometheus, w.issuer = ports[6], "http://localhost:"+ports[7], "https://localhost:"+ports[0]
-	if err := errors.Join(writeCertificate(dir), writeClients(dir), w.write("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: %s}
+	if err := errors.Join(local.Certify(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")), writeClients(dir), w.write("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: %s}
 scrape_configs: [{job_name: grantor, static_configs: [{targets: ["localhost:%s", "localhost:%s"]}]}]
 `, step, ports[2], ports[5]))); err != nil {
 		return nil, err
@@ -265,22 +266,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-}
-
-// freePorts asks the system for ports that nobody has.
-func freePorts(n int) ([]string, error) {
-	var ports []string
-	for range n {
-		listener, err := net.Listen("tcp", "localhost:0") //nolint:noctx // closed below
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = listener.Close() }()
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
-	}
-	return ports, nil
 }
