@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -27,11 +29,11 @@ func TestAlteredRecords(t *testing.T) {
 			r.token(t)
 			redis := c.redis.Client()
 			name := "grantor:{grantor}:" + key
-			data := must(redis.HGet(t.Context(), name, "d").Result())
+			data := must.Get(redis.HGet(t.Context(), name, "d").Result())
 			if data == alter(data) {
 				t.Fatalf("there is nothing to alter in %s", data)
 			}
-			check(t, redis.HSet(t.Context(), name, "d", alter(data)).Err())
+			must.Succeed(t, redis.HSet(t.Context(), name, "d", alter(data)).Err())
 			r.token(t) // memory is as it was
 			fresh := c.start(t)
 			for _, scope := range []string{"", "api1", "api1 admin"} {
@@ -47,7 +49,7 @@ func TestAlteredRecords(t *testing.T) {
 				t.Error("the log does not say which record was altered")
 			}
 			// Put back as it was, it counts again.
-			check(t, redis.HSet(t.Context(), name, "d", data).Err())
+			must.Succeed(t, redis.HSet(t.Context(), name, "d", data).Err())
 			fresh.token(t)
 		})
 	}
@@ -58,7 +60,7 @@ func TestAlteredRecords(t *testing.T) {
 func TestChangeOfKEK(t *testing.T) {
 	before, after := keys.NewKEK(), keys.NewKEK()
 	c := newCluster(t)
-	sealed := func(kek []byte, previous ...[]byte) *keys.Sealer { return must(keys.NewSealer(kek, previous...)) }
+	sealed := func(kek []byte, previous ...[]byte) *keys.Sealer { return must.Get(keys.NewSealer(kek, previous...)) }
 	c.sealer = sealed(before)
 	replicas := []*replica{c.start(t), c.start(t)}
 	replicas[0].apply(t, manifest())
@@ -70,7 +72,7 @@ func TestChangeOfKEK(t *testing.T) {
 			replicas[i].stop()
 			replicas[i] = c.start(t)
 			for _, r := range replicas {
-				check(t, r.CatchUp(t.Context()))
+				must.Succeed(t, r.CatchUp(t.Context()))
 				r.expectActive(t, first, true)
 				r.expectActive(t, r.token(t), true)
 			}
@@ -87,12 +89,12 @@ func TestChangeOfKEK(t *testing.T) {
 	// The old key alone opens nothing any more, and spoils nothing.
 	store := c.open(t)
 	document, version, err := store.LoadRing(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	if _, _, err := keys.Peek(t.Context(), store, sealed(before)); err == nil {
 		t.Error("the old key opens the ring")
 	}
 	now, again, err := store.LoadRing(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	if string(now) != string(document) || again != version {
 		t.Error("the ring was changed")
 	}
@@ -111,7 +113,7 @@ func TestCompromiseNotReplicated(t *testing.T) {
 			t.Errorf("got %v, want %v", err, revocation.ErrNotReplicated)
 		}
 	}
-	eventually(t, "another key signs", func() bool { return r.kids(t)[0] != kid })
+	must.Eventually(t, "another key signs", func() bool { return r.kids(t)[0] != kid })
 	w := r.watch(t, "")
 	w.complete()
 	if !w.known["key:"+kid] {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,7 +27,7 @@ func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
 	var all []redisstore.Kept
 	for _, stream := range telemetry.Streams {
 		kept, err := trail.Before(t.Context(), stream, "", 10_000)
-		check(t, err)
+		must.Succeed(t, err)
 		slices.Reverse(kept)
 		all = append(all, kept...)
 	}
@@ -37,14 +39,14 @@ func attributesOf(t testing.TB, kept redisstore.Kept) []string {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	_, err := decoder.Token()
-	check(t, err)
+	must.Succeed(t, err)
 	var names []string
 	for decoder.More() {
 		name, err := decoder.Token()
-		check(t, err)
+		must.Succeed(t, err)
 		names = append(names, name.(string))
 		var value json.RawMessage
-		check(t, decoder.Decode(&value))
+		must.Succeed(t, decoder.Decode(&value))
 	}
 	return names
 }
@@ -126,10 +128,10 @@ func decide(t *testing.T, r *replica) {
 	expectCode(t, err, codes.InvalidArgument)
 	_, err = r.tokens.IntrospectTokens(t.Context(), &grantorv1.IntrospectTokensRequest{ClientId: "res1", ClientSecret: secret})
 	expectCode(t, err, codes.InvalidArgument)
-	check(t, r.revoke(t.Context(), raw))
-	check(t, r.revoke(t.Context(), "no token at all"))
+	must.Succeed(t, r.revoke(t.Context(), raw))
+	must.Succeed(t, r.revoke(t.Context(), "no token at all"))
 	expectCode(t, r.revoke(t.Context(), ""), codes.InvalidArgument)
-	check(t, r.revokeAll(t.Context()))
+	must.Succeed(t, r.revokeAll(t.Context()))
 }
 
 // administer brings about what an administrator does and is refused.
@@ -164,7 +166,7 @@ func administer(t *testing.T, r *replica) {
 	}
 	_, err := clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: "nobody"})
 	expectCode(t, err, codes.NotFound)
-	eventually(t, "some of many refusals are left out", func() bool {
+	must.Eventually(t, "some of many refusals are left out", func() bool {
 		for range 50 {
 			_, err = keys.ListKeys(t.Context(), &grantorv1.ListKeysRequest{})
 			expectCode(t, err, codes.Unauthenticated)
@@ -177,6 +179,6 @@ func administer(t *testing.T, r *replica) {
 func do[Request, Reply any, Option any](t *testing.T, ctx context.Context, call func(context.Context, *Request, ...Option) (*Reply, error), request *Request) *Reply {
 	t.Helper()
 	reply, err := call(ctx, request)
-	check(t, err)
+	must.Succeed(t, err)
 	return reply
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -18,7 +20,7 @@ func BenchmarkRevokeToken(b *testing.B) {
 		b.StopTimer()
 		raw := r.token(b)
 		b.StartTimer()
-		check(b, r.revoke(context.Background(), raw))
+		must.Succeed(b, r.revoke(context.Background(), raw))
 	}
 }
 
@@ -28,16 +30,16 @@ func BenchmarkSnapshot(b *testing.B) {
 	c := newCluster(b)
 	r := c.start(b)
 	publish(b, r.store, revocations)
-	check(b, r.CatchUp(b.Context()))
+	must.Succeed(b, r.CatchUp(b.Context()))
 	b.Run(fmt.Sprint(revocations), func(b *testing.B) {
 		for b.Loop() {
 			ctx, cancel := context.WithCancel(b.Context())
 			stream, err := r.revocations.WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{})
-			check(b, err)
+			must.Succeed(b, err)
 			told := 0
 			for complete := false; !complete; {
 				answer, err := stream.Recv()
-				check(b, err)
+				must.Succeed(b, err)
 				told, complete = told+len(answer.GetTokens()), answer.GetComplete()
 			}
 			cancel()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -41,7 +43,7 @@ func TestClusterFailOver(t *testing.T) {
 	f := beginFailOver(t, newClusterOn(d.Primary(t, "{grantor}"), d.URL()+atOnce))
 	f.expectRefused("while no primary is there")
 	for _, r := range f.replicas {
-		eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
+		must.Eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
 	}
 	t.Logf("the new primary was followed after %s", time.Since(f.killed))
 	f.expectRefused("while the new primary has no replica")
@@ -60,19 +62,19 @@ func TestFailOverLoses(t *testing.T) {
 	raw, other, left := a.token(t), a.token(t), a.token(t)
 	ids, keys := []string{a.idOf(t, raw), a.idOf(t, other)}, a.kids(t)
 	d.CutOff(t)
-	check(t, a.revoke(t.Context(), raw))
-	check(t, b.revoke(t.Context(), other))
+	must.Succeed(t, a.revoke(t.Context(), raw))
+	must.Succeed(t, b.revoke(t.Context(), other))
 	running := []*replica{a, b}
 	for _, r := range running {
-		check(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(within(t, patience)))
 	}
 	d.Primary.Kill()
 	for _, r := range running {
-		eventually(t, "what was lost is put back", func() bool { return r.log.count("published again") > 0 })
+		must.Eventually(t, "what was lost is put back", func() bool { return r.log.count("published again") > 0 })
 	}
 	d.AwaitFailOver(t)
 	for _, r := range append(running, c.start(t)) {
-		eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
+		must.Eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
 		r.expectActive(t, raw, false)
 		r.expectActive(t, other, false)
 		r.expectActive(t, left, true)
@@ -100,13 +102,13 @@ func TestRevokeAgain(t *testing.T) {
 	raw := a.token(t)
 	expectCode(t, a.revoke(t.Context(), raw), codes.Unavailable)
 	for _, r := range []*replica{a, b} {
-		check(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(within(t, patience)))
 		r.expectActive(t, raw, false)
 		expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
 	}
 	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
 	for _, r := range []*replica{a, b} {
-		eventually(t, "it is recorded", func() bool { return r.revoke(t.Context(), raw) == nil })
+		must.Eventually(t, "it is recorded", func() bool { return r.revoke(t.Context(), raw) == nil })
 	}
 }
 
@@ -142,7 +144,7 @@ func beginFailOver(t *testing.T, c *cluster) *failOver {
 	a := f.replicas[0]
 	a.apply(t, manifest())
 	for _, r := range f.replicas {
-		check(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(within(t, patience)))
 		r.expectActive(t, r.token(t), true) // from here on both clients are in memory
 	}
 	f.left, f.keys = a.token(t), a.kids(t)
@@ -206,7 +208,7 @@ func (f *failOver) count(since time.Time) (acknowledged, refused int) {
 func (f *failOver) expectRefused(when string) {
 	f.Helper()
 	now := time.Now()
-	eventually(f, "revocations are refused "+when, func() bool {
+	must.Eventually(f, "revocations are refused "+when, func() bool {
 		_, refused := f.count(now)
 		return refused >= 2
 	})
@@ -218,7 +220,7 @@ func (f *failOver) expectRefused(when string) {
 func (f *failOver) expectAcknowledged(when string) {
 	f.Helper()
 	now := time.Now()
-	eventually(f, "revocations are acknowledged "+when, func() bool {
+	must.Eventually(f, "revocations are acknowledged "+when, func() bool {
 		acknowledged, _ := f.count(now)
 		return acknowledged >= 20
 	})
@@ -236,9 +238,9 @@ func (f *failOver) finish() {
 	for _, r := range append(f.replicas, f.c.start(f)) {
 		// go-redis may not dial again for a second after it has failed often; each replica's client has its own second.
 		next := r.token(f)
-		eventually(f, "it revokes without a restart", func() bool { return r.revoke(f.Context(), next) == nil })
+		must.Eventually(f, "it revokes without a restart", func() bool { return r.revoke(f.Context(), next) == nil })
 		r.expectActive(f, next, false)
-		eventually(f, "the new primary is followed", func() bool { return r.CatchUp(within(f, time.Second)) == nil })
+		must.Eventually(f, "the new primary is followed", func() bool { return r.CatchUp(within(f, time.Second)) == nil })
 		w := r.watch(f, "")
 		w.complete()
 		for _, try := range f.tried {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 
 	"github.com/grantorhq/grantor/service/redistest"
@@ -18,10 +20,10 @@ func TestRestart(t *testing.T) {
 	a.apply(t, manifest())
 	raw, left := a.token(t), a.token(t)
 	id, keys := a.idOf(t, raw), a.kids(t)
-	check(t, a.revoke(t.Context(), raw))
+	must.Succeed(t, a.revoke(t.Context(), raw))
 	c.redis.Kill()
 	c.redis.Start()
-	eventually(t, "the replica is back", func() bool { return a.CatchUp(within(t, time.Second)) == nil })
+	must.Eventually(t, "the replica is back", func() bool { return a.CatchUp(within(t, time.Second)) == nil })
 	for _, r := range []*replica{a, c.start(t)} {
 		r.expectActive(t, raw, false)
 		r.expectActive(t, left, true)
@@ -52,15 +54,15 @@ func TestRestartEmpty(t *testing.T) {
 			a.apply(t, manifest())
 			raw := a.token(t)
 			id, keys := a.idOf(t, raw), a.kids(t)
-			check(t, a.revokeAll(t.Context()))
+			must.Succeed(t, a.revokeAll(t.Context()))
 			left := a.token(t)
-			check(t, a.revoke(t.Context(), raw)) // it is revoked already, which changes nothing
+			must.Succeed(t, a.revoke(t.Context(), raw)) // it is revoked already, which changes nothing
 			single := a.token(t)
 			singleID := a.idOf(t, single)
-			check(t, a.revoke(t.Context(), single))
+			must.Succeed(t, a.revoke(t.Context(), single))
 			others := publish(t, a.store, 2500)
 			for _, r := range running {
-				check(t, r.CatchUp(t.Context()))
+				must.Succeed(t, r.CatchUp(t.Context()))
 			}
 			old := a.watch(t, "")
 			old.complete()
@@ -69,9 +71,9 @@ func TestRestartEmpty(t *testing.T) {
 				c.redis.Wipe()
 				c.redis.Start()
 				for _, r := range running {
-					eventually(t, "the log tells of the loss", func() bool { return r.log.count("lost data") == loss+1 })
+					must.Eventually(t, "the log tells of the loss", func() bool { return r.log.count("lost data") == loss+1 })
 				}
-				eventually(t, "the key ring is back", func() bool {
+				must.Eventually(t, "the key ring is back", func() bool {
 					data, _, err := a.store.LoadRing(t.Context())
 					return err == nil && data != nil
 				})
@@ -93,7 +95,7 @@ func TestRestartEmpty(t *testing.T) {
 					t.Errorf("got the keys %q, want %q", got, keys)
 				}
 				for _, r := range append(running, fresh) {
-					check(t, r.CatchUp(t.Context()))
+					must.Succeed(t, r.CatchUp(t.Context()))
 					r.expectActive(t, raw, false)
 					r.expectActive(t, single, false)
 					r.expectActive(t, left, true)
@@ -103,7 +105,7 @@ func TestRestartEmpty(t *testing.T) {
 			// One that has followed all along is begun anew and goes on.
 			last := a.token(t)
 			lastID := a.idOf(t, last)
-			check(t, a.revoke(t.Context(), last))
+			must.Succeed(t, a.revoke(t.Context(), last))
 			old.until(func() bool { return old.known[lastID] && old.last.GetComplete() })
 		})
 	}
@@ -133,7 +135,7 @@ func TestRevokeWithoutStore(t *testing.T) {
 	expectCode(t, r.revokeAll(t.Context()), codes.Unavailable)
 	r.expectActive(t, raw, true) // as everywhere else
 	c.redis.Start()
-	eventually(t, "it revokes again", func() bool { return r.revoke(t.Context(), raw) == nil })
+	must.Eventually(t, "it revokes again", func() bool { return r.revoke(t.Context(), raw) == nil })
 	r.expectActive(t, raw, false)
 }
 
@@ -145,9 +147,9 @@ func TestStoppedAfterAnswer(t *testing.T) {
 	for range 3 {
 		a := c.start(t)
 		raw := b.token(t)
-		check(t, a.revoke(t.Context(), raw))
+		must.Succeed(t, a.revoke(t.Context(), raw))
 		a.stop()
-		check(t, b.CatchUp(within(t, patience)))
+		must.Succeed(t, b.CatchUp(within(t, patience)))
 		b.expectActive(t, raw, false)
 	}
 }
@@ -162,8 +164,8 @@ func TestRequiredReplicas(t *testing.T) {
 	expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
 	expectCode(t, r.revokeAll(t.Context()), codes.Unavailable)
 	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
-	eventually(t, "the replica counts", func() bool { return r.revoke(t.Context(), raw) == nil })
+	must.Eventually(t, "the replica counts", func() bool { return r.revoke(t.Context(), raw) == nil })
 	next := r.token(t)
-	check(t, r.revoke(t.Context(), next))
+	must.Succeed(t, r.revoke(t.Context(), next))
 	r.expectActive(t, next, false)
 }

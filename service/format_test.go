@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	goredis "github.com/redis/go-redis/v9"
 	"google.golang.org/grpc/codes"
 
@@ -35,14 +37,14 @@ func (c *cluster) nextRelease(t *testing.T) *release {
 		Store: c.open(t), Sealer: c.sealer, Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 30 * 24 * time.Hour,
 		MaxAge: time.Minute, Retention: registry.MaxLifetime,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	return &release{c.redis.Client(), keys.RecordKey(ring.Pepper())}
 }
 
 func (n *release) record(t *testing.T, record string) map[string]string {
 	t.Helper()
 	fields, err := n.redis.HGetAll(t.Context(), "grantor:{grantor}:"+record).Result()
-	check(t, err)
+	must.Succeed(t, err)
 	return fields
 }
 
@@ -59,8 +61,8 @@ func (n *release) write(t *testing.T, record string, data []byte, kind, id strin
 	if record != "ring" {
 		fields = append(fields, "m", mac.Sum(nil))
 	}
-	check(t, n.redis.HSet(t.Context(), key, fields...).Err())
-	check(t, n.redis.XAdd(t.Context(), &goredis.XAddArgs{Stream: "grantor:{grantor}:feed", Values: []string{"k", kind, "i", id, "t", ""}}).Err())
+	must.Succeed(t, n.redis.HSet(t.Context(), key, fields...).Err())
+	must.Succeed(t, n.redis.XAdd(t.Context(), &goredis.XAddArgs{Stream: "grantor:{grantor}:feed", Values: []string{"k", kind, "i", id, "t", ""}}).Err())
 }
 
 // newer gives the record in the format after the newest that this release reads, with a field of which it knows
@@ -68,14 +70,14 @@ func (n *release) write(t *testing.T, record string, data []byte, kind, id strin
 func newer(t *testing.T, record, data string) []byte {
 	t.Helper()
 	var fields map[string]any
-	check(t, json.Unmarshal([]byte(data), &fields))
+	must.Succeed(t, json.Unmarshal([]byte(data), &fields))
 	fields["later"] = "x"
 	for _, f := range redisstore.Formats() {
 		if f.Record == record {
 			fields["format"] = f.Newest + 1
 		}
 	}
-	return must(json.Marshal(fields))
+	return must.Get(json.Marshal(fields))
 }
 
 // TestNewerRelease has replicas of this release on one Redis with a newer one. What that writes is refused and logged,
@@ -84,7 +86,7 @@ func TestNewerRelease(t *testing.T) {
 	c := newCluster(t)
 	r, other := c.start(t), c.start(t)
 	r.apply(t, manifest())
-	check(t, other.CatchUp(t.Context()))
+	must.Succeed(t, other.CatchUp(t.Context()))
 	raw := r.token(t)
 	kids := r.kids(t)
 	next := c.nextRelease(t)
@@ -104,8 +106,8 @@ func TestNewerRelease(t *testing.T) {
 			next.write(t, test.record, newer(t, name, before), test.kind, test.id)
 			stands := next.record(t, test.record)
 			for _, replica := range []*replica{r, other} {
-				check(t, replica.CatchUp(t.Context()))
-				eventually(t, "knowing whether it is ready", func() bool { return (replica.Ready() == nil) == test.ready })
+				must.Succeed(t, replica.CatchUp(t.Context()))
+				must.Eventually(t, "knowing whether it is ready", func() bool { return (replica.Ready() == nil) == test.ready })
 				if err := replica.Ready(); !test.ready && !strings.Contains(err.Error(), "newer release") {
 					t.Errorf("not ready: got %v", err)
 				}
@@ -136,8 +138,8 @@ func TestNewerRelease(t *testing.T) {
 			}
 			next.write(t, test.record, []byte(before), test.kind, test.id)
 			for _, replica := range []*replica{r, other} {
-				check(t, replica.CatchUp(t.Context()))
-				eventually(t, "ready again", func() bool { return replica.Ready() == nil })
+				must.Succeed(t, replica.CatchUp(t.Context()))
+				must.Eventually(t, "ready again", func() bool { return replica.Ready() == nil })
 				replica.expectActive(t, replica.token(t), true)
 			}
 		})
@@ -148,12 +150,12 @@ func TestNewerRelease(t *testing.T) {
 
 	t.Run("a kind of change", func(t *testing.T) {
 		for range 3 {
-			check(t, next.redis.XAdd(t.Context(), &goredis.XAddArgs{
+			must.Succeed(t, next.redis.XAdd(t.Context(), &goredis.XAddArgs{
 				Stream: "grantor:{grantor}:feed", Values: []string{"k", "later", "i", "x", "t", "tomorrow"},
 			}).Err())
 		}
-		check(t, r.revoke(t.Context(), raw))
-		check(t, r.CatchUp(t.Context()))
+		must.Succeed(t, r.revoke(t.Context(), raw))
+		must.Succeed(t, r.CatchUp(t.Context()))
 		r.expectActive(t, raw, false)
 		if got := r.log.count("kind=later"); got != 1 {
 			t.Errorf("the log tells of it %d times, want once", got)
@@ -170,7 +172,7 @@ func TestNewerClientInList(t *testing.T) {
 	next := c.nextRelease(t)
 	next.write(t, "client:res1", newer(t, "client", next.record(t, "client:res1")["d"]), "client", "res1")
 	answer, err := grantorv1.NewClientServiceClient(r.conn).ListClients(ctx, &grantorv1.ListClientsRequest{})
-	check(t, err)
+	must.Succeed(t, err)
 	var ids []string
 	for _, client := range answer.GetClients() {
 		ids = append(ids, client.GetClientId())

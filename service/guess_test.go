@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -36,7 +38,7 @@ func (r *replica) from(t testing.TB, source string) grantorv1.TokenServiceClient
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", strings.TrimPrefix(address, "passthrough:///"))
 		}))
-	check(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return grantorv1.NewTokenServiceClient(conn)
 }
@@ -78,12 +80,12 @@ func testGuessing(t *testing.T, sources int) {
 	replicas := []*replica{c.start(t), c.start(t)}
 	m := manifest()
 	person := m.Clients[0]
-	person.ID, person.Secret = must(oauth.ParseClientID("person")), chosen
+	person.ID, person.Secret = must.Get(oauth.ParseClientID("person")), chosen
 	m.Clients = append(m.Clients, person)
 	replicas[0].apply(t, m)
-	check(t, replicas[1].CatchUp(within(t, patience)))
+	must.Succeed(t, replicas[1].CatchUp(within(t, patience)))
 	for _, r := range replicas {
-		check(t, issueWith(t.Context(), r.tokens, "person", chosen)) // it is known here from now on
+		must.Succeed(t, issueWith(t.Context(), r.tokens, "person", chosen)) // it is known here from now on
 	}
 	var attackers []grantorv1.TokenServiceClient
 	for i := range sources {
@@ -178,13 +180,13 @@ func expectBounded(t *testing.T, c *cluster, sources int) {
 	t.Helper()
 	client := c.redis.Client()
 	windows, err := client.Keys(t.Context(), "grantor:{grantor}:limit:*").Result()
-	check(t, err)
+	must.Succeed(t, err)
 	if most := 2 + int(*guessing/time.Minute); len(windows) == 0 || len(windows) > min(most, 4) {
 		t.Errorf("there are the windows %q", windows)
 	}
 	for _, window := range windows {
 		fields, err := client.HLen(t.Context(), window).Result()
-		check(t, err)
+		must.Succeed(t, err)
 		// A failure counts for a source, and for a source and a client; a source fails a hundred times per replica.
 		if most := int64(sources) * (1 + 2*100); fields > most {
 			t.Errorf("%s has %d fields, want %d at the most", window, fields, most)

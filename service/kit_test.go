@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
@@ -43,32 +45,6 @@ const resource = "https://res1.internal"
 
 // secret is that of every client: a generated one, which costs no slow hash.
 var secret = registry.NewSecret()
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
-// eventually asks until it is so.
-func eventually(t testing.TB, what string, so func() bool) {
-	t.Helper()
-	again := time.NewTicker(2 * time.Millisecond)
-	defer again.Stop()
-	for deadline := time.Now().Add(patience); !so(); <-again.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
-}
 
 // within is the test's context for as long.
 func within(t testing.TB, d time.Duration) context.Context {
@@ -125,7 +101,7 @@ func newCluster(t testing.TB, args ...string) *cluster {
 }
 
 func newClusterOn(server *redistest.Server, url string) *cluster {
-	return &cluster{redis: server, url: url, sealer: must(keys.NewSealer(keys.NewKEK())), staleness: time.Minute}
+	return &cluster{redis: server, url: url, sealer: must.Get(keys.NewSealer(keys.NewKEK())), staleness: time.Minute}
 }
 
 // replica is one issuer process, as far as the stores and the callers can tell.
@@ -143,9 +119,9 @@ type replica struct {
 // open makes a store of the cluster.
 func (c *cluster) open(t testing.TB) *redisstore.Store {
 	t.Helper()
-	client := must(redisstore.Connect(c.url))
+	client := must.Get(redisstore.Connect(c.url))
 	t.Cleanup(func() { _ = client.Close() })
-	store := must(redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime+time.Hour))
+	store := must.Get(redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime+time.Hour))
 	store.RequireReplicas(c.required)
 	return store
 }
@@ -169,18 +145,18 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
 		Trail:  trail,
-		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
+		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: meter, Tracer: c.tracer,
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
 		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100, Now: c.now,
 		Limits: c.limits, Proxies: c.proxies,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	for _, change := range changes {
 		change(r.Service)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
+	must.Succeed(t, err)
 	server := grpc.NewServer(r.ServerOptions()...)
 	r.Register(server)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -188,7 +164,7 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	running.Go(func() { _ = r.Run(ctx) })
 	running.Go(func() { _ = server.Serve(listener) })
 	r.conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	check(t, err)
+	must.Succeed(t, err)
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		server.Stop()
@@ -197,19 +173,19 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	})
 	t.Cleanup(r.stop)
 	r.tokens, r.revocations = grantorv1.NewTokenServiceClient(r.conn), grantorv1.NewRevocationServiceClient(r.conn)
-	check(t, r.CatchUp(within(t, patience)))
+	must.Succeed(t, r.CatchUp(within(t, patience)))
 	return r
 }
 
 // manifest has the clients svc, which gets tokens, and res1, which serves them; changes are made to svc.
 func manifest(changes ...func(*registry.Client)) registry.Manifest {
-	api := must(oauth.ParseScopes("api1"))
-	id := must(oauth.ParseResource(resource))
-	svc := registry.Client{ID: must(oauth.ParseClientID("svc")), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: api}
+	api := must.Get(oauth.ParseScopes("api1"))
+	id := must.Get(oauth.ParseResource(resource))
+	svc := registry.Client{ID: must.Get(oauth.ParseClientID("svc")), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: api}
 	for _, change := range changes {
 		change(&svc)
 	}
-	res1 := registry.Client{ID: must(oauth.ParseClientID("res1")), Resources: []oauth.Resource{id}}
+	res1 := registry.Client{ID: must.Get(oauth.ParseClientID("res1")), Resources: []oauth.Resource{id}}
 	return registry.Manifest{
 		Resources: []registry.Resource{{ID: id, Scopes: api}},
 		Clients:   []registry.Wanted{{Client: svc, Secret: secret}, {Client: res1, Secret: secret}},
@@ -220,8 +196,8 @@ func manifest(changes ...func(*registry.Client)) registry.Manifest {
 func (r *replica) apply(t testing.TB, m registry.Manifest) {
 	t.Helper()
 	_, err := r.Applier().Apply(t.Context(), m)
-	check(t, err)
-	check(t, r.CatchUp(within(t, patience)))
+	must.Succeed(t, err)
+	must.Succeed(t, r.CatchUp(within(t, patience)))
 }
 
 func (r *replica) issue(ctx context.Context) (string, error) {
@@ -232,7 +208,7 @@ func (r *replica) issue(ctx context.Context) (string, error) {
 func (r *replica) token(t testing.TB) string {
 	t.Helper()
 	raw, err := r.issue(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	return raw
 }
 
@@ -244,7 +220,7 @@ func (r *replica) ask(ctx context.Context, raw string) (*grantorv1.IntrospectTok
 func (r *replica) expectActive(t testing.TB, raw string, want bool) {
 	t.Helper()
 	answer, err := r.ask(t.Context(), raw)
-	check(t, err)
+	must.Succeed(t, err)
 	if got := answer.GetActive(); got != want {
 		t.Errorf("active: got %t, want %t", got, want)
 	}
@@ -269,7 +245,7 @@ func publish(t testing.TB, store *redisstore.Store, n int) []string {
 		ids = append(ids, token.NewID().String())
 		changes = append(changes, revocation.Change{Kind: revocation.TokenRevoked, ID: ids[i], At: time.Now().Add(time.Hour)})
 		if len(changes) == 1000 || i == n-1 {
-			check(t, store.Publish(t.Context(), changes...))
+			must.Succeed(t, store.Publish(t.Context(), changes...))
 			changes = nil
 		}
 	}
@@ -290,7 +266,7 @@ type watcher struct {
 func (r *replica) watch(t testing.TB, cursor string) *watcher {
 	t.Helper()
 	stream, err := r.revocations.WatchRevocations(within(t, 2*patience), &grantorv1.WatchRevocationsRequest{Cursor: cursor})
-	check(t, err)
+	must.Succeed(t, err)
 	return &watcher{t: t, stream: stream, known: make(map[string]bool)}
 }
 
@@ -318,7 +294,7 @@ func (w *watcher) next() error {
 func (w *watcher) until(so func() bool) {
 	w.t.Helper()
 	for first := true; first || !so(); first = false {
-		check(w.t, w.next())
+		must.Succeed(w.t, w.next())
 	}
 }
 
@@ -351,6 +327,6 @@ func expectCode(t testing.TB, err error, want codes.Code) {
 func (r *replica) idOf(t testing.TB, raw string) string {
 	t.Helper()
 	answer, err := r.ask(t.Context(), raw)
-	check(t, err)
+	must.Succeed(t, err)
 	return "token:" + answer.GetJti()
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -49,7 +51,7 @@ func TestQuota(t *testing.T) {
 	c.limits = limit.Limits{TokensPerClient: most, TokensPeriod: time.Hour}
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	check(t, b.CatchUp(within(t, patience)))
+	must.Succeed(t, b.CatchUp(within(t, patience)))
 	given := 0
 	for {
 		if _, err := a.issue(t.Context()); err != nil {
@@ -62,16 +64,16 @@ func TestQuota(t *testing.T) {
 	if given < most || given > 2*most {
 		t.Errorf("one replica gave %d tokens, want %d", given, most)
 	}
-	eventually(t, "the other replica refuses too", func() bool {
+	must.Eventually(t, "the other replica refuses too", func() bool {
 		_, err := b.issue(t.Context())
 		return status.Code(err) == codes.ResourceExhausted
 	})
 	// Whoever asks about tokens is not bound by it.
 	_, err := b.ask(t.Context(), "x.y.z")
-	check(t, err)
+	must.Succeed(t, err)
 	a.SetLimits(limit.Limits{TokensPerClient: 100 * most, TokensPeriod: time.Hour})
 	_, err = a.issue(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 }
 
 func TestQuotaWarns(t *testing.T) {
@@ -91,14 +93,14 @@ func TestRequestsPerSource(t *testing.T) {
 	c := newCluster(t)
 	c.limits = limit.Limits{RequestsPerSource: 3}
 	r := c.start(t)
-	eventually(t, "one second has too many requests", func() bool {
+	must.Eventually(t, "one second has too many requests", func() bool {
 		_, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
 		if err != nil {
 			expectLimit(t, err)
 		}
 		return err != nil
 	})
-	eventually(t, "the next one has room", func() bool {
+	must.Eventually(t, "the next one has room", func() bool {
 		_, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
 		return err == nil
 	})
@@ -108,7 +110,7 @@ func TestRequestsPerSource(t *testing.T) {
 func TestRequestsPerSourceOverREST(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
-	face := must(rest.New(t.Context(), must(oauth.ParseIssuer("https://issuer.test")), r.Service))
+	face := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.Service))
 	for _, target := range []string{"/connect/token", "/v1/clients", "/.well-known/jwks.json", "/nowhere"} {
 		send := func(method string) int {
 			body := &unread{}
@@ -120,8 +122,8 @@ func TestRequestsPerSourceOverREST(t *testing.T) {
 			return answer.Code
 		}
 		r.SetLimits(limit.Limits{RequestsPerSource: 1})
-		eventually(t, target+": one second has too many requests", func() bool { return send("PUT") == http.StatusTooManyRequests })
-		eventually(t, target+": the next one has room", func() bool { return send("GET") != http.StatusTooManyRequests })
+		must.Eventually(t, target+": one second has too many requests", func() bool { return send("PUT") == http.StatusTooManyRequests })
+		must.Eventually(t, target+": the next one has room", func() bool { return send("GET") != http.StatusTooManyRequests })
 	}
 }
 
@@ -141,19 +143,19 @@ func TestStreamsPerSource(t *testing.T) {
 	open := func() (context.CancelFunc, error) {
 		ctx, cancel := context.WithCancel(t.Context())
 		stream, err := r.revocations.WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{})
-		check(t, err)
+		must.Succeed(t, err)
 		_, err = stream.Recv()
 		return cancel, err
 	}
 	first, err := open()
-	check(t, err)
+	must.Succeed(t, err)
 	second, err := open()
-	check(t, err)
+	must.Succeed(t, err)
 	defer second()
 	_, err = open()
 	expectLimit(t, err)
 	first()
-	eventually(t, "there is a place again", func() bool {
+	must.Eventually(t, "there is a place again", func() bool {
 		_, err := open()
 		return err == nil
 	})
@@ -223,7 +225,7 @@ func TestHalfSent(t *testing.T) {
 		grantorv1.RevocationService_WatchRevocations_FullMethodName,
 	} {
 		stream, err := r.conn.NewStream(within(t, patience), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
-		check(t, err)
+		must.Succeed(t, err)
 		if err := stream.RecvMsg(&grantorv1.GetKeySetResponse{}); status.Code(err) != codes.DeadlineExceeded || t.Context().Err() != nil {
 			t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
 		}
@@ -240,7 +242,7 @@ func TestManyHalfSent(t *testing.T) {
 	defer cancel()
 	half := func(method string) <-chan error {
 		stream, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
-		check(t, err)
+		must.Succeed(t, err)
 		ended := make(chan error, 1)
 		go func() { ended <- stream.RecvMsg(&grantorv1.GetKeySetResponse{}) }()
 		return ended
@@ -266,7 +268,7 @@ func TestManyHalfSent(t *testing.T) {
 		t.Errorf("%d calls count, want %d", n, service.ArrivingPerSource)
 	}
 	cancel()
-	eventually(t, "none counts any more", func() bool { return r.Arriving() == 0 })
+	must.Eventually(t, "none counts any more", func() bool { return r.Arriving() == 0 })
 }
 
 // Answering may take longer than arriving.
@@ -283,7 +285,7 @@ func TestSlowAnswer(t *testing.T) {
 		defer close(thawed)
 		server.Thaw()
 	})
-	check(t, r.revoke(t.Context(), raw))
+	must.Succeed(t, r.revoke(t.Context(), raw))
 	if took := time.Since(began); took < arrival {
 		t.Errorf("it took %s, and did not wait for the Redis", took)
 	}

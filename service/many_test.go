@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -33,13 +35,13 @@ func BenchmarkManyClients(b *testing.B) {
 						}})
 					}
 					_, err := grantorv1.NewResourceServiceClient(r.conn).ApplyManifest(ctx, m)
-					check(b, err)
+					must.Succeed(b, err)
 				}
 				applied := inUse()
 				listed := 0
 				for token := ""; ; {
 					page, err := grantorv1.NewClientServiceClient(r.conn).ListClients(ctx, &grantorv1.ListClientsRequest{PageSize: 1000, PageToken: token})
-					check(b, err)
+					must.Succeed(b, err)
 					listed += len(page.GetClients())
 					if token = page.GetNextPageToken(); token == "" {
 						break
@@ -53,7 +55,7 @@ func BenchmarkManyClients(b *testing.B) {
 					_, err := r.tokens.IssueToken(b.Context(), &grantorv1.IssueTokenRequest{
 						GrantType: oauth.GrantClientCredentials, ClientId: fmt.Sprintf("client-%06d", i), ClientSecret: secret,
 					})
-					check(b, err)
+					must.Succeed(b, err)
 				}
 				cached := inUse()
 				b.ReportMetric(mega(before, applied), "MB-applied")

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -27,7 +29,7 @@ type guarded struct {
 func (r *replica) guard(t testing.TB, options ...verify.Option) *guarded {
 	t.Helper()
 	v, err := verify.New(t.Context(), "https://issuer.test", append(options, verify.Audience(resource), verify.OverGRPC(r.conn))...)
-	check(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(v.Close)
 	return &guarded{v, verify.HTTP(v, verify.Scopes("api1"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
 }
@@ -71,7 +73,7 @@ func TestOutageOfStore(t *testing.T) {
 	c.staleness = *outage / 2
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	check(t, b.CatchUp(within(t, patience)))
+	must.Succeed(t, b.CatchUp(within(t, patience)))
 	left, acknowledged, tried := a.token(t), a.token(t), a.token(t)
 	replicas := []*replica{a, b}
 	var lenient, strict []*guarded
@@ -83,7 +85,7 @@ func TestOutageOfStore(t *testing.T) {
 	}
 	services := slices.Concat(lenient, strict)
 
-	check(t, a.revoke(t.Context(), acknowledged)) // and nobody has time to hear of it
+	must.Succeed(t, a.revoke(t.Context(), acknowledged)) // and nobody has time to hear of it
 	c.redis.Freeze()
 	t.Cleanup(c.redis.Thaw) // for a test that fails, whose replicas could not stop otherwise
 	f := &frozen{t, time.Now(), c.staleness}
@@ -141,20 +143,20 @@ func TestOutageOfStore(t *testing.T) {
 
 	c.redis.Thaw()
 	for _, r := range replicas {
-		eventually(t, "it issues again", func() bool {
+		must.Eventually(t, "it issues again", func() bool {
 			_, err := r.issue(t.Context())
 			return !unavailable(t, err)
 		})
 	}
-	eventually(t, "what was refused can be done now", func() bool { return a.revoke(t.Context(), tried) == nil })
+	must.Eventually(t, "what was refused can be done now", func() bool { return a.revoke(t.Context(), tried) == nil })
 	late := b.token(t)
-	check(t, b.revoke(t.Context(), late))
+	must.Succeed(t, b.revoke(t.Context(), late))
 	for _, r := range replicas {
-		check(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(within(t, patience)))
 		r.expectActive(t, left, true)
 	}
 	for _, g := range services {
-		eventually(t, "a service knows what it may", func() bool { return g.Feed().Age < c.staleness })
+		must.Eventually(t, "a service knows what it may", func() bool { return g.Feed().Age < c.staleness })
 		if got := g.status(left); got != http.StatusOK {
 			t.Errorf("a good token: got %d", got)
 		}
@@ -166,7 +168,7 @@ func TestOutageOfStore(t *testing.T) {
 			r.expectActive(t, raw, false)
 		}
 		for _, g := range services {
-			eventually(t, "a service refuses the token that was revoked "+name, func() bool {
+			must.Eventually(t, "a service refuses the token that was revoked "+name, func() bool {
 				return g.status(raw) == http.StatusUnauthorized
 			})
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -27,22 +29,22 @@ func TestRevokedEverywhere(t *testing.T) {
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
 	raw, other := a.token(t), a.token(t)
-	check(t, b.CatchUp(t.Context()))
+	must.Succeed(t, b.CatchUp(t.Context()))
 	b.expectActive(t, raw, true)
-	check(t, a.revoke(t.Context(), raw))
+	must.Succeed(t, a.revoke(t.Context(), raw))
 	began := time.Now()
 	a.expectActive(t, raw, false) // at once
-	eventually(t, "the other replica knows it", func() bool {
+	must.Eventually(t, "the other replica knows it", func() bool {
 		answer, err := b.ask(t.Context(), raw)
 		return err == nil && !answer.GetActive()
 	})
 	t.Logf("the other replica refused the token after %s", time.Since(began))
 	b.expectActive(t, other, true)
-	check(t, a.revoke(t.Context(), raw)) // again
+	must.Succeed(t, a.revoke(t.Context(), raw)) // again
 	// Here it is in force with the answer, before the feed tells it.
 	for range 100 {
 		raw := a.token(t)
-		check(t, a.revoke(t.Context(), raw))
+		must.Succeed(t, a.revoke(t.Context(), raw))
 		a.expectActive(t, raw, false)
 	}
 }
@@ -54,19 +56,19 @@ func TestRevokeClientTokens(t *testing.T) {
 	a.apply(t, manifest())
 	for range 3 {
 		before := []string{a.token(t), a.token(t)}
-		check(t, a.revokeAll(t.Context()))
+		must.Succeed(t, a.revokeAll(t.Context()))
 		next := a.token(t)
 		for _, raw := range before {
 			a.expectActive(t, raw, false)
 		}
 		a.expectActive(t, next, true)
-		check(t, b.CatchUp(t.Context()))
+		must.Succeed(t, b.CatchUp(t.Context()))
 		b.expectActive(t, before[0], false)
 		b.expectActive(t, next, true)
 		b.expectActive(t, b.token(t), true)
 	}
 	answer, err := a.ask(t.Context(), a.token(t))
-	check(t, err)
+	must.Succeed(t, err)
 	if lived := answer.GetExp() - answer.GetIat(); lived != 3600 {
 		t.Errorf("a token that was dated later lives %d s, want 3600", lived)
 	}
@@ -98,8 +100,8 @@ func TestClientEnds(t *testing.T) {
 			applier := r.Applier()
 			applier.Prune = true
 			_, err := applier.Apply(t.Context(), wanted)
-			check(t, err)
-			check(t, r.CatchUp(t.Context()))
+			must.Succeed(t, err)
+			must.Succeed(t, r.CatchUp(t.Context()))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +112,7 @@ func TestClientEnds(t *testing.T) {
 			a.expectActive(t, raw, true)
 			end(t, a)
 			a.expectActive(t, raw, false)
-			check(t, b.CatchUp(t.Context()))
+			must.Succeed(t, b.CatchUp(t.Context()))
 			b.expectActive(t, raw, false)
 			if _, err := a.issue(t.Context()); err == nil {
 				t.Error("it still gets tokens")
@@ -125,7 +127,7 @@ func TestClientEnds(t *testing.T) {
 
 func (c *cluster) ring(t *testing.T, store keys.Store) *keys.Ring {
 	t.Helper()
-	return must(keys.Open(t.Context(), keys.Config{
+	return must.Get(keys.Open(t.Context(), keys.Config{
 		Store: store, Sealer: c.sealer, Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 30 * 24 * time.Hour,
 		MaxAge: time.Minute, Retention: registry.MaxLifetime,
 	}))
@@ -134,7 +136,7 @@ func (c *cluster) ring(t *testing.T, store keys.Store) *keys.Ring {
 func (r *replica) kids(t *testing.T) []string {
 	t.Helper()
 	set, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
-	check(t, err)
+	must.Succeed(t, err)
 	var ids []string
 	for _, key := range set.GetKeys() {
 		ids = append(ids, key.GetKid())
@@ -166,7 +168,7 @@ func TestCompromise(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	check(t, b.CatchUp(t.Context()))
+	must.Succeed(t, b.CatchUp(t.Context()))
 	raw, kid := a.token(t), a.kids(t)[0]
 	a.expectActive(t, raw, true)
 	b.expectActive(t, raw, true)
@@ -185,7 +187,7 @@ func TestCompromise(t *testing.T) {
 	group.Wait()
 	var told []revocation.Change
 	entries, _, err := a.store.Read(t.Context(), revocation.Cursor{}, 0)
-	check(t, err)
+	must.Succeed(t, err)
 	for _, e := range entries {
 		if e.Kind == revocation.KeyRevoked {
 			told = append(told, e.Change)
@@ -195,11 +197,11 @@ func TestCompromise(t *testing.T) {
 		t.Errorf("the feed has %v, want the key once", told)
 	}
 	for _, r := range []*replica{a, b} {
-		eventually(t, "another key signs", func() bool {
+		must.Eventually(t, "another key signs", func() bool {
 			ids := r.kids(t)
 			return len(ids) == 1 && !slices.Contains(ids, kid)
 		})
-		check(t, r.CatchUp(t.Context()))
+		must.Succeed(t, r.CatchUp(t.Context()))
 		r.expectActive(t, raw, false)
 		r.expectActive(t, r.token(t), true)
 	}
@@ -216,7 +218,7 @@ func TestCompromise(t *testing.T) {
 	}
 	// A key that is in the ring no more is revoked all the same.
 	const gone = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-	check(t, c.ring(t, a.store).Compromise(t.Context(), gone))
+	must.Succeed(t, c.ring(t, a.store).Compromise(t.Context(), gone))
 	w.until(func() bool { return w.known["key:"+gone] })
 }
 
@@ -246,8 +248,8 @@ func TestDisabledAfterRevoking(t *testing.T) {
 			}
 			raw := r.token(t)
 			r.expectActive(t, raw, true)
-			check(t, end(r))
-			check(t, r.CatchUp(within(t, patience)))
+			must.Succeed(t, end(r))
+			must.Succeed(t, r.CatchUp(within(t, patience)))
 			r.expectActive(t, raw, false)
 		})
 	}
@@ -255,7 +257,7 @@ func TestDisabledAfterRevoking(t *testing.T) {
 
 // changed does something with a copy of the client svc.
 func changed(r *replica, do func(*registry.Client) error) error {
-	stored, err := r.Applier().Clients.Client(context.Background(), must(oauth.ParseClientID("svc")))
+	stored, err := r.Applier().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
 	if err != nil {
 		return err
 	}
@@ -302,5 +304,5 @@ func TestEndedWithoutReplicas(t *testing.T) {
 		t.Errorf("%d deletions are in the audit, want 1", n)
 	}
 	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
-	eventually(t, "a replica has it", func() bool { return status.Code(remove()) == codes.NotFound })
+	must.Eventually(t, "a replica has it", func() bool { return status.Code(remove()) == codes.NotFound })
 }

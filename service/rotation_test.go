@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -34,15 +36,15 @@ func (r *replica) administer(t testing.TB) context.Context {
 	answer, err := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
 		GrantType: oauth.GrantClientCredentials, ClientId: "boss", ClientSecret: secret,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+answer.GetAccessToken())
 }
 
 // withBoss adds the first administrator to a manifest.
 func withBoss(m registry.Manifest) registry.Manifest {
 	boss := registry.Client{
-		ID: must(oauth.ParseClientID("boss")), GrantTypes: []string{oauth.GrantClientCredentials},
-		Scopes: must(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:resources.write grantor:keys.read grantor:keys.write")),
+		ID: must.Get(oauth.ParseClientID("boss")), GrantTypes: []string{oauth.GrantClientCredentials},
+		Scopes: must.Get(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:resources.write grantor:keys.read grantor:keys.write")),
 	}
 	m.Clients = append(slices.Clone(m.Clients), registry.Wanted{Client: boss, Secret: secret})
 	return m
@@ -55,7 +57,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	c.now = fast()
 	replicas := []*replica{c.start(t), c.start(t)}
 	replicas[0].apply(t, withBoss(manifest()))
-	check(t, replicas[1].CatchUp(within(t, patience)))
+	must.Succeed(t, replicas[1].CatchUp(within(t, patience)))
 	var services []*guarded
 	for _, r := range replicas {
 		services = append(services, r.guard(t, verify.Now(c.now)))
@@ -104,9 +106,9 @@ func rotate(t *testing.T, replicas []*replica, current *atomic.Pointer[string]) 
 		rotated, err := grantorv1.NewClientServiceClient(replicas[rotations%2].conn).RotateClientSecret(ctx, &grantorv1.RotateClientSecretRequest{
 			ClientId: "svc", GracePeriod: durationpb.New(time.Minute), // two seconds of ours
 		})
-		check(t, err)
+		must.Succeed(t, err)
 		next := rotated.GetClientSecret()
-		check(t, replicas[1-rotations%2].CatchUp(within(t, patience))) // as an operator waits before handing it out
+		must.Succeed(t, replicas[1-rotations%2].CatchUp(within(t, patience))) // as an operator waits before handing it out
 		current.Store(&next)
 		rotations++
 		var both sync.WaitGroup
@@ -120,7 +122,7 @@ func rotate(t *testing.T, replicas []*replica, current *atomic.Pointer[string]) 
 		}
 		both.Wait()
 		list, err := grantorv1.NewKeyServiceClient(replicas[0].conn).ListKeys(ctx, &grantorv1.ListKeysRequest{})
-		check(t, err)
+		must.Succeed(t, err)
 		upcoming := 0
 		for _, k := range list.GetKeys() {
 			switch k.GetState() {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc/codes"
 
@@ -28,8 +30,8 @@ func (r *replica) tryIn(t testing.TB, secret string) error {
 // svc gives the client as it is stored.
 func (r *replica) svc(t testing.TB) *registry.Client {
 	t.Helper()
-	c, err := r.store.Client(t.Context(), must(oauth.ParseClientID("svc")))
-	check(t, err)
+	c, err := r.store.Client(t.Context(), must.Get(oauth.ParseClientID("svc")))
+	must.Succeed(t, err)
 	return c
 }
 
@@ -39,9 +41,9 @@ func (r *replica) change(t testing.TB, change func(*registry.Client), others ...
 	c := *r.svc(t)
 	c.Secrets = slices.Clone(c.Secrets)
 	change(&c)
-	check(t, r.store.SaveClient(t.Context(), &c))
+	must.Succeed(t, r.store.SaveClient(t.Context(), &c))
 	for _, replica := range append(others, r) {
-		check(t, replica.CatchUp(within(t, patience)))
+		must.Succeed(t, replica.CatchUp(within(t, patience)))
 	}
 }
 
@@ -50,7 +52,7 @@ func (r *replica) lastUse(t testing.TB, id string) time.Time {
 	t.Helper()
 	c := r.svc(t)
 	found, err := r.store.LastUses(t.Context(), []oauth.ClientID{c.ID})
-	check(t, err)
+	must.Succeed(t, err)
 	for i := range c.Secrets {
 		if c.Secrets[i].ID == id {
 			return c.Secrets[i].LastUse(found[c.ID])
@@ -109,7 +111,7 @@ func openIddict(t testing.TB, secret string) string {
 	t.Helper()
 	salt := make([]byte, 16)
 	sum, err := pbkdf2.Key(sha256.New, secret, salt, 10_000, 32)
-	check(t, err)
+	must.Succeed(t, err)
 	header := []byte{1, 0, 0, 0, 1, 0, 0, 39, 16, 0, 0, 0, 16}
 	return base64.StdEncoding.EncodeToString(slices.Concat(header, salt, sum))
 }
@@ -120,12 +122,12 @@ func TestImportedSecrets(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	hydra := must(bcrypt.GenerateFromPassword([]byte(fromHydra), bcrypt.MinCost))
+	hydra := must.Get(bcrypt.GenerateFromPassword([]byte(fromHydra), bcrypt.MinCost))
 	created, expires := time.Now().Add(-time.Hour).Truncate(time.Second), time.Now().Add(time.Hour).Truncate(time.Second)
 	a.change(t, func(c *registry.Client) {
 		c.Secrets = append(c.Secrets,
-			registry.Secret{ID: "o", Hash: must(registry.ParseImported(openIddict(t, fromOpenIddict))), CreatedAt: created, ExpiresAt: expires},
-			registry.Secret{ID: "h", Hash: must(registry.ParseImported(string(hydra))), CreatedAt: created})
+			registry.Secret{ID: "o", Hash: must.Get(registry.ParseImported(openIddict(t, fromOpenIddict))), CreatedAt: created, ExpiresAt: expires},
+			registry.Secret{ID: "h", Hash: must.Get(registry.ParseImported(string(hydra))), CreatedAt: created})
 	}, b)
 	before := a.svc(t)
 	raw := a.token(t)
@@ -142,7 +144,7 @@ func TestImportedSecrets(t *testing.T) {
 		}
 	}
 	// A race that is lost is run again with the next use.
-	eventually(t, "the hashes are replaced", func() bool {
+	must.Eventually(t, "the hashes are replaced", func() bool {
 		a.expectIn(t, map[string]bool{fromOpenIddict: true, fromHydra: true})
 		secrets := a.svc(t).Secrets
 		return secrets[1].Hash.Kind() == registry.KindChosen && secrets[2].Hash.Kind() == registry.KindChosen
@@ -155,7 +157,7 @@ func TestImportedSecrets(t *testing.T) {
 		}
 	}
 	for _, r := range []*replica{a, b} {
-		check(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(within(t, patience)))
 		r.expectIn(t, map[string]bool{fromOpenIddict: true, fromHydra: true, secret: true, "wrong": false})
 		r.expectActive(t, raw, true)
 		if r.log.count("replacing the imported hash") > 0 {
@@ -199,7 +201,7 @@ func TestLastUse(t *testing.T) {
 	want := map[string]bool{first: true, "gone": false, "other": true, "never": false}
 	expect(b, "of both", want)
 	found, err := b.store.LastUses(t.Context(), []oauth.ClientID{b.svc(t).ID})
-	check(t, err)
+	must.Succeed(t, err)
 	if got := len(found[b.svc(t).ID]); got != 2 {
 		t.Errorf("%d uses are kept, want those of the two secrets that are there", got)
 	}
@@ -210,7 +212,7 @@ func TestLastUse(t *testing.T) {
 	// What a replica noted of a client that is deleted meanwhile is not written.
 	last.token(t)
 	svc := last.svc(t)
-	check(t, last.store.DeleteClient(t.Context(), svc.ID, svc.Version))
+	must.Succeed(t, last.store.DeleteClient(t.Context(), svc.ID, svc.Version))
 	last.stop()
 	if found, err := last.store.LastUses(t.Context(), []oauth.ClientID{svc.ID}); len(found) > 0 || err != nil {
 		t.Errorf("of a deleted client: %v, %v", found, err)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
@@ -40,9 +42,9 @@ import (
 func measured(t testing.TB) (*prometheusclient.Registry, metric.Meter) {
 	t.Helper()
 	registry := prometheusclient.NewRegistry()
-	exporter := must(prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo()))
+	exporter := must.Get(prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo()))
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
-	t.Cleanup(func() { check(t, provider.Shutdown(context.Background())) })
+	t.Cleanup(func() { must.Succeed(t, provider.Shutdown(context.Background())) })
 	return registry, provider.Meter("test")
 }
 
@@ -51,7 +53,7 @@ func traced(t testing.TB, share float64) (*tracetest.InMemoryExporter, trace.Tra
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))))
-	t.Cleanup(func() { check(t, provider.Shutdown(context.Background())) })
+	t.Cleanup(func() { must.Succeed(t, provider.Shutdown(context.Background())) })
 	return spans, provider.Tracer("test")
 }
 
@@ -61,13 +63,13 @@ func TestLossIsCounted(t *testing.T) {
 	metrics, meter := measured(t)
 	c.meter = meter
 	r := c.start(t)
-	check(t, r.CatchUp(t.Context()))
+	must.Succeed(t, r.CatchUp(t.Context()))
 	c.redis.Kill()
 	c.redis.Wipe()
 	c.redis.Start()
-	eventually(t, "the loss is counted", func() bool {
+	must.Eventually(t, "the loss is counted", func() bool {
 		families, err := metrics.Gather()
-		check(t, err)
+		must.Succeed(t, err)
 		for _, family := range families {
 			if family.GetName() == "grantor_store_lost_total" {
 				return family.GetMetric()[0].GetCounter().GetValue() == 1
@@ -127,17 +129,17 @@ func TestSeriesAreBounded(t *testing.T) {
 	metrics, meter := measured(t)
 	store := c.open(t)
 	s, err := service.New(t.Context(), service.Config{
-		Issuer: must(oauth.ParseIssuer("https://issuer.test")), Store: nobody{store}, Sealer: c.sealer,
+		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: nobody{store}, Sealer: c.sealer,
 		Log: slog.New(slog.DiscardHandler), Meter: meter, Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour,
 		KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: time.Hour, CachedClients: 100, CachedTokens: 100,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = s.Run(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
-	check(t, s.CatchUp(t.Context()))
-	d, face := newDirect(s), s.MeasureHTTP(must(rest.New(t.Context(), must(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
+	must.Succeed(t, s.CatchUp(t.Context()))
+	d, face := newDirect(s), s.MeasureHTTP(must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
 	caller := func(name string, everything bool) {
 		about := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: name, ClientSecret: secret}
 		if !everything {
@@ -181,7 +183,7 @@ func TestSeriesAreBounded(t *testing.T) {
 func series(t testing.TB, metrics prometheusclient.Gatherer) []string {
 	t.Helper()
 	families, err := metrics.Gather()
-	check(t, err)
+	must.Succeed(t, err)
 	found := make(map[string]bool)
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
@@ -224,7 +226,7 @@ func TestCallIsTraced(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The answer may come before the span has ended.
-		eventually(t, c.name, func() bool { return len(spans.GetSpans()) >= len(c.want) })
+		must.Eventually(t, c.name, func() bool { return len(spans.GetSpans()) >= len(c.want) })
 		var names []string
 		for _, span := range spans.GetSpans() {
 			names = append(names, span.Name)
@@ -272,7 +274,7 @@ func BenchmarkTelemetry(b *testing.B) {
 				for i := range issue {
 					i = (i + turn) % len(issue) // who comes after whom makes a difference too
 					start := time.Now()
-					check(b, issue[i]())
+					must.Succeed(b, issue[i]())
 					took[i] += time.Since(start)
 				}
 			}

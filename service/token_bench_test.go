@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
@@ -52,11 +54,11 @@ func (e *echo) serve(b *testing.B) grantorv1.TokenServiceClient {
 // overLoopback runs the server until the benchmark ends, and gives a client of it.
 func overLoopback(b *testing.B, server *grpc.Server, options ...grpc.DialOption) grantorv1.TokenServiceClient {
 	b.Helper()
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 	var running sync.WaitGroup
 	running.Go(func() { _ = server.Serve(listener) })
 	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	conn := must(grpc.NewClient(listener.Addr().String(), options...))
+	conn := must.Get(grpc.NewClient(listener.Addr().String(), options...))
 	b.Cleanup(func() {
 		_ = conn.Close()
 		server.Stop()
@@ -99,9 +101,9 @@ type bare struct {
 }
 
 func newBare(token string) *bare {
-	s := &bare{private: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), signed: []byte(token[:strings.LastIndexByte(token, '.')])}
+	s := &bare{private: must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), signed: []byte(token[:strings.LastIndexByte(token, '.')])}
 	hash := sha256.Sum256(s.signed)
-	s.signature = must(ecdsa.SignASN1(rand.Reader, s.private, hash[:]))
+	s.signature = must.Get(ecdsa.SignASN1(rand.Reader, s.private, hash[:]))
 	return s
 }
 
@@ -137,7 +139,7 @@ func issuance(ctx context.Context, of grantorv1.TokenServiceClient) func() error
 func BenchmarkIssueToken(b *testing.B) {
 	r := newBusy(b)
 	answer, err := r.tokens.IssueToken(b.Context(), request())
-	check(b, err)
+	must.Succeed(b, err)
 	floor := (&echo{issued: answer, work: newBare(answer.GetAccessToken()).sign}).serve(b)
 	for _, s := range []struct {
 		name string
@@ -168,7 +170,7 @@ func BenchmarkIntrospectToken(b *testing.B) {
 	r := newBusy(b)
 	raw := r.token(b)
 	answer, err := r.ask(b.Context(), raw)
-	check(b, err)
+	must.Succeed(b, err)
 	b.Run("seen/grantor", func(b *testing.B) { manyCallers(b, introspection(b.Context(), r.tokens, raw)) })
 	b.Run("seen/floor", func(b *testing.B) {
 		floor := (&echo{introspected: answer, work: func() error { return nil }}).serve(b)

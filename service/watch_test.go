@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -21,8 +23,8 @@ func TestWatch(t *testing.T) {
 	raw := a.token(t)
 	id := a.idOf(t, raw)
 	old := publish(t, a.store, 4500) // over two answers
-	check(t, a.CatchUp(t.Context()))
-	check(t, b.CatchUp(t.Context()))
+	must.Succeed(t, a.CatchUp(t.Context()))
+	must.Succeed(t, b.CatchUp(t.Context()))
 
 	w := a.watch(t, "")
 	w.complete()
@@ -30,7 +32,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("got %d revocations, want %d", w.told, len(old))
 	}
 	began := time.Now()
-	check(t, b.revoke(t.Context(), raw))
+	must.Succeed(t, b.revoke(t.Context(), raw))
 	w.until(func() bool { return w.known[id] })
 	t.Logf("a revocation at the other replica was told after %s", time.Since(began))
 	if w.told != len(old)+1 {
@@ -39,8 +41,8 @@ func TestWatch(t *testing.T) {
 
 	t.Run("heartbeat", func(t *testing.T) {
 		began, told := time.Now(), w.told
-		check(t, w.next())
-		check(t, w.next())
+		must.Succeed(t, w.next())
+		must.Succeed(t, w.next())
 		if took := time.Since(began); took < service.Heartbeat || took > 5*service.Heartbeat {
 			t.Errorf("two heartbeats took %s", took)
 		}
@@ -52,7 +54,7 @@ func TestWatch(t *testing.T) {
 		t.Run("resumed at "+name, func(t *testing.T) {
 			cursor := w.cursor
 			more := publish(t, a.store, 3)
-			check(t, r.CatchUp(t.Context()))
+			must.Succeed(t, r.CatchUp(t.Context()))
 			w := r.watch(t, cursor)
 			w.complete()
 			if w.told != len(more) || !w.known["token:"+more[2]] {
@@ -73,7 +75,7 @@ func TestWatch(t *testing.T) {
 		})
 	}
 	t.Run("clients and keys", func(t *testing.T) {
-		check(t, b.revokeAll(t.Context()))
+		must.Succeed(t, b.revokeAll(t.Context()))
 		w.until(func() bool { return w.known["client:svc"] })
 		told := w.last.GetClients()[0]
 		if now := time.Now().Unix(); told.GetUntil() < now-int64(patience.Seconds()) || told.GetUntil() > now+1 {
@@ -89,13 +91,13 @@ func TestSlowWatcher(t *testing.T) {
 	r.apply(t, manifest())
 	// On a connection of its own, whose window does not grow with what others read.
 	const window = 64 << 10
-	conn := must(grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn := must.Get(grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window)))
 	t.Cleanup(func() { _ = conn.Close() })
 	slow := (&replica{revocations: grantorv1.NewRevocationServiceClient(conn)}).watch(t, "")
-	check(t, slow.next()) // it follows
+	must.Succeed(t, slow.next()) // it follows
 	ids := publish(t, r.store, 20_000)
-	check(t, r.CatchUp(t.Context()))
+	must.Succeed(t, r.CatchUp(t.Context()))
 	quick := r.watch(t, "")
 	quick.complete()
 	if quick.told != len(ids) {
@@ -103,7 +105,7 @@ func TestSlowWatcher(t *testing.T) {
 	}
 	// The beats of another stream, one a second, show that the time is over.
 	for range 3 {
-		check(t, quick.next())
+		must.Succeed(t, quick.next())
 	}
 	expectCode(t, slow.end(), codes.ResourceExhausted)
 	if slow.told >= len(ids) {
@@ -126,7 +128,7 @@ func TestManyWatchers(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
 	publish(t, r.store, 500)
-	check(t, r.CatchUp(t.Context()))
+	must.Succeed(t, r.CatchUp(t.Context()))
 	var ready, group sync.WaitGroup
 	for range 100 {
 		w := r.watch(t, "")

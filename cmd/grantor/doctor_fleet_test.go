@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -144,7 +146,7 @@ func (f *facade) start(t *testing.T) string {
 		}
 		var list []jwks.JWK
 		for _, key := range f.keys.Published() {
-			list = append(list, must(key.JWK()))
+			list = append(list, must.Get(key.JWK()))
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"keys": list})
 	}))
@@ -175,7 +177,7 @@ func withCertificate(oldest uint16, certificate func(t *testing.T) files) func(t
 	return func(t *testing.T) (*patient, []string) {
 		pair := certificate(t)
 		config := &tls.Config{MinVersion: oldest}
-		config.Certificates = []tls.Certificate{must(tls.LoadX509KeyPair(pair.cert, pair.key))}
+		config.Certificates = []tls.Certificate{must.Get(tls.LoadX509KeyPair(pair.cert, pair.key))}
 		server := httptest.NewUnstartedServer(http.NotFoundHandler())
 		server.Config.ErrorLog = silence
 		server.TLS = config
@@ -266,14 +268,14 @@ var recordCauses = []cause{
 	{"client.never-used", "worker (secret s1, made 20", registered(31*day, nil)},
 	{"client.unused", "worker (secret s1, last used 20", func(t *testing.T) (*patient, []string) {
 		p, args := registered(200*day, nil)(t)
-		p.check(p.store.RecordUses(t.Context(), []registry.Use{{Client: must(oauth.ParseClientID("worker")), SecretID: "s1", At: time.Now().Add(-91 * day)}}))
+		p.check(p.store.RecordUses(t.Context(), []registry.Use{{Client: must.Get(oauth.ParseClientID("worker")), SecretID: "s1", At: time.Now().Add(-91 * day)}}))
 		return p, args
 	}},
 	{"client.chosen", "worker (secret s1, made 20", registered(91*day, func(c *registry.Client) {
-		c.Secrets[0].Hash = must(registry.NewHasher(keys.NewKEK())).Hash("a secret that somebody chose")
+		c.Secrets[0].Hash = must.Get(registry.NewHasher(keys.NewKEK())).Hash("a secret that somebody chose")
 	})},
 	{"client.disabled", "1 client", registered(0, func(c *registry.Client) { c.Disabled = true })},
-	{"client.administrators", "worker", registered(0, func(c *registry.Client) { c.Scopes = must(oauth.ParseScopes(registry.ScopeKeysRead)) })},
+	{"client.administrators", "worker", registered(0, func(c *registry.Client) { c.Scopes = must.Get(oauth.ParseScopes(registry.ScopeKeysRead)) })},
 	{"client.many", "the first 2 clients", func(t *testing.T) (*patient, []string) {
 		p, args := registered(0, nil)(t)
 		p.client("b", 0, nil)

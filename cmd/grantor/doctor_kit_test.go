@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -39,24 +41,17 @@ func trust() (forget func()) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "trusted test authority"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageCertSign,
 	}
-	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
+	key := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	der := must.Get(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
 	trusted = &authority{
-		cert: must(x509.ParseCertificate(der)), key: key,
+		cert: must.Get(x509.ParseCertificate(der)), key: key,
 		pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 	}
-	file := must(os.CreateTemp("", "authority"))
-	must(file.Write(trusted.pem))
+	file := must.Get(os.CreateTemp("", "authority"))
+	must.Get(file.Write(trusted.pem))
 	_ = file.Close()
 	_ = os.Setenv("SSL_CERT_FILE", file.Name())
 	return func() { _ = os.Remove(file.Name()) }
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }
 
 // files are a certificate and its key.
@@ -115,7 +110,7 @@ func (p *patient) do(command string, args ...any) {
 	p.check(p.redis.Client().Do(p.t.Context(), append(all, args...)...).Err())
 }
 
-func (p *patient) sealer(kek []byte) *keys.Sealer { return must(keys.NewSealer(kek)) }
+func (p *patient) sealer(kek []byte) *keys.Sealer { return must.Get(keys.NewSealer(kek)) }
 
 // ring makes the key ring, as a replica that started some time ago.
 func (p *patient) ring(age time.Duration) *keys.Ring {
@@ -158,9 +153,9 @@ func (p *patient) client(id string, age time.Duration, change func(*registry.Cli
 	p.t.Helper()
 	made := time.Now().Add(-age).Truncate(time.Second)
 	c := &registry.Client{
-		ID: must(oauth.ParseClientID(id)), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: must(oauth.ParseScopes("api1")),
+		ID: must.Get(oauth.ParseClientID(id)), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: must.Get(oauth.ParseScopes("api1")),
 		CreatedAt: made, ChangedAt: made,
-		Secrets: []registry.Secret{{ID: "s1", Hash: must(registry.NewHasher(keys.NewKEK())).Hash(registry.NewSecret()), CreatedAt: made}},
+		Secrets: []registry.Secret{{ID: "s1", Hash: must.Get(registry.NewHasher(keys.NewKEK())).Hash(registry.NewSecret()), CreatedAt: made}},
 	}
 	if change != nil {
 		change(c)

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/replicas"
@@ -68,13 +70,13 @@ func TestDoctorHealthy(t *testing.T) {
 	p.do("acl setuser admin on >sesame +@all ~*")
 	p.do("acl setuser default " + defaultRights)
 	as := func(user string) string {
-		u := must(url.Parse(raw))
+		u := must.Get(url.Parse(raw))
 		u.User = url.UserPassword(user, "sesame")
 		return "--redis=" + u.String()
 	}
-	admin := must(redisstore.Connect(strings.TrimPrefix(as("admin"), "--redis=")))
+	admin := must.Get(redisstore.Connect(strings.TrimPrefix(as("admin"), "--redis=")))
 	t.Cleanup(func() { _ = admin.Close() })
-	asked := func(command ...any) []any { return must(admin.Do(t.Context(), command...).Slice()) }
+	asked := func(command ...any) []any { return must.Get(admin.Do(t.Context(), command...).Slice()) }
 	pair, kek, rest, rpc := trusted.certificate(t, 100*day), "--key-encryption-key-file="+kekFile(t), freeAddress(t), freeAddress(t)
 	issuer := "--issuer=https://" + rest
 	args := []string{
@@ -127,7 +129,7 @@ func TestRestartWithUsers(t *testing.T) {
 	users := file(t, "users.acl", "")
 	server := redistest.New(t, "--appendonly", "yes", "--aclfile", users)
 	var lines strings.Builder
-	for line := range strings.Lines(string(must(os.ReadFile("../../docs/doctor.md")))) {
+	for line := range strings.Lines(string(must.Get(os.ReadFile("../../docs/doctor.md")))) {
 		if user, ok := strings.CutPrefix(line, "    user "); ok {
 			lines.WriteString("user " + strings.ReplaceAll(user, "PASSWORD", "sesame"))
 		}
@@ -143,7 +145,7 @@ func TestRestartWithUsers(t *testing.T) {
 	url := "redis://grantor:sesame@" + server.Addr()
 	run(t, "apply", "--redis="+url, "--key-encryption-key-file="+kekFile(t), "-f", file(t, "clients.yaml", goodManifest)).works(t)
 	records := func() map[string]string {
-		return must(server.Client().HGetAll(t.Context(), "grantor:{grantor}:client:background-service").Result())
+		return must.Get(server.Client().HGetAll(t.Context(), "grantor:{grantor}:client:background-service").Result())
 	}
 	want := records()
 	server.Stop()
@@ -261,7 +263,7 @@ func TestDoctorSettings(t *testing.T) {
 		t.Errorf("by a file:\n%s", out)
 	}
 	t.Setenv("GRANTOR_REDIS", p.redis.URL())
-	path := must(profilesPath())
+	path := must.Get(profilesPath())
 	p.check(os.MkdirAll(path[:strings.LastIndexByte(path, '/')], 0o700))
 	p.check(os.WriteFile(path, []byte("prod:\n  issuer: http://127.0.0.1:1\n"), 0o600))
 	if out := run(t, "doctor", "--profile", "prod").out; !strings.Contains(out, "note     key.unchecked") || !strings.Contains(out, "127.0.0.1:1") {
@@ -288,7 +290,7 @@ func TestDoctorPage(t *testing.T) {
 		if !strings.Contains(words, rights) {
 			t.Errorf("docs/doctor.md lacks the rights %s", rights)
 		}
-		if script := string(must(os.ReadFile("../../deploy/secrets.sh"))); !strings.Contains(script, rights) {
+		if script := string(must.Get(os.ReadFile("../../deploy/secrets.sh"))); !strings.Contains(script, rights) {
 			t.Errorf("deploy/secrets.sh lacks the rights %s", rights)
 		}
 	}

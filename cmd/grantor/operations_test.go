@@ -9,12 +9,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/grantorhq/grantor/service/must"
 )
 
 // TestOperations runs the commands of docs/operations.md as printed and in their order, with bash, a real Redis and a real
 // Prometheus. Only the ports are others, and the folder: a copy of what the commands read.
 func TestOperations(t *testing.T) {
-	root := must(filepath.Abs("../.."))
+	root := must.Get(filepath.Abs("../.."))
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(dir, "deploy")); err != nil {
 		t.Fatal(err)
@@ -23,7 +25,7 @@ func TestOperations(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	page := must(os.ReadFile("../../docs/operations.md"))
+	page := must.Get(os.ReadFile("../../docs/operations.md"))
 	var script strings.Builder
 	for line := range strings.Lines(string(page)) {
 		if code, indented := strings.CutPrefix(line, "    "); indented {
@@ -41,7 +43,7 @@ func TestOperations(t *testing.T) {
 	commands := strings.NewReplacer("make build\n", "", "deploy/secrets.sh trial\n", "deploy/secrets.sh trial localhost:6379\n").Replace(started)
 	commands = strings.NewReplacer(pairs...).Replace(commands)
 	// What the script starts may outlive it, so the transcript is a file: a pipe would wait for all that hold it.
-	transcript := must(os.Create(filepath.Join(dir, "transcript")))
+	transcript := must.Get(os.Create(filepath.Join(dir, "transcript")))
 	defer func() { _ = transcript.Close() }()
 	const patience = 3 * time.Minute
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -51,7 +53,7 @@ func TestOperations(t *testing.T) {
 	shell.Stdout, shell.Stderr = transcript, transcript
 	shell.Cancel = func() error { return shell.Process.Signal(syscall.SIGTERM) }
 	err := shell.Run()
-	out := must(os.ReadFile(transcript.Name()))
+	out := must.Get(os.ReadFile(transcript.Name()))
 	if err != nil {
 		for _, name := range []string{"one.log", "two.log", "prometheus.log", "redis.log"} {
 			text, _ := os.ReadFile(filepath.Join(dir, "trial", name))

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -58,7 +60,7 @@ func nothing(context.Context, any) (any, error) { return nil, nil }
 
 // mint makes a token with an id of ours: no other is looked for among the revoked.
 func mint(signer *token.Signer) string {
-	return must(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ID = token.NewID().String() })))
+	return must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ID = token.NewID().String() })))
 }
 
 // carrying gives the context of a call with the token.
@@ -103,8 +105,8 @@ func expectNew(b *testing.B, verifier *verify.Verifier) {
 // BenchmarkUnary guards calls whose token was seen before, and calls with a new one each. The floors are the handler alone
 // and the check of one signature.
 func BenchmarkUnary(b *testing.B) {
-	private := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	signer := must(token.NewSigner(jwks.ES256, private))
+	private := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	signer := must.Get(token.NewSigner(jwks.ES256, private))
 	raw := mint(signer)
 	seen := carrying(raw)
 	b.Run("seen/grantor", func(b *testing.B) {
@@ -126,7 +128,7 @@ func BenchmarkUnary(b *testing.B) {
 	b.Run("new/floor", func(b *testing.B) {
 		signed := []byte(raw[:strings.LastIndexByte(raw, '.')])
 		hash := sha256.Sum256(signed)
-		signature := must(ecdsa.SignASN1(rand.Reader, private, hash[:]))
+		signature := must.Get(ecdsa.SignASN1(rand.Reader, private, hash[:]))
 		b.ReportAllocs()
 		for b.Loop() {
 			hash := sha256.Sum256(signed)
@@ -153,7 +155,7 @@ func BenchmarkRevocations(b *testing.B) {
 		b.Run(fmt.Sprintf("seen/n=%d", n), func(b *testing.B) {
 			intercept := unaryInterceptor(b, newVerifier(signer, denied()))
 			for _, call := range calls {
-				must(intercept(call, nil, guarded, nothing))
+				must.Get(intercept(call, nil, guarded, nothing))
 			}
 			repeat(b, intercept, calls...)
 		})

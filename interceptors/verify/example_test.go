@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -34,7 +36,7 @@ func (prober) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healt
 func Example() {
 	// The issuer's key and a token of it, made here so that the example runs alone.
 	signer := newSigner()
-	accessToken := must(signer.Sign(claims("https://auth.internal", "orders.read")))
+	accessToken := must.Get(signer.Sign(claims("https://auth.internal", "orders.read")))
 
 	verifier, err := verify.New(context.Background(), "https://auth.internal",
 		verify.Audience("https://orders.internal"), verify.Keys(jwks.NewSet(signer.Public())))
@@ -46,11 +48,11 @@ func Example() {
 		"/grpc.health.v1.Health/Check": verify.Scopes("orders.read"),
 	})
 	healthv1.RegisterHealthServer(server, prober{})
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()
 
-	conn := must(grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials())))
+	conn := must.Get(grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials())))
 	defer func() { _ = conn.Close() }()
 	client := healthv1.NewHealthClient(conn)
 	_, err = client.Check(context.Background(), &healthv1.HealthCheckRequest{})
@@ -84,7 +86,7 @@ func ExampleHTTP() {
 
 	for _, scope := range []string{"orders.read", "stock.read"} {
 		request := httptest.NewRequest(http.MethodGet, "/orders", nil)
-		request.Header.Set("Authorization", "Bearer "+must(signer.Sign(claims(testIssuer, scope))))
+		request.Header.Set("Authorization", "Bearer "+must.Get(signer.Sign(claims(testIssuer, scope))))
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, request)
 		fmt.Printf("%d %q\n", answer.Code, answer.Header().Get("WWW-Authenticate"))

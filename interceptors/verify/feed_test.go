@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -120,7 +122,7 @@ func bubble(t *testing.T, s *script, test func(t *testing.T, verifier *verify.Ve
 		options = append([]verify.Option{
 			verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(s),
 		}, options...)
-		verifier := must(verify.New(t.Context(), testIssuer, options...))
+		verifier := must.Get(verify.New(t.Context(), testIssuer, options...))
 		defer verifier.Close()
 		test(t, verifier, signer)
 	})
@@ -153,7 +155,7 @@ func TestFeedRevokes(t *testing.T) {
 	signer := newSigner()
 	start := time.Now().Truncate(time.Second)
 	changed := func(change func(*token.Claims)) string {
-		return must(signer.Sign(claims(testIssuer, "", func(c *token.Claims) { c.ID, c.IssuedAt = other, start; change(c) })))
+		return must.Get(signer.Sign(claims(testIssuer, "", func(c *token.Claims) { c.ID, c.IssuedAt = other, start; change(c) })))
 	}
 	of := func(client string, issued time.Time) string {
 		return changed(func(c *token.Claims) { c.ClientID, c.IssuedAt = client, issued })
@@ -204,7 +206,7 @@ func TestFeedRevokes(t *testing.T) {
 			// The third is taken only after the two before were.
 			send <- complete
 			live := verifier.Feed().Live
-			eventually(t, "the revocation is in force", func() bool { live = verifier.Feed().Live; return live == 1 || name == "an id of others'" })
+			must.Eventually(t, "the revocation is in force", func() bool { live = verifier.Feed().Live; return live == 1 || name == "an id of others'" })
 			if got := ask(verifier, test.token); got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
@@ -251,7 +253,7 @@ func TestNewWaitsForTheFeed(t *testing.T) {
 			signer := newSigner()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				verifier := must(verify.New(t.Context(), testIssuer, verify.Audience(orders),
+				verifier := must.Get(verify.New(t.Context(), testIssuer, verify.Audience(orders),
 					verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(&script{watch: test.watch})))
 				if got := time.Since(began); got != test.waits {
 					t.Errorf("New took %s, want %s", got, test.waits)
@@ -383,7 +385,7 @@ func TestStaleness(t *testing.T) {
 				verify.OnRefusal(func(_ context.Context, _ string, err error) { reasons = append(reasons, err) }),
 			})
 			bubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
-				raw := must(signer.Sign(claims(testIssuer, "")))
+				raw := must.Get(signer.Sign(claims(testIssuer, "")))
 				calls := uint64(0)
 				for second := range 200 {
 					status := verifier.Feed()
@@ -433,7 +435,7 @@ func TestFeedAge(t *testing.T) {
 				return beat(ctx, send, &grantorv1.WatchRevocationsResponse{Complete: true, AgeMs: test.age}, forever)
 			}}
 			bubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
-				raw := must(signer.Sign(claims(testIssuer, "")))
+				raw := must.Get(signer.Sign(claims(testIssuer, "")))
 				for range 10 {
 					if got := verifier.Feed(); got.Age != test.want || !got.Complete {
 						t.Errorf("got %+v, want the age %s", got, test.want)
@@ -483,7 +485,7 @@ func TestFeedLost(t *testing.T) {
 		if got := verifier.Feed(); !got.Followed || got.Age != time.Minute {
 			t.Errorf("got %+v, want a feed that is a minute old", got)
 		}
-		if got := ask(verifier, must(signer.Sign(claims(testIssuer, "")))); got != http.StatusServiceUnavailable {
+		if got := ask(verifier, must.Get(signer.Sign(claims(testIssuer, "")))); got != http.StatusServiceUnavailable {
 			t.Errorf("got %d, want 503", got)
 		}
 	}, verify.RefuseWhenStale())

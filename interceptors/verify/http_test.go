@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -23,8 +25,8 @@ func serve(handler http.Handler, request *http.Request) *http.Response {
 
 func TestHTTP(t *testing.T) {
 	signer := newSigner()
-	good := must(signer.Sign(claims(testIssuer, "orders.read")))
-	expired := must(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = time.Now().Add(-time.Second) })))
+	good := must.Get(signer.Sign(claims(testIssuer, "orders.read")))
+	expired := must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = time.Now().Add(-time.Second) })))
 	const (
 		required = "A bearer token is required."
 		notValid = "The access token is not valid here."
@@ -111,7 +113,7 @@ func TestHTTPKeysAway(t *testing.T) {
 			}
 		}))
 	request := httptest.NewRequest(http.MethodGet, "/orders/1?x=y", nil)
-	request.Header.Set("Authorization", "Bearer "+must(i.Sign(claims(i.url, ""))))
+	request.Header.Set("Authorization", "Bearer "+must.Get(i.Sign(claims(i.url, ""))))
 	answer := serve(verify.HTTP(verifier, verify.Authenticated())(http.NotFoundHandler()), request)
 	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") != "5" || answer.Header.Get("WWW-Authenticate") != "" {
 		t.Errorf("got %d, %v, want 503 with Retry-After and no challenge", answer.StatusCode, answer.Header)

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -57,7 +59,7 @@ func TestRevokedByTheIssuer(t *testing.T) {
 			}
 			live := verifier.Feed().Live
 			revoke("billing", first)
-			eventually(t, "the revocation arrives", func() bool { return verifier.Feed().Live == live+1 })
+			must.Eventually(t, "the revocation arrives", func() bool { return verifier.Feed().Live == live+1 })
 			want("revoked", first, http.StatusUnauthorized)
 			want("another one of the client", second, http.StatusOK)
 			_, err := service.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{
@@ -66,7 +68,7 @@ func TestRevokedByTheIssuer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the revocation arrives", func() bool { return verifier.Feed().Live == live+2 })
+			must.Eventually(t, "the revocation arrives", func() bool { return verifier.Feed().Live == live+2 })
 			want("with the client's others", second, http.StatusUnauthorized)
 			want("another client's", others, http.StatusOK)
 			want("issued after", issue("billing"), http.StatusOK)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -62,7 +64,7 @@ func TestNewFetches(t *testing.T) {
 	server := verify.NewServer(verifier, nil)
 	server.RegisterService(protoService, nil)
 	conn := listen(t, server)
-	bearer := "Bearer " + must(i.Sign(claims(i.url, "orders.read")))
+	bearer := "Bearer " + must.Get(i.Sign(claims(i.url, "orders.read")))
 	if got := call(conn, "/test.v1.Proto/Read", false, bearer); got != "OK" {
 		t.Errorf("got %s, want OK", got)
 	}
@@ -89,7 +91,7 @@ func TestIssuerAway(t *testing.T) {
 	server.RegisterService(protoService, nil)
 	conn := listen(t, server)
 	bearer := func() string {
-		return "Bearer " + must(i.Sign(claims(i.url, "orders.read", func(c *token.Claims) {
+		return "Bearer " + must.Get(i.Sign(claims(i.url, "orders.read", func(c *token.Claims) {
 			c.IssuedAt = now.Now()
 			c.ExpiresAt = now.Now().Add(4 * time.Hour)
 		})))
@@ -130,8 +132,8 @@ func TestIssuerHangs(t *testing.T) {
 	verifier := startVerifier(ctx, t, testIssuer, verify.HTTPClient(client))
 	called := false
 	handler := verify.HTTP(verifier, verify.Authenticated())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
-	request := must(http.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
-	request.Header.Set("Authorization", "Bearer "+must(newSigner().Sign(claims(testIssuer, ""))))
+	request := must.Get(http.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+	request.Header.Set("Authorization", "Bearer "+must.Get(newSigner().Sign(claims(testIssuer, ""))))
 	answer := serve(handler, request)
 	if answer.StatusCode != http.StatusServiceUnavailable || called {
 		t.Errorf("got %s, handler called %v, want 503 and no call", answer.Status, called)
@@ -159,7 +161,7 @@ func (s *keyService) GetServerMetadata(context.Context, *grantorv1.GetServerMeta
 }
 
 func (s *keyService) GetKeySet(context.Context, *grantorv1.GetKeySetRequest) (*grantorv1.GetKeySetResponse, error) {
-	k := must(s.public.JWK())
+	k := must.Get(s.public.JWK())
 	return &grantorv1.GetKeySetResponse{MaxAge: 60, Keys: []*grantorv1.JsonWebKey{{
 		Kty: k.KeyType, Use: k.Use, Alg: k.Algorithm, Kid: k.ID, Crv: k.Curve, X: k.X, Y: k.Y, N: k.N, E: k.E,
 	}}}, nil
@@ -181,7 +183,7 @@ func TestOverGRPC(t *testing.T) {
 	server := verify.NewServer(verifier, nil)
 	server.RegisterService(protoService, nil)
 	conn := listen(t, server)
-	bearer := "Bearer " + must(signer.Sign(claims(testIssuer, "orders.read")))
+	bearer := "Bearer " + must.Get(signer.Sign(claims(testIssuer, "orders.read")))
 	if got := call(conn, "/test.v1.Proto/Read", false, bearer); got != unavailable {
 		t.Errorf("issuer away: got %s, want %s", got, unavailable)
 	}
@@ -190,7 +192,7 @@ func TestOverGRPC(t *testing.T) {
 	if got := call(conn, "/test.v1.Proto/Read", false, bearer); got != "OK" {
 		t.Errorf("issuer back: got %s, want OK", got)
 	}
-	if got := call(conn, "/test.v1.Proto/Read", true, "Bearer "+must(newSigner().Sign(claims(testIssuer, "orders.read")))); got != bad {
+	if got := call(conn, "/test.v1.Proto/Read", true, "Bearer "+must.Get(newSigner().Sign(claims(testIssuer, "orders.read")))); got != bad {
 		t.Errorf("foreign key: got %s, want %s", got, bad)
 	}
 }
@@ -198,7 +200,7 @@ func TestOverGRPC(t *testing.T) {
 // The options that concern time reach the verifier.
 func TestTimes(t *testing.T) {
 	signer := newSigner()
-	ahead := must(signer.Sign(claims(testIssuer, "", func(c *token.Claims) { c.IssuedAt = c.IssuedAt.Add(20 * time.Second) })))
+	ahead := must.Get(signer.Sign(claims(testIssuer, "", func(c *token.Claims) { c.IssuedAt = c.IssuedAt.Add(20 * time.Second) })))
 	for name, test := range map[string]struct {
 		options []verify.Option
 		want    int
@@ -209,7 +211,7 @@ func TestTimes(t *testing.T) {
 	} {
 		handler := verify.HTTP(newVerifier(signer, test.options...), verify.Authenticated())(
 			http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		request := must(http.NewRequest(http.MethodGet, "/", nil))
+		request := must.Get(http.NewRequest(http.MethodGet, "/", nil))
 		request.Header.Set("Authorization", "Bearer "+ahead)
 		if got := serve(handler, request).StatusCode; got != test.want {
 			t.Errorf("%s: got %d, want %d", name, got, test.want)

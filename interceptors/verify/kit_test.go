@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -37,15 +39,8 @@ const (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 func newSigner() *token.Signer {
-	return must(token.NewSigner(jwks.ES256, must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
+	return must.Get(token.NewSigner(jwks.ES256, must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 }
 
 // issuer is an issuer over HTTP that can go away and come back.
@@ -79,7 +74,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = oauth.Metadata{Issuer: i.name, TokenEndpoint: i.url + "/connect/token", JWKSURI: i.url + "/.well-known/jwks.json", GRPCEndpoint: i.grpc}
 	case "/.well-known/jwks.json":
 		i.fetches.Add(1)
-		answer = map[string]any{"keys": []jwks.JWK{must(i.Public().JWK())}}
+		answer = map[string]any{"keys": []jwks.JWK{must.Get(i.Public().JWK())}}
 	default:
 		http.NotFound(w, r)
 		return
@@ -91,7 +86,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func claims(issuer string, scope string, change ...func(*token.Claims)) *token.Claims {
 	now := time.Now().Truncate(time.Second)
 	c := &token.Claims{
-		Issuer: issuer, Subject: "billing", ClientID: "billing", Audience: []string{orders}, Scope: must(oauth.ParseScopes(scope)),
+		Issuer: issuer, Subject: "billing", ClientID: "billing", Audience: []string{orders}, Scope: must.Get(oauth.ParseScopes(scope)),
 		IssuedAt: now, ExpiresAt: now.Add(time.Hour), ID: rand.Text(),
 	}
 	for _, f := range change {
@@ -103,7 +98,7 @@ func claims(issuer string, scope string, change ...func(*token.Claims)) *token.C
 // startVerifier makes a verifier that is closed when the test ends.
 func startVerifier(ctx context.Context, t testing.TB, issuer string, options ...verify.Option) *verify.Verifier {
 	t.Helper()
-	verifier := must(verify.New(ctx, issuer, append([]verify.Option{verify.Audience(orders)}, options...)...))
+	verifier := must.Get(verify.New(ctx, issuer, append([]verify.Option{verify.Audience(orders)}, options...)...))
 	t.Cleanup(verifier.Close)
 	return verifier
 }
@@ -115,22 +110,10 @@ func soon(t testing.TB) context.Context {
 	return ctx
 }
 
-// eventually waits until something holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(10 * time.Second); !holds(); <-ticker.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}
-
 // newVerifier makes a verifier with a fixed key, which follows no feed and so needs no closing.
 func newVerifier(signer *token.Signer, options ...verify.Option) *verify.Verifier {
 	options = append([]verify.Option{verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public()))}, options...)
-	return must(verify.New(context.Background(), testIssuer, options...))
+	return must.Get(verify.New(context.Background(), testIssuer, options...))
 }
 
 // listen serves on a free port until the test ends and gives a connection to it.
@@ -139,7 +122,7 @@ func listen(t testing.TB, server interface {
 	Stop()
 },
 ) *grpc.ClientConn {
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	conn := dial(t, listener.Addr().String())
@@ -153,7 +136,7 @@ func listen(t testing.TB, server interface {
 }
 
 func dial(t testing.TB, address string) *grpc.ClientConn {
-	conn := must(grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials())))
+	conn := must.Get(grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials())))
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -204,7 +187,7 @@ type proxy struct {
 }
 
 func newProxy(t testing.TB, target string) *proxy {
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 	p := &proxy{address: listener.Addr().String()}
 	var group sync.WaitGroup
 	group.Go(func() {

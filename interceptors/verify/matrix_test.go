@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -89,10 +91,10 @@ type kindOfCaller struct {
 // callers has every kind of caller by name.
 func callers(signer *token.Signer) map[string]kindOfCaller {
 	sign := func(scope string, change ...func(*token.Claims)) string {
-		return "Bearer " + must(signer.Sign(claims(testIssuer, scope, change...)))
+		return "Bearer " + must.Get(signer.Sign(claims(testIssuer, scope, change...)))
 	}
 	good := sign("orders.read orders.write")
-	foreign := "Bearer " + must(newSigner().Sign(claims(testIssuer, "orders.read orders.write")))
+	foreign := "Bearer " + must.Get(newSigner().Sign(claims(testIssuer, "orders.read orders.write")))
 	all := map[class]string{open: passed, anyToken: passed, read: passed, transfer: passed, noRule: unruled}
 	return map[string]kindOfCaller{
 		"no token":            {nil, refused(missing)},

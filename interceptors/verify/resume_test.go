@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -38,7 +40,7 @@ func (f *feedServer) start(t testing.TB) {
 	if f.address == "" {
 		f.address = "127.0.0.1:0"
 	}
-	listener := must((&net.ListenConfig{}).Listen(t.Context(), "tcp", f.address))
+	listener := must.Get((&net.ListenConfig{}).Listen(t.Context(), "tcp", f.address))
 	f.address = listener.Addr().String()
 	f.server = grpc.NewServer()
 	grantorv1.RegisterRevocationServiceServer(f.server, f)
@@ -153,9 +155,9 @@ func TestFeedResumes(t *testing.T) {
 					option = verify.OverGRPC(dial(t, between.address))
 				}
 				verifier := startVerifier(t.Context(), t, i.url, option)
-				eventually(t, "what was revoked before is known", func() bool { return verifier.Feed().Live == before })
+				must.Eventually(t, "what was revoked before is known", func() bool { return verifier.Feed().Live == before })
 				breaks(t, i, f, between, func() { h.add(ids[before:]...) })
-				eventually(t, "all is known", func() bool { return verifier.Feed().Live == before+after })
+				must.Eventually(t, "all is known", func() bool { return verifier.Feed().Live == before+after })
 				h.mu.Lock()
 				defer h.mu.Unlock()
 				if len(h.cursors) < 2 || h.cursors[0] != "" || h.cursors[1] != strconv.Itoa(before) {
@@ -174,12 +176,12 @@ func TestNoFeed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			i := newIssuer(t)
 			i.grpc = endpoint
-			verifier := must(verify.New(t.Context(), i.url, verify.Audience(orders), verify.HTTPClient(i.client), verify.RefuseWhenStale()))
+			verifier := must.Get(verify.New(t.Context(), i.url, verify.Audience(orders), verify.HTTPClient(i.client), verify.RefuseWhenStale()))
 			if got := verifier.Feed(); got != (verify.FeedStatus{}) {
 				t.Errorf("got %+v, want no feed", got)
 			}
-			eventually(t, "nothing runs", func() bool { return running("verify.(*") == 0 })
-			if got := ask(verifier, must(i.Sign(claims(i.url, "")))); got != http.StatusOK {
+			must.Eventually(t, "nothing runs", func() bool { return running("verify.(*") == 0 })
+			if got := ask(verifier, must.Get(i.Sign(claims(i.url, "")))); got != http.StatusOK {
 				t.Errorf("got %d, want 200", got)
 			}
 			verifier.Close()

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -93,7 +95,7 @@ func TestServerStart(t *testing.T) {
 			if test.reflect {
 				reflection.Register(server)
 			}
-			listener := must(net.Listen("tcp", "127.0.0.1:0"))
+			listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 			if len(test.want) == 0 {
 				server.Stop() // Serve of a stopped server returns at once, if it comes so far.
 				if err := server.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) {
@@ -166,7 +168,7 @@ func TestRefusalTells(t *testing.T) {
 	conn := listen(t, server)
 	const notValid = "The access token is not valid here."
 	sign := func(change func(*token.Claims)) string {
-		return "Bearer " + must(signer.Sign(claims(testIssuer, "s3cret", change)))
+		return "Bearer " + must.Get(signer.Sign(claims(testIssuer, "s3cret", change)))
 	}
 	tests := map[string]struct {
 		authorization []string
@@ -212,7 +214,7 @@ func TestCallersApart(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 16 {
 		name := fmt.Sprintf("client-%d", i)
-		raw := must(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ClientID = name })))
+		raw := must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ClientID = name })))
 		group.Go(func() {
 			ctx := sending(t.Context(), "Bearer "+raw)
 			stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/test.v1.Proto/Chat")
@@ -248,7 +250,7 @@ func TestCallersApart(t *testing.T) {
 // Paths and headers that a gRPC library would not send reach no handler.
 func TestRawPaths(t *testing.T) {
 	signer := newSigner()
-	good := "Bearer " + must(signer.Sign(claims(testIssuer, "orders.read")))
+	good := "Bearer " + must.Get(signer.Sign(claims(testIssuer, "orders.read")))
 	reached := make(chan string, 1)
 	server := verify.NewServer(newVerifier(signer), verify.Policy{
 		"/test.v1.Go/Open": verify.Public(), "/test.v1.Go/Any": verify.Authenticated(), "/test.v1.Go/Read": verify.Authenticated(),
@@ -300,7 +302,7 @@ func TestRawPaths(t *testing.T) {
 // rawCall makes a unary call frame by frame and waits for its end.
 func rawCall(t *testing.T, address, path string, more []hpack.HeaderField) {
 	t.Helper()
-	conn := must(net.Dial("tcp", address))
+	conn := must.Get(net.Dial("tcp", address))
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	var block bytes.Buffer

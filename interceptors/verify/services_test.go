@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -67,7 +69,7 @@ func describe(service string, rules map[string]*grantorv1.Rule) *descriptorpb.Se
 }
 
 func register(path string, services ...*descriptorpb.ServiceDescriptorProto) {
-	file := must(protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+	file := must.Get(protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name: proto.String(path), Package: proto.String("test.v1"), Syntax: proto.String("proto3"), Service: services,
 		Dependency: []string{"grantor/v1/rule.proto", "google/protobuf/empty.proto", "google/protobuf/wrappers.proto"},
 	}, protoregistry.GlobalFiles))

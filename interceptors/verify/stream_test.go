@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -70,7 +72,7 @@ func newStreaming(t testing.TB, handle func(grpc.ServerStream) error, options ..
 // token makes one of a client with scopes; its id is for revoking it.
 func (s *streaming) token(client, scope string) (raw, id string) {
 	id = token.NewID().String()
-	return must(s.signer.Sign(claims(testIssuer, scope, func(c *token.Claims) {
+	return must.Get(s.signer.Sign(claims(testIssuer, scope, func(c *token.Claims) {
 		c.ID, c.ClientID, c.Subject = id, client, client
 		c.IssuedAt = s.now.Now().Truncate(time.Second)
 		c.ExpiresAt = c.IssuedAt.Add(time.Hour)
@@ -88,7 +90,7 @@ func (s *streaming) open(t testing.TB, method, raw, name string) grpc.ClientStre
 	if name != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "grantor-stream", name)
 	}
-	stream := must(s.conn.NewStream(ctx, streams[method], "/test.v1.Stream/"+method))
+	stream := must.Get(s.conn.NewStream(ctx, streams[method], "/test.v1.Stream/"+method))
 	if err := stream.SendMsg(&emptypb.Empty{}); err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +316,7 @@ func TestStreamsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		verifier := newVerifier(signer)
 		guard := verify.StreamInterceptor(verifier, nil)
-		raw := must(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = c.IssuedAt.Add(time.Minute) })))
+		raw := must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = c.IssuedAt.Add(time.Minute) })))
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+raw))
 		run := func(handle grpc.StreamHandler) error {
 			return guard(nil, pipe{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/test.v1.Proto/Chat"}, handle)
@@ -395,7 +397,7 @@ func TestRenewal(t *testing.T) {
 	if got := s.renew(third, streamName); got != codes.NotFound {
 		t.Errorf("renewing a stream that has ended: got %v, want NOT_FOUND", got)
 	}
-	eventually(t, "no stream is named", func() bool { return verify.Named(s.verifier) == 0 })
+	must.Eventually(t, "no stream is named", func() bool { return verify.Named(s.verifier) == 0 })
 }
 
 func TestRenewalRefused(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -36,7 +38,7 @@ type measurements struct {
 // measure makes the option; calls are recorded in traces that their callers record.
 func measure(t testing.TB) *measurements {
 	m := &measurements{metrics: prometheusclient.NewRegistry(), spans: tracetest.NewInMemoryExporter()}
-	reader := must(prometheus.New(prometheus.WithRegisterer(m.metrics), prometheus.WithoutScopeInfo(), prometheus.WithoutTargetInfo()))
+	reader := must.Get(prometheus.New(prometheus.WithRegisterer(m.metrics), prometheus.WithoutScopeInfo(), prometheus.WithoutTargetInfo()))
 	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(m.spans),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
@@ -50,7 +52,7 @@ func measure(t testing.TB) *measurements {
 // values gives "name label=value …" → value, or the count of a histogram.
 func (m *measurements) values() map[string]float64 {
 	values := make(map[string]float64)
-	for _, family := range must(m.metrics.Gather()) {
+	for _, family := range must.Get(m.metrics.Gather()) {
 		for _, series := range family.GetMetric() {
 			name := family.GetName()
 			for _, label := range series.GetLabel() {
@@ -71,14 +73,14 @@ func TestTelemetry(t *testing.T) {
 	server := verify.NewServer(verifier, goPolicy)
 	server.RegisterService(goService, nil)
 	conn := listen(t, server)
-	good := must(signer.Sign(claims(testIssuer, "orders.read")))
-	expired := must(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = time.Now().Add(-time.Second) })))
+	good := must.Get(signer.Sign(claims(testIssuer, "orders.read")))
+	expired := must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = time.Now().Add(-time.Second) })))
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", parent)
 	for _, authorization := range []string{"Bearer " + good, "Bearer " + good, "Bearer " + expired, "", "Basic x"} {
 		_ = conn.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", authorization), "/test.v1.Go/Read", &emptypb.Empty{}, &wrapperspb.StringValue{})
 	}
 	_ = conn.Invoke(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+good), "/test.v1.Go/Transfer", &emptypb.Empty{}, &wrapperspb.StringValue{})
-	chat := must(conn.NewStream(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+good),
+	chat := must.Get(conn.NewStream(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+good),
 		&grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/test.v1.Go/Chat"))
 	_ = chat.SendMsg(&emptypb.Empty{})
 	_ = chat.CloseSend()
@@ -112,7 +114,7 @@ func TestTelemetry(t *testing.T) {
 		"grantor_verify_cache_lookups_total result=hit":                                                                                      7,
 		"grantor_verify_cache_lookups_total result=miss":                                                                                     2,
 	}
-	eventually(t, "all calls are measured", func() bool { return len(m.values()) >= len(want) && len(m.spans.GetSpans()) >= 11 })
+	must.Eventually(t, "all calls are measured", func() bool { return len(m.values()) >= len(want) && len(m.spans.GetSpans()) >= 11 })
 	got := m.values()
 	for series, value := range want {
 		if got[series] != value {
@@ -133,7 +135,7 @@ func TestTelemetry(t *testing.T) {
 // What a verifier that follows a feed measures of it. Nothing is measured after Close.
 func TestTelemetryOfFeed(t *testing.T) {
 	issuer, m := tokentest.New(t), measure(t)
-	verifier := must(verify.New(t.Context(), issuer.URL, verify.Audience(orders), verify.Now(issuer.Now), m.option))
+	verifier := must.Get(verify.New(t.Context(), issuer.URL, verify.Audience(orders), verify.Now(issuer.Now), m.option))
 	for _, series := range []string{
 		"grantor_verify_feed_age_seconds", "grantor_verify_revocations_live", "grantor_verify_calls_stale_total",
 		"grantor_verify_cache_lookups_total result=hit",

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -23,7 +25,7 @@ func (f *fixture) newClient(t *testing.T, id string) string {
 	made, err := f.clients.CreateClient(f.as(t, all...), &grantorv1.CreateClientRequest{Client: &grantorv1.Client{
 		ClientId: id, GrantTypes: []string{"client_credentials"}, Scopes: []string{"api1"},
 	}})
-	check(t, err)
+	must.Succeed(t, err)
 	return made.GetClientSecret()
 }
 
@@ -33,7 +35,7 @@ func (f *fixture) newResource(t *testing.T) {
 	_, err := f.resources.CreateResource(f.as(t, all...), &grantorv1.CreateResourceRequest{Resource: &grantorv1.Resource{
 		Resource: "https://orders.internal", Scopes: []string{"api1", "api2"},
 	}})
-	check(t, err)
+	must.Succeed(t, err)
 }
 
 // TestClientLife takes a client from its making to its end.
@@ -49,24 +51,24 @@ func TestClientLife(t *testing.T) {
 		t.Errorf("a new client: got %d, want a token", got)
 	}
 	got, err := f.clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: "svc"})
-	check(t, err)
+	must.Succeed(t, err)
 	if c := got.GetClient(); len(c.GetSecrets()) != 1 || c.GetEtag() == "" || c.GetCreateTime() == nil || strings.Contains(c.String(), secret) {
 		t.Errorf("got %v, want one secret without its value, an etag and a time", c)
 	}
 	disabled, err := f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "svc", Disabled: new(true)}})
-	check(t, err)
+	must.Succeed(t, err)
 	if got := f.token(t, "svc", secret); got != http.StatusUnauthorized || !disabled.GetClient().GetDisabled() {
 		t.Errorf("a disabled client: got %d, want 401 at once", got)
 	}
 	_, err = f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{
 		Client: &grantorv1.Client{ClientId: "svc"}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"disabled"}},
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	if got := f.token(t, "svc", secret); got != http.StatusOK {
 		t.Errorf("enabled again: got %d, want a token", got)
 	}
 	_, err = f.clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: "svc"})
-	check(t, err)
+	must.Succeed(t, err)
 	if got := f.token(t, "svc", secret); got != http.StatusUnauthorized {
 		t.Errorf("a deleted client: got %d, want 401 at once", got)
 	}
@@ -150,7 +152,7 @@ func TestClientRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) { refused(t, test.call(), test.code, test.reason) })
 	}
 	got, err := f.clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: "svc"})
-	check(t, err)
+	must.Succeed(t, err)
 	if got.GetClient().GetClientName() != "" {
 		t.Error("a refused change was made")
 	}
@@ -163,11 +165,11 @@ func TestEtag(t *testing.T) {
 	f.newClient(t, "svc")
 	ctx := f.as(t, all...)
 	read, err := f.clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: "svc"})
-	check(t, err)
+	must.Succeed(t, err)
 	first, second := read.GetClient(), read.GetClient()
 	first.ClientName = "first"
 	written, err := f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: first})
-	check(t, err)
+	must.Succeed(t, err)
 	if written.GetClient().GetEtag() == second.GetEtag() {
 		t.Error("a change left the etag as it was")
 	}
@@ -177,7 +179,7 @@ func TestEtag(t *testing.T) {
 	refused(t, err, codes.Aborted, "conflict")
 	// Without an etag the last one counts.
 	_, err = f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "svc", ClientName: "third"}})
-	check(t, err)
+	must.Succeed(t, err)
 }
 
 // TestPages walks through the clients, whose ids have what a path or a token could stumble over.
@@ -194,7 +196,7 @@ func TestPages(t *testing.T) {
 	var got, tokens []string
 	for token := ""; ; {
 		page, err := f.clients.ListClients(ctx, &grantorv1.ListClientsRequest{PageSize: 2, PageToken: token})
-		check(t, err)
+		must.Succeed(t, err)
 		for _, c := range page.GetClients() {
 			got = append(got, c.GetClientId())
 		}
@@ -230,7 +232,7 @@ func TestSecrets(t *testing.T) {
 	old := f.newClient(t, "svc")
 	ctx := f.as(t, all...)
 	rotated, err := f.clients.RotateClientSecret(ctx, &grantorv1.RotateClientSecretRequest{ClientId: "svc", GracePeriod: durationpb.New(time.Hour)})
-	check(t, err)
+	must.Succeed(t, err)
 	next := rotated.GetClientSecret()
 	for _, secret := range []string{old, next} {
 		if got := f.token(t, "svc", secret); got != http.StatusOK {
@@ -243,7 +245,7 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("after the grace period: got %d by the old and %d by the new secret, want 401 and 200", got, with)
 	}
 	added, err := f.clients.CreateClientSecret(ctx, &grantorv1.CreateClientSecretRequest{ClientId: "svc", ClientSecret: "one of my own choice"})
-	check(t, err)
+	must.Succeed(t, err)
 	if added.GetClientSecret() != "" {
 		t.Error("a chosen secret comes back")
 	}
@@ -253,9 +255,9 @@ func TestSecrets(t *testing.T) {
 	_, err = f.clients.UpdateClientSecret(ctx, &grantorv1.UpdateClientSecretRequest{ClientId: "svc", Secret: &grantorv1.ClientSecret{
 		SecretId: added.GetSecretId(), ExpireTime: timestamppb.New(f.Now().Add(time.Minute)),
 	}})
-	check(t, err)
+	must.Succeed(t, err)
 	left, err := f.clients.DeleteClientSecret(ctx, &grantorv1.DeleteClientSecretRequest{ClientId: "svc", SecretId: rotated.GetSecretId()})
-	check(t, err)
+	must.Succeed(t, err)
 	if n := len(left.GetClient().GetSecrets()); n != 2 {
 		t.Errorf("got %d secrets, want 2", n)
 	}
@@ -277,9 +279,9 @@ func TestEscalation(t *testing.T) {
 	_, err := f.clients.CreateClient(boss, &grantorv1.CreateClientRequest{Client: &grantorv1.Client{
 		ClientId: "keys-admin", GrantTypes: []string{"client_credentials"}, Scopes: []string{registry.ScopeKeysWrite},
 	}})
-	check(t, err)
+	must.Succeed(t, err)
 	stored, err := f.clients.GetClient(boss, &grantorv1.GetClientRequest{ClientId: "keys-admin"})
-	check(t, err)
+	must.Succeed(t, err)
 	ctx := f.as(t, registry.ScopeClientsRead, registry.ScopeClientsWrite, registry.ScopeResourcesWrite)
 	update := func(c *grantorv1.Client) error {
 		_, err := f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: c})
@@ -340,12 +342,12 @@ func TestEscalation(t *testing.T) {
 		}
 	}
 	unchanged, err := f.clients.GetClient(boss, &grantorv1.GetClientRequest{ClientId: "keys-admin"})
-	check(t, err)
+	must.Succeed(t, err)
 	if unchanged.GetClient().GetEtag() != stored.GetClient().GetEtag() {
 		t.Error("a refused change was made")
 	}
 	all, err := f.clients.ListClients(boss, &grantorv1.ListClientsRequest{})
-	check(t, err)
+	must.Succeed(t, err)
 	if got := fmt.Sprint(len(all.GetClients())); got != "3" {
 		t.Errorf("got %s clients, want the three of before", got)
 	}
@@ -357,10 +359,10 @@ func TestAdministratorElsewhere(t *testing.T) {
 	ctx := f.as(t, all...)
 	bind := &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "boss", AllowedNetworks: []string{"127.0.0.0/8"}}}
 	_, err := f.clients.UpdateClient(ctx, bind)
-	check(t, err)
+	must.Succeed(t, err)
 	bind.Client.AllowedNetworks = []string{"203.0.113.0/24", "2001:db8::/32"}
 	changed, err := f.clients.UpdateClient(ctx, bind)
-	check(t, err)
+	must.Succeed(t, err)
 	if got := changed.GetClient().GetAllowedNetworks(); len(got) != 2 {
 		t.Errorf("got the networks %q", got)
 	}
@@ -385,25 +387,25 @@ func TestDemoted(t *testing.T) {
 	made, err := f.clients.CreateClient(ctx, &grantorv1.CreateClientRequest{Client: &grantorv1.Client{
 		ClientId: "adm", GrantTypes: []string{"client_credentials"}, Scopes: all,
 	}})
-	check(t, err)
+	must.Succeed(t, err)
 	issued, err := grantorv1.NewTokenServiceClient(f.conn).IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
 		GrantType: "client_credentials", ClientId: "adm", ClientSecret: made.GetClientSecret(),
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	old := bearer(t, issued.GetAccessToken())
 	promote := &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "adm", Scopes: all}}
 	_, err = f.clients.UpdateClient(old, promote)
-	check(t, err)
+	must.Succeed(t, err)
 	_, err = f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{
 		Client: &grantorv1.Client{ClientId: "adm", Scopes: []string{registry.ScopeKeysRead}},
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	_, err = f.clients.UpdateClient(old, promote)
 	refused(t, err, codes.PermissionDenied, "insufficient_scope")
 	_, err = f.keys.ListKeys(old, &grantorv1.ListKeysRequest{})
 	refused(t, err, codes.PermissionDenied, "insufficient_scope")
 	_, err = f.clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: "adm"})
-	check(t, err)
+	must.Succeed(t, err)
 	_, err = f.keys.ListKeys(old, &grantorv1.ListKeysRequest{})
 	refused(t, err, codes.Unauthenticated, "invalid_token")
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -48,7 +50,7 @@ func newFixture(t *testing.T) *fixture {
 func parsed[T any](t *testing.T, parse func(string) (T, error), text string) T {
 	t.Helper()
 	value, err := parse(text)
-	check(t, err)
+	must.Succeed(t, err)
 	return value
 }
 
@@ -61,13 +63,6 @@ func (f *fixture) as(t *testing.T, scopes ...string) context.Context {
 func bearer(t *testing.T, token string) context.Context {
 	t.Helper()
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // refused checks the code and the reason of a refusal.
@@ -104,7 +99,7 @@ func (f *fixture) rest(t *testing.T, method, path, body string) answer {
 func (f *fixture) restAs(t *testing.T, token, method, path, body string) answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, f.URL+path, strings.NewReader(body))
-	check(t, err)
+	must.Succeed(t, err)
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -112,10 +107,10 @@ func (f *fixture) restAs(t *testing.T, token, method, path, body string) answer 
 		request.Header.Set("Content-Type", "application/json")
 	}
 	response, err := http.DefaultClient.Do(request)
-	check(t, err)
+	must.Succeed(t, err)
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
-	check(t, err)
+	must.Succeed(t, err)
 	a := answer{status: response.StatusCode, header: response.Header, body: string(text)}
 	if err := json.Unmarshal(text, &a.json); err != nil {
 		t.Fatalf("%s %s: %q is no JSON object: %v", method, path, text, err)

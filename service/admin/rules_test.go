@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -106,7 +108,7 @@ func message(t *testing.T, name string, input bool) proto.Message {
 	t.Helper()
 	service, method, _ := strings.Cut(name, "/")
 	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
-	check(t, err)
+	must.Succeed(t, err)
 	m := found.(protoreflect.ServiceDescriptor).Methods().ByName(protoreflect.Name(method))
 	if input {
 		return dynamicpb.NewMessage(m.Input())

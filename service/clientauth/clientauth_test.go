@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/clientauth"
@@ -25,18 +27,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	start     = time.Unix(1_800_000_000, 0)
-	hasher    = must(registry.NewHasher([]byte(strings.Repeat("p", 32))))
+	hasher    = must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
 	generated = registry.NewSecret()
 	// old and soon are secrets of a client that changes its secret.
 	old, soon = registry.NewSecret(), registry.NewSecret()
 )
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
 
 // registered are clients by id; an entry nil stands for a store that fails.
 type registered map[string]*registry.Client
@@ -53,7 +48,7 @@ func (r registered) Client(_ context.Context, id oauth.ClientID) (*registry.Clie
 }
 
 func client(id string, secrets ...string) *registry.Client {
-	c := &registry.Client{ID: must(oauth.ParseClientID(id))}
+	c := &registry.Client{ID: must.Get(oauth.ParseClientID(id))}
 	for i, s := range secrets {
 		c.Secrets = append(c.Secrets, registry.Secret{ID: fmt.Sprintf("%s-%d", id, i), Hash: hasher.Hash(s, c.Secrets...)})
 	}

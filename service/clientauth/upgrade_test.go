@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/grantorhq/grantor/service/clientauth"
@@ -76,7 +78,7 @@ func (s *shelf) stored(i int) (hash registry.Hash, saves int) {
 	return s.client.Secrets[i].Hash, s.saves
 }
 
-var importedHash = registry.Hash(must(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
+var importedHash = registry.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
 
 // upgrading runs the test with a client that has a chosen, an imported and a generated secret, in this order, and with an
 // authenticator that replaces hashes.

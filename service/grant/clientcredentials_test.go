@@ -8,18 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
 
 const (
 	orders  = "https://orders.internal"
@@ -31,10 +26,10 @@ const (
 func table() *registry.Resources {
 	resource := func(id, scopes string, lifetime time.Duration, alg jwks.Algorithm) registry.Resource {
 		return registry.Resource{
-			ID: must(oauth.ParseResource(id)), Scopes: must(oauth.ParseScopes(scopes)), AccessTokenLifetime: lifetime, SigningAlg: alg,
+			ID: must.Get(oauth.ParseResource(id)), Scopes: must.Get(oauth.ParseScopes(scopes)), AccessTokenLifetime: lifetime, SigningAlg: alg,
 		}
 	}
-	return must(registry.NewResources(1, []registry.Resource{
+	return must.Get(registry.NewResources(1, []registry.Resource{
 		resource(orders, "orders.read orders.write", 0, ""),
 		resource(billing, "billing.read", 10*time.Minute, jwks.RS256),
 		resource(audit, "audit.read", 5*time.Minute, jwks.EdDSA),
@@ -49,7 +44,7 @@ const all = "orders.read billing.read audit.read ledger.read removed"
 func client(scopes, defaults string) *registry.Client {
 	return &registry.Client{
 		GrantTypes: []string{oauth.GrantClientCredentials},
-		Scopes:     must(oauth.ParseScopes(scopes)), DefaultScopes: must(oauth.ParseScopes(defaults)),
+		Scopes:     must.Get(oauth.ParseScopes(scopes)), DefaultScopes: must.Get(oauth.ParseScopes(defaults)),
 	}
 }
 
@@ -90,9 +85,9 @@ func TestDecide(t *testing.T) {
 		"asked, but has none":     {client("", ""), "orders.read", nil, "invalid_scope"},
 		"one default was removed": {client(all, "removed orders.read"), "", nil, "[orders.read] [orders] 1h0m0s ES256"},
 		"the default was removed": {client(all, "removed"), "", nil, "invalid_target"},
-		"no grant type":           {&registry.Client{Scopes: must(oauth.ParseScopes(all))}, "orders.read", nil, "unauthorized_client"},
+		"no grant type":           {&registry.Client{Scopes: must.Get(oauth.ParseScopes(all))}, "orders.read", nil, "unauthorized_client"},
 		"another grant type": {
-			&registry.Client{Scopes: must(oauth.ParseScopes(all)), GrantTypes: []string{"password"}}, "orders.read", nil, "unauthorized_client",
+			&registry.Client{Scopes: must.Get(oauth.ParseScopes(all)), GrantTypes: []string{"password"}}, "orders.read", nil, "unauthorized_client",
 		},
 		"grant before scope": {&registry.Client{}, "unknown", []string{"x"}, "unauthorized_client"},
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -38,7 +40,7 @@ func site(t *testing.T, pages map[string]string, header http.Header) *httptest.S
 
 func TestHTTP(t *testing.T) {
 	k := newKey()
-	keys := string(must(json.Marshal(map[string]any{"keys": []jwks.JWK{must(k.JWK())}})))
+	keys := string(must.Get(json.Marshal(map[string]any{"keys": []jwks.JWK{must.Get(k.JWK())}})))
 	const good = `{"issuer":"SELF","token_endpoint":"SELF/connect/token","jwks_uri":"SELF/keys"}`
 	other := errors.New("any error")
 	tests := map[string]struct {
@@ -120,7 +122,7 @@ func TestHTTPMaxAge(t *testing.T) {
 	k := newKey()
 	pages := map[string]string{
 		oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"SELF/keys"}`,
-		"/keys":               string(must(json.Marshal(must(k.JWK())))),
+		"/keys":               string(must.Get(json.Marshal(must.Get(k.JWK())))),
 	}
 	const unsaid = 5 * time.Minute
 	for said, want := range map[string]time.Duration{

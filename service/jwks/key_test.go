@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"go.uber.org/goleak"
 
@@ -21,20 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
-var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey { return must.Get(rsa.GenerateKey(rand.Reader, 2048)) })
 
 func newEC(curve elliptic.Curve) *ecdsa.PrivateKey {
-	return must(ecdsa.GenerateKey(curve, rand.Reader))
+	return must.Get(ecdsa.GenerateKey(curve, rand.Reader))
 }
 
-func newKey() jwks.Key { return must(jwks.NewKey(jwks.ES256, newEC(elliptic.P256()).Public())) }
+func newKey() jwks.Key { return must.Get(jwks.NewKey(jwks.ES256, newEC(elliptic.P256()).Public())) }
 
 func newEd() ed25519.PublicKey {
 	public, _, err := ed25519.GenerateKey(rand.Reader)
@@ -46,9 +41,9 @@ func newEd() ed25519.PublicKey {
 
 // The key of RFC 7638 §3.1 and its thumbprint.
 func TestThumbprint(t *testing.T) {
-	document := must(os.ReadFile("testdata/rfc7638.json"))
-	public := must(jwks.Parse(document)).Keys()[0].Public()
-	k := must(jwks.NewKey(jwks.RS256, public))
+	document := must.Get(os.ReadFile("testdata/rfc7638.json"))
+	public := must.Get(jwks.Parse(document)).Keys()[0].Public()
+	k := must.Get(jwks.NewKey(jwks.RS256, public))
 	if want := "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"; k.ID() != want {
 		t.Errorf("got %s, want %s", k.ID(), want)
 	}
@@ -100,17 +95,17 @@ func TestJWKRoundTrip(t *testing.T) {
 		jwks.ES256: newEC(elliptic.P256()).Public(), jwks.RS256: rsaKey().Public(), jwks.PS256: rsaKey().Public(), jwks.EdDSA: newEd(),
 	} {
 		t.Run(string(algorithm), func(t *testing.T) {
-			k := must(jwks.NewKey(algorithm, public))
-			written := must(k.JWK())
+			k := must.Get(jwks.NewKey(algorithm, public))
+			written := must.Get(k.JWK())
 			if written.Use != "sig" || written.Algorithm != string(algorithm) || written.ID != k.ID() {
 				t.Errorf("got %+v", written)
 			}
-			document := must(json.Marshal(map[string]any{"keys": []jwks.JWK{written}}))
-			if got := must(jwks.Parse(document)).Keys(); len(got) != 1 || !got[0].Equal(k) {
+			document := must.Get(json.Marshal(map[string]any{"keys": []jwks.JWK{written}}))
+			if got := must.Get(jwks.Parse(document)).Keys(); len(got) != 1 || !got[0].Equal(k) {
 				t.Errorf("got %v, want the key itself", got)
 			}
 			var theirs any
-			if err := must(jwk.ParseKey(must(json.Marshal(written)))).Raw(&theirs); err != nil {
+			if err := must.Get(jwk.ParseKey(must.Get(json.Marshal(written)))).Raw(&theirs); err != nil {
 				t.Fatal(err)
 			}
 			if !theirs.(interface{ Equal(crypto.PublicKey) bool }).Equal(public) {
@@ -124,12 +119,12 @@ func TestEqual(t *testing.T) {
 	k, other := newKey(), newKey()
 	pair := map[jwks.Algorithm]jwks.Key{}
 	for _, algorithm := range []jwks.Algorithm{jwks.RS256, jwks.PS256} {
-		pair[algorithm] = must(jwks.NewKey(algorithm, rsaKey().Public()))
+		pair[algorithm] = must.Get(jwks.NewKey(algorithm, rsaKey().Public()))
 	}
 	// The same id for another key, as in a set that was forged.
-	forged := must(other.JWK())
+	forged := must.Get(other.JWK())
 	forged.ID = k.ID()
-	sameID := must(jwks.Parse(must(json.Marshal(forged)))).Keys()[0]
+	sameID := must.Get(jwks.Parse(must.Get(json.Marshal(forged)))).Keys()[0]
 	for name, test := range map[string]struct {
 		a, b jwks.Key
 		want bool

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -18,7 +20,7 @@ import (
 // webKey writes raw as a JWK with the fields changed; a nil value takes a field away.
 func webKey(raw any, change map[string]any) map[string]any {
 	fields := map[string]any{}
-	if err := json.Unmarshal(must(json.Marshal(must(jwk.FromRaw(raw)))), &fields); err != nil {
+	if err := json.Unmarshal(must.Get(json.Marshal(must.Get(jwk.FromRaw(raw)))), &fields); err != nil {
 		panic(err)
 	}
 	maps.Copy(fields, change)
@@ -76,12 +78,12 @@ func TestParse(t *testing.T) {
 	spare := newKey()
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			alone := must(json.Marshal(map[string]any{"keys": []any{test.key}}))
+			alone := must.Get(json.Marshal(map[string]any{"keys": []any{test.key}}))
 			if set, err := jwks.Parse(alone); (err == nil) != (test.want != "") {
 				t.Errorf("alone: got %v, %v, want algorithm %q", set, err, test.want)
 			}
 			// A key that cannot be used does not spoil those beside it (RFC 7517 §5).
-			set, err := jwks.Parse(must(json.Marshal(map[string]any{"keys": []any{test.key, must(spare.JWK())}})))
+			set, err := jwks.Parse(must.Get(json.Marshal(map[string]any{"keys": []any{test.key, must.Get(spare.JWK())}})))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +102,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseDocuments(t *testing.T) {
-	usable := must(newKey().JWK())
+	usable := must.Get(newKey().JWK())
 	for name, document := range map[string]string{
 		"empty":        "",
 		"no JSON":      "<html>",
@@ -112,7 +114,7 @@ func TestParseDocuments(t *testing.T) {
 		"other object": `{"error":"x"}`,
 		"cut off":      `{"keys":[{"kty":"EC"`,
 		"deep":         strings.Repeat(`{"keys":[`, 20_000),
-		"too large":    `{"keys":[` + string(must(json.Marshal(usable))) + `],"pad":"` + strings.Repeat("x", jwks.MaxDocument) + `"}`,
+		"too large":    `{"keys":[` + string(must.Get(json.Marshal(usable))) + `],"pad":"` + strings.Repeat("x", jwks.MaxDocument) + `"}`,
 	} {
 		if set, err := jwks.Parse([]byte(document)); err == nil {
 			t.Errorf("%s: got %v, want an error", name, set.Keys())
@@ -122,14 +124,14 @@ func TestParseDocuments(t *testing.T) {
 
 // Of several keys with one id the first stays, and is the only one that is trusted.
 func TestDuplicates(t *testing.T) {
-	first, second := must(newKey().JWK()), must(newKey().JWK())
+	first, second := must.Get(newKey().JWK()), must.Get(newKey().JWK())
 	first.ID, second.ID = "same", "same"
-	set := must(jwks.Parse(must(json.Marshal(map[string]any{"keys": []jwks.JWK{first, second}}))))
+	set := must.Get(jwks.Parse(must.Get(json.Marshal(map[string]any{"keys": []jwks.JWK{first, second}}))))
 	if got := len(set.Keys()); got != 1 {
 		t.Fatalf("%d keys, want 1", got)
 	}
-	want := must(jwks.Parse(must(json.Marshal(first)))).Keys()[0]
-	if got := must(set.Find(t.Context(), "same")); !got.Equal(want) {
+	want := must.Get(jwks.Parse(must.Get(json.Marshal(first)))).Keys()[0]
+	if got := must.Get(set.Find(t.Context(), "same")); !got.Equal(want) {
 		t.Error("the second key was found")
 	}
 }
@@ -148,8 +150,8 @@ func TestFindWithoutID(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add(must(json.Marshal(map[string]any{"keys": []jwks.JWK{must(newKey().JWK())}})))
-	f.Add(must(json.Marshal(webKey(rsaKey(), nil))))
+	f.Add(must.Get(json.Marshal(map[string]any{"keys": []jwks.JWK{must.Get(newKey().JWK())}})))
+	f.Add(must.Get(json.Marshal(webKey(rsaKey(), nil))))
 	f.Add([]byte(`{"keys":[{"kty":"oct","k":"AAAA"}]}`))
 	f.Fuzz(func(t *testing.T, document []byte) {
 		set, err := jwks.Parse(document)
@@ -161,7 +163,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, k := range set.Keys() {
 			// What was read can be written, and is then the same key.
-			again := must(jwks.Parse(must(json.Marshal(must(k.JWK())))))
+			again := must.Get(jwks.Parse(must.Get(json.Marshal(must.Get(k.JWK())))))
 			if !again.Trusts(k) {
 				t.Errorf("%q changes when it is written", k.ID())
 			}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 )
@@ -13,7 +15,7 @@ import (
 func TestInspect(t *testing.T) {
 	store, c := &memory{}, newClock()
 	inspect := func(kek []byte, previous ...[]byte) (*keys.Inspection, error) {
-		return keys.Inspect(t.Context(), store, must(keys.NewSealer(kek, previous...)), retention, c.Now())
+		return keys.Inspect(t.Context(), store, must.Get(keys.NewSealer(kek, previous...)), retention, c.Now())
 	}
 	if got, err := inspect(kek); got != nil || err != nil {
 		t.Errorf("no ring: got %+v, %v, want none", got, err)

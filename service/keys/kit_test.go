@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -26,13 +28,6 @@ const (
 )
 
 var start = time.Unix(1_800_000_000, 0)
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
 
 // memory keeps a ring as the real store does.
 type memory struct {
@@ -111,7 +106,7 @@ var fast = []jwks.Algorithm{jwks.ES256, jwks.EdDSA}
 
 func config(store keys.Store, c *clock, algorithms ...jwks.Algorithm) keys.Config {
 	return keys.Config{
-		Store: store, Sealer: must(keys.NewSealer(kek)), Algorithms: algorithms,
+		Store: store, Sealer: must.Get(keys.NewSealer(kek)), Algorithms: algorithms,
 		Rotation: rotation, MaxAge: maxAge, Retention: retention, Now: c.Now,
 	}
 }

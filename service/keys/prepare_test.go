@@ -8,13 +8,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/keys"
 )
 
 // TestPrepare makes a ring of a pepper alone, once, to which the first replica adds its keys.
 func TestPrepare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, sealer := &memory{}, must(keys.NewSealer(kek))
+		store, sealer := &memory{}, must.Get(keys.NewSealer(kek))
 		const settle = time.Second
 		began := time.Now()
 		peppers := make([][]byte, 5)
@@ -34,7 +36,7 @@ func TestPrepare(t *testing.T) {
 		cfg := config(store, newClock(), fast...)
 		cfg.Settle = settle
 		began = time.Now()
-		ring := must(keys.Open(t.Context(), cfg))
+		ring := must.Get(keys.Open(t.Context(), cfg))
 		last, _, err := keys.Prepare(t.Context(), store, sealer, settle)
 		expectError(t, err, nil)
 		for _, pepper := range append(peppers, last) {
@@ -68,7 +70,7 @@ func TestSettle(t *testing.T) {
 		opened := make(chan struct{})
 		go func() {
 			defer close(opened)
-			fresh = must(keys.Open(t.Context(), cfg))
+			fresh = must.Get(keys.Open(t.Context(), cfg))
 		}()
 		synctest.Wait() // it has made a ring
 		maintain(t, old)

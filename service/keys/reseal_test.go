@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/keys"
 )
 
@@ -14,10 +16,10 @@ func TestReseal(t *testing.T) {
 	next := keys.NewKEK()
 	start := func(kek []byte, previous ...[]byte) (*keys.Ring, error) {
 		cfg := config(store, c, fast...)
-		cfg.Sealer = must(keys.NewSealer(kek, previous...))
+		cfg.Sealer = must.Get(keys.NewSealer(kek, previous...))
 		return keys.Open(t.Context(), cfg)
 	}
-	first := must(start(kek))
+	first := must.Get(start(kek))
 	sealed := bytes.Clone(store.document)
 	expectKept := func(step string, kept bool, rings ...*keys.Ring) {
 		t.Helper()
@@ -28,16 +30,16 @@ func TestReseal(t *testing.T) {
 		expectPeace(t, store, rings...)
 		expectSame(t, append(rings, first)...)
 	}
-	second := must(start(kek, next))
+	second := must.Get(start(kek, next))
 	expectKept("the new one as previous", true, first, second)
-	third := must(start(next, kek))
+	third := must.Get(start(next, kek))
 	expectKept("the new one first", false, second, third)
 	if err := first.Maintain(t.Context()); err == nil {
 		t.Error("a replica that has only the old key opens the ring")
 	}
-	expectKept("a replica with the other order restarts", false, must(start(kek, next)), third)
-	expectKept("and again with the new one first", false, must(start(next, kek)), second, third)
-	expectKept("the old one dropped", true, must(start(next)), second, third)
+	expectKept("a replica with the other order restarts", false, must.Get(start(kek, next)), third)
+	expectKept("and again with the new one first", false, must.Get(start(next, kek)), second, third)
+	expectKept("the old one dropped", true, must.Get(start(next)), second, third)
 	// What a replica changes for another reason is sealed as that one seals.
 	if err := second.Rotate(t.Context(), ""); err != nil {
 		t.Fatal(err)
@@ -46,8 +48,8 @@ func TestReseal(t *testing.T) {
 		t.Error("the ring opens with a key that did not seal it")
 	}
 	maintain(t, third)
-	last := must(start(next, kek))
-	if got := ids(must(start(next))); !slices.Equal(got, ids(last)) || len(got) != 4 {
+	last := must.Get(start(next, kek))
+	if got := ids(must.Get(start(next))); !slices.Equal(got, ids(last)) || len(got) != 4 {
 		t.Errorf("got %q, want %q", got, ids(last))
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 )
@@ -106,7 +108,7 @@ func TestWrongKey(t *testing.T) {
 	open(t, store, c, fast...)
 	before := bytes.Clone(store.document)
 	other := config(store, c, jwks.ES256, jwks.RS256)
-	other.Sealer = must(keys.NewSealer(keys.NewKEK()))
+	other.Sealer = must.Get(keys.NewSealer(keys.NewKEK()))
 	// Also when something would be due.
 	for range 2 {
 		_, err := keys.Open(t.Context(), other)
@@ -153,7 +155,7 @@ func TestAlteredRing(t *testing.T) {
 				t.Fatal(err)
 			}
 			test.alter(&e)
-			expectRefused(t, ring, store, c, refusal{must(json.Marshal(e)), want, test.want})
+			expectRefused(t, ring, store, c, refusal{must.Get(json.Marshal(e)), want, test.want})
 		})
 	}
 	t.Run("no JSON", func(t *testing.T) {
@@ -175,9 +177,12 @@ func expectRefused(t *testing.T, ring *keys.Ring, store *memory, c *clock, r ref
 	t.Helper()
 	store.document = r.altered
 	for what, err := range map[string]error{
-		"opened":        func() error { _, err := keys.Open(t.Context(), config(store, c, fast...)); return err }(),
-		"peeked":        func() error { _, _, err := keys.Peek(t.Context(), store, must(keys.NewSealer(kek))); return err }(),
-		"prepared":      func() error { _, _, err := keys.Prepare(t.Context(), store, must(keys.NewSealer(kek)), 0); return err }(),
+		"opened": func() error { _, err := keys.Open(t.Context(), config(store, c, fast...)); return err }(),
+		"peeked": func() error { _, _, err := keys.Peek(t.Context(), store, must.Get(keys.NewSealer(kek))); return err }(),
+		"prepared": func() error {
+			_, _, err := keys.Prepare(t.Context(), store, must.Get(keys.NewSealer(kek)), 0)
+			return err
+		}(),
 		"maintained":    ring.Maintain(t.Context()),
 		"rotated":       ring.Rotate(t.Context(), ""),
 		"retired":       ring.Retire(t.Context(), r.keys[0]),
@@ -264,15 +269,15 @@ func TestReplacedRing(t *testing.T) {
 // TestPeek reads the pepper without writing, and refuses another key-encryption key.
 func TestPeek(t *testing.T) {
 	store, c := &memory{}, newClock()
-	if pepper, algorithms, err := keys.Peek(t.Context(), store, must(keys.NewSealer(kek))); pepper != nil || algorithms != nil || err != nil || store.saves != 0 {
+	if pepper, algorithms, err := keys.Peek(t.Context(), store, must.Get(keys.NewSealer(kek))); pepper != nil || algorithms != nil || err != nil || store.saves != 0 {
 		t.Errorf("an empty store: got %x, %v, %v after %d saves, want nothing", pepper, algorithms, err, store.saves)
 	}
 	ring := open(t, store, c, fast...)
-	pepper, algorithms, err := keys.Peek(t.Context(), store, must(keys.NewSealer(kek)))
+	pepper, algorithms, err := keys.Peek(t.Context(), store, must.Get(keys.NewSealer(kek)))
 	if err != nil || !bytes.Equal(pepper, ring.Pepper()) || !slices.Equal(algorithms, fast) {
 		t.Errorf("got %v and %v, want the ring's pepper and %v", algorithms, err, fast)
 	}
-	if _, _, err := keys.Peek(t.Context(), store, must(keys.NewSealer(keys.NewKEK()))); !errors.Is(err, keys.ErrSealed) {
+	if _, _, err := keys.Peek(t.Context(), store, must.Get(keys.NewSealer(keys.NewKEK()))); !errors.Is(err, keys.ErrSealed) {
 		t.Errorf("another key: got %v, want %v", err, keys.ErrSealed)
 	}
 }
@@ -341,9 +346,9 @@ func TestRunTakesOver(t *testing.T) {
 func TestNothingSecretShows(t *testing.T) {
 	store := &memory{}
 	cfg := config(store, newClock(), fast...)
-	ring := must(keys.Open(t.Context(), cfg))
+	ring := must.Get(keys.Open(t.Context(), cfg))
 	printed := fmt.Sprintf("%v %+v %#v %v %+v %#v %v %+v", ring, ring, ring, cfg.Sealer, cfg.Sealer, cfg.Sealer, cfg, cfg) +
-		string(must(json.Marshal(ring))) + string(must(json.Marshal(cfg.Sealer)))
+		string(must.Get(json.Marshal(ring))) + string(must.Get(json.Marshal(cfg.Sealer)))
 	for name, secret := range map[string][]byte{
 		"pepper": ring.Pepper(), "record key": keys.RecordKey(ring.Pepper()), "key-encryption key": kek,
 	} {
@@ -366,7 +371,7 @@ func TestEmpty(t *testing.T) {
 	store, told := &memory{}, 0
 	for range 2 {
 		_, err := keys.Open(t.Context(), keys.Config{
-			Store: store, Sealer: must(keys.NewSealer(kek)), Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 24 * time.Hour,
+			Store: store, Sealer: must.Get(keys.NewSealer(kek)), Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 24 * time.Hour,
 			MaxAge: time.Minute, Retention: time.Hour, Empty: func() { told++ },
 		})
 		if err != nil {

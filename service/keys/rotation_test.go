@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 )
@@ -101,7 +103,7 @@ func TestShortRotation(t *testing.T) {
 			store, c := &memory{}, newClock()
 			cfg := config(store, c, fast...)
 			cfg.Rotation = rotation
-			ring := must(keys.Open(t.Context(), cfg))
+			ring := must.Get(keys.Open(t.Context(), cfg))
 			first, seen := ids(ring), newHistory()
 			const step = 10 * time.Minute
 			for range int((retention + 6*rotation) / step) {

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/limit"
@@ -23,13 +25,6 @@ var (
 	here  = netip.MustParseAddr("192.0.2.1")
 	there = netip.MustParseAddr("192.0.2.2")
 )
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // shelf is a store in memory.
 type shelf struct {
@@ -266,7 +261,7 @@ func TestKeys(t *testing.T) {
 			}
 			l.Token(client)
 		}
-		check(t, l.Share(t.Context()))
+		must.Succeed(t, l.Share(t.Context()))
 	}
 	if want := 2 * (3*4 + 4 + 3); len(seen) != want {
 		t.Errorf("there are %d keys, want %d", len(seen), want)
@@ -298,7 +293,7 @@ func TestShared(t *testing.T) {
 			counted += fail(l, 1, "a", here)
 		}
 		for _, l := range replicas {
-			check(t, l.Share(t.Context()))
+			must.Succeed(t, l.Share(t.Context()))
 		}
 	}
 	if counted < 10 || counted > 12 {

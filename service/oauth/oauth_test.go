@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -201,16 +203,9 @@ func FuzzParseIssuer(f *testing.F) {
 			t.Errorf("%q passes", s)
 		}
 		// What is appended makes an endpoint of the same host.
-		whole, part := must(url.Parse(s+"/connect/token")), must(url.Parse(s))
+		whole, part := must.Get(url.Parse(s+"/connect/token")), must.Get(url.Parse(s))
 		if whole.Host != part.Host || whole.User != nil || whole.RawQuery != "" || !strings.HasSuffix(whole.Path, "/connect/token") {
 			t.Errorf("%q makes the endpoint %s", s, whole)
 		}
 	})
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }

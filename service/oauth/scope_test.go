@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -77,13 +79,13 @@ func TestParseScopes(t *testing.T) {
 }
 
 func TestHas(t *testing.T) {
-	scopes := must(oauth.ParseScopes("a b"))
+	scopes := must.Get(oauth.ParseScopes("a b"))
 	for in, want := range map[string]bool{"": true, "a": true, "b a": true, "c": false, "a c": false, "A": false} {
-		if got := scopes.HasAll(must(oauth.ParseScopes(in))); got != want {
+		if got := scopes.HasAll(must.Get(oauth.ParseScopes(in))); got != want {
 			t.Errorf("%q: got %v, want %v", in, got, want)
 		}
 	}
-	if oauth.Scopes(nil).Has(must(oauth.ParseScope("a"))) || !oauth.Scopes(nil).HasAll(nil) {
+	if oauth.Scopes(nil).Has(must.Get(oauth.ParseScope("a"))) || !oauth.Scopes(nil).HasAll(nil) {
 		t.Error("the empty set has nothing, and so all of nothing")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/keys"
@@ -38,10 +40,10 @@ func testAltered(t *testing.T, k *kit) {
 	narrow := newClient("a")
 	narrow.Scopes = scopes("a")
 	k.save(t, narrow)
-	check(t, k.SaveResources(t.Context(), must(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a")}}))))
+	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a")}}))))
 	for _, key := range []string{"client:a", "resources"} {
 		whole, err := k.client.HGetAll(t.Context(), k.base+key).Result()
-		check(t, err)
+		must.Succeed(t, err)
 		for name, fields := range map[string]map[string]string{
 			"a wider scope":     {"d": strings.Replace(whole["d"], `"scope":"a"`, `"scope":"a b"`, 1)},
 			"a blank":           {"d": whole["d"] + " "},
@@ -55,24 +57,24 @@ func testAltered(t *testing.T, k *kit) {
 			"MAC under another": {"m": (&kit{base: k.base, secret: keys.NewKEK()}).mac(key, whole["v"], whole["d"])},
 		} {
 			t.Run(key+", "+name, func(t *testing.T) {
-				check(t, k.client.HSet(t.Context(), k.base+key, fields).Err())
+				must.Succeed(t, k.client.HSet(t.Context(), k.base+key, fields).Err())
 				k.expectAltered(t, key)
-				check(t, k.client.HSet(t.Context(), k.base+key, whole).Err())
+				must.Succeed(t, k.client.HSet(t.Context(), k.base+key, whole).Err())
 			})
 		}
 		for field := range whole {
 			t.Run(key+", without "+field, func(t *testing.T) {
-				check(t, k.client.HDel(t.Context(), k.base+key, field).Err())
+				must.Succeed(t, k.client.HDel(t.Context(), k.base+key, field).Err())
 				k.expectAltered(t, key)
-				check(t, k.client.HSet(t.Context(), k.base+key, whole).Err())
+				must.Succeed(t, k.client.HSet(t.Context(), k.base+key, whole).Err())
 			})
 		}
 	}
 	// As it was, it counts again.
 	c, err := k.Client(t.Context(), clientID("a"))
-	check(t, err)
+	must.Succeed(t, err)
 	table, err := k.Resources(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	if c.Scopes.String() != "a" || len(table.List()) != 1 {
 		t.Errorf("got %v and %v", c, table.List())
 	}
@@ -88,7 +90,7 @@ func testMoved(t *testing.T, k *kit) {
 	same := newKit(k.client)
 	same.Authenticate(k.secret)
 	same.save(t, newClient("a"))
-	check(t, k.SaveResources(t.Context(), must(registry.NewResources(0, nil))))
+	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, nil))))
 	for name, from := range map[string]string{
 		"of another client":                  k.base + "client:b",
 		"of another issuer":                  other.base + "client:a",
@@ -97,14 +99,14 @@ func testMoved(t *testing.T, k *kit) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			record, err := k.client.HGetAll(t.Context(), from).Result()
-			check(t, err)
-			check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
-			check(t, k.client.HSet(t.Context(), k.base+"client:a", record).Err())
+			must.Succeed(t, err)
+			must.Succeed(t, k.client.Del(t.Context(), k.base+"client:a").Err())
+			must.Succeed(t, k.client.HSet(t.Context(), k.base+"client:a", record).Err())
 			k.expectAltered(t, "client:a")
 		})
 	}
 	// Deleted by hand, the client can be made again.
-	check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
+	must.Succeed(t, k.client.Del(t.Context(), k.base+"client:a").Err())
 	k.save(t, newClient("a"))
 	if listed, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err != nil || len(listed) != 2 {
 		t.Errorf("got %v, %v, want both", listed, err)
@@ -115,7 +117,7 @@ func testMoved(t *testing.T, k *kit) {
 func testNoKey(t *testing.T, k *kit) {
 	ctx := t.Context()
 	c := k.save(t, newClient("a"))
-	bare := must(redisstore.New(k.client, strings.SplitN(k.base, "{", 2)[0], retention))
+	bare := must.Get(redisstore.New(k.client, strings.SplitN(k.base, "{", 2)[0], retention))
 	for name, err := range map[string]error{
 		"client":           func() error { _, err := bare.Client(ctx, c.ID); return err }(),
 		"no client":        func() error { _, err := bare.Client(ctx, clientID("b")); return err }(),
@@ -123,7 +125,7 @@ func testNoKey(t *testing.T, k *kit) {
 		"resources":        func() error { _, err := bare.Resources(ctx); return err }(),
 		"saved":            bare.SaveClient(ctx, c),
 		"deleted":          bare.DeleteClient(ctx, c.ID, c.Version),
-		"saved, resources": bare.SaveResources(ctx, must(registry.NewResources(0, nil))),
+		"saved, resources": bare.SaveResources(ctx, must.Get(registry.NewResources(0, nil))),
 	} {
 		if err == nil || errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), "no key") {
 			t.Errorf("%s: got %v, want that there is no key", name, err)
@@ -153,7 +155,7 @@ func (l *loseAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // testAnswerLost sends one change twice, as go-redis does when the answer to the first is lost. It is one change.
 func testAnswerLost(t *testing.T, k *kit) {
 	k.client.AddHook(&loseAnswer{})
-	check(t, k.SaveClient(t.Context(), newClient("a")))
+	must.Succeed(t, k.SaveClient(t.Context(), newClient("a")))
 	k.expectFeed(t, clientChange("a"))
 	if c, err := k.Client(t.Context(), clientID("a")); err != nil || c.Version == 0 {
 		t.Errorf("got %v, %v", c, err)

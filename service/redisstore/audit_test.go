@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -19,7 +21,7 @@ func (k *kit) append(t *testing.T, trail *redisstore.Trail, stream telemetry.Str
 	for i := first; i < first+n; i++ {
 		entries = append(entries, telemetry.Entry{Time: start.Add(time.Duration(i) * time.Millisecond), Event: "e", Attributes: fmt.Appendf(nil, `{"n":%d}`, i)})
 	}
-	check(t, trail.Append(t.Context(), stream, entries))
+	must.Succeed(t, trail.Append(t.Context(), stream, entries))
 }
 
 // number gives the number of an event, after a look at the rest of it.
@@ -43,7 +45,7 @@ func testAudit(t *testing.T, k *kit) {
 	last, want := "", 999
 	for want >= 0 {
 		page, err := trail.Before(t.Context(), telemetry.Decisions, last, 300)
-		check(t, err)
+		must.Succeed(t, err)
 		if len(page) == 0 {
 			t.Fatalf("the events end at %d", want)
 		}
@@ -58,7 +60,7 @@ func testAudit(t *testing.T, k *kit) {
 	got := 0
 	for got < 1000 {
 		page, err := trail.After(t.Context(), ids, time.Second)
-		check(t, err)
+		must.Succeed(t, err)
 		got += len(page)
 	}
 	if got != 1000 { // all decisions but the first, and the change
@@ -81,7 +83,7 @@ func testAuditTrimmed(t *testing.T, k *kit) {
 		k.append(t, trail, telemetry.Decisions, i*500, 500)
 	}
 	page, err := trail.Before(t.Context(), telemetry.Decisions, "", 10_000)
-	check(t, err)
+	must.Succeed(t, err)
 	if len(page) < 1000 || len(page) > 1200 || number(t, page[0]) != 9999 {
 		t.Errorf("got %d events, want about the 1000 newest", len(page))
 	}
@@ -94,10 +96,10 @@ func testAuditTrimmed(t *testing.T, k *kit) {
 func testAuditUnreadable(t *testing.T, k *kit) {
 	trail := k.Trail(1000)
 	for _, values := range [][]any{{"x", "y"}, {"t", "never", "e", "e", "a", "{"}, {"t", "1", "e", "", "a", "null"}, {"t", "1", "a", "[]"}} {
-		check(t, k.client.XAdd(t.Context(), &redis.XAddArgs{Stream: k.base + "audit:changes", Values: values}).Err())
+		must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{Stream: k.base + "audit:changes", Values: values}).Err())
 	}
 	page, err := trail.Before(t.Context(), telemetry.Changes, "", 10)
-	check(t, err)
+	must.Succeed(t, err)
 	want := []string{`{"unreadable":"[]"}`, `{"unreadable":"null"}`, `{"unreadable":"{"}`, `{"unreadable":""}`}
 	for i, kept := range page {
 		if got := string(kept.Attributes); got != want[i] {

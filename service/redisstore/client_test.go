@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/limit"
@@ -21,7 +23,7 @@ import (
 func (k *kit) expectClient(t *testing.T, want *registry.Client) {
 	t.Helper()
 	got, err := k.Client(t.Context(), want.ID)
-	check(t, err)
+	must.Succeed(t, err)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -55,7 +57,7 @@ func testClientLife(t *testing.T, k *kit) {
 	}
 	k.expectClient(t, second)
 	k.expectNoClient(t, "A")
-	check(t, k.DeleteClient(t.Context(), second.ID, second.Version))
+	must.Succeed(t, k.DeleteClient(t.Context(), second.ID, second.Version))
 	k.expectNoClient(t, "a")
 }
 
@@ -83,13 +85,13 @@ func testClientFields(t *testing.T, k *kit) {
 		}
 	}
 	for _, want := range []*registry.Client{full, {ID: clientID("empty")}} {
-		check(t, k.SaveClient(t.Context(), want))
+		must.Succeed(t, k.SaveClient(t.Context(), want))
 		got, err := k.Client(t.Context(), want.ID)
-		check(t, err)
+		must.Succeed(t, err)
 		want.Version = got.Version
 		k.expectClient(t, want)
 		listed, err := k.Clients(t.Context(), oauth.ClientID{}, 1)
-		check(t, err)
+		must.Succeed(t, err)
 		if want == full && !reflect.DeepEqual(listed, []*registry.Client{full}) {
 			t.Errorf("listed as %+v, want %+v", listed, full)
 		}
@@ -118,7 +120,7 @@ func testClientConflicts(t *testing.T, k *kit) {
 
 func testClientMadeAgain(t *testing.T, k *kit) {
 	first := k.save(t, newClient("a"))
-	check(t, k.DeleteClient(t.Context(), first.ID, first.Version))
+	must.Succeed(t, k.DeleteClient(t.Context(), first.ID, first.Version))
 	expectConflict(t, k.SaveClient(t.Context(), first))
 	expectConflict(t, k.DeleteClient(t.Context(), first.ID, first.Version))
 	again := k.save(t, newClient("a"))
@@ -142,7 +144,7 @@ func testOneOfManyWins(t *testing.T, k *kit) {
 	}
 	group.Wait()
 	winner, err := k.Client(t.Context(), clientID("a"))
-	check(t, err)
+	must.Succeed(t, err)
 	for i, err := range errs {
 		if won := fmt.Sprint(i) == winner.Name; won && err != nil || !won && !errors.Is(err, registry.ErrConflict) {
 			t.Errorf("%d, where %s won: got %v", i, winner.Name, err)
@@ -162,7 +164,7 @@ func testListed(t *testing.T, k *kit) {
 		var after oauth.ClientID
 		for {
 			clients, err := k.Clients(t.Context(), after, page)
-			check(t, err)
+			must.Succeed(t, err)
 			for _, c := range clients {
 				got, after = append(got, c.ID.String()), c.ID
 			}
@@ -179,10 +181,10 @@ func testListed(t *testing.T, k *kit) {
 	}
 	// The one given need not be there, and what is removed is not listed.
 	a, err := k.Client(t.Context(), clientID("a"))
-	check(t, err)
-	check(t, k.DeleteClient(t.Context(), a.ID, a.Version))
+	must.Succeed(t, err)
+	must.Succeed(t, k.DeleteClient(t.Context(), a.ID, a.Version))
 	clients, err := k.Clients(t.Context(), a.ID, 2)
-	check(t, err)
+	must.Succeed(t, err)
 	if len(clients) != 2 || clients[0].ID.String() != "a!" || clients[1].ID.String() != "aa" {
 		t.Errorf("after a: got %v, want a! and aa", clients)
 	}
@@ -205,7 +207,7 @@ func testHostileIDs(t *testing.T, k *kit) {
 		k.expectClient(t, want)
 	}
 	listed, err := k.Clients(t.Context(), oauth.ClientID{}, len(ids)+1)
-	check(t, err)
+	must.Succeed(t, err)
 	slices.Sort(ids)
 	if !slices.EqualFunc(listed, ids, func(c *registry.Client, id string) bool { return reflect.DeepEqual(c, stored[id]) }) {
 		t.Errorf("listed %v", listed)
@@ -222,11 +224,11 @@ func testHostileIDs(t *testing.T, k *kit) {
 		t.Errorf("an id made resources: %v, %v", table, err)
 	}
 	for _, id := range ids {
-		check(t, k.DeleteClient(t.Context(), clientID(id), stored[id].Version))
+		must.Succeed(t, k.DeleteClient(t.Context(), clientID(id), stored[id].Version))
 		k.expectNoClient(t, id)
 	}
 	keys, err := k.client.Keys(t.Context(), strings.ReplaceAll(k.base, "{", "\\{")+"*").Result()
-	check(t, err)
+	must.Succeed(t, err)
 	if !slices.Equal(keys, []string{k.base + "feed"}) {
 		t.Errorf("left behind: %q, want the feed alone", keys)
 	}
@@ -263,7 +265,7 @@ func testUnreadableClients(t *testing.T, k *kit) {
 		"version negative":   {"-1", whole},
 	} {
 		t.Run(name, func(t *testing.T) {
-			check(t, k.client.ZAdd(t.Context(), k.base+"clients", redis.Z{Member: "a"}).Err())
+			must.Succeed(t, k.client.ZAdd(t.Context(), k.base+"clients", redis.Z{Member: "a"}).Err())
 			k.put(t, "client:a", "5", whole)
 			if c, err := k.Client(t.Context(), clientID("a")); err != nil || c.Version != 5 || c.Scopes.String() != "a b" {
 				t.Fatalf("before: got %v, %v", c, err)
@@ -296,7 +298,7 @@ func testFormats(t *testing.T, k *kit) {
 		c.AllowedNetworks = networks
 		c = k.save(t, c)
 		data, err := k.client.HGet(t.Context(), k.base+"client:a", "d").Result()
-		check(t, err)
+		must.Succeed(t, err)
 		if want := fmt.Sprintf(`{"format":%d,`, 1+len(networks)); !strings.HasPrefix(data, want) {
 			t.Errorf("with the networks %v it is stored as %s, want %s", networks, data, want)
 		}
@@ -305,7 +307,7 @@ func testFormats(t *testing.T, k *kit) {
 
 func testListedButGone(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
-	check(t, k.client.Del(t.Context(), k.base+"client:a").Err())
+	must.Succeed(t, k.client.Del(t.Context(), k.base+"client:a").Err())
 	if got, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err == nil || !strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("got %v, %v, want an error that names a", got, err)
 	}
@@ -314,7 +316,7 @@ func testListedButGone(t *testing.T, k *kit) {
 	k.save(t, newClient("c"))
 	k.alter(t, "client:b", "d", "{}")
 	entries, err := k.List(t.Context(), "", 10)
-	check(t, err)
+	must.Succeed(t, err)
 	if len(entries) != 3 || entries[0].Err == nil || !errors.Is(entries[1].Err, registry.ErrAltered) || entries[2].Err != nil || entries[2].Client.ID != clientID("c") {
 		t.Errorf("got %+v, want two errors and the third client", entries)
 	}

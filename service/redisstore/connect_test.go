@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -51,7 +53,7 @@ func TestConnect(t *testing.T) {
 		if got := describe(client); got != want {
 			t.Errorf("%s: got %s, want %s", url, got, want)
 		}
-		check(t, client.Close())
+		must.Succeed(t, client.Close())
 	}
 }
 
@@ -70,7 +72,7 @@ func TestConnectRefuses(t *testing.T) {
 		client, err := redisstore.Connect(url)
 		if err == nil {
 			t.Errorf("%q: got %s, want an error", url, describe(client))
-			check(t, client.Close())
+			must.Succeed(t, client.Close())
 			continue
 		}
 		if strings.Contains(err.Error(), "sesame") || strings.Contains(err.Error(), "same@") {
@@ -82,10 +84,10 @@ func TestConnectRefuses(t *testing.T) {
 // TestConnected connects as a URL says, to servers of each kind.
 func TestConnected(t *testing.T) {
 	server := redistest.New(t)
-	check(t, server.Client().Do(t.Context(), "ACL", "SETUSER", "grantor", "on", ">a/b@", "~*", "+@all").Err())
+	must.Succeed(t, server.Client().Do(t.Context(), "ACL", "SETUSER", "grantor", "on", ">a/b@", "~*", "+@all").Err())
 	cluster, _ := redistest.Cluster(t)
 	sentinel := redistest.New(t, "--sentinel")
-	check(t, sentinel.Client().Do(t.Context(), "SENTINEL", "MONITOR", "m", "127.0.0.1", server.Port(), 1).Err())
+	must.Succeed(t, sentinel.Client().Do(t.Context(), "SENTINEL", "MONITOR", "m", "127.0.0.1", server.Port(), 1).Err())
 	for name, url := range map[string]string{
 		"standalone": server.URL(),
 		"user":       strings.Replace(server.URL(), "redis://", "redis://grantor:a%2Fb%40@", 1),
@@ -94,7 +96,7 @@ func TestConnected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, err := redisstore.Connect(url)
-			check(t, err)
+			must.Succeed(t, err)
 			defer func() { _ = client.Close() }()
 			redisstore.Watch(client, func(_ context.Context, command string) func(error) {
 				return func(err error) {
@@ -112,7 +114,7 @@ func TestConnected(t *testing.T) {
 	}
 	t.Run("wrong password", func(t *testing.T) {
 		client, err := redisstore.Connect(strings.Replace(server.URL(), "redis://", "redis://grantor:sesame@", 1))
-		check(t, err)
+		must.Succeed(t, err)
 		defer func() { _ = client.Close() }()
 		if err := newKit(client).SaveClient(t.Context(), newClient("a")); err == nil || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("got %v, want an error without the password", err)
@@ -135,7 +137,7 @@ func TestNew(t *testing.T) {
 func TestCheck(t *testing.T) {
 	server := redistest.New(t)
 	k := newKit(server.Client())
-	config := func(name, value string) { check(t, k.client.ConfigSet(t.Context(), name, value).Err()) }
+	config := func(name, value string) { must.Succeed(t, k.client.ConfigSet(t.Context(), name, value).Err()) }
 	const noFile = "this Redis keeps no append-only file"
 	for _, test := range []struct {
 		policy, appendOnly string
@@ -162,7 +164,7 @@ func TestCheck(t *testing.T) {
 		})
 	}
 	_, client := redistest.Cluster(t)
-	check(t, client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
+	must.Succeed(t, client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
 	if _, err := newKit(client).Check(t.Context()); err == nil {
 		t.Error("a Cluster that evicts passes")
 	}
@@ -178,12 +180,12 @@ func TestServerComesBackEmpty(t *testing.T) {
 	k := newKit(server.Client())
 	k.save(t, newClient("a"))
 	f := follow(t, k)
-	check(t, f.CatchUp(t.Context()))
+	must.Succeed(t, f.CatchUp(t.Context()))
 	server.Kill()
 	server.Start()
 	f.expectLost(t)
-	check(t, k.SaveClient(t.Context(), newClient("b")))
-	check(t, f.CatchUp(t.Context()))
+	must.Succeed(t, k.SaveClient(t.Context(), newClient("b")))
+	must.Succeed(t, f.CatchUp(t.Context()))
 	if got := f.applied(); got[len(got)-1] != clientChange("b") {
 		t.Errorf("applied %v, want the change of b at the end", got)
 	}
@@ -225,7 +227,7 @@ func TestConnectedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for range 10 {
 				client, err := redisstore.Connect(url)
-				check(t, err)
+				must.Succeed(t, err)
 				k := newKit(client)
 				var group sync.WaitGroup
 				for range 4 {
@@ -241,7 +243,7 @@ func TestConnectedAtOnce(t *testing.T) {
 					})
 				}
 				group.Wait()
-				check(t, client.Close())
+				must.Succeed(t, client.Close())
 			}
 		})
 	}

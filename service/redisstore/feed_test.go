@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/registry"
@@ -23,7 +25,7 @@ const patience = 20 * time.Second
 func (k *kit) read(t *testing.T, after revocation.Cursor) ([]revocation.Entry, bool) {
 	t.Helper()
 	entries, more, err := k.Read(t.Context(), after, 0)
-	check(t, err)
+	must.Succeed(t, err)
 	return entries, more
 }
 
@@ -35,7 +37,7 @@ func testCursor(t *testing.T, k *kit) {
 		k.save(t, newClient(id))
 	}
 	// What a newer release announces passes through; it is the tail's to pass over.
-	check(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
+	must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: k.base + "feed", Values: []string{"k", "later", "i", "x", "more", "y"},
 	}).Err())
 	want := []revocation.Change{clientChange("a"), clientChange("b"), clientChange("c"), {Kind: "later", ID: "x"}}
@@ -63,7 +65,7 @@ func testCursor(t *testing.T, k *kit) {
 func testWaiting(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	end, err := k.End(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	var group sync.WaitGroup
 	group.Go(func() {
 		entries, more, err := k.Read(t.Context(), end, patience)
@@ -71,10 +73,10 @@ func testWaiting(t *testing.T, k *kit) {
 			t.Errorf("got %v, more %v, %v, want the change of b", entries, more, err)
 		}
 	})
-	check(t, k.SaveClient(t.Context(), newClient("b")))
+	must.Succeed(t, k.SaveClient(t.Context(), newClient("b")))
 	group.Wait()
 	end, err = k.End(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	for _, wait := range []time.Duration{0, time.Nanosecond, 10 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		began := time.Now()
@@ -96,7 +98,7 @@ func testMore(t *testing.T, k *kit) {
 		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: k.base + "feed", Values: []string{"k", "client", "i", fmt.Sprint(i)}})
 	}
 	_, err := pipe.Exec(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	var cursor revocation.Cursor
 	var got []string
 	for _, want := range []struct {
@@ -122,7 +124,7 @@ func testMore(t *testing.T, k *kit) {
 func testTrimmed(t *testing.T, k *kit) {
 	add := func(id string, age time.Duration) {
 		at := time.Now().Add(-age).UnixMilli()
-		check(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
+		must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
 			Stream: k.base + "feed", ID: fmt.Sprintf("%d-*", at), Values: []string{"k", "client", "i", id},
 		}).Err())
 	}
@@ -146,13 +148,13 @@ func testTrimmed(t *testing.T, k *kit) {
 func testGap(t *testing.T, k *kit) {
 	a := k.save(t, newClient("a"))
 	first, err := k.End(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	k.save(t, a)
 	second, err := k.End(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	lose := func(cursor revocation.Cursor) {
 		id := fmt.Sprintf("%d-%d", cursor.Time, cursor.Sequence)
-		check(t, k.client.XDel(t.Context(), k.base+"feed", id).Err())
+		must.Succeed(t, k.client.XDel(t.Context(), k.base+"feed", id).Err())
 	}
 	expect := func(name string, after revocation.Cursor, want error) {
 		t.Helper()
@@ -166,7 +168,7 @@ func testGap(t *testing.T, k *kit) {
 	expect("at one that is there", second, nil)
 	lose(second)
 	expect("without newer entries", second, revocation.ErrGap)
-	check(t, k.client.Del(t.Context(), k.base+"feed").Err())
+	must.Succeed(t, k.client.Del(t.Context(), k.base+"feed").Err())
 	expect("without a feed", second, revocation.ErrGap)
 	expect("from the beginning", revocation.Cursor{}, nil)
 }
@@ -177,9 +179,9 @@ func testFollowed(t *testing.T, k *kit) {
 	var want []revocation.Change
 	for i := range 20 {
 		id := fmt.Sprint(i)
-		check(t, k.SaveClient(t.Context(), newClient(id)))
+		must.Succeed(t, k.SaveClient(t.Context(), newClient(id)))
 		want = append(want, clientChange(id))
-		check(t, follower.CatchUp(t.Context()))
+		must.Succeed(t, follower.CatchUp(t.Context()))
 		if got := follower.applied(); !reflect.DeepEqual(got, want) {
 			t.Fatalf("caught up with %v, want %v", got, want)
 		}
@@ -245,7 +247,7 @@ func (f *follower) expectLost(t *testing.T) {
 
 // testAppliersAgree has two replicas apply one manifest at the same time, as they do when they start with one.
 func testAppliersAgree(t *testing.T, k *kit) {
-	hasher := must(registry.NewHasher([]byte(strings.Repeat("p", 32))))
+	hasher := must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
 	manifest := registry.Manifest{Resources: []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a b")}}}
 	for i := range 5 {
 		manifest.Clients = append(manifest.Clients, registry.Wanted{

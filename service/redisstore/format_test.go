@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -46,7 +48,7 @@ func newer(t *testing.T, record, data string) string {
 func (k *kit) upgrade(t *testing.T, record, key string) map[string]string {
 	t.Helper()
 	data, err := k.client.HGet(t.Context(), k.base+key, "d").Result()
-	check(t, err)
+	must.Succeed(t, err)
 	k.put(t, key, "77", newer(t, record, data))
 	return k.whole(t, key)
 }
@@ -54,7 +56,7 @@ func (k *kit) upgrade(t *testing.T, record, key string) map[string]string {
 func (k *kit) whole(t *testing.T, key string) map[string]string {
 	t.Helper()
 	fields, err := k.client.HGetAll(t.Context(), k.base+key).Result()
-	check(t, err)
+	must.Succeed(t, err)
 	return fields
 }
 
@@ -65,7 +67,7 @@ func testNewerClient(t *testing.T, k *kit) {
 	for _, id := range []string{"a", "b", "c"} {
 		k.withSecrets(t, id, "1")
 	}
-	check(t, k.RecordUses(ctx, []registry.Use{used("b", "1", 5)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("b", "1", 5)}))
 	stands := k.upgrade(t, "client", "client:b")
 	r := k.registrar()
 	applier := &registry.Applier{
@@ -87,14 +89,14 @@ func testNewerClient(t *testing.T, k *kit) {
 			t.Errorf("%s: got %v, want %v", name, err, want)
 		}
 	}
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 7), used("b", "1", 9)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 7), used("b", "1", 9)}))
 	k.expectUses(t, "a", map[string]int{"1": 7})
 	k.expectUses(t, "b", map[string]int{"1": 5}) // as the newer release left it
 	if got := k.whole(t, "client:b"); !reflect.DeepEqual(got, stands) {
 		t.Errorf("the record was written over: got %q, want %q", got, stands)
 	}
 	listed, err := k.Clients(ctx, oauth.ClientID{}, 10)
-	check(t, err)
+	must.Succeed(t, err)
 	if len(listed) != 3 || listed[0].Newer || listed[2].Newer || len(listed[2].Secrets) != 1 ||
 		!reflect.DeepEqual(listed[1], &registry.Client{ID: target.ID, Newer: true}) {
 		t.Errorf("listed %+v, want b by its id alone, and the others whole", listed)
@@ -113,7 +115,7 @@ func testNewerClient(t *testing.T, k *kit) {
 func testNewerResources(t *testing.T, k *kit) {
 	ctx := t.Context()
 	r := k.registrar()
-	check(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
+	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
 	stands := k.upgrade(t, "resources", "resources")
 	applier := &registry.Applier{Clients: k, Resources: k, Hasher: r.Hasher, Now: r.Now, Authority: registry.Unlimited()}
 	for name, try := range map[string]func() error{
@@ -136,7 +138,7 @@ func testNewerResources(t *testing.T, k *kit) {
 // not have it dropped by this one.
 func testUnknownField(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
-	check(t, k.SaveResources(t.Context(), must(registry.NewResources(0, nil))))
+	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, nil))))
 	for _, key := range []string{"client:a", "resources"} {
 		data := k.whole(t, key)["d"]
 		k.put(t, key, "77", strings.TrimSuffix(data, "}")+`,"later":1}`)
@@ -152,12 +154,12 @@ func testUnknownField(t *testing.T, k *kit) {
 // testFormat1 reads records as the first release wrote them, for ever.
 func testFormat1(t *testing.T, k *kit) {
 	golden := func(name string) string {
-		return strings.TrimSpace(string(must(os.ReadFile(filepath.Join("testdata", name)))))
+		return strings.TrimSpace(string(must.Get(os.ReadFile(filepath.Join("testdata", name)))))
 	}
 	k.put(t, "client:full", "5", golden("client.1.json"))
 	k.put(t, "resources", "6", golden("resources.1.json"))
 	got, err := k.Client(t.Context(), clientID("full"))
-	check(t, err)
+	must.Succeed(t, err)
 	want := &registry.Client{
 		ID: clientID("full"), Name: "Everything",
 		Secrets: []registry.Secret{
@@ -172,7 +174,7 @@ func testFormat1(t *testing.T, k *kit) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	table, err := k.Resources(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	resource := registry.Resource{
 		ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b"), AccessTokenLifetime: time.Minute, SigningAlg: jwks.RS256,
 	}
@@ -183,7 +185,7 @@ func testFormat1(t *testing.T, k *kit) {
 
 // testNewerKind has a newer release announce a kind of change of its own, with a moment that this one cannot read.
 func testNewerKind(t *testing.T, k *kit) {
-	check(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
+	must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: k.base + "feed", Values: []string{"k", "later", "i", "x", "t", "next week"},
 	}).Err())
 	k.save(t, newClient("a"))

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
@@ -29,23 +31,9 @@ const retention = 24 * time.Hour
 // start is a time as it is stored: in whole seconds.
 var start = time.Unix(1_800_000_000, 0)
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func clientID(s string) oauth.ClientID   { return must(oauth.ParseClientID(s)) }
-func resourceID(s string) oauth.Resource { return must(oauth.ParseResource(s)) }
-func scopes(s string) oauth.Scopes       { return must(oauth.ParseScopes(s)) }
+func clientID(s string) oauth.ClientID   { return must.Get(oauth.ParseClientID(s)) }
+func resourceID(s string) oauth.Resource { return must.Get(oauth.ParseResource(s)) }
+func scopes(s string) oauth.Scopes       { return must.Get(oauth.ParseScopes(s)) }
 
 // kit is a store with nothing in it, and the means to look beneath it.
 type kit struct {
@@ -62,7 +50,7 @@ func newKit(client redis.UniversalClient) *kit {
 	prefixes++
 	prefix := fmt.Sprintf("test%d:", prefixes)
 	k := &kit{
-		must(redisstore.New(client, prefix, retention)), client,
+		must.Get(redisstore.New(client, prefix, retention)), client,
 		prefix + "{" + strings.TrimSuffix(prefix, ":") + "}:", keys.NewKEK(),
 	}
 	k.Authenticate(k.secret)
@@ -156,7 +144,7 @@ func TestStore(t *testing.T) {
 func expectKeys(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
 	keys, err := client.Keys(t.Context(), "*").Result()
-	check(t, err)
+	must.Succeed(t, err)
 	for _, key := range keys {
 		prefix, rest, _ := strings.Cut(key, ":")
 		tag, rest, _ := strings.Cut(rest, ":")
@@ -181,9 +169,9 @@ func newClient(id string) *registry.Client {
 // save stores the client and gives it as stored.
 func (k *kit) save(t *testing.T, c *registry.Client) *registry.Client {
 	t.Helper()
-	check(t, k.SaveClient(t.Context(), c))
+	must.Succeed(t, k.SaveClient(t.Context(), c))
 	stored, err := k.Client(t.Context(), c.ID)
-	check(t, err)
+	must.Succeed(t, err)
 	return stored
 }
 
@@ -191,7 +179,7 @@ func (k *kit) save(t *testing.T, c *registry.Client) *registry.Client {
 func (k *kit) feed(t *testing.T) []revocation.Change {
 	t.Helper()
 	entries, _, err := k.Read(t.Context(), revocation.Cursor{}, 0)
-	check(t, err)
+	must.Succeed(t, err)
 	var changes []revocation.Change
 	for _, e := range entries {
 		changes = append(changes, e.Change)
@@ -213,5 +201,5 @@ func clientChange(id string) revocation.Change {
 // alter writes a field of a stored record by hand.
 func (k *kit) alter(t *testing.T, key, field, value string) {
 	t.Helper()
-	check(t, k.client.HSet(context.WithoutCancel(t.Context()), k.base+key, field, value).Err())
+	must.Succeed(t, k.client.HSet(context.WithoutCancel(t.Context()), k.base+key, field, value).Err())
 }

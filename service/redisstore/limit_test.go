@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/redisstore"
 )
@@ -50,7 +52,7 @@ func testCountsBounded(t *testing.T, k *kit) {
 			counts[i] = limit.Count{Key: keyNumber(first + i), N: 1}
 		}
 		_, err := k.AddCounts(t.Context(), w, counts)
-		check(t, err)
+		must.Succeed(t, err)
 	}
 	beyond := keyNumber(redisstore.CountedKeys)
 	for range 2 {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/redistest"
@@ -25,9 +27,9 @@ func testPublished(t *testing.T, k *kit) {
 	want := []revocation.Change{
 		revoked(at), {Kind: revocation.ClientRevoked, ID: "a", At: at}, {Kind: revocation.KeyRevoked, ID: "kid", At: at}, revoked(at),
 	}
-	check(t, k.Publish(t.Context(), want[0]))
-	check(t, k.Publish(t.Context(), want[1:]...))
-	check(t, k.Confirm(t.Context(), want...)) // nothing is asked of replicas, so nothing is left to record
+	must.Succeed(t, k.Publish(t.Context(), want[0]))
+	must.Succeed(t, k.Publish(t.Context(), want[1:]...))
+	must.Succeed(t, k.Confirm(t.Context(), want...)) // nothing is asked of replicas, so nothing is left to record
 	k.expectFeed(t, want...)
 }
 
@@ -35,12 +37,12 @@ func testPublished(t *testing.T, k *kit) {
 // That is no gap. A feed that is empty is one, however old the last entry was.
 func testIdle(t *testing.T, k *kit) {
 	cursor := revocation.Cursor{Time: uint64(time.Now().Add(-retention - time.Minute).UnixMilli())}
-	check(t, k.Publish(t.Context(), revoked(time.Now())))
+	must.Succeed(t, k.Publish(t.Context(), revoked(time.Now())))
 	entries, _, err := k.Read(t.Context(), cursor, 0)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("got %v, %v, want the one entry", entries, err)
 	}
-	check(t, k.client.Del(t.Context(), k.base+"feed").Err())
+	must.Succeed(t, k.client.Del(t.Context(), k.base+"feed").Err())
 	if _, _, err := k.Read(t.Context(), cursor, 0); err != revocation.ErrGap { //nolint:errorlint // it is the store's own
 		t.Errorf("an empty feed: got %v, want %v", err, revocation.ErrGap)
 	}
@@ -52,7 +54,7 @@ func TestRequireReplicas(t *testing.T) {
 	k := newKit(master.Client())
 	k.RequireReplicas(1)
 	a, b := k.save(t, newClient("a")), k.save(t, newClient("b")) // no revocation: nothing waits
-	check(t, k.SaveRing(t.Context(), []byte("x"), 0))
+	must.Succeed(t, k.SaveRing(t.Context(), []byte("x"), 0))
 	a.Disabled = true
 	for what, revoke := range map[string]func() error{
 		"publish":    func() error { return k.Publish(t.Context(), revoked(time.Now())) },
@@ -67,7 +69,7 @@ func TestRequireReplicas(t *testing.T) {
 	// It is made all the same, and may be asked for again.
 	k.expectNoClient(t, "b")
 	a, err := k.Client(t.Context(), a.ID)
-	check(t, err)
+	must.Succeed(t, err)
 	if !a.Disabled {
 		t.Error("the client is not disabled")
 	}
@@ -82,20 +84,20 @@ func TestRequireReplicas(t *testing.T) {
 	}
 	// What Publish calls recorded, the replica has at that moment.
 	last := revoked(time.Now())
-	check(t, k.Publish(t.Context(), last))
+	must.Succeed(t, k.Publish(t.Context(), last))
 	copied := *k
 	copied.client = replica.Client()
 	entries, err := copied.client.XRevRangeN(t.Context(), k.base+"feed", "+", "-", 1).Result()
-	check(t, err)
+	must.Succeed(t, err)
 	if len(entries) != 1 || entries[0].Values["i"] != last.ID {
 		t.Errorf("the replica has %v at the end, want %v", entries, last)
 	}
 	// The same of a change of a record.
 	a, err = k.Client(t.Context(), a.ID)
-	check(t, err)
-	check(t, k.SaveClient(t.Context(), a))
+	must.Succeed(t, err)
+	must.Succeed(t, k.SaveClient(t.Context(), a))
 	version, err := copied.client.HGet(t.Context(), k.base+"client:a", "v").Uint64()
-	check(t, err)
+	must.Succeed(t, err)
 	if version == a.Version {
 		t.Error("the replica has the record as it was before")
 	}
@@ -105,7 +107,7 @@ func TestRequireReplicas(t *testing.T) {
 		t.Error("with a frozen replica: success")
 	}
 	replica.Thaw()
-	check(t, k.Publish(within(t, patience), revoked(time.Now())))
+	must.Succeed(t, k.Publish(within(t, patience), revoked(time.Now())))
 	replica.Kill()
 	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
 		t.Error("with a dead replica: success")
@@ -128,7 +130,7 @@ func TestRequireReplicasInCluster(t *testing.T) {
 func (k *kit) ringVersion(t *testing.T) uint64 {
 	t.Helper()
 	_, version, err := k.LoadRing(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	return version
 }
 

@@ -8,13 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
 func (k *kit) registrar() *registry.Registrar {
 	return &registry.Registrar{
-		Clients: k, Resources: k, Hasher: must(registry.NewHasher([]byte(strings.Repeat("p", 32)))),
+		Clients: k, Resources: k, Hasher: must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32)))),
 		Now: func() time.Time { return start.Add(time.Millisecond) }, Authority: registry.Unlimited(),
 	}
 }
@@ -22,30 +24,30 @@ func (k *kit) registrar() *registry.Registrar {
 // testRegistered checks that a registrar gives what is stored, and that an etag is good for one change.
 func testRegistered(t *testing.T, k *kit) {
 	r, ctx := k.registrar(), t.Context()
-	check(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
+	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
 	c := newClient("a")
 	c.Scopes = scopes("a " + registry.ScopeKeysRead)
 	made, err := r.CreateClient(ctx, *c, "", false)
-	check(t, err)
+	must.Succeed(t, err)
 	k.expectClient(t, made.Client)
 	version, err := registry.ParseETag(made.Client.ETag())
-	check(t, err)
+	must.Succeed(t, err)
 	target := registry.Target{ID: c.ID, Version: version}
 	// The beginning of 1970 stands for never in a record; as an end it must not.
 	ended, err := r.ExpireSecret(ctx, target, made.SecretID, time.Unix(0, 0))
-	check(t, err)
+	must.Succeed(t, err)
 	if k.expectClient(t, ended); !ended.Secrets[0].Expired(start) {
 		t.Errorf("got %+v, want a secret that has ended", ended.Secrets)
 	}
 	_, err = r.RemoveSecret(ctx, target, made.SecretID)
 	expectConflict(t, err)
 	rotated, err := r.RotateSecret(ctx, registry.Target{ID: c.ID}, time.Hour, start.Add(1999*time.Millisecond))
-	check(t, err)
+	must.Succeed(t, err)
 	k.expectClient(t, rotated.Client)
 	got, err := r.UpdateResource(ctx, resourceID("urn:a"), "", func(r *registry.Resource) error { r.Name = "A"; return nil })
-	check(t, err)
+	must.Succeed(t, err)
 	table, err := k.Resources(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if stored, _ := table.Get(resourceID("urn:a")); !reflect.DeepEqual(stored, got) || stored.ETag() != got.ETag() {
 		t.Errorf("got %+v, stored is %+v", got, stored)
 	}
@@ -54,13 +56,13 @@ func testRegistered(t *testing.T, k *kit) {
 // testDisabledAgain disables a client twice: its tokens are revoked each time, for who did not hear of the first.
 func testDisabledAgain(t *testing.T, k *kit) {
 	c := k.save(t, newClient("a"))
-	check(t, k.registrar().CreateResource(t.Context(), registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
+	must.Succeed(t, k.registrar().CreateResource(t.Context(), registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
 	for n := range 2 {
 		_, err := k.registrar().UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(c *registry.Client) error {
 			c.Disabled = true
 			return nil
 		})
-		check(t, err)
+		must.Succeed(t, err)
 		revoked := 0
 		for _, change := range k.feed(t) {
 			if change.Kind == revocation.ClientRevoked && change.ID == "a" {
@@ -97,9 +99,9 @@ func testRegistrarsAtOnce(t *testing.T, k *kit) {
 		return
 	}
 	stored, err := k.Client(t.Context(), c.ID)
-	check(t, err)
+	must.Succeed(t, err)
 	table, err := k.Resources(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	if len(stored.Secrets) != many || len(table.List()) != many {
 		t.Errorf("%d secrets and %d resources, want %d", len(stored.Secrets), len(table.List()), many)
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/replicas"
 )
 
@@ -24,7 +26,7 @@ func sample(id string) replicas.Status {
 func (k *kit) replicas(t *testing.T) []replicas.Status {
 	t.Helper()
 	found, now, err := k.Replicas(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	for i := range found {
 		if age := now.Sub(found[i].StoredAt); age < -time.Second || age > time.Minute {
 			t.Errorf("replica %s was stored %s ago by the Redis' clock", found[i].ID, age)
@@ -37,10 +39,10 @@ func (k *kit) replicas(t *testing.T) []replicas.Status {
 // announce tells the store, and checks the time that it gives.
 func (k *kit) announce(t *testing.T, status replicas.Status) {
 	t.Helper()
-	before := must(k.client.Time(t.Context()).Result())
+	before := must.Get(k.client.Time(t.Context()).Result())
 	now, err := k.Announce(t.Context(), status)
-	check(t, err)
-	if after := must(k.client.Time(t.Context()).Result()); now.Before(before) || now.After(after) {
+	must.Succeed(t, err)
+	if after := must.Get(k.client.Time(t.Context()).Result()); now.Before(before) || now.After(after) {
 		t.Errorf("the time is %s, want one between %s and %s", now, before, after)
 	}
 }
@@ -58,8 +60,8 @@ func testReplicas(t *testing.T, k *kit) {
 	if got, want := k.replicas(t), []replicas.Status{first, second}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v, want\n%+v", got, want)
 	}
-	check(t, k.Withdraw(t.Context(), "first"))
-	check(t, k.Withdraw(t.Context(), "unknown"))
+	must.Succeed(t, k.Withdraw(t.Context(), "first"))
+	must.Succeed(t, k.Withdraw(t.Context(), "unknown"))
 	if got := k.replicas(t); len(got) != 1 || got[0].ID != "second" {
 		t.Errorf("after one has left: got %+v, want the other", got)
 	}
@@ -67,9 +69,9 @@ func testReplicas(t *testing.T, k *kit) {
 
 // testReplicasForgotten has what no replica wrote lately, and what none wrote at all.
 func testReplicasForgotten(t *testing.T, k *kit) {
-	now := must(k.client.Time(t.Context()).Result())
+	now := must.Get(k.client.Time(t.Context()).Result())
 	put := func(id string, at time.Time, document string) {
-		check(t, k.client.HSet(t.Context(), k.base+"replicas", id, strconv.FormatInt(at.UnixMilli(), 10)+" "+document).Err())
+		must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", id, strconv.FormatInt(at.UnixMilli(), 10)+" "+document).Err())
 	}
 	put("old", now.Add(-replicas.Kept-time.Minute), `{"format":1,"id":"old"}`)
 	put("from the future", now.Add(replicas.Kept+time.Minute), `{"format":1,"id":"from the future"}`)
@@ -77,30 +79,30 @@ func testReplicasForgotten(t *testing.T, k *kit) {
 	put("of another release", now, `{"format":2,"id":"of another release"}`)
 	put("of another name", now, `{"format":1,"id":"other"}`)
 	put("broken", now, `{`)
-	check(t, k.client.HSet(t.Context(), k.base+"replicas", "no time", "{}").Err())
+	must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", "no time", "{}").Err())
 	k.announce(t, sample("new"))
 	found, _, err := k.Replicas(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	if len(found) != 2 || found[0].ID != "new" || found[1].ID != "silent" {
 		t.Errorf("got %+v, want the new one and the silent one", found)
 	}
 	for id, want := range map[string]bool{"old": false, "from the future": false, "no time": false, "of another release": true} {
-		if got := must(k.client.HExists(t.Context(), k.base+"replicas", id).Result()); got != want {
+		if got := must.Get(k.client.HExists(t.Context(), k.base+"replicas", id).Result()); got != want {
 			t.Errorf("%s: kept %v, want %v", id, got, want)
 		}
 	}
-	if ttl := must(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > replicas.Kept {
+	if ttl := must.Get(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > replicas.Kept {
 		t.Errorf("the key ends in %s, want within %s", ttl, replicas.Kept)
 	}
 }
 
 func testReplicasBounded(t *testing.T, k *kit) {
-	now := must(k.client.Time(t.Context()).Result()).UnixMilli()
+	now := must.Get(k.client.Time(t.Context()).Result()).UnixMilli()
 	full := make([]any, 0, 2*replicas.Most)
 	for i := range replicas.Most {
 		full = append(full, fmt.Sprintf("replica-%d", i), fmt.Sprintf(`%d {"format":1,"id":"replica-%d"}`, now, i))
 	}
-	check(t, k.client.HSet(t.Context(), k.base+"replicas", full...).Err())
+	must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", full...).Err())
 	k.announce(t, sample("one too many"))
 	known := sample("replica-0")
 	k.announce(t, known)

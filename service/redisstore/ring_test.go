@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redistest"
@@ -37,7 +39,7 @@ func ids(ring *keys.Ring) []string {
 }
 
 func testRingsAgree(t *testing.T, k *kit) {
-	sealer := must(keys.NewSealer(keys.NewKEK()))
+	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	rings := make([]*keys.Ring, 10)
 	var group sync.WaitGroup
 	for i := range rings {
@@ -64,7 +66,7 @@ func testRingsAgree(t *testing.T, k *kit) {
 func testRingsRotate(t *testing.T, k *kit) {
 	var clock atomic.Int64
 	now := func() time.Time { return start.Add(time.Duration(clock.Load())) }
-	sealer := must(keys.NewSealer(keys.NewKEK()))
+	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	first, second := openRing(t, k, sealer, now), openRing(t, k, sealer, now)
 	clock.Store(int64(23 * time.Hour))
 	var group sync.WaitGroup
@@ -86,7 +88,7 @@ func testRingsRotate(t *testing.T, k *kit) {
 
 // testRotatedByMany has operators at two replicas rotate at once: one new key comes of it.
 func testRotatedByMany(t *testing.T, k *kit) {
-	sealer := must(keys.NewSealer(keys.NewKEK()))
+	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	rings := []*keys.Ring{openRing(t, k, sealer, time.Now), openRing(t, k, sealer, time.Now)}
 	var group sync.WaitGroup
 	for i := range 10 {
@@ -107,12 +109,12 @@ func testRotatedByMany(t *testing.T, k *kit) {
 
 // testMovedRing copies a ring under another prefix, where the same key-encryption key is in use.
 func testMovedRing(t *testing.T, k *kit) {
-	sealer := must(keys.NewSealer(keys.NewKEK()))
+	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	openRing(t, k, sealer, time.Now)
 	other := newKit(k.client)
 	record, err := k.client.HGetAll(t.Context(), k.base+"ring").Result()
-	check(t, err)
-	check(t, k.client.HSet(t.Context(), other.base+"ring", record).Err())
+	must.Succeed(t, err)
+	must.Succeed(t, k.client.HSet(t.Context(), other.base+"ring", record).Err())
 	if _, _, err := keys.Peek(t.Context(), other, sealer); !errors.Is(err, keys.ErrSealed) {
 		t.Errorf("got %v, want %v", err, keys.ErrSealed)
 	}
@@ -128,7 +130,7 @@ func TestRotationSeenByVerifiers(t *testing.T) {
 	k := newKit(redistest.New(t).Client())
 	var passed atomic.Int64
 	now := func() time.Time { return start.Add(time.Duration(passed.Load())) }
-	sealer := must(keys.NewSealer(keys.NewKEK()))
+	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	const (
 		age  = time.Minute
 		life = 10 * time.Minute
@@ -136,7 +138,7 @@ func TestRotationSeenByVerifiers(t *testing.T) {
 	)
 	rings := make([]*keys.Ring, 2)
 	for i := range rings {
-		rings[i] = must(keys.Open(t.Context(), keys.Config{
+		rings[i] = must.Get(keys.Open(t.Context(), keys.Config{
 			Store: k, Sealer: sealer, Algorithms: []jwks.Algorithm{jwks.ES256, jwks.EdDSA},
 			Rotation: 5 * time.Minute, MaxAge: age, Retention: life, Now: now,
 		}))

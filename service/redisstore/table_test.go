@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/registry"
@@ -18,7 +20,7 @@ import (
 func testResources(t *testing.T, k *kit) {
 	ctx := t.Context()
 	empty, err := k.Resources(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if len(empty.List()) != 0 || empty.Version() != 0 {
 		t.Errorf("where none was saved: got %v, version %d", empty.List(), empty.Version())
 	}
@@ -34,28 +36,28 @@ func testResources(t *testing.T, k *kit) {
 			t.Errorf("the test leaves %s empty", reflect.TypeFor[registry.Resource]().Field(i).Name)
 		}
 	}
-	check(t, k.SaveResources(ctx, must(registry.NewResources(0, list))))
+	must.Succeed(t, k.SaveResources(ctx, must.Get(registry.NewResources(0, list))))
 	first, err := k.Resources(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if !reflect.DeepEqual(first.List(), list) || first.Version() == 0 {
 		t.Errorf("got %+v in version %d, want %+v", first.List(), first.Version(), list)
 	}
-	if err := k.SaveResources(ctx, must(registry.NewResources(0, nil))); !errors.Is(err, registry.ErrConflict) {
+	if err := k.SaveResources(ctx, must.Get(registry.NewResources(0, nil))); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("made twice: got %v, want %v", err, registry.ErrConflict)
 	}
-	check(t, k.SaveResources(ctx, must(registry.NewResources(first.Version(), list[1:]))))
+	must.Succeed(t, k.SaveResources(ctx, must.Get(registry.NewResources(first.Version(), list[1:]))))
 	if err := k.SaveResources(ctx, first); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("stale: got %v, want %v", err, registry.ErrConflict)
 	}
 	second, err := k.Resources(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if !reflect.DeepEqual(second.List(), list[1:]) || second.Version() == first.Version() {
 		t.Errorf("got %+v in version %d after %d", second.List(), second.Version(), first.Version())
 	}
 	// Taking all away leaves an empty table with a version, not none.
-	check(t, k.SaveResources(ctx, must(registry.NewResources(second.Version(), nil))))
+	must.Succeed(t, k.SaveResources(ctx, must.Get(registry.NewResources(second.Version(), nil))))
 	third, err := k.Resources(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if len(third.List()) != 0 || third.Version() == second.Version() {
 		t.Errorf("got %+v in version %d after %d", third.List(), third.Version(), second.Version())
 	}
@@ -78,7 +80,7 @@ func testUnreadableResources(t *testing.T, k *kit) {
 	} {
 		k.put(t, "resources", "1", whole)
 		_, err := k.Resources(t.Context())
-		check(t, err)
+		must.Succeed(t, err)
 		k.put(t, "resources", "1", value)
 		if got, err := k.Resources(t.Context()); err == nil || errors.Is(err, registry.ErrAltered) {
 			t.Errorf("%s: got %+v, want an error", name, got.List())
@@ -93,20 +95,20 @@ func testRing(t *testing.T, k *kit) {
 	}
 	// A document is bytes, whatever they are.
 	first := []byte("\x00\xff\r\n{}\"'\\")
-	check(t, k.SaveRing(ctx, first, 0))
+	must.Succeed(t, k.SaveRing(ctx, first, 0))
 	data, version, err := k.LoadRing(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if !bytes.Equal(data, first) || version == 0 {
 		t.Errorf("got %q, %d, want %q", data, version, first)
 	}
-	check(t, k.SaveRing(ctx, []byte("2"), version))
+	must.Succeed(t, k.SaveRing(ctx, []byte("2"), version))
 	for _, stale := range []uint64{0, version} {
 		if err := k.SaveRing(ctx, []byte("3"), stale); !errors.Is(err, keys.ErrConflict) {
 			t.Errorf("based on version %d: got %v, want %v", stale, err, keys.ErrConflict)
 		}
 	}
 	data, next, err := k.LoadRing(ctx)
-	check(t, err)
+	must.Succeed(t, err)
 	if string(data) != "2" || next == version {
 		t.Errorf("got %q, %d after %d, want 2", data, next, version)
 	}
@@ -121,9 +123,9 @@ func testAnnouncements(t *testing.T, k *kit) {
 	a.Disabled = true
 	began := time.Now()
 	a = k.save(t, a)
-	check(t, k.DeleteClient(ctx, a.ID, a.Version))
-	check(t, k.SaveResources(ctx, must(registry.NewResources(0, nil))))
-	check(t, k.SaveRing(ctx, []byte("x"), 0, "kid"))
+	must.Succeed(t, k.DeleteClient(ctx, a.ID, a.Version))
+	must.Succeed(t, k.SaveResources(ctx, must.Get(registry.NewResources(0, nil))))
+	must.Succeed(t, k.SaveRing(ctx, []byte("x"), 0, "kid"))
 	got := k.feed(t)
 	for i := range got {
 		if !got[i].Kind.Revocation() {
@@ -151,7 +153,7 @@ func testNoAnnouncement(t *testing.T, k *kit) {
 	stale.Version = 7
 	expectConflict(t, k.SaveClient(ctx, stale))
 	expectConflict(t, k.DeleteClient(ctx, stale.ID, 7))
-	expectConflict(t, k.SaveResources(ctx, must(registry.NewResources(7, nil))))
+	expectConflict(t, k.SaveResources(ctx, must.Get(registry.NewResources(7, nil))))
 	if err := k.SaveRing(ctx, []byte("x"), 7); !errors.Is(err, keys.ErrConflict) {
 		t.Errorf("got %v, want %v", err, keys.ErrConflict)
 	}
@@ -161,14 +163,14 @@ func testNoAnnouncement(t *testing.T, k *kit) {
 func testPrefixes(t *testing.T, k *kit) {
 	other := newKit(k.client)
 	mine := k.save(t, newClient("a"))
-	check(t, k.SaveRing(t.Context(), []byte("mine"), 0))
+	must.Succeed(t, k.SaveRing(t.Context(), []byte("mine"), 0))
 	other.expectNoClient(t, "a")
 	other.expectFeed(t)
 	theirs := newClient("a")
 	theirs.Name = "theirs"
 	theirs = other.save(t, theirs)
-	check(t, other.SaveRing(t.Context(), []byte("theirs"), 0))
-	check(t, other.DeleteClient(t.Context(), theirs.ID, theirs.Version))
+	must.Succeed(t, other.SaveRing(t.Context(), []byte("theirs"), 0))
+	must.Succeed(t, other.DeleteClient(t.Context(), theirs.ID, theirs.Version))
 	k.expectClient(t, mine)
 	if data, _, err := k.LoadRing(t.Context()); string(data) != "mine" {
 		t.Errorf("got %q, %v, want mine", data, err)

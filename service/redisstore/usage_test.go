@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -29,7 +31,7 @@ func used(client, secret string, seconds int) registry.Use {
 func (k *kit) expectUses(t *testing.T, id string, want map[string]int) {
 	t.Helper()
 	found, err := k.LastUses(t.Context(), []oauth.ClientID{clientID(id)})
-	check(t, err)
+	must.Succeed(t, err)
 	got := make(map[string]int)
 	for secret, at := range found[clientID(id)] {
 		got[secret] = int(at.Sub(start) / time.Second)
@@ -44,15 +46,15 @@ func testUses(t *testing.T, k *kit) {
 	if found, err := k.LastUses(ctx, nil); len(found) > 0 || err != nil {
 		t.Errorf("of no client: got %v, %v", found, err)
 	}
-	check(t, k.RecordUses(ctx, nil))
+	must.Succeed(t, k.RecordUses(ctx, nil))
 	a := k.withSecrets(t, "a", "1", `"odd" {id}`, "10")
 	k.withSecrets(t, "b", "1")
 	k.expectUses(t, "a", nil)
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 5), used("a", `"odd" {id}`, 7), used("b", "1", 9)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 5), used("a", `"odd" {id}`, 7), used("b", "1", 9)}))
 	k.expectUses(t, "a", map[string]int{"1": 5, `"odd" {id}`: 7})
 	k.expectUses(t, "b", map[string]int{"1": 9})
 	// The newest wins, whoever writes last.
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 4), used("a", "10", 1), used("b", "1", 10)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 4), used("a", "10", 1), used("b", "1", 10)}))
 	k.expectUses(t, "a", map[string]int{"1": 5, `"odd" {id}`: 7, "10": 1})
 	k.expectUses(t, "b", map[string]int{"1": 10})
 	found, err := k.LastUses(ctx, []oauth.ClientID{clientID("b"), clientID("nobody"), clientID("a")})
@@ -68,25 +70,25 @@ func testUses(t *testing.T, k *kit) {
 func testUsesEnd(t *testing.T, k *kit) {
 	ctx := t.Context()
 	a := k.withSecrets(t, "a", "1", "2")
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 5), used("a", "2", 6), used("a", "3", 7), used("nobody", "1", 8)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 5), used("a", "2", 6), used("a", "3", 7), used("nobody", "1", 8)}))
 	k.expectUses(t, "a", map[string]int{"1": 5, "2": 6})
 	k.expectUses(t, "nobody", nil)
 	a.Secrets = a.Secrets[1:]
 	a = k.save(t, a)
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 9)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 9)}))
 	k.expectUses(t, "a", map[string]int{"2": 6})
 	a.Secrets = nil
 	a = k.save(t, a)
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 10)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 10)}))
 	k.expectUses(t, "a", nil)
 	a.Secrets = []registry.Secret{{ID: "2", Hash: "h", CreatedAt: start}}
 	a = k.save(t, a)
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 11)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 11)}))
 	expectConflict(t, k.DeleteClient(ctx, a.ID, a.Version+1))
 	k.expectUses(t, "a", map[string]int{"2": 11})
-	check(t, k.DeleteClient(ctx, a.ID, a.Version))
+	must.Succeed(t, k.DeleteClient(ctx, a.ID, a.Version))
 	k.expectUses(t, "a", nil)
-	check(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 12)}))
+	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 12)}))
 	k.withSecrets(t, "a", "2")
 	k.expectUses(t, "a", nil)
 }
@@ -99,7 +101,7 @@ func testAlteredUses(t *testing.T, k *kit) {
 		k.alter(t, "used", "a", value)
 		// The first use may do no more than take away what cannot be read.
 		for range 2 {
-			check(t, k.RecordUses(ctx, []registry.Use{used("a", "1", i)}))
+			must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", i)}))
 		}
 		k.expectUses(t, "a", map[string]int{"1": i})
 	}

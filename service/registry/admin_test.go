@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -176,7 +178,7 @@ func TestStrongerMeanwhile(t *testing.T) {
 			if stored, ok := store.clients[c.ID]; ok {
 				c.Version = stored.Version
 			}
-			check(t, store.SaveClient(t.Context(), &c))
+			must.Succeed(t, store.SaveClient(t.Context(), &c))
 		}
 	}
 	weak := registry.Client{ID: clientID("x"), Scopes: scopes("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}}

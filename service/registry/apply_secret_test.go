@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -81,7 +83,7 @@ func TestApplyAfterRotation(t *testing.T) {
 	a.Now = r.Now
 	for range 3 * registry.MaxSecrets {
 		made, err := r.RotateSecret(t.Context(), registry.Target{ID: clientID("x")}, 0, time.Time{})
-		check(t, err)
+		must.Succeed(t, err)
 		now = now.Add(day)
 		expectApplied(t, a, m, "unchanged client x")
 		if c := store.clients[clientID("x")]; matching(r, c, secret, now) != 0 || matching(r, c, made.Secret, now) != 1 {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -18,7 +20,7 @@ import (
 
 func applier(store *memory) *registry.Applier {
 	return &registry.Applier{
-		Clients: store, Resources: store, Hasher: must(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+		Clients: store, Resources: store, Hasher: must.Get(registry.NewHasher(pepper)), Now: func() time.Time { return start },
 		Authority: registry.Unlimited(),
 	}
 }
@@ -223,7 +225,7 @@ func TestApplyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newMemory()
-			store.resources = must(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:stored"), Scopes: scopes("stored")}}))
+			store.resources = must.Get(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:stored"), Scopes: scopes("stored")}}))
 			m := manifest()
 			test.change(&m)
 			changes, err := applier(store).Apply(t.Context(), m)
@@ -314,15 +316,15 @@ func TestApplyStoreFails(t *testing.T) {
 func TestApplyLeavesNetworks(t *testing.T) {
 	a, id := applier(newMemory()), clientID("a")
 	bound := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	check(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
+	must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
 	for _, wanted := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
 		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: id, AllowedNetworks: wanted}}}})
-		check(t, err)
+		must.Succeed(t, err)
 		if len(wanted) > 0 {
 			bound = wanted
 		}
 		got, err := a.Clients.Client(t.Context(), id)
-		check(t, err)
+		must.Succeed(t, err)
 		if !slices.Equal(got.AllowedNetworks, bound) {
 			t.Errorf("got %v after a manifest with %v, want %v", got.AllowedNetworks, wanted, bound)
 		}
@@ -349,12 +351,12 @@ func TestApplyLeavesDisabled(t *testing.T) {
 				return nil
 			}
 			id := clientID("a")
-			check(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
+			must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
 			test.wanted.ID = id
 			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{test.wanted}})
-			check(t, err)
+			must.Succeed(t, err)
 			got, err := a.Clients.Client(t.Context(), id)
-			check(t, err)
+			must.Succeed(t, err)
 			if got.Disabled != test.disabled || account[0].Action != test.action {
 				t.Errorf("got disabled %t and %q, want %t and %q", got.Disabled, account[0].Action, test.disabled, test.action)
 			}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -31,7 +33,7 @@ func TestPlanned(t *testing.T) {
 	_, r := newRegistry()
 	got, id := planned(r), clientID("svc")
 	_, err := r.CreateClient(t.Context(), registry.Client{ID: id, Scopes: scopes("a b")}, "", true)
-	check(t, err)
+	must.Succeed(t, err)
 	expectPlanned(t, got, registry.Difference{Field: "scopes", To: "a b"})
 	_, err = r.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error {
 		c.Name, c.AuthMethods, c.GrantTypes = "A name", []string{oauth.ClientSecretBasic}, []string{oauth.GrantClientCredentials}
@@ -39,23 +41,23 @@ func TestPlanned(t *testing.T) {
 		c.AccessTokenLifetime, c.Disabled = time.Minute, true
 		return nil
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	expectPlanned(t, got,
 		registry.Difference{Field: "client_name", To: "A name"}, registry.Difference{Field: "auth_methods", To: "client_secret_basic"},
 		registry.Difference{Field: "grant_types", To: "client_credentials"}, registry.Difference{Field: "scopes", From: "a b", To: "a c"},
 		registry.Difference{Field: "default_scopes", To: "a"}, registry.Difference{Field: "resources", To: "urn:a urn:c"},
 		registry.Difference{Field: "access_token_lifetime", To: "1m0s"}, registry.Difference{Field: "disabled", To: "true"})
 	_, err = r.UpdateClient(t.Context(), registry.Target{ID: id}, func(*registry.Client) error { return nil })
-	check(t, err)
+	must.Succeed(t, err)
 	expectPlanned(t, got)
 	issued, err := r.AddSecret(t.Context(), registry.Target{ID: id}, "", time.Time{})
-	check(t, err)
+	must.Succeed(t, err)
 	expectPlanned(t, got, registry.Difference{Field: "client_secret", To: issued.SecretID})
 	_, err = r.ExpireSecret(t.Context(), registry.Target{ID: id}, issued.SecretID, start.Add(time.Hour))
-	check(t, err)
+	must.Succeed(t, err)
 	ending := issued.SecretID + " (until " + start.Add(time.Hour).UTC().Format(time.RFC3339) + ")"
 	expectPlanned(t, got, registry.Difference{Field: "client_secret", From: issued.SecretID, To: ending})
-	check(t, r.DeleteClient(t.Context(), registry.Target{ID: id}))
+	must.Succeed(t, r.DeleteClient(t.Context(), registry.Target{ID: id}))
 	if last := (*got)[len(*got)-1]; len(*got) != 9 || last != (registry.Difference{Field: "client_secret", From: ending}) {
 		t.Errorf("got %q, want everything that it had", *got)
 	}
@@ -65,15 +67,15 @@ func TestPlanned(t *testing.T) {
 func TestPlannedResource(t *testing.T) {
 	_, r := newRegistry()
 	got, id := planned(r), resourceID("urn:new")
-	check(t, r.CreateResource(t.Context(), registry.Resource{ID: id, Name: "N", Scopes: scopes("n"), SigningAlg: jwks.ES256}))
+	must.Succeed(t, r.CreateResource(t.Context(), registry.Resource{ID: id, Name: "N", Scopes: scopes("n"), SigningAlg: jwks.ES256}))
 	expectPlanned(t, got, registry.Difference{Field: "name", To: "N"}, registry.Difference{Field: "scopes", To: "n"}, registry.Difference{Field: "signing_alg", To: "ES256"})
 	_, err := r.UpdateResource(t.Context(), id, "", func(one *registry.Resource) error {
 		one.AccessTokenLifetime, one.SigningAlg = time.Minute, ""
 		return nil
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	expectPlanned(t, got, registry.Difference{Field: "access_token_lifetime", To: "1m0s"}, registry.Difference{Field: "signing_alg", From: "ES256"})
-	check(t, r.DeleteResource(t.Context(), id, ""))
+	must.Succeed(t, r.DeleteResource(t.Context(), id, ""))
 	expectPlanned(t, got, registry.Difference{Field: "name", From: "N"}, registry.Difference{Field: "scopes", From: "n"}, registry.Difference{Field: "access_token_lifetime", From: "1m0s"})
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -212,13 +214,13 @@ func TestResourcesFillLosesAgainstChange(t *testing.T) {
 				var group sync.WaitGroup
 				group.Go(func() { _, _ = d.Resources(t.Context()) })
 				synctest.Wait()
-				if err := store.SaveResources(t.Context(), must(registry.NewResources(0, nil))); err != nil {
+				if err := store.SaveResources(t.Context(), must.Get(registry.NewResources(0, nil))); err != nil {
 					t.Error(err)
 				}
 				forget(d)
 				close(store.gate)
 				group.Wait()
-				if got := must(d.Resources(t.Context())); got.Version() != 1 {
+				if got := must.Get(d.Resources(t.Context())); got.Version() != 1 {
 					t.Errorf("got version %d, want 1", got.Version())
 				}
 			})

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/grantorhq/grantor/service/registry"
@@ -46,7 +48,7 @@ var imported = map[string]foreign{
 }
 
 func TestImported(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	for name, test := range imported {
 		text, _ := strings.CutPrefix(string(test.hash), "$openiddict$") // which stands without it where it comes from
 		for _, text := range []string{text, string(test.hash)} {
@@ -74,7 +76,7 @@ func TestImported(t *testing.T) {
 
 // What is no hash from elsewhere is not taken for one, and the error does not show it.
 func TestNotImported(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	for name, text := range map[string]string{
 		"empty":              "",
 		"a secret":           "service-secret-here",
@@ -100,7 +102,7 @@ func TestNotImported(t *testing.T) {
 
 // bcrypt itself takes each of these for the secret.
 func TestBcryptPitfalls(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	long, short := imported["bcrypt, 72 bytes"].hash, imported["bcrypt, two bytes"].hash
 	for name, test := range map[string]struct {
 		hash   registry.Hash
@@ -231,7 +233,7 @@ func expectHostile(t *testing.T, name, hash string) {
 	if got, err := registry.ParseImported(hash); err == nil {
 		t.Errorf("%s: %q is read as %q", name, hash, got)
 	}
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	for _, stored := range []registry.Hash{registry.Hash(hash), registry.Hash("$openiddict$" + hash)} {
 		if stored.Kind() != registry.KindUnknown || hasher.Matches(stored, horse) {
 			t.Errorf("%s: %q is a hash", name, stored)
@@ -244,7 +246,7 @@ func expectHostile(t *testing.T, name, hash string) {
 
 // A record that asks for too much is refused before anything is computed.
 func TestHostileArgon(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	const costs = "m=8,t=1,p=1"
 	if _, _, _, _, err := registry.ParseArgon(registry.ArgonWith(costs, 16, 32)); err != nil {
 		t.Fatal(err)
@@ -296,7 +298,7 @@ func TestHostileArgon(t *testing.T) {
 }
 
 func FuzzParseArgon(f *testing.F) {
-	f.Add(string(must(registry.NewHasher(pepper)).Hash("secret")))
+	f.Add(string(must.Get(registry.NewHasher(pepper)).Hash("secret")))
 	f.Add(string(registry.ArgonWith("m=8,t=1,p=1", 16, 32)))
 	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$$")
 	f.Fuzz(func(t *testing.T, s string) {
@@ -329,7 +331,7 @@ func FuzzParseImported(f *testing.F) {
 	for _, seed := range imported {
 		f.Add(string(seed.hash))
 	}
-	f.Add(string(must(registry.NewHasher(pepper)).Hash(registry.NewSecret())))
+	f.Add(string(must.Get(registry.NewHasher(pepper)).Hash(registry.NewSecret())))
 	f.Fuzz(func(t *testing.T, s string) {
 		if hash, err := registry.ParseImported(s); err == nil {
 			expectCanonical(t, hash)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/oauth"
@@ -18,16 +20,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var start = time.Unix(1_800_000_000, 0)
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
-func clientID(s string) oauth.ClientID   { return must(oauth.ParseClientID(s)) }
-func resourceID(s string) oauth.Resource { return must(oauth.ParseResource(s)) }
-func scopes(s string) oauth.Scopes       { return must(oauth.ParseScopes(s)) }
+func clientID(s string) oauth.ClientID   { return must.Get(oauth.ParseClientID(s)) }
+func resourceID(s string) oauth.Resource { return must.Get(oauth.ParseResource(s)) }
+func scopes(s string) oauth.Scopes       { return must.Get(oauth.ParseScopes(s)) }
 
 var pepper = []byte(strings.Repeat("p", 32))
 
@@ -59,7 +54,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{clients: make(map[oauth.ClientID]*registry.Client), resources: must(registry.NewResources(0, nil))}
+	return &memory{clients: make(map[oauth.ClientID]*registry.Client), resources: must.Get(registry.NewResources(0, nil))}
 }
 
 func (m *memory) Client(_ context.Context, id oauth.ClientID) (*registry.Client, error) {
@@ -159,6 +154,6 @@ func (m *memory) SaveResources(_ context.Context, r *registry.Resources) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.write(m.resources.Version(), r.Version(), func(next uint64) {
-		m.resources = must(registry.NewResources(next, r.List()))
+		m.resources = must.Get(registry.NewResources(next, r.List()))
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -59,7 +61,7 @@ func TestLostUpdates(t *testing.T) {
 				store.put(t, c)
 			}
 			store.meanwhile = []func(){other, nil, other, nil}
-			check(t, operate(registry.Target{ID: target.ID}))
+			must.Succeed(t, operate(registry.Target{ID: target.ID}))
 			if c, ok := store.clients[target.ID]; ok == (name == "delete") || (ok && c.AccessTokenLifetime != 2*time.Minute) {
 				t.Errorf("got %+v", c)
 			}
@@ -88,7 +90,7 @@ func TestLostUpdates(t *testing.T) {
 
 			// The state that is meant, with nobody in between.
 			_, target, operate = start()
-			check(t, operate(target))
+			must.Succeed(t, operate(target))
 		})
 	}
 }
@@ -130,14 +132,14 @@ func TestLostAnswers(t *testing.T) {
 		stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}})
 		r.Clients = &lossy{memory: store, unheard: 2}
 		made, err := issue(r, registry.Target{ID: stored.ID})
-		check(t, err)
+		must.Succeed(t, err)
 		if matching(r, made.Client, made.Secret, start) != 1 || len(made.Client.Secrets) != 2 {
 			t.Errorf("%s, unheard: got %+v", name, made)
 		}
 
 		r.Clients = &lossy{memory: store, deaf: true}
 		made, err = issue(r, registry.Target{ID: stored.ID})
-		check(t, err)
+		must.Succeed(t, err)
 		if matching(r, made.Client, made.Secret, start) != 1 || made.Client.ETag() != "" {
 			t.Errorf("%s, deaf: got %+v", name, made)
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -36,7 +38,7 @@ func TestRegisterResources(t *testing.T) {
 	store, r := newRegistry()
 	ctx, a := t.Context(), resourceID("urn:a")
 	store.expectResources(t, storedA, storedC)
-	check(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Name: "B", Scopes: scopes("b2"), SigningAlg: jwks.ES256}))
+	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Name: "B", Scopes: scopes("b2"), SigningAlg: jwks.ES256}))
 	store.expectResources(t, storedA, "urn:b(B b2)", storedC)
 
 	before, _ := store.resources.Get(a)
@@ -45,7 +47,7 @@ func TestRegisterResources(t *testing.T) {
 		r.ID, r.Name, r.Scopes[1], r.AccessTokenLifetime = resourceID("urn:x"), "AA", scopes("a2")[0], time.Hour
 		return nil
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	want := &registry.Resource{ID: a, Name: "AA", Scopes: scopes("a a2"), AccessTokenLifetime: time.Hour}
 	if after, _ := store.resources.Get(a); !reflect.DeepEqual(got, want) || !reflect.DeepEqual(after, want) {
 		t.Errorf("got %+v, stored %+v, want %+v", got, after, want)
@@ -57,8 +59,8 @@ func TestRegisterResources(t *testing.T) {
 
 	expectError(t, r.DeleteResource(ctx, a, etag), registry.ErrConflict)
 	store.expectResources(t, "urn:a(AA a a2)", "urn:b(B b2)", storedC)
-	check(t, r.DeleteResource(ctx, a, got.ETag()))
-	check(t, r.DeleteResource(ctx, resourceID("urn:b"), ""))
+	must.Succeed(t, r.DeleteResource(ctx, a, got.ETag()))
+	must.Succeed(t, r.DeleteResource(ctx, resourceID("urn:b"), ""))
 	store.expectResources(t, storedC)
 }
 
@@ -128,10 +130,10 @@ func TestResourcesRefused(t *testing.T) {
 	}
 	_, r := newRegistry()
 	r.Algorithms = nil // where the issuer's are not known, none is refused
-	check(t, r.CreateResource(t.Context(), registry.Resource{ID: none, SigningAlg: jwks.RS256}))
+	must.Succeed(t, r.CreateResource(t.Context(), registry.Resource{ID: none, SigningAlg: jwks.RS256}))
 	// One who may do nothing with clients may yet change resources: that is for the caller's scopes to say.
 	r.Authority = registry.Authority{}
-	check(t, r.DeleteResource(t.Context(), none, ""))
+	must.Succeed(t, r.DeleteResource(t.Context(), none, ""))
 }
 
 // All resources are one record. Who changes another one meanwhile is no conflict, and loses nothing.
@@ -141,14 +143,14 @@ func TestResourcesAtOnce(t *testing.T) {
 	rename := func(id oauth.Resource, name string) func() {
 		return func() {
 			_, err := r.UpdateResource(ctx, id, "", func(r *registry.Resource) error { r.Name = name; return nil })
-			check(t, err)
+			must.Succeed(t, err)
 		}
 	}
 	before, _ := store.resources.Get(a)
 	addScope := func(r *registry.Resource) error { r.Scopes = append(r.Scopes, scopes("a3")...); return nil }
 	store.meanwhile = []func(){rename(c, "C")}
 	_, err := r.UpdateResource(ctx, a, before.ETag(), addScope)
-	check(t, err)
+	must.Succeed(t, err)
 	store.expectResources(t, "urn:a(A a b a3)", "urn:c(C c)")
 	// The same one, meanwhile: with a state that is meant it is a conflict, else both changes stay.
 	now, _ := store.resources.Get(a)
@@ -158,14 +160,14 @@ func TestResourcesAtOnce(t *testing.T) {
 	store.expectResources(t, "urn:a(AA a b a3)", "urn:c(C c)")
 	store.meanwhile = []func(){rename(a, "AAA")}
 	_, err = r.UpdateResource(ctx, a, "", func(r *registry.Resource) error { r.Scopes = scopes("a"); return nil })
-	check(t, err)
+	must.Succeed(t, err)
 	store.expectResources(t, "urn:a(AAA a)", "urn:c(C c)")
 	// A scope that another one takes meanwhile is not taken twice.
 	store.meanwhile = []func(){func() {
-		check(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")}))
+		must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")}))
 	}}
 	expectField(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:d"), Scopes: scopes("b")}), "scopes")
-	store.meanwhile = []func(){func() { check(t, r.DeleteResource(ctx, resourceID("urn:b"), "")) }}
+	store.meanwhile = []func(){func() { must.Succeed(t, r.DeleteResource(ctx, resourceID("urn:b"), "")) }}
 	expectError(t, r.DeleteResource(ctx, resourceID("urn:b"), ""), registry.ErrNotFound)
 	store.expectResources(t, "urn:a(AAA a)", "urn:c(C c)")
 

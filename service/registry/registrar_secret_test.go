@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -114,7 +116,7 @@ func TestIssueSecret(t *testing.T) {
 				store.expectStored(t, stored)
 				return
 			}
-			check(t, err)
+			must.Succeed(t, err)
 			store.expectStored(t, made.Client)
 			if got := textOf(made.Client.Secrets, made.SecretID); got != test.want || made.Client.ChangedAt != start {
 				t.Errorf("got %q, changed %s, want %q", got, made.Client.ChangedAt, test.want)
@@ -134,7 +136,7 @@ func TestAddChosenSecret(t *testing.T) {
 	store, r := newRegistry()
 	stored := store.put(t, registry.Client{ID: clientID("a")})
 	made, err := r.AddSecret(t.Context(), registry.Target{ID: stored.ID}, "twelve bytes", start.Add(time.Hour))
-	check(t, err)
+	must.Succeed(t, err)
 	if made.Secret != "" || made.SecretID == "" || matching(r, made.Client, "twelve bytes", start) != 1 {
 		t.Errorf("got %+v", made)
 	}
@@ -190,7 +192,7 @@ func TestExpireAndRemoveSecret(t *testing.T) {
 				store.expectStored(t, stored)
 				return
 			}
-			check(t, err)
+			must.Succeed(t, err)
 			if store.expectStored(t, got); textOf(got.Secrets, "") != test.want || got.ChangedAt != start {
 				t.Errorf("got %q, changed %s, want %q", textOf(got.Secrets, ""), got.ChangedAt, test.want)
 			}

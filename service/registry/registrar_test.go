@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -16,7 +18,7 @@ import (
 // newRegistry is a store with two resources, and a registrar that may do everything with it.
 func newRegistry() (*memory, *registry.Registrar) {
 	store := newMemory()
-	store.resources = must(registry.NewResources(1, []registry.Resource{
+	store.resources = must.Get(registry.NewResources(1, []registry.Resource{
 		{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")},
 	}))
 	store.version = 1
@@ -25,7 +27,7 @@ func newRegistry() (*memory, *registry.Registrar) {
 
 func registrar(store *memory, authority registry.Authority) *registry.Registrar {
 	return &registry.Registrar{
-		Clients: store, Resources: store, Hasher: must(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+		Clients: store, Resources: store, Hasher: must.Get(registry.NewHasher(pepper)), Now: func() time.Time { return start },
 		Algorithms: []jwks.Algorithm{jwks.ES256}, Authority: authority,
 	}
 }
@@ -38,13 +40,6 @@ func (m *memory) put(t *testing.T, c registry.Client) *registry.Client {
 		t.Fatal(err)
 	}
 	return m.clients[c.ID]
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func expectError(t *testing.T, err, want error) {
@@ -79,7 +74,7 @@ func TestCreateClient(t *testing.T) {
 	c := full()
 	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []registry.Secret{{ID: "x", Hash: "x"}}
 	made, err := r.CreateClient(t.Context(), c, "", false)
-	check(t, err)
+	must.Succeed(t, err)
 	if !registry.Generated(made.Secret) || len(made.Client.Secrets) != 1 {
 		t.Fatalf("got %+v, want a generated secret", made)
 	}
@@ -198,7 +193,7 @@ func TestUpdateClient(t *testing.T) {
 		c.Resources[0] = resourceID("urn:c")
 		return nil
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	if !reflect.DeepEqual(stored, &before) {
 		t.Errorf("the client that the store gave has become %+v, want %+v", stored, &before)
 	}
@@ -266,7 +261,7 @@ func TestDisableAgain(t *testing.T) {
 	store.fail = nil
 	writes := store.writes
 	_, err = r.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
-	if check(t, err); store.writes != writes+1 {
+	if must.Succeed(t, err); store.writes != writes+1 {
 		t.Errorf("%d writes, want 1", store.writes-writes)
 	}
 }
@@ -281,10 +276,10 @@ func TestUpdateAfterResourceIsGone(t *testing.T) {
 		_, err := r.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error { change(c); return nil })
 		return err
 	}
-	check(t, update(stale.ID, func(c *registry.Client) { c.Disabled = true }))
+	must.Succeed(t, update(stale.ID, func(c *registry.Client) { c.Disabled = true }))
 	expectField(t, update(stale.ID, func(c *registry.Client) { c.Scopes = scopes("a b gone too") }), "scopes")
 	expectField(t, update(stale.ID, func(c *registry.Client) { c.Resources = append(c.Resources, resourceID("urn:too")) }), "resources")
-	check(t, update(stale.ID, func(c *registry.Client) { c.Scopes, c.Resources = scopes("a b"), nil }))
+	must.Succeed(t, update(stale.ID, func(c *registry.Client) { c.Scopes, c.Resources = scopes("a b"), nil }))
 	expectField(t, update(stale.ID, func(c *registry.Client) { c.Scopes = scopes("a b gone") }), "scopes")
 	expectField(t, update(stale.ID, func(c *registry.Client) { c.Resources = []oauth.Resource{resourceID("urn:gone")} }), "resources")
 }
@@ -294,10 +289,10 @@ func TestDeleteClient(t *testing.T) {
 	stored := store.put(t, full())
 	expectError(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version + 1}), registry.ErrConflict)
 	store.expectStored(t, stored)
-	check(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version}))
+	must.Succeed(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version}))
 	expectError(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}), registry.ErrNotFound)
 	store.put(t, full())
-	check(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}))
+	must.Succeed(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}))
 	if len(store.clients) != 0 {
 		t.Errorf("left: %v", store.clients)
 	}

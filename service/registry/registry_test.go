@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -64,7 +66,7 @@ func TestNewResources(t *testing.T) {
 }
 
 func TestResources(t *testing.T) {
-	table := must(registry.NewResources(7, []registry.Resource{
+	table := must.Get(registry.NewResources(7, []registry.Resource{
 		{ID: resourceID("urn:b"), Scopes: scopes("z b")}, {ID: resourceID("urn:a"), Scopes: scopes("a")},
 	}))
 	if got := table.Scopes(); !slices.Equal(got, []string{"a", "b", "z"}) {
@@ -90,7 +92,7 @@ func TestResources(t *testing.T) {
 // TestAdminResource finds the built-in resource in every table, and in no list.
 func TestAdminResource(t *testing.T) {
 	for name, list := range map[string][]registry.Resource{"empty": nil, "of one": {{ID: resourceID("urn:a"), Scopes: scopes("a")}}} {
-		table := must(registry.NewResources(0, list))
+		table := must.Get(registry.NewResources(0, list))
 		admin, ok := table.Get(resourceID("urn:grantor:admin"))
 		if !ok {
 			t.Fatalf("%s: there is no resource %s", name, registry.AdminResource)
@@ -163,7 +165,7 @@ func TestClientETag(t *testing.T) {
 }
 
 func TestClientCheck(t *testing.T) {
-	table := must(registry.NewResources(1, []registry.Resource{
+	table := must.Get(registry.NewResources(1, []registry.Resource{
 		{ID: resourceID("urn:a"), Scopes: scopes("a b")}, {ID: resourceID("urn:many"), Scopes: many(oauth.MaxScopes + 1)},
 	}))
 	for name, test := range map[string]struct {

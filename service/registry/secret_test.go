@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -86,7 +88,7 @@ func TestHasher(t *testing.T) {
 	if _, err := registry.NewHasher(pepper[:31]); err == nil {
 		t.Error("a key of 31 bytes passes")
 	}
-	hasher, other := must(registry.NewHasher(pepper)), must(registry.NewHasher(bytes.Repeat([]byte("q"), 32)))
+	hasher, other := must.Get(registry.NewHasher(pepper)), must.Get(registry.NewHasher(bytes.Repeat([]byte("q"), 32)))
 	generated, chosen := registry.NewSecret(), "service-secret-here"
 	fast, slow := hasher.Hash(generated), hasher.Hash(chosen)
 	if !strings.HasPrefix(string(fast), "$hmac-sha256$") || fast.Kind() != registry.KindGenerated || fast != hasher.Hash(generated) {
@@ -128,7 +130,7 @@ func TestHasher(t *testing.T) {
 	}
 	// The hasher keeps its key though the caller's is gone.
 	key := bytes.Clone(pepper)
-	keeps := must(registry.NewHasher(key))
+	keeps := must.Get(registry.NewHasher(key))
 	clear(key)
 	if !keeps.Matches(fast, generated) {
 		t.Error("the key is not the hasher's own")
@@ -145,7 +147,7 @@ func beside(hashes ...registry.Hash) []registry.Secret {
 }
 
 func TestSharedSalt(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	saltOf := func(hash registry.Hash) string { return strings.Split(string(hash), "$")[4] }
 	first := hasher.Hash("first")
 	others := beside(hasher.Hash(registry.NewSecret()), imported["bcrypt, b"].hash, "malformed", first)
@@ -174,7 +176,7 @@ func TestSharedSalt(t *testing.T) {
 // One presented secret costs one computation, however many secrets the client has and of whatever kind; a hash from
 // elsewhere costs its own besides.
 func TestMatch(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	const first, second, third, foreign = "first secret", "second secret", "third secret", "correct horse battery staple"
 	generated, another := registry.NewSecret(), registry.NewSecret()
 	one := hasher.Hash(first)
@@ -236,7 +238,7 @@ func TestMatch(t *testing.T) {
 }
 
 func TestOutdated(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	one := hasher.Hash("first")
 	secrets := beside(hasher.Hash(registry.NewSecret()), one, hasher.Hash("second", beside(one)...), hasher.Hash("apart"), "malformed")
 	want := []bool{false, false, false, true, false}
@@ -254,7 +256,7 @@ func TestOutdated(t *testing.T) {
 }
 
 func TestMatchOfExpired(t *testing.T) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	ended := beside(hasher.Hash("first"))
 	ended[0].ExpiresAt = start
 	if got := hasher.Match(ended, "first", time.Time{}); got != 0 {
@@ -264,7 +266,7 @@ func TestMatchOfExpired(t *testing.T) {
 
 // BenchmarkMatch compares wrong secrets with those of clients of all kinds; see TestMatch for what makes the times alike.
 func BenchmarkMatch(b *testing.B) {
-	hasher := must(registry.NewHasher(pepper))
+	hasher := must.Get(registry.NewHasher(pepper))
 	one, generated := hasher.Hash("first"), hasher.Hash(registry.NewSecret())
 	three := beside(one, hasher.Hash("second", beside(one)...), hasher.Hash("third", beside(one)...))
 	expired := beside(one, generated)

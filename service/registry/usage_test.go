@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -64,18 +66,12 @@ func TestUsage(t *testing.T) {
 	u.Note(a, "2", start.Add(2*time.Second))
 	u.Note(b, "1", start)
 	l.expect(t, "noted", nil)
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	check(u.WriteUses(t.Context()))
+	must.Succeed(t, u.WriteUses(t.Context()))
 	want := map[string]time.Time{"a 1": start.Add(time.Second), "a 2": start.Add(2 * time.Second), "b 1": start}
 	l.expect(t, "written", want)
-	check(u.WriteUses(t.Context()))
+	must.Succeed(t, u.WriteUses(t.Context()))
 	u.Note(b, "1", start.Add(time.Minute))
-	check(u.WriteUses(t.Context()))
+	must.Succeed(t, u.WriteUses(t.Context()))
 	want["b 1"] = start.Add(time.Minute)
 	l.expect(t, "written again", want)
 	if got := fmt.Sprint(l.batches); got != "[3 1]" {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -40,7 +42,7 @@ func TestMetadata(t *testing.T) {
 		Grants    []string `json:"grant_types_supported"`
 		Methods   []string `json:"token_endpoint_auth_methods_supported"`
 	}
-	check(t, json.Unmarshal([]byte(first.body), &got))
+	must.Succeed(t, json.Unmarshal([]byte(first.body), &got))
 	if got.Issuer != issuer.URL || got.Token != issuer.URL+"/connect/token" || got.Keys != issuer.URL+"/.well-known/jwks.json" {
 		t.Errorf("got %+v, want the places of %s", got, issuer.URL)
 	}
@@ -56,7 +58,7 @@ func TestMetadata(t *testing.T) {
 
 	issuer.Apply(t, registry.Manifest{Resources: []registry.Resource{{ID: resource(t, "https://later.internal"), Scopes: scopes(t, "later")}}})
 	next := send(t, issuer, request{method: http.MethodGet, target: "/.well-known/openid-configuration"})
-	check(t, json.Unmarshal([]byte(next.body), &got))
+	must.Succeed(t, json.Unmarshal([]byte(next.body), &got))
 	if !slices.Contains(got.Scopes, "later") || next.header.Get("ETag") == first.header.Get("ETag") {
 		t.Errorf("got %s with ETag %s after a scope came, want both changed", next.body, next.header.Get("ETag"))
 	}
@@ -129,9 +131,9 @@ func TestKeySet(t *testing.T) {
 	a := send(t, issuer, request{method: http.MethodGet, target: "/.well-known/jwks.json"})
 	wantDocument(t, a, "public, max-age=300")
 	var document map[string]json.RawMessage
-	check(t, json.Unmarshal([]byte(a.body), &document))
+	must.Succeed(t, json.Unmarshal([]byte(a.body), &document))
 	var keys []map[string]string
-	check(t, json.Unmarshal(document["keys"], &keys))
+	must.Succeed(t, json.Unmarshal(document["keys"], &keys))
 	if len(document) != 1 || len(keys) != 4 {
 		t.Fatalf("got %d members and %d keys, want keys alone, one for each algorithm", len(document), len(keys))
 	}
@@ -148,11 +150,11 @@ func TestKeySet(t *testing.T) {
 				t.Errorf("got the members %q and use %q, want %q for signatures", got, key["use"], members[key["alg"]])
 			}
 			raw, err := json.Marshal(key)
-			check(t, err)
+			must.Succeed(t, err)
 			parsed, err := jwk.ParseKey(raw)
-			check(t, err)
+			must.Succeed(t, err)
 			sum, err := parsed.Thumbprint(crypto.SHA256)
-			check(t, err)
+			must.Succeed(t, err)
 			if want := base64.RawURLEncoding.EncodeToString(sum); key["kid"] != want {
 				t.Errorf("got kid %s, want the thumbprint %s", key["kid"], want)
 			}
@@ -181,11 +183,11 @@ func TestTokenAnswer(t *testing.T) {
 	for _, m := range []*grantorv1.IssueTokenResponse{full, {}, {AccessToken: "a", ExpiresIn: 1}} {
 		var got, want map[string]any
 		written, err := rest.MarshalDocument(m)
-		check(t, err)
-		check(t, json.Unmarshal(written, &got))
+		must.Succeed(t, err)
+		must.Succeed(t, json.Unmarshal(written, &got))
 		written, err = protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-		check(t, err)
-		check(t, json.Unmarshal(written, &want))
+		must.Succeed(t, err)
+		must.Succeed(t, json.Unmarshal(written, &want))
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -49,9 +51,9 @@ func (*stub) Unread(context.Context, string, *oauth.Error) {}
 func (s *stub) serve(t *testing.T, headers http.Header) *answer {
 	t.Helper()
 	name, err := oauth.ParseIssuer("https://issuer.test")
-	check(t, err)
+	must.Succeed(t, err)
 	face, err := rest.New(t.Context(), name, s)
-	check(t, err)
+	must.Succeed(t, err)
 	r := httptest.NewRequest(http.MethodPost, "/connect/token", strings.NewReader(good().Encode()))
 	r.Header = headers
 	r.Header.Set("Content-Type", formType)

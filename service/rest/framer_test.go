@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/proto"
@@ -43,24 +45,24 @@ func TestGRPCPaths(t *testing.T) {
 func call(t *testing.T, issuer *tokentest.Issuer, path string) (status string, messages int) {
 	t.Helper()
 	conn, err := net.Dial("tcp", issuer.GRPCTarget)
-	check(t, err)
+	must.Succeed(t, err)
 	defer func() { _ = conn.Close() }()
-	check(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	must.Succeed(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
 	_, err = io.WriteString(conn, http2.ClientPreface)
-	check(t, err)
+	must.Succeed(t, err)
 	framer := http2.NewFramer(conn, conn)
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	check(t, framer.WriteSettings())
+	must.Succeed(t, framer.WriteSettings())
 	const stream = 1
-	check(t, framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: headerBlock(t, path), EndHeaders: true}))
-	check(t, framer.WriteData(stream, true, message(t)))
+	must.Succeed(t, framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: headerBlock(t, path), EndHeaders: true}))
+	must.Succeed(t, framer.WriteData(stream, true, message(t)))
 	for {
 		frame, err := framer.ReadFrame()
-		check(t, err)
+		must.Succeed(t, err)
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
-				check(t, framer.WriteSettingsAck())
+				must.Succeed(t, framer.WriteSettingsAck())
 			}
 		case *http2.DataFrame:
 			messages += len(f.Data())
@@ -87,7 +89,7 @@ func headerBlock(t *testing.T, path string) []byte {
 		{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", "issuer.test"},
 		{"content-type", "application/grpc"}, {"te", "trailers"},
 	} {
-		check(t, encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+		must.Succeed(t, encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
 	}
 	return block.Bytes()
 }
@@ -96,6 +98,6 @@ func headerBlock(t *testing.T, path string) []byte {
 func message(t *testing.T) []byte {
 	t.Helper()
 	data, err := proto.Marshal(&grantorv1.IssueTokenRequest{GrantType: "client_credentials", ClientId: "svc", ClientSecret: secret})
-	check(t, err)
+	must.Succeed(t, err)
 	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(data))), data...)
 }

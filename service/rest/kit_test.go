@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -103,29 +105,22 @@ func withSecret(wanted registry.Wanted, secret string) registry.Wanted {
 func clientID(t *testing.T, s string) oauth.ClientID {
 	t.Helper()
 	id, err := oauth.ParseClientID(s)
-	check(t, err)
+	must.Succeed(t, err)
 	return id
 }
 
 func resource(t *testing.T, s string) oauth.Resource {
 	t.Helper()
 	r, err := oauth.ParseResource(s)
-	check(t, err)
+	must.Succeed(t, err)
 	return r
 }
 
 func scopes(t *testing.T, s string) oauth.Scopes {
 	t.Helper()
 	parsed, err := oauth.ParseScopes(s)
-	check(t, err)
+	must.Succeed(t, err)
 	return parsed
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // basic gives credentials as RFC 6749 §2.3.1 has them.
@@ -206,9 +201,9 @@ type answer struct {
 func send(t *testing.T, issuer *tokentest.Issuer, r request) *answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(issuer.URL, "http://"))
-	check(t, err)
+	must.Succeed(t, err)
 	defer func() { _ = conn.Close() }()
-	check(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+	must.Succeed(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
@@ -216,9 +211,9 @@ func send(t *testing.T, issuer *tokentest.Issuer, r request) *answer {
 	}()
 	defer func() { <-sent }()
 	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: or(r.method, "POST")})
-	check(t, err)
+	must.Succeed(t, err)
 	body, err := io.ReadAll(response.Body)
-	check(t, err)
+	must.Succeed(t, err)
 	response.Header.Del("Date") // the one thing that may differ between equal answers
 	return &answer{response.StatusCode, response.Header, string(body)}
 }
@@ -245,12 +240,12 @@ func wantToken(t *testing.T, a *answer) tokenAnswer {
 	}
 	wantHeaders(t, a)
 	var fields map[string]any
-	check(t, json.Unmarshal([]byte(a.body), &fields))
+	must.Succeed(t, json.Unmarshal([]byte(a.body), &fields))
 	if got, want := slices.Sorted(maps.Keys(fields)), []string{"access_token", "expires_in", "scope", "token_type"}; !slices.Equal(got, want) {
 		t.Errorf("got the fields %q, want %q", got, want)
 	}
 	var body tokenAnswer
-	check(t, json.Unmarshal([]byte(a.body), &body))
+	must.Succeed(t, json.Unmarshal([]byte(a.body), &body))
 	if body.AccessToken == "" || body.TokenType != "Bearer" || body.ExpiresIn <= 0 || body.Scope == "" {
 		t.Errorf("got %s, want a Bearer token with lifetime and scope", a.body)
 	}
@@ -277,7 +272,7 @@ func wantRefusal(t *testing.T, a *answer, status int, code string, sent ...strin
 	}
 	wantHeaders(t, a, want...)
 	var body map[string]string
-	check(t, json.Unmarshal([]byte(a.body), &body))
+	must.Succeed(t, json.Unmarshal([]byte(a.body), &body))
 	if len(body) != 2 || body["error"] != code || !described.MatchString(body["error_description"]) {
 		t.Errorf("got %s, want %q and a description in the characters of the RFC", a.body, code)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
@@ -146,7 +148,7 @@ func TestIntrospection(t *testing.T) {
 				wantStatus(t, err, onWires[c.want].grpc, c.want)
 				return
 			}
-			check(t, err)
+			must.Succeed(t, err)
 			if answer.Active == nil || answer.GetActive() != c.yes {
 				t.Errorf("got %v, want active %t", answer, c.yes)
 			}
@@ -175,7 +177,7 @@ func wantIntrospected(t *testing.T, a *answer, want claims) {
 	}
 	wantHeaders(t, a)
 	var got map[string]any
-	check(t, json.Unmarshal([]byte(a.body), &got))
+	must.Succeed(t, json.Unmarshal([]byte(a.body), &got))
 	aud := make([]any, len(want.Audience))
 	for i := range aud {
 		aud[i] = want.Audience[i]
@@ -236,7 +238,7 @@ func TestRevocation(t *testing.T) {
 				if c.want != "" {
 					wantStatus(t, err, onWires[c.want].grpc, c.want)
 				} else {
-					check(t, err)
+					must.Succeed(t, err)
 				}
 				if active(t, token) == c.yes {
 					t.Errorf("over gRPC: want revoked %t", c.yes)
@@ -354,7 +356,7 @@ func TestBatches(t *testing.T) {
 				wantStatus(t, err, onWires[c.want].grpc, c.want)
 				return
 			}
-			check(t, err)
+			must.Succeed(t, err)
 			if len(answer.GetTokens()) != len(c.tokens) {
 				t.Fatalf("got %d answers to %d tokens", len(answer.GetTokens()), len(c.tokens))
 			}
@@ -390,7 +392,7 @@ func TestRevokeClientTokens(t *testing.T) {
 	wantStatus(t, err, codes.InvalidArgument, "invalid_request")
 	want(t, true, append(mine, others)...)
 	_, err = client.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{ClientId: "svc", ClientSecret: secret})
-	check(t, err)
+	must.Succeed(t, err)
 	want(t, false, mine...)
 	want(t, true, others, wantToken(t, post(t, issuer, good())).AccessToken)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -19,7 +21,7 @@ func TestConformanceNPM(t *testing.T) {
 		}
 	}
 	folder := t.TempDir() // a copy, so that no node_modules ends up in the repository
-	check(t, os.CopyFS(folder, os.DirFS(filepath.Join("testdata", "npm"))))
+	must.Succeed(t, os.CopyFS(folder, os.DirFS(filepath.Join("testdata", "npm"))))
 	run(t, folder, nil, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 	issuer := newIssuer(t)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/metric/noop"
@@ -50,26 +52,26 @@ func newReplicaOn(t *testing.T, address string, maxStaleness time.Duration) *rep
 	})
 	t.Cleanup(func() { _ = connection.Close() })
 	store, err := redisstore.New(connection, redisstore.DefaultPrefix, registry.MaxLifetime)
-	check(t, err)
+	must.Succeed(t, err)
 	sealer, err := keys.NewSealer(keys.NewKEK())
-	check(t, err)
+	must.Succeed(t, err)
 	name, err := oauth.ParseIssuer("https://issuer.test")
-	check(t, err)
+	must.Succeed(t, err)
 	r.service, err = service.New(t.Context(), service.Config{
 		Issuer: name, Store: store, Sealer: sealer, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 		Meter: noop.NewMeterProvider().Meter(""), Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour,
 		KeyRotation: 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: maxStaleness, CachedClients: 10, CachedTokens: 10,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	_, err = r.service.Applier().Apply(t.Context(), registry.Manifest{
 		Resources: []registry.Resource{{ID: resource(t, res1), Scopes: scopes(t, "api1")}},
 		Clients: []registry.Wanted{
 			client(t, "svc", registry.Client{Scopes: scopes(t, "api1")}), client(t, "cold", registry.Client{Scopes: scopes(t, "api1")}),
 		},
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	r.face, err = rest.New(t.Context(), name, r.service)
-	check(t, err)
+	must.Succeed(t, err)
 	return r
 }
 
@@ -83,7 +85,7 @@ func (r *replica) run(t *testing.T) {
 		cancel()
 		running.Wait()
 	})
-	check(t, r.service.CatchUp(t.Context()))
+	must.Succeed(t, r.service.CatchUp(t.Context()))
 }
 
 // post sends a form to the face.

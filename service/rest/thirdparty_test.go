@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -33,12 +35,12 @@ func TestOAuth2Client(t *testing.T) {
 					AuthStyle: style, EndpointParams: map[string][]string{"resource": {res1}},
 				}
 				token, err := config.Token(t.Context())
-				check(t, err)
+				must.Succeed(t, err)
 				if token.Type() != "Bearer" || !token.Valid() || token.Extra("scope") != "api1" {
 					t.Errorf("got %v of type %s, want a valid Bearer token for api1", token, token.Type())
 				}
 				payload, err := keys.VerifySignature(t.Context(), token.AccessToken)
-				check(t, err)
+				must.Succeed(t, err)
 				if got := decode(t, token.AccessToken); len(payload) == 0 || got.ClientID != id {
 					t.Errorf("got the client_id %q, want %q", got.ClientID, id)
 				}
@@ -75,14 +77,14 @@ func TestOAuth2ClientRefused(t *testing.T) {
 func TestOIDCProvider(t *testing.T) {
 	issuer := newIssuer(t)
 	provider, err := oidc.NewProvider(t.Context(), issuer.URL)
-	check(t, err)
+	must.Succeed(t, err)
 	if got, want := provider.Endpoint().TokenURL, issuer.URL+"/connect/token"; got != want {
 		t.Errorf("got the token endpoint %s, want %s", got, want)
 	}
 	token := wantToken(t, post(t, issuer, good())).AccessToken
 	verifier := provider.VerifierContext(t.Context(), &oidc.Config{ClientID: res1, SupportedSigningAlgs: []string{oidc.ES256}, Now: issuer.Now})
 	verified, err := verifier.Verify(t.Context(), token)
-	check(t, err)
+	must.Succeed(t, err)
 	if verified.Subject != "svc" || verified.Issuer != issuer.URL {
 		t.Errorf("got sub %q of %q, want svc of %q", verified.Subject, verified.Issuer, issuer.URL)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
@@ -29,7 +31,7 @@ type claims struct {
 func decode(t *testing.T, token string) claims {
 	t.Helper()
 	message, err := jws.Parse([]byte(token))
-	check(t, err)
+	must.Succeed(t, err)
 	var raw struct {
 		Issuer   string          `json:"iss"`
 		Subject  string          `json:"sub"`
@@ -40,9 +42,9 @@ func decode(t *testing.T, token string) claims {
 		IssuedAt int64           `json:"iat"`
 		Expires  int64           `json:"exp"`
 	}
-	check(t, json.Unmarshal(message.Payload(), &raw))
+	must.Succeed(t, json.Unmarshal(message.Payload(), &raw))
 	var names map[string]json.RawMessage
-	check(t, json.Unmarshal(message.Payload(), &names))
+	must.Succeed(t, json.Unmarshal(message.Payload(), &names))
 	if got, want := slices.Sorted(maps.Keys(names)), []string{"aud", "client_id", "exp", "iat", "iss", "jti", "scope", "sub"}; !slices.Equal(got, want) {
 		t.Errorf("got the claims %q, want %q", got, want)
 	}
@@ -55,7 +57,7 @@ func decode(t *testing.T, token string) claims {
 		c.Audience = []string{one}
 		return c
 	}
-	check(t, json.Unmarshal(raw.Audience, &c.Audience))
+	must.Succeed(t, json.Unmarshal(raw.Audience, &c.Audience))
 	if len(c.Audience) < 2 {
 		t.Errorf("got aud %s, want a string for one audience", raw.Audience)
 	}
@@ -102,10 +104,10 @@ func TestAccessToken(t *testing.T) {
 func wantHeader(t *testing.T, token, algorithm string, published jwk.Set) {
 	t.Helper()
 	message, err := jws.Parse([]byte(token))
-	check(t, err)
+	must.Succeed(t, err)
 	header := message.Signatures()[0].ProtectedHeaders()
 	names, err := header.AsMap(t.Context())
-	check(t, err)
+	must.Succeed(t, err)
 	if got, want := slices.Sorted(maps.Keys(names)), []string{"alg", "kid", "typ"}; !slices.Equal(got, want) {
 		t.Errorf("got the header parameters %q, want %q", got, want)
 	}
@@ -124,7 +126,7 @@ func wantHeader(t *testing.T, token, algorithm string, published jwk.Set) {
 func keySet(t *testing.T, issuer *tokentest.Issuer) jwk.Set {
 	t.Helper()
 	set, err := jwk.ParseString(send(t, issuer, request{method: http.MethodGet, target: "/.well-known/jwks.json"}).body)
-	check(t, err)
+	must.Succeed(t, err)
 	return set
 }
 

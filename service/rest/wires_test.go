@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -229,7 +231,7 @@ func overGRPC(t *testing.T, conn *grpc.ClientConn, c tokenCase) {
 		wantStatus(t, err, onWires[c.want].grpc, c.want)
 		return
 	}
-	check(t, err)
+	must.Succeed(t, err)
 	if answer.GetTokenType() != "Bearer" || answer.GetExpiresIn() <= 0 {
 		t.Errorf("got %v, want a Bearer token with a lifetime", answer)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -23,13 +25,6 @@ var start = time.Unix(1_800_000_000, 0)
 
 const longest = 24 * time.Hour
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // mint makes claims as a verifier gives them, signed by a key of its own.
 type mint struct {
 	signer   *token.Signer
@@ -39,9 +34,9 @@ type mint struct {
 func newMint(t testing.TB) *mint {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
+	must.Succeed(t, err)
 	signer, err := token.NewSigner(jwks.ES256, key)
-	check(t, err)
+	must.Succeed(t, err)
 	set := jwks.NewSet(signer.Public())
 	return &mint{signer, &token.Verifier{Issuer: "https://issuer.test", Keys: set, Now: func() time.Time { return start }}}
 }
@@ -52,14 +47,14 @@ func (m *mint) kid() string { return m.signer.Public().ID() }
 func (m *mint) claims(t testing.TB, client, id string, issued time.Time) *token.Claims {
 	t.Helper()
 	scopes, err := oauth.ParseScopes("a")
-	check(t, err)
+	must.Succeed(t, err)
 	raw, err := m.signer.Sign(&token.Claims{
 		Issuer: m.verifier.Issuer, Subject: client, ClientID: client, Audience: []string{"urn:a"}, Scope: scopes,
 		IssuedAt: issued, ExpiresAt: start.Add(time.Hour), ID: id,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	claims, err := m.verifier.Verify(context.Background(), raw)
-	check(t, err)
+	must.Succeed(t, err)
 	return claims
 }
 

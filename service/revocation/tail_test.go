@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
@@ -91,7 +93,7 @@ func TestTailSilent(t *testing.T) {
 		log.set(false, first)
 		tail, follower := tailOf(t, log)
 		<-follower.applied
-		check(t, tail.CatchUp(t.Context()))
+		must.Succeed(t, tail.CatchUp(t.Context()))
 		silent := time.Now()
 		log.set(true, first, second)
 		<-follower.failed
@@ -116,7 +118,7 @@ func TestTailSilent(t *testing.T) {
 		if got := <-follower.applied; got != second {
 			t.Errorf("got %v, want %v", got, second)
 		}
-		check(t, tail.CatchUp(t.Context()))
+		must.Succeed(t, tail.CatchUp(t.Context()))
 		if age, _ := tail.Age(); age > time.Second {
 			t.Errorf("got the age %s, back again", age)
 		}
@@ -133,7 +135,7 @@ func TestTailGap(t *testing.T) {
 		if age, complete := tail.Age(); complete || age != 0 {
 			t.Errorf("before the first read: got the age %s, complete %t", age, complete)
 		}
-		check(t, tail.CatchUp(t.Context()))
+		must.Succeed(t, tail.CatchUp(t.Context()))
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		follower.onLost = func() {
@@ -145,7 +147,7 @@ func TestTailGap(t *testing.T) {
 		if gap := <-follower.lost; !gap {
 			t.Error("a gap is called an outage")
 		}
-		check(t, tail.CatchUp(t.Context()))
+		must.Succeed(t, tail.CatchUp(t.Context()))
 		var got []revocation.Entry
 		for range 3 {
 			got = append(got, <-follower.applied)

@@ -17,6 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -64,7 +66,7 @@ func (r *record) lines(t *testing.T) []line {
 	var lines []line
 	for text := range strings.Lines(r.text.String()) {
 		var one line
-		check(t, json.Unmarshal([]byte(text), &one))
+		must.Succeed(t, json.Unmarshal([]byte(text), &one))
 		lines = append(lines, one)
 	}
 	return lines
@@ -82,19 +84,12 @@ func (r *record) count(t *testing.T, event string) int {
 	return n
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // start runs a recorder, and gives what ends it.
 func start(t *testing.T, trail telemetry.Trail) (r *telemetry.Recorder, log *record, stop func()) {
 	t.Helper()
 	log = &record{}
 	r, err := telemetry.New(slog.New(slog.NewJSONHandler(log, nil)), noop.Meter{}, nil, nil)
-	check(t, err)
+	must.Succeed(t, err)
 	if trail != nil {
 		r.Keep(trail)
 	}
@@ -103,7 +98,7 @@ func start(t *testing.T, trail telemetry.Trail) (r *telemetry.Recorder, log *rec
 	go func() { ended <- r.Run(ctx) }()
 	return r, log, func() {
 		cancel()
-		check(t, <-ended)
+		must.Succeed(t, <-ended)
 	}
 }
 
@@ -139,7 +134,7 @@ func TestDeclarations(t *testing.T) {
 // TestTables keeps the tables of docs/audit.md equal to the declarations.
 func TestTables(t *testing.T) {
 	page, err := os.ReadFile("../../docs/audit.md")
-	check(t, err)
+	must.Succeed(t, err)
 	var events, attributes strings.Builder
 	events.WriteString("| event | when | attributes | stream |\n|---|---|---|---|\n")
 	for _, e := range telemetry.Events {
@@ -174,7 +169,7 @@ func TestReasons(t *testing.T) {
 		"../status.go":      `refuse\(codes\.[A-Za-z]+, "([a-z_]+)"`,
 	} {
 		source, err := os.ReadFile(file)
-		check(t, err)
+		must.Succeed(t, err)
 		for _, match := range regexp.MustCompile(word).FindAllSubmatch(source, -1) {
 			if reason := string(match[1]); reason != string(oauth.TooManyRequests) { // of which there is no event
 				declared = append(declared, reason)
@@ -492,7 +487,7 @@ func TestTrailAway(t *testing.T) {
 		}
 		var told line
 		last := decisions[len(decisions)-1]
-		check(t, json.Unmarshal([]byte(last[strings.Index(last, "{"):]), &told))
+		must.Succeed(t, json.Unmarshal([]byte(last[strings.Index(last, "{"):]), &told))
 		if told.Of != "decisions" || told.Reason != "stream_behind" || told.Count+len(decisions)-1 != flood+1 || len(decisions) < 8000 {
 			t.Errorf("got %d events and at last %s, want each either there or told of", len(decisions), last)
 		}
@@ -509,13 +504,13 @@ func TestTrailAway(t *testing.T) {
 func TestLeftOutIsCounted(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	r, err := telemetry.New(slog.New(slog.DiscardHandler), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test"), nil, nil)
-	check(t, err)
+	must.Succeed(t, err)
 	r.Keep(&memory{}) // which nothing reaches, because the recorder does not run
 	for range 8192 + 7 {
 		r.TokenIssued(t.Context(), about)
 	}
 	var got metricdata.ResourceMetrics
-	check(t, reader.Collect(t.Context(), &got))
+	must.Succeed(t, reader.Collect(t.Context(), &got))
 	for _, m := range got.ScopeMetrics[0].Metrics {
 		if m.Name != "grantor.audit.left_out" {
 			continue

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -63,14 +65,14 @@ func (c *cacheTest) expect(t *testing.T, raw string, want error, finds int) {
 
 func TestCacheRemembers(t *testing.T) {
 	c := newCacheTest(t)
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	for range 3 {
 		c.expect(t, good, nil, 1)
 	}
-	expectClaims(t, must(verify(c, good)), claims())
+	expectClaims(t, must.Get(verify(c, good)), claims())
 	other := claims()
 	other.ID = "id-2"
-	c.expect(t, must(signerFor(jwks.ES256).Sign(other)), nil, 2)
+	c.expect(t, must.Get(signerFor(jwks.ES256).Sign(other)), nil, 2)
 	if hits, misses := c.Lookups(); hits != 3 || misses != 2 {
 		t.Errorf("%d hits and %d misses, want 3 and 2", hits, misses)
 	}
@@ -78,7 +80,7 @@ func TestCacheRemembers(t *testing.T) {
 
 func TestCacheExpires(t *testing.T) {
 	c := newCacheTest(t)
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	c.expect(t, good, nil, 1)
 	c.now = issued.Add(time.Hour - 1)
 	c.expect(t, good, nil, 1)
@@ -91,7 +93,7 @@ func TestCacheExpires(t *testing.T) {
 
 func TestCacheKeyWithdrawn(t *testing.T) {
 	c := newCacheTest(t)
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	c.expect(t, good, nil, 1)
 	c.keys.set = jwks.NewSet(signerFor(jwks.EdDSA).Public())
 	c.expect(t, good, token.ErrKey, 2)
@@ -105,7 +107,7 @@ func TestCacheForgetsRefusals(t *testing.T) {
 	c := newCacheTest(t)
 	ahead := claims()
 	ahead.IssuedAt = c.now.Add(time.Minute)
-	raw := must(signerFor(jwks.ES256).Sign(ahead))
+	raw := must.Get(signerFor(jwks.ES256).Sign(ahead))
 	c.expect(t, raw, token.ErrNotYet, 1)
 	c.expect(t, raw, token.ErrNotYet, 2)
 	c.now = c.now.Add(time.Minute)
@@ -116,7 +118,7 @@ func TestCacheForgetsRefusals(t *testing.T) {
 // Another spelling of a token that is remembered is another token.
 func TestCacheSpelling(t *testing.T) {
 	c := newCacheTest(t)
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	c.expect(t, good, nil, 1)
 	for _, raw := range []string{good + "=", good + "\n", " " + good, good[:len(good)-1], strings.ToUpper(good)} {
 		c.expect(t, raw, token.ErrMalformed, 1)
@@ -138,7 +140,7 @@ func TestCacheSize(t *testing.T) {
 
 func TestCacheTogether(t *testing.T) {
 	c := newCacheTest(t)
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {

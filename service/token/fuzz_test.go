@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
 func FuzzVerify(f *testing.F) {
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	verifier := newVerifier(signerFor(jwks.ES256).Public())
 	f.Add(good)
 	f.Add(es256(goodHeader().with(object{"alg": "none"}).String(), goodPayload().String()))

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"go.uber.org/goleak"
@@ -35,31 +37,24 @@ var issued = time.Unix(1_800_000_000, 0)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
 // privates has a private key for each algorithm; RS256 and PS256 share one.
 var privates = sync.OnceValue(func() map[jwks.Algorithm]crypto.Signer {
-	rsaKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	rsaKey := must.Get(rsa.GenerateKey(rand.Reader, 2048))
 	_, edKey, err := ed25519.GenerateKey(rand.Reader)
 	return map[jwks.Algorithm]crypto.Signer{
-		jwks.ES256: must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
-		jwks.RS256: rsaKey, jwks.PS256: rsaKey, jwks.EdDSA: must(edKey, err),
+		jwks.ES256: must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)),
+		jwks.RS256: rsaKey, jwks.PS256: rsaKey, jwks.EdDSA: must.Get(edKey, err),
 	}
 })
 
 func signerFor(algorithm jwks.Algorithm) *token.Signer {
-	return must(token.NewSigner(algorithm, privates()[algorithm]))
+	return must.Get(token.NewSigner(algorithm, privates()[algorithm]))
 }
 
 func claims() *token.Claims {
 	return &token.Claims{
 		Issuer: issuer, Subject: "billing", ClientID: "billing", Audience: []string{orders},
-		Scope: must(oauth.ParseScopes("orders.read orders.write")), IssuedAt: issued, ExpiresAt: issued.Add(time.Hour), ID: "id-1",
+		Scope: must.Get(oauth.ParseScopes("orders.read orders.write")), IssuedAt: issued, ExpiresAt: issued.Add(time.Hour), ID: "id-1",
 	}
 }
 
@@ -80,7 +75,7 @@ func (o object) with(change object) object {
 	return o
 }
 
-func (o object) String() string { return string(must(json.Marshal(o))) }
+func (o object) String() string { return string(must.Get(json.Marshal(o))) }
 
 func raw(s string) json.RawMessage { return json.RawMessage(s) }
 
@@ -89,7 +84,7 @@ func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byt
 // sign makes a token of any header and payload, with a signature that fits the key.
 func sign(algorithm jwks.Algorithm, key any, header, payload string) string {
 	signed := encode(header) + "." + encode(payload)
-	signature := must(must(jws.NewSigner(jwa.SignatureAlgorithm(algorithm))).Sign([]byte(signed), key))
+	signature := must.Get(must.Get(jws.NewSigner(jwa.SignatureAlgorithm(algorithm))).Sign([]byte(signed), key))
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"github.com/lestrrat-go/jwx/v2/jwt"
@@ -52,7 +54,7 @@ func TestRoundTrip(t *testing.T) {
 				want := claims()
 				change(want)
 				signer := signerFor(algorithm)
-				got, err := verify(newVerifier(signer.Public()), must(signer.Sign(want)))
+				got, err := verify(newVerifier(signer.Public()), must.Get(signer.Sign(want)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -66,7 +68,7 @@ func TestRoundTrip(t *testing.T) {
 func TestSignedForJWX(t *testing.T) {
 	for algorithm, private := range privates() {
 		t.Run(string(algorithm), func(t *testing.T) {
-			signed := must(signerFor(algorithm).Sign(claims()))
+			signed := must.Get(signerFor(algorithm).Sign(claims()))
 			parsed, err := jwt.ParseString(signed, jwt.WithKey(jwa.SignatureAlgorithm(algorithm), private.Public()),
 				jwt.WithIssuer(issuer), jwt.WithAudience(orders), jwt.WithClock(jwt.ClockFunc(func() time.Time { return issued })))
 			if err != nil {
@@ -76,7 +78,7 @@ func TestSignedForJWX(t *testing.T) {
 				!parsed.Expiration().Equal(issued.Add(time.Hour)) {
 				t.Errorf("jwx reads %v", parsed)
 			}
-			header := must(jws.ParseString(signed)).Signatures()[0].ProtectedHeaders()
+			header := must.Get(jws.ParseString(signed)).Signatures()[0].ProtectedHeaders()
 			if header.Type() != token.MediaType || header.KeyID() != signerFor(algorithm).Public().ID() {
 				t.Errorf("jwx reads the header %v", header)
 			}
@@ -88,8 +90,8 @@ func TestSignedForJWX(t *testing.T) {
 func TestSignedForStdlib(t *testing.T) {
 	for algorithm, private := range privates() {
 		t.Run(string(algorithm), func(t *testing.T) {
-			header, payload, signature64 := parts(must(signerFor(algorithm).Sign(claims())))
-			signed, signature := []byte(header+"."+payload), must(base64.RawURLEncoding.DecodeString(signature64))
+			header, payload, signature64 := parts(must.Get(signerFor(algorithm).Sign(claims())))
+			signed, signature := []byte(header+"."+payload), must.Get(base64.RawURLEncoding.DecodeString(signature64))
 			hash := sha256.Sum256(signed)
 			var ok bool
 			switch public := private.Public().(type) {
@@ -121,10 +123,10 @@ func TestSignedByJWX(t *testing.T) {
 			header := jws.NewHeaders()
 			_ = header.Set("typ", "application/at+JWT")
 			_ = header.Set("kid", public.ID())
-			built := must(jwt.NewBuilder().Issuer(issuer).Subject("billing").Claim("client_id", "billing").
+			built := must.Get(jwt.NewBuilder().Issuer(issuer).Subject("billing").Claim("client_id", "billing").
 				Audience([]string{orders}).Claim("scope", "orders.read orders.write").Claim("tier", 3).
 				IssuedAt(issued).NotBefore(issued).Expiration(issued.Add(time.Hour)).JwtID("id-1").Build())
-			signed := must(jwt.Sign(built, jwt.WithKey(jwa.SignatureAlgorithm(algorithm), private, jws.WithProtectedHeaders(header))))
+			signed := must.Get(jwt.Sign(built, jwt.WithKey(jwa.SignatureAlgorithm(algorithm), private, jws.WithProtectedHeaders(header))))
 			got, err := verify(newVerifier(public), string(signed))
 			if err != nil {
 				t.Fatal(err)
@@ -157,10 +159,10 @@ func TestGolden(t *testing.T) {
 			ID       string   `json:"id"`
 		} `json:"claims"`
 	}
-	if err := json.Unmarshal(must(os.ReadFile("testdata/golden.json")), &vector); err != nil {
+	if err := json.Unmarshal(must.Get(os.ReadFile("testdata/golden.json")), &vector); err != nil {
 		t.Fatal(err)
 	}
-	verifier := newVerifier(must(jwks.Parse(vector.Keys)).Keys()...)
+	verifier := newVerifier(must.Get(jwks.Parse(vector.Keys)).Keys()...)
 	got, err := verify(verifier, vector.Token)
 	if err != nil {
 		t.Fatal(err)
@@ -168,12 +170,12 @@ func TestGolden(t *testing.T) {
 	c := vector.Claims
 	expectClaims(t, got, &token.Claims{
 		Issuer: c.Issuer, Subject: c.Subject, ClientID: c.ClientID, Audience: c.Audience, ID: c.ID,
-		Scope: must(oauth.ParseScopes(c.Scope)), IssuedAt: time.Unix(c.IssuedAt, 0), ExpiresAt: time.Unix(c.Expires, 0),
+		Scope: must.Get(oauth.ParseScopes(c.Scope)), IssuedAt: time.Unix(c.IssuedAt, 0), ExpiresAt: time.Unix(c.Expires, 0),
 	})
 
 	// Sign writes the same two parts, in the same order, for the same claims and key.
 	header, payload, _ := parts(vector.Token)
-	ours, oursPayload, _ := parts(must(signerFor(jwks.ES256).Sign(got)))
+	ours, oursPayload, _ := parts(must.Get(signerFor(jwks.ES256).Sign(got)))
 	if oursPayload != payload {
 		t.Errorf("payload: got %s, want %s", oursPayload, payload)
 	}
@@ -187,7 +189,7 @@ func TestNewSignerRefuses(t *testing.T) {
 	if _, err := token.NewSigner(jwks.RS256, privates()[jwks.ES256]); err == nil {
 		t.Error("an EC key for RS256: got no error")
 	}
-	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	p384 := must.Get(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 	if _, err := token.NewSigner(jwks.ES256, p384); err == nil {
 		t.Error("a P-384 key for ES256: got no error")
 	}
@@ -195,10 +197,10 @@ func TestNewSignerRefuses(t *testing.T) {
 
 // The size of a usual token is what every call carries.
 func TestSize(t *testing.T) {
-	if got := len(must(signerFor(jwks.ES256).Sign(claims()))); got > 512 {
+	if got := len(must.Get(signerFor(jwks.ES256).Sign(claims()))); got > 512 {
 		t.Errorf("%d bytes, want at most 512", got)
 	}
-	if strings.Contains(must(signerFor(jwks.ES256).Sign(claims())), "=") {
+	if strings.Contains(must.Get(signerFor(jwks.ES256).Sign(claims())), "=") {
 		t.Error("the token is padded")
 	}
 }
@@ -209,7 +211,7 @@ func TestSignerPrintsNoKey(t *testing.T) {
 	for algorithm, private := range privates() {
 		switch k := private.(type) {
 		case *ecdsa.PrivateKey:
-			secrets[algorithm] = must(k.Bytes())
+			secrets[algorithm] = must.Get(k.Bytes())
 		case *rsa.PrivateKey:
 			secrets[algorithm] = k.D.Bytes()
 		case ed25519.PrivateKey:
@@ -225,7 +227,7 @@ func TestSignerPrintsNoKey(t *testing.T) {
 				fmt.Fprintf(&printed, verb+"\n", value)
 			}
 		}
-		printed.Write(must(json.Marshal(hidden)))
+		printed.Write(must.Get(json.Marshal(hidden)))
 		// A few bytes are enough to tell, in whatever form: what is cut or grouped shows too.
 		part := secret[:8]
 		for _, form := range []string{
@@ -247,14 +249,14 @@ func TestJoined(t *testing.T) {
 		for _, n := range numbers {
 			all = append(all, big.NewInt(n))
 		}
-		return must(asn1.Marshal(all))
+		return must.Get(asn1.Marshal(all))
 	}
 	got, err := token.Joined(der(1, 0x80ff), 4)
 	if want := []byte{0, 0, 0, 1, 0, 0, 0x80, 0xff}; err != nil || !bytes.Equal(got, want) {
 		t.Errorf("got %x, %v, want %x", got, err, want)
 	}
 	for name, wrong := range map[string][]byte{
-		"too large": der(1<<32, 1), "negative": der(-1, 1), "one number": der(1), "nothing": nil, "no sequence": must(asn1.Marshal(1)),
+		"too large": der(1<<32, 1), "negative": der(-1, 1), "one number": der(1), "nothing": nil, "no sequence": must.Get(asn1.Marshal(1)),
 	} {
 		if got, err := token.Joined(wrong, 4); err == nil {
 			t.Errorf("%s: got %x", name, got)

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -29,7 +31,7 @@ import (
 func TestHeader(t *testing.T) {
 	second := signerFor(jwks.EdDSA).Public() // so that a missing kid means nothing
 	verifier := newVerifier(signerFor(jwks.ES256).Public(), second)
-	key := must(signerFor(jwks.ES256).Public().JWK())
+	key := must.Get(signerFor(jwks.ES256).Public().JWK())
 	tests := map[string]struct {
 		header object
 		want   error
@@ -200,9 +202,9 @@ func manyScopes(n int) string {
 // Changes to the bytes of a good token.
 func TestBytes(t *testing.T) {
 	verifier := newVerifier(signerFor(jwks.ES256).Public())
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	header, payload, signature := parts(good)
-	sig := must(base64.RawURLEncoding.DecodeString(signature))
+	sig := must.Get(base64.RawURLEncoding.DecodeString(signature))
 	withSignature := func(s []byte) string {
 		return header + "." + payload + "." + base64.RawURLEncoding.EncodeToString(s)
 	}
@@ -210,7 +212,7 @@ func TestBytes(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	stray := good[:len(good)-1] + string(alphabet[strings.IndexByte(alphabet, good[len(good)-1])+1])
 	hash := sha256.Sum256([]byte(header + "." + payload))
-	der := must(ecdsa.SignASN1(rand.Reader, privates()[jwks.ES256].(*ecdsa.PrivateKey), hash[:]))
+	der := must.Get(ecdsa.SignASN1(rand.Reader, privates()[jwks.ES256].(*ecdsa.PrivateKey), hash[:]))
 	tests := map[string]struct {
 		token string
 		want  error
@@ -243,7 +245,7 @@ func TestBytes(t *testing.T) {
 		"halves exchanged":          {withSignature(append(append([]byte{}, sig[32:]...), sig[:32]...)), token.ErrSignature},
 		"other payload":             {header + "." + encode(goodPayload().with(object{"scope": "admin"}).String()) + "." + signature, token.ErrSignature},
 		"other header":              {encode(goodHeader().with(object{"x": 1}).String()) + "." + payload + "." + signature, token.ErrSignature},
-		"signature of another":      {withSignature(must(base64.RawURLEncoding.DecodeString(last(es256("{}", "{}"))))), token.ErrSignature},
+		"signature of another":      {withSignature(must.Get(base64.RawURLEncoding.DecodeString(last(es256("{}", "{}"))))), token.ErrSignature},
 		"payload and key exchanged": {payload + "." + header + "." + signature, token.ErrType},
 	}
 	for name, test := range tests {
@@ -283,7 +285,7 @@ func TestForgedKeys(t *testing.T) {
 	ecPublic, rs256, ps256 := signerFor(jwks.ES256).Public(), signerFor(jwks.RS256).Public(), signerFor(jwks.PS256).Public()
 	withKid := func(alg, kid string) string { return goodHeader().with(object{"alg": alg, "kid": kid}).String() }
 	payload := goodPayload().String()
-	foreign := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	foreign := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	tests := map[string]struct {
 		key   jwks.Key
 		token string
@@ -319,11 +321,11 @@ func TestForgedKeys(t *testing.T) {
 
 // publicBytes has the spellings of a public key that an attacker could use as an HMAC secret.
 func publicBytes(public crypto.PublicKey) map[string][]byte {
-	der := must(x509.MarshalPKIXPublicKey(public))
-	set := must(jwks.NewKey(jwks.ES256, public))
+	der := must.Get(x509.MarshalPKIXPublicKey(public))
+	set := must.Get(jwks.NewKey(jwks.ES256, public))
 	return map[string][]byte{
 		"DER": der, "PEM": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
-		"JWK": must(json.Marshal(must(set.JWK()))), "nothing": {},
+		"JWK": must.Get(json.Marshal(must.Get(set.JWK()))), "nothing": {},
 	}
 }
 
@@ -337,14 +339,14 @@ func hs256(secret []byte, header, payload string) string {
 // What is offered beyond our four is met in other issuers' sets. Each holds with its own key alone, whatever library signed
 // it, and with its whole signature alone.
 func TestAlgorithms(t *testing.T) {
-	rsaKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	rsaKey := must.Get(rsa.GenerateKey(rand.Reader, 2048))
 	edKey := privates()[jwks.EdDSA]
 	for algorithm, private := range map[jwks.Algorithm]crypto.Signer{
-		"ES256": must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), "ES384": must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)),
-		"ES512": must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)),
+		"ES256": must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)), "ES384": must.Get(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)),
+		"ES512": must.Get(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)),
 		"RS256": rsaKey, "RS384": rsaKey, "RS512": rsaKey, "PS256": rsaKey, "PS384": rsaKey, "PS512": rsaKey, "EdDSA": edKey,
 	} {
-		key := must(jwks.NewKey(algorithm, private.Public()))
+		key := must.Get(jwks.NewKey(algorithm, private.Public()))
 		header := goodHeader().with(object{"alg": algorithm, "kid": key.ID()}).String()
 		good := sign(algorithm, private, header, goodPayload().String())
 		if _, err := verify(newVerifier(key), good); err != nil {
@@ -352,7 +354,7 @@ func TestAlgorithms(t *testing.T) {
 		}
 		end := strings.LastIndexByte(good, '.')
 		signed, text := good[:end], good[end+1:]
-		signature := must(base64.RawURLEncoding.DecodeString(text))
+		signature := must.Get(base64.RawURLEncoding.DecodeString(text))
 		altered := bytes.Clone(signature)
 		altered[len(altered)/2] ^= 1
 		for name, wrong := range map[string][]byte{
@@ -369,12 +371,12 @@ func TestAlgorithms(t *testing.T) {
 // TestSalt has a PSS signature hold with the salt of RFC 7518 §3.5 alone, which is as long as the hash.
 func TestSalt(t *testing.T) {
 	private, _ := privates()[jwks.PS256].(*rsa.PrivateKey)
-	key := must(jwks.NewKey(jwks.PS256, private.Public()))
+	key := must.Get(jwks.NewKey(jwks.PS256, private.Public()))
 	signed := encode(goodHeader().with(object{"alg": "PS256", "kid": key.ID()}).String()) + "." + encode(goodPayload().String())
 	digest := sha256.Sum256([]byte(signed))
 	for salt, right := range map[int]bool{20: false, 31: false, 32: true, 33: false, rsa.PSSSaltLengthAuto: false} {
 		options := &rsa.PSSOptions{SaltLength: salt, Hash: crypto.SHA256}
-		signature := must(rsa.SignPSS(rand.Reader, private, crypto.SHA256, digest[:], options))
+		signature := must.Get(rsa.SignPSS(rand.Reader, private, crypto.SHA256, digest[:], options))
 		if _, err := verify(newVerifier(key), signed+"."+base64.RawURLEncoding.EncodeToString(signature)); (err == nil) != right {
 			t.Errorf("a salt of %d bytes: got %v", salt, err)
 		}
@@ -390,7 +392,7 @@ func failure(verifier *token.Verifier, raw string) error {
 func TestHeaderMemory(t *testing.T) {
 	first, second := signerFor(jwks.ES256), signerFor(jwks.EdDSA)
 	verifier := newVerifier(first.Public(), second.Public())
-	good := must(first.Sign(claims()))
+	good := must.Get(first.Sign(claims()))
 	header, rest, _ := strings.Cut(good, ".")
 	private := privates()[jwks.ES256]
 	type judged struct {
@@ -398,7 +400,7 @@ func TestHeaderMemory(t *testing.T) {
 		want error
 	}
 	all := []judged{
-		{good, nil}, {must(second.Sign(claims())), nil},
+		{good, nil}, {must.Get(second.Sign(claims())), nil},
 		{sign(jwks.ES256, private, goodHeader().with(object{"crit": []string{"x"}}).String(), goodPayload().String()), token.ErrMalformed},
 		{sign(jwks.ES256, private, goodHeader().with(object{"typ": "JWT"}).String(), goodPayload().String()), token.ErrType},
 		{sign(jwks.ES256, private, goodHeader().with(object{"alg": "EdDSA"}).String(), goodPayload().String()), token.ErrKey},
@@ -425,7 +427,7 @@ func (k keySource) Find(context.Context, string) (jwks.Key, error) { return jwks
 func (k keySource) Trusts(jwks.Key) bool                           { return false }
 
 func TestNoKeys(t *testing.T) {
-	good := must(signerFor(jwks.ES256).Sign(claims()))
+	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	for name, test := range map[string]struct{ err, want error }{
 		"unknown key": {fmt.Errorf("wrapped: %w", jwks.ErrUnknownKey), token.ErrKey},
 		"trouble":     {errors.New("down"), token.ErrNoKeys},
@@ -445,11 +447,11 @@ func TestAnyAudience(t *testing.T) {
 	verifier.Audience = nil
 	other := claims()
 	other.Audience = []string{"https://stock.internal"}
-	if _, err := verify(verifier, must(signerFor(jwks.ES256).Sign(other))); err != nil {
+	if _, err := verify(verifier, must.Get(signerFor(jwks.ES256).Sign(other))); err != nil {
 		t.Error(err)
 	}
 	other.Issuer = "https://evil.example"
-	if _, err := verify(verifier, must(signerFor(jwks.ES256).Sign(other))); !errors.Is(err, token.ErrIssuer) {
+	if _, err := verify(verifier, must.Get(signerFor(jwks.ES256).Sign(other))); !errors.Is(err, token.ErrIssuer) {
 		t.Errorf("got %v, want %v", err, token.ErrIssuer)
 	}
 }

@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/must"
+
 	"github.com/alicebob/miniredis/v2"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
@@ -64,9 +66,9 @@ func New(t testing.TB) *Issuer {
 	httpListener, grpcListener := listen(t), listen(t)
 	i.URL, i.GRPCTarget = "http://"+httpListener.Addr().String(), grpcListener.Addr().String()
 	name, err := oauth.ParseIssuer(i.URL)
-	check(t, err)
+	must.Succeed(t, err)
 	sealer, err := keys.NewSealer(keys.NewKEK())
-	check(t, err)
+	must.Succeed(t, err)
 	config := service.Config{
 		Issuer: name, Store: store, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
 		Meter:               noop.NewMeterProvider().Meter(""),
@@ -75,12 +77,12 @@ func New(t testing.TB) *Issuer {
 		MaxStaleness: time.Minute, CachedClients: 10_000, CachedTokens: 10_000, GRPCEndpoint: i.GRPCTarget, Now: i.Now,
 	}
 	i.service, err = service.New(t.Context(), config)
-	check(t, err)
+	must.Succeed(t, err)
 	i.ring, err = keys.Open(t.Context(), keys.Config{
 		Store: store, Sealer: sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
 		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, Now: i.Now,
 	})
-	check(t, err)
+	must.Succeed(t, err)
 	i.serve(t, name, httpListener, grpcListener)
 	return i
 }
@@ -89,17 +91,17 @@ func New(t testing.TB) *Issuer {
 func (i *Issuer) store(t testing.TB) *redisstore.Store {
 	server := miniredis.RunT(t)
 	client, err := redisstore.Connect("redis://" + server.Addr())
-	check(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	store, err := redisstore.New(client, redisstore.DefaultPrefix, registry.MaxLifetime)
-	check(t, err)
+	must.Succeed(t, err)
 	return store
 }
 
 // serve runs the issuer until the test ends, and returns when it can issue.
 func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListener net.Listener) {
 	face, err := rest.New(t.Context(), name, i.service)
-	check(t, err)
+	must.Succeed(t, err)
 	httpServer := &http.Server{Handler: face, ReadHeaderTimeout: time.Minute}
 	grpcServer := grpc.NewServer(i.service.ServerOptions()...)
 	i.service.Register(grpcServer)
@@ -114,7 +116,7 @@ func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListen
 		grpcServer.Stop()
 		running.Wait()
 	})
-	check(t, i.service.CatchUp(t.Context()))
+	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
 // Now is the issuer's clock. Give it to a verifier of the issuer's tokens, so that both have one time.
@@ -136,7 +138,7 @@ func (i *Issuer) Advance(d time.Duration) {
 func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
-	check(t, err)
+	must.Succeed(t, err)
 	r, granted := parse(t, resource, scopes)
 	i.mu.Lock()
 	at := slices.IndexFunc(i.manifest.Resources, func(known registry.Resource) bool { return known.ID == r })
@@ -162,32 +164,32 @@ func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) 
 func (i *Issuer) Apply(t testing.TB, wanted registry.Manifest) {
 	t.Helper()
 	_, err := i.service.Applier().Apply(t.Context(), wanted)
-	check(t, err)
-	check(t, i.service.CatchUp(t.Context()))
+	must.Succeed(t, err)
+	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
 // ExpireSecrets ends the secrets of a client, as of now, and returns when that is in force.
 func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
-	check(t, err)
+	must.Succeed(t, err)
 	clients := i.service.Applier().Clients
 	stored, err := clients.Client(t.Context(), clientID)
-	check(t, err)
+	must.Succeed(t, err)
 	changed := *stored
 	changed.Secrets = slices.Clone(stored.Secrets)
 	for n := range changed.Secrets {
 		changed.Secrets[n].ExpiresAt = i.Now()
 	}
-	check(t, clients.SaveClient(t.Context(), &changed))
-	check(t, i.service.CatchUp(t.Context()))
+	must.Succeed(t, clients.SaveClient(t.Context(), &changed))
+	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
 // Conn opens a connection to the gRPC port.
 func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(i.GRPCTarget, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	check(t, err)
+	must.Succeed(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -214,7 +216,7 @@ func (i *Issuer) Expired(t testing.TB, clientID, resource string, scopes ...stri
 func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 	t.Helper()
 	signer, err := i.ring.Signer(jwks.ES256)
-	check(t, err)
+	must.Succeed(t, err)
 	return sign(t, signer, i.claims(claims))
 }
 
@@ -222,9 +224,9 @@ func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 func (i *Issuer) Forge(t testing.TB, claims map[string]any) string {
 	t.Helper()
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
+	must.Succeed(t, err)
 	signer, err := token.NewSigner(jwks.ES256, stranger)
-	check(t, err)
+	must.Succeed(t, err)
 	return sign(t, signer, i.claims(claims))
 }
 
@@ -242,20 +244,20 @@ func (i *Issuer) claims(changed map[string]any) map[string]any {
 func sign(t testing.TB, signer *token.Signer, claims map[string]any) string {
 	t.Helper()
 	payload, err := json.Marshal(claims)
-	check(t, err)
+	must.Succeed(t, err)
 	signed, err := signer.SignPayload(payload)
-	check(t, err)
+	must.Succeed(t, err)
 	return signed
 }
 
 func parse(t testing.TB, resource string, scopes []string) (oauth.Resource, oauth.Scopes) {
 	t.Helper()
 	r, err := oauth.ParseResource(resource)
-	check(t, err)
+	must.Succeed(t, err)
 	var granted oauth.Scopes
 	for _, name := range scopes {
 		scope, err := oauth.ParseScope(name)
-		check(t, err)
+		must.Succeed(t, err)
 		granted = append(granted, scope)
 	}
 	return r, granted
@@ -264,13 +266,6 @@ func parse(t testing.TB, resource string, scopes []string) (oauth.Resource, oaut
 func listen(t testing.TB) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
+	must.Succeed(t, err)
 	return listener
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
