@@ -60,7 +60,7 @@ type arrivals struct {
 	mu sync.Mutex
 	// waiting has the calls, sources how many of each source are not hurried, and all how many of all sources.
 	waiting map[*incoming]struct{}
-	sources limit.Gauge
+	sources limit.Concurrency
 	all     int
 	// looking says that somebody looks at them.
 	looking bool

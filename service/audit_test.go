@@ -23,7 +23,7 @@ import (
 // trailOf gives the audit events that the cluster keeps, the oldest first within a stream.
 func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
 	t.Helper()
-	trail := c.open(t).Trail(10_000)
+	trail := c.open(t).AuditTrail(10_000)
 	var all []redisstore.Kept
 	for _, stream := range telemetry.Streams {
 		kept, err := trail.Before(t.Context(), stream, "", 10_000)

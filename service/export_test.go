@@ -19,4 +19,4 @@ func (s *Service) Arriving() int {
 }
 
 // Heartbeat is how often an answer comes when there is nothing to tell.
-const Heartbeat = heartbeat
+const Heartbeat = heartbeatInterval

@@ -49,7 +49,7 @@ func (f *follower) Lost(gap bool) {
 		f.config.Log.Warn("the store was out of reach; forgot what was cached")
 		return
 	}
-	f.issuer.ledger.Gap()
+	f.issuer.ledger.Reset()
 	f.events.StoreLost()
 	f.config.Log.Error("the store has lost data: entries of the feed are gone; publishing again the revocations that are " +
 		"known here. Apply clients and resources again if they are gone too")
@@ -124,7 +124,7 @@ func (s *Service) missing(ctx context.Context) ([]revocation.Change, error) {
 	if err := s.CatchUp(ctx); err != nil {
 		return nil, err
 	}
-	return s.issuer.ledger.Mend(s.config.Now()), nil
+	return s.issuer.ledger.Missing(s.config.Now()), nil
 }
 
 // pause reports whether ctx is still alive after d.

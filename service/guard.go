@@ -113,8 +113,8 @@ func toldReason(told error) string {
 }
 
 // recordKeys has the audit tell of the keys that the ring makes and removes.
-func recordKeys(events *telemetry.Recorder) func(context.Context, []keys.Made, []keys.Gone) {
-	return func(ctx context.Context, made []keys.Made, gone []keys.Gone) {
+func recordKeys(events *telemetry.Recorder) func(context.Context, []keys.KeyAdded, []keys.KeyRemoved) {
+	return func(ctx context.Context, made []keys.KeyAdded, gone []keys.KeyRemoved) {
 		by := administrator(ctx)
 		for _, k := range made {
 			events.Changed(ctx, telemetry.EventKeysRotated, by, slog.String("alg", string(k.Algorithm)), slog.String("kid", k.ID),

@@ -102,7 +102,7 @@ func (i *issuer) issue(ctx context.Context, client *registry.Client, r grant.Req
 	if err != nil {
 		return nil, err
 	}
-	if wait := i.limiter.Token(client.ID.String()); wait > 0 {
+	if wait := i.limiter.AllowToken(client.ID.String()); wait > 0 {
 		return nil, &oauth.Error{
 			Code: oauth.TemporarilyUnavailable, Reason: oauth.QuotaReached, Limited: true, RetryAfter: wait,
 			Text: "The client has had as many tokens as it may in a while; use the one there is, or try again later.",

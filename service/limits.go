@@ -16,6 +16,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // newLimiter makes what bounds callers.
@@ -41,7 +42,7 @@ func (s *Service) Origin(end net.Addr, forwarded []string) net.Addr {
 	if len(forwarded) == 0 || len(s.config.Proxies) == 0 {
 		return end
 	}
-	address := limit.AddressOf(end)
+	address := remoteaddr.Parse(end)
 	origin := s.config.Proxies.Origin(address, forwarded)
 	if origin == address {
 		return end
@@ -71,7 +72,7 @@ func sourceOf(ctx context.Context) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	return limit.AddressOf(p.Addr)
+	return remoteaddr.Parse(p.Addr)
 }
 
 // admit refuses a call of a source that makes too many, except to the health service: by that a load balancer or
@@ -80,7 +81,7 @@ func (s *Service) admit(ctx context.Context, method string) error {
 	if ctx.Value(admittedKey{}) != nil {
 		return nil
 	}
-	wait := s.limits.Request(sourceOf(ctx))
+	wait := s.limits.AllowRequest(sourceOf(ctx))
 	if wait == 0 || strings.HasPrefix(method, "/grpc.health.v1.Health/") {
 		return nil
 	}

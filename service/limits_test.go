@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -164,21 +165,21 @@ func TestStreamsPerSource(t *testing.T) {
 // Where a call came from is what its connection says, unless a trusted proxy says otherwise.
 func TestOriginOverGRPC(t *testing.T) {
 	for name, test := range map[string]struct {
-		proxies   limit.Networks
+		proxies   remoteaddr.Networks
 		forwarded string
 		want      codes.Code
 	}{
-		"from a trusted proxy":          {limit.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.113.9", codes.OK},
-		"from a trusted proxy, another": {limit.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.114.9", codes.Unauthenticated},
+		"from a trusted proxy":          {remoteaddr.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.113.9", codes.OK},
+		"from a trusted proxy, another": {remoteaddr.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.114.9", codes.Unauthenticated},
 		"from anybody":                  {nil, "203.0.113.9", codes.Unauthenticated},
-		"from another network":          {limit.Networks{netip.MustParsePrefix("10.0.0.0/8")}, "203.0.113.9", codes.Unauthenticated},
+		"from another network":          {remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8")}, "203.0.113.9", codes.Unauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)
 			c.proxies = test.proxies
 			r := c.start(t)
 			r.apply(t, manifest(func(svc *registry.Client) {
-				svc.AllowedNetworks = limit.Networks{netip.MustParsePrefix("203.0.113.0/24")}
+				svc.AllowedNetworks = remoteaddr.Networks{netip.MustParsePrefix("203.0.113.0/24")}
 			}))
 			_, err := r.issue(metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", test.forwarded))
 			expectCode(t, err, test.want)
@@ -196,7 +197,7 @@ func TestAllowedNetworks(t *testing.T) {
 	r.apply(t, manifest())
 	raw := r.token(t)
 	r.apply(t, manifest(func(svc *registry.Client) {
-		svc.AllowedNetworks = limit.Networks{netip.MustParsePrefix("203.0.113.0/24")}
+		svc.AllowedNetworks = remoteaddr.Networks{netip.MustParsePrefix("203.0.113.0/24")}
 	}))
 	_, err := r.issue(t.Context())
 	expectCode(t, err, codes.Unauthenticated)

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// heartbeat is how often an answer comes when there is nothing to tell.
-	heartbeat = time.Second
+	// heartbeatInterval is how often an answer comes when there is nothing to tell.
+	heartbeatInterval = time.Second
 	// answerSize is how many revocations one answer has at the most.
 	answerSize = 2000
 	// slowest is how long a follower may take to accept an answer. What a slow one holds is one answer, never a queue.
@@ -53,12 +53,12 @@ func (s *revocationServer) WatchRevocations(m *grantorv1.WatchRevocationsRequest
 		}
 		answer := watched(page.Entries)
 		answer.Cursor, answer.AgeMs = cursorText(page.Next), age.Milliseconds()
-		answer.Complete = complete && page.Whole
+		answer.Complete = complete && page.Complete
 		if err := s.send(ctx, stream, answer); err != nil {
 			return err
 		}
 		cursor = page.Next
-		if err := wait(ctx, page.Grown); err != nil {
+		if err := wait(ctx, page.Changed); err != nil {
 			return err
 		}
 	}
@@ -66,7 +66,7 @@ func (s *revocationServer) WatchRevocations(m *grantorv1.WatchRevocationsRequest
 
 // wait returns when there is more to tell, or a heartbeat is due.
 func wait(ctx context.Context, grown <-chan struct{}) error {
-	timer := time.NewTimer(heartbeat)
+	timer := time.NewTimer(heartbeatInterval)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -46,7 +46,7 @@ func withBoss(m registry.Manifest) registry.Manifest {
 		ID: must.Get(oauth.ParseClientID("boss")), GrantTypes: []string{oauth.GrantClientCredentials},
 		Scopes: must.Get(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:resources.write grantor:keys.read grantor:keys.write")),
 	}
-	m.Clients = append(slices.Clone(m.Clients), registry.Wanted{Client: boss, Secret: secret})
+	m.Clients = append(slices.Clone(m.Clients), registry.ClientSpec{Client: boss, Secret: secret})
 	return m
 }
 

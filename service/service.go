@@ -24,6 +24,7 @@ import (
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
 	"github.com/grantorhq/grantor/service/token"
@@ -50,8 +51,8 @@ type Config struct {
 	Sealer *keys.Sealer
 	Log    *slog.Logger
 	Meter  metric.Meter
-	// Trail keeps the audit events. Default none: they are in the log alone.
-	Trail telemetry.Trail
+	// AuditSink keeps the audit events. Default none: they are in the log alone.
+	AuditSink telemetry.AuditSink
 	// Tracer makes the spans; nil where nothing is traced.
 	Tracer trace.Tracer
 	// Algorithms are those that tokens can be signed with; the first signs where no resource chooses.
@@ -64,8 +65,8 @@ type Config struct {
 	MaxStaleness time.Duration
 	// CachedClients and CachedTokens are how many clients, and tokens that were introspected, are held in memory.
 	CachedClients, CachedTokens int
-	// Settle is how long a new key ring waits for an older one that the store has lost. Default zero.
-	Settle time.Duration
+	// StartupGrace is how long a new key ring waits for an older one that the store has lost. Default zero.
+	StartupGrace time.Duration
 	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty where that is not known.
 	GRPCEndpoint string
 	// ConnectionAge is how long a connection of the gRPC port is used, give or take a tenth. Default 10 minutes.
@@ -73,7 +74,7 @@ type Config struct {
 	// Limits bound what callers may do. Default none.
 	Limits limit.Limits
 	// Proxies are the networks whose X-Forwarded-For says where a request came from. Default none.
-	Proxies limit.Networks
+	Proxies remoteaddr.Networks
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }
@@ -112,8 +113,8 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if config.Trail != nil {
-		events.Keep(config.Trail)
+	if config.AuditSink != nil {
+		events.Keep(config.AuditSink)
 	}
 	ring, err := openRing(ctx, &config, events)
 	if err != nil {
@@ -168,9 +169,9 @@ func New(ctx context.Context, config Config) (*Service, error) {
 func openRing(ctx context.Context, config *Config, events *telemetry.Recorder) (*keys.Ring, error) {
 	return keys.Open(ctx, keys.Config{
 		Store: config.Store, Sealer: config.Sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
-		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, Settle: config.Settle, Now: config.Now,
-		Changed: recordKeys(events), Empty: func() {
-			if config.Settle > 0 { // development mode, which waits for no older ring, makes one at each start
+		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, StartupGrace: config.StartupGrace, Now: config.Now,
+		OnChange: recordKeys(events), OnCreate: func() {
+			if config.StartupGrace > 0 { // development mode, which waits for no older ring, makes one at each start
 				config.Log.Warn("the store had no key ring, so a new one was made; if this issuer is not new, its Redis has lost its data")
 			}
 		},

@@ -232,9 +232,9 @@ func (s *storeSettings) open(client redis.UniversalClient) (*redisstore.Store, e
 }
 
 // trail is where the audit events are kept; nil where they are not.
-func (s *storeSettings) trail(store *redisstore.Store) telemetry.Trail {
+func (s *storeSettings) trail(store *redisstore.Store) telemetry.AuditSink {
 	if s.auditEntries == 0 {
 		return nil
 	}
-	return store.Trail(s.auditEntries)
+	return store.AuditTrail(s.auditEntries)
 }

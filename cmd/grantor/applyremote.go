@@ -35,7 +35,7 @@ type remoteApplier struct {
 
 // applyRemotely applies a manifest by the issuer of the settings.
 func (s *applySettings) applyRemotely(cmd *cobra.Command, wanted *manifest, tell func(registry.Change)) error {
-	if s.prune && !slices.ContainsFunc(wanted.Clients, func(c registry.Wanted) bool { return c.ID.String() == s.clientID }) {
+	if s.prune && !slices.ContainsFunc(wanted.Clients, func(c registry.ClientSpec) bool { return c.ID.String() == s.clientID }) {
 		return settingError("prune", fmt.Errorf("the file does not name %s, the client that asks, so it would remove itself", visible(s.clientID)))
 	}
 	return s.administer(cmd, batchTimeout, allScopes, func(ctx context.Context, a *administrator) error {
@@ -175,7 +175,7 @@ func (r *remoteApplier) remove(ctx context.Context, id string) error {
 func readChange(c *grantorv1.AppliedChange) registry.Change {
 	change := registry.Change{Action: registry.Action(visible(c.GetAction())), Kind: visible(c.GetKind()), ID: visible(c.GetId())}
 	for _, field := range c.GetFields() {
-		change.Differences = append(change.Differences, registry.Difference{Field: visible(field)})
+		change.Differences = append(change.Differences, registry.FieldChange{Field: visible(field)})
 	}
 	return change
 }
@@ -187,7 +187,7 @@ func wireResource(r *registry.Resource) *grantorv1.Resource {
 	}
 }
 
-func wireClient(w *registry.Wanted) *grantorv1.WantedClient {
+func wireClient(w *registry.ClientSpec) *grantorv1.WantedClient {
 	client := &grantorv1.Client{
 		ClientId: w.ID.String(), ClientName: w.Name, GrantTypes: w.GrantTypes, Scopes: w.Scopes.Strings(),
 		DefaultScopes: w.DefaultScopes.Strings(), AuthMethods: w.AuthMethods,

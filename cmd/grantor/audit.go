@@ -84,7 +84,7 @@ func (s *auditSettings) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	trail := store.Trail(s.auditEntries)
+	trail := store.AuditTrail(s.auditEntries)
 	found, ends, err := query.list(cmd.Context(), trail)
 	if err != nil {
 		return settingError("redis", err)
@@ -193,7 +193,7 @@ func (q *auditQuery) wants(e *auditEntry) bool {
 }
 
 // list gives the newest events that are wanted, in the order of their times, and where each stream ended.
-func (q *auditQuery) list(ctx context.Context, trail *redisstore.Trail) ([]*auditEntry, map[telemetry.Stream]string, error) {
+func (q *auditQuery) list(ctx context.Context, trail *redisstore.AuditTrail) ([]*auditEntry, map[telemetry.Stream]string, error) {
 	var found []*auditEntry
 	ends := make(map[telemetry.Stream]string)
 	for _, stream := range telemetry.Streams {
@@ -208,7 +208,7 @@ func (q *auditQuery) list(ctx context.Context, trail *redisstore.Trail) ([]*audi
 }
 
 // listStream looks from the end of a stream backwards, and gives what it finds in the stream's order.
-func (q *auditQuery) listStream(ctx context.Context, trail *redisstore.Trail, stream telemetry.Stream) (found []*auditEntry, end string, err error) {
+func (q *auditQuery) listStream(ctx context.Context, trail *redisstore.AuditTrail, stream telemetry.Stream) (found []*auditEntry, end string, err error) {
 	const page = 1000
 	defer func() { slices.Reverse(found) }()
 	last := ""
@@ -249,7 +249,7 @@ func inOrder(entries []*auditEntry) {
 
 // follow prints what is wanted of the events that come, until the command is interrupted. A Redis that is away is waited
 // for.
-func (q *auditQuery) follow(cmd *cobra.Command, trail *redisstore.Trail, ends map[telemetry.Stream]string, out *auditPrinter) error {
+func (q *auditQuery) follow(cmd *cobra.Command, trail *redisstore.AuditTrail, ends map[telemetry.Stream]string, out *auditPrinter) error {
 	const wait = 500 * time.Millisecond // an interruption is not noticed any earlier
 	ctx, away := cmd.Context(), false
 	for ctx.Err() == nil {

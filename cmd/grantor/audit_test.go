@@ -18,7 +18,7 @@ import (
 )
 
 // trailIn is the trail of an issuer in a Redis.
-func trailIn(t *testing.T, server *redistest.Server, prefix string) *redisstore.Trail {
+func trailIn(t *testing.T, server *redistest.Server, prefix string) *redisstore.AuditTrail {
 	t.Helper()
 	client, err := redisstore.Connect(server.URL())
 	if err != nil {
@@ -29,10 +29,10 @@ func trailIn(t *testing.T, server *redistest.Server, prefix string) *redisstore.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return store.Trail(100_000)
+	return store.AuditTrail(100_000)
 }
 
-func keepEvent(t *testing.T, trail *redisstore.Trail, stream telemetry.Stream, ago time.Duration, event, attributes string) {
+func keepEvent(t *testing.T, trail *redisstore.AuditTrail, stream telemetry.Stream, ago time.Duration, event, attributes string) {
 	t.Helper()
 	entry := telemetry.Entry{Time: time.Now().Add(-ago), Event: event, Attributes: []byte(attributes)}
 	if err := trail.Append(t.Context(), stream, []telemetry.Entry{entry}); err != nil {
@@ -41,7 +41,7 @@ func keepEvent(t *testing.T, trail *redisstore.Trail, stream telemetry.Stream, a
 }
 
 // auditKit is a Redis with a few events in it, each with a "jti" of its own.
-func auditKit(t *testing.T) (*redistest.Server, *redisstore.Trail) {
+func auditKit(t *testing.T) (*redistest.Server, *redisstore.AuditTrail) {
 	t.Helper()
 	server := redistest.New(t)
 	trail := trailIn(t, server, redisstore.DefaultPrefix)

@@ -11,6 +11,7 @@ import (
 	"github.com/pires/go-proxyproto"
 
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // proxyHeaderTimeout is how long a proxy may take for the PROXY protocol header.
@@ -21,11 +22,11 @@ type connections struct {
 	// most and mostPerSource are the bounds; zero is none.
 	most, mostPerSource int
 	// proxies carry connections of many sources, and are not bounded as one.
-	proxies limit.Networks
+	proxies remoteaddr.Networks
 	// protocol says that they begin with a PROXY protocol header.
 	protocol bool
 
-	sources       limit.Gauge
+	sources       limit.Concurrency
 	open, refused atomic.Int64
 }
 
@@ -51,7 +52,7 @@ func (c *connections) bound(l net.Listener) net.Listener {
 	return &sourceListener{&proxyproto.Listener{
 		Listener: l, ReadHeaderTimeout: proxyHeaderTimeout,
 		ConnPolicy: func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-			if c.proxies.Contain(limit.AddressOf(o.Upstream)) {
+			if c.proxies.Contain(remoteaddr.Parse(o.Upstream)) {
 				return proxyproto.REQUIRE, nil
 			}
 			return proxyproto.SKIP, nil // a header from anybody else is no beginning of TLS or HTTP, and ends the connection
@@ -92,7 +93,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		source := limit.AddressOf(conn.RemoteAddr())
+		source := remoteaddr.Parse(conn.RemoteAddr())
 		if l.connections.enter(source) {
 			return &countedConn{TCPConn: conn, leave: sync.OnceFunc(func() { l.connections.leave(source) })}, nil
 		}
@@ -155,7 +156,7 @@ func (c *proxiedConn) Read(b []byte) (int, error) {
 // enter reports whether the source may have the connection. Without a header, or with one of a health check, the source is
 // the proxy, which has no bound.
 func (c *proxiedConn) enter() bool {
-	source := limit.AddressOf(c.RemoteAddr())
+	source := remoteaddr.Parse(c.RemoteAddr())
 	if c.connections.proxies.Contain(source) {
 		return true
 	}

@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // doctorSettings are all settings of `grantor doctor`. Those of grantor serve say which deployment is looked at.
@@ -170,7 +170,7 @@ type doctor struct {
 	// ring is nil where it could not be opened.
 	ring *keys.Inspection
 	// fleet are the replicas that tell about themselves, live those that still do.
-	fleet, live []replicas.Status
+	fleet, live []heartbeat.Status
 }
 
 // examine makes all checks. Its errors are those of the settings.

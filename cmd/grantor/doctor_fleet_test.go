@@ -16,16 +16,16 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // told is a patient with one replica in good order and one that is not.
-func told(change func(*replicas.Status)) func(t *testing.T) (*patient, []string) {
+func told(change func(*heartbeat.Status)) func(t *testing.T) (*patient, []string) {
 	return func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.tell("good", nil)
@@ -58,13 +58,13 @@ var ringCauses = []cause{
 	{"key.overdue", " of RS256 signs since ", func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.ring(25 * time.Hour)
-		p.tell("a", func(r *replicas.Status) { r.Settings["key-rotation"] = "24h0m0s" })
+		p.tell("a", func(r *heartbeat.Status) { r.Settings["key-rotation"] = "24h0m0s" })
 		return p, []string{p.kekFlag()}
 	}},
 	{"key.missing", `"EdDSA"`, func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.ring(0)
-		p.tell("a", func(r *replicas.Status) { r.Settings["signing-algorithms"] = "ES256,RS256,EdDSA" })
+		p.tell("a", func(r *heartbeat.Status) { r.Settings["signing-algorithms"] = "ES256,RS256,EdDSA" })
 		return p, []string{p.kekFlag()}
 	}},
 	{"record.unreadable", "its format is 9", func(t *testing.T) (*patient, []string) {
@@ -87,15 +87,15 @@ var fleetCauses = []cause{
 		p.silence("bad")
 		return p, nil
 	}},
-	{"replica.clock", "bad:8080: 4s ahead", told(func(r *replicas.Status) { r.Ahead = 4 * time.Second })},
-	{"replica.clock-far", "bad:8080: 1m0s ahead", told(func(r *replicas.Status) { r.Ahead = time.Minute })},
-	{"replica.clock-far", "bad:8080: 6s behind", told(func(r *replicas.Status) { r.Ahead = -6 * time.Second })},
-	{"replica.behind", "bad:8080: 6s", told(func(r *replicas.Status) { r.FeedAge = 6 * time.Second })},
-	{"replica.stopped", "bad:8080: 31s", told(func(r *replicas.Status) { r.FeedAge = 31 * time.Second })},
-	{"replica.stopped", "bad:8080: it has not read", told(func(r *replicas.Status) { r.FeedAge = -1 })},
-	{"replica.versions", `version is "v1.0.0" on good:8080 and "v1.1.0" on bad:8080`, told(func(r *replicas.Status) { r.Version = "v1.1.0" })},
-	{"replica.settings", `max-staleness is "10s" on bad:8080 and "30s" on good:8080`, told(func(r *replicas.Status) { r.Settings["max-staleness"] = "10s" })},
-	{"replica.settings", `key-rotation is "" on bad:8080`, told(func(r *replicas.Status) { delete(r.Settings, "key-rotation") })},
+	{"replica.clock", "bad:8080: 4s ahead", told(func(r *heartbeat.Status) { r.Ahead = 4 * time.Second })},
+	{"replica.clock-far", "bad:8080: 1m0s ahead", told(func(r *heartbeat.Status) { r.Ahead = time.Minute })},
+	{"replica.clock-far", "bad:8080: 6s behind", told(func(r *heartbeat.Status) { r.Ahead = -6 * time.Second })},
+	{"replica.behind", "bad:8080: 6s", told(func(r *heartbeat.Status) { r.FeedAge = 6 * time.Second })},
+	{"replica.stopped", "bad:8080: 31s", told(func(r *heartbeat.Status) { r.FeedAge = 31 * time.Second })},
+	{"replica.stopped", "bad:8080: it has not read", told(func(r *heartbeat.Status) { r.FeedAge = -1 })},
+	{"replica.versions", `version is "v1.0.0" on good:8080 and "v1.1.0" on bad:8080`, told(func(r *heartbeat.Status) { r.Version = "v1.1.0" })},
+	{"replica.settings", `max-staleness is "10s" on bad:8080 and "30s" on good:8080`, told(func(r *heartbeat.Status) { r.Settings["max-staleness"] = "10s" })},
+	{"replica.settings", `key-rotation is "" on bad:8080`, told(func(r *heartbeat.Status) { delete(r.Settings, "key-rotation") })},
 	{"replica.keys", `bad:8080: it lacks `, func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.ring(time.Hour)
@@ -105,13 +105,13 @@ var fleetCauses = []cause{
 	{"replica.keys", `it has "another", which the ring has not`, func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.ring(0)
-		p.tell("bad", func(r *replicas.Status) { r.Published = []string{"another"} })
+		p.tell("bad", func(r *heartbeat.Status) { r.Published = []string{"another"} })
 		return p, []string{p.kekFlag()}
 	}},
-	{"replica.development", "bad:8080: dev", told(func(r *replicas.Status) { r.Insecure = []string{insecureDevelopment} })},
-	{"replica.plaintext", "bad:8080: insecure-", told(func(r *replicas.Status) { r.Insecure = []string{insecurePlaintext} })},
-	{"replica.certificate", "bad:8080: 20", told(func(r *replicas.Status) { r.CertificateEnds = time.Now().Add(13 * 24 * time.Hour) })},
-	{"replica.certificate-ended", "bad:8080: 20", told(func(r *replicas.Status) { r.CertificateEnds = time.Now().Add(-time.Hour) })},
+	{"replica.development", "bad:8080: dev", told(func(r *heartbeat.Status) { r.Insecure = []string{insecureDevelopment} })},
+	{"replica.plaintext", "bad:8080: insecure-", told(func(r *heartbeat.Status) { r.Insecure = []string{insecurePlaintext} })},
+	{"replica.certificate", "bad:8080: 20", told(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(13 * 24 * time.Hour) })},
+	{"replica.certificate-ended", "bad:8080: 20", told(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(-time.Hour) })},
 	{"ops.reach", "connection refused", func(t *testing.T) (*patient, []string) {
 		return newPatient(t), []string{"--replica=http://" + freeAddress(t)}
 	}},
@@ -287,19 +287,19 @@ var recordCauses = []cause{
 // TestDoctorRestartedReplica has a replica that crashed: it counts as silent until another runs in its place.
 func TestDoctorRestartedReplica(t *testing.T) {
 	for name, c := range map[string]struct {
-		change func(*replicas.Status)
+		change func(*heartbeat.Status)
 		want   severity
 	}{
-		"in its place":       {func(*replicas.Status) {}, isFine},
-		"on another machine": {func(r *replicas.Status) { r.Host = "other" }, isWarning},
-		"on another port":    {func(r *replicas.Status) { r.HTTP = "10.0.0.1:9080" }, isWarning},
-		"before it":          {func(r *replicas.Status) { r.StartedAt = r.StartedAt.Add(-2 * time.Hour) }, isWarning},
+		"in its place":       {func(*heartbeat.Status) {}, isFine},
+		"on another machine": {func(r *heartbeat.Status) { r.Host = "other" }, isWarning},
+		"on another port":    {func(r *heartbeat.Status) { r.HTTP = "10.0.0.1:9080" }, isWarning},
+		"before it":          {func(r *heartbeat.Status) { r.StartedAt = r.StartedAt.Add(-2 * time.Hour) }, isWarning},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPatient(t)
 			p.tell("old", nil)
 			p.silence("old")
-			p.tell("new", func(r *replicas.Status) {
+			p.tell("new", func(r *heartbeat.Status) {
 				r.Host, r.StartedAt = "old", r.StartedAt.Add(time.Hour)
 				c.change(r)
 			})

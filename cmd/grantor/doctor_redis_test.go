@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/redistest"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // cause makes one check find something: it sets a patient up and gives the doctor's arguments.
@@ -128,7 +128,7 @@ var redisCauses = []cause{
 	{"redis.replicas", "0 of 1 are connected", func(t *testing.T) (*patient, []string) { return newPatient(t), []string{"--revocation-replicas=1"} }},
 	{"redis.replicas", "0 of 2 are connected", func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
-		p.tell("a", func(r *replicas.Status) { r.Settings["revocation-replicas"] = "2" })
+		p.tell("a", func(r *heartbeat.Status) { r.Settings["revocation-replicas"] = "2" })
 		return p, nil
 	}},
 	{"redis.lag", ": online, silent for ", func(t *testing.T) (*patient, []string) {

@@ -14,9 +14,9 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // silence takes what net/http logs.
@@ -200,7 +200,7 @@ func TestDoctorOutput(t *testing.T) {
 	isolate(t)
 	p := newPatient(t, "--appendonly", "yes")
 	p.tell("a", nil)
-	p.tell("evil\x1b[31m\u202e", func(r *replicas.Status) { r.Settings["issuer"] = "https://\x1b]0;x\x07" })
+	p.tell("evil\x1b[31m\u202e", func(r *heartbeat.Status) { r.Settings["issuer"] = "https://\x1b]0;x\x07" })
 	p.ring(0)
 	command := "doctor --redis=" + p.redis.URL() + " " + p.kekFlag() + " --skip=replica.keys,redis.version-vulnerable "
 	text := run(t, strings.Fields(command+"-v")...)

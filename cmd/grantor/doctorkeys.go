@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/registry"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // lookAtRing looks at the signing keys.
@@ -36,7 +36,7 @@ func (d *doctor) lookAtRing(ctx context.Context) error {
 	}
 	d.checkf("key.previous", d.ring.Previous, "the ring opens with the previous key alone")
 	d.lookAtRotation()
-	d.named("replica.keys", d.those(func(r *replicas.Status) string { return d.unlike(r.Published) }))
+	d.named("replica.keys", d.those(func(r *heartbeat.Status) string { return d.unlike(r.Published) }))
 	return nil
 }
 

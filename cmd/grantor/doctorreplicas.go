@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grantorhq/grantor/service/replicas"
+	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
 // lookAtReplicas looks at what the replicas tell about themselves.
 func (d *doctor) lookAtReplicas(ctx context.Context) error {
-	const silent = 3 * replicas.Interval
+	const silent = 3 * heartbeat.Interval
 	fleet, now, err := d.store.Replicas(ctx)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (d *doctor) lookAtReplicas(ctx context.Context) error {
 	var gone []string
 	for _, r := range fleet {
 		age := now.Sub(r.StoredAt)
-		if age > silent && !slices.ContainsFunc(d.live, func(l replicas.Status) bool { return replaces(&l, &r) }) {
+		if age > silent && !slices.ContainsFunc(d.live, func(l heartbeat.Status) bool { return replaces(&l, &r) }) {
 			gone = append(gone, fmt.Sprintf("%s: %s ago", label(&r), age.Round(time.Second)))
 		}
 	}
@@ -41,13 +41,13 @@ func (d *doctor) lookAtReplicas(ctx context.Context) error {
 	d.lookAtClocks()
 	d.lookAtKnowledge()
 	d.lookAtSecurity()
-	d.differ("replica.versions", map[string]func(*replicas.Status) string{
-		"version": func(r *replicas.Status) string { return r.Version },
+	d.differ("replica.versions", map[string]func(*heartbeat.Status) string{
+		"version": func(r *heartbeat.Status) string { return r.Version },
 	})
-	names := make(map[string]func(*replicas.Status) string)
+	names := make(map[string]func(*heartbeat.Status) string)
 	for _, r := range d.live {
 		for name := range r.Settings {
-			names[name] = func(r *replicas.Status) string { return r.Settings[name] }
+			names[name] = func(r *heartbeat.Status) string { return r.Settings[name] }
 		}
 	}
 	d.differ("replica.settings", names)
@@ -55,12 +55,12 @@ func (d *doctor) lookAtReplicas(ctx context.Context) error {
 }
 
 // replaces reports whether a replica was started anew in place of the old one, which crashed: two cannot have one port.
-func replaces(r, old *replicas.Status) bool {
+func replaces(r, old *heartbeat.Status) bool {
 	return r.Host == old.Host && r.HTTP == old.HTTP && r.GRPC == old.GRPC && r.StartedAt.After(old.StartedAt)
 }
 
 // label names a replica to people: the machine and the REST port.
-func label(r *replicas.Status) string {
+func label(r *heartbeat.Status) string {
 	_, port, err := net.SplitHostPort(r.HTTP)
 	if err != nil {
 		port = r.HTTP
@@ -69,7 +69,7 @@ func label(r *replicas.Status) string {
 }
 
 // those labels the live replicas of which it is so, with what it says about each.
-func (d *doctor) those(so func(r *replicas.Status) string) []string {
+func (d *doctor) those(so func(r *heartbeat.Status) string) []string {
 	var found []string
 	for i := range d.live {
 		if text := so(&d.live[i]); text != "" {
@@ -82,7 +82,7 @@ func (d *doctor) those(so func(r *replicas.Status) string) []string {
 func (d *doctor) lookAtClocks() {
 	const off, far = time.Second, 5 * time.Second
 	apart := func(least, most time.Duration) []string {
-		return d.those(func(r *replicas.Status) string {
+		return d.those(func(r *heartbeat.Status) string {
 			switch {
 			case r.Ahead.Abs() <= least || r.Ahead.Abs() > most:
 				return ""
@@ -99,20 +99,20 @@ func (d *doctor) lookAtClocks() {
 
 func (d *doctor) lookAtKnowledge() {
 	const late = 5 * time.Second
-	staleness := func(r *replicas.Status) time.Duration {
+	staleness := func(r *heartbeat.Status) time.Duration {
 		most, err := time.ParseDuration(r.Settings["max-staleness"])
 		if err != nil {
 			return d.maxStaleness
 		}
 		return most
 	}
-	d.named("replica.behind", d.those(func(r *replicas.Status) string {
+	d.named("replica.behind", d.those(func(r *heartbeat.Status) string {
 		if r.FeedAge <= late || r.FeedAge > staleness(r) {
 			return ""
 		}
 		return r.FeedAge.String()
 	}))
-	d.named("replica.stopped", d.those(func(r *replicas.Status) string {
+	d.named("replica.stopped", d.those(func(r *heartbeat.Status) string {
 		switch {
 		case r.FeedAge < 0 && r.StoredAt.Sub(r.StartedAt) > late:
 			return "it has not read the feed to its end yet"
@@ -125,7 +125,7 @@ func (d *doctor) lookAtKnowledge() {
 
 func (d *doctor) lookAtSecurity() {
 	insecure := func(option string) []string {
-		return d.those(func(r *replicas.Status) string {
+		return d.those(func(r *heartbeat.Status) string {
 			if slices.Contains(r.Insecure, option) {
 				return option
 			}
@@ -136,7 +136,7 @@ func (d *doctor) lookAtSecurity() {
 	d.named("replica.plaintext", insecure(insecurePlaintext))
 	now := d.now()
 	ends := func(from, to time.Time) []string {
-		return d.those(func(r *replicas.Status) string {
+		return d.those(func(r *heartbeat.Status) string {
 			if r.CertificateEnds.IsZero() || !r.CertificateEnds.After(from) || r.CertificateEnds.After(to) {
 				return ""
 			}
@@ -148,7 +148,7 @@ func (d *doctor) lookAtSecurity() {
 }
 
 // differ notes for each name that has several values which replicas have which.
-func (d *doctor) differ(id string, values map[string]func(*replicas.Status) string) {
+func (d *doctor) differ(id string, values map[string]func(*heartbeat.Status) string) {
 	var found []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		with := make(map[string][]string)

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // status describes this replica to the others and to grantor doctor.
-func (srv *server) status() replicas.Status {
+func (srv *server) status() heartbeat.Status {
 	status := srv.service.Status()
 	status.Version = thisBuild().Version
 	status.Host, _ = os.Hostname()

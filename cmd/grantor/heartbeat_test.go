@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // fleetOf gives a reader of what the replicas on a Redis tell about themselves.
@@ -22,9 +22,9 @@ func fleetOf(t *testing.T, redis *redistest.Server) *redisstore.Store {
 }
 
 // awaitReplicas waits until so many replicas tell that they have read the feed, and gives what they tell.
-func awaitReplicas(t *testing.T, store replicas.Store, n int) []replicas.Status {
+func awaitReplicas(t *testing.T, store heartbeat.Store, n int) []heartbeat.Status {
 	t.Helper()
-	var found []replicas.Status
+	var found []heartbeat.Status
 	await(t, "known by all replicas", func() bool {
 		var err error
 		if found, _, err = store.Replicas(t.Context()); err != nil {
@@ -54,7 +54,7 @@ func TestReplicasTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := fleetOf(t, redis)
-	of := make(map[string]replicas.Status)
+	of := make(map[string]heartbeat.Status)
 	for _, r := range awaitReplicas(t, store, 2) {
 		of[r.HTTP] = r
 	}

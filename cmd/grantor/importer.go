@@ -313,7 +313,7 @@ func checkManifest(text []byte) error {
 	}
 	for c := range m.Clients {
 		if err := m.Clients[c].Check(resources); err != nil {
-			return m.locate(&registry.WantedError{ID: m.Clients[c].ID, Err: err})
+			return m.locate(&registry.ManifestError{ID: m.Clients[c].ID, Err: err})
 		}
 	}
 	return nil

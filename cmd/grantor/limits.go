@@ -10,6 +10,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // limitSettings bound what callers may do, and say how to find out where they come from.
@@ -78,8 +79,8 @@ func (s *limitSettings) limits() limit.Limits {
 	}
 }
 
-func (s *limitSettings) proxies() (limit.Networks, error) {
-	var networks limit.Networks
+func (s *limitSettings) proxies() (remoteaddr.Networks, error) {
+	var networks remoteaddr.Networks
 	for _, text := range s.trustedProxies {
 		network, err := registry.ParseNetwork(strings.TrimSpace(text))
 		if err != nil {

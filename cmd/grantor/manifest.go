@@ -49,7 +49,7 @@ func newManifest(doc *document) (*manifest, error) {
 // locate puts file and line before an error about one client or resource.
 func (m *manifest) locate(err error) error {
 	var item string
-	var client *registry.WantedError
+	var client *registry.ManifestError
 	var resource *registry.ResourceError
 	switch {
 	case errors.As(err, &client):
@@ -119,7 +119,7 @@ func (m *manifest) readResource(item *yaml.Node) error {
 }
 
 func (m *manifest) readClient(item *yaml.Node) error {
-	c := registry.Wanted{LeaveDisabled: true}
+	c := registry.ClientSpec{LeaveDisabled: true}
 	fields := make(map[string]*yaml.Node)
 	err := m.doc.fields(item, func(key string, node *yaml.Node) (err error) {
 		fields[key] = node
@@ -180,7 +180,7 @@ func (m *manifest) readClient(item *yaml.Node) error {
 	return m.remember("client "+c.ID.String(), item, fields)
 }
 
-func (m *manifest) readNetwork(c *registry.Wanted, node *yaml.Node) error {
+func (m *manifest) readNetwork(c *registry.ClientSpec, node *yaml.Node) error {
 	text, err := m.doc.scalar(node)
 	if err != nil {
 		return err

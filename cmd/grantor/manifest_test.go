@@ -155,7 +155,7 @@ func checkAlone(m *manifest) error {
 	}
 	for i := range m.Clients {
 		if err := m.Clients[i].Check(resources); err != nil {
-			return &registry.WantedError{ID: m.Clients[i].ID, Err: err}
+			return &registry.ManifestError{ID: m.Clients[i].ID, Err: err}
 		}
 	}
 	return nil

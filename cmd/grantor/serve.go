@@ -20,10 +20,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
-	"github.com/grantorhq/grantor/service/replicas"
 	"github.com/grantorhq/grantor/service/rest"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -83,7 +83,7 @@ type server struct {
 	// reloads is nil where nothing asks for it.
 	reloads *reloader
 	// fleet is told about this replica; common has what must be the same for all.
-	fleet  replicas.Store
+	fleet  heartbeat.Store
 	common map[string]string
 	// close ends what the server holds when it has stopped.
 	close []func()
@@ -231,11 +231,11 @@ func (srv *server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		return nil, err
 	}
 	return service.New(ctx, service.Config{
-		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, Trail: s.trail(store), Algorithms: algorithms,
+		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, AuditSink: s.trail(store), Algorithms: algorithms,
 		Meter: srv.signals.meter, Tracer: srv.signals.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
-		GRPCEndpoint: srv.grpcEndpoint(issuer), Settle: s.settle, ConnectionAge: s.connectionAge,
+		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.settle, ConnectionAge: s.connectionAge,
 	})
 }
 
@@ -294,7 +294,7 @@ func (srv *server) run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.service.Run(background) })
 	group.Go(func() error {
-		replicas.Run(background, srv.fleet, srv.status, func(err error) { srv.log.Warn(err.Error()) })
+		heartbeat.Run(background, srv.fleet, srv.status, func(err error) { srv.log.Warn(err.Error()) })
 		return nil
 	})
 	group.Go(func() error { return srv.ports.run(running) })

@@ -19,7 +19,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
@@ -46,7 +46,7 @@ func newSignals(ctx context.Context, s *serveSettings, certificate *tlsFiles, lo
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	facts := thisBuild()
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		conventions.ServiceName("grantor"), conventions.ServiceVersion(facts.Version), conventions.ServiceInstanceID(uuid.NewString())),
+		semconv.ServiceName("grantor"), semconv.ServiceVersion(facts.Version), semconv.ServiceInstanceID(uuid.NewString())),
 		resource.WithFromEnv())
 	if err != nil {
 		return nil, err

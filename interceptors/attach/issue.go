@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/semconv"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -216,7 +216,7 @@ func (g *grpcIssuer) ask(ctx context.Context, secret string) (issued, error) {
 	// connection.
 	cc, _ := g.conn.(*grpc.ClientConn)
 	guard := grpc.PerRPCCredentials(credential{secure: !g.plaintext && !loopback(cc)})
-	var call semconv.Call
+	var call instrument.Call
 	if g.instruments != nil {
 		ctx, call = g.instruments.rpc.Start(ctx, grantorv1.TokenService_IssueToken_FullMethodName, true)
 	}

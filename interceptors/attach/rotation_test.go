@@ -70,7 +70,7 @@ func register(t *testing.T, issuer *tokentest.Issuer, secret string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuer.Apply(t, registry.Manifest{Clients: []registry.Wanted{{Secret: secret, Client: registry.Client{
+	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: secret, Client: registry.Client{
 		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})
 }

@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/semconv"
 )
 
 // scope names what measures.
@@ -41,8 +41,8 @@ func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option
 
 // instruments are what a source measures with.
 type instruments struct {
-	rpc      *semconv.RPC
-	http     *semconv.HTTP
+	rpc      *instrument.RPC
+	http     *instrument.HTTP
 	meter    metric.Meter
 	requests metric.Int64Counter
 }
@@ -57,8 +57,8 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider) *
 	}
 	i := &instruments{meter: meters.Meter(scope)}
 	var errs [3]error
-	i.rpc, errs[0] = semconv.NewRPCClient(i.meter, tracer)
-	i.http, errs[1] = semconv.NewHTTPClient(i.meter, tracer)
+	i.rpc, errs[0] = instrument.NewRPCClient(i.meter, tracer)
+	i.http, errs[1] = instrument.NewHTTPClient(i.meter, tracer)
 	i.requests, errs[2] = i.meter.Int64Counter("grantor.attach.token.requests", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests for a token, by client and result."))
 	handle(errors.Join(errs[:]...))

@@ -200,7 +200,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := registry.NewSecret()
-	issuer.Apply(t, registry.Manifest{Clients: []registry.Wanted{{Secret: next, Client: registry.Client{
+	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: next, Client: registry.Client{
 		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})
 	if refused := (*attach.Error)(nil); !errors.As(token(), &refused) || refused.Code != oauth.InvalidClient {

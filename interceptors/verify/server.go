@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/grantorhq/grantor/service/semconv"
+	"github.com/grantorhq/grantor/service/instrument"
 )
 
 // Server is a gRPC server whose every method is guarded.
@@ -78,7 +78,7 @@ func (g *guard) admit(ctx context.Context, method string) (context.Context, *ref
 }
 
 // begin measures a call. It is counted by the name of its method where there is a rule for that.
-func (g *guard) begin(ctx context.Context, method string) (context.Context, semconv.Call) {
+func (g *guard) begin(ctx context.Context, method string) (context.Context, instrument.Call) {
 	_, known := g.rules[method]
 	return g.verifier.instruments.rpc.Start(ctx, method, known)
 }
@@ -87,7 +87,7 @@ func (g *guard) unary(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
 ) (answer any, err error) {
 	if g.verifier.instruments != nil {
-		var call semconv.Call
+		var call instrument.Call
 		ctx, call = g.begin(ctx, info.FullMethod)
 		err = errPanicked
 		defer func() { call.End(err) }()
@@ -106,7 +106,7 @@ func (g *guard) stream(
 ) (err error) {
 	ctx := stream.Context()
 	if g.verifier.instruments != nil {
-		var call semconv.Call
+		var call instrument.Call
 		ctx, call = g.begin(ctx, info.FullMethod)
 		err = errPanicked
 		defer func() { call.End(err) }()

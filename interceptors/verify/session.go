@@ -25,8 +25,8 @@ const streamHeader = "grantor-stream"
 // streamID is what such a name must be.
 var streamID = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
 
-// session is a running stream and the token that it runs by.
-type session struct {
+// guardedStream is a running stream and the token that it runs by.
+type guardedStream struct {
 	// claims changes under the mu of its sessions.
 	claims *token.Claims
 	// name is client and stream id; empty for a stream that its client did not name.
@@ -37,7 +37,7 @@ type session struct {
 }
 
 // over reports whether the token holds no longer.
-func (s *session) over() bool {
+func (s *guardedStream) over() bool {
 	select {
 	case <-s.ended:
 		return true
@@ -47,7 +47,7 @@ func (s *session) over() bool {
 }
 
 // end says that the token holds no longer. It is called once, under the mu of the sessions.
-func (s *session) end(cause error) {
+func (s *guardedStream) end(cause error) {
 	s.cause = cause
 	close(s.ended)
 }
@@ -58,21 +58,21 @@ type sessions struct {
 	holds func(*token.Claims) error
 
 	mu   sync.Mutex
-	open map[*session]struct{}
+	open map[*guardedStream]struct{}
 	// named has session.name → the session.
-	named map[string]*session
+	named map[string]*guardedStream
 	// watching is whether the goroutine runs; wake makes it look.
 	watching bool
 	wake     chan struct{}
 }
 
 func newSessions(holds func(*token.Claims) error) *sessions {
-	return &sessions{holds: holds, open: make(map[*session]struct{}), named: make(map[string]*session), wake: make(chan struct{}, 1)}
+	return &sessions{holds: holds, open: make(map[*guardedStream]struct{}), named: make(map[string]*guardedStream), wake: make(chan struct{}, 1)}
 }
 
 // begin adds a stream.
-func (s *sessions) begin(ctx context.Context, claims *token.Claims) *session {
-	running := &session{claims: claims, ended: make(chan struct{})}
+func (s *sessions) begin(ctx context.Context, claims *token.Claims) *guardedStream {
+	running := &guardedStream{claims: claims, ended: make(chan struct{})}
 	if ids := metadata.ValueFromIncomingContext(ctx, streamHeader); len(ids) == 1 && streamID.MatchString(ids[0]) {
 		running.name = sessionName(claims.ClientID, ids[0])
 	}
@@ -97,7 +97,7 @@ func (s *sessions) begin(ctx context.Context, claims *token.Claims) *session {
 func sessionName(clientID, id string) string { return id + " " + clientID }
 
 // finish takes a stream away that has ended.
-func (s *sessions) finish(running *session) {
+func (s *sessions) finish(running *guardedStream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, running)

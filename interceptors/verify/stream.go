@@ -85,7 +85,7 @@ type callerStream struct {
 
 	ctx context.Context
 	// session is nil where the stream does not end with a token.
-	session *session
+	session *guardedStream
 }
 
 // Context gives the context with the caller.

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/grantorhq/grantor/service/semconv"
+	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -39,8 +39,8 @@ func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option
 
 // instruments are what a verifier measures with.
 type instruments struct {
-	rpc     *semconv.RPC
-	http    *semconv.HTTP
+	rpc     *instrument.RPC
+	http    *instrument.HTTP
 	refused metric.Int64Counter
 	// observed is the registration of what is read instead.
 	observed metric.Registration
@@ -58,8 +58,8 @@ func newInstruments(c *config, v *Verifier) (*instruments, error) {
 	meter := meters.Meter(scope)
 	i := &instruments{}
 	var errs [8]error
-	i.rpc, errs[0] = semconv.NewRPCServer(meter, tracer)
-	i.http, errs[1] = semconv.NewHTTPServer(meter, tracer)
+	i.rpc, errs[0] = instrument.NewRPCServer(meter, tracer)
+	i.http, errs[1] = instrument.NewHTTPServer(meter, tracer)
 	i.refused, errs[2] = meter.Int64Counter("grantor.verify.calls.refused", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that were refused, by reason."))
 	stale, err := meter.Int64ObservableCounter("grantor.verify.calls.stale", metric.WithUnit("{call}"),

@@ -110,7 +110,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	v := &Verifier{
-		tokens: tokens, denied: denied, streams: newSessions(verifier.Holds),
+		tokens: tokens, denied: denied, streams: newSessions(verifier.CheckCurrent),
 		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
 	}
 	if c.telemetry {

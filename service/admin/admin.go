@@ -20,9 +20,9 @@ import (
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
-	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -82,7 +82,7 @@ type administrator struct {
 	registrar *registry.Registrar
 	applier   *registry.Applier
 	// planned is what the registrar's last change makes different.
-	planned []registry.Difference
+	planned []registry.FieldChange
 }
 
 // admit gives the one who calls, and tools that have no more rights than they.
@@ -105,7 +105,7 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)},
 		registrar:     new(c.Registrar), applier: new(c.Applier),
 	}
-	a.registrar.Planned = func(d []registry.Difference) { a.planned = d }
+	a.registrar.Planned = func(d []registry.FieldChange) { a.planned = d }
 	a.registrar.Authority = registry.AuthorityOf(caller.Scopes)
 	a.applier.Authority = a.registrar.Authority
 	return a, nil
@@ -140,7 +140,7 @@ func (c *Config) holds(ctx context.Context, caller verify.Caller) error {
 func made(err error) bool { return err == nil || errors.Is(err, revocation.ErrNotReplicated) }
 
 // changesOf makes the attribute of an audit event that tells what is different.
-func changesOf(differences []registry.Difference) slog.Attr {
+func changesOf(differences []registry.FieldChange) slog.Attr {
 	changes := make([]telemetry.Change, len(differences))
 	for i, d := range differences {
 		changes[i] = telemetry.Change(d)
@@ -180,7 +180,7 @@ func sourceOf(ctx context.Context) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
-	return limit.AddressOf(p.Addr)
+	return remoteaddr.Parse(p.Addr)
 }
 
 func peerOf(ctx context.Context) string {

@@ -173,16 +173,16 @@ func readManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error)
 		if err != nil {
 			return nil, err
 		}
-		wanted := registry.Wanted{Client: *client, Secret: sent.GetClientSecret(), LeaveDisabled: sent.GetClient().Disabled == nil}
+		wanted := registry.ClientSpec{Client: *client, Secret: sent.GetClientSecret(), LeaveDisabled: sent.GetClient().Disabled == nil}
 		if wanted.Secret != "" {
 			if err := registry.CheckSecret(wanted.Secret); err != nil {
-				return nil, &registry.WantedError{ID: client.ID, Err: err}
+				return nil, &registry.ManifestError{ID: client.ID, Err: err}
 			}
 		}
 		for _, text := range sent.GetClientSecretHashes() {
 			hash, err := registry.ParseImported(text)
 			if err != nil {
-				return nil, &registry.WantedError{ID: client.ID, Err: invalid("client_secret_hashes", err.Error())}
+				return nil, &registry.ManifestError{ID: client.ID, Err: invalid("client_secret_hashes", err.Error())}
 			}
 			wanted.Hashes = append(wanted.Hashes, hash)
 		}

@@ -68,10 +68,10 @@ type Uses interface {
 // Failures counts the proofs that fail, by the client id that was claimed, whether a client has it or not, and the address
 // they came from. [limit.Limiter] is one.
 type Failures interface {
-	// FailureWait tells how long it is until one more may fail; zero where it may now.
-	FailureWait(client string, source netip.Addr) time.Duration
-	// Failed counts one, unless that would be one too many: then it gives what FailureWait gives.
-	Failed(client string, source netip.Addr) time.Duration
+	// RetryAfter tells how long it is until one more may fail; zero where it may now.
+	RetryAfter(client string, source netip.Addr) time.Duration
+	// RecordFailure counts one, unless that would be one too many: then it gives what RetryAfter gives.
+	RecordFailure(client string, source netip.Addr) time.Duration
 	// Suspect reports whether one from the address has failed lately, whatever client it claimed.
 	Suspect(source netip.Addr) bool
 }
@@ -125,7 +125,7 @@ func tooMany(wait time.Duration, cause error) *oauth.Error {
 // failed counts a proof that failed, and gives the answer to it. Beyond the limits that is one and the same, whatever it
 // failed by.
 func (a *Authenticator) failed(p proof, why *oauth.Error) *oauth.Error {
-	if wait := a.config.Failures.Failed(p.id, p.source); wait > 0 {
+	if wait := a.config.Failures.RecordFailure(p.id, p.source); wait > 0 {
 		return tooMany(wait, why)
 	}
 	return why

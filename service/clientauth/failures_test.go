@@ -11,6 +11,7 @@ import (
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 var here, there = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
@@ -51,7 +52,7 @@ func try(t *testing.T, a *clientauth.Authenticator, id, secret string, source ne
 func TestFailuresAreBounded(t *testing.T) {
 	clients := clientsOfAllKinds()
 	clients["elsewhere"] = client("elsewhere", "chosen", generated)
-	clients["elsewhere"].AllowedNetworks = limit.Networks{netip.MustParsePrefix("198.51.100.0/24")}
+	clients["elsewhere"].AllowedNetworks = remoteaddr.Networks{netip.MustParsePrefix("198.51.100.0/24")}
 	for _, id := range []string{"unknown", "fast", "slow", "bare", "three", "disabled", "post", "expired", "elsewhere", "no id"} {
 		for _, secret := range []string{"guess", registry.NewSecret()} {
 			a := newLimited(clients, 3, 0)
@@ -108,7 +109,7 @@ func TestTrueClient(t *testing.T) {
 
 func TestAllowedNetworks(t *testing.T) {
 	c := client("a", generated, "chosen")
-	c.AllowedNetworks = limit.Networks{netip.MustParsePrefix("192.0.2.0/31"), netip.MustParsePrefix("2001:db8::/32")}
+	c.AllowedNetworks = remoteaddr.Networks{netip.MustParsePrefix("192.0.2.0/31"), netip.MustParsePrefix("2001:db8::/32")}
 	a := newAuthenticator(registered{"a": c})
 	for source, want := range map[string]string{
 		"192.0.2.1": "", "::ffff:192.0.2.1": "", "192.0.2.2": "invalid_client", "::ffff:192.0.2.2": "invalid_client",

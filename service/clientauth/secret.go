@@ -16,9 +16,9 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // secret picks the one id and secret that the evidence holds, and names the method: client_secret_basic or
@@ -194,7 +194,7 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, usable boo
 		s.remembered.Add(1)
 		return known, nil
 	}
-	if wait := s.failures.FailureWait(p.id, p.source); wait > 0 {
+	if wait := s.failures.RetryAfter(p.id, p.source); wait > 0 {
 		return match{}, tooMany(wait, nil)
 	}
 	// Those who come with the same wait for the first of them, without a place: a client whose many processes start at
@@ -231,7 +231,7 @@ func (s *secrets) match(ctx context.Context, client *registry.Client, usable boo
 		return known, nil
 	}
 	// And those who came before may all have guessed wrong.
-	if wait := s.failures.FailureWait(p.id, p.source); wait > 0 {
+	if wait := s.failures.RetryAfter(p.id, p.source); wait > 0 {
 		return match{}, tooMany(wait, nil)
 	}
 	found := s.compareSlowly(ctx, client, p)
@@ -264,7 +264,7 @@ func (s *secrets) part(fingerprint [sha256.Size]byte) {
 // the place back.
 func (s *secrets) enter(source netip.Addr) (leave func(), ok bool) {
 	suspect := s.failures.Suspect(source)
-	source = limit.SourceOf(source)
+	source = remoteaddr.RateLimitKey(source)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if (source.IsValid() && (s.sources[source] >= sourceShare || s.sites[siteOf(source)] >= siteShare)) || (suspect && s.suspects >= suspectShare) || !s.waiting.TryAcquire(1) {

@@ -61,8 +61,8 @@ func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []str
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
-		if r.config.Changed != nil && (err == nil || errors.Is(err, revocation.ErrNotReplicated)) {
-			r.config.Changed(ctx, made, gone)
+		if r.config.OnChange != nil && (err == nil || errors.Is(err, revocation.ErrNotReplicated)) {
+			r.config.OnChange(ctx, made, gone)
 		}
 		return err
 	}
@@ -71,7 +71,7 @@ func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []str
 
 // turnover gives what a document adds to the stored one, and what it lacks because its time is over. What memory puts back
 // was told of when it was made.
-func (r *Ring) turnover(stored *loaded, d *document) (made []Made, gone []Gone) {
+func (r *Ring) turnover(stored *loaded, d *document) (made []KeyAdded, gone []KeyRemoved) {
 	known := make(map[string]bool)
 	for _, l := range []*loaded{stored, r.loaded.Load()} {
 		if l == nil {
@@ -85,7 +85,7 @@ func (r *Ring) turnover(stored *loaded, d *document) (made []Made, gone []Gone) 
 	for i := range d.Keys {
 		k := &d.Keys[i]
 		if !known[k.ID] {
-			made = append(made, Made{k.Algorithm, k.ID, last[k.Algorithm], k.activates()})
+			made = append(made, KeyAdded{k.Algorithm, k.ID, last[k.Algorithm], k.activates()})
 		}
 		last[k.Algorithm] = k.ID
 	}
@@ -94,7 +94,7 @@ func (r *Ring) turnover(stored *loaded, d *document) (made []Made, gone []Gone) 
 	}
 	for _, k := range stored.document.Keys {
 		if d.index(k.ID) < 0 && !slices.Contains(d.Removed, k.ID) {
-			gone = append(gone, Gone{k.Algorithm, k.ID})
+			gone = append(gone, KeyRemoved{k.Algorithm, k.ID})
 		}
 	}
 	return made, gone

@@ -13,11 +13,11 @@ import (
 // told is what rings told of their changes.
 type told struct {
 	mu   sync.Mutex
-	made []keys.Made
-	gone []keys.Gone
+	made []keys.KeyAdded
+	gone []keys.KeyRemoved
 }
 
-func (l *told) note(_ context.Context, made []keys.Made, gone []keys.Gone) {
+func (l *told) note(_ context.Context, made []keys.KeyAdded, gone []keys.KeyRemoved) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.made, l.gone = append(l.made, made...), append(l.gone, gone...)
@@ -31,7 +31,7 @@ func TestChanged(t *testing.T) {
 	var rings []*keys.Ring
 	for range 3 {
 		with := config(store, c, jwks.ES256)
-		with.Changed = log.note
+		with.OnChange = log.note
 		ring, err := keys.Open(t.Context(), with)
 		expectError(t, err, nil)
 		rings = append(rings, ring)
@@ -60,7 +60,7 @@ func TestChanged(t *testing.T) {
 		t.Fatalf("%d keys were made and %d are gone", len(log.made), len(log.gone))
 	}
 	for i, gone := range log.gone {
-		if gone != (keys.Gone{Algorithm: jwks.ES256, ID: log.made[i].ID}) {
+		if gone != (keys.KeyRemoved{Algorithm: jwks.ES256, ID: log.made[i].ID}) {
 			t.Errorf("gone is %v, want %v", gone, log.made[i])
 		}
 	}

@@ -34,7 +34,7 @@ func TestPrepare(t *testing.T) {
 			t.Errorf("%d saves in %s, want one, and %s to settle", store.saves, took, settle)
 		}
 		cfg := config(store, newClock(), fast...)
-		cfg.Settle = settle
+		cfg.StartupGrace = settle
 		began = time.Now()
 		ring := must.Get(keys.Open(t.Context(), cfg))
 		last, _, err := keys.Prepare(t.Context(), store, sealer, settle)
@@ -65,7 +65,7 @@ func TestSettle(t *testing.T) {
 		c.advance(time.Second)
 		store.document, store.version = nil, 0
 		cfg := config(store, c, fast...)
-		cfg.Settle = time.Second
+		cfg.StartupGrace = time.Second
 		var fresh *keys.Ring
 		opened := make(chan struct{})
 		go func() {

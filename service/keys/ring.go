@@ -53,20 +53,20 @@ type Config struct {
 	MaxAge time.Duration
 	// Retention is the longest life of a token: a key is published so long after it ceased to sign.
 	Retention time.Duration
-	// Settle is how long [Open] waits after it made a ring in an empty store: time for a running replica to put back the
+	// StartupGrace is how long [Open] waits after it made a ring in an empty store: time for a running replica to put back the
 	// ring that the store has lost.
-	Settle time.Duration
+	StartupGrace time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
-	// Changed is told what a change that this replica made has added and taken away, with the context of who asked for it.
+	// OnChange is told what a change that this replica made has added and taken away, with the context of who asked for it.
 	// What no one asked for, because it was due, has the context of [Open] or [Ring.Run]. It must answer at once.
-	Changed func(ctx context.Context, made []Made, gone []Gone)
-	// Empty is told that [Open] has made a ring because the store had none; nil tells nobody.
-	Empty func()
+	OnChange func(ctx context.Context, made []KeyAdded, gone []KeyRemoved)
+	// OnCreate is told that [Open] has made a ring because the store had none; nil tells nobody.
+	OnCreate func()
 }
 
-// Made is a key that was added to the ring.
-type Made struct {
+// KeyAdded is a key that was added to the ring.
+type KeyAdded struct {
 	Algorithm jwks.Algorithm
 	ID        string
 	// Replaces is the id of the key that signs until then; empty where there is none.
@@ -74,8 +74,8 @@ type Made struct {
 	Activates time.Time
 }
 
-// Gone is a key that was taken away because no token is left that it signed.
-type Gone struct {
+// KeyRemoved is a key that was taken away because no token is left that it signed.
+type KeyRemoved struct {
 	Algorithm jwks.Algorithm
 	ID        string
 }
@@ -123,11 +123,11 @@ func Open(ctx context.Context, config Config) (*Ring, error) {
 		d.reseal = true
 		return nil, nil
 	})
-	if err == nil && r.made && config.Empty != nil {
-		config.Empty()
+	if err == nil && r.made && config.OnCreate != nil {
+		config.OnCreate()
 	}
-	if err == nil && r.made && config.Settle > 0 {
-		if err = pause(ctx, config.Settle); err == nil {
+	if err == nil && r.made && config.StartupGrace > 0 {
+		if err = pause(ctx, config.StartupGrace); err == nil {
 			err = r.Maintain(ctx)
 		}
 	}

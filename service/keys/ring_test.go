@@ -372,7 +372,7 @@ func TestEmpty(t *testing.T) {
 	for range 2 {
 		_, err := keys.Open(t.Context(), keys.Config{
 			Store: store, Sealer: must.Get(keys.NewSealer(kek)), Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 24 * time.Hour,
-			MaxAge: time.Minute, Retention: time.Hour, Empty: func() { told++ },
+			MaxAge: time.Minute, Retention: time.Hour, OnCreate: func() { told++ },
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // Limits are the bounds. Zero is no bound.
@@ -48,7 +50,7 @@ type Limiter struct {
 	failures *counter
 	tokens   atomic.Pointer[counter]
 	requests *counter
-	streams  Gauge
+	streams  Concurrency
 	// counted wakes Run.
 	counted chan struct{}
 }
@@ -76,9 +78,9 @@ func (l *Limiter) SetLimits(limits Limits) {
 	}
 }
 
-// FailureWait tells how long it is until the client id may fail again from the source; zero where it may now. An id that
+// RetryAfter tells how long it is until the client id may fail again from the source; zero where it may now. An id that
 // no client has counts like any other. A source that is not known, the zero address, has no limit.
-func (l *Limiter) FailureWait(client string, source netip.Addr) time.Duration {
+func (l *Limiter) RetryAfter(client string, source netip.Addr) time.Duration {
 	limits := l.limits.Load()
 	if !limits.boundsFailures() || !source.IsValid() {
 		return 0
@@ -87,9 +89,9 @@ func (l *Limiter) FailureWait(client string, source netip.Addr) time.Duration {
 	return l.failures.wait(l.config.Now(), both[:]...)
 }
 
-// Failed counts a failed authentication, unless a limit is reached already: then it counts nothing and gives what
-// [Limiter.FailureWait] gives. So no more than the limit is ever counted, and the source waits no longer for trying on.
-func (l *Limiter) Failed(client string, source netip.Addr) time.Duration {
+// RecordFailure counts a failed authentication, unless a limit is reached already: then it counts nothing and gives what
+// [Limiter.RetryAfter] gives. So no more than the limit is ever counted, and the source waits no longer for trying on.
+func (l *Limiter) RecordFailure(client string, source netip.Addr) time.Duration {
 	limits := l.limits.Load()
 	if !limits.boundsFailures() || !source.IsValid() {
 		return 0
@@ -105,22 +107,22 @@ func (l *Limiter) Suspect(source netip.Addr) bool {
 	if !l.limits.Load().boundsFailures() || !source.IsValid() {
 		return false
 	}
-	return l.failures.any(l.config.Now(), l.keyOf(ofSource, "", SourceOf(source)))
+	return l.failures.any(l.config.Now(), l.keyOf(ofSource, "", remoteaddr.RateLimitKey(source)))
 }
 
 func (l *Limits) boundsFailures() bool { return l.FailuresPerClient > 0 || l.FailuresPerSource > 0 }
 
 func (l *Limiter) failureKeys(limits *Limits, client string, source netip.Addr) [2]bounded {
-	source = SourceOf(source)
+	source = remoteaddr.RateLimitKey(source)
 	return [2]bounded{
 		{l.keyOf(ofSource, "", source), limits.FailuresPerSource},
 		{l.keyOf(ofClient, client, source), limits.FailuresPerClient},
 	}
 }
 
-// Token counts a token for the client. Where that would be one too many it counts nothing and gives how long the client
+// AllowToken counts a token for the client. Where that would be one too many it counts nothing and gives how long the client
 // should wait; with TokensWarn it counts all the same, tells Exceeded and gives zero.
-func (l *Limiter) Token(client string) time.Duration {
+func (l *Limiter) AllowToken(client string) time.Duration {
 	limits := l.limits.Load()
 	if limits.TokensPerClient <= 0 {
 		return 0
@@ -137,14 +139,14 @@ func (l *Limiter) Token(client string) time.Duration {
 	return 0
 }
 
-// Request counts a call of the source at this replica. Where that would be one too many it counts nothing and gives how
+// AllowRequest counts a call of the source at this replica. Where that would be one too many it counts nothing and gives how
 // long the source should wait.
-func (l *Limiter) Request(source netip.Addr) time.Duration {
+func (l *Limiter) AllowRequest(source netip.Addr) time.Duration {
 	most := l.limits.Load().RequestsPerSource
 	if most <= 0 || !source.IsValid() {
 		return 0
 	}
-	return l.requests.add(l.config.Now(), bounded{Key(SourceOf(source).As16()), most})
+	return l.requests.add(l.config.Now(), bounded{Key(remoteaddr.RateLimitKey(source).As16()), most})
 }
 
 // EnterStream reports whether the source may open one more stream at this replica. Who may calls [Limiter.LeaveStream]

@@ -80,7 +80,7 @@ func newLimiter(limits limit.Limits) (*limit.Limiter, *clock) {
 // fail fails n times and gives how many were counted.
 func fail(l *limit.Limiter, n int, client string, source netip.Addr) (counted int) {
 	for range n {
-		if l.Failed(client, source) == 0 {
+		if l.RecordFailure(client, source) == 0 {
 			counted++
 		}
 	}
@@ -109,11 +109,11 @@ func TestFailures(t *testing.T) {
 	if !l.Suspect(here) || l.Suspect(netip.MustParseAddr("192.0.2.3")) {
 		t.Error("the wrong sources are suspect")
 	}
-	if got := l.FailureWait("a", there); got <= time.Minute || got > 2*time.Minute {
+	if got := l.RetryAfter("a", there); got <= time.Minute || got > 2*time.Minute {
 		t.Errorf("the wait is %s; the window slides out within the next", got)
 	}
 	c.now = c.now.Add(3 * time.Minute)
-	if l.Suspect(here) || l.FailureWait("a", here) != 0 {
+	if l.Suspect(here) || l.RetryAfter("a", here) != 0 {
 		t.Error("after three minutes it still counts")
 	}
 }
@@ -126,16 +126,16 @@ func TestWait(t *testing.T) {
 		counted := 0
 		for range 200 {
 			counted += fail(l, 1, "a", here)
-			wait := l.FailureWait("a", here)
+			wait := l.RetryAfter("a", here)
 			if wait > 0 {
 				before := *c
 				c.now = c.now.Add(wait - time.Millisecond)
-				if l.FailureWait("a", here) == 0 {
+				if l.RetryAfter("a", here) == 0 {
 					t.Fatalf("limit %d: told to wait %s, which is too long", most, wait)
 				}
 				c.now = before.now.Add(wait + time.Microsecond)
 			}
-			if l.FailureWait("a", here) > 0 {
+			if l.RetryAfter("a", here) > 0 {
 				t.Fatalf("limit %d: after the wait of %s: wait", most, wait)
 			}
 		}
@@ -150,11 +150,11 @@ func TestClockSetBack(t *testing.T) {
 	l, c := newLimiter(limit.Limits{FailuresPerClient: 10})
 	fail(l, 10, "a", here)
 	c.now = c.now.Add(-time.Second)
-	if l.FailureWait("a", here) == 0 {
+	if l.RetryAfter("a", here) == 0 {
 		t.Error("a second back: it is forgotten")
 	}
 	c.now = c.now.Add(-24 * time.Hour)
-	if l.FailureWait("a", here) != 0 {
+	if l.RetryAfter("a", here) != 0 {
 		t.Error("a day back: it waits a day")
 	}
 }
@@ -165,7 +165,7 @@ func TestOff(t *testing.T) {
 		t.Errorf("without limits %d are let through", got)
 	}
 	for range 1000 {
-		if l.Token("a") > 0 || l.Request(here) > 0 || !l.EnterStream(here) {
+		if l.AllowToken("a") > 0 || l.AllowRequest(here) > 0 || !l.EnterStream(here) {
 			t.Fatal("without limits something is refused")
 		}
 	}
@@ -182,7 +182,7 @@ func TestTokens(t *testing.T) {
 	l, c := newLimiter(limit.Limits{TokensPerClient: 3, TokensPeriod: time.Hour})
 	take := func(client string, n int) (got int) {
 		for range n {
-			if l.Token(client) == 0 {
+			if l.AllowToken(client) == 0 {
 				got++
 			}
 		}
@@ -191,7 +191,7 @@ func TestTokens(t *testing.T) {
 	if a, b := take("a", 5), take("b", 2); a != 3 || b != 2 {
 		t.Errorf("got %d and %d tokens, want 3 and 2", a, b)
 	}
-	if wait := l.Token("a"); wait <= 0 || wait > 2*time.Hour {
+	if wait := l.AllowToken("a"); wait <= 0 || wait > 2*time.Hour {
 		t.Errorf("the wait is %s", wait)
 	}
 	c.now = c.now.Add(2 * time.Hour)
@@ -210,7 +210,7 @@ func TestTokensWarn(t *testing.T) {
 	})
 	for period := range 3 {
 		for n := range 10 {
-			if l.Token("a") > 0 || (n < 3 && l.Token("b") > 0) {
+			if l.AllowToken("a") > 0 || (n < 3 && l.AllowToken("b") > 0) {
 				t.Fatal("it is refused")
 			}
 		}
@@ -224,14 +224,14 @@ func TestTokensWarn(t *testing.T) {
 func TestRequests(t *testing.T) {
 	l, c := newLimiter(limit.Limits{RequestsPerSource: 5})
 	for n := range 10 {
-		if wait := l.Request(here); (wait > 0) != (n >= 5) || wait > 2*time.Second {
+		if wait := l.AllowRequest(here); (wait > 0) != (n >= 5) || wait > 2*time.Second {
 			t.Errorf("request %d: wait %s", n, wait)
 		}
 	}
-	if l.Request(there) > 0 {
+	if l.AllowRequest(there) > 0 {
 		t.Error("another source waits too")
 	}
-	if c.now = c.now.Add(2 * time.Second); l.Request(here) > 0 {
+	if c.now = c.now.Add(2 * time.Second); l.AllowRequest(here) > 0 {
 		t.Error("it waits two seconds later")
 	}
 }
@@ -257,9 +257,9 @@ func TestKeys(t *testing.T) {
 		})
 		for _, client := range []string{"", "a", "b"} {
 			for _, source := range []netip.Addr{here, there, netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:0:1::1")} {
-				l.Failed(client, source)
+				l.RecordFailure(client, source)
 			}
-			l.Token(client)
+			l.AllowToken(client)
 		}
 		must.Succeed(t, l.Share(t.Context()))
 	}
@@ -349,12 +349,12 @@ func TestBounded(t *testing.T) {
 	for n := range 2 * limit.MostKeys {
 		var address [4]byte
 		binary.BigEndian.PutUint32(address[:], uint32(n+1)<<8)
-		l.Failed(fmt.Sprint(n), netip.AddrFrom4(address))
+		l.RecordFailure(fmt.Sprint(n), netip.AddrFrom4(address))
 	}
 	if keys, unsent := l.Held(); keys > limit.MostKeys || unsent > limit.MostKeys {
 		t.Errorf("%d keys are held and %d to be sent", keys, unsent)
 	}
-	if l.FailureWait("target", here) == 0 {
+	if l.RetryAfter("target", here) == 0 {
 		t.Error("who failed most gave way")
 	}
 }
@@ -365,7 +365,7 @@ func BenchmarkToken(b *testing.B) {
 	})
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Token("background-service")
+		l.AllowToken("background-service")
 	}
 }
 
@@ -375,6 +375,6 @@ func BenchmarkFailed(b *testing.B) {
 	})
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Failed("background-service", here)
+		l.RecordFailure("background-service", here)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// Trail keeps audit events in a Redis Stream for each [telemetry.Stream]. It may be used by several goroutines.
-type Trail struct {
+// AuditTrail keeps audit events in a Redis Stream for each [telemetry.Stream]. It may be used by several goroutines.
+type AuditTrail struct {
 	store   *Store
 	entries int64
 }
 
-// Trail makes a trail that keeps about so many entries of each stream, the newest: Redis removes older ones when it can do
+// AuditTrail makes a trail that keeps about so many entries of each stream, the newest: Redis removes older ones when it can do
 // so cheaply. Any number reads.
-func (s *Store) Trail(entries int) *Trail { return &Trail{s, int64(entries)} }
+func (s *Store) AuditTrail(entries int) *AuditTrail { return &AuditTrail{s, int64(entries)} }
 
 // The fields of an entry.
 const (
@@ -30,7 +30,7 @@ const (
 	auditAttributes = "a"
 )
 
-func (t *Trail) key(stream telemetry.Stream) string { return t.store.key("audit:" + string(stream)) }
+func (t *AuditTrail) key(stream telemetry.Stream) string { return t.store.key("audit:" + string(stream)) }
 
 // All in one step, so that a batch that is tried again was not half there; and it is two thirds of the work that a command
 // for each entry would be to the sender. Trimming with the last entry alone saves Redis a sixth of it.
@@ -45,8 +45,8 @@ end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', t, ARGV[#ARGV - 2], e, ARGV[#ARGV - 1], a, ARGV[#ARGV])
 `)
 
-// Append implements [telemetry.Trail].
-func (t *Trail) Append(ctx context.Context, stream telemetry.Stream, entries []telemetry.Entry) error {
+// Append implements [telemetry.AuditSink].
+func (t *AuditTrail) Append(ctx context.Context, stream telemetry.Stream, entries []telemetry.Entry) error {
 	args := append(make([]any, 0, 1+3*len(entries)), t.entries)
 	for _, e := range entries {
 		args = append(args, e.Time.UnixMilli(), e.Event, e.Attributes)
@@ -67,7 +67,7 @@ type Kept struct {
 
 // Before gives at most count events of the stream that were kept before the one with the id, the latest first; an empty id
 // comes after all. Fewer than count means that there are no more.
-func (t *Trail) Before(ctx context.Context, stream telemetry.Stream, id string, count int) ([]Kept, error) {
+func (t *AuditTrail) Before(ctx context.Context, stream telemetry.Stream, id string, count int) ([]Kept, error) {
 	end := "+"
 	if id != "" {
 		end = "(" + id
@@ -78,7 +78,7 @@ func (t *Trail) Before(ctx context.Context, stream telemetry.Stream, id string, 
 
 // After gives events that were kept after those with the ids, one for each stream, and moves the ids on; "0-0" comes before
 // all. It waits as long for one.
-func (t *Trail) After(ctx context.Context, ids map[telemetry.Stream]string, wait time.Duration) ([]Kept, error) {
+func (t *AuditTrail) After(ctx context.Context, ids map[telemetry.Stream]string, wait time.Duration) ([]Kept, error) {
 	args := &redis.XReadArgs{Count: readCount, Block: wait}
 	streams := make(map[string]telemetry.Stream, len(ids))
 	for stream := range ids {

@@ -15,7 +15,7 @@ import (
 )
 
 // append keeps n events of a stream, numbered from first.
-func (k *kit) append(t *testing.T, trail *redisstore.Trail, stream telemetry.Stream, first, n int) {
+func (k *kit) append(t *testing.T, trail *redisstore.AuditTrail, stream telemetry.Stream, first, n int) {
 	t.Helper()
 	var entries []telemetry.Entry
 	for i := first; i < first+n; i++ {
@@ -39,7 +39,7 @@ func number(t *testing.T, kept redisstore.Kept) int {
 
 // testAudit reads events from the end and as they come.
 func testAudit(t *testing.T, k *kit) {
-	trail := k.Trail(100_000)
+	trail := k.AuditTrail(100_000)
 	k.append(t, trail, telemetry.Decisions, 0, 1000)
 	k.append(t, trail, telemetry.Changes, 5000, 1)
 	last, want := "", 999
@@ -77,7 +77,7 @@ func testAudit(t *testing.T, k *kit) {
 
 // testAuditTrimmed keeps the newest events, and each stream for itself.
 func testAuditTrimmed(t *testing.T, k *kit) {
-	trail := k.Trail(1000)
+	trail := k.AuditTrail(1000)
 	k.append(t, trail, telemetry.Changes, 0, 10)
 	for i := range 20 {
 		k.append(t, trail, telemetry.Decisions, i*500, 500)
@@ -94,7 +94,7 @@ func testAuditTrimmed(t *testing.T, k *kit) {
 
 // testAuditUnreadable reads what others put into the stream, as far as it can be.
 func testAuditUnreadable(t *testing.T, k *kit) {
-	trail := k.Trail(1000)
+	trail := k.AuditTrail(1000)
 	for _, values := range [][]any{{"x", "y"}, {"t", "never", "e", "e", "a", "{"}, {"t", "1", "e", "", "a", "null"}, {"t", "1", "a", "[]"}} {
 		must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{Stream: k.base + "audit:changes", Values: values}).Err())
 	}

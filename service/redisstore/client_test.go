@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -75,7 +75,7 @@ func testClientFields(t *testing.T, k *kit) {
 		Scopes:      scopes("b a orders.read"), DefaultScopes: scopes("a b"),
 		Resources:           []oauth.Resource{resourceID("https://b.internal"), resourceID("urn:a")},
 		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute),
-		AllowedNetworks: limit.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+		AllowedNetworks: remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
 	}
 	// A field that is added later and not stored must not pass unseen.
 	fields := reflect.ValueOf(*full)
@@ -294,7 +294,7 @@ func manyScopes(n int) string {
 // A client that is bound to networks is not readable for a release that would not keep to them; any other still is.
 func testFormats(t *testing.T, k *kit) {
 	c := newClient("a")
-	for _, networks := range []limit.Networks{nil, {netip.MustParsePrefix("10.0.0.0/8")}, nil} {
+	for _, networks := range []remoteaddr.Networks{nil, {netip.MustParsePrefix("10.0.0.0/8")}, nil} {
 		c.AllowedNetworks = networks
 		c = k.save(t, c)
 		data, err := k.client.HGet(t.Context(), k.base+"client:a", "d").Result()

@@ -250,7 +250,7 @@ func testAppliersAgree(t *testing.T, k *kit) {
 	hasher := must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
 	manifest := registry.Manifest{Resources: []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a b")}}}
 	for i := range 5 {
-		manifest.Clients = append(manifest.Clients, registry.Wanted{
+		manifest.Clients = append(manifest.Clients, registry.ClientSpec{
 			Client: *newClient(fmt.Sprint("c", i)), Secret: registry.NewSecret(),
 		})
 	}
@@ -271,7 +271,7 @@ func testAppliersAgree(t *testing.T, k *kit) {
 		for _, change := range account {
 			if change.Action == registry.Created {
 				created++
-			} else if change.Action != registry.Left {
+			} else if change.Action != registry.Unchanged {
 				t.Errorf("got %+v", change)
 			}
 		}

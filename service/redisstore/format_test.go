@@ -79,7 +79,7 @@ func testNewerClient(t *testing.T, k *kit) {
 		"adding a secret": func() error { _, err := r.AddSecret(ctx, target, "", time.Time{}); return err },
 		"deleting":        func() error { return r.DeleteClient(ctx, target) },
 		"applying": func() error {
-			_, err := applier.Apply(ctx, registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: target.ID}}}})
+			_, err := applier.Apply(ctx, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: target.ID}}}})
 			return err
 		},
 		"replacing a hash": func() error { return k.SaveClient(ctx, newClient("b")) },

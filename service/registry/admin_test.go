@@ -64,7 +64,7 @@ func expectForbidden(t *testing.T, err error, want bool, of registry.Client) {
 type deed func(*testing.T, *registry.Registrar, registry.Client) error
 
 // apply is applying a manifest of the clients that wanted gives.
-func apply(set func(*registry.Applier), wanted func(registry.Client) []registry.Wanted) deed {
+func apply(set func(*registry.Applier), wanted func(registry.Client) []registry.ClientSpec) deed {
 	return func(t *testing.T, r *registry.Registrar, c registry.Client) error {
 		a := applier(r.Clients.(*memory))
 		a.Authority = r.Authority
@@ -82,14 +82,14 @@ func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
 	as := func(*registry.Applier) {}
 	dry := func(a *registry.Applier) { a.DryRun = true }
 	prune := func(a *registry.Applier) { a.Prune = true }
-	none := func(registry.Client) []registry.Wanted { return nil }
-	same := func(c registry.Client) []registry.Wanted { return []registry.Wanted{{Client: c}} }
-	given := func(c registry.Client) []registry.Wanted { return []registry.Wanted{{Client: c, Secret: secret}} }
-	hashed := func(c registry.Client) []registry.Wanted {
-		return []registry.Wanted{{Client: c, Hashes: []registry.Hash{"x"}}}
+	none := func(registry.Client) []registry.ClientSpec { return nil }
+	same := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c}} }
+	given := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c, Secret: secret}} }
+	hashed := func(c registry.Client) []registry.ClientSpec {
+		return []registry.ClientSpec{{Client: c, Hashes: []registry.Hash{"x"}}}
 	}
-	less := func(c registry.Client) []registry.Wanted {
-		return []registry.Wanted{{Client: registry.Client{ID: c.ID}}}
+	less := func(c registry.Client) []registry.ClientSpec {
+		return []registry.ClientSpec{{Client: registry.Client{ID: c.ID}}}
 	}
 	create := func(without bool) deed {
 		return func(t *testing.T, r *registry.Registrar, c registry.Client) error {
@@ -194,9 +194,9 @@ func TestStrongerMeanwhile(t *testing.T) {
 	}
 	for name, set := range map[string]func(*registry.Applier, *registry.Manifest){
 		"apply": func(_ *registry.Applier, m *registry.Manifest) {
-			m.Clients = []registry.Wanted{{Client: weak, Secret: secret}}
+			m.Clients = []registry.ClientSpec{{Client: weak, Secret: secret}}
 		},
-		"apply to a new": func(_ *registry.Applier, m *registry.Manifest) { m.Clients = []registry.Wanted{{Client: weak}} },
+		"apply to a new": func(_ *registry.Applier, m *registry.Manifest) { m.Clients = []registry.ClientSpec{{Client: weak}} },
 		"prune": func(a *registry.Applier, m *registry.Manifest) {
 			a.Prune, m.Resources = true, []registry.Resource{{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")}}
 		},
@@ -228,11 +228,11 @@ func TestApplyForbiddenFirst(t *testing.T) {
 	}{
 		"a client to be made": {registry.Manifest{
 			Resources: []registry.Resource{{ID: resourceID("urn:new")}},
-			Clients:   []registry.Wanted{{Client: registry.Client{ID: clientID("a")}}, {Client: registry.Client{ID: clientID("b"), Scopes: scopes(keysWrite)}}},
+			Clients:   []registry.ClientSpec{{Client: registry.Client{ID: clientID("a")}}, {Client: registry.Client{ID: clientID("b"), Scopes: scopes(keysWrite)}}},
 		}, false},
 		"a client that is there": {registry.Manifest{
 			Resources: []registry.Resource{{ID: resourceID("urn:new")}},
-			Clients:   []registry.Wanted{{Client: registry.Client{ID: clientID("a")}}, {Client: registry.Client{ID: clientID("strong")}}},
+			Clients:   []registry.ClientSpec{{Client: registry.Client{ID: clientID("a")}}, {Client: registry.Client{ID: clientID("strong")}}},
 		}, false},
 		"a client to be pruned": {registry.Manifest{Resources: []registry.Resource{{ID: resourceID("urn:new")}}}, true},
 	} {
@@ -261,7 +261,7 @@ func TestNobodyServesTheIssuer(t *testing.T) {
 	server := registry.Client{ID: clientID("x"), Resources: []oauth.Resource{resourceID(registry.AdminResource)}}
 	_, err := r.CreateClient(t.Context(), server, "", false)
 	expectField(t, err, "resources")
-	_, err = applier(store).Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{{Client: server}}})
+	_, err = applier(store).Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: server}}})
 	expectField(t, err, "resources")
 	_, err = applier(store).Apply(t.Context(), registry.Manifest{Resources: []registry.Resource{{ID: resourceID(registry.AdminResource)}}})
 	if expectField(t, err, "resource"); !strings.Contains(err.Error(), "the issuer's own") {

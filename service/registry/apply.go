@@ -16,12 +16,12 @@ import (
 // Manifest is what a person wants to be registered.
 type Manifest struct {
 	Resources []Resource
-	Clients   []Wanted
+	Clients   []ClientSpec
 }
 
-// Wanted is a client that a person wants. Its own Secrets and times are not looked at. Without AllowedNetworks those that are
+// ClientSpec is a client that a person wants. Its own Secrets and times are not looked at. Without AllowedNetworks those that are
 // stored stay, so that no manifest lifts by accident what was bound in an emergency.
-type Wanted struct {
+type ClientSpec struct {
 	Client
 	// Secret is one in the clear; empty where the manifest gives none. See [Applier.Apply] for what becomes of others.
 	Secret string
@@ -32,16 +32,16 @@ type Wanted struct {
 	Hashes []Hash
 }
 
-// WantedError says which client of a manifest is wrong, and how.
-type WantedError struct {
+// ManifestError says which client of a manifest is wrong, and how.
+type ManifestError struct {
 	ID  oauth.ClientID
 	Err error
 }
 
-func (e *WantedError) Error() string { return fmt.Sprintf("client %s: %v", e.ID, e.Err) }
+func (e *ManifestError) Error() string { return fmt.Sprintf("client %s: %v", e.ID, e.Err) }
 
 // Unwrap gives the [FieldError].
-func (e *WantedError) Unwrap() error { return e.Err }
+func (e *ManifestError) Unwrap() error { return e.Err }
 
 // Action is what applying a manifest did, or would do, to one client or resource.
 type Action string
@@ -50,7 +50,7 @@ type Action string
 const (
 	Created Action = "created"
 	Changed Action = "changed"
-	Left    Action = "unchanged"
+	Unchanged    Action = "unchanged"
 	Removed Action = "removed"
 )
 
@@ -61,7 +61,7 @@ type Change struct {
 	Kind string
 	ID   string
 	// Differences are from nothing for what is [Created], to nothing for what is [Removed].
-	Differences []Difference
+	Differences []FieldChange
 }
 
 // Fields names what is [Changed], as on the wire; for other actions nothing.
@@ -97,9 +97,9 @@ type Applier struct {
 
 // Apply checks the whole manifest and then makes each difference vanish; applying it again finds none. Changes of
 // others meanwhile are not lost: the difference is then worked out anew. The account lists resources, then clients, in
-// the order of the manifest, then what was removed. An error in the manifest, as [WantedError] or [ResourceError], and
+// the order of the manifest, then what was removed. An error in the manifest, as [ManifestError] or [ResourceError], and
 // a [ForbiddenError] come before anything is written; only a client that has no room for one more secret is told, as a
-// [WantedError], when its turn comes.
+// [ManifestError], when its turn comes.
 //
 // A secret in the manifest takes the place of those that manifests gave the client before, and leaves those that a
 // [Registrar] made. One that the client has already, even if it has ended, changes nothing: an old manifest does not
@@ -141,11 +141,11 @@ func (m *Manifest) check() error {
 	for i := range m.Clients {
 		id := m.Clients[i].ID
 		if seen[id] {
-			return &WantedError{id, &FieldError{"client_id", fmt.Sprintf("%q is there twice", id)}}
+			return &ManifestError{id, &FieldError{"client_id", fmt.Sprintf("%q is there twice", id)}}
 		}
 		seen[id] = true
 		if n := len(m.Clients[i].Hashes); n > MaxSecrets || (n == MaxSecrets && m.Clients[i].Secret != "") {
-			return &WantedError{id, &FieldError{"client_secret", fmt.Sprintf("there are more than %d", MaxSecrets)}}
+			return &ManifestError{id, &FieldError{"client_secret", fmt.Sprintf("there are more than %d", MaxSecrets)}}
 		}
 	}
 	return nil
@@ -229,10 +229,10 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 	}
 	for i := range m.Clients {
 		if err := m.Clients[i].Check(table); err != nil {
-			return nil, &WantedError{m.Clients[i].ID, err}
+			return nil, &ManifestError{m.Clients[i].ID, err}
 		}
 	}
-	if a.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Left }) {
+	if a.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
 		return changes, nil
 	}
 	if err := a.Resources.SaveResources(ctx, table); err != nil {
@@ -242,7 +242,7 @@ func (a *Applier) applyResources(ctx context.Context, m Manifest) ([]Change, err
 }
 
 // applyClient creates the client or changes what differs.
-func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, error) {
+func (a *Applier) applyClient(ctx context.Context, wanted *ClientSpec) ([]Change, error) {
 	change := Change{Action: Created, Kind: "client", ID: wanted.ID.String()}
 	before := &Client{}
 	now := a.Now().Truncate(time.Second)
@@ -268,7 +268,7 @@ func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, er
 	}
 	secrets, err := a.secrets(wanted, next.Secrets, now)
 	if err != nil {
-		return nil, &WantedError{wanted.ID, err}
+		return nil, &ManifestError{wanted.ID, err}
 	}
 	next.Secrets = secrets
 	change.Differences = before.differences(&next)
@@ -278,10 +278,10 @@ func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, er
 	if a.DryRun {
 		return []Change{change}, nil
 	}
-	if change.Action == Left && next.Disabled && a.Confirm != nil {
+	if change.Action == Unchanged && next.Disabled && a.Confirm != nil {
 		return []Change{change}, a.Confirm(ctx, wanted.ID)
 	}
-	if change.Action == Left {
+	if change.Action == Unchanged {
 		return []Change{change}, nil
 	}
 	if err = a.Clients.SaveClient(ctx, &next); unmade(err) {
@@ -294,7 +294,7 @@ func (a *Applier) applyClient(ctx context.Context, wanted *Wanted) ([]Change, er
 func unmade(err error) bool { return err != nil && !errors.Is(err, revocation.ErrNotReplicated) }
 
 // secrets gives what becomes of the secrets that the client has.
-func (a *Applier) secrets(wanted *Wanted, secrets []Secret, now time.Time) (_ []Secret, err error) {
+func (a *Applier) secrets(wanted *ClientSpec, secrets []Secret, now time.Time) (_ []Secret, err error) {
 	imported := make([]Secret, len(wanted.Hashes))
 	for i, hash := range wanted.Hashes {
 		imported[i] = Secret{ID: importID(hash), Hash: hash, CreatedAt: now, FromFile: true}
@@ -377,9 +377,9 @@ func (a *Applier) unnamed(ctx context.Context, m Manifest, do func(*Client) erro
 	}
 }
 
-func changedOrLeft(differences []Difference) Action {
+func changedOrLeft(differences []FieldChange) Action {
 	if len(differences) > 0 {
 		return Changed
 	}
-	return Left
+	return Unchanged
 }

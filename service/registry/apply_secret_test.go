@@ -43,11 +43,11 @@ func TestApplySecrets(t *testing.T) {
 				}
 			}
 			stored := store.put(t, registry.Client{ID: clientID("x"), Secrets: has})
-			m := registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: stored.ID}, Secret: secret}}}
+			m := registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: stored.ID}, Secret: secret}}}
 			if field, refused := strings.CutPrefix(test.want, "!"); refused {
 				_, err := a.Apply(t.Context(), m)
 				expectField(t, err, field)
-				if of, ok := errors.AsType[*registry.WantedError](err); !ok || of.ID != stored.ID {
+				if of, ok := errors.AsType[*registry.ManifestError](err); !ok || of.ID != stored.ID {
 					t.Errorf("%v does not name the client", err)
 				}
 				store.expectStored(t, stored)
@@ -76,7 +76,7 @@ func TestApplySecrets(t *testing.T) {
 func TestApplyAfterRotation(t *testing.T) {
 	store := newMemory()
 	a, r := applier(store), registrar(store, registry.Unlimited())
-	m := registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("x")}, Secret: secret}}}
+	m := registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("x")}, Secret: secret}}}
 	expectApplied(t, a, m, "created client x")
 	now := start
 	r.Now = func() time.Time { return now }
@@ -103,7 +103,7 @@ func TestApplyAfterRotation(t *testing.T) {
 func TestApplyHashes(t *testing.T) {
 	hash := func(n int) registry.Hash { return registry.ArgonWith("m=8,t=1,p=1", 8+n, 32) }
 	wanted := func(hashes ...registry.Hash) registry.Manifest {
-		return registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("x")}, Hashes: hashes}}}
+		return registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("x")}, Hashes: hashes}}}
 	}
 	store := newMemory()
 	a := applier(store)
@@ -155,8 +155,8 @@ func TestApplyHashes(t *testing.T) {
 	}
 	for name, m := range map[string]registry.Manifest{
 		"eleven":              wanted(many...),
-		"ten and a secret":    {Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("new")}, Secret: secret, Hashes: many[1:]}}},
-		"after a fine client": {Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("new")}}, {Client: registry.Client{ID: clientID("y")}, Hashes: many}}},
+		"ten and a secret":    {Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("new")}, Secret: secret, Hashes: many[1:]}}},
+		"after a fine client": {Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("new")}}, {Client: registry.Client{ID: clientID("y")}, Hashes: many}}},
 	} {
 		writes := store.writes
 		_, err := a.Apply(t.Context(), m)
@@ -169,17 +169,17 @@ func TestApplyHashes(t *testing.T) {
 	expectApplied(t, a, wanted(many[:6]...), "changed client x(client_secret)")
 	// The client that the store gave stays as it was where one that has ended makes room.
 	ten := store.put(t, registry.Client{ID: clientID("ten"), Secrets: secretsOf(t, "a b:-1 c d e f g h i j")})
-	expectApplied(t, a, registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: ten.ID}, Hashes: many[:1]}}},
+	expectApplied(t, a, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: ten.ID}, Hashes: many[:1]}}},
 		"changed client ten(client_secret)")
 	if got := textOf(ten.Secrets, ""); got != "a b:-1 c d e f g h i j" {
 		t.Errorf("it has %q", got)
 	}
-	expectApplied(t, a, registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("new")}, Hashes: many[1:]}}}, "created client new")
+	expectApplied(t, a, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("new")}, Hashes: many[1:]}}}, "created client new")
 }
 
 func TestApplyChosenSecret(t *testing.T) {
 	store := newMemory()
-	m := registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: clientID("a")}, Secret: "service-secret-here"}}}
+	m := registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("a")}, Secret: "service-secret-here"}}}
 	expectApplied(t, applier(store), m, "created client a")
 	expectApplied(t, applier(store), m, "unchanged client a")
 }
@@ -192,7 +192,7 @@ func TestApplyIgnores(t *testing.T) {
 	c := registry.Client{
 		ID: clientID("x"), Secrets: secretsOf(t, "a"), Version: 7, CreatedAt: start.Add(-day), ChangedAt: start.Add(-day),
 	}
-	m := registry.Manifest{Clients: []registry.Wanted{{Client: c}}}
+	m := registry.Manifest{Clients: []registry.ClientSpec{{Client: c}}}
 	expectApplied(t, a, m, "created client x")
 	store.expectStored(t, &registry.Client{ID: c.ID, CreatedAt: start, ChangedAt: start, Version: store.version})
 	expectApplied(t, a, m, "unchanged client x")

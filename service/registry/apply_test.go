@@ -34,7 +34,7 @@ func manifest() registry.Manifest {
 			{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b"), SigningAlg: jwks.ES256, AccessTokenLifetime: time.Hour},
 			{ID: resourceID("urn:c"), Scopes: scopes("c")},
 		},
-		Clients: []registry.Wanted{
+		Clients: []registry.ClientSpec{
 			{Client: full(), Secret: secret},
 			{Client: registry.Client{ID: clientID("bare")}},
 		},
@@ -190,7 +190,7 @@ func TestApplyPrune(t *testing.T) {
 	// More than a page.
 	var many registry.Manifest
 	for i := range 1100 {
-		many.Clients = append(many.Clients, registry.Wanted{Client: registry.Client{ID: clientID(fmt.Sprint("x", i))}})
+		many.Clients = append(many.Clients, registry.ClientSpec{Client: registry.Client{ID: clientID(fmt.Sprint("x", i))}})
 	}
 	if _, err := a.Apply(t.Context(), many); err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func TestApplyRefuses(t *testing.T) {
 			test.change(&m)
 			changes, err := applier(store).Apply(t.Context(), m)
 			expectField(t, err, test.want)
-			_, ofClient := errors.AsType[*registry.WantedError](err)
+			_, ofClient := errors.AsType[*registry.ManifestError](err)
 			_, ofResource := errors.AsType[*registry.ResourceError](err)
 			if ofClient == ofResource || len(changes) > 0 || store.writes > 0 {
 				t.Errorf("got %v, %v after %d writes, want an error that names what is wrong, and nothing written", changes, err, store.writes)
@@ -318,7 +318,7 @@ func TestApplyLeavesNetworks(t *testing.T) {
 	bound := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
 	for _, wanted := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
-		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: id, AllowedNetworks: wanted}}}})
+		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: id, AllowedNetworks: wanted}}}})
 		must.Succeed(t, err)
 		if len(wanted) > 0 {
 			bound = wanted
@@ -334,14 +334,14 @@ func TestApplyLeavesNetworks(t *testing.T) {
 // TestApplyLeavesDisabled has a client disabled in an emergency, and a manifest that does not say whether it is.
 func TestApplyLeavesDisabled(t *testing.T) {
 	for name, test := range map[string]struct {
-		wanted   registry.Wanted
+		wanted   registry.ClientSpec
 		disabled bool
 		action   registry.Action
 	}{
-		"nothing said":  {registry.Wanted{LeaveDisabled: true}, true, registry.Left},
-		"enabled":       {registry.Wanted{}, false, registry.Changed},
-		"disabled":      {registry.Wanted{Client: registry.Client{Disabled: true}}, true, registry.Left},
-		"another field": {registry.Wanted{Client: registry.Client{Name: "x"}, LeaveDisabled: true}, true, registry.Changed},
+		"nothing said":  {registry.ClientSpec{LeaveDisabled: true}, true, registry.Unchanged},
+		"enabled":       {registry.ClientSpec{}, false, registry.Changed},
+		"disabled":      {registry.ClientSpec{Client: registry.Client{Disabled: true}}, true, registry.Unchanged},
+		"another field": {registry.ClientSpec{Client: registry.Client{Name: "x"}, LeaveDisabled: true}, true, registry.Changed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := applier(newMemory())
@@ -353,7 +353,7 @@ func TestApplyLeavesDisabled(t *testing.T) {
 			id := clientID("a")
 			must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
 			test.wanted.ID = id
-			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.Wanted{test.wanted}})
+			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{test.wanted}})
 			must.Succeed(t, err)
 			got, err := a.Clients.Client(t.Context(), id)
 			must.Succeed(t, err)
@@ -361,7 +361,7 @@ func TestApplyLeavesDisabled(t *testing.T) {
 				t.Errorf("got disabled %t and %q, want %t and %q", got.Disabled, account[0].Action, test.disabled, test.action)
 			}
 			// What is left as it is may have been heard by too few.
-			if want := test.disabled && test.action == registry.Left; (len(confirmed) == 1) != want {
+			if want := test.disabled && test.action == registry.Unchanged; (len(confirmed) == 1) != want {
 				t.Errorf("confirmed %q, want %t", confirmed, want)
 			}
 		})

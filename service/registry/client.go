@@ -16,8 +16,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // Client is a service that may ask for tokens. A Client that a store or a [Directory] gave is shared and must not be
@@ -40,7 +40,7 @@ type Client struct {
 	// AccessTokenLifetime bounds the life of its tokens; zero means no bound of the client's own.
 	AccessTokenLifetime time.Duration
 	// AllowedNetworks are those that the client may come from; empty means any.
-	AllowedNetworks limit.Networks
+	AllowedNetworks remoteaddr.Networks
 	// Disabled keeps the client from proving who it is.
 	Disabled bool
 	// CreatedAt and ChangedAt are when the client was first and last stored.

@@ -10,38 +10,38 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Difference is a field that a change gives another value, by its name on the wire. From and To are the values as an
+// FieldChange is a field that a change gives another value, by its name on the wire. From and To are the values as an
 // operator reads them: a list has blanks between, none is empty. It never has a secret or a hash.
-type Difference struct{ Field, From, To string }
+type FieldChange struct{ Field, From, To string }
 
 // differences gives the fields in which next is another. A secret is its id, and when it ends.
-func (c *Client) differences(next *Client) []Difference {
+func (c *Client) differences(next *Client) []FieldChange {
 	return differing(
-		Difference{"client_name", c.Name, next.Name},
-		Difference{"auth_methods", strings.Join(c.AuthMethods, " "), strings.Join(next.AuthMethods, " ")},
-		Difference{"grant_types", strings.Join(c.GrantTypes, " "), strings.Join(next.GrantTypes, " ")},
-		Difference{"scopes", c.Scopes.String(), next.Scopes.String()},
-		Difference{"default_scopes", c.DefaultScopes.String(), next.DefaultScopes.String()},
-		Difference{"resources", resourcesText(c.Resources), resourcesText(next.Resources)},
-		Difference{"access_token_lifetime", lifetimeText(c.AccessTokenLifetime), lifetimeText(next.AccessTokenLifetime)},
-		Difference{"allowed_networks", networksText(c.AllowedNetworks), networksText(next.AllowedNetworks)},
-		Difference{"disabled", flagText(c.Disabled), flagText(next.Disabled)},
-		Difference{"client_secret", secretsText(c.Secrets), secretsText(next.Secrets)},
+		FieldChange{"client_name", c.Name, next.Name},
+		FieldChange{"auth_methods", strings.Join(c.AuthMethods, " "), strings.Join(next.AuthMethods, " ")},
+		FieldChange{"grant_types", strings.Join(c.GrantTypes, " "), strings.Join(next.GrantTypes, " ")},
+		FieldChange{"scopes", c.Scopes.String(), next.Scopes.String()},
+		FieldChange{"default_scopes", c.DefaultScopes.String(), next.DefaultScopes.String()},
+		FieldChange{"resources", resourcesText(c.Resources), resourcesText(next.Resources)},
+		FieldChange{"access_token_lifetime", lifetimeText(c.AccessTokenLifetime), lifetimeText(next.AccessTokenLifetime)},
+		FieldChange{"allowed_networks", networksText(c.AllowedNetworks), networksText(next.AllowedNetworks)},
+		FieldChange{"disabled", flagText(c.Disabled), flagText(next.Disabled)},
+		FieldChange{"client_secret", secretsText(c.Secrets), secretsText(next.Secrets)},
 	)
 }
 
 // differences gives the fields in which next is another.
-func (r *Resource) differences(next *Resource) []Difference {
+func (r *Resource) differences(next *Resource) []FieldChange {
 	return differing(
-		Difference{"name", r.Name, next.Name},
-		Difference{"scopes", r.Scopes.String(), next.Scopes.String()},
-		Difference{"access_token_lifetime", lifetimeText(r.AccessTokenLifetime), lifetimeText(next.AccessTokenLifetime)},
-		Difference{"signing_alg", string(r.SigningAlg), string(next.SigningAlg)},
+		FieldChange{"name", r.Name, next.Name},
+		FieldChange{"scopes", r.Scopes.String(), next.Scopes.String()},
+		FieldChange{"access_token_lifetime", lifetimeText(r.AccessTokenLifetime), lifetimeText(next.AccessTokenLifetime)},
+		FieldChange{"signing_alg", string(r.SigningAlg), string(next.SigningAlg)},
 	)
 }
 
-func differing(fields ...Difference) []Difference {
-	return slices.DeleteFunc(fields, func(d Difference) bool { return d.From == d.To })
+func differing(fields ...FieldChange) []FieldChange {
+	return slices.DeleteFunc(fields, func(d FieldChange) bool { return d.From == d.To })
 }
 
 func resourcesText(resources []oauth.Resource) string {

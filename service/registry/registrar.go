@@ -23,7 +23,7 @@ type Registrar struct {
 	// Authority is that of who asks.
 	Authority Authority
 	// Planned is told what a change is about to make different, each time that it is tried. It may be nil.
-	Planned func([]Difference)
+	Planned func([]FieldChange)
 }
 
 // Target is the client that is meant, and the state that it must be in.
@@ -144,7 +144,7 @@ func (r *Registrar) with(ctx context.Context, t Target, do func(stored *Client) 
 	return ErrConflict
 }
 
-func (r *Registrar) plan(differences []Difference) {
+func (r *Registrar) plan(differences []FieldChange) {
 	if r.Planned != nil {
 		r.Planned(differences)
 	}

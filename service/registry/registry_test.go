@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 
 	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -208,7 +208,7 @@ func TestClientCheck(t *testing.T) {
 }
 
 // networks gives n networks, so far apart.
-func networks(n, step int) (all limit.Networks) {
+func networks(n, step int) (all remoteaddr.Networks) {
 	for i := range n {
 		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i * step), 0}), 24))
 	}

@@ -65,7 +65,7 @@ func newReplicaOn(t *testing.T, address string, maxStaleness time.Duration) *rep
 	must.Succeed(t, err)
 	_, err = r.service.Applier().Apply(t.Context(), registry.Manifest{
 		Resources: []registry.Resource{{ID: resource(t, res1), Scopes: scopes(t, "api1")}},
-		Clients: []registry.Wanted{
+		Clients: []registry.ClientSpec{
 			client(t, "svc", registry.Client{Scopes: scopes(t, "api1")}), client(t, "cold", registry.Client{Scopes: scopes(t, "api1")}),
 		},
 	})

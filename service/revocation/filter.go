@@ -41,8 +41,8 @@ func (f *filter) add(id token.ID) {
 	word.Or(bit)
 }
 
-// mayHave reports whether the token may have been added; where it says no, it was not.
-func (f *filter) mayHave(id token.ID) bool {
+// mayContain reports whether the token may have been added; where it says no, it was not.
+func (f *filter) mayContain(id token.ID) bool {
 	word, bit := f.place(id)
 	return word.Load()&bit != 0
 }

@@ -17,17 +17,17 @@ type Ledger struct {
 
 	mu sync.RWMutex
 	// entries are those of the feed as it stands, in its order.
-	entries []past
+	entries []record
 	// grown is closed, and made anew, when entries change.
 	grown chan struct{}
 	// before has, from a gap until it is mended, what was in force at the gap; found what the feed has had since.
-	before []past
+	before []record
 	found  *List
 }
 
-// past is an entry, in 56 bytes. A token's id is held as bytes, so that a million of them leave the collector nothing to
+// record is an entry, in 56 bytes. A token's id is held as bytes, so that a million of them leave the collector nothing to
 // follow.
-type past struct {
+type record struct {
 	cursor Cursor
 	token  token.ID
 	name   string
@@ -69,9 +69,9 @@ func (l *Ledger) tell() {
 	l.grown = make(chan struct{})
 }
 
-// Gap says that the feed will be read from its beginning again, because some of it was lost. What is on the list stays,
+// Reset says that the feed will be read from its beginning again, because some of it was lost. What is on the list stays,
 // and is what must be mended: it also has what was published here and lost before the feed told it back.
-func (l *Ledger) Gap() {
+func (l *Ledger) Reset() {
 	before := l.List.pasts()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,10 +80,10 @@ func (l *Ledger) Gap() {
 	l.tell()
 }
 
-// Mend gives the live revocations in force at the last gap that the feed has not had since: what must be published again,
+// Missing gives the live revocations in force at the last gap that the feed has not had since: what must be published again,
 // once the feed was read to its end. When there are none left, the gap is mended. What was published counts when the feed
 // tells it back: until then it may be lost again.
-func (l *Ledger) Mend(now time.Time) []Change {
+func (l *Ledger) Missing(now time.Time) []Change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.found == nil {
@@ -107,10 +107,10 @@ type Page struct {
 	Entries []Entry
 	// Next is the cursor to go on from.
 	Next Cursor
-	// Whole says that with this page everything is told that is known here. It is not while a gap waits to be mended.
-	Whole bool
-	// Grown is closed when there is more to tell.
-	Grown <-chan struct{}
+	// Complete says that with this page everything is told that is known here. It is not while a gap waits to be mended.
+	Complete bool
+	// Changed is closed when there is more to tell.
+	Changed <-chan struct{}
 }
 
 // After gives at most limit entries that come after the cursor and may concern a token that is live at now. known is
@@ -130,7 +130,7 @@ func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known
 	page.Next = after
 	for i := from; i < len(l.entries); i++ {
 		if len(page.Entries) == limit {
-			page.Grown = closed
+			page.Changed = closed
 			return page, true
 		}
 		p := &l.entries[i]
@@ -139,7 +139,7 @@ func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known
 			page.Entries = append(page.Entries, p.entry())
 		}
 	}
-	page.Whole, page.Grown = l.found == nil, l.grown
+	page.Complete, page.Changed = l.found == nil, l.grown
 	return page, true
 }
 
@@ -162,12 +162,12 @@ func (l *Ledger) Sweep(now time.Time, longest time.Duration) {
 }
 
 // remember makes a past of an entry; ok is false for what is no revocation.
-func remember(e Entry) (past, bool) {
+func remember(e Entry) (record, bool) {
 	kind := slices.Index(kinds[:], e.Kind)
 	if kind < 0 {
-		return past{}, false
+		return record{}, false
 	}
-	p := past{cursor: e.Cursor, at: uint32(e.At.Unix()), kind: uint8(kind)} //nolint:gosec // a moment of this century; 3 kinds
+	p := record{cursor: e.Cursor, at: uint32(e.At.Unix()), kind: uint8(kind)} //nolint:gosec // a moment of this century; 3 kinds
 	if e.Kind != TokenRevoked {
 		p.name = e.ID
 		return p, true
@@ -177,7 +177,7 @@ func remember(e Entry) (past, bool) {
 	return p, ok
 }
 
-func (p *past) entry() Entry {
+func (p *record) entry() Entry {
 	e := Entry{Cursor: p.cursor, Change: Change{Kind: kinds[p.kind], ID: p.name, At: time.Unix(int64(p.at), 0)}}
 	if e.Kind == TokenRevoked {
 		e.ID = p.token.String()
@@ -186,6 +186,6 @@ func (p *past) entry() Entry {
 }
 
 // live reports whether the entry may concern a token that has not expired.
-func (p *past) live(now time.Time) bool {
+func (p *record) live(now time.Time) bool {
 	return kinds[p.kind] != TokenRevoked || int64(p.at) >= now.Unix()
 }

@@ -52,7 +52,7 @@ func expectEntries(t *testing.T, got, want []revocation.Entry) {
 
 func TestLedgerAfter(t *testing.T) {
 	l, f := revocation.NewLedger(), &feed{}
-	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || page.Next != (revocation.Cursor{}) || !page.Whole {
+	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || page.Next != (revocation.Cursor{}) || !page.Complete {
 		t.Errorf("an empty ledger: got %+v", page)
 	}
 	f.tokens(l, 3)
@@ -72,7 +72,7 @@ func TestLedgerAfter(t *testing.T) {
 		}
 		page := after(t, l, cursor, 10)
 		expectEntries(t, page.Entries, told[i:])
-		if page.Next != told[len(told)-1].Cursor || !page.Whole {
+		if page.Next != told[len(told)-1].Cursor || !page.Complete {
 			t.Errorf("after %d: got %+v", i, page)
 		}
 	}
@@ -86,31 +86,31 @@ func TestLedgerAfter(t *testing.T) {
 	t.Run("in pages", func(t *testing.T) {
 		var got []revocation.Entry
 		page := revocation.Page{}
-		for pages := 0; !page.Whole; pages++ {
+		for pages := 0; !page.Complete; pages++ {
 			page = after(t, l, page.Next, 2)
 			got = append(got, page.Entries...)
-			if !page.Whole && (len(page.Entries) != 2 || !isClosed(page.Grown)) {
+			if !page.Complete && (len(page.Entries) != 2 || !isClosed(page.Changed)) {
 				t.Fatalf("page %d: got %+v", pages, page)
 			}
 		}
 		expectEntries(t, got, told)
 	})
 	t.Run("a limit that is just enough", func(t *testing.T) {
-		if page := after(t, l, revocation.Cursor{}, len(told)); !page.Whole || isClosed(page.Grown) {
+		if page := after(t, l, revocation.Cursor{}, len(told)); !page.Complete || isClosed(page.Changed) {
 			t.Errorf("got %+v", page)
 		}
 	})
 	t.Run("grown", func(t *testing.T) {
 		page := after(t, l, revocation.Cursor{}, 10)
 		l.Append(f.add(revocation.Change{Kind: revocation.RingChanged}))
-		if isClosed(page.Grown) {
+		if isClosed(page.Changed) {
 			t.Error("closed though nothing was revoked")
 		}
 		l.Append(f.add(clientRevoked("b", start)))
-		if !isClosed(page.Grown) {
+		if !isClosed(page.Changed) {
 			t.Fatal("not closed")
 		}
-		if next := after(t, l, page.Next, 10); len(next.Entries) != 1 || next.Entries[0].ID != "b" || isClosed(next.Grown) {
+		if next := after(t, l, page.Next, 10); len(next.Entries) != 1 || next.Entries[0].ID != "b" || isClosed(next.Changed) {
 			t.Errorf("got %+v", next)
 		}
 	})
@@ -142,7 +142,7 @@ func TestLedgerExpiry(t *testing.T) {
 	if _, known := l.After(cursor, 10, start); known {
 		t.Error("a place that was swept is known")
 	}
-	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || !page.Whole {
+	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || !page.Complete {
 		t.Errorf("got %+v, want nothing", page)
 	}
 }
@@ -170,43 +170,43 @@ func TestLedgerMend(t *testing.T) {
 			for _, change := range all {
 				l.Append(f.add(change))
 			}
-			if got := l.Mend(start); got != nil {
+			if got := l.Missing(start); got != nil {
 				t.Fatalf("before a gap: got %v", got)
 			}
 			page := after(t, l, revocation.Cursor{}, 10)
-			l.Gap()
-			if !isClosed(page.Grown) || l.List.Len() != len(all) {
-				t.Errorf("at the gap: got grown %t and %d on the list", isClosed(page.Grown), l.List.Len())
+			l.Reset()
+			if !isClosed(page.Changed) || l.List.Len() != len(all) {
+				t.Errorf("at the gap: got grown %t and %d on the list", isClosed(page.Changed), l.List.Len())
 			}
 			if _, known := l.After(page.Next, 10, start); known {
 				t.Error("a cursor from before the gap is known")
 			}
-			if after(t, l, revocation.Cursor{}, 10).Whole {
+			if after(t, l, revocation.Cursor{}, 10).Complete {
 				t.Error("what is told during a gap is called whole")
 			}
 			g := &feed{last: 100}
 			for _, change := range c.left {
 				l.Append(g.add(change))
 			}
-			got := l.Mend(start)
+			got := l.Missing(start)
 			expectChanges(t, got, c.want)
 			for range 2 { // what is not told back is lost, so far
-				expectChanges(t, l.Mend(start), c.want)
+				expectChanges(t, l.Missing(start), c.want)
 			}
-			if whole := after(t, l, revocation.Cursor{}, 10).Whole; whole != (len(c.want) == 0) {
+			if whole := after(t, l, revocation.Cursor{}, 10).Complete; whole != (len(c.want) == 0) {
 				t.Errorf("whole: got %t", whole)
 			}
 			for _, change := range got {
 				l.Append(g.add(change))
 			}
 			page = after(t, l, revocation.Cursor{}, 10)
-			if got := l.Mend(start); len(got) > 0 {
+			if got := l.Missing(start); len(got) > 0 {
 				t.Errorf("told back, and missing: %v", got)
 			}
-			if len(c.want) > 0 && (page.Whole || !isClosed(page.Grown)) {
+			if len(c.want) > 0 && (page.Complete || !isClosed(page.Changed)) {
 				t.Error("who follows is not told that the gap is mended")
 			}
-			if !after(t, l, revocation.Cursor{}, 10).Whole {
+			if !after(t, l, revocation.Cursor{}, 10).Complete {
 				t.Error("not whole after the gap is mended")
 			}
 		})
@@ -230,16 +230,16 @@ func TestLedgerSecondGap(t *testing.T) {
 	told, direct := clientRevoked("told", start), clientRevoked("direct", start)
 	l.Append(f.add(told))
 	l.List.Apply(direct) // published here, and lost before the feed told it
-	l.Gap()
-	expectChanges(t, l.Mend(start), []revocation.Change{told, direct})
+	l.Reset()
+	expectChanges(t, l.Missing(start), []revocation.Change{told, direct})
 	l.Append(f.add(told))
-	l.Gap()
-	expectChanges(t, l.Mend(start), []revocation.Change{told, direct})
+	l.Reset()
+	expectChanges(t, l.Missing(start), []revocation.Change{told, direct})
 	l.Append(f.add(direct))
-	expectChanges(t, l.Mend(start), []revocation.Change{told})
+	expectChanges(t, l.Missing(start), []revocation.Change{told})
 	l.Append(f.add(told))
-	expectChanges(t, l.Mend(start), nil)
-	if !after(t, l, revocation.Cursor{}, 10).Whole {
+	expectChanges(t, l.Missing(start), nil)
+	if !after(t, l, revocation.Cursor{}, 10).Complete {
 		t.Error("not whole")
 	}
 }
@@ -283,12 +283,12 @@ func TestLedgerModel(t *testing.T) {
 			l.Append(f.add(c))
 		case n == 50:
 			f.entries = f.entries[:random.IntN(len(f.entries)+1)]
-			l.Gap()
+			l.Reset()
 			for _, e := range f.entries {
 				l.Append(e)
 			}
 		case n < 60:
-			for _, c := range l.Mend(start) {
+			for _, c := range l.Missing(start) {
 				if random.IntN(5) > 0 { // some are lost again
 					l.Append(f.add(c))
 				}
@@ -297,13 +297,13 @@ func TestLedgerModel(t *testing.T) {
 			follow(followers[random.IntN(len(followers))])
 		}
 	}
-	for missing := l.Mend(start); len(missing) > 0; missing = l.Mend(start) {
+	for missing := l.Missing(start); len(missing) > 0; missing = l.Missing(start) {
 		for _, c := range missing {
 			l.Append(f.add(c))
 		}
 	}
 	for i, w := range append(followers, &follower{known: make(map[string]bool)}) {
-		for !follow(w).Whole {
+		for !follow(w).Complete {
 		}
 		for id := range live {
 			if !w.known[id] {
@@ -333,7 +333,7 @@ func TestLedgerConcurrently(t *testing.T) {
 				}
 				if cursor = page.Next; len(known) < total {
 					select {
-					case <-page.Grown:
+					case <-page.Changed:
 					case <-t.Context().Done():
 						return
 					}
@@ -344,13 +344,13 @@ func TestLedgerConcurrently(t *testing.T) {
 	for i := range total {
 		f.tokens(l, 1)
 		if i%500 == 250 {
-			l.Gap()
-			for _, c := range l.Mend(start) {
+			l.Reset()
+			for _, c := range l.Missing(start) {
 				l.Append(f.add(c))
 			}
 			l.Sweep(start, longest)
 		}
 	}
 	group.Wait()
-	expectChanges(t, l.Mend(start), nil)
+	expectChanges(t, l.Missing(start), nil)
 }

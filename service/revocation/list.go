@@ -45,7 +45,7 @@ func NewList() *List {
 // Revoked implements [token.DenyList].
 func (l *List) Revoked(c *token.Claims) bool {
 	if l.tokenCount.Load() > 0 {
-		if id, ok := c.Identity(); ok && l.filter.Load().mayHave(id) && l.hasToken(id) {
+		if id, ok := c.Identity(); ok && l.filter.Load().mayContain(id) && l.hasToken(id) {
 			return true
 		}
 	}
@@ -68,7 +68,7 @@ func (l *List) hasToken(id token.ID) bool {
 }
 
 // has reports whether the list has what p says, or more.
-func (l *List) has(p *past) bool {
+func (l *List) has(p *record) bool {
 	moments := &l.clients
 	switch kinds[p.kind] {
 	case TokenRevoked:
@@ -81,19 +81,19 @@ func (l *List) has(p *past) bool {
 }
 
 // pasts gives what is on the list, in no order.
-func (l *List) pasts() []past {
-	all := make([]past, 0, l.Len())
+func (l *List) pasts() []record {
+	all := make([]record, 0, l.Len())
 	for i := range l.tokens {
 		s := &l.tokens[i]
 		s.mu.RLock()
 		for id, end := range s.ends {
-			all = append(all, past{token: id, at: end, kind: kindToken})
+			all = append(all, record{token: id, at: end, kind: kindToken})
 		}
 		s.mu.RUnlock()
 	}
 	for kind, moments := range map[uint8]*sync.Map{kindClient: &l.clients, kindKey: &l.keys} {
 		moments.Range(func(name, at any) bool {
-			all = append(all, past{name: name.(string), at: uint32(at.(int64)), kind: kind}) //nolint:gosec,forcetypeassert // of this century; the map has nothing else
+			all = append(all, record{name: name.(string), at: uint32(at.(int64)), kind: kind}) //nolint:gosec,forcetypeassert // of this century; the map has nothing else
 			return true
 		})
 	}

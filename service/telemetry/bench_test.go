@@ -23,7 +23,7 @@ func BenchmarkTokenIssued(b *testing.B) {
 	for _, kind := range []struct {
 		name  string
 		log   slog.Handler
-		trail telemetry.Trail
+		trail telemetry.AuditSink
 	}{
 		{"nothing", slog.DiscardHandler, nil},
 		{"log", encoded, nil},

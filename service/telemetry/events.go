@@ -31,7 +31,7 @@ const (
 	EventKeyGone         = "key.gone"
 )
 
-// Stream is one of those that a [Trail] keeps.
+// Stream is one of those that a [AuditSink] keeps.
 type Stream string
 
 // The streams. They are apart so that none pushes out the events of another: anybody can be refused, only clients are given

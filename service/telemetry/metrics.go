@@ -10,16 +10,16 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/semconv"
 )
 
 // metrics are the instruments that a [Recorder] writes to. Those that are read instead are in observe.go.
 type metrics struct {
 	// RPC measures every call that the chain runs, HTTP every request of the REST port.
-	RPC  *semconv.RPC
-	HTTP *semconv.HTTP
+	RPC  *instrument.RPC
+	HTTP *instrument.HTTP
 
 	issued, refused, lost, leftOut metric.Int64Counter
 	slowHash                       metric.Float64Histogram
@@ -43,13 +43,13 @@ var requests = map[string]string{
 func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algorithm) (*metrics, error) {
 	var m metrics
 	var errs [7]error
-	m.RPC, errs[0] = semconv.NewRPCServer(meter, tracer)
-	m.HTTP, errs[1] = semconv.NewHTTPServer(meter, tracer)
+	m.RPC, errs[0] = instrument.NewRPCServer(meter, tracer)
+	m.HTTP, errs[1] = instrument.NewHTTPServer(meter, tracer)
 	m.issued, errs[2] = meter.Int64Counter("grantor.token.issued", metric.WithUnit("{token}"),
 		metric.WithDescription("Tokens that were issued, by the algorithm that signed them."))
 	m.refused, errs[3] = meter.Int64Counter("grantor.request.refused", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests for a token, an introspection or a revocation that were refused, by OAuth error and reason."))
-	m.slowHash, errs[4] = semconv.Durations(meter, "grantor.argon2id.duration",
+	m.slowHash, errs[4] = instrument.Durations(meter, "grantor.argon2id.duration",
 		"Time that the slow hash of a chosen or imported secret took.")
 	m.lost, errs[5] = meter.Int64Counter("grantor.store.lost", metric.WithUnit("{loss}"),
 		metric.WithDescription("Times that the store was found to have lost data."))

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 // How many events of a kind are written in a second, and how many refusals of all kinds; and how many of those one source
@@ -60,7 +60,7 @@ func sourceOf(peer string) netip.Addr {
 	if err != nil {
 		addr, _ = netip.ParseAddr(peer) // behind a proxy there is no port
 	}
-	return limit.SourceOf(addr)
+	return remoteaddr.RateLimitKey(addr)
 }
 
 // sample is how many events of a kind were written, and what was left out.

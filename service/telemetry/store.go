@@ -9,18 +9,18 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
-	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/grantorhq/grantor/service/semconv"
+	"github.com/grantorhq/grantor/service/instrument"
 )
 
 // StoreCalls makes what measures the calls to the Redis, by the conventions for database clients. The function that it
 // gives is told the command when it begins, in capitals, and gives what is told how it ended.
 func StoreCalls(meter metric.Meter, tracer trace.Tracer) (func(ctx context.Context, command string) (done func(error)), error) {
 	of := dbconv.ClientOperationDuration{}
-	duration, err := semconv.Durations(meter, of.Name(), of.Description())
+	duration, err := instrument.Durations(meter, of.Name(), of.Description())
 	if err != nil {
 		return nil, err
 	}
@@ -28,9 +28,9 @@ func StoreCalls(meter metric.Meter, tracer trace.Tracer) (func(ctx context.Conte
 		start := time.Now()
 		span := child(ctx, tracer, command, trace.SpanKindClient)
 		return func(err error) {
-			attributes := []attribute.KeyValue{conventions.DBSystemNameRedis, conventions.DBOperationName(command)}
+			attributes := []attribute.KeyValue{semconv.DBSystemNameRedis, semconv.DBOperationName(command)}
 			if err != nil {
-				attributes = append(attributes, conventions.ErrorTypeKey.String(storeFailure(err)))
+				attributes = append(attributes, semconv.ErrorTypeKey.String(storeFailure(err)))
 				span.SetStatus(codes.Error, "")
 			}
 			duration.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attributes...))

@@ -1,7 +1,7 @@
 // Package telemetry names every metric, every span and every audit event of the issuer, once.
 //
 // An audit event is a log record of level INFO with msg "audit" and the attribute "event"; [Events] lists them with their
-// attributes. A [Trail] can keep them too. No token and no secret is ever an attribute. Of refusals at most
+// attributes. A [AuditSink] can keep them too. No token and no secret is ever an attribute. Of refusals at most
 // 200 are written in a second, and 100 with one reason, of which one source has a part; an [EventLeftOut] tells how many were not.
 package telemetry
 

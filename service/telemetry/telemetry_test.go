@@ -85,7 +85,7 @@ func (r *record) count(t *testing.T, event string) int {
 }
 
 // start runs a recorder, and gives what ends it.
-func start(t *testing.T, trail telemetry.Trail) (r *telemetry.Recorder, log *record, stop func()) {
+func start(t *testing.T, trail telemetry.AuditSink) (r *telemetry.Recorder, log *record, stop func()) {
 	t.Helper()
 	log = &record{}
 	r, err := telemetry.New(slog.New(slog.NewJSONHandler(log, nil)), noop.Meter{}, nil, nil)
@@ -349,7 +349,7 @@ type memory struct {
 	calls   int
 }
 
-// Append implements [telemetry.Trail].
+// Append implements [telemetry.AuditSink].
 func (m *memory) Append(ctx context.Context, stream telemetry.Stream, entries []telemetry.Entry) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

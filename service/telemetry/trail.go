@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// Trail keeps audit events for those who look back.
-type Trail interface {
+// AuditSink keeps audit events for those who look back.
+type AuditSink interface {
 	// Append adds entries, at least one, to a stream in their order, all or none. After an error, which may hide that they
 	// were added, the same ones come again.
 	Append(ctx context.Context, stream Stream, entries []Entry) error
 }
 
-// Entry is an audit event as a [Trail] keeps it.
+// Entry is an audit event as a [AuditSink] keeps it.
 type Entry struct {
 	// Time is when it happened, by the clock of the replica.
 	Time  time.Time
@@ -50,7 +50,7 @@ type event struct {
 
 // queue has the events that wait for a trail. Its zero value, without one, takes none.
 type queue struct {
-	trail Trail
+	trail AuditSink
 	// waiting has those of each of the [Streams].
 	waiting [3]waiting
 	// full wakes who appends, when there is enough for one call.
@@ -65,7 +65,7 @@ type waiting struct {
 }
 
 // Keep has the recorder keep its events in a trail too, while [Recorder.Run] runs. It is called before the first event.
-func (r *Recorder) Keep(trail Trail) {
+func (r *Recorder) Keep(trail AuditSink) {
 	r.queue.trail, r.queue.full = trail, make(chan struct{}, 1)
 }
 

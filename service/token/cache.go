@@ -55,7 +55,7 @@ func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 	if seen, ok := c.verified.GetIfPresent(hash); ok {
 		if c.verifier.Keys.Trusts(seen.key) {
 			c.hits.Add(1)
-			if err := c.verifier.Holds(seen.claims); err != nil {
+			if err := c.verifier.CheckCurrent(seen.claims); err != nil {
 				return nil, err
 			}
 			return seen.claims, nil

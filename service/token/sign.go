@@ -48,11 +48,11 @@ func (s *Signer) Sign(claims *Claims) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return s.SignPayload(payload)
+	return s.SignUnchecked(payload)
 }
 
-// SignPayload makes the token whose payload is the JSON given, whatever it says: for tests of those who read tokens.
-func (s *Signer) SignPayload(payload []byte) (string, error) {
+// SignUnchecked makes the token whose payload is the JSON given, whatever it says: for tests of those who read tokens.
+func (s *Signer) SignUnchecked(payload []byte) (string, error) {
 	const signatureSpace = 1 + 86
 	buf := make([]byte, 0, len(s.header)+base64.RawURLEncoding.EncodedLen(len(payload))+signatureSpace)
 	buf = append(buf, s.header...)

@@ -91,7 +91,7 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, jwks.Key, e
 	case !v.serves(claims.Audience):
 		err = fail(ErrAudience, "%.200q", claims.Audience)
 	default:
-		err = v.Holds(claims)
+		err = v.CheckCurrent(claims)
 	}
 	if err != nil {
 		return nil, jwks.Key{}, err
@@ -148,8 +148,8 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	return claims, key, nil
 }
 
-// Holds checks what can change after a token was verified: its times, and whether it was revoked.
-func (v *Verifier) Holds(claims *Claims) error {
+// CheckCurrent checks what can change after a token was verified: its times, and whether it was revoked.
+func (v *Verifier) CheckCurrent(claims *Claims) error {
 	now := v.now()
 	if !now.Before(claims.ExpiresAt) {
 		return fail(ErrExpired, "at %s", claims.ExpiresAt.UTC().Format(time.RFC3339))

@@ -154,7 +154,7 @@ func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) 
 	}
 	wanted := registry.Manifest{Resources: slices.Clone(i.manifest.Resources)}
 	i.mu.Unlock()
-	wanted.Clients = []registry.Wanted{{Secret: Secret, Client: registry.Client{
+	wanted.Clients = []registry.ClientSpec{{Secret: Secret, Client: registry.Client{
 		ID: clientID, Scopes: granted, GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}
 	i.Apply(t, wanted)
@@ -245,7 +245,7 @@ func sign(t testing.TB, signer *token.Signer, claims map[string]any) string {
 	t.Helper()
 	payload, err := json.Marshal(claims)
 	must.Succeed(t, err)
-	signed, err := signer.SignPayload(payload)
+	signed, err := signer.SignUnchecked(payload)
 	must.Succeed(t, err)
 	return signed
 }

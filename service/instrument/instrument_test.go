@@ -1,4 +1,4 @@
-package semconv_test
+package instrument_test
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/grantorhq/grantor/service/semconv"
+	"github.com/grantorhq/grantor/service/instrument"
 )
 
 // signals are a meter and a tracer, and what they have recorded.
@@ -70,8 +70,8 @@ func (s *signals) series(t *testing.T) map[string]uint64 {
 // What counts as an error differs: to a server a caller's mistake is none.
 func TestRPC(t *testing.T) {
 	s := newSignals(t)
-	server, client := must.Get(semconv.NewRPCServer(s, s)), must.Get(semconv.NewRPCClient(s, s))
-	for _, rpc := range []*semconv.RPC{server, client} {
+	server, client := must.Get(instrument.NewRPCServer(s, s)), must.Get(instrument.NewRPCClient(s, s))
+	for _, rpc := range []*instrument.RPC{server, client} {
 		for _, err := range []error{nil, status.Error(grpccodes.NotFound, ""), errors.New("no status"), status.Error(99, "")} {
 			_, call := rpc.Start(t.Context(), "/a.B/C", true)
 			call.End(err)
@@ -110,7 +110,7 @@ func TestRPC(t *testing.T) {
 
 func TestHTTP(t *testing.T) {
 	s := newSignals(t)
-	h := must.Get(semconv.NewHTTPServer(s, s)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := must.Get(instrument.NewHTTPServer(s, s)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/early":
 			w.WriteHeader(http.StatusEarlyHints)
@@ -144,7 +144,7 @@ func TestHTTP(t *testing.T) {
 // A request that fails, and one that does not, are both told to the server, and the request itself stays as it was.
 func TestRoundTrip(t *testing.T) {
 	s := newSignals(t)
-	h := must.Get(semconv.NewHTTPClient(s, s))
+	h := must.Get(instrument.NewHTTPClient(s, s))
 	request := httptest.NewRequest(http.MethodGet, "https://a.internal/path", nil)
 	request.Header = nil
 	for _, err := range []error{nil, errors.New("away")} {
@@ -173,7 +173,7 @@ func TestRoundTrip(t *testing.T) {
 func FuzzTraceContext(f *testing.F) {
 	f.Add("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=value")
 	f.Add("00-00000000000000000000000000000000-0000000000000000-01", strings.Repeat("a=b,", 200))
-	server := must.Get(semconv.NewRPCServer(nil, sdktrace.NewTracerProvider().Tracer("")))
+	server := must.Get(instrument.NewRPCServer(nil, sdktrace.NewTracerProvider().Tracer("")))
 	f.Fuzz(func(t *testing.T, parent, state string) {
 		ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs("traceparent", parent, "tracestate", state))
 		ctx, call := server.Start(ctx, "/a.B/C", true)

@@ -1,14 +1,14 @@
-package limit_test
+package remoteaddr_test
 
 import (
 	"net/netip"
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
-func TestSourceOf(t *testing.T) {
+func TestRateLimitKey(t *testing.T) {
 	for address, want := range map[string]string{
 		"192.0.2.1":                 "192.0.2.1",
 		"::ffff:192.0.2.1":          "192.0.2.1",
@@ -19,17 +19,17 @@ func TestSourceOf(t *testing.T) {
 		"2001:db8:1:3:3:4:5:6":      "2001:db8:1:3::",
 		"::ffff:192.0.2.1%whatever": "192.0.2.1",
 	} {
-		if got := limit.SourceOf(netip.MustParseAddr(address)).String(); got != want {
+		if got := remoteaddr.RateLimitKey(netip.MustParseAddr(address)).String(); got != want {
 			t.Errorf("%s: got %s, want %s", address, got, want)
 		}
 	}
-	if limit.SourceOf(netip.Addr{}).IsValid() {
+	if remoteaddr.RateLimitKey(netip.Addr{}).IsValid() {
 		t.Error("no address became one")
 	}
 }
 
 func TestOrigin(t *testing.T) {
-	proxies := limit.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
+	proxies := remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")}
 	const proxy, stranger = "10.0.0.1", "203.0.113.9"
 	for name, test := range map[string]struct {
 		peer      string
@@ -62,7 +62,7 @@ func TestOrigin(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", name, got, test.want)
 		}
 	}
-	if got := limit.Networks(nil).Origin(netip.MustParseAddr(proxy), []string{"192.0.2.1"}); got.String() != proxy {
+	if got := remoteaddr.Networks(nil).Origin(netip.MustParseAddr(proxy), []string{"192.0.2.1"}); got.String() != proxy {
 		t.Errorf("without proxies: got %s", got)
 	}
 }
@@ -70,7 +70,7 @@ func TestOrigin(t *testing.T) {
 func FuzzOrigin(f *testing.F) {
 	f.Add("192.0.2.1, 10.0.0.1")
 	f.Add("[2001:db8::1]:80")
-	proxies, peer := limit.Networks{netip.MustParsePrefix("10.0.0.0/8")}, netip.MustParseAddr("10.0.0.1")
+	proxies, peer := remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8")}, netip.MustParseAddr("10.0.0.1")
 	f.Fuzz(func(t *testing.T, forwarded string) {
 		got := proxies.Origin(peer, []string{forwarded})
 		if !got.IsValid() || got.Zone() != "" || got.Is4In6() {

@@ -50,7 +50,7 @@ func newIssuer(t *testing.T) *tokentest.Issuer {
 			{ID: resource(t, "https://many.internal"), Scopes: scopes(t, numbered(64))},
 			{ID: resource(t, longResource), Scopes: scopes(t, "long")},
 		},
-		Clients: []registry.Wanted{
+		Clients: []registry.ClientSpec{
 			client(t, "svc", registry.Client{Scopes: scopes(t, "api1")}),
 			client(t, "multi", registry.Client{Scopes: scopes(t, "api1 api2 other.read")}),
 			client(t, "default", registry.Client{Scopes: scopes(t, "api1 api2"), DefaultScopes: scopes(t, "api2")}),
@@ -91,13 +91,13 @@ func numbered(n int) string {
 	return strings.Join(names, " ")
 }
 
-func client(t *testing.T, id string, c registry.Client) registry.Wanted {
+func client(t *testing.T, id string, c registry.Client) registry.ClientSpec {
 	t.Helper()
 	c.ID, c.GrantTypes = clientID(t, id), []string{oauth.GrantClientCredentials}
-	return registry.Wanted{Secret: secret, Client: c}
+	return registry.ClientSpec{Secret: secret, Client: c}
 }
 
-func withSecret(wanted registry.Wanted, secret string) registry.Wanted {
+func withSecret(wanted registry.ClientSpec, secret string) registry.ClientSpec {
 	wanted.Secret = secret
 	return wanted
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/grantorhq/grantor/service/replicas"
+	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
 // replicaRecord is a replica's status as it is stored. Times are milliseconds since 1970, lifetimes milliseconds.
@@ -57,8 +57,8 @@ end
 return time
 `)
 
-// Announce implements [replicas.Store].
-func (s *Store) Announce(ctx context.Context, status replicas.Status) (time.Time, error) {
+// Announce implements [heartbeat.Store].
+func (s *Store) Announce(ctx context.Context, status heartbeat.Status) (time.Time, error) {
 	record, err := json.Marshal(replicaRecord{
 		Format: replicaFormat, ID: status.ID, Version: status.Version, Host: status.Host, HTTP: status.HTTP, GRPC: status.GRPC,
 		StartedAt: status.StartedAt.UnixMilli(), Ahead: status.Ahead.Milliseconds(),
@@ -68,7 +68,7 @@ func (s *Store) Announce(ctx context.Context, status replicas.Status) (time.Time
 	if err != nil {
 		return time.Time{}, err
 	}
-	now, err := announce.Run(ctx, s.client, []string{s.key("replicas")}, status.ID, record, replicas.Kept.Milliseconds(), replicas.Most).Int64Slice()
+	now, err := announce.Run(ctx, s.client, []string{s.key("replicas")}, status.ID, record, heartbeat.Kept.Milliseconds(), heartbeat.Most).Int64Slice()
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -78,13 +78,13 @@ func (s *Store) Announce(ctx context.Context, status replicas.Status) (time.Time
 	return time.Unix(now[0], now[1]*int64(time.Microsecond)), nil
 }
 
-// Withdraw implements [replicas.Store].
+// Withdraw implements [heartbeat.Store].
 func (s *Store) Withdraw(ctx context.Context, id string) error {
 	return s.client.HDel(ctx, s.key("replicas"), id).Err()
 }
 
-// Replicas implements [replicas.Store].
-func (s *Store) Replicas(ctx context.Context) ([]replicas.Status, time.Time, error) {
+// Replicas implements [heartbeat.Store].
+func (s *Store) Replicas(ctx context.Context) ([]heartbeat.Status, time.Time, error) {
 	client, err := s.Owner(ctx)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -97,7 +97,7 @@ func (s *Store) Replicas(ctx context.Context) ([]replicas.Status, time.Time, err
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	var found []replicas.Status
+	var found []heartbeat.Status
 	for _, id := range slices.Sorted(maps.Keys(stored)) {
 		if status, ok := decodeReplica(id, stored[id]); ok {
 			found = append(found, status)
@@ -106,14 +106,14 @@ func (s *Store) Replicas(ctx context.Context) ([]replicas.Status, time.Time, err
 	return found, now, nil
 }
 
-func decodeReplica(id, stored string) (replicas.Status, bool) {
+func decodeReplica(id, stored string) (heartbeat.Status, bool) {
 	at, document, _ := strings.Cut(stored, " ")
 	storedAt, err := strconv.ParseInt(at, 10, 64)
 	var r replicaRecord
 	if err != nil || json.Unmarshal([]byte(document), &r) != nil || r.Format != replicaFormat || r.ID != id {
-		return replicas.Status{}, false
+		return heartbeat.Status{}, false
 	}
-	status := replicas.Status{
+	status := heartbeat.Status{
 		ID: r.ID, Version: r.Version, Host: r.Host, HTTP: r.HTTP, GRPC: r.GRPC, StartedAt: time.UnixMilli(r.StartedAt),
 		Ahead: time.Duration(r.Ahead) * time.Millisecond, StoredAt: time.UnixMilli(storedAt),
 		FeedAge: time.Duration(r.FeedAge) * time.Millisecond, Settings: r.Settings, Insecure: r.Insecure,

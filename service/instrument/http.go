@@ -1,4 +1,4 @@
-package semconv
+package instrument
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
-	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/httpconv"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -49,18 +49,18 @@ type series struct {
 
 // attributes are those of metric and span alike.
 func (s *series) attributes() []attribute.KeyValue {
-	all := []attribute.KeyValue{conventions.HTTPRequestMethodKey.String(s.method), conventions.URLScheme(s.scheme)}
+	all := []attribute.KeyValue{semconv.HTTPRequestMethodKey.String(s.method), semconv.URLScheme(s.scheme)}
 	if s.route != "" {
-		all = append(all, conventions.HTTPRoute(s.route))
+		all = append(all, semconv.HTTPRoute(s.route))
 	}
 	if s.host != "" {
-		all = append(all, conventions.ServerAddress(s.host), conventions.ServerPort(s.port))
+		all = append(all, semconv.ServerAddress(s.host), semconv.ServerPort(s.port))
 	}
 	if s.status != 0 {
-		all = append(all, conventions.HTTPResponseStatusCode(s.status))
+		all = append(all, semconv.HTTPResponseStatusCode(s.status))
 	}
 	if s.failure != "" {
-		all = append(all, conventions.ErrorTypeKey.String(s.failure))
+		all = append(all, semconv.ErrorTypeKey.String(s.failure))
 	}
 	return all
 }

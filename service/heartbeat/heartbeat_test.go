@@ -1,4 +1,4 @@
-package replicas_test
+package heartbeat_test
 
 import (
 	"context"
@@ -8,13 +8,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/replicas"
+	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
 // memory is a store that takes a time to answer, whose clock may be wrong, and which can be away.
 type memory struct {
 	mu        sync.Mutex
-	told      []replicas.Status
+	told      []heartbeat.Status
 	withdrawn []string
 	takes     time.Duration
 	clock     time.Duration
@@ -22,7 +22,7 @@ type memory struct {
 }
 
 // Announce looks at its clock in the midst of the time that it takes.
-func (m *memory) Announce(ctx context.Context, s replicas.Status) (time.Time, error) {
+func (m *memory) Announce(ctx context.Context, s heartbeat.Status) (time.Time, error) {
 	m.mu.Lock()
 	takes, away := m.takes, m.away
 	m.mu.Unlock()
@@ -51,7 +51,7 @@ func (m *memory) Withdraw(_ context.Context, id string) error {
 	return nil
 }
 
-func (m *memory) Replicas(context.Context) ([]replicas.Status, time.Time, error) {
+func (m *memory) Replicas(context.Context) ([]heartbeat.Status, time.Time, error) {
 	return m.told, time.Now(), nil
 }
 
@@ -62,7 +62,7 @@ func TestRun(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		start := time.Now()
-		replicas.Run(ctx, store, func() replicas.Status { return replicas.Status{Version: "v1"} }, func(err error) { t.Error(err) })
+		heartbeat.Run(ctx, store, func() heartbeat.Status { return heartbeat.Status{Version: "v1"} }, func(err error) { t.Error(err) })
 		if len(store.told) != 7 {
 			t.Fatalf("told %d times in a minute, want at 0 s, 1 s, and then every 10 s", len(store.told))
 		}
@@ -93,7 +93,7 @@ func TestRunClock(t *testing.T) {
 				store := &memory{clock: c.store, takes: c.takes}
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
-				replicas.Run(ctx, store, func() replicas.Status { return replicas.Status{} }, func(err error) { t.Error(err) })
+				heartbeat.Run(ctx, store, func() heartbeat.Status { return heartbeat.Status{} }, func(err error) { t.Error(err) })
 				if len(store.told) != 2 || store.told[0].Ahead != 0 || store.told[1].Ahead != c.want {
 					t.Errorf("got %+v, want the second to be %s ahead, and the first not to know", store.told, c.want)
 				}
@@ -112,7 +112,7 @@ func TestRunOutage(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			replicas.Run(ctx, store, func() replicas.Status { return replicas.Status{} }, func(error) {
+			heartbeat.Run(ctx, store, func() heartbeat.Status { return heartbeat.Status{} }, func(error) {
 				mu.Lock()
 				defer mu.Unlock()
 				failures++

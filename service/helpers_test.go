@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
@@ -84,7 +85,7 @@ type cluster struct {
 	now func() time.Time
 	// limits and proxies are those of the replicas.
 	limits  limit.Limits
-	proxies limit.Networks
+	proxies remoteaddr.Networks
 	// log is where the replicas log; nil where each has a record of its own.
 	log io.Writer
 	// audited says that the replicas keep their audit events in the Redis.
@@ -134,9 +135,9 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	if log == nil {
 		log = r.log
 	}
-	var trail telemetry.Trail
+	var trail telemetry.AuditSink
 	if c.audited {
-		trail = r.store.Trail(10_000)
+		trail = r.store.AuditTrail(10_000)
 	}
 	meter := c.meter
 	if meter == nil {
@@ -144,7 +145,7 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	}
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
-		Trail:  trail,
+		AuditSink:  trail,
 		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: meter, Tracer: c.tracer,
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
@@ -188,7 +189,7 @@ func manifest(changes ...func(*registry.Client)) registry.Manifest {
 	res1 := registry.Client{ID: must.Get(oauth.ParseClientID("res1")), Resources: []oauth.Resource{id}}
 	return registry.Manifest{
 		Resources: []registry.Resource{{ID: id, Scopes: api}},
-		Clients:   []registry.Wanted{{Client: svc, Secret: secret}, {Client: res1, Secret: secret}},
+		Clients:   []registry.ClientSpec{{Client: svc, Secret: secret}, {Client: res1, Secret: secret}},
 	}
 }
 

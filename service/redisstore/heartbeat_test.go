@@ -9,12 +9,12 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
-	"github.com/grantorhq/grantor/service/replicas"
+	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
 // sample has every field, in the precision that is kept.
-func sample(id string) replicas.Status {
-	return replicas.Status{
+func sample(id string) heartbeat.Status {
+	return heartbeat.Status{
 		ID: id, Version: "v1.2.3", Host: "host-1", HTTP: "10.0.0.1:8080", GRPC: "10.0.0.1:8081",
 		StartedAt: start, Ahead: -1234 * time.Millisecond,
 		FeedAge: 250 * time.Millisecond, CertificateEnds: start.Add(24 * time.Hour),
@@ -23,7 +23,7 @@ func sample(id string) replicas.Status {
 	}
 }
 
-func (k *kit) replicas(t *testing.T) []replicas.Status {
+func (k *kit) replicas(t *testing.T) []heartbeat.Status {
 	t.Helper()
 	found, now, err := k.Replicas(t.Context())
 	must.Succeed(t, err)
@@ -37,7 +37,7 @@ func (k *kit) replicas(t *testing.T) []replicas.Status {
 }
 
 // announce tells the store, and checks the time that it gives.
-func (k *kit) announce(t *testing.T, status replicas.Status) {
+func (k *kit) announce(t *testing.T, status heartbeat.Status) {
 	t.Helper()
 	before := must.Get(k.client.Time(t.Context()).Result())
 	now, err := k.Announce(t.Context(), status)
@@ -51,13 +51,13 @@ func testReplicas(t *testing.T, k *kit) {
 	if got := k.replicas(t); len(got) != 0 {
 		t.Errorf("an empty store has %+v", got)
 	}
-	first, second := sample("first"), replicas.Status{ID: "second", StartedAt: start, FeedAge: -1}
+	first, second := sample("first"), heartbeat.Status{ID: "second", StartedAt: start, FeedAge: -1}
 	k.announce(t, second)
 	k.announce(t, first)
 	first.FeedAge *= 2
 	k.announce(t, first)
 	second.FeedAge = -time.Millisecond // what is not known stays so
-	if got, want := k.replicas(t), []replicas.Status{first, second}; !reflect.DeepEqual(got, want) {
+	if got, want := k.replicas(t), []heartbeat.Status{first, second}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v, want\n%+v", got, want)
 	}
 	must.Succeed(t, k.Withdraw(t.Context(), "first"))
@@ -73,9 +73,9 @@ func testReplicasForgotten(t *testing.T, k *kit) {
 	put := func(id string, at time.Time, document string) {
 		must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", id, strconv.FormatInt(at.UnixMilli(), 10)+" "+document).Err())
 	}
-	put("old", now.Add(-replicas.Kept-time.Minute), `{"format":1,"id":"old"}`)
-	put("from the future", now.Add(replicas.Kept+time.Minute), `{"format":1,"id":"from the future"}`)
-	put("silent", now.Add(-replicas.Kept/2), `{"format":1,"id":"silent"}`)
+	put("old", now.Add(-heartbeat.Kept-time.Minute), `{"format":1,"id":"old"}`)
+	put("from the future", now.Add(heartbeat.Kept+time.Minute), `{"format":1,"id":"from the future"}`)
+	put("silent", now.Add(-heartbeat.Kept/2), `{"format":1,"id":"silent"}`)
 	put("of another release", now, `{"format":2,"id":"of another release"}`)
 	put("of another name", now, `{"format":1,"id":"other"}`)
 	put("broken", now, `{`)
@@ -91,15 +91,15 @@ func testReplicasForgotten(t *testing.T, k *kit) {
 			t.Errorf("%s: kept %v, want %v", id, got, want)
 		}
 	}
-	if ttl := must.Get(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > replicas.Kept {
-		t.Errorf("the key ends in %s, want within %s", ttl, replicas.Kept)
+	if ttl := must.Get(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > heartbeat.Kept {
+		t.Errorf("the key ends in %s, want within %s", ttl, heartbeat.Kept)
 	}
 }
 
 func testReplicasBounded(t *testing.T, k *kit) {
 	now := must.Get(k.client.Time(t.Context()).Result()).UnixMilli()
-	full := make([]any, 0, 2*replicas.Most)
-	for i := range replicas.Most {
+	full := make([]any, 0, 2*heartbeat.Most)
+	for i := range heartbeat.Most {
 		full = append(full, fmt.Sprintf("replica-%d", i), fmt.Sprintf(`%d {"format":1,"id":"replica-%d"}`, now, i))
 	}
 	must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", full...).Err())
@@ -107,7 +107,7 @@ func testReplicasBounded(t *testing.T, k *kit) {
 	known := sample("replica-0")
 	k.announce(t, known)
 	got := k.replicas(t)
-	if len(got) != replicas.Most || !reflect.DeepEqual(got[0], known) {
-		t.Errorf("got %d replicas and %+v, want %d and the one that was there told anew", len(got), got[0], replicas.Most)
+	if len(got) != heartbeat.Most || !reflect.DeepEqual(got[0], known) {
+		t.Errorf("got %d replicas and %+v, want %d and the one that was there told anew", len(got), got[0], heartbeat.Most)
 	}
 }

@@ -40,7 +40,7 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	issuer := tokentest.New(t)
-	issuer.Apply(t, registry.Manifest{Clients: []registry.Wanted{{Client: registry.Client{ID: parsed(t, oauth.ParseClientID, "boss"), Scopes: parsed(t, oauth.ParseScopes, strings.Join(all, " "))}}}})
+	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: parsed(t, oauth.ParseClientID, "boss"), Scopes: parsed(t, oauth.ParseScopes, strings.Join(all, " "))}}}})
 	conn := issuer.Conn(t)
 	return &fixture{
 		issuer, conn, grantorv1.NewClientServiceClient(conn), grantorv1.NewResourceServiceClient(conn), grantorv1.NewKeyServiceClient(conn),

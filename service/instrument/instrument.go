@@ -1,4 +1,4 @@
-// Package semconv measures and traces calls for the issuer and for both interceptors, by the semantic conventions of
+// Package instrument measures and traces calls for the issuer and for both interceptors, by the semantic conventions of
 // OpenTelemetry for RPC and HTTP (version 1.43.0) and by W3C Trace Context.
 //
 // Nothing that a caller chooses becomes an attribute of a metric, so the number of series has a bound: a method or a path
@@ -6,7 +6,7 @@
 // path, query, address or header of its call either.
 //
 // A nil [metric.Meter] measures nothing, a nil [trace.Tracer] traces nothing, and neither costs anything then.
-package semconv
+package instrument
 
 import (
 	"maps"

@@ -1,4 +1,4 @@
-package semconv
+package instrument
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
-	conventions "go.opentelemetry.io/otel/semconv/v1.43.0"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/semconv/v1.43.0/rpcconv"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -60,11 +60,11 @@ func (r *RPC) newMethod(name string) *methodSeries {
 		word := code.Code_name[int32(c)]
 		o := &m.outcomes[c]
 		o.failed = r.failed(codes.Code(c))
-		o.end = []attribute.KeyValue{conventions.RPCResponseStatusCode(word)}
+		o.end = []attribute.KeyValue{semconv.RPCResponseStatusCode(word)}
 		if o.failed {
-			o.end = append(o.end, conventions.ErrorTypeKey.String(word))
+			o.end = append(o.end, semconv.ErrorTypeKey.String(word))
 		}
-		set := attribute.NewSet(append([]attribute.KeyValue{conventions.RPCSystemNameGRPC, conventions.RPCMethod(name)}, o.end...)...)
+		set := attribute.NewSet(append([]attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}, o.end...)...)
 		o.record = []metric.RecordOption{metric.WithAttributeSet(set)}
 	}
 	return m
@@ -121,9 +121,9 @@ func (r *RPC) startSpan(ctx context.Context, name, original string) (context.Con
 	}
 	ctx, span := r.tracer.Start(ctx, name, trace.WithSpanKind(kind))
 	if span.IsRecording() {
-		span.SetAttributes(conventions.RPCSystemNameGRPC, conventions.RPCMethod(name))
+		span.SetAttributes(semconv.RPCSystemNameGRPC, semconv.RPCMethod(name))
 		if name != original {
-			span.SetAttributes(conventions.RPCMethodOriginal(clip(original)))
+			span.SetAttributes(semconv.RPCMethodOriginal(clip(original)))
 		}
 	}
 	if r.client {

@@ -1,6 +1,6 @@
-// Package replicas has what each running replica of an issuer tells about itself, so that `grantor doctor` can see whether
+// Package heartbeat has what each running replica of an issuer tells about itself, so that `grantor doctor` can see whether
 // all of them are there, up to date and alike. Nothing else is decided by it: a replica that cannot tell serves on.
-package replicas
+package heartbeat
 
 import (
 	"context"

@@ -23,13 +23,13 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
-	"github.com/grantorhq/grantor/service/replicas"
 )
 
 // trusted is the authority that this process trusts.
@@ -125,11 +125,11 @@ func (p *patient) ring(age time.Duration) *keys.Ring {
 }
 
 // tell announces a replica in good order, but for what change does.
-func (p *patient) tell(id string, change func(*replicas.Status)) {
+func (p *patient) tell(id string, change func(*heartbeat.Status)) {
 	p.t.Helper()
 	now, err := p.redis.Client().Time(p.t.Context()).Result()
 	p.check(err)
-	status := replicas.Status{
+	status := heartbeat.Status{
 		ID: id, Host: id, HTTP: "10.0.0.1:8080", GRPC: "10.0.0.1:8081", Version: "v1.0.0", StartedAt: now.Add(-time.Hour),
 		Settings: map[string]string{"issuer": "https://auth.example.com", "key-rotation": "720h0m0s", "signing-algorithms": "ES256,RS256", "max-staleness": "30s"},
 	}
