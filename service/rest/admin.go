@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"mime"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -23,28 +20,19 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// adminPath is where the administrative services are.
-const adminPath = "/v1/"
-
-// jsonType is what the bodies of administrative calls are.
+// jsonType is the media type of the bodies of administrative calls.
 const jsonType = "application/json"
 
-// newAdmin makes the gateway of the administrative services.
-func (f *face) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (http.Handler, error) {
+// newAdmin returns the gateway of the administrative services.
+func (h *handler) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (http.Handler, error) {
 	documents := newDocumentMarshaler()
-	mux := runtime.NewServeMux(
+	mux := runtime.NewServeMux(append(h.gatewayOptions(),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &documents),
-		runtime.WithErrorHandler(f.handleError),
-		runtime.WithRoutingErrorHandler(f.handleRoutingError),
-		runtime.WithDisablePathLengthFallback(),
-		runtime.WithDisableHTTPMethodOverride(),
-		runtime.WithWriteContentLength(),
-		runtime.WithIncomingHeaderMatcher(none),
-		runtime.WithOutgoingHeaderMatcher(none),
-		runtime.WithMetadata(authorization),
-		runtime.WithForwardResponseOption(setHeaders),
-	)
-	conn = &slashes{conn}
+		runtime.WithRoutingErrorHandler(h.handleRoutingError),
+		// A path is split before its ids are decoded, so that an id may contain any character: a percent-encoded slash
+		// separates nothing. Literal segments and verbs are compared without decoding.
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
+	)...)
 	return mux, errors.Join(
 		gatewayv1.RegisterClientServiceHandlerClient(ctx, mux, grantorv1.NewClientServiceClient(conn)),
 		gatewayv1.RegisterResourceServiceHandlerClient(ctx, mux, grantorv1.NewResourceServiceClient(conn)),
@@ -52,26 +40,27 @@ func (f *face) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (htt
 	)
 }
 
-// serveAdmin takes an administrative call. Its body is bounded and read before the gateway sees it.
-func (f *face) serveAdmin(w http.ResponseWriter, r *http.Request) {
-	path, ok := decoded(r.URL.EscapedPath())
+// serveAdmin answers an administrative call. It bounds and reads the body before the gateway sees the request.
+func (h *handler) serveAdmin(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
 	body, refusal := readCall(w, r)
-	switch {
-	case refusal != nil:
-		f.unread(r.Context(), telemetry.EventAdminRefused, refusal.refusal)
-		refusal.write(w, f.realm)
-		return
-	case !ok:
-		f.notFound(w)
+	if refusal != nil {
+		h.unread(r.Context(), telemetry.EventAdminRefused, refusal.refusal)
+		refusal.write(w, h.realm)
 		return
 	}
-	r.URL.Path, r.URL.RawPath = path, ""
+	// The id of a key needs no escape, and a proxy in front of the issuer may have decided by the path as it was sent.
+	if strings.HasPrefix(path, keyPath) && strings.Contains(path, "%") {
+		h.notFound(w)
+		return
+	}
+	r.URL.RawPath = path // without it the gateway would split the decoded path
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": r.Header["Authorization"]}
-	f.admin.ServeHTTP(w, r)
+	h.admin.ServeHTTP(w, r)
 }
 
-// readCall reads the body of an administrative call, once the rest of the request is one that such a call can have.
+// readCall checks the headers and the query of an administrative call and then reads its body.
 func readCall(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if len(r.Header.Values("Authorization")) > 1 {
 		return nil, invalid("Authorization was sent twice.")
@@ -91,97 +80,36 @@ func readCall(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	return body, refusal
 }
 
-// slash stands for a slash within an id on its way through the gateway, which would take it for the end of the id. Nobody
-// outside this process can know it, so nothing else that is sent has it.
-var slash = "\x01" + rand.Text()
-
-// decoded decodes the ids in a path, /v1/LIST/ID/LIST/ID, so that they may have any character: percent-encoded, a slash in
-// one is no border. Elsewhere an escape is not forgiven, since whatever stands in front of the issuer may have decided by
-// the path as it was sent.
-func decoded(path string) (string, bool) {
-	segments := strings.Split(path, "/")
-	for i, segment := range segments {
-		if !strings.Contains(segment, "%") {
-			continue
-		}
-		plain, err := url.PathUnescape(segment)
-		if err != nil || (i != 3 && i != 5) || segments[2] == "keys" {
-			return "", false
-		}
-		segments[i] = strings.ReplaceAll(plain, "/", slash)
-	}
-	return strings.Join(segments, "/"), true
-}
-
-// slashes gives ids their slashes back.
-type slashes struct{ grpc.ClientConnInterface }
-
-// Invoke implements [grpc.ClientConnInterface].
-func (s *slashes) Invoke(ctx context.Context, name string, request, reply any, options ...grpc.CallOption) error {
-	restore(request.(proto.Message).ProtoReflect()) //nolint:forcetypeassert // generated code passes messages
-	return s.ClientConnInterface.Invoke(ctx, name, request, reply, options...)
-}
-
-// restore looks at the fields that a path can fill: texts of the request, and of a message in it.
-func restore(m protoreflect.Message) {
-	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		switch {
-		case field.IsList() || field.IsMap():
-		case field.Kind() == protoreflect.StringKind:
-			m.Set(field, protoreflect.ValueOfString(strings.ReplaceAll(value.String(), slash, "/")))
-		case field.Kind() == protoreflect.MessageKind:
-			restore(value.Message())
-		}
-		return true
-	})
-}
-
-// checkQuery takes the few parameters that an administrative call can have beside its path and body. Any other is refused:
-// a name that is misspelt, one that the call would not look at, or a secret where logs would have it.
+// checkQuery refuses every query parameter except the few that an administrative call takes besides its path and body.
+// Any other is a misspelt name, a parameter that the call would ignore, or a secret that would end up in logs.
 func checkQuery(r *http.Request) *failure {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return invalid("The query is not well-formed.")
 	}
-	taken := map[string][]string{
+	known := map[string][]string{
 		http.MethodGet: {"page_size", "page_token"}, http.MethodDelete: {"etag"}, http.MethodPatch: {"update_mask"},
 	}[r.Method]
 	if r.Method == http.MethodPatch && strings.Contains(r.URL.EscapedPath(), "/secrets/") {
-		taken = append(taken, "etag") // that of the client, which is not in the body
+		known = append(known, "etag") // the etag of the client; the body contains only the secret
 	}
 	for name := range values {
-		if !slices.Contains(taken, name) {
+		if !slices.Contains(known, name) {
 			return invalid("The query has a parameter that the call does not take.")
 		}
 	}
 	return nil
 }
 
-// methods has the shape of a path, with * for what varies, → the methods that there are. The shapes that are not in it
-// take POST.
-var methods = map[string]string{
-	"clients": "GET, POST", "clients/*": "DELETE, GET, PATCH", "clients/*/secrets/*": "DELETE, PATCH",
-	"resources": "GET, POST", "resources/*": "DELETE, GET, PATCH",
-	"keys": "GET",
-}
-
-// handleRoutingError answers where the gateway finds no call for a path or its method.
-func (f *face) handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
-	if status != http.StatusMethodNotAllowed {
-		f.notFound(w)
+// handleRoutingError answers a request for which the gateway found no call: 405 if the path takes other methods, else 404.
+func (h *handler) handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
+	if status == http.StatusMethodNotAllowed {
+		h.refuseMethod(w, r)
 		return
 	}
-	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), adminPath), "/")
-	for i := 1; i < len(parts); i += 2 {
-		parts[i] = "*"
-	}
-	allowed, ok := methods[strings.Join(parts, "/")]
-	if !ok {
-		allowed = http.MethodPost
-	}
-	f.refuseMethod(w, allowed)
+	h.notFound(w)
 }
 
-func (f *face) notFound(w http.ResponseWriter) {
-	(&failure{status: http.StatusNotFound, refusal: oauth.Refuse(oauth.InvalidRequest, "There is nothing at this path.")}).write(w, f.realm)
+func (h *handler) notFound(w http.ResponseWriter) {
+	(&failure{status: http.StatusNotFound, refusal: oauth.Refuse(oauth.InvalidRequest, "There is nothing at this path.")}).write(w, h.realm)
 }

@@ -9,10 +9,13 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// forms is what the face decodes forms with.
+// forms is the codec of the form endpoints.
 var forms = &formMarshaler{newDocumentMarshaler()}
 
-// ReadForm decodes the form of a request as the face does: into a message, or into a refusal and its HTTP status.
+// Routes maps the template of each path to the methods that it takes.
+var Routes = routes
+
+// ReadForm decodes the form of a request as the handler does: into a message, or into a refusal and its HTTP status.
 func ReadForm(r *http.Request) (m *grantorv1.IssueTokenRequest, status int, refusal *oauth.Error) {
 	f, failed := readForm(nil, r)
 	if failed != nil {
@@ -25,5 +28,5 @@ func ReadForm(r *http.Request) (m *grantorv1.IssueTokenRequest, status int, refu
 	return m, http.StatusOK, nil
 }
 
-// MarshalDocument writes a message as the face does.
+// MarshalDocument marshals a message as the handler does.
 func MarshalDocument(m proto.Message) ([]byte, error) { return forms.Marshal(m) }

@@ -18,17 +18,17 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// failure is a refusal and the HTTP status that it goes out with.
+// failure is a refusal and the HTTP status that it is sent with.
 type failure struct {
 	status  int
 	refusal *oauth.Error
-	// bearer says that a token is what is wanted (RFC 6750 §3) rather than the credentials of a client; parameters follow
-	// the realm in that challenge.
+	// bearer selects a challenge for a token (RFC 6750 §3) instead of one for the credentials of a client. parameters
+	// follow the realm in that challenge.
 	bearer     bool
 	parameters string
 }
 
-// statusOf has the reasons that go out with another status than 400.
+// statusOf maps a reason to its HTTP status, if that is not 400.
 var statusOf = map[string]int{
 	string(oauth.InvalidClient):          http.StatusUnauthorized,
 	string(oauth.TemporarilyUnavailable): http.StatusServiceUnavailable,
@@ -42,13 +42,13 @@ var statusOf = map[string]int{
 	"conflict":           http.StatusConflict,
 }
 
-// failureOf reads the status that the gRPC face answered. One without a reason of ours never reached a handler; what it
-// says stays inside.
-func failureOf(err error) *failure {
+// newFailure returns the failure for the gRPC status of a call. A status without one of our reasons was not made by a
+// handler, and its message is not sent.
+func newFailure(err error) *failure {
 	s := status.Convert(err)
 	refusal := &oauth.Error{Code: oauth.ServerError, Text: "The server failed to answer; its log says why."}
 	if s.Code() == codes.InvalidArgument {
-		refusal = oauth.Refuse(oauth.InvalidRequest, unread(s.Message()))
+		refusal = oauth.Refuse(oauth.InvalidRequest, describeDecodeError(s.Message()))
 	}
 	scope := ""
 	for _, detail := range s.Details() {
@@ -70,21 +70,22 @@ func failureOf(err error) *failure {
 	case refusal.Code == "invalid_token":
 		f.bearer, f.parameters = true, `, error="invalid_token"`
 	case refusal.Code == "insufficient_scope":
-		// A scope has no character that would need an escape between the quotes (RFC 6749 §3.3).
+		// A scope contains no character that needs an escape within quotes (RFC 6749 §3.3).
 		f.bearer, f.parameters = true, `, error="insufficient_scope", scope="`+scope+`"`
 	}
 	return f
 }
 
-// unknownField and malformedField find in what the decoder of JSON says the name of the field that it stumbled over. What
-// else it says can quote a secret.
+// unknownField and malformedField match the name of a field in an error of the JSON decoder. The rest of such an error
+// can quote a secret.
 var (
 	unknownField   = regexp.MustCompile(`unknown field "([A-Za-z_]{1,64})"`)
 	malformedField = regexp.MustCompile(`field ([A-Za-z]{1,64}):`)
 )
 
-// unread says why a request could not be read, as far as that is a name of a field or a form.
-func unread(message string) oauth.Text {
+// describeDecodeError returns the text for a request that could not be decoded. It takes nothing from message except the
+// name of a field or of a type.
+func describeDecodeError(message string) oauth.Text {
 	if found := unknownField.FindStringSubmatch(message); found != nil {
 		return oauth.Text("The request could not be read: there is no field " + found[1] + " here.")
 	}
@@ -100,7 +101,7 @@ func unread(message string) oauth.Text {
 	return "The request could not be read."
 }
 
-// write answers with the failure as RFC 6749 §5.2 has it. realm is the issuer.
+// write writes the failure as an error response (RFC 6749 §5.2). realm is the issuer.
 func (f *failure) write(w http.ResponseWriter, realm string) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json;charset=UTF-8")
@@ -124,21 +125,21 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(f.status)
-	_, _ = w.Write(body) // a caller that has gone away is told nothing
+	_, _ = w.Write(body) // an error means that the caller is gone
 }
 
-// noStore keeps an answer out of every cache (RFC 6749 §5.1) and from being taken for another type.
+// noStore keeps an answer out of every cache (RFC 6749 §5.1) and prevents content sniffing.
 func noStore(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Pragma", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// handleError is the gateway's error handler.
-func (f *face) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	refused := failureOf(err)
+// handleError is the [runtime.ErrorHandlerFunc] of the gateways.
+func (h *handler) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	refused := newFailure(err)
 	if r.Header.Get("Authorization") == "" {
-		refused.parameters = "" // RFC 6750 §3.1: a request without any token is told no error code
+		refused.parameters = "" // RFC 6750 §3.1: no error code if the request has no token
 	}
-	refused.write(w, f.realm)
+	refused.write(w, h.realm)
 }

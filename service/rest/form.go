@@ -18,22 +18,22 @@ import (
 
 const (
 	formType = "application/x-www-form-urlencoded"
-	// maxForm bounds a body, in bytes; maxParameters counts the parameters in it.
+	// maxForm is the maximum size of a body in bytes, maxParameters the maximum number of parameters in it.
 	maxForm       = 64 << 10
 	maxParameters = 64
 )
 
-// repeatable is the one parameter that may be sent more than once (RFC 8707 §2).
+// repeatable is the only parameter that may be sent more than once (RFC 8707 §2).
 const repeatable = "resource"
 
-// form is a body that was read and found well-formed. It takes the body's place in the request, so that the gateway,
-// which decodes bodies, finds it; what is wrong with a form is thus told before the gateway, which would lose the reason.
+// form is a well-formed body after parsing. It replaces the body of the request, where the decoder of the gateway finds
+// it. A malformed form is thereby refused before the gateway, which would lose the reason.
 type form struct {
 	io.ReadCloser
 	values url.Values
 }
 
-// readForm reads the form of a request (RFC 6749 §3.2). Everything is bounded before it is parsed.
+// readForm reads the form of a request (RFC 6749 §3.2). It checks the size of each part before parsing it.
 func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 	if len(r.Header.Values("Authorization")) > 1 {
 		return nil, invalid("Authorization was sent twice.")
@@ -64,7 +64,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 	return &form{r.Body, values}, nil
 }
 
-// readBody reads what may be sent at the most.
+// readBody reads a body of at most maxForm bytes.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, invalid("Content-Encoding is not accepted.")
@@ -79,8 +79,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	return body, nil
 }
 
-func checkParameter(name string, sent []string) *failure {
-	for _, value := range append(sent, name) {
+// checkParameter refuses a parameter that is not UTF-8, contains a NUL, or is sent more than once without being
+// repeatable. values are all that were sent under the name.
+func checkParameter(name string, values []string) *failure {
+	for _, value := range append(values, name) {
 		if !utf8.ValidString(value) {
 			return invalid("A parameter is not UTF-8.")
 		}
@@ -88,7 +90,7 @@ func checkParameter(name string, sent []string) *failure {
 			return invalid("A parameter has a NUL.")
 		}
 	}
-	if len(sent) > 1 && name != repeatable {
+	if len(values) > 1 && name != repeatable {
 		if text, known := repeated[name]; known {
 			return invalid(text)
 		}
@@ -97,8 +99,8 @@ func checkParameter(name string, sent []string) *failure {
 	return nil
 }
 
-// repeated has parameter → what is said when it is sent twice. The texts are written out so that nothing of a request
-// comes back in an answer.
+// repeated maps a parameter to the text of the refusal if it is sent twice. The texts are literals so that no answer
+// contains a part of its request.
 var repeated = map[string]oauth.Text{ //nolint:gosec // names of parameters, no credentials
 	"grant_type":    "grant_type is sent more than once.",
 	"client_id":     "client_id is sent more than once.",
@@ -112,11 +114,13 @@ var repeated = map[string]oauth.Text{ //nolint:gosec // names of parameters, no 
 	"token_type_hint":       "token_type_hint is sent more than once.",
 }
 
+// invalid returns a 400 with the OAuth error invalid_request.
 func invalid(text oauth.Text) *failure {
 	return &failure{status: http.StatusBadRequest, refusal: oauth.Refuse(oauth.InvalidRequest, text)}
 }
 
-// formMarshaler is the gateway's codec for forms: it decodes a [form], and encodes as its embedded codec does.
+// formMarshaler is the codec of the gateway for forms. It decodes a [form] and encodes JSON, like the marshaler that it
+// embeds.
 type formMarshaler struct{ documentMarshaler }
 
 // NewDecoder implements [runtime.Marshaler].
@@ -132,8 +136,8 @@ func (m *formMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	})
 }
 
-// fill sets the fields that the parameters name; other parameters are ignored, and an empty value counts as absent (RFC
-// 6749 §3.2).
+// fill sets the fields of message whose names are those of parameters. It ignores other parameters, and treats an empty
+// value as absent (RFC 6749 §3.2).
 func (f *form) fill(message protoreflect.Message) {
 	fields := message.Descriptor().Fields()
 	for name, sent := range f.values {

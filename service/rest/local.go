@@ -11,18 +11,19 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// local is a connection to services in the same process: services are registered with it as with a server, and called
-// through it as through a client, by way of the interceptor and without a network. The gateway's own in-process mode
-// would leave the interceptor out.
+// local connects the gateway to services in the same process. It is both the [grpc.ServiceRegistrar] of the services and
+// the [grpc.ClientConnInterface] of their clients, and calls handlers through the interceptor, without a network. The
+// in-process mode of grpc-gateway itself would skip the interceptor.
 //
-// The context that a handler sees carries what the caller put there, the peer included; only the metadata turns from
-// outgoing to incoming.
+// A handler gets the context of the caller with its values, among them the peer. Only the metadata changes, from outgoing
+// to incoming.
 type local struct {
 	interceptor grpc.UnaryServerInterceptor
-	// methods has "/package.Service/Method" → its handler.
+	// methods is keyed by "/package.Service/Method".
 	methods map[string]method
 }
 
+// method is a handler and the service that it belongs to.
 type method struct {
 	service any
 	handler grpc.MethodHandler
@@ -39,7 +40,7 @@ func (l *local) RegisterService(desc *grpc.ServiceDesc, service any) {
 func (l *local) Invoke(ctx context.Context, name string, request, reply any, _ ...grpc.CallOption) error {
 	m, ok := l.methods[name]
 	if !ok {
-		return status.Errorf(codes.Unimplemented, "there is no method %s", name)
+		return status.Errorf(codes.Unimplemented, "unknown method %s", name)
 	}
 	outgoing, _ := metadata.FromOutgoingContext(ctx)
 	ctx = metadata.NewIncomingContext(metadata.NewOutgoingContext(ctx, metadata.MD{}), outgoing)
@@ -55,7 +56,7 @@ func (l *local) Invoke(ctx context.Context, name string, request, reply any, _ .
 	return nil
 }
 
-// NewStream implements [grpc.ClientConnInterface]; no method of the REST face streams.
+// NewStream implements [grpc.ClientConnInterface]. It always fails, because no method that is served over REST streams.
 func (*local) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, errors.New("streams are not offered in process")
+	return nil, errors.New("rest: streams are not supported")
 }

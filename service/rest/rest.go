@@ -1,6 +1,6 @@
-// Package rest is the HTTP face of the issuer: forms, OAuth errors, headers and the /.well-known documents. It carries
-// out RFC 6749 §3.2 and §5, RFC 8414 §3 and RFC 7517 §5 on top of the gRPC services, in the same process and through the
-// same interceptors; it has no rule of its own about clients and tokens.
+// Package rest serves the issuer over HTTP: forms, OAuth errors, headers and the /.well-known documents. It implements
+// RFC 6749 §3.2 and §5, RFC 8414 §3 and RFC 7517 §5 on top of the gRPC services, which it calls in the same process and
+// through the same interceptors. It contains no rule about clients and tokens.
 package rest
 
 import (
@@ -30,59 +30,64 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// Service is what stands behind the face.
+// Service is the part of the issuer that New serves. Its methods are safe for concurrent use by multiple goroutines.
 type Service interface {
-	// Register adds the gRPC services to a server.
+	// Register registers the gRPC services with a server.
 	Register(server grpc.ServiceRegistrar)
-	// UnaryInterceptor is the chain that every call runs through.
+	// UnaryInterceptor returns the interceptor that every call passes.
 	UnaryInterceptor() grpc.UnaryServerInterceptor
-	// Origin gives where a request came from, by the other end of its connection and the values of X-Forwarded-For.
+	// Origin returns the address that a request came from, given the peer of its connection and the values of its
+	// X-Forwarded-For header.
 	Origin(peer net.Addr, forwarded []string) net.Addr
-	// Admit refuses a request of a source that makes too many, with the status of a call; ctx has the peer. The calls that
-	// are made for the request have the context that is given back.
+	// Admit returns the status of a refused call if the source of the request makes too many. ctx contains the peer. The
+	// calls that are made for the request use the context that Admit returns.
 	Admit(ctx context.Context) (context.Context, error)
-	// Unread records, by the event of the audit that it is, the refusal of a request that could not be read, so that there
-	// was no call.
+	// Unread records the refusal of a request that could not be read, and for which no call was therefore made. event is
+	// the name of its audit event.
 	Unread(ctx context.Context, event string, refusal *oauth.Error)
 }
 
-// Where forms are taken; the documents are where their RFCs say.
-const (
-	tokenPath      = "/connect/token"
-	introspectPath = "/connect/introspect"
-	revokePath     = "/connect/revoke"
-)
-
-// eventOf has where forms are taken → the event that is the refusal of one.
-var eventOf = map[string]string{
+// refusedEvents maps the path of each form endpoint to the audit event of a refusal there.
+var refusedEvents = map[string]string{
 	tokenPath:      telemetry.EventTokenRefused,
 	introspectPath: telemetry.EventIntrospectRefused,
 	revokePath:     telemetry.EventRevokeRefused,
 }
 
-type face struct {
-	// gateway translates between HTTP and the services.
-	gateway http.Handler
-	// admin does so for the administrative services.
-	admin  http.Handler
-	realm  string
+// handler is the [http.Handler] that New returns.
+type handler struct {
+	// gateway translates between HTTP and the token service, admin between HTTP and the administrative services.
+	gateway, admin http.Handler
+	realm          string
+	// origin is [Service.Origin], admit is [Service.Admit], unread is [Service.Unread].
 	origin func(peer net.Addr, forwarded []string) net.Addr
-	// admit is [Service.Admit], unread [Service.Unread].
 	admit  func(ctx context.Context) (context.Context, error)
 	unread func(ctx context.Context, event string, refusal *oauth.Error)
 }
 
-// New makes the handler for an issuer.
+// New returns the HTTP handler of an issuer. ctx is for the registration alone.
 func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
-	f := &face{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread}
+	h := &handler{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread}
 	forms := &formMarshaler{newDocumentMarshaler()}
 	documents := newDocumentMarshaler()
-	mux := runtime.NewServeMux(
+	mux := runtime.NewServeMux(append(h.gatewayOptions(),
 		runtime.WithMarshalerOption(formType, forms),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &documents),
-		runtime.WithErrorHandler(f.handleError),
+	)...)
+	h.gateway = mux
+	var err error
+	if h.admin, err = h.newAdmin(ctx, conn); err != nil {
+		return nil, err
+	}
+	return h, gatewayv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
+}
+
+// gatewayOptions returns the options that both gateways share.
+func (h *handler) gatewayOptions() []runtime.ServeMuxOption {
+	return []runtime.ServeMuxOption{
+		runtime.WithErrorHandler(h.handleError),
 		// Without these two a caller could choose another method than the one it sent, by header or by form.
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
@@ -91,82 +96,76 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handle
 		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithMetadata(authorization),
 		runtime.WithForwardResponseOption(setHeaders),
-	)
-	f.gateway = mux
-	var err error
-	if f.admin, err = f.newAdmin(ctx, conn); err != nil {
-		return nil, err
 	}
-	return f, gatewayv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
 }
 
-// none lets no header become metadata or the reverse.
+// none is a [runtime.HeaderMatcherFunc] that passes no header on as metadata, and no metadata as a header.
 func none(string) (string, bool) { return "", false }
 
-// authorization hands on the one header that counts, as it was sent. The gateway would leave out a value that gRPC cannot
-// carry; without it the request could mean something else, and in process nothing needs to carry it.
+// authorization passes on the one header that the services read, exactly as it was sent. The gateway would drop a value
+// that gRPC cannot transmit. Without that value the request could have another meaning, and nothing is transmitted here.
 func authorization(_ context.Context, r *http.Request) metadata.MD {
 	return metadata.MD{"authorization": r.Header["Authorization"]}
 }
 
-// ServeHTTP implements [http.Handler]. Paths are compared exactly and as sent: no letter case, slash or escape is
-// forgiven, since whatever stands in front of the issuer may have decided by them.
-func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx, err := f.admit(peer.NewContext(r.Context(), f.peerOf(r)))
+// ServeHTTP implements [http.Handler]. It compares paths exactly as they were sent, without normalizing letter case,
+// slashes or escapes, because a proxy in front of the issuer may have decided by them.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, err := h.admit(peer.NewContext(r.Context(), h.peer(r)))
 	if err != nil {
-		failureOf(err).write(w, f.realm)
+		newFailure(err).write(w, h.realm)
 		return
 	}
 	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
-		f.serveAdmin(w, r)
+		h.serveAdmin(w, r)
 		return
 	}
-	r.URL.RawQuery = "" // credentials there would end up in logs, so nothing there counts (RFC 6749 §2.3.1)
+	r.URL.RawQuery = "" // ignored: credentials in a query end up in logs (RFC 6749 §2.3.1)
 	switch r.URL.EscapedPath() {
 	case tokenPath, introspectPath, revokePath:
-		f.serveForm(w, r)
-	case oauth.WellKnownServer, oauth.WellKnownOpenID, "/.well-known/jwks.json":
-		f.serveDocument(w, r)
+		h.serveForm(w, r)
+	case oauth.WellKnownServer, oauth.WellKnownOpenID, keySetPath:
+		h.serveDocument(w, r)
 	default:
-		f.notFound(w)
+		h.notFound(w)
 	}
 }
 
-// serveForm takes a form (RFC 6749 §3.2).
-func (f *face) serveForm(w http.ResponseWriter, r *http.Request) {
+// serveForm answers a request whose body is a form (RFC 6749 §3.2).
+func (h *handler) serveForm(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
-		f.refuseMethod(w, "POST")
+		h.refuseMethod(w, r)
 		return
 	}
 	body, refusal := readForm(w, r)
 	if refusal != nil {
-		f.unread(r.Context(), eventOf[r.URL.EscapedPath()], refusal.refusal)
-		refusal.write(w, f.realm)
+		h.unread(r.Context(), refusedEvents[r.URL.EscapedPath()], refusal.refusal)
+		refusal.write(w, h.realm)
 		return
 	}
 	r.Body = body
-	// The rest is for whoever stands at the edge. The gateway would act on it: Accept, Grpc-Timeout, TE, X-Forwarded-For.
+	// The other headers are meant for proxies. The gateway would act on them: Accept, Grpc-Timeout, TE, X-Forwarded-For.
 	r.Header = http.Header{"Content-Type": {formType}, "Authorization": r.Header["Authorization"]}
-	f.gateway.ServeHTTP(w, r)
+	h.gateway.ServeHTTP(w, r)
 }
 
-// serveDocument answers with a public document that may be cached (RFC 9111), to GET and HEAD.
-func (f *face) serveDocument(w http.ResponseWriter, r *http.Request) {
+// serveDocument answers GET and HEAD with a public document that may be cached (RFC 9111).
+func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		f.refuseMethod(w, "GET, HEAD")
+		h.refuseMethod(w, r)
 		return
 	}
-	r.Header.Del("Range") // a part of a key set is of no use to anybody
+	r.Header.Del("Range") // no client has a use for part of a document
 	inner := r.Clone(r.Context())
 	inner.Method, inner.Body = http.MethodGet, http.NoBody
 	inner.Header = http.Header{}
 	answer := &buffer{header: http.Header{}, status: http.StatusOK}
-	f.gateway.ServeHTTP(answer, inner)
+	h.gateway.ServeHTTP(answer, inner)
 	maps.Copy(w.Header(), answer.header)
 	if answer.status != http.StatusOK {
 		w.WriteHeader(answer.status)
-		_, _ = w.Write(answer.body.Bytes()) // a caller that has gone away is told nothing
+		_, _ = w.Write(answer.body.Bytes()) // an error means that the caller is gone
 		return
 	}
 	sum := sha256.Sum256(answer.body.Bytes())
@@ -175,18 +174,20 @@ func (f *face) serveDocument(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
 }
 
-func (f *face) refuseMethod(w http.ResponseWriter, allowed string) {
-	w.Header().Set("Allow", allowed)
+// refuseMethod answers a request whose path does not take its method (RFC 9110 §15.5.6).
+func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", routes[Route(r)])
 	refused := &failure{status: http.StatusMethodNotAllowed, refusal: oauth.Refuse(oauth.InvalidRequest, "The method is not allowed here.")}
-	refused.write(w, f.realm)
+	refused.write(w, h.realm)
 }
 
-// setHeaders puts on each answer what its RFC asks for. It runs on the face's own copy of the message.
+// setHeaders sets the headers that the RFC of each answer requires. It may change m, which is a copy that belongs to this
+// package.
 func setHeaders(_ context.Context, w http.ResponseWriter, m proto.Message) error {
 	switch answer := m.(type) {
 	case *grantorv1.GetKeySetResponse:
 		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", answer.GetMaxAge()))
-		answer.MaxAge = 0 // said by the header
+		answer.MaxAge = 0 // the header contains it
 	case *grantorv1.GetServerMetadataResponse:
 		w.Header().Set("Cache-Control", "public, max-age=300")
 	default:
@@ -197,7 +198,7 @@ func setHeaders(_ context.Context, w http.ResponseWriter, m proto.Message) error
 	return nil
 }
 
-// documentMarshaler writes messages as JSON with the field names of the RFCs.
+// documentMarshaler marshals messages as JSON with the field names of the RFCs.
 type documentMarshaler struct{ runtime.JSONPb }
 
 func newDocumentMarshaler() documentMarshaler {
@@ -208,18 +209,18 @@ func newDocumentMarshaler() documentMarshaler {
 func (m *documentMarshaler) Marshal(v any) ([]byte, error) {
 	switch answer := v.(type) {
 	case *grantorv1.IssueTokenResponse:
-		// protojson takes four times as long, a quarter of what a token costs here beside its signature.
-		return json.Marshal(&tokenAnswer{ //nolint:gosec // it is there to give the token
+		// protojson takes four times as long: a quarter of the cost of a token here, apart from its signature.
+		return json.Marshal(&tokenAnswer{ //nolint:gosec // the answer is meant to contain the token
 			answer.GetAccessToken(), answer.GetTokenType(), answer.GetExpiresIn(), answer.GetScope(),
 		})
 	case *grantorv1.GetServerMetadataResponse:
-		// RFC 8414 §2 requires response_types_supported also when it is empty.
+		// RFC 8414 §2 requires response_types_supported even if it is empty.
 		return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(answer)
 	}
 	return m.JSONPb.Marshal(v)
 }
 
-// tokenAnswer is a token as JSON (RFC 6749 §5.1), as protojson would have it.
+// tokenAnswer is the JSON form of a token (RFC 6749 §5.1), equal to the one that protojson writes.
 type tokenAnswer struct {
 	AccessToken string `json:"access_token,omitempty"`
 	TokenType   string `json:"token_type,omitempty"`
@@ -230,10 +231,10 @@ type tokenAnswer struct {
 // ContentType implements [runtime.Marshaler].
 func (*documentMarshaler) ContentType(any) string { return "application/json;charset=UTF-8" }
 
-// peerOf says who calls, as a gRPC server would. A header that claims another address counts only from a trusted proxy, and
-// one that claims a certificate never.
-func (f *face) peerOf(r *http.Request) *peer.Peer {
-	p := &peer.Peer{Addr: f.origin(address(r.RemoteAddr), r.Header["X-Forwarded-For"])}
+// peer returns the caller as a gRPC server would. A header that claims another address counts only if a trusted proxy sent
+// it; a header that claims a certificate is ignored.
+func (h *handler) peer(r *http.Request) *peer.Peer {
+	p := &peer.Peer{Addr: h.origin(address(r.RemoteAddr), r.Header["X-Forwarded-For"])}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		p.LocalAddr = local
 	}
@@ -246,13 +247,13 @@ func (f *face) peerOf(r *http.Request) *peer.Peer {
 	return p
 }
 
-// address is a TCP address as net/http gives it: host:port.
+// address is a TCP address in the form of [http.Request.RemoteAddr], host:port.
 type address string
 
 func (address) Network() string  { return "tcp" }
 func (a address) String() string { return string(a) }
 
-// buffer holds an answer back so that its ETag can be worked out.
+// buffer is an [http.ResponseWriter] that holds an answer until its ETag is computed.
 type buffer struct {
 	header http.Header
 	status int

@@ -1,0 +1,149 @@
+package rest_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/rest"
+)
+
+// recorder is a service that answers every administrative call with the empty message and records its request.
+type recorder struct {
+	grantorv1.UnimplementedClientServiceServer
+	grantorv1.UnimplementedResourceServiceServer
+	grantorv1.UnimplementedKeyServiceServer
+
+	request proto.Message
+}
+
+func (r *recorder) Register(server grpc.ServiceRegistrar) {
+	grantorv1.RegisterClientServiceServer(server, r)
+	grantorv1.RegisterResourceServiceServer(server, r)
+	grantorv1.RegisterKeyServiceServer(server, r)
+}
+
+// answers maps the methods that TestIDsInPaths calls to their answers.
+var answers = map[string]proto.Message{
+	"GetClient":          &grantorv1.GetClientResponse{},
+	"DeleteClient":       &grantorv1.DeleteClientResponse{},
+	"UpdateClient":       &grantorv1.UpdateClientResponse{},
+	"RevokeTokens":       &grantorv1.RevokeTokensResponse{},
+	"CreateClientSecret": &grantorv1.CreateClientSecretResponse{},
+	"RotateClientSecret": &grantorv1.RotateClientSecretResponse{},
+	"UpdateClientSecret": &grantorv1.UpdateClientSecretResponse{},
+	"DeleteClientSecret": &grantorv1.DeleteClientSecretResponse{},
+	"GetResource":        &grantorv1.GetResourceResponse{},
+	"UpdateResource":     &grantorv1.UpdateResourceResponse{},
+	"RetireKey":          &grantorv1.RetireKeyResponse{},
+}
+
+func (r *recorder) UnaryInterceptor() grpc.UnaryServerInterceptor {
+	return func(_ context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+		r.request = request.(proto.Message)
+		return answers[info.FullMethod[strings.LastIndex(info.FullMethod, "/")+1:]], nil
+	}
+}
+
+func (*recorder) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
+func (*recorder) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }
+func (*recorder) Unread(context.Context, string, *oauth.Error)       {}
+
+// TestIDsInPaths sends ids in the path of each kind of call. An id arrives as it was before it was percent-encoded,
+// whatever its characters: a slash or a colon in one ends neither the id nor the path.
+func TestIDsInPaths(t *testing.T) {
+	const other = "other/id:%2F"
+	var r recorder
+	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &r))
+	for _, id := range []string{
+		"a", "a/b", "/", "//", "a%2Fb", "%", "%252F", "..", "../keys", "a/secrets/b", "a/tokens:revoke", "a:revoke", ":retire", "a b+c",
+		"https://orders.internal", "?#[]@!$&'()*,;=", "ü\x01\x00",
+	} {
+		escaped := url.PathEscape(id)
+		client, secret := &grantorv1.Client{ClientId: id}, &grantorv1.ClientSecret{SecretId: id}
+		for _, c := range []struct {
+			method, path string
+			want         proto.Message
+		}{
+			{"GET", "/v1/clients/" + escaped, &grantorv1.GetClientRequest{ClientId: id}},
+			{"PATCH", "/v1/clients/" + escaped, &grantorv1.UpdateClientRequest{Client: client}},
+			{"POST", "/v1/clients/" + escaped + "/tokens:revoke", &grantorv1.RevokeTokensRequest{ClientId: id}},
+			{"POST", "/v1/clients/" + escaped + "/secrets", &grantorv1.CreateClientSecretRequest{ClientId: id}},
+			{"POST", "/v1/clients/" + escaped + "/secrets:rotate", &grantorv1.RotateClientSecretRequest{ClientId: id}},
+			{
+				"PATCH", "/v1/clients/" + url.PathEscape(other) + "/secrets/" + escaped,
+				&grantorv1.UpdateClientSecretRequest{ClientId: other, Secret: secret},
+			},
+			{
+				"DELETE", "/v1/clients/" + escaped + "/secrets/" + url.PathEscape(other),
+				&grantorv1.DeleteClientSecretRequest{ClientId: id, SecretId: other},
+			},
+			{"GET", "/v1/resources/" + escaped, &grantorv1.GetResourceRequest{Resource: id}},
+			{"PATCH", "/v1/resources/" + escaped, &grantorv1.UpdateResourceRequest{Resource: &grantorv1.Resource{Resource: id}}},
+		} {
+			if got := r.call(handler, c.method, c.path); got != http.StatusOK {
+				t.Errorf("%s %s: got %d, want 200", c.method, c.path, got)
+				continue
+			}
+			got := r.request.ProtoReflect()
+			if mask := got.Descriptor().Fields().ByName("update_mask"); mask != nil {
+				got.Clear(mask) // the gateway fills it from the body
+			}
+			if !proto.Equal(r.request, c.want) {
+				t.Errorf("%s %s: got %v, want %v", c.method, c.path, r.request, c.want)
+			}
+		}
+	}
+}
+
+// TestEscapesOutsideIDs sends paths that are those of a call only if an escape outside the id of a client, a secret or a
+// resource is decoded. None of them reaches a call, and none is another method's.
+func TestEscapesOutsideIDs(t *testing.T) {
+	var r recorder
+	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &r))
+	if got := r.call(handler, "POST", "/v1/keys/abc:retire"); got != http.StatusOK || r.request.(*grantorv1.RetireKeyRequest).GetKid() != "abc" {
+		t.Fatalf("got %d, want a path without escapes to reach the call", got)
+	}
+	for _, path := range []string{
+		"/%76%31/clients/a", "/v1%2Fclients/a", "/v1/%63lients/a", "/v1/clients%2Fa", "/v1/clients/a%2Fsecrets:rotate", "/v1/clients/a/%73ecrets",
+		"/v1/clients/a/secrets%3Arotate", "/v1/clients/a/secrets:%72otate", "/v1/clients/a/%73ecrets/b", "/v1/clients/a/secrets%2Fb",
+		"/v1/clients/a/tokens%3Arevoke", "/v1/%72esources/a", "/v1/%6beys", "/v1/%6beys/abc:retire", "/v1/keys%3Arotate", "/v1/keys:%72otate",
+		"/v1/keys%2Fabc:retire", "/v1/keys/%61bc:retire", "/v1/keys/abc%3Aretire", "/v1/keys/abc:%72etire", "/v1/keys/a%2Fb:retire",
+		"/v1/keys/abc%3Acompromise",
+	} {
+		for _, method := range []string{"GET", "POST", "PATCH", "DELETE", "PUT"} {
+			want := http.StatusNotFound
+			if path == "/v1/clients/a%2Fsecrets:rotate" { // a client of that id
+				want = map[string]int{"GET": 200, "PATCH": 200, "DELETE": 200}[method]
+				if want == 0 {
+					want = http.StatusMethodNotAllowed
+				}
+			}
+			if got := r.call(handler, method, path); got != want {
+				t.Errorf("%s %s: got %d, want %d", method, path, got, want)
+			}
+		}
+	}
+}
+
+// call sends a request without a query and returns the status of the answer.
+func (r *recorder) call(handler http.Handler, method, path string) int {
+	r.request = nil
+	body := ""
+	if method == http.MethodPost || method == http.MethodPatch {
+		body = "{}"
+	}
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, httptest.NewRequest(method, path, strings.NewReader(body)))
+	return recorder.Code
+}

@@ -1,0 +1,79 @@
+package rest
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// The paths of the endpoints that take forms, and of the key set (RFC 7517 §5).
+const (
+	tokenPath      = "/connect/token"
+	introspectPath = "/connect/introspect"
+	revokePath     = "/connect/revoke"
+	keySetPath     = "/.well-known/jwks.json"
+)
+
+// adminPath is the prefix of the paths of the administrative services, keyPath that of the paths of one key.
+const (
+	adminPath = "/v1/"
+	keyPath   = adminPath + "keys/"
+)
+
+// routes maps the template of each path of the REST mirror to the methods that it takes, as an Allow header lists them
+// (RFC 9110 §10.2.1). The gateway dispatches by proto/gateway.yaml, which no generated code carries in a form that can be
+// read at run time; a test holds this table equal to it.
+var routes = map[string]string{ //nolint:gosec // paths, no credentials
+	tokenPath:             "POST",
+	introspectPath:        "POST",
+	revokePath:            "POST",
+	oauth.WellKnownServer: "GET, HEAD",
+	oauth.WellKnownOpenID: "GET, HEAD",
+	keySetPath:            "GET, HEAD",
+
+	"/v1/clients":                                 "GET, POST",
+	"/v1/clients/{client_id}":                     "DELETE, GET, PATCH",
+	"/v1/clients/{client_id}/tokens:revoke":       "POST",
+	"/v1/clients/{client_id}/secrets":             "POST",
+	"/v1/clients/{client_id}/secrets:rotate":      "POST",
+	"/v1/clients/{client_id}/secrets/{secret_id}": "DELETE, PATCH",
+	"/v1/resources":                               "GET, POST",
+	"/v1/resources/{resource}":                    "DELETE, GET, PATCH",
+	"/v1/keys":                                    "GET",
+	"/v1/keys:rotate":                             "POST",
+	"/v1/keys/{kid}:retire":                       "POST",
+	"/v1/keys/{kid}:compromise":                   "POST",
+}
+
+// variable matches the variable of a template.
+var variable = regexp.MustCompile(`\{[^}]*\}`)
+
+// templates maps the shape of each path, which is its template with * for every variable, to its template.
+var templates = func() map[string]string {
+	shapes := make(map[string]string, len(routes))
+	for template := range routes {
+		shapes[variable.ReplaceAllLiteralString(template, "*")] = template
+	}
+	return shapes
+}()
+
+// Route returns the template of the path of r, whatever its method, such as "/v1/clients/{client_id}". It returns the
+// empty string if there is nothing at the path.
+func Route(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	if !strings.HasPrefix(path, adminPath) {
+		return templates[path]
+	}
+	segments := strings.SplitN(path, "/", 7) // one more than the longest template has
+	for i := 3; i < len(segments); i += 2 {
+		verb := ""
+		// The id of a key contains no colon. That of a client may, and no path ends in {client_id}:verb.
+		if colon := strings.LastIndexByte(segments[i], ':'); colon >= 0 && strings.HasPrefix(path, keyPath) {
+			verb = segments[i][colon:]
+		}
+		segments[i] = "*" + verb
+	}
+	return templates[strings.Join(segments, "/")]
+}
