@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -23,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/instrument"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 // signals are a meter and a tracer, and what they have recorded.

@@ -101,7 +101,8 @@ func checkQuery(r *http.Request) *failure {
 	return nil
 }
 
-// handleRoutingError answers a request for which the gateway found no call: 405 if the path takes other methods, else 404.
+// handleRoutingError answers a request for which the gateway found no call: 405 if the path takes other methods, else
+// 404.
 func (h *handler) handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
 	if status == http.StatusMethodNotAllowed {
 		h.refuseMethod(w, r)

@@ -18,8 +18,8 @@ import (
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// recorder is a service that answers every administrative call with the empty message and records its request.
-type recorder struct {
+// capture is a service that answers every administrative call with the empty message and records its request.
+type capture struct {
 	grantorv1.UnimplementedClientServiceServer
 	grantorv1.UnimplementedResourceServiceServer
 	grantorv1.UnimplementedKeyServiceServer
@@ -27,13 +27,13 @@ type recorder struct {
 	request proto.Message
 }
 
-func (r *recorder) Register(server grpc.ServiceRegistrar) {
-	grantorv1.RegisterClientServiceServer(server, r)
-	grantorv1.RegisterResourceServiceServer(server, r)
-	grantorv1.RegisterKeyServiceServer(server, r)
+func (c *capture) Register(server grpc.ServiceRegistrar) {
+	grantorv1.RegisterClientServiceServer(server, c)
+	grantorv1.RegisterResourceServiceServer(server, c)
+	grantorv1.RegisterKeyServiceServer(server, c)
 }
 
-// answers maps the methods that TestIDsInPaths calls to their answers.
+// answers is keyed by the name of a method.
 var answers = map[string]proto.Message{
 	"GetClient":          &grantorv1.GetClientResponse{},
 	"DeleteClient":       &grantorv1.DeleteClientResponse{},
@@ -48,23 +48,23 @@ var answers = map[string]proto.Message{
 	"RetireKey":          &grantorv1.RetireKeyResponse{},
 }
 
-func (r *recorder) UnaryInterceptor() grpc.UnaryServerInterceptor {
+func (c *capture) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	return func(_ context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-		r.request = request.(proto.Message)
+		c.request = request.(proto.Message)
 		return answers[info.FullMethod[strings.LastIndex(info.FullMethod, "/")+1:]], nil
 	}
 }
 
-func (*recorder) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
-func (*recorder) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }
-func (*recorder) Unread(context.Context, string, *oauth.Error)       {}
+func (*capture) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
+func (*capture) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }
+func (*capture) Unread(context.Context, string, *oauth.Error)       {}
 
 // TestIDsInPaths sends ids in the path of each kind of call. An id arrives as it was before it was percent-encoded,
 // whatever its characters: a slash or a colon in one ends neither the id nor the path.
 func TestIDsInPaths(t *testing.T) {
 	const other = "other/id:%2F"
-	var r recorder
-	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &r))
+	var service capture
+	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &service))
 	for _, id := range []string{
 		"a", "a/b", "/", "//", "a%2Fb", "%", "%252F", "..", "../keys", "a/secrets/b", "a/tokens:revoke", "a:revoke", ":retire", "a b+c",
 		"https://orders.internal", "?#[]@!$&'()*,;=", "ü\x01\x00",
@@ -91,27 +91,27 @@ func TestIDsInPaths(t *testing.T) {
 			{"GET", "/v1/resources/" + escaped, &grantorv1.GetResourceRequest{Resource: id}},
 			{"PATCH", "/v1/resources/" + escaped, &grantorv1.UpdateResourceRequest{Resource: &grantorv1.Resource{Resource: id}}},
 		} {
-			if got := r.call(handler, c.method, c.path); got != http.StatusOK {
+			if got := service.call(handler, c.method, c.path); got != http.StatusOK {
 				t.Errorf("%s %s: got %d, want 200", c.method, c.path, got)
 				continue
 			}
-			got := r.request.ProtoReflect()
+			got := service.request.ProtoReflect()
 			if mask := got.Descriptor().Fields().ByName("update_mask"); mask != nil {
 				got.Clear(mask) // the gateway fills it from the body
 			}
-			if !proto.Equal(r.request, c.want) {
-				t.Errorf("%s %s: got %v, want %v", c.method, c.path, r.request, c.want)
+			if !proto.Equal(service.request, c.want) {
+				t.Errorf("%s %s: got %v, want %v", c.method, c.path, service.request, c.want)
 			}
 		}
 	}
 }
 
-// TestEscapesOutsideIDs sends paths that are those of a call only if an escape outside the id of a client, a secret or a
-// resource is decoded. None of them reaches a call, and none is another method's.
+// TestEscapesOutsideIDs sends paths that are those of a call only if an escape outside the id of a client, a secret or
+// a resource is decoded. The handler compares the rest of a path as it was sent, so none of them reaches that call.
 func TestEscapesOutsideIDs(t *testing.T) {
-	var r recorder
-	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &r))
-	if got := r.call(handler, "POST", "/v1/keys/abc:retire"); got != http.StatusOK || r.request.(*grantorv1.RetireKeyRequest).GetKid() != "abc" {
+	var service capture
+	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &service))
+	if got := service.call(handler, "POST", "/v1/keys/abc:retire"); got != http.StatusOK || service.request.(*grantorv1.RetireKeyRequest).GetKid() != "abc" {
 		t.Fatalf("got %d, want a path without escapes to reach the call", got)
 	}
 	for _, path := range []string{
@@ -129,7 +129,7 @@ func TestEscapesOutsideIDs(t *testing.T) {
 					want = http.StatusMethodNotAllowed
 				}
 			}
-			if got := r.call(handler, method, path); got != want {
+			if got := service.call(handler, method, path); got != want {
 				t.Errorf("%s %s: got %d, want %d", method, path, got, want)
 			}
 		}
@@ -137,8 +137,8 @@ func TestEscapesOutsideIDs(t *testing.T) {
 }
 
 // call sends a request without a query and returns the status of the answer.
-func (r *recorder) call(handler http.Handler, method, path string) int {
-	r.request = nil
+func (c *capture) call(handler http.Handler, method, path string) int {
+	c.request = nil
 	body := ""
 	if method == http.MethodPost || method == http.MethodPatch {
 		body = "{}"

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestUnreadAudited sends what cannot be read: the refusal is in the audit although there was no call, and nothing of what
-// was sent.
+// TestUnreadAudited sends requests that cannot be read. Their refusals are audited although no call was made, and no
+// part of a request is in the log.
 func TestUnreadAudited(t *testing.T) {
 	r := newReplica(t, time.Hour)
 	for path, event := range map[string]string{
@@ -22,7 +22,7 @@ func TestUnreadAudited(t *testing.T) {
 		}
 	}
 	recorder := httptest.NewRecorder()
-	r.face.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/v1/clients?hidden=hidden", nil))
+	r.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/v1/clients?hidden=hidden", nil))
 	want := `event=admin.refused by="" peer=192.0.2.1:1234 method="" reason=invalid_request`
 	if log := r.log.String(); recorder.Code != http.StatusBadRequest || !strings.Contains(log, want) || strings.Contains(log, "hidden") {
 		t.Errorf("got %d and %s, want 400 and %s", recorder.Code, log, want)

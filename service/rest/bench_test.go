@@ -20,7 +20,7 @@ import (
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// replayed is the request for a token, which can be sent again and again.
+// replayed is a token request that can be sent any number of times.
 type replayed struct {
 	*http.Request
 	form string
@@ -35,20 +35,20 @@ func newReplayed() *replayed {
 	return r
 }
 
-// again gives the request as if it had just come.
-func (r *replayed) again() *http.Request {
+// next returns the request as if it had just arrived.
+func (r *replayed) next() *http.Request {
 	r.body.Reset(r.form)
-	r.Form, r.PostForm = nil, nil // what a handler read of it
+	r.Form, r.PostForm = nil, nil // set by the previous handler
 	return r.Request
 }
 
-// BenchmarkForm reads the form of a request for a token. The floor is net/url, which has the form in memory.
+// BenchmarkForm reads the form of a token request. The floor is net/url on a form in memory.
 func BenchmarkForm(b *testing.B) {
 	b.Run("grantor", func(b *testing.B) {
 		request := newReplayed()
 		b.ReportAllocs()
 		for b.Loop() {
-			if m, _, refusal := rest.ReadForm(request.again()); refusal != nil || m.GetClientId() != "svc" {
+			if m, _, refusal := rest.ReadForm(request.next()); refusal != nil || m.GetClientId() != "svc" {
 				b.Fatal(m, refusal)
 			}
 		}
@@ -64,55 +64,55 @@ func BenchmarkForm(b *testing.B) {
 	})
 }
 
-// prompt is a service that gives everybody the same token at once.
-type prompt struct {
+// constant is a service that answers every token request with the same token.
+type constant struct {
 	grantorv1.UnimplementedTokenServiceServer
 	answer *grantorv1.IssueTokenResponse
 }
 
-func (p *prompt) IssueToken(context.Context, *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
-	return p.answer, nil
+func (c *constant) IssueToken(context.Context, *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
+	return c.answer, nil
 }
 
-func (p *prompt) Register(server grpc.ServiceRegistrar) {
-	grantorv1.RegisterTokenServiceServer(server, p)
+func (c *constant) Register(server grpc.ServiceRegistrar) {
+	grantorv1.RegisterTokenServiceServer(server, c)
 }
 
-func (*prompt) UnaryInterceptor() grpc.UnaryServerInterceptor {
+func (*constant) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		return handler(ctx, request)
 	}
 }
 
-func (*prompt) Origin(peer net.Addr, _ []string) net.Addr                { return peer }
-func (*prompt) Admit(ctx context.Context) (context.Context, error)       { return ctx, nil }
-func (*prompt) Unread(_ context.Context, _ string, refusal *oauth.Error) { panic(refusal) }
+func (*constant) Origin(peer net.Addr, _ []string) net.Addr                { return peer }
+func (*constant) Admit(ctx context.Context) (context.Context, error)       { return ctx, nil }
+func (*constant) Unread(_ context.Context, _ string, refusal *oauth.Error) { panic(refusal) }
 
-// nowhere is a response that nobody reads.
-type nowhere struct {
+// discard is an [http.ResponseWriter] that discards the body.
+type discard struct {
 	header http.Header
 	status int
 }
 
-func (n *nowhere) Header() http.Header            { return n.header }
-func (n *nowhere) WriteHeader(status int)         { n.status = status }
-func (n *nowhere) Write(data []byte) (int, error) { return len(data), nil }
+func (d *discard) Header() http.Header            { return d.header }
+func (d *discard) WriteHeader(status int)         { d.status = status }
+func (d *discard) Write(data []byte) (int, error) { return len(data), nil }
 
-// BenchmarkGateway has the whole face answer a request for a token, where the service behind it does nothing. The floor is
-// a handler written by hand that reads the form and writes the same answer.
+// BenchmarkGateway answers a token request with the whole handler of this package, in front of a service that does
+// nothing. The floor is a hand-written handler that reads the form and writes the same answer.
 func BenchmarkGateway(b *testing.B) {
 	body := tokenAnswer{AccessToken: strings.Repeat("t", 500), TokenType: "Bearer", ExpiresIn: 3600, Scope: "api1"}
 	issuer, err := oauth.ParseIssuer("https://issuer.test")
 	if err != nil {
 		b.Fatal(err)
 	}
-	face, err := rest.New(b.Context(), issuer, &prompt{answer: &grantorv1.IssueTokenResponse{
+	gateway, err := rest.New(b.Context(), issuer, &constant{answer: &grantorv1.IssueTokenResponse{
 		AccessToken: body.AccessToken, TokenType: body.TokenType, ExpiresIn: int32(body.ExpiresIn), Scope: body.Scope,
 	}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	bare := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	floor := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil || r.PostForm.Get("grant_type") != oauth.GrantClientCredentials {
 			http.Error(w, "bad request", http.StatusBadRequest)
 			return
@@ -132,16 +132,16 @@ func BenchmarkGateway(b *testing.B) {
 	request := newReplayed()
 	answer := func(handler http.Handler) *answer {
 		recorder := httptest.NewRecorder()
-		handler.ServeHTTP(recorder, request.again())
+		handler.ServeHTTP(recorder, request.next())
 		return &answer{recorder.Code, recorder.Header(), recorder.Body.String()}
 	}
-	// They are worth comparing only while they answer alike.
+	// The comparison is meaningful only if both answer alike.
 	var want, got tokenAnswer
-	one, other := answer(bare), answer(face)
+	one, other := answer(floor), answer(gateway)
 	if json.Unmarshal([]byte(one.body), &want) != nil || json.Unmarshal([]byte(other.body), &got) != nil || got != want || got != body {
 		b.Fatalf("got %s, want %s", other.body, one.body)
 	}
-	one.header.Del("Content-Length") // JSON of messages has blanks by chance
+	one.header.Del("Content-Length") // protojson inserts blanks at random
 	other.header.Del("Content-Length")
 	if one.status != other.status || !reflect.DeepEqual(one.header, other.header) {
 		b.Fatalf("got %d %v, want %d %v", other.status, other.header, one.status, one.header)
@@ -149,13 +149,13 @@ func BenchmarkGateway(b *testing.B) {
 	for _, s := range []struct {
 		name    string
 		handler http.Handler
-	}{{"grantor", face}, {"floor", bare}} {
+	}{{"grantor", gateway}, {"floor", floor}} {
 		b.Run(s.name, func(b *testing.B) {
-			w := &nowhere{header: http.Header{}}
+			w := &discard{header: http.Header{}}
 			b.ReportAllocs()
 			for b.Loop() {
 				clear(w.header)
-				s.handler.ServeHTTP(w, request.again())
+				s.handler.ServeHTTP(w, request.next())
 			}
 		})
 	}

@@ -46,7 +46,7 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// TestPaths asks for places that look like the endpoint's and are not.
+// TestPaths requests paths that resemble those of the endpoints.
 func TestPaths(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, target := range []string{
@@ -74,7 +74,7 @@ func TestPaths(t *testing.T) {
 	})
 }
 
-// TestContentTypes has what a form may call itself, and what not.
+// TestContentTypes sends forms with each kind of Content-Type.
 func TestContentTypes(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, c := range []struct {
@@ -120,13 +120,13 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-// fill makes a body of n bytes that gets a token.
+// fill returns a body of n bytes that gets a token.
 func fill(n int) string {
 	body := good().Encode() + "&padding="
 	return body + strings.Repeat("p", n-len(body))
 }
 
-// count makes a body of n parameters that gets a token.
+// count returns a body of n parameters that gets a token.
 func count(n int) string {
 	body := good().Encode()
 	for i := strings.Count(body, "&") + 1; i < n; i++ {
@@ -135,7 +135,7 @@ func count(n int) string {
 	return body
 }
 
-// TestForms has bodies, well-formed ones and others.
+// TestForms sends well-formed and malformed bodies.
 func TestForms(t *testing.T) {
 	issuer := newIssuer(t)
 	form := good().Encode()
@@ -143,7 +143,7 @@ func TestForms(t *testing.T) {
 		name, body string
 		chunked    bool
 		want       int
-		// text is what the refusal says of the parameter.
+		// text is part of the refusal.
 		text string
 	}{
 		{name: "empty", body: "", want: 400, text: "grant_type is missing."},
@@ -160,9 +160,9 @@ func TestForms(t *testing.T) {
 		{name: "unknown twice", body: form + "&unknownname=1&unknownname=2", want: 400, text: "A parameter is sent more than once."},
 		{name: "twice by an escape", body: form + "&client%5fid=svc", want: 400, text: "client_id"},
 		{name: "resource twice", body: form + "&resource=" + res1 + "&resource=" + res1, want: 200},
-		{name: "escape that is none", body: form + "&unknown=%zz", want: 400},
+		{name: "invalid escape", body: form + "&unknown=%zz", want: 400},
 		{name: "half an escape", body: form + "&unknown=%2", want: 400},
-		{name: "escape that is none in a name", body: form + "&un%zzknown=1", want: 400},
+		{name: "invalid escape in a name", body: form + "&un%zzknown=1", want: 400},
 		{name: "NUL", body: form + "&unknown=a%00b", want: 400},
 		{name: "NUL in a name", body: form + "&un%00known=1", want: 400},
 		{name: "raw NUL", body: form + "&unknown=a\x00b", want: 400},
@@ -187,13 +187,13 @@ func TestForms(t *testing.T) {
 			}
 			wantRefusal(t, a, c.want, "invalid_request", "unknown", "clientSecret", "svc", secret)
 			if !strings.Contains(a.body, c.text) {
-				t.Errorf("got %s, want it to say %q", a.body, c.text)
+				t.Errorf("got %s, want it to contain %q", a.body, c.text)
 			}
 		})
 	}
 }
 
-// TestQuery puts parameters where they do not count.
+// TestQuery sends parameters in the query, where they are ignored.
 func TestQuery(t *testing.T) {
 	issuer := newIssuer(t)
 	all := good().Encode()
@@ -218,7 +218,7 @@ func TestQuery(t *testing.T) {
 	}
 }
 
-// TestAuthorizationHeaders has what the header can be besides what gRPC metadata can carry.
+// TestAuthorizationHeaders sends values of the header that gRPC metadata cannot contain, among others.
 func TestAuthorizationHeaders(t *testing.T) {
 	issuer := newIssuer(t)
 	right := "Authorization: " + basic("svc", secret)
@@ -253,8 +253,8 @@ func TestAuthorizationHeaders(t *testing.T) {
 	}
 }
 
-// TestFailedProofsLookAlike compares whole answers: nothing in them says why the proof failed, or whether the client
-// exists.
+// TestFailedProofsLookAlike compares whole answers to failed authentications. They do not reveal why one failed, or
+// whether the client exists.
 func TestFailedProofsLookAlike(t *testing.T) {
 	issuer := newIssuer(t)
 	tokens := grantorv1.NewTokenServiceClient(issuer.Conn(t))
@@ -264,10 +264,10 @@ func TestFailedProofsLookAlike(t *testing.T) {
 	refusedStatus := status.Convert(err).Proto()
 	for _, c := range []struct{ name, id, secret, scope string }{
 		{"wrong secret", "svc", wrong, "api1"},
-		{"wrong secret that a person chose", "svc", "wrong", "api1"},
-		{"wrong secret where a person chose it", oddID, "wrong", "api1"},
+		{"wrong chosen secret", "svc", "wrong", "api1"},
+		{"wrong chosen secret of a client with a chosen one", oddID, "wrong", "api1"},
 		{"unknown client", "nobody", secret, "api1"},
-		{"an id that cannot be", "no\tbody", secret, "api1"},
+		{"impossible id", "no\tbody", secret, "api1"},
 		{"disabled client", "disabled", secret, "api1"},
 		{"disabled client, wrong secret", "disabled", wrong, "api1"},
 		{"expired secret", "expired", secret, "api1"},

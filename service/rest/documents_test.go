@@ -10,18 +10,17 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// TestMetadata checks the description of the issuer (RFC 8414 §2 and §3), which stands at two places.
+// TestMetadata checks the metadata of the issuer (RFC 8414 §2 and §3), which is served at two paths.
 func TestMetadata(t *testing.T) {
 	issuer := newIssuer(t)
 	var first *answer
@@ -44,23 +43,23 @@ func TestMetadata(t *testing.T) {
 	}
 	must.Succeed(t, json.Unmarshal([]byte(first.body), &got))
 	if got.Issuer != issuer.URL || got.Token != issuer.URL+"/connect/token" || got.Keys != issuer.URL+"/.well-known/jwks.json" {
-		t.Errorf("got %+v, want the places of %s", got, issuer.URL)
+		t.Errorf("got %+v, want the endpoints of %s", got, issuer.URL)
 	}
 	if got.Responses == nil || len(got.Responses) != 0 {
 		t.Errorf("got response_types_supported %v, want an empty list", got.Responses)
 	}
 	if !slices.Equal(got.Grants, []string{"client_credentials"}) || !slices.Equal(got.Methods, []string{"client_secret_basic", "client_secret_post"}) {
-		t.Errorf("got %q by %q, want what is offered", got.Grants, got.Methods)
+		t.Errorf("got the grants %q and the methods %q, want those that are offered", got.Grants, got.Methods)
 	}
 	if !slices.Contains(got.Scopes, "api1") || slices.Contains(got.Scopes, "later") {
-		t.Errorf("got the scopes %q, want those that are registered", got.Scopes)
+		t.Errorf("got the scopes %q, want the registered ones", got.Scopes)
 	}
 
 	issuer.Apply(t, registry.Manifest{Resources: []registry.Resource{{ID: resource(t, "https://later.internal"), Scopes: scopes(t, "later")}}})
 	next := send(t, issuer, request{method: http.MethodGet, target: "/.well-known/openid-configuration"})
 	must.Succeed(t, json.Unmarshal([]byte(next.body), &got))
 	if !slices.Contains(got.Scopes, "later") || next.header.Get("ETag") == first.header.Get("ETag") {
-		t.Errorf("got %s with ETag %s after a scope came, want both changed", next.body, next.header.Get("ETag"))
+		t.Errorf("got %s with ETag %s after a scope was registered, want both changed", next.body, next.header.Get("ETag"))
 	}
 }
 
@@ -75,11 +74,11 @@ func wantDocument(t *testing.T, a *answer, cache string) {
 		}
 	}
 	if a.status != http.StatusOK || len(a.header.Get("ETag")) < 10 {
-		t.Errorf("got %d with ETag %q, want 200 with one", a.status, a.header.Get("ETag"))
+		t.Errorf("got %d with ETag %q, want 200 with an ETag", a.status, a.header.Get("ETag"))
 	}
 }
 
-// TestDocumentsAreCached asks in the ways of a cache (RFC 9110 §13).
+// TestDocumentsAreCached sends conditional requests as a cache does (RFC 9110 §13).
 func TestDocumentsAreCached(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, target := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/.well-known/jwks.json"} {
@@ -125,7 +124,7 @@ func TestDocumentsAreCached(t *testing.T) {
 	}
 }
 
-// TestKeySet checks what the issuer publishes of its keys (RFC 7517, RFC 7638).
+// TestKeySet checks the published keys (RFC 7517, RFC 7638).
 func TestKeySet(t *testing.T) {
 	issuer := newIssuer(t)
 	a := send(t, issuer, request{method: http.MethodGet, target: "/.well-known/jwks.json"})
@@ -135,9 +134,9 @@ func TestKeySet(t *testing.T) {
 	var keys []map[string]string
 	must.Succeed(t, json.Unmarshal(document["keys"], &keys))
 	if len(document) != 1 || len(keys) != 4 {
-		t.Fatalf("got %d members and %d keys, want keys alone, one for each algorithm", len(document), len(keys))
+		t.Fatalf("got %d members and %d keys, want only keys, one for each algorithm", len(document), len(keys))
 	}
-	// members has alg → the members of such a key, all of them public.
+	// members maps an alg to the members of a public key of it.
 	members := map[string][]string{
 		"ES256": {"alg", "crv", "kid", "kty", "use", "x", "y"},
 		"RS256": {"alg", "e", "kid", "kty", "n", "use"},
@@ -166,7 +165,7 @@ func TestKeySet(t *testing.T) {
 	}
 }
 
-// TestTokenAnswer has a token written as protojson would write it, with every field that the message has or will have.
+// TestTokenAnswer compares the JSON of tokens with that of protojson, for every field of the message.
 func TestTokenAnswer(t *testing.T) {
 	full := &grantorv1.IssueTokenResponse{}
 	fields := full.ProtoReflect().Descriptor().Fields()
@@ -177,7 +176,7 @@ func TestTokenAnswer(t *testing.T) {
 		case protoreflect.Int32Kind:
 			full.ProtoReflect().Set(field, protoreflect.ValueOfInt32(7))
 		default:
-			t.Errorf("%s is a %s, of which this test knows nothing", field.Name(), field.Kind())
+			t.Errorf("%s is a %s, which this test does not fill", field.Name(), field.Kind())
 		}
 	}
 	for _, m := range []*grantorv1.IssueTokenResponse{full, {}, {AccessToken: "a", ExpiresIn: 1}} {

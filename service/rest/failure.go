@@ -83,8 +83,8 @@ var (
 	malformedField = regexp.MustCompile(`field ([A-Za-z]{1,64}):`)
 )
 
-// describeDecodeError returns the text for a request that could not be decoded. It takes nothing from message except the
-// name of a field or of a type.
+// describeDecodeError returns the text for a request that could not be decoded. It takes nothing from message except
+// the name of a field or of a type.
 func describeDecodeError(message string) oauth.Text {
 	if found := unknownField.FindStringSubmatch(message); found != nil {
 		return oauth.Text("The request could not be read: there is no field " + found[1] + " here.")

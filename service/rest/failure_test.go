@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,11 +20,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// stub is a service that answers every call as told.
+// stub is a service whose every call returns the error of answer.
 type stub struct {
 	grantorv1.UnimplementedTokenServiceServer
 	answer func(ctx context.Context) error
@@ -47,22 +46,22 @@ func (*stub) Admit(ctx context.Context) (context.Context, error) { return ctx, n
 
 func (*stub) Unread(context.Context, string, *oauth.Error) {}
 
-// serve has the face over the stub answer one request for a token.
+// serve returns the answer of a handler in front of the stub to a token request.
 func (s *stub) serve(t *testing.T, headers http.Header) *answer {
 	t.Helper()
 	name, err := oauth.ParseIssuer("https://issuer.test")
 	must.Succeed(t, err)
-	face, err := rest.New(t.Context(), name, s)
+	handler, err := rest.New(t.Context(), name, s)
 	must.Succeed(t, err)
 	r := httptest.NewRequest(http.MethodPost, "/connect/token", strings.NewReader(good().Encode()))
 	r.Header = headers
 	r.Header.Set("Content-Type", formType)
 	recorder := httptest.NewRecorder()
-	face.ServeHTTP(recorder, r)
+	handler.ServeHTTP(recorder, r)
 	return &answer{recorder.Code, recorder.Header(), recorder.Body.String()}
 }
 
-// refused is a status as the service sends it.
+// refused returns a status of the form that the service returns.
 func refused(code codes.Code, reason string, details ...protoadapt.MessageV1) error {
 	s, err := status.New(code, "A fixed text.").WithDetails(append(details, &errdetails.ErrorInfo{Reason: reason, Domain: "grantor"})...)
 	if err != nil {
@@ -71,7 +70,7 @@ func refused(code codes.Code, reason string, details ...protoadapt.MessageV1) er
 	return s.Err()
 }
 
-// TestFailures has what each status of the services becomes over HTTP.
+// TestFailures checks the HTTP answer to each status of the services.
 func TestFailures(t *testing.T) {
 	retry := &errdetails.RetryInfo{RetryDelay: durationpb.New(1200 * time.Millisecond)}
 	for _, c := range []struct {
@@ -84,11 +83,11 @@ func TestFailures(t *testing.T) {
 		{"invalid_request", refused(codes.InvalidArgument, "invalid_request"), 400, "invalid_request", ""},
 		{"invalid_client", refused(codes.Unauthenticated, "invalid_client"), 401, "invalid_client", ""},
 		{"unauthorized_client", refused(codes.PermissionDenied, "unauthorized_client"), 400, "unauthorized_client", ""},
-		{"out of touch", refused(codes.Unavailable, "temporarily_unavailable", retry), 503, "temporarily_unavailable", "2"},
+		{"stale knowledge", refused(codes.Unavailable, "temporarily_unavailable", retry), 503, "temporarily_unavailable", "2"},
 		{"over a limit", refused(codes.ResourceExhausted, "temporarily_unavailable", retry), 429, "temporarily_unavailable", "2"},
 		{"server_error", refused(codes.Internal, "server_error"), 500, "server_error", ""},
 		{"a status without a reason", status.Error(codes.NotFound, "hidden"), 500, "server_error", ""},
-		{"a decoder's", status.Error(codes.InvalidArgument, "hidden"), 400, "invalid_request", ""},
+		{"a decode error", status.Error(codes.InvalidArgument, "hidden"), 400, "invalid_request", ""},
 		{"any error", errors.New("hidden"), 500, "server_error", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -101,7 +100,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestHandlersSee checks what of a request's headers reaches the services: Authorization, and nothing else.
+// TestHandlersSee checks that the services see the Authorization header of a request and no other.
 func TestHandlersSee(t *testing.T) {
 	headers := http.Header{"Authorization": {"Basic hidden"}}
 	for _, line := range edge {
@@ -133,6 +132,6 @@ func TestHandlersSee(t *testing.T) {
 		t.Errorf("got the peer %q, want the one of the connection", from)
 	}
 	if bounded {
-		t.Error("the caller set a deadline")
+		t.Error("got a deadline, want none: the caller must not set it")
 	}
 }

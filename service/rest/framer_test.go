@@ -8,18 +8,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/proto"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// TestGRPCPaths calls by paths that no gRPC library sends. Rules are looked up by path, so a path that is nearly a
-// method's must reach no handler.
+// TestGRPCPaths sends paths that no gRPC library sends. Authorization rules are keyed by path, so a path that resembles
+// a method's must reach no handler.
 func TestGRPCPaths(t *testing.T) {
 	issuer := newIssuer(t)
 	const path = "/grantor.v1.TokenService/IssueToken"
@@ -40,8 +39,8 @@ func TestGRPCPaths(t *testing.T) {
 	}
 }
 
-// call sends a good request for a token to the path, frame by frame (RFC 9113), and gives the gRPC status, empty where the
-// stream was ended without one, and how many bytes of messages came.
+// call sends a valid token request to the path, frame by frame (RFC 9113). It returns the gRPC status, which is empty
+// if the stream ended without one, and the number of bytes of messages received.
 func call(t *testing.T, issuer *tokentest.Issuer, path string) (status string, messages int) {
 	t.Helper()
 	conn, err := net.Dial("tcp", issuer.GRPCTarget)
@@ -94,7 +93,7 @@ func headerBlock(t *testing.T, path string) []byte {
 	return block.Bytes()
 }
 
-// message is a good request as gRPC frames it: a byte for compression, four for the length, the message.
+// message returns a valid token request in gRPC framing: one byte for compression, four for the length, the message.
 func message(t *testing.T) []byte {
 	t.Helper()
 	data, err := proto.Marshal(&grantorv1.IssueTokenRequest{GrantType: "client_credentials", ClientId: "svc", ClientSecret: secret})

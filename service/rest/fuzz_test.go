@@ -15,7 +15,7 @@ import (
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// FuzzReadForm decodes any body and holds the outcome against a decoder that splits the body by hand.
+// FuzzReadForm compares the form decoder with a simple one that splits the body by hand.
 func FuzzReadForm(f *testing.F) {
 	for _, body := range []string{
 		"", "&&&", "=", "grant_type=client_credentials&client_id=svc&client_secret=a%2Bb+c&scope=api1", "resource=a&resource=b&resource=",
@@ -51,8 +51,8 @@ func wantFormRefusal(t *testing.T, status int, refusal *oauth.Error, size int) {
 	}
 }
 
-// split reads a form that was accepted: parameter → values, empty ones left out (RFC 6749 §3.2). What should not have been
-// accepted fails the test.
+// split decodes a form that was accepted, without its empty values (RFC 6749 §3.2). The test fails if the form should
+// have been refused.
 func split(t *testing.T, body string) url.Values {
 	t.Helper()
 	values, sent := url.Values{}, map[string]int{}
@@ -78,7 +78,7 @@ func split(t *testing.T, body string) url.Values {
 	return values
 }
 
-// wantMessage checks that the fields are what the parameters of their names say, and nothing else.
+// wantMessage checks that each field equals the parameter of its name, and that there are no others.
 func wantMessage(t *testing.T, m *grantorv1.IssueTokenRequest, values url.Values) {
 	t.Helper()
 	for name, got := range map[string]string{
@@ -93,6 +93,6 @@ func wantMessage(t *testing.T, m *grantorv1.IssueTokenRequest, values url.Values
 		t.Errorf("resource: got %q, want %q", m.GetResource(), want)
 	}
 	if len(m.ProtoReflect().GetUnknown()) > 0 {
-		t.Error("the message got fields that it does not have")
+		t.Error("got unknown fields in the message")
 	}
 }

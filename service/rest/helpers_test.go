@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -31,15 +30,15 @@ const (
 	res2 = "https://res2.internal"
 )
 
-// secret is that of most clients: a generated one, which costs no slow hash. wrong is nobody's. oddID and oddSecret, a
-// chosen one, need escapes.
+// secret is the secret of most clients. It is a generated one, which needs no slow hash. wrong is the secret of no
+// client. oddID and oddSecret, a chosen one, need escapes.
 var (
 	secret, wrong = registry.NewSecret(), registry.NewSecret()
 	oddID         = "odd+id%:"
 	oddSecret     = "a-secret+with%odd:marks"
 )
 
-// newIssuer starts an issuer that has resources and a client for each case of the contract.
+// newIssuer starts an issuer with the resources and clients of all cases.
 func newIssuer(t *testing.T) *tokentest.Issuer {
 	t.Helper()
 	issuer := tokentest.New(t)
@@ -75,14 +74,14 @@ func newIssuer(t *testing.T) *tokentest.Issuer {
 	return issuer
 }
 
-// Values that are exactly as long as they may be.
+// Values of the maximum length.
 var (
 	longID       = strings.Repeat("i", 255)
 	longSecret   = strings.Repeat("p", 512)
 	longResource = "https://" + strings.Repeat("r", 504)
 )
 
-// numbered lists n scopes: "n1 n2 n3 …".
+// numbered returns n scopes: "n1 n2 n3 …".
 func numbered(n int) string {
 	names := make([]string, n)
 	for i := range names {
@@ -97,9 +96,9 @@ func client(t *testing.T, id string, c registry.Client) registry.ClientSpec {
 	return registry.ClientSpec{Secret: secret, Client: c}
 }
 
-func withSecret(wanted registry.ClientSpec, secret string) registry.ClientSpec {
-	wanted.Secret = secret
-	return wanted
+func withSecret(spec registry.ClientSpec, secret string) registry.ClientSpec {
+	spec.Secret = secret
+	return spec
 }
 
 func clientID(t *testing.T, s string) oauth.ClientID {
@@ -123,15 +122,15 @@ func scopes(t *testing.T, s string) oauth.Scopes {
 	return parsed
 }
 
-// basic gives credentials as RFC 6749 §2.3.1 has them.
+// basic returns the Authorization header of RFC 6749 §2.3.1.
 func basic(id, secret string) string {
 	return rawBasic(url.QueryEscape(id) + ":" + url.QueryEscape(secret))
 }
 
 func rawBasic(pair string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(pair)) }
 
-// good is the form of a request that gets a token, with the parameters given in place of or beside its own; an empty one
-// goes out as an empty value.
+// good returns the form of a request that gets a token, with changes, which are pairs of names and values, applied to
+// it. An empty value is sent as an empty value.
 func good(changes ...string) url.Values {
 	values := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {"svc"}, "client_secret": {secret}, "scope": {"api1"},
@@ -142,7 +141,7 @@ func good(changes ...string) url.Values {
 	return values
 }
 
-// without takes parameters away.
+// without returns values without the parameters named.
 func without(values url.Values, names ...string) url.Values {
 	values = maps.Clone(values)
 	for _, name := range names {
@@ -151,12 +150,12 @@ func without(values url.Values, names ...string) url.Values {
 	return values
 }
 
-// request is an HTTP/1.1 request to the byte. The zero value is a POST of an empty form to the token endpoint.
+// request is an HTTP/1.1 request, written byte for byte. The zero value posts an empty form to the token endpoint.
 type request struct {
 	method, target string
-	// contentType is one header line's value; "-" for none.
+	// contentType is the value of one header line; "-" omits the line.
 	contentType string
-	// headers are whole lines.
+	// headers are complete lines.
 	headers []string
 	body    string
 	chunked bool
@@ -183,21 +182,21 @@ func (r request) String() string {
 	return b.String()
 }
 
-func or(s, otherwise string) string {
+func or(s, fallback string) string {
 	if s == "" {
-		return otherwise
+		return fallback
 	}
 	return s
 }
 
-// answer is what came back.
+// answer is a response that was read to its end.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
-// send writes the request to a connection of its own.
+// send sends the request over a new connection.
 func send(t *testing.T, issuer *tokentest.Issuer, r request) *answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(issuer.URL, "http://"))
@@ -207,14 +206,14 @@ func send(t *testing.T, issuer *tokentest.Issuer, r request) *answer {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		_, _ = io.WriteString(conn, r.String()) // a server that refuses early need not read to the end
+		_, _ = io.WriteString(conn, r.String()) // a server that refuses early does not read all of it
 	}()
 	defer func() { <-sent }()
 	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: or(r.method, "POST")})
 	must.Succeed(t, err)
 	body, err := io.ReadAll(response.Body)
 	must.Succeed(t, err)
-	response.Header.Del("Date") // the one thing that may differ between equal answers
+	response.Header.Del("Date") // the only header that differs between equal answers
 	return &answer{response.StatusCode, response.Header, string(body)}
 }
 
@@ -232,7 +231,7 @@ type tokenAnswer struct {
 	Scope       string  `json:"scope"`
 }
 
-// wantToken checks that the answer is a token and everything that goes with one.
+// wantToken checks that the answer is a complete token response.
 func wantToken(t *testing.T, a *answer) tokenAnswer {
 	t.Helper()
 	if a.status != http.StatusOK {
@@ -247,7 +246,7 @@ func wantToken(t *testing.T, a *answer) tokenAnswer {
 	var body tokenAnswer
 	must.Succeed(t, json.Unmarshal([]byte(a.body), &body))
 	if body.AccessToken == "" || body.TokenType != "Bearer" || body.ExpiresIn <= 0 || body.Scope == "" {
-		t.Errorf("got %s, want a Bearer token with lifetime and scope", a.body)
+		t.Errorf("got %s, want a Bearer token with a lifetime and a scope", a.body)
 	}
 	return body
 }
@@ -255,7 +254,7 @@ func wantToken(t *testing.T, a *answer) tokenAnswer {
 // described is the character set of error_description (RFC 6749 §5.2).
 var described = regexp.MustCompile(`^[\x20\x21\x23-\x5b\x5d-\x7e]+$`)
 
-// wantRefusal checks that the answer is the refusal and everything that goes with one. sent is what must not come back.
+// wantRefusal checks that the answer is a complete error response that contains none of the values sent.
 func wantRefusal(t *testing.T, a *answer, status int, code string, sent ...string) {
 	t.Helper()
 	if a.status != status {
@@ -274,16 +273,16 @@ func wantRefusal(t *testing.T, a *answer, status int, code string, sent ...strin
 	var body map[string]string
 	must.Succeed(t, json.Unmarshal([]byte(a.body), &body))
 	if len(body) != 2 || body["error"] != code || !described.MatchString(body["error_description"]) {
-		t.Errorf("got %s, want %q and a description in the characters of the RFC", a.body, code)
+		t.Errorf("got %s, want %q and a description in the characters of RFC 6749 section 5.2", a.body, code)
 	}
 	for _, value := range sent {
 		if len(value) > 3 && value != "client_credentials" && strings.Contains(a.body, value) {
-			t.Errorf("the answer %s has %q of the request in it", a.body, value)
+			t.Errorf("the answer %s contains %q of the request", a.body, value)
 		}
 	}
 }
 
-// wantHeaders checks that the answer has the headers of every answer, those given, and no others.
+// wantHeaders checks that the answer has the headers of every answer, more, and no others.
 func wantHeaders(t *testing.T, a *answer, more ...string) {
 	t.Helper()
 	for name, want := range map[string]string{
@@ -305,7 +304,7 @@ func wantHeaders(t *testing.T, a *answer, more ...string) {
 	}
 }
 
-// wantSame checks that two answers are the same, Date aside.
+// wantSame checks that two answers are equal except for their Date.
 func wantSame(t *testing.T, got, want *answer) {
 	t.Helper()
 	if got.status != want.status || got.body != want.body || !maps.EqualFunc(got.header, want.header, slices.Equal[[]string]) {

@@ -11,19 +11,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// inactive is all that is said of a token that does not hold, or is not the caller's business.
+// inactive is the whole answer about a token that is invalid, or that the caller may not ask about.
 const inactive = `{"active":false}`
 
-// done has endpoint → what it answers about a token that is none.
+// done maps each endpoint to its answer about an invalid token.
 var done = map[string]string{"/connect/introspect": inactive, "/connect/revoke": "{}"}
 
 func wantBody(t *testing.T, a *answer, body string) {
@@ -34,7 +33,7 @@ func wantBody(t *testing.T, a *answer, body string) {
 	wantHeaders(t, a)
 }
 
-// about is a form in which a client asks about a token, or takes it back.
+// about returns the form in which a client introspects or revokes a token.
 func about(id, secret, token string, changes ...string) url.Values {
 	values := url.Values{"client_id": {id}, "client_secret": {secret}, "token": {token}}
 	for i := 0; i < len(changes); i += 2 {
@@ -43,18 +42,18 @@ func about(id, secret, token string, changes ...string) url.Values {
 	return values
 }
 
-// knownCase is a request about a token, on either wire.
+// knownCase is a request about a token, over REST or gRPC.
 type knownCase struct {
 	name          string
 	params        url.Values
 	authorization string
-	// want is the OAuth code of the refusal; empty where there is an answer.
+	// want is the OAuth error code; it is empty if the request succeeds.
 	want string
-	// yes is, of an introspection, whether the token is active; of a revocation, whether it was revoked.
+	// yes reports whether an introspection finds the token active, or whether a revocation revokes it.
 	yes bool
 }
 
-// callers has who asks, and how, about a token of svc; each case is one of both endpoints.
+// callers returns the callers that both endpoints treat alike when asked about a token of svc.
 func callers(token string) []knownCase {
 	nobody := without(about("", "", token), "client_id", "client_secret")
 	return []knownCase{
@@ -74,7 +73,7 @@ func callers(token string) []knownCase {
 		{name: "wrong secret of the resource server", params: about("res1", wrong, token), want: "invalid_client"},
 		{name: "unknown client", params: about("nobody", secret, token), want: "invalid_client"},
 		{name: "disabled client", params: about("disabled", secret, token), want: "invalid_client"},
-		{name: "Basic that is none", params: nobody, authorization: "Basic ~~~~", want: "invalid_client"},
+		{name: "malformed Basic", params: nobody, authorization: "Basic ~~~~", want: "invalid_client"},
 		{name: "wrong Basic", params: nobody, authorization: basic("svc", wrong), want: "invalid_client"},
 		{name: "resource server of another", params: about("other", secret, token)},
 		{name: "no resource server", params: about("plain", secret, token)},
@@ -82,7 +81,7 @@ func callers(token string) []knownCase {
 	}
 }
 
-// bad has tokens that do not hold.
+// bad returns invalid tokens by their defect.
 func bad(t *testing.T, issuer *tokentest.Issuer) map[string]string {
 	good := issuer.Token(t, "svc", res1, "api1")
 	_, rest, _ := strings.Cut(good, ".")
@@ -106,7 +105,7 @@ func bad(t *testing.T, issuer *tokentest.Issuer) map[string]string {
 	}
 }
 
-// TestIntrospection asks over both wires.
+// TestIntrospection introspects tokens over REST and gRPC.
 func TestIntrospection(t *testing.T) {
 	issuer := newIssuer(t)
 	client := grantorv1.NewTokenServiceClient(issuer.Conn(t))
@@ -118,7 +117,7 @@ func TestIntrospection(t *testing.T) {
 		knownCase{name: "owner", params: about("svc", secret, raw), yes: true},
 		knownCase{name: "hint", params: about("res1", secret, raw, "token_type_hint", "access_token"), yes: true},
 		knownCase{name: "wrong hint", params: about("res1", secret, raw, "token_type_hint", "refresh_token"), yes: true},
-		knownCase{name: "hint that is none", params: about("res1", secret, raw, "token_type_hint", "no such thing"), yes: true},
+		knownCase{name: "unknown hint", params: about("res1", secret, raw, "token_type_hint", "no such thing"), yes: true},
 		knownCase{name: "empty hint", params: about("res1", secret, raw, "token_type_hint", ""), yes: true},
 	)
 	for name, token := range bad(t, issuer) {
@@ -159,7 +158,7 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
-// postTo sends the form of a case.
+// postTo posts the form of a case.
 func postTo(t *testing.T, issuer *tokentest.Issuer, target string, c knownCase) *answer {
 	t.Helper()
 	var headers []string
@@ -191,7 +190,7 @@ func wantIntrospected(t *testing.T, a *answer, want claims) {
 	}
 }
 
-// TestRevocation takes tokens back over both wires, each case a token of its own on each.
+// TestRevocation revokes tokens over REST and gRPC. Each case has its own token on each.
 func TestRevocation(t *testing.T) {
 	issuer := newIssuer(t)
 	client := grantorv1.NewTokenServiceClient(issuer.Conn(t))
@@ -214,7 +213,7 @@ func TestRevocation(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				token := issuer.Token(t, "svc", res1, "api1")
 				c := table(token)[i]
-				for range 2 { // a repeated one gets the same answer
+				for range 2 { // a repetition gets the same answer
 					a := postTo(t, issuer, "/connect/revoke", c)
 					if c.want != "" {
 						wantRefusal(t, a, onWires[c.want].http, c.want, c.authorization, c.params.Get("token"), c.params.Get("client_secret"))
@@ -246,8 +245,8 @@ func TestRevocation(t *testing.T) {
 			})
 		}
 	}
-	t.Run("an id that is not ours", func(t *testing.T) {
-		// Nobody could find it by its id, so this is no success.
+	t.Run("a jti of another form", func(t *testing.T) {
+		// The list of revocations cannot hold this id, so success would be false.
 		token := issuer.Sign(t, map[string]any{"sub": "svc", "client_id": "svc", "aud": res1, "jti": "mine"})
 		a := send(t, issuer, request{target: "/connect/revoke", body: about("svc", secret, token).Encode()})
 		wantRefusal(t, a, http.StatusInternalServerError, "server_error")
@@ -259,7 +258,7 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-// TestFormsAboutTokens has what the two endpoints say to forms that are not as they should be, and to what does not count.
+// TestFormsAboutTokens sends malformed forms, and parameters and headers that are ignored, to both endpoints.
 func TestFormsAboutTokens(t *testing.T) {
 	issuer := newIssuer(t)
 	form := about("svc", secret, "x").Encode()
@@ -291,7 +290,7 @@ func TestFormsAboutTokens(t *testing.T) {
 		{name: "the secret in the query", query: "?client_secret=" + secret, body: "client_id=svc&token=x", want: 400},
 		{name: "another token in the query", query: "?token=y", body: form, want: 200},
 		{name: "two Authorization headers", headers: []string{right, right}, body: "token=x", want: 400, text: "Authorization was sent twice."},
-		{name: "headers that do not count", headers: []string{"X-HTTP-Method-Override: GET", "Grpc-Metadata-Authorization: x", "X-Forwarded-For: 1.2.3.4", "Grpc-Timeout: 1n", "Accept: text/html"}, body: form, want: 200},
+		{name: "ignored headers", headers: []string{"X-HTTP-Method-Override: GET", "Grpc-Metadata-Authorization: x", "X-Forwarded-For: 1.2.3.4", "Grpc-Timeout: 1n", "Accept: text/html"}, body: form, want: 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for target, body := range done {
@@ -302,7 +301,7 @@ func TestFormsAboutTokens(t *testing.T) {
 				}
 				wantRefusal(t, a, c.want, "invalid_request", secret)
 				if !strings.Contains(a.body, c.text) {
-					t.Errorf("%s: got %s, want it to say %q", target, a.body, c.text)
+					t.Errorf("%s: got %s, want it to contain %q", target, a.body, c.text)
 				}
 			}
 		})
@@ -322,7 +321,7 @@ func TestFailedProofsAboutTokens(t *testing.T) {
 	}
 }
 
-// TestBatches asks about several tokens at once, which gRPC alone offers.
+// TestBatches introspects several tokens in one call, which only gRPC offers.
 func TestBatches(t *testing.T) {
 	issuer := newIssuer(t)
 	client := grantorv1.NewTokenServiceClient(issuer.Conn(t))
@@ -369,7 +368,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// TestRevokeClientTokens takes back all tokens of a client, which gRPC alone offers.
+// TestRevokeClientTokens revokes all tokens of a client, which only gRPC offers.
 func TestRevokeClientTokens(t *testing.T) {
 	issuer := newIssuer(t)
 	client := grantorv1.NewTokenServiceClient(issuer.Conn(t))

@@ -11,12 +11,12 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// local connects the gateway to services in the same process. It is both the [grpc.ServiceRegistrar] of the services and
-// the [grpc.ClientConnInterface] of their clients, and calls handlers through the interceptor, without a network. The
-// in-process mode of grpc-gateway itself would skip the interceptor.
+// local connects the gateway to services in the same process. It is both the [grpc.ServiceRegistrar] of the services
+// and the [grpc.ClientConnInterface] of their clients, and calls handlers through the interceptor, without a network.
+// The in-process mode of grpc-gateway itself would skip the interceptor.
 //
-// A handler gets the context of the caller with its values, among them the peer. Only the metadata changes, from outgoing
-// to incoming.
+// A handler gets the context of the caller with its values, among them the peer. Only the metadata changes, from
+// outgoing to incoming.
 type local struct {
 	interceptor grpc.UnaryServerInterceptor
 	// methods is keyed by "/package.Service/Method".

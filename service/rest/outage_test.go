@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/metric/noop"
@@ -20,6 +18,7 @@ import (
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
@@ -27,11 +26,11 @@ import (
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// replica is an issuer without listeners, whose store and log are the test's.
+// replica is an issuer without listeners whose store and log a test controls.
 type replica struct {
 	service *service.Service
-	face    http.Handler
-	redis   *miniredis.Miniredis // nil where the store is elsewhere
+	handler http.Handler
+	redis   *miniredis.Miniredis // nil if the store is another one
 	log     *bytes.Buffer
 }
 
@@ -43,7 +42,7 @@ func newReplica(t *testing.T, maxStaleness time.Duration) *replica {
 	return r
 }
 
-// newReplicaOn is newReplica with the Redis at an address.
+// newReplicaOn is like newReplica, with the Redis at address.
 func newReplicaOn(t *testing.T, address string, maxStaleness time.Duration) *replica {
 	t.Helper()
 	r := &replica{log: &bytes.Buffer{}}
@@ -70,12 +69,12 @@ func newReplicaOn(t *testing.T, address string, maxStaleness time.Duration) *rep
 		},
 	})
 	must.Succeed(t, err)
-	r.face, err = rest.New(t.Context(), name, r.service)
+	r.handler, err = rest.New(t.Context(), name, r.service)
 	must.Succeed(t, err)
 	return r
 }
 
-// run follows the feed until the test ends.
+// run runs the service until the test ends.
 func (r *replica) run(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -88,13 +87,13 @@ func (r *replica) run(t *testing.T) {
 	must.Succeed(t, r.service.CatchUp(t.Context()))
 }
 
-// post sends a form to the face.
+// post posts a form to the handler.
 func (r *replica) post(target, form string, headers http.Header) *answer {
 	request := httptest.NewRequest(http.MethodPost, target, strings.NewReader(form))
 	request.Header = headers
 	request.Header.Set("Content-Type", formType)
 	recorder := httptest.NewRecorder()
-	r.face.ServeHTTP(recorder, request)
+	r.handler.ServeHTTP(recorder, request)
 	return &answer{recorder.Code, recorder.Header(), recorder.Body.String()}
 }
 
@@ -107,13 +106,13 @@ func (r *replica) wantUnavailable(t *testing.T, target, form string) {
 	}
 }
 
-// TestOutage has the ways in which an issuer can be out of touch with its store.
+// TestOutage covers the ways in which an issuer can lose its store.
 func TestOutage(t *testing.T) {
 	t.Run("the feed was never read", func(t *testing.T) {
 		newReplica(t, time.Hour).wantUnavailable(t, "/connect/token", good().Encode())
 	})
 	t.Run("the feed was read too long ago", func(t *testing.T) {
-		r := newReplica(t, time.Nanosecond) // which is past as soon as it was read
+		r := newReplica(t, time.Nanosecond) // over as soon as the feed is read
 		r.run(t)
 		r.wantUnavailable(t, "/connect/token", good().Encode())
 		r.wantUnavailable(t, "/connect/token", good("client_secret", wrong).Encode())
@@ -129,8 +128,8 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestOutageOfTokens asks about a token, and takes one back, while the store is out of reach: until the knowledge is too
-// old a token is spoken of, and then no more; and a revocation that may not have been recorded is no success.
+// TestOutageOfTokens introspects and revokes a token while the store is unreachable. Introspection works until the feed
+// is older than maxStaleness and then fails. A revocation that may not have been recorded fails at once.
 func TestOutageOfTokens(t *testing.T) {
 	for name, outage := range map[string]struct{ begin, end func(*redistest.Server) }{
 		"the store fell silent": {(*redistest.Server).Freeze, (*redistest.Server).Thaw},
@@ -150,28 +149,28 @@ func TestOutageOfTokens(t *testing.T) {
 			outage.begin(store)
 			began := time.Now()
 			if a := introspect(); !active(a) {
-				t.Errorf("at once: got %d %s, want it answered from memory", a.status, a.body)
+				t.Errorf("at once: got %d %s, want an answer from memory", a.status, a.body)
 			}
 			r.wantUnavailable(t, "/connect/revoke", form)
-			again := time.NewTicker(10 * time.Millisecond)
-			defer again.Stop()
-			for since := time.Duration(0); active(introspect()); <-again.C {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for since := time.Duration(0); active(introspect()); <-tick.C {
 				if since > maxStaleness+time.Second {
-					t.Fatalf("%s into the outage: active", since)
+					t.Fatalf("%s into the outage: got an active token, want a refusal", since)
 				}
 				since = time.Since(began)
 			}
 			r.wantUnavailable(t, "/connect/introspect", form)
 			r.wantUnavailable(t, "/connect/revoke", form)
 			outage.end(store)
-			for began := time.Now(); ; <-again.C {
+			for began := time.Now(); ; <-tick.C {
 				a := r.post("/connect/revoke", form, http.Header{})
 				if a.status == http.StatusOK {
 					break
 				}
 				wantRefusal(t, a, http.StatusServiceUnavailable, "temporarily_unavailable")
 				if time.Since(began) > 30*time.Second {
-					t.Fatal("it does not recover")
+					t.Fatal("no revocation succeeds within 30 seconds of the end of the outage")
 				}
 			}
 			wantBody(t, introspect(), inactive)
@@ -179,7 +178,7 @@ func TestOutageOfTokens(t *testing.T) {
 	}
 }
 
-// TestLog checks that what a caller sends where it does not count, and what is secret, is not logged.
+// TestLog checks that neither secrets nor ignored headers and parameters are logged.
 func TestLog(t *testing.T) {
 	r := newReplica(t, time.Hour)
 	r.run(t)
@@ -192,7 +191,7 @@ func TestLog(t *testing.T) {
 	log := r.log.String()
 	for _, secret := range []string{"hidden", "203.0.113.9", secret, granted.AccessToken, granted.AccessToken[len(granted.AccessToken)-40:]} {
 		if strings.Contains(log, secret) {
-			t.Errorf("the log has %q: %s", secret, log)
+			t.Errorf("the log contains %q: %s", secret, log)
 		}
 	}
 	if got := strings.Count(log, "peer=192.0.2.1:1234"); got != 3 { // httptest's

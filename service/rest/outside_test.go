@@ -11,7 +11,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// edge has headers that gateways and proxies act on, each as somebody outside could send it.
+// edge lists headers that gateways and proxies act on, as a caller could send them.
 var edge = []string{
 	"Grpc-Timeout: 1n", "Grpc-Timeout: 0S", "Grpc-Timeout: soon", "Grpc-Encoding: gzip", "Grpc-Accept-Encoding: gzip",
 	"Accept: text/html", "Accept: application/x-www-form-urlencoded", "Accept: application/grpc", "Accept-Encoding: gzip",
@@ -25,7 +25,7 @@ var edge = []string{
 	"Access-Control-Request-Method: POST", "Upgrade-Insecure-Requests: 1", "Content-Language: x", "Transfer: x",
 }
 
-// TestEdgeHeaders sends each header with requests that are granted, and with ones that are not: nothing changes.
+// TestEdgeHeaders sends each header with requests that succeed and with requests that fail. No answer changes.
 func TestEdgeHeaders(t *testing.T) {
 	issuer := newIssuer(t)
 	granted := post(t, issuer, good())
@@ -42,7 +42,7 @@ func TestEdgeHeaders(t *testing.T) {
 			wantSame(t, &answer{a.status, a.header, ""}, &answer{granted.status, granted.header, ""})
 			wantSame(t, post(t, issuer, onlyGrant(), line), refused)
 			wantSame(t, send(t, issuer, request{method: http.MethodGet, headers: []string{line}}), wrongMethod)
-			if !strings.HasPrefix(line, "If-") && !strings.HasPrefix(line, "Range") { // which count for a document
+			if !strings.HasPrefix(line, "If-") && !strings.HasPrefix(line, "Range") { // which apply to a document
 				keys.headers = []string{line}
 				wantSame(t, send(t, issuer, keys), document)
 			}
@@ -50,7 +50,7 @@ func TestEdgeHeaders(t *testing.T) {
 	}
 }
 
-// TestEdgeCredentials puts good credentials where they do not count.
+// TestEdgeCredentials sends valid credentials in headers that are ignored.
 func TestEdgeCredentials(t *testing.T) {
 	issuer := newIssuer(t)
 	right := basic("svc", secret)
@@ -66,7 +66,7 @@ func TestEdgeCredentials(t *testing.T) {
 	}
 }
 
-// TestMethodOverride tries to have one method taken for another.
+// TestMethodOverride tries to override the method of a request.
 func TestMethodOverride(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, target := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration"} {
@@ -79,7 +79,7 @@ func TestMethodOverride(t *testing.T) {
 	wantRefusal(t, a, http.StatusMethodNotAllowed, "invalid_request")
 }
 
-// TestTwoAuthorizationValues is about gRPC, where metadata can hold two values of one key.
+// TestTwoAuthorizationValues sends two values of one key as gRPC metadata.
 func TestTwoAuthorizationValues(t *testing.T) {
 	issuer := newIssuer(t)
 	tokens := grantorv1.NewTokenServiceClient(issuer.Conn(t))

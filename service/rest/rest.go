@@ -103,7 +103,8 @@ func (h *handler) gatewayOptions() []runtime.ServeMuxOption {
 func none(string) (string, bool) { return "", false }
 
 // authorization passes on the one header that the services read, exactly as it was sent. The gateway would drop a value
-// that gRPC cannot transmit. Without that value the request could have another meaning, and nothing is transmitted here.
+// that gRPC cannot transmit. Without that value the request could have another meaning, and nothing is transmitted
+// here.
 func authorization(_ context.Context, r *http.Request) metadata.MD {
 	return metadata.MD{"authorization": r.Header["Authorization"]}
 }
@@ -181,8 +182,8 @@ func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
 	refused.write(w, h.realm)
 }
 
-// setHeaders sets the headers that the RFC of each answer requires. It may change m, which is a copy that belongs to this
-// package.
+// setHeaders sets the headers that the RFC of each answer requires. It may change m, which is a copy that belongs to
+// this package.
 func setHeaders(_ context.Context, w http.ResponseWriter, m proto.Message) error {
 	switch answer := m.(type) {
 	case *grantorv1.GetKeySetResponse:
@@ -231,8 +232,8 @@ type tokenAnswer struct {
 // ContentType implements [runtime.Marshaler].
 func (*documentMarshaler) ContentType(any) string { return "application/json;charset=UTF-8" }
 
-// peer returns the caller as a gRPC server would. A header that claims another address counts only if a trusted proxy sent
-// it; a header that claims a certificate is ignored.
+// peer returns the caller as a gRPC server would. A header that claims another address counts only if a trusted proxy
+// sent it; a header that claims a certificate is ignored.
 func (h *handler) peer(r *http.Request) *peer.Peer {
 	p := &peer.Peer{Addr: h.origin(address(r.RemoteAddr), r.Header["X-Forwarded-For"])}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {

@@ -23,9 +23,9 @@ const (
 )
 
 // routes maps the template of each path of the REST mirror to the methods that it takes, as an Allow header lists them
-// (RFC 9110 §10.2.1). The gateway dispatches by proto/gateway.yaml, which no generated code carries in a form that can be
-// read at run time; a test holds this table equal to it.
-var routes = map[string]string{ //nolint:gosec // paths, no credentials
+// (RFC 9110 §10.2.1). The gateway dispatches by proto/gateway.yaml, which no generated code carries in a form that can
+// be read at run time; a test holds this table equal to it.
+var routes = map[string]string{
 	tokenPath:             "POST",
 	introspectPath:        "POST",
 	revokePath:            "POST",

@@ -73,7 +73,8 @@ func TestRoutesAreThoseOfTheMapping(t *testing.T) {
 	}
 }
 
-// TestRoute checks that every path of the mapping has its route, whatever the ids in it, and that no other path has one.
+// TestRoute checks that every path of the mapping has its route, whatever the ids in it, and that no other path has
+// one.
 func TestRoute(t *testing.T) {
 	variable := regexp.MustCompile(`\{[^}]*\}`)
 	for _, b := range bindings(t) {

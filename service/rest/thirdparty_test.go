@@ -5,30 +5,29 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// TestOAuth2Client takes tokens with golang.org/x/oauth2, in both of its ways to send a secret, and verifies them with the
-// key set of coreos/go-oidc.
+// TestOAuth2Client requests tokens with golang.org/x/oauth2, in each of its auth styles, and verifies them with the key
+// set of coreos/go-oidc.
 func TestOAuth2Client(t *testing.T) {
 	issuer := newIssuer(t)
-	var wanted registry.Manifest
+	var manifest registry.Manifest
 	for id, clientSecret := range map[string]string{
 		"plain": "a b", "a+b": "c+d", "a%2Bb": "c%2Bd", "a:b": "c:d", "100%": "ü%", `"\`: `"\`, "a&b=c": "&d=e;", "/?#[]@!$'()*,~": "p:w+d%20&=/?#<>`{}^|",
 	} {
-		wanted.Clients = append(wanted.Clients, withSecret(client(t, id, registry.Client{Scopes: scopes(t, "api1")}), clientSecret))
+		manifest.Clients = append(manifest.Clients, withSecret(client(t, id, registry.Client{Scopes: scopes(t, "api1")}), clientSecret))
 	}
-	issuer.Apply(t, wanted)
+	issuer.Apply(t, manifest)
 	keys := oidc.NewRemoteKeySet(t.Context(), issuer.URL+"/.well-known/jwks.json")
 	for name, style := range map[string]oauth2.AuthStyle{"header": oauth2.AuthStyleInHeader, "params": oauth2.AuthStyleInParams, "detect": oauth2.AuthStyleAutoDetect} {
-		for i := range wanted.Clients {
-			id, clientSecret := wanted.Clients[i].ID.String(), wanted.Clients[i].Secret
+		for i := range manifest.Clients {
+			id, clientSecret := manifest.Clients[i].ID.String(), manifest.Clients[i].Secret
 			t.Run(name+" "+id, func(t *testing.T) {
 				config := clientcredentials.Config{
 					ClientID: id, ClientSecret: clientSecret, TokenURL: issuer.URL + "/connect/token", Scopes: []string{"api1"},
@@ -49,7 +48,7 @@ func TestOAuth2Client(t *testing.T) {
 	}
 }
 
-// TestOAuth2ClientRefused has what golang.org/x/oauth2 makes of refusals.
+// TestOAuth2ClientRefused checks that golang.org/x/oauth2 understands refusals.
 func TestOAuth2ClientRefused(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, c := range []struct {
@@ -73,7 +72,7 @@ func TestOAuth2ClientRefused(t *testing.T) {
 	}
 }
 
-// TestOIDCProvider has coreos/go-oidc discover the issuer and verify a token by what it found.
+// TestOIDCProvider discovers the issuer with coreos/go-oidc and verifies a token by its metadata.
 func TestOIDCProvider(t *testing.T) {
 	issuer := newIssuer(t)
 	provider, err := oidc.NewProvider(t.Context(), issuer.URL)
@@ -89,6 +88,6 @@ func TestOIDCProvider(t *testing.T) {
 		t.Errorf("got sub %q of %q, want svc of %q", verified.Subject, verified.Issuer, issuer.URL)
 	}
 	if _, err := verifier.Verify(t.Context(), issuer.Forge(t, map[string]any{"aud": res1})); err == nil {
-		t.Error("a forged token verifies")
+		t.Error("got a forged token accepted, want an error")
 	}
 }

@@ -9,25 +9,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// claims are those of RFC 9068 §2.2.
+// claims are the claims of RFC 9068 §2.2.
 type claims struct {
 	Issuer, Subject, ClientID, Scope, ID string
 	Audience                             []string
 	IssuedAt, ExpiresAt                  int64
 }
 
-// decode reads the claims of a token without looking at its signature, and checks that there are no others.
+// decode decodes the claims of a token without verifying its signature, and checks that there are no others.
 func decode(t *testing.T, token string) claims {
 	t.Helper()
 	message, err := jws.Parse([]byte(token))
@@ -64,19 +63,19 @@ func decode(t *testing.T, token string) claims {
 	return c
 }
 
-// TestAccessToken checks a token against RFC 9068, its signature by the key that the issuer publishes under its kid.
+// TestAccessToken checks tokens against RFC 9068, and their signatures with the key published under their kid.
 func TestAccessToken(t *testing.T) {
 	issuer := newIssuer(t)
 	algorithms := []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.EdDSA, jwks.PS256}
-	var wanted registry.Manifest
+	var manifest registry.Manifest
 	for _, algorithm := range algorithms {
 		name := strings.ToLower(string(algorithm))
-		wanted.Resources = append(wanted.Resources, registry.Resource{
+		manifest.Resources = append(manifest.Resources, registry.Resource{
 			ID: resource(t, "https://"+name+".internal"), Scopes: scopes(t, name), SigningAlg: algorithm,
 		})
-		wanted.Clients = append(wanted.Clients, client(t, name, registry.Client{Scopes: scopes(t, name)}))
+		manifest.Clients = append(manifest.Clients, client(t, name, registry.Client{Scopes: scopes(t, name)}))
 	}
-	issuer.Apply(t, wanted)
+	issuer.Apply(t, manifest)
 	published := keySet(t, issuer)
 	for _, c := range []struct {
 		client    string
@@ -130,18 +129,18 @@ func keySet(t *testing.T, issuer *tokentest.Issuer) jwk.Set {
 	return set
 }
 
-// TestLifetimes has the bounds that can be set on a token's life.
+// TestLifetimes checks which of the configured lifetimes applies to a token.
 func TestLifetimes(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, c := range []struct {
 		name, client, scope string
 		want                time.Duration
 	}{
-		{"nobody's", "svc", "api1", time.Hour},
+		{"the default", "svc", "api1", time.Hour},
 		{"the client's", "brief", "api1", 5 * time.Minute},
 		{"the resource's", "multi", "other.read", 10 * time.Minute},
 		{"the shorter of two resources'", "multi", "api1 other.read", 10 * time.Minute},
-		{"that of a resource which sets none", "multi", "api1", time.Hour},
+		{"a resource without one", "multi", "api1", time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			body := wantToken(t, post(t, issuer, ask(c.client, secret, "scope", c.scope)))
@@ -153,7 +152,7 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// TestTokensDiffer takes three tokens: two of them are of one second.
+// TestTokensDiffer requests three tokens, at least two of them within one second.
 func TestTokensDiffer(t *testing.T) {
 	issuer := newIssuer(t)
 	seen := make(map[string]bool)

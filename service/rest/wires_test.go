@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,23 +15,24 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// tokenCase is a token request and the decision about it, on either wire.
+// tokenCase is a token request and its result, over REST or gRPC.
 type tokenCase struct {
 	name   string
 	params url.Values
-	// authorization is the header, or the metadata, of that name.
+	// authorization is the header or the metadata of that name.
 	authorization string
-	// want is the OAuth code of the refusal; empty for a token.
+	// want is the OAuth error code; it is empty for a token.
 	want string
-	// scope and audience are those of the token, where the case is about them.
+	// scope and audience are those of the token; they are not compared if they are empty.
 	scope    string
 	audience []string
 }
 
-// onWires has OAuth code → what each wire says for it.
+// onWires maps an OAuth error code to its gRPC code and HTTP status.
 var onWires = map[string]struct {
 	grpc codes.Code
 	http int
@@ -46,7 +45,7 @@ var onWires = map[string]struct {
 	"unauthorized_client":    {codes.PermissionDenied, http.StatusBadRequest},
 }
 
-// ask makes a form of the client and its secret, without a scope where the changes to it name none.
+// ask returns a form with the client and its secret. It has no scope unless changes contain one.
 func ask(id, secret string, changes ...string) url.Values {
 	values := good(append([]string{"client_id", id, "client_secret", secret}, changes...)...)
 	if !slices.Contains(changes, "scope") {
@@ -55,7 +54,7 @@ func ask(id, secret string, changes ...string) url.Values {
 	return values
 }
 
-// onlyGrant is a form that leaves the client to the Authorization header.
+// onlyGrant returns a form without client credentials.
 func onlyGrant(changes ...string) url.Values {
 	return without(good(changes...), "client_id", "client_secret")
 }
@@ -153,7 +152,7 @@ var rights = []tokenCase{
 	{name: "no audience", params: ask("noscope", secret), want: "invalid_target"},
 }
 
-// manyResources is a request for the resource n times over.
+// manyResources returns a form with the same resource n times.
 func manyResources(n int) url.Values {
 	values := good()
 	values["resource"] = slices.Repeat([]string{res1}, n)
@@ -183,7 +182,7 @@ var bounds = []tokenCase{
 	{name: "NUL in a scope", params: good("scope", "api1\x00"), want: "invalid_request"},
 }
 
-// TestTokenDecisions asks for each token over REST and over gRPC: the decision is the same, in the words of each wire.
+// TestTokenDecisions requests each token over REST and over gRPC. The result is the same.
 func TestTokenDecisions(t *testing.T) {
 	issuer := newIssuer(t)
 	conn := issuer.Conn(t)
@@ -238,7 +237,7 @@ func overGRPC(t *testing.T, conn *grpc.ClientConn, c tokenCase) {
 	wantClaims(t, answer.GetAccessToken(), answer.GetScope(), c)
 }
 
-// wantStatus checks the code of a gRPC error and the OAuth code in its ErrorInfo.
+// wantStatus checks the code of a gRPC error and the reason in its ErrorInfo.
 func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	t.Helper()
 	s := status.Convert(err)
@@ -246,7 +245,7 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 		t.Fatalf("got %v, want %s", err, code)
 	}
 	if !described.MatchString(s.Message()) {
-		t.Errorf("got the message %q, want one in the characters of RFC 6749 section 5.2", s.Message())
+		t.Errorf("got the message %q, want only characters of RFC 6749 section 5.2", s.Message())
 	}
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
@@ -259,12 +258,12 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	t.Error("got no ErrorInfo")
 }
 
-// wantClaims checks the token against the answer that it came in, and against the case.
+// wantClaims compares the claims of the token with scope, which is the answer's, and with the case.
 func wantClaims(t *testing.T, token, scope string, c tokenCase) {
 	t.Helper()
 	claims := decode(t, token)
 	if claims.Scope != scope {
-		t.Errorf("got the scope %q in the token and %q beside it, want them equal", claims.Scope, scope)
+		t.Errorf("got the scope %q in the token and %q in the answer, want them equal", claims.Scope, scope)
 	}
 	if c.scope != "" && scope != c.scope {
 		t.Errorf("got scope %q, want %q", scope, c.scope)
