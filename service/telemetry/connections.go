@@ -7,8 +7,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Connections publishes how many connections are open to the ports, and how many were closed at once because there were
-// too many.
+// Connections publishes the number of connections that are open to the ports, and the number of those that were closed
+// on arrival because there were too many. open and refused return them.
 func Connections(meter metric.Meter, open, refused func() int64) error {
 	observe := func(count func() int64) metric.Int64Callback {
 		return func(_ context.Context, o metric.Int64Observer) error {
@@ -16,9 +16,9 @@ func Connections(meter metric.Meter, open, refused func() int64) error {
 			return nil
 		}
 	}
-	_, err := meter.Int64ObservableGauge("grantor.connections.open", metric.WithUnit("{connection}"), metric.WithInt64Callback(observe(open)),
+	_, openErr := meter.Int64ObservableGauge("grantor.connections.open", metric.WithUnit("{connection}"), metric.WithInt64Callback(observe(open)),
 		metric.WithDescription("Connections that are open to the REST and gRPC ports."))
-	_, also := meter.Int64ObservableCounter("grantor.connections.refused", metric.WithUnit("{connection}"), metric.WithInt64Callback(observe(refused)),
-		metric.WithDescription("Connections that were closed at once, beyond max-connections or connections-per-source."))
-	return errors.Join(err, also)
+	_, refusedErr := meter.Int64ObservableCounter("grantor.connections.refused", metric.WithUnit("{connection}"), metric.WithInt64Callback(observe(refused)),
+		metric.WithDescription("Connections that were closed on arrival, beyond max-connections or connections-per-source."))
+	return errors.Join(openErr, refusedErr)
 }

@@ -1,6 +1,6 @@
 package telemetry
 
-// The audit events that decide about a caller.
+// The audit events for decisions about a caller.
 const (
 	EventTokenIssued       = "token.issued"
 	EventTokenRefused      = "token.refused"
@@ -12,7 +12,7 @@ const (
 	EventLeftOut           = "audit.left_out"
 )
 
-// The audit events that change something.
+// The audit events for changes.
 const (
 	EventClientCreated   = "client.created"
 	EventClientChanged   = "client.changed"
@@ -31,151 +31,152 @@ const (
 	EventKeyGone         = "key.gone"
 )
 
-// Stream is one of those that a [AuditSink] keeps.
+// Stream is one of the streams of an [AuditSink].
 type Stream string
 
-// The streams. They are apart so that none pushes out the events of another: anybody can be refused, only clients are given
-// tokens, and only administrators change something.
+// The streams. They are separate so that none can displace the events of another: anyone can be refused, only clients
+// get tokens, and only administrators make changes.
 const (
 	Changes   Stream = "changes"
 	Decisions Stream = "decisions"
 	Refusals  Stream = "refusals"
 )
 
-// Streams are all streams, the more important first.
+// Streams lists all streams, the most important one first.
 var Streams = []Stream{Changes, Decisions, Refusals}
 
 // Event declares an audit event.
 type Event struct {
 	Name string
-	// When says what has happened.
+	// When describes what has happened.
 	When string
-	// Attributes are those that every event of the name has, in this order; see [Attributes].
+	// Attributes are the attributes of every event of this name, in order; see [Attributes].
 	Attributes []string
-	// Stream is where it is kept. An [EventLeftOut] may be in any.
+	// Stream is the stream that holds the event. An [EventLeftOut] can be in any.
 	Stream Stream
-	// Sampled says that of many with one reason not all are written.
+	// Sampled reports whether events above a rate are left out.
 	Sampled bool
 }
 
-// Events declares all audit events. docs/audit.md has them as a table.
+// Events declares all audit events. docs/audit.md contains them as a table.
 var Events = []Event{
-	{EventTokenIssued, "a client was given an access token", attributes(asked, "jti", "scope", "aud", "lifetime"), Decisions, false},
-	{EventTokenRefused, "a request for an access token was refused", attributes(asked, refused...), Refusals, true},
-	{EventIntrospected, "a client was told about tokens: all that it asked over one connection in a second", attributes(asked, "tokens", "active"), Decisions, false},
-	{EventIntrospectRefused, "a request for introspection was refused", attributes(asked, refused...), Refusals, true},
-	{EventRevoked, "a client took back a token of its own, or all", attributes(asked, "jti", "all"), Decisions, false},
-	{EventRevokeRefused, "a request for revocation was refused", attributes(asked, refused...), Refusals, true},
-	{EventAdminRefused, "an administrative call was refused, or failed", attributes(made, "method", "reason", "cause"), Refusals, true},
+	{EventTokenIssued, "an access token was issued", attributes(clientAttrs, "jti", "scope", "aud", "lifetime"), Decisions, false},
+	{EventTokenRefused, "a request for an access token was refused", attributes(clientAttrs, refusalAttrs...), Refusals, true},
+	{EventIntrospected, "a client introspected tokens; one event sums up a second of one connection", attributes(clientAttrs, "tokens", "active"), Decisions, false},
+	{EventIntrospectRefused, "a request for introspection was refused", attributes(clientAttrs, refusalAttrs...), Refusals, true},
+	{EventRevoked, "a client revoked one of its tokens, or all of them", attributes(clientAttrs, "jti", "all"), Decisions, false},
+	{EventRevokeRefused, "a request for revocation was refused", attributes(clientAttrs, refusalAttrs...), Refusals, true},
+	{EventAdminRefused, "an administrative call was refused, or failed", attributes(adminAttrs, "method", "reason", "cause"), Refusals, true},
 	{EventLeftOut, "events were left out, see below", []string{"of", "reason", "count", "since"}, Refusals, false},
 
-	{EventClientCreated, "a client was registered", attributes(made, "id", "changes"), Changes, false},
-	{EventClientChanged, "a client was changed, disabled or enabled", attributes(made, "id", "changes"), Changes, false},
-	{EventClientDeleted, "a client was deleted", attributes(made, "id", "changes"), Changes, false},
-	{EventClientRevoked, "all tokens of a client were revoked", attributes(made, "id"), Changes, false},
-	{EventSecretCreated, "a client was given one more secret", attributes(made, "id", "secret_id", "changes"), Changes, false},
-	{EventSecretRotated, "a client was given a new secret, and the others an end", attributes(made, "id", "secret_id", "grace_period", "changes"), Changes, false},
-	{EventSecretChanged, "a secret was given another end", attributes(made, "id", "secret_id", "changes"), Changes, false},
-	{EventSecretDeleted, "a secret was taken away", attributes(made, "id", "secret_id", "changes"), Changes, false},
-	{EventResourceCreated, "a resource was registered", attributes(made, "id", "changes"), Changes, false},
-	{EventResourceChanged, "a resource was changed", attributes(made, "id", "changes"), Changes, false},
-	{EventResourceDeleted, "a resource was deleted", attributes(made, "id", "changes"), Changes, false},
-	{EventKeysRotated, "a signing key was made, by an administrator or because it was time", attributes(made, "alg", "kid", "replaces", "activate_time"), Changes, false},
-	{EventKeyRetired, "an administrator took a signing key out of use", attributes(made, "kid"), Changes, false},
-	{EventKeyCompromised, "an administrator removed a signing key and revoked its tokens", attributes(made, "kid"), Changes, false},
-	{EventKeyGone, "a signing key was removed because no token is left that it signed", attributes(made, "alg", "kid"), Changes, false},
+	{EventClientCreated, "a client was registered", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventClientChanged, "a client was changed, disabled or enabled", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventClientDeleted, "a client was deleted", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventClientRevoked, "all tokens of a client were revoked", attributes(adminAttrs, "id"), Changes, false},
+	{EventSecretCreated, "a secret was added to a client", attributes(adminAttrs, "id", "secret_id", "changes"), Changes, false},
+	{EventSecretRotated, "a secret was added to a client, and the others were set to expire", attributes(adminAttrs, "id", "secret_id", "grace_period", "changes"), Changes, false},
+	{EventSecretChanged, "the expiry of a secret was changed", attributes(adminAttrs, "id", "secret_id", "changes"), Changes, false},
+	{EventSecretDeleted, "a secret was deleted", attributes(adminAttrs, "id", "secret_id", "changes"), Changes, false},
+	{EventResourceCreated, "a resource was registered", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventResourceChanged, "a resource was changed", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventResourceDeleted, "a resource was deleted", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventKeysRotated, "a signing key was created, by an administrator or on schedule", attributes(adminAttrs, "alg", "kid", "replaces", "activate_time"), Changes, false},
+	{EventKeyRetired, "an administrator retired a signing key", attributes(adminAttrs, "kid"), Changes, false},
+	{EventKeyCompromised, "an administrator removed a signing key and revoked its tokens", attributes(adminAttrs, "kid"), Changes, false},
+	{EventKeyGone, "a signing key was removed because every token that it signed has expired", attributes(adminAttrs, "alg", "kid"), Changes, false},
 }
 
 // The attributes that several events begin or end with.
 var (
-	asked   = []string{"client_id", "auth_method", "peer"}
-	made    = []string{"by", "peer"}
-	refused = []string{"error", "reason", "cause"}
+	clientAttrs  = []string{"client_id", "auth_method", "peer"}
+	adminAttrs   = []string{"by", "peer"}
+	refusalAttrs = []string{"error", "reason", "cause"}
 )
 
+// attributes returns first followed by more.
 func attributes(first []string, more ...string) []string {
 	return append(append([]string(nil), first...), more...)
 }
 
-// Attribute declares an attribute of audit events. It means the same in all of them.
+// Attribute declares an attribute of audit events. It has the same meaning in all of them.
 type Attribute struct{ Name, Meaning string }
 
-// Attributes declares all attributes of audit events. docs/audit.md has them as a table.
+// Attributes declares all attributes of audit events. docs/audit.md contains them as a table.
 var Attributes = []Attribute{
-	{"client_id", "the client that asked; in a refusal the id that was claimed, empty where it could be no client's or the request could not be read"},
-	{"auth_method", "how the client proved who it is, as in RFC 7591; empty where it did not come to that"},
-	{"peer", "address and port that the call came from; empty where nobody called"},
-	{"jti", "id of the token; in `token.revoked` empty where there was nothing to take back, or `all` is true"},
-	{"scope", "scopes of the token, with blanks between them"},
+	{"client_id", "client that sent the request; in a refusal the id that was claimed, empty if no client can have it or the request could not be read"},
+	{"auth_method", "method by which the client authenticated, as in RFC 7591; empty if it did not get that far"},
+	{"peer", "address and port of the caller; empty if there was no call"},
+	{"jti", "id of the token; in `token.revoked` empty if there was nothing to revoke, or if `all` is true"},
+	{"scope", "scopes of the token, separated by spaces"},
 	{"aud", "list of the resources that the token is for"},
-	{"lifetime", "life of the token, in seconds"},
-	{"error", "OAuth error code that the caller was told"},
-	{"reason", "why, as one word of a fixed list: the true reason, where the caller is told less"},
-	{"cause", "why, in words for the operator"},
-	{"tokens", "number of tokens that were asked about"},
-	{"active", "number of those that are active"},
-	{"all", "true where the client took back all of its tokens"},
-	{"by", "client that administers; empty for the issuer itself, and for who runs it: `serve --apply`, and `grantor apply` with the Redis"},
-	{"method", "method that was called, as `grantor.v1.ClientService/GetClient`; empty where the request could not be read"},
+	{"lifetime", "lifetime of the token, in seconds"},
+	{"error", "OAuth error code in the response"},
+	{"reason", "reason as a word of a fixed list; it can be more specific than the response"},
+	{"cause", "reason in words, for the operator"},
+	{"tokens", "number of tokens that were introspected"},
+	{"active", "number of them that are active"},
+	{"all", "true if the client revoked all of its tokens"},
+	{"by", "client that made the call; empty for the issuer itself, and for its operator: `serve --apply`, and `grantor apply` with the Redis"},
+	{"method", "method that was called, such as `grantor.v1.ClientService/GetClient`; empty if the request could not be read"},
 	{"id", "client or resource that was changed"},
-	{"changes", "list of the fields that changed, each with `field`, `from` and `to`; lists have blanks between, a secret is its id and its end"},
+	{"changes", "list of the fields that changed, each with `field`, `from` and `to`; the values of a list are separated by spaces, a secret is its id and its expiry"},
 	{"secret_id", "id of the secret"},
-	{"grace_period", "time for which the other secrets still count, in seconds"},
+	{"grace_period", "time for which the other secrets stay valid, in seconds"},
 	{"alg", "algorithm of the key"},
 	{"kid", "id of the key"},
-	{"replaces", "id of the key that signs until then; empty for a first one"},
-	{"activate_time", "when the key begins to sign"},
-	{"of", "what was left out: the name of an event, `changes`, `decisions` or `refusals` for events that are missing in that stream alone, `fault` for errors in the log"},
-	{"count", "how many were left out"},
-	{"since", "when the first of them was"},
+	{"replaces", "id of the key that signs until then; empty for the first one"},
+	{"activate_time", "time from which the key signs"},
+	{"of", "what was left out: the name of an event; `changes`, `decisions` or `refusals` for events that are missing only in that stream; `fault` for errors in the log"},
+	{"count", "number of events that were left out"},
+	{"since", "time of the first of them"},
 }
 
-// Reason declares a word of the attribute "reason".
+// Reason declares a value of the attribute "reason".
 type Reason struct{ Name, Meaning string }
 
-// Reasons declares all words that the attribute "reason" can be, but for what an [EventLeftOut] says of faults. docs/audit.md
-// has them as a table.
+// Reasons declares all values of the attribute "reason", except those in an [EventLeftOut] about faults. docs/audit.md
+// contains them as a table.
 var Reasons = []Reason{
 	{"unknown_client", "no client has the id"},
-	{"wrong_secret", "the secret is none of the client's, or has expired"},
+	{"wrong_secret", "the client has no such secret, or it has expired"},
 	{"client_disabled", "the client is disabled"},
-	{"auth_method_not_allowed", "the client may not prove itself in this way"},
-	{"malformed_credentials", "the credentials cannot be read"},
-	{"assertion_not_offered", "the request has a client assertion, which is not offered"},
+	{"auth_method_not_allowed", "the client may not use this authentication method"},
+	{"malformed_credentials", "the credentials are malformed"},
+	{"assertion_not_offered", "the request has a client assertion, which is not supported"},
 	{"network_not_allowed", "the client may not call from this address"},
-	{"too_many_failures", "too many failed authentications from there"},
-	{"quota", "the client has had all tokens that it may in this period"},
-	{"stale_knowledge", "the replica has had no word from Redis for too long"},
+	{"too_many_failures", "too many failed authentications from this address"},
+	{"quota", "the client has used up its quota of tokens"},
+	{"stale_knowledge", "the replica has not heard from Redis for too long"},
 	{"store_unreachable", "Redis did not answer this request"},
 	{"too_many_secrets", "too many chosen secrets are being checked"},
 	{"invalid_request", "OAuth error: the request is malformed"},
-	{"invalid_client", "OAuth error: the client is not proved, for none of the reasons above"},
+	{"invalid_client", "OAuth error: client authentication failed, for none of the reasons above"},
 	{"unauthorized_client", "OAuth error: the client may not do this"},
-	{"unsupported_grant_type", "OAuth error: there is no such grant"},
+	{"unsupported_grant_type", "OAuth error: the grant type is not supported"},
 	{"invalid_scope", "OAuth error: the client may not have the scope"},
 	{"invalid_target", "OAuth error: there is no such resource, or the client may not ask for it"},
 	{"temporarily_unavailable", "OAuth error: the server cannot answer now, for none of the reasons above"},
-	{"server_error", "OAuth error: a fault of the server's own"},
+	{"server_error", "OAuth error: a fault of the server itself"},
 	{"no_token", "administrative call without a token"},
-	{"malformed_token", "its token is none"},
-	{"wrong_signature", "its token was altered, or signed by somebody else"},
-	{"token_of_unknown_key", "its token was signed by a key that is not in the ring"},
-	{"token_of_another_issuer", "its token is from elsewhere"},
-	{"token_for_another_audience", "its token is not for administration"},
-	{"token_expired", "its token has expired"},
-	{"token_not_yet_valid", "its token begins later"},
-	{"token_revoked", "its token was revoked"},
-	{"insufficient_scope", "its token lacks the scope"},
+	{"malformed_token", "the token is malformed"},
+	{"wrong_signature", "the token was altered, or signed by another issuer"},
+	{"token_of_unknown_key", "the token was signed by a key that is not in the key ring"},
+	{"token_of_another_issuer", "the token is from another issuer"},
+	{"token_for_another_audience", "the token is not for the administrative services"},
+	{"token_expired", "the token has expired"},
+	{"token_not_yet_valid", "the token is not valid yet"},
+	{"token_revoked", "the token was revoked"},
+	{"insufficient_scope", "the token lacks the scope"},
 	{"no_rule", "no rule allows the method"},
 	{"not_found", "there is no such client, resource or key"},
-	{"already_exists", "the name is taken"},
-	{"conflict", "somebody else changed it meanwhile"},
+	{"already_exists", "the name is already taken"},
+	{"conflict", "another caller has changed it since it was read"},
 	{"failed_precondition", "the key is retiring already"},
-	{behind, "in `audit.left_out` alone: the stream could not be written in time"},
+	{streamBehind, "only in `audit.left_out`: the stream could not be written in time"},
 }
 
-// declared has name → declaration.
-var declared = func() map[string]Event {
+// eventsByName maps the name of an event to its declaration.
+var eventsByName = func() map[string]Event {
 	events := make(map[string]Event, len(Events))
 	for _, e := range Events {
 		events[e.Name] = e

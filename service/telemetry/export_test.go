@@ -1,4 +1,4 @@
 package telemetry
 
-// MostAskers is how many callers are added up at the most.
-const MostAskers = mostAskers
+// MaxCallers is the maximum number of callers whose introspections are aggregated at a time.
+const MaxCallers = maxCallers

@@ -15,27 +15,27 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// metrics are the instruments that a [Recorder] writes to. Those that are read instead are in observe.go.
+// metrics holds the synchronous instruments of a [Recorder]. The observable ones are in observe.go.
 type metrics struct {
-	// RPC measures every call that the chain runs, HTTP every request of the REST port.
+	// RPC measures every gRPC call, those that REST makes included. HTTP measures every request to the REST port.
 	RPC  *instrument.RPC
 	HTTP *instrument.HTTP
 
 	issued, refused, lost, leftOut metric.Int64Counter
 	slowHash                       metric.Float64Histogram
-	// The options are made once for each series, because making them costs more than counting.
+	// The options are built once for each series, because building them costs more than counting.
 	issuedBy  map[jwks.Algorithm][]metric.AddOption
-	refusedBy sync.Map // refusedFor → []metric.AddOption
+	refusedBy sync.Map // maps a refusalKey to []metric.AddOption
 }
 
-// refusedFor is what a refusal is counted by. Each part is a word of this program's.
-type refusedFor struct {
+// refusalKey is what refusals are counted by. The values of every field are from a fixed list, which bounds the series.
+type refusalKey struct {
 	event  string
 	code   oauth.Code
 	reason oauth.Reason
 }
 
-// requests has the event of a refusal → the request that was refused.
+// requests maps the event of a refusal to the kind of request that was refused.
 var requests = map[string]string{
 	EventTokenRefused: "issue", EventIntrospectRefused: "introspect", EventRevokeRefused: "revoke",
 }
@@ -50,7 +50,7 @@ func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algor
 	m.refused, errs[3] = meter.Int64Counter("grantor.request.refused", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests for a token, an introspection or a revocation that were refused, by OAuth error and reason."))
 	m.slowHash, errs[4] = instrument.Durations(meter, "grantor.argon2id.duration",
-		"Time that the slow hash of a chosen or imported secret took.")
+		"Time that the slow hash of a chosen or imported secret takes.")
 	m.lost, errs[5] = meter.Int64Counter("grantor.store.lost", metric.WithUnit("{loss}"),
 		metric.WithDescription("Times that the store was found to have lost data."))
 	m.leftOut, errs[6] = meter.Int64Counter("grantor.audit.left_out", metric.WithUnit("{event}"),
@@ -61,11 +61,11 @@ func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algor
 	m.issuedBy = make(map[jwks.Algorithm][]metric.AddOption)
 	for _, algorithm := range algorithms {
 		m.issuedBy[algorithm] = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("alg", string(algorithm))))}
-		m.countIssued(context.Background(), algorithm, 0) // a rate needs a series from the start
+		m.countIssued(context.Background(), algorithm, 0) // so that the series exists from the start, as a rate requires
 	}
 	m.lost.Add(context.Background(), 0)
 	for _, stream := range Streams {
-		m.countLeftOut(context.Background(), stream, behind, 0)
+		m.countLeftOut(context.Background(), stream, streamBehind, 0)
 	}
 	m.countLeftOut(context.Background(), Refusals, "sampled", 0)
 	return &m, nil
@@ -76,11 +76,11 @@ func (m *metrics) countIssued(ctx context.Context, algorithm jwks.Algorithm, tok
 }
 
 func (m *metrics) countRefused(ctx context.Context, event string, refusal *oauth.Error) {
-	by := refusedFor{event, refusal.Code, refusal.Why()}
-	options, ok := m.refusedBy.Load(by)
+	key := refusalKey{event, refusal.Code, refusal.Why()}
+	options, ok := m.refusedBy.Load(key)
 	if !ok {
-		options, _ = m.refusedBy.LoadOrStore(by, []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
-			attribute.String("request", requests[event]), attribute.String("error", string(by.code)), attribute.String("reason", string(by.reason)),
+		options, _ = m.refusedBy.LoadOrStore(key, []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(
+			attribute.String("request", requests[event]), attribute.String("error", string(key.code)), attribute.String("reason", string(key.reason)),
 		))})
 	}
 	m.refused.Add(ctx, 1, options.([]metric.AddOption)...) //nolint:forcetypeassert // the map has no other values
@@ -91,10 +91,10 @@ func (m *metrics) countLeftOut(ctx context.Context, stream Stream, reason string
 	m.leftOut.Add(ctx, int64(events), metric.WithAttributes(attribute.String("stream", string(stream)), attribute.String("reason", reason)))
 }
 
-// StoreLost counts that the store was found to have lost data.
+// StoreLost counts one detected loss of data in the store.
 func (m *metrics) StoreLost() { m.lost.Add(context.Background(), 1) }
 
-// SlowHash measures a slow hash, from the call until the function that it gives is called; see [clientauth.Config].
+// SlowHash starts to measure a slow hash. The measurement ends with the call of done; see [clientauth.Config].
 func (r *Recorder) SlowHash(ctx context.Context) (done func()) {
 	start := time.Now()
 	span := child(ctx, r.tracer, "argon2id", trace.SpanKindInternal)

@@ -13,52 +13,53 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 )
 
-// Sources are what the state of an issuer is read from, each time that somebody asks for the metrics. Every field is
-// required; a function may be called at any time and by several goroutines.
+// Sources are what the state of an issuer is read from at each collection of the metrics. Every field is required, and
+// every function must be safe for concurrent use by multiple goroutines.
 type Sources struct {
-	// Ready is nil where tokens can be issued.
+	// Ready returns nil if tokens can be issued.
 	Ready func() error
-	// FeedAge is how old this replica's knowledge is, Revocations how many are in force.
+	// FeedAge returns the age of what this replica knows of the feed, Revocations the number of revocations in effect.
 	FeedAge     func() time.Duration
 	Revocations func() int
-	// Clients and Tokens count the lookups in the caches of those names.
+	// Clients and Tokens return the number of lookups in the caches of those names.
 	Clients, Tokens func() (hits, misses uint64)
 	Authentication  func() clientauth.Stats
 	Ring            *keys.Ring
 	// Now is the clock of the ring.
 	Now func() time.Time
-	// Subscribers are who follow the revocations now, Dropped those that were given up because they were too slow.
+	// Subscribers returns the number of subscribers that follow the revocations now, and the number of those that were
+	// dropped because they were too slow.
 	Subscribers func() (following int64, dropped uint64)
 }
 
-// report tells one value of a metric.
-type report func(value float64, attributes ...attribute.KeyValue)
+// observer records one value of a metric.
+type observer func(value float64, attributes ...attribute.KeyValue)
 
-// Observe publishes the state of an issuer.
-func Observe(meter metric.Meter, of Sources) error {
+// Observe publishes the state of an issuer. It reads the state from sources.
+func Observe(meter metric.Meter, sources Sources) error {
 	return errors.Join(
-		gauge(meter, "grantor.ready", "", "1 where this replica can issue tokens, else 0.", func(tell report) {
-			tell(truth(of.Ready() == nil))
+		gauge(meter, "grantor.ready", "", "1 if this replica can issue tokens, else 0.", func(observe observer) {
+			observe(boolValue(sources.Ready() == nil))
 		}),
-		gauge(meter, "grantor.feed.age", "s", "Every change made longer ago than this is in force on this replica.", func(tell report) {
-			tell(of.FeedAge().Seconds())
+		gauge(meter, "grantor.feed.age", "s", "Every change made longer ago than this is in effect on this replica.", func(observe observer) {
+			observe(sources.FeedAge().Seconds())
 		}),
-		gauge(meter, "grantor.revocations.live", "{revocation}", "Revocations that concern tokens which may not have expired.", func(tell report) {
-			tell(float64(of.Revocations()))
+		gauge(meter, "grantor.revocations.live", "{revocation}", "Revocations that concern tokens which may not have expired.", func(observe observer) {
+			observe(float64(sources.Revocations()))
 		}),
-		counter(meter, "grantor.cache.lookups", "{lookup}", "Lookups of clients, and of tokens to introspect, in the memory of this replica.", func(tell report) {
-			lookups(tell, "clients", of.Clients)
-			lookups(tell, "tokens", of.Tokens)
+		counter(meter, "grantor.cache.lookups", "{lookup}", "Lookups of clients, and of tokens to introspect, in the memory of this replica.", func(observe observer) {
+			lookups(observe, "clients", sources.Clients)
+			lookups(observe, "tokens", sources.Tokens)
 		}),
-		observeAuthentication(meter, of.Authentication),
-		observeKeys(meter, of.Ring, of.Now),
-		gauge(meter, "grantor.subscribers", "{subscriber}", "Verifiers and others that follow the revocations of this replica.", func(tell report) {
-			following, _ := of.Subscribers()
-			tell(float64(following))
+		observeAuthentication(meter, sources.Authentication),
+		observeKeys(meter, sources.Ring, sources.Now),
+		gauge(meter, "grantor.subscribers", "{subscriber}", "Verifiers and others that follow the revocations of this replica.", func(observe observer) {
+			following, _ := sources.Subscribers()
+			observe(float64(following))
 		}),
-		counter(meter, "grantor.subscribers.dropped", "{subscriber}", "Subscribers that did not take an answer in time; each may come back.", func(tell report) {
-			_, dropped := of.Subscribers()
-			tell(float64(dropped))
+		counter(meter, "grantor.subscribers.dropped", "{subscriber}", "Subscribers that were dropped because they did not read a message in time; each may reconnect.", func(observe observer) {
+			_, dropped := sources.Subscribers()
+			observe(float64(dropped))
 		}),
 	)
 }
@@ -66,27 +67,27 @@ func Observe(meter metric.Meter, of Sources) error {
 func observeAuthentication(meter metric.Meter, stats func() clientauth.Stats) error {
 	return errors.Join(
 		counter(meter, "grantor.client.secrets", "{secret}",
-			"Client secrets that were checked: generated ones, chosen ones by a slow hash, and chosen ones that were remembered to be right.",
-			func(tell report) {
+			"Client secrets that were checked: generated ones, chosen ones by a slow hash, and chosen ones by a remembered result.",
+			func(observe observer) {
 				s := stats()
 				for kind, checks := range map[string]clientauth.Checks{
 					"generated": s.Generated, "chosen": s.Chosen, "remembered": {Right: s.Remembered},
 				} {
-					tell(float64(checks.Right), attribute.String("kind", kind), attribute.String("result", "right"))
-					tell(float64(checks.Wrong), attribute.String("kind", kind), attribute.String("result", "wrong"))
+					observe(float64(checks.Right), attribute.String("kind", kind), attribute.String("result", "right"))
+					observe(float64(checks.Wrong), attribute.String("kind", kind), attribute.String("result", "wrong"))
 				}
 			}),
-		gauge(meter, "grantor.argon2id.queue.length", "{request}", "Requests that wait for a slow hash or compute one.", func(tell report) {
-			tell(float64(stats().Queued))
+		gauge(meter, "grantor.argon2id.queue.length", "{request}", "Requests that wait for a slow hash or compute one.", func(observe observer) {
+			observe(float64(stats().Queued))
 		}),
-		gauge(meter, "grantor.argon2id.queue.limit", "{request}", "Requests that may wait for a slow hash or compute one.", func(tell report) {
-			tell(float64(stats().Places))
+		gauge(meter, "grantor.argon2id.queue.limit", "{request}", "Requests that may wait for a slow hash or compute one.", func(observe observer) {
+			observe(float64(stats().Places))
 		}),
-		gauge(meter, "grantor.argon2id.running", "{request}", "Slow hashes under way.", func(tell report) {
-			tell(float64(stats().Running))
+		gauge(meter, "grantor.argon2id.running", "{request}", "Slow hashes that are being computed.", func(observe observer) {
+			observe(float64(stats().Running))
 		}),
-		counter(meter, "grantor.argon2id.rejected", "{request}", "Requests that found no place in the queue for slow hashes.", func(tell report) {
-			tell(float64(stats().Rejected))
+		counter(meter, "grantor.argon2id.rejected", "{request}", "Requests that found no place in the queue for slow hashes.", func(observe observer) {
+			observe(float64(stats().Rejected))
 		}),
 	)
 }
@@ -97,64 +98,66 @@ func observeKeys(meter metric.Meter, ring *keys.Ring, now func() time.Time) erro
 		state     keys.State
 	}
 	return errors.Join(
-		gauge(meter, "grantor.key.age", "s", "Time since the signing key was made; of several in one state the oldest counts.", func(tell report) {
+		gauge(meter, "grantor.key.age", "s", "Time since the signing key was created; the oldest counts if several are in one state.", func(observe observer) {
 			oldest := make(map[group]time.Duration)
 			for _, key := range ring.List() {
 				g := group{key.Public.Algorithm(), key.State}
 				oldest[g] = max(oldest[g], now().Sub(key.Created))
 			}
 			for g, age := range oldest {
-				tell(age.Seconds(), attribute.String("alg", string(g.algorithm)), attribute.String("state", string(g.state)))
+				observe(age.Seconds(), attribute.String("alg", string(g.algorithm)), attribute.String("state", string(g.state)))
 			}
 		}),
-		gauge(meter, "grantor.key.rotation.remaining", "s", "Time until another key signs; below zero the rotation is overdue.", func(tell report) {
+		gauge(meter, "grantor.key.rotation.remaining", "s", "Time until the next key signs; it is negative if the rotation is overdue.", func(observe observer) {
 			for _, algorithm := range ring.Algorithms() {
-				tell(ring.NextRotation(algorithm).Sub(now()).Seconds(), attribute.String("alg", string(algorithm)))
+				observe(ring.NextRotation(algorithm).Sub(now()).Seconds(), attribute.String("alg", string(algorithm)))
 			}
 		}),
 	)
 }
 
-// CertificateRemaining publishes how long the certificate of the REST and gRPC ports is still valid.
+// CertificateRemaining publishes the remaining validity of the certificate of the REST and gRPC ports, which expires at
+// the time that end returns.
 func CertificateRemaining(meter metric.Meter, end func() time.Time) error {
-	return gauge(meter, "grantor.tls.certificate.remaining", "s", "Time until the certificate of the REST and gRPC ports ends.", func(tell report) {
-		tell(time.Until(end()).Seconds())
+	return gauge(meter, "grantor.tls.certificate.remaining", "s", "Time until the certificate of the REST and gRPC ports expires.", func(observe observer) {
+		observe(time.Until(end()).Seconds())
 	})
 }
 
-// BuildInfo publishes what program this is.
+// BuildInfo publishes the version, the revision and the Go version of the program.
 func BuildInfo(meter metric.Meter, version, revision, goVersion string) error {
-	return gauge(meter, "grantor.build.info", "", "Always 1; its attributes say which build this is.", func(tell report) {
-		tell(1, attribute.String("version", version), attribute.String("revision", revision), attribute.String("go_version", goVersion))
+	return gauge(meter, "grantor.build.info", "", "Always 1; the attributes identify the build.", func(observe observer) {
+		observe(1, attribute.String("version", version), attribute.String("revision", revision), attribute.String("go_version", goVersion))
 	})
 }
 
-func lookups(tell report, cache string, count func() (hits, misses uint64)) {
+func lookups(observe observer, cache string, count func() (hits, misses uint64)) {
 	hits, misses := count()
-	tell(float64(hits), attribute.String("cache", cache), attribute.String("result", "hit"))
-	tell(float64(misses), attribute.String("cache", cache), attribute.String("result", "miss"))
+	observe(float64(hits), attribute.String("cache", cache), attribute.String("result", "hit"))
+	observe(float64(misses), attribute.String("cache", cache), attribute.String("result", "miss"))
 }
 
-func truth(so bool) float64 {
-	if so {
+// boolValue returns 1 for true and 0 for false.
+func boolValue(b bool) float64 {
+	if b {
 		return 1
 	}
 	return 0
 }
 
-func gauge(meter metric.Meter, name, unit, description string, observe func(report)) error {
-	_, err := meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description), callback(observe))
+func gauge(meter metric.Meter, name, unit, description string, collect func(observer)) error {
+	_, err := meter.Float64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description), callback(collect))
 	return err
 }
 
-func counter(meter metric.Meter, name, unit, description string, observe func(report)) error {
-	_, err := meter.Float64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description), callback(observe))
+func counter(meter metric.Meter, name, unit, description string, collect func(observer)) error {
+	_, err := meter.Float64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description), callback(collect))
 	return err
 }
 
-func callback(observe func(report)) metric.Float64ObservableOption {
+func callback(collect func(observer)) metric.Float64ObservableOption {
 	return metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
-		observe(func(value float64, attributes ...attribute.KeyValue) {
+		collect(func(value float64, attributes ...attribute.KeyValue) {
 			o.Observe(value, metric.WithAttributes(attributes...))
 		})
 		return nil

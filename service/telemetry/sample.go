@@ -9,17 +9,19 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
-// How many events of a kind are written in a second, and how many refusals of all kinds; and how many of those one source
-// may have, so that none hides what another does. The others are counted.
+// The maximum number of refusals that are written per second. The limits per source keep one source from hiding what
+// another does. Refusals beyond a limit are counted. maxPerKind also applies to faults.
 const (
-	perSecond, perSource    = 100, 20
-	inAll, inAllOfOneSource = 200, 100
+	maxPerKind          = 100
+	maxPerKindAndSource = 20
+	maxTotal            = 200
+	maxPerSource        = 100
 )
 
-// kind is what events are counted by. Both are from a short fixed list.
+// kind is what events are counted by. Both words are from short fixed lists.
 type kind struct{ event, reason string }
 
-// leftOut is how many events were left out, and since when.
+// leftOut is the number of events of a kind that were not written, and the time of the first of them.
 type leftOut struct {
 	kind
 
@@ -33,16 +35,17 @@ func (l leftOut) attrs() []slog.Attr {
 	}
 }
 
-// sampler leaves out events of which there are too many. Its zero value is ready. It may be used by several goroutines.
+// sampler drops events above a rate. The zero value is ready to use. It is safe for concurrent use by multiple
+// goroutines.
 type sampler struct {
 	mu sync.Mutex
-	// began is when the second began that the rest is about.
+	// began is the start of the current second, which the other fields are about.
 	began time.Time
 	// written counts the refusals of all kinds that were written.
 	written int
 	kinds   map[kind]*sample
-	// sources has how many refusals of a source were written, of each kind and, for the zero kind, of all. What was not
-	// written makes no entry, which bounds it.
+	// sources counts the refusals that were written by source and kind, and under the zero kind those of all kinds. Only
+	// written refusals make an entry, which bounds the map.
 	sources map[origin]int
 }
 
@@ -53,7 +56,7 @@ type origin struct {
 	source netip.Addr
 }
 
-// sourceOf gives the source of a peer, as the limits count it; that of a text that is no address is the zero one.
+// sourceOf returns the rate-limit key of a peer. It is the zero address if peer is not an address.
 func sourceOf(peer string) netip.Addr {
 	end, err := netip.ParseAddrPort(peer)
 	addr := end.Addr()
@@ -63,23 +66,24 @@ func sourceOf(peer string) netip.Addr {
 	return remoteaddr.RateLimitKey(addr)
 }
 
-// sample is how many events of a kind were written, and what was left out.
+// sample counts the events of a kind, the written ones and those that were left out.
 type sample struct {
 	written int
 	left    leftOut
 }
 
-// admit reports whether one more event, which the peer caused, is written. left is what was left out in a second that is over.
+// admit reports whether one more event, which peer caused, is written. left is what was left out in the last second, if
+// that has ended.
 func (s *sampler) admit(k kind, peer string, now time.Time) (write bool, left []leftOut) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	left = s.next(now)
+	left = s.advance(now)
 	of := s.kinds[k]
 	if of == nil {
 		of = &sample{}
 		s.kinds[k] = of
 	}
-	if of.written < perSecond && s.room(k, peer) {
+	if of.written < maxPerKind && s.reserve(k, peer) {
 		of.written++
 		return true, left
 	}
@@ -90,15 +94,15 @@ func (s *sampler) admit(k kind, peer string, now time.Time) (write bool, left []
 	return false, left
 }
 
-// room reports whether there is room among the refusals of all kinds, and takes it. No flood of refusals hides a fault of
-// the server's own.
-func (s *sampler) room(k kind, peer string) bool {
+// reserve takes a place among the refusals of all kinds, and reports whether there was one. Faults need none, so that a
+// flood of refusals cannot hide a fault of the server itself.
+func (s *sampler) reserve(k kind, peer string) bool {
 	if k.event == fault {
 		return true
 	}
 	source := sourceOf(peer)
 	one, all := origin{k, source}, origin{source: source}
-	if s.written == inAll || s.sources[one] == perSource || s.sources[all] == inAllOfOneSource {
+	if s.written == maxTotal || s.sources[one] == maxPerKindAndSource || s.sources[all] == maxPerSource {
 		return false
 	}
 	s.written++
@@ -107,15 +111,15 @@ func (s *sampler) room(k kind, peer string) bool {
 	return true
 }
 
-// over gives what was left out in a second that is over, and forgets it.
-func (s *sampler) over(now time.Time) []leftOut {
+// flush returns and clears the counts of the last full second.
+func (s *sampler) flush(now time.Time) []leftOut {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.next(now)
+	return s.advance(now)
 }
 
-// next begins another second where one is over, and gives what was left out in that.
-func (s *sampler) next(now time.Time) (left []leftOut) {
+// advance starts a new second if the current one has ended, and returns what was left out in that. s.mu must be held.
+func (s *sampler) advance(now time.Time) (left []leftOut) {
 	if now.Sub(s.began) < time.Second {
 		return nil
 	}

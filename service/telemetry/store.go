@@ -16,11 +16,11 @@ import (
 	"github.com/grantorhq/grantor/service/instrument"
 )
 
-// StoreCalls makes what measures the calls to the Redis, by the conventions for database clients. The function that it
-// gives is told the command when it begins, in capitals, and gives what is told how it ended.
+// StoreCalls returns a function that measures a call to Redis by the semantic conventions for database clients. The
+// function is called when a command begins, with its name in capitals. It returns the function to call with the result.
 func StoreCalls(meter metric.Meter, tracer trace.Tracer) (func(ctx context.Context, command string) (done func(error)), error) {
-	of := dbconv.ClientOperationDuration{}
-	duration, err := instrument.Durations(meter, of.Name(), of.Description())
+	convention := dbconv.ClientOperationDuration{}
+	duration, err := instrument.Durations(meter, convention.Name(), convention.Description())
 	if err != nil {
 		return nil, err
 	}
@@ -40,18 +40,18 @@ func StoreCalls(meter metric.Meter, tracer trace.Tracer) (func(ctx context.Conte
 	}, nil
 }
 
-// storeFailure says in one of a few words what went wrong.
+// storeFailure returns the error.type of a failed command, which is one of four words.
 func storeFailure(err error) string {
 	var (
-		slow   net.Error
-		answer interface{ RedisError() } // what Redis itself says
+		netErr   net.Error
+		redisErr interface{ RedisError() } // an error that Redis itself returned
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "canceled"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"
-	case errors.As(err, &answer):
+	case errors.As(err, &redisErr):
 		return "refused"
 	}
 	return "network"

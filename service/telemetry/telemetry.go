@@ -1,8 +1,9 @@
-// Package telemetry names every metric, every span and every audit event of the issuer, once.
+// Package telemetry declares every metric, span and audit event of the issuer in one place.
 //
-// An audit event is a log record of level INFO with msg "audit" and the attribute "event"; [Events] lists them with their
-// attributes. A [AuditSink] can keep them too. No token and no secret is ever an attribute. Of refusals at most
-// 200 are written in a second, and 100 with one reason, of which one source has a part; an [EventLeftOut] tells how many were not.
+// An audit event is a log record of level INFO with msg "audit" and the attribute "event"; [Events] lists them with
+// their attributes. An [AuditSink] can store them as well. No attribute contains a token or a secret. At most 200
+// refusals are written per second, at most 100 of them for one reason or from one source, and at most 20 for one reason
+// from one source. An [EventLeftOut] contains the number of those that were not written.
 package telemetry
 
 import (
@@ -14,19 +15,19 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// Recorder writes audit events and metrics. It may be used by several goroutines.
+// Recorder writes audit events and metrics. It is safe for concurrent use by multiple goroutines.
 type Recorder struct {
 	log    *slog.Logger
 	tracer trace.Tracer
 	*metrics
 
-	sampler sampler
-	told    told
-	queue   queue
+	sampler        sampler
+	introspections introspections
+	queue          queue
 }
 
-// New makes a recorder that writes events to log, metrics to meter, and spans to tracer unless that is nil. The algorithms are
-// those that tokens can be signed with.
+// New returns a recorder that writes events to log, metrics to meter, and spans to tracer, which may be nil. algorithms
+// are the algorithms that tokens can be signed with.
 func New(log *slog.Logger, meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algorithm) (*Recorder, error) {
 	instruments, err := newMetrics(meter, tracer, algorithms)
 	if err != nil {

@@ -29,15 +29,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// from gives who asks for a token from the i-th of many sources.
+// from returns a caller from the i-th of many sources.
 func from(i int) telemetry.Token {
 	return telemetry.Token{ClientID: "svc", Peer: fmt.Sprintf("10.0.%d.%d:1234", i/250, i%250)}
 }
 
-// about is who asks for a token.
-var about = telemetry.Token{ClientID: "svc", Method: "client_secret_basic", Peer: "192.0.2.1:1234"}
+// caller is a client that requests a token.
+var caller = telemetry.Token{ClientID: "svc", Method: "client_secret_basic", Peer: "192.0.2.1:1234"}
 
-// line is an audit event as the log has it.
+// line is a line of the log.
 type line struct {
 	Msg    string `json:"msg"`
 	Event  string `json:"event"`
@@ -46,24 +46,24 @@ type line struct {
 	Count  int    `json:"count"`
 }
 
-// record is a log that can be read while it is written.
-type record struct {
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(p)
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
 }
 
-func (r *record) lines(t *testing.T) []line {
+func (l *logBuffer) lines(t *testing.T) []line {
 	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var lines []line
-	for text := range strings.Lines(r.text.String()) {
+	for text := range strings.Lines(l.text.String()) {
 		var one line
 		must.Succeed(t, json.Unmarshal([]byte(text), &one))
 		lines = append(lines, one)
@@ -71,11 +71,11 @@ func (r *record) lines(t *testing.T) []line {
 	return lines
 }
 
-// count counts the events of a name.
-func (r *record) count(t *testing.T, event string) int {
+// count returns the number of events of a name.
+func (l *logBuffer) count(t *testing.T, event string) int {
 	t.Helper()
 	n := 0
-	for _, one := range r.lines(t) {
+	for _, one := range l.lines(t) {
 		if one.Event == event {
 			n++
 		}
@@ -83,14 +83,14 @@ func (r *record) count(t *testing.T, event string) int {
 	return n
 }
 
-// start runs a recorder, and gives what ends it.
-func start(t *testing.T, trail telemetry.AuditSink) (r *telemetry.Recorder, log *record, stop func()) {
+// start runs a recorder until stop is called.
+func start(t *testing.T, sink telemetry.AuditSink) (r *telemetry.Recorder, log *logBuffer, stop func()) {
 	t.Helper()
-	log = &record{}
+	log = &logBuffer{}
 	r, err := telemetry.New(slog.New(slog.NewJSONHandler(log, nil)), noop.Meter{}, nil, nil)
 	must.Succeed(t, err)
-	if trail != nil {
-		r.Keep(trail)
+	if sink != nil {
+		r.Keep(sink)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -101,7 +101,8 @@ func start(t *testing.T, trail telemetry.AuditSink) (r *telemetry.Recorder, log 
 	}
 }
 
-// TestDeclarations holds the declarations together: every attribute of an event is declared once, and is used.
+// TestDeclarations checks that every attribute of an event is declared exactly once, and that every declaration is
+// used.
 func TestDeclarations(t *testing.T) {
 	declared := make(map[string]bool)
 	for _, a := range telemetry.Attributes {
@@ -113,7 +114,7 @@ func TestDeclarations(t *testing.T) {
 	used, names := make(map[string]bool), make(map[string]bool)
 	for _, e := range telemetry.Events {
 		if names[e.Name] || e.When == "" {
-			t.Errorf("the event %s is declared twice, or without when it is", e.Name)
+			t.Errorf("the event %s is declared twice, or without a description", e.Name)
 		}
 		names[e.Name] = true
 		for _, name := range e.Attributes {
@@ -130,7 +131,7 @@ func TestDeclarations(t *testing.T) {
 	}
 }
 
-// TestTables keeps the tables of docs/audit.md equal to the declarations.
+// TestTables compares the tables of docs/audit.md with the declarations.
 func TestTables(t *testing.T) {
 	page, err := os.ReadFile("../../docs/audit.md")
 	must.Succeed(t, err)
@@ -159,7 +160,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestReasons holds the declared reasons to the words in the code that makes them.
+// TestReasons compares the declared reasons with the words in the code that sets them.
 func TestReasons(t *testing.T) {
 	declared := []string{"stream_behind", "malformed_token"}
 	for file, word := range map[string]string{
@@ -170,7 +171,7 @@ func TestReasons(t *testing.T) {
 		source, err := os.ReadFile(file)
 		must.Succeed(t, err)
 		for _, match := range regexp.MustCompile(word).FindAllSubmatch(source, -1) {
-			if reason := string(match[1]); reason != string(oauth.TooManyRequests) { // of which there is no event
+			if reason := string(match[1]); reason != string(oauth.TooManyRequests) { // which has no event
 				declared = append(declared, reason)
 			}
 		}
@@ -186,44 +187,45 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// TestSampling floods the recorder with refusals: a hundred of each reason are written in a second, and how many were not.
+// TestSampling floods the recorder with refusals. It writes a hundred of each reason per second, and the number of the
+// others.
 func TestSampling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log, stop := start(t, nil)
 		defer stop()
-		r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.UnknownClient})
+		r.TokenRefused(t.Context(), caller, &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.UnknownClient})
 		for i := range 250 {
 			r.TokenRefused(t.Context(), from(i), &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.WrongSecret})
 			r.AdminRefused(t.Context(), "m", telemetry.Administrator{Peer: from(i).Peer}, "no_token", errors.New("no token"))
 		}
-		r.TokenIssued(t.Context(), about)
+		r.TokenIssued(t.Context(), caller)
 		if refused, others := log.count(t, telemetry.EventTokenRefused), log.count(t, telemetry.EventTokenIssued); refused != 101 || others != 1 {
 			t.Errorf("got %d refusals and %d tokens, want 100 of one reason, 1 of the other, and 1", refused, others)
 		}
 		time.Sleep(3 * time.Second)
-		var told []line
+		var leftOut []line
 		for _, one := range log.lines(t) {
 			if one.Event == telemetry.EventLeftOut {
-				told = append(told, one)
+				leftOut = append(leftOut, one)
 			}
 		}
-		slices.SortFunc(told, func(a, b line) int { return strings.Compare(a.Of, b.Of) })
+		slices.SortFunc(leftOut, func(a, b line) int { return strings.Compare(a.Of, b.Of) })
 		want := []line{
 			{"audit", telemetry.EventLeftOut, telemetry.EventAdminRefused, "no_token", 151},
 			{"audit", telemetry.EventLeftOut, telemetry.EventTokenRefused, "wrong_secret", 150},
 		}
-		if !slices.Equal(told, want) {
-			t.Errorf("got %v, want %v", told, want)
+		if !slices.Equal(leftOut, want) {
+			t.Errorf("got %v, want %v", leftOut, want)
 		}
-		r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.WrongSecret})
+		r.TokenRefused(t.Context(), caller, &oauth.Error{Code: oauth.InvalidClient, Reason: oauth.WrongSecret})
 		if got := log.count(t, telemetry.EventTokenRefused); got != 102 {
 			t.Errorf("got %d refusals, want one more in the next second", got)
 		}
 	})
 }
 
-// TestSampledBySource floods the recorder from one source with refusals of many reasons: those of another are written all
-// the same. Of IPv6 addresses a /64 is one source.
+// TestSampledBySource floods the recorder with refusals of many reasons from one source. Those of another source are
+// written nevertheless. A /64 of IPv6 is one source.
 func TestSampledBySource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log, stop := start(t, nil)
@@ -252,8 +254,8 @@ func TestSampledBySource(t *testing.T) {
 	})
 }
 
-// TestSampledInAll floods the recorder with refusals of many reasons: two hundred are written in a second, whatever they
-// are, and a fault is in the log nevertheless.
+// TestSampledInAll floods the recorder with refusals of many reasons. It writes two hundred per second in total, and a
+// fault is in the log nevertheless.
 func TestSampledInAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log, stop := start(t, nil)
@@ -263,7 +265,7 @@ func TestSampledInAll(t *testing.T) {
 				r.Refused(t.Context(), event, from(i), &oauth.Error{Code: oauth.InvalidRequest})
 			}
 		}
-		r.TokenRefused(t.Context(), about, oauth.From(errors.New("a fault")))
+		r.TokenRefused(t.Context(), caller, oauth.From(errors.New("a fault")))
 		stop()
 		written, left, faults := 0, 0, 0
 		for _, one := range log.lines(t) {
@@ -284,7 +286,7 @@ func TestSampledInAll(t *testing.T) {
 	})
 }
 
-// TestSampledWithoutAPause tells of each second of a flood while it goes on.
+// TestSampledWithoutAPause checks that the numbers of each second of a flood are written while it goes on.
 func TestSampledWithoutAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log, stop := start(t, nil)
@@ -303,12 +305,12 @@ func TestSampledWithoutAPause(t *testing.T) {
 	})
 }
 
-// TestFaults expects faults of the server's own as errors in the log, and not without a bound.
+// TestFaults checks that faults of the server itself are logged as errors, up to a limit.
 func TestFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log, stop := start(t, nil)
 		for range 200 {
-			r.TokenRefused(t.Context(), about, oauth.From(errors.New("a fault")))
+			r.TokenRefused(t.Context(), caller, oauth.From(errors.New("a fault")))
 			r.Fault(t.Context(), "panic", "/m", slog.String("stack", "s"))
 		}
 		stop()
@@ -319,28 +321,28 @@ func TestFaults(t *testing.T) {
 			t.Errorf("got %d faults and %d panics, want 100 each", faults, panics)
 		}
 		if !strings.Contains(text, `"of":"fault","reason":"/m","count":100`) {
-			t.Errorf("how many were left out is not told: %s", text[len(text)-1000:])
+			t.Errorf("the log lacks the number of left-out faults: %s", text[len(text)-1000:])
 		}
 	})
 }
 
-// TestCut cuts what is too long, between two characters.
+// TestCut checks that long texts are truncated between two characters.
 func TestCut(t *testing.T) {
 	r, log, stop := start(t, nil)
 	defer stop()
 	long := strings.Repeat("ä", 1000)
-	r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidRequest, Cause: errors.New(long)})
+	r.TokenRefused(t.Context(), caller, &oauth.Error{Code: oauth.InvalidRequest, Cause: errors.New(long)})
 	r.Changed(t.Context(), telemetry.EventClientChanged, telemetry.Administrator{}, slog.String("id", "a"),
 		telemetry.ChangesOf([]telemetry.Change{{Field: "client_name", From: long, To: "x" + long}}))
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	text := log.text.String()
 	if got := strings.Count(text, "more bytes)"); got != 3 || strings.Contains(text, `\ufffd`) || len(text) > 4000 {
-		t.Errorf("got %s, want three texts that are cut", text)
+		t.Errorf("got %s, want three truncated texts", text)
 	}
 }
 
-// memory is a trail in memory that can fail.
+// memory is a sink in memory that can fail.
 type memory struct {
 	mu      sync.Mutex
 	fail    error
@@ -357,7 +359,7 @@ func (m *memory) Append(ctx context.Context, stream telemetry.Stream, entries []
 		return m.fail
 	}
 	if len(entries) > 500 || ctx.Err() != nil {
-		return errors.New("too much, or too late")
+		return errors.New("too many entries, or an expired context")
 	}
 	if m.entries == nil {
 		m.entries = make(map[telemetry.Stream][]string)
@@ -380,14 +382,14 @@ func (m *memory) of(stream telemetry.Stream) []string {
 	return slices.Clone(m.entries[stream])
 }
 
-// TestTrail has events kept soon, in order, as the log has them.
-func TestTrail(t *testing.T) {
+// TestSink checks that events are appended soon, in order, and as they are in the log.
+func TestSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m memory
 		r, _, stop := start(t, &m)
 		const n = 1200
 		for i := range n {
-			r.Revoked(t.Context(), about, strconv.Itoa(i), false)
+			r.Revoked(t.Context(), caller, strconv.Itoa(i), false)
 		}
 		r.Changed(t.Context(), telemetry.EventClientRevoked, telemetry.Administrator{ClientID: "boss", Peer: "p"}, slog.String("id", `a"b`))
 		time.Sleep(200 * time.Millisecond)
@@ -404,24 +406,24 @@ func TestTrail(t *testing.T) {
 		if got := m.of(telemetry.Changes); !slices.Equal(got, []string{`client.revoked {"by":"boss","peer":"p","id":"a\"b"}`}) {
 			t.Errorf("got the changes %q", got)
 		}
-		r.TokenIssued(t.Context(), about)
+		r.TokenIssued(t.Context(), caller)
 		stop()
 		if got := m.of(telemetry.Decisions); len(got) != n+1 {
-			t.Errorf("got %d events when it has stopped, want %d", len(got), n+1)
+			t.Errorf("got %d events after the recorder stopped, want %d", len(got), n+1)
 		}
 	})
 }
 
-// TestIntrospections has what is asked over one connection in a second in one event, whatever it is asked about. Nothing is
-// held back from too many callers, and nothing when the recorder has stopped.
+// TestIntrospections checks that the introspections of one connection in a second make one event. Those beyond the
+// maximum number of callers are written at once, and so are all after the recorder has stopped.
 func TestIntrospections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var m memory
 		r, log, stop := start(t, &m)
-		other := about
+		other := caller
 		other.Peer = "192.0.2.2:1234"
 		for i := range 100 {
-			r.Introspected(t.Context(), about, 2, i%2)
+			r.Introspected(t.Context(), caller, 2, i%2)
 		}
 		r.Introspected(t.Context(), other, 1, 1)
 		time.Sleep(1500 * time.Millisecond)
@@ -437,43 +439,43 @@ func TestIntrospections(t *testing.T) {
 			other.Peer = strconv.Itoa(i)
 			r.Introspected(t.Context(), other, 1, 1)
 		}
-		if got := log.count(t, telemetry.EventIntrospected); got != 2+callers-telemetry.MostAskers {
-			t.Errorf("%d callers are held in memory, want %d", 2+callers-got, telemetry.MostAskers)
+		if got := log.count(t, telemetry.EventIntrospected); got != 2+callers-telemetry.MaxCallers {
+			t.Errorf("got %d callers in memory, want %d", 2+callers-got, telemetry.MaxCallers)
 		}
 		r.Introspected(t.Context(), other, 1, 1)
 		stop()
 		r.Introspected(t.Context(), other, 1, 1)
 		if got := log.count(t, telemetry.EventIntrospected); got != 2+callers+2 {
-			t.Errorf("got %d events when it has stopped, want %d", got, 2+callers+2)
+			t.Errorf("got %d events after the recorder stopped, want %d", got, 2+callers+2)
 		}
 	})
 }
 
-// TestTrailOfRefusals keeps what is refused apart from what is granted, which no refusal can push out then.
-func TestTrailOfRefusals(t *testing.T) {
+// TestSinkOfRefusals checks that refusals have a stream apart from decisions, so that they cannot displace them.
+func TestSinkOfRefusals(t *testing.T) {
 	var m memory
 	r, _, stop := start(t, &m)
-	r.TokenIssued(t.Context(), about)
-	r.TokenRefused(t.Context(), about, &oauth.Error{Code: oauth.InvalidScope})
+	r.TokenIssued(t.Context(), caller)
+	r.TokenRefused(t.Context(), caller, &oauth.Error{Code: oauth.InvalidScope})
 	r.AdminRefused(t.Context(), "m", telemetry.Administrator{}, "no_token", errors.New("no token"))
-	r.Revoked(t.Context(), about, "x", false)
+	r.Revoked(t.Context(), caller, "x", false)
 	stop()
 	if decisions, refusals := m.of(telemetry.Decisions), m.of(telemetry.Refusals); len(decisions) != 2 || len(refusals) != 2 {
 		t.Errorf("got the decisions %q and the refusals %q, want 2 each", decisions, refusals)
 	}
 }
 
-// TestTrailAway has events wait while the trail cannot be reached, those that there is room for; how many there was none
-// for is told when it is back. A flood of decisions leaves room for the changes.
-func TestTrailAway(t *testing.T) {
+// TestSinkUnreachable checks that events are queued while the sink is unreachable, and that the number of those that
+// did not fit is appended once it is back. A flood of decisions leaves room for changes.
+func TestSinkUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := memory{fail: errors.New("away")}
+		m := memory{fail: errors.New("unreachable")}
 		r, log, stop := start(t, &m)
-		r.TokenIssued(t.Context(), about)
+		r.TokenIssued(t.Context(), caller)
 		time.Sleep(time.Minute)
 		const flood = 50_000
 		for i := range flood {
-			r.Revoked(t.Context(), about, strconv.Itoa(i), false)
+			r.Revoked(t.Context(), caller, strconv.Itoa(i), false)
 		}
 		r.Changed(t.Context(), telemetry.EventClientRevoked, telemetry.Administrator{}, slog.String("id", "a"))
 		time.Sleep(time.Minute)
@@ -484,29 +486,29 @@ func TestTrailAway(t *testing.T) {
 		if len(changes) != 1 {
 			t.Errorf("got %d changes, want 1", len(changes))
 		}
-		var told line
+		var leftOut line
 		last := decisions[len(decisions)-1]
-		must.Succeed(t, json.Unmarshal([]byte(last[strings.Index(last, "{"):]), &told))
-		if told.Of != "decisions" || told.Reason != "stream_behind" || told.Count+len(decisions)-1 != flood+1 || len(decisions) < 8000 {
-			t.Errorf("got %d events and at last %s, want each either there or told of", len(decisions), last)
+		must.Succeed(t, json.Unmarshal([]byte(last[strings.Index(last, "{"):]), &leftOut))
+		if leftOut.Of != "decisions" || leftOut.Reason != "stream_behind" || leftOut.Count+len(decisions)-1 != flood+1 || len(decisions) < 8000 {
+			t.Errorf("got %d events and at last %s, want each either appended or counted", len(decisions), last)
 		}
 		if got := log.count(t, telemetry.EventRevoked); got != flood {
 			t.Errorf("got %d events in the log, want all %d", got, flood)
 		}
 		if got := log.count(t, telemetry.EventLeftOut); got != 1 {
-			t.Errorf("got %d times in the log that some were left out, want 1", got)
+			t.Errorf("got %d events in the log that some were left out, want 1", got)
 		}
 	})
 }
 
-// TestLeftOutIsCounted counts what is missing in a stream, also while the trail cannot be reached.
+// TestLeftOutIsCounted checks that events missing in a stream are counted even while the sink is unreachable.
 func TestLeftOutIsCounted(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	r, err := telemetry.New(slog.New(slog.DiscardHandler), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test"), nil, nil)
 	must.Succeed(t, err)
-	r.Keep(&memory{}) // which nothing reaches, because the recorder does not run
+	r.Keep(&memory{}) // which gets nothing, because the recorder does not run
 	for range 8192 + 7 {
-		r.TokenIssued(t.Context(), about)
+		r.TokenIssued(t.Context(), caller)
 	}
 	var got metricdata.ResourceMetrics
 	must.Succeed(t, reader.Collect(t.Context(), &got))
@@ -525,10 +527,10 @@ func TestLeftOutIsCounted(t *testing.T) {
 		}
 		return
 	}
-	t.Error("it is not measured")
+	t.Error("got no metric grantor.audit.left_out")
 }
 
-// hanging is a trail that does not answer.
+// hanging is a sink that does not answer.
 type hanging struct{}
 
 func (hanging) Append(ctx context.Context, _ telemetry.Stream, _ []telemetry.Entry) error {
@@ -536,22 +538,23 @@ func (hanging) Append(ctx context.Context, _ telemetry.Stream, _ []telemetry.Ent
 	return ctx.Err()
 }
 
-// TestTrailHangs stops within a bound when the trail does not answer, and says what is not in it.
-func TestTrailHangs(t *testing.T) {
+// TestSinkHangs checks that the recorder stops in time if the sink does not answer, and logs the number of lost
+// entries.
+func TestSinkHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, log, stop := start(t, hanging{})
-		r.TokenIssued(t.Context(), about)
+		r.TokenIssued(t.Context(), caller)
 		time.Sleep(time.Second)
-		r.TokenIssued(t.Context(), about)
+		r.TokenIssued(t.Context(), caller)
 		began := time.Now()
 		stop()
 		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("it took %s to stop", took)
+			t.Errorf("Run returned after %s, want at most 3s", took)
 		}
 		log.mu.Lock()
 		defer log.mu.Unlock()
 		if text := log.text.String(); !strings.Contains(text, `"stream":"decisions","count":2`) {
-			t.Errorf("the log does not tell of the two events: %s", text)
+			t.Errorf("the log lacks the number of events: %s", text)
 		}
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// child begins a span of something slow within a call that is traced. Where nothing is traced, or the call is not, it costs
-// next to nothing and nothing is recorded: what the issuer does by itself begins no trace.
+// child starts a span for a slow operation within a traced call. If tracer is nil or the call is not traced, it returns
+// a span that records nothing, at almost no cost. Background work of the issuer therefore starts no trace.
 func child(ctx context.Context, tracer trace.Tracer, name string, kind trace.SpanKind) trace.Span {
 	if tracer == nil || !trace.SpanFromContext(ctx).IsRecording() {
 		return noop.Span{}
