@@ -15,39 +15,40 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// HTTP measures the requests that a server answers, or that a client makes. It may be used by several goroutines.
+// HTTP measures and traces the requests that a server answers, or those that a client makes. It is safe for concurrent
+// use by multiple goroutines.
 type HTTP struct {
 	duration metric.Float64Histogram
 	tracer   trace.Tracer
 	series   cache[series, []metric.RecordOption]
 }
 
-// NewHTTPServer makes what measures the requests that a server answers: http.server.request.duration.
+// NewHTTPServer returns an HTTP for a server. It records http.server.request.duration.
 func NewHTTPServer(meter metric.Meter, tracer trace.Tracer) (*HTTP, error) {
-	of := httpconv.ServerRequestDuration{}
-	duration, err := Durations(meter, of.Name(), of.Description())
+	convention := httpconv.ServerRequestDuration{}
+	duration, err := Durations(meter, convention.Name(), convention.Description())
 	return &HTTP{duration: duration, tracer: tracer}, err
 }
 
-// NewHTTPClient makes what measures the requests that a client makes: http.client.request.duration.
+// NewHTTPClient returns an HTTP for a client. It records http.client.request.duration.
 func NewHTTPClient(meter metric.Meter, tracer trace.Tracer) (*HTTP, error) {
-	of := httpconv.ClientRequestDuration{}
-	duration, err := Durations(meter, of.Name(), of.Description())
+	convention := httpconv.ClientRequestDuration{}
+	duration, err := Durations(meter, convention.Name(), convention.Description())
 	return &HTTP{duration: duration, tracer: tracer}, err
 }
 
-// series is what requests are counted by. A zero field is left out.
+// series is the key of a series of requests. An attribute is omitted if its field is zero.
 type series struct {
 	method, scheme, route string
-	// host and port are those of the server that a client asks.
+	// host and port are those of the server. Only a client sets them.
 	host   string
 	port   int
 	status int
-	// failure is the error.type where that is not the status.
+	// failure is the error.type.
 	failure string
 }
 
-// attributes are those of metric and span alike.
+// attributes returns the attributes of the series, which are those of its spans as well.
 func (s *series) attributes() []attribute.KeyValue {
 	all := []attribute.KeyValue{semconv.HTTPRequestMethodKey.String(s.method), semconv.URLScheme(s.scheme)}
 	if s.route != "" {
@@ -65,7 +66,7 @@ func (s *series) attributes() []attribute.KeyValue {
 	return all
 }
 
-// end counts a request, and ends its span.
+// end records a request and ends its span.
 func (h *HTTP) end(ctx context.Context, s series, span trace.Span, start time.Time) {
 	options := h.series.get(s, func() []metric.RecordOption {
 		return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(s.attributes()...))}
@@ -86,7 +87,8 @@ func (h *HTTP) end(ctx context.Context, s series, span trace.Span, start time.Ti
 	span.End()
 }
 
-// Handler measures what next answers. route gives the route of a request that was answered, one of a fixed set or empty.
+// Handler returns a handler that measures next. route is called after next and returns the route of the request, which
+// must be empty or from a fixed set.
 func (h *HTTP) Handler(next http.Handler, route func(*http.Request) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, ctx := time.Now(), r.Context()
@@ -104,7 +106,7 @@ func (h *HTTP) Handler(next http.Handler, route func(*http.Request) string) http
 		w = httpsnoop.Wrap(w, httpsnoop.Hooks{
 			WriteHeader: func(write httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
 				return func(status int) {
-					if !answered && status >= http.StatusOK { // before it there may be any number of others
+					if !answered && status >= http.StatusOK { // any number of 1xx headers may precede it
 						answered, s.status = true, status
 					}
 					write(status)
@@ -114,7 +116,7 @@ func (h *HTTP) Handler(next http.Handler, route func(*http.Request) string) http
 		returned := false
 		defer func() {
 			if !returned && !answered {
-				s.status = http.StatusInternalServerError // a panic, which is the caller's to deal with
+				s.status = http.StatusInternalServerError // a panic, which propagates to the caller
 			}
 			if s.status >= http.StatusInternalServerError {
 				s.failure = strconv.Itoa(s.status)
@@ -127,7 +129,8 @@ func (h *HTTP) Handler(next http.Handler, route func(*http.Request) string) http
 	})
 }
 
-// RoundTrip measures a request that next makes, up to the head of its answer, and has it name the span.
+// RoundTrip measures next up to the header of the response. It calls next with a copy of r whose headers contain the
+// new span, if there is a tracer.
 func (h *HTTP) RoundTrip(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	start, ctx := time.Now(), r.Context()
 	s := series{method: knownMethod(r.Method), scheme: r.URL.Scheme, host: r.URL.Hostname()}
@@ -139,26 +142,27 @@ func (h *HTTP) RoundTrip(r *http.Request, next func(*http.Request) (*http.Respon
 	var span trace.Span
 	if h.tracer != nil {
 		ctx, span = h.tracer.Start(ctx, s.method, trace.WithSpanKind(trace.SpanKindClient))
-		r = r.Clone(ctx) // a RoundTripper does not change the request
+		r = r.Clone(ctx) // a RoundTripper must not change the request
 		if r.Header == nil {
 			r.Header = make(http.Header, 2)
 		}
 		traceContext.Inject(ctx, carrier{set: r.Header.Set})
 	}
-	answer, err := next(r)
+	response, err := next(r)
 	switch {
 	case err != nil:
 		s.failure = other
-	case answer.StatusCode >= http.StatusBadRequest:
-		s.status, s.failure = answer.StatusCode, strconv.Itoa(answer.StatusCode)
+	case response.StatusCode >= http.StatusBadRequest:
+		s.status, s.failure = response.StatusCode, strconv.Itoa(response.StatusCode)
 	default:
-		s.status = answer.StatusCode
+		s.status = response.StatusCode
 	}
 	h.end(ctx, s, span, start)
-	return answer, err
+	return response, err
 }
 
-// knownMethod is the method of a request, if it is one of RFC 9110 §9.3 or RFC 5789.
+// knownMethod returns method if it is one of RFC 9110 §9.3 or RFC 5789, and "_OTHER" if not. The empty method is GET,
+// as in [http.Request].
 func knownMethod(method string) string {
 	switch method {
 	case "":

@@ -1,11 +1,12 @@
-// Package instrument measures and traces calls for the issuer and for both interceptors, by the semantic conventions of
-// OpenTelemetry for RPC and HTTP (version 1.43.0) and by W3C Trace Context.
+// Package instrument measures and traces RPC calls and HTTP requests for the issuer and for both interceptors. It
+// implements the semantic conventions of OpenTelemetry for RPC and HTTP, version 1.43.0, and W3C Trace Context.
 //
-// Nothing that a caller chooses becomes an attribute of a metric, so the number of series has a bound: a method or a path
-// that is not known counts as one that is not named. Attributes are made once for each series and kept. A span has no
-// path, query, address or header of its call either.
+// No attribute of a metric contains a value that a caller chooses, which bounds the number of series: unknown methods
+// are counted as "_OTHER", unknown routes without a route. Attributes are built once for each series and cached. Spans
+// contain no path, query, address or header of a call either.
 //
-// A nil [metric.Meter] measures nothing, a nil [trace.Tracer] traces nothing, and neither costs anything then.
+// Nothing is measured if the [metric.Meter] is nil, and nothing is traced if the [trace.Tracer] is nil. Neither costs
+// anything then.
 package instrument
 
 import (
@@ -20,13 +21,14 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 )
 
-// other stands for a method that is not known.
+// other replaces an unknown method, and is the error.type of a request that got no response.
 const other = "_OTHER"
 
-// boundaries are those of the histograms, in seconds: a token takes some 50 µs, where the conventions begin with 5 ms.
+// boundaries are the bucket boundaries of the histograms, in seconds. Those of the conventions begin with 5 ms, while
+// issuing a token takes about 50 µs.
 var boundaries = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-// Durations makes a histogram of durations in seconds.
+// Durations returns a histogram of durations in seconds. It records nothing if meter is nil.
 func Durations(meter metric.Meter, name, description string) (metric.Float64Histogram, error) {
 	if meter == nil {
 		return noop.Float64Histogram{}, nil
@@ -35,18 +37,20 @@ func Durations(meter metric.Meter, name, description string) (metric.Float64Hist
 		metric.WithExplicitBucketBoundaries(boundaries...))
 }
 
-// cache keeps what is made once for each key. Reading it takes no lock and allocates nothing.
+// cache holds values that are built once for each key. A read takes no lock and allocates nothing. It is safe for
+// concurrent use by multiple goroutines.
 type cache[K comparable, V any] struct {
-	kept atomic.Pointer[map[K]V]
-	mu   sync.Mutex
+	values atomic.Pointer[map[K]V]
+	mu     sync.Mutex // serializes changes of values
 }
 
-// mostKept bounds a cache: what finds no place is made anew each time.
-const mostKept = 2000
+// maxCached is the maximum number of values in a cache. Values beyond it are built at each use.
+const maxCached = 2000
 
+// get returns the value of key. build must be able to run more than once for a key.
 func (c *cache[K, V]) get(key K, build func() V) V {
-	if kept := c.kept.Load(); kept != nil {
-		if v, ok := (*kept)[key]; ok {
+	if values := c.values.Load(); values != nil {
+		if v, ok := (*values)[key]; ok {
 			return v
 		}
 	}
@@ -54,38 +58,40 @@ func (c *cache[K, V]) get(key K, build func() V) V {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	next := make(map[K]V)
-	if kept := c.kept.Load(); kept != nil {
-		if len(*kept) >= mostKept {
+	if values := c.values.Load(); values != nil {
+		if len(*values) >= maxCached {
 			return v
 		}
-		maps.Copy(next, *kept)
+		maps.Copy(next, *values)
 	}
 	next[key] = v
-	c.kept.Store(&next)
+	c.values.Store(&next)
 	return v
 }
 
-// traceContext reads and writes traceparent and tracestate, and no baggage: nobody here acts on what a caller puts there.
+// traceContext reads and writes traceparent and tracestate. It omits baggage, because nothing here acts on a caller's
+// baggage.
 var traceContext propagation.TraceContext
 
-// mostState is how long a tracestate is taken over, in bytes. The recommendation asks for no more than that to be passed on
-// (W3C Trace Context §3.3.1.5).
-const mostState = 512
+// maxState is the maximum length of a tracestate that is propagated, in bytes. The recommendation requires no more than
+// that (W3C Trace Context §3.3.1.5).
+const maxState = 512
 
-// carrier gives a propagator what a call carries, and takes what it is to carry.
+// carrier is the [propagation.TextMapCarrier] of a call. get is nil in a carrier that is only written, set in one that
+// is only read.
 type carrier struct {
 	get func(key string) []string
 	set func(key, value string)
 }
 
-// Get implements [propagation.TextMapCarrier]. Of two traceparents none counts; a tracestate may be sent in parts.
+// Get implements [propagation.TextMapCarrier]. Two traceparents are ignored. A tracestate may be sent in parts.
 func (c carrier) Get(key string) string {
 	values := c.get(key)
 	if len(values) > 1 && key == "traceparent" {
 		return ""
 	}
 	value := strings.Join(values, ",")
-	if len(value) > mostState {
+	if len(value) > maxState {
 		return ""
 	}
 	return value

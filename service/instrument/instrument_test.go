@@ -24,24 +24,24 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// signals are a meter and a tracer, and what they have recorded.
-type signals struct {
+// recorder is a meter and a tracer whose records can be read.
+type recorder struct {
 	metric.Meter
 	trace.Tracer
 	reader *sdkmetric.ManualReader
 	spans  *tracetest.InMemoryExporter
 }
 
-func newSignals(t *testing.T) *signals {
+func newRecorder(t *testing.T) *recorder {
 	t.Helper()
-	s := &signals{reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
+	s := &recorder{reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
 	s.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(s.reader)).Meter("")
 	s.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSyncer(s.spans)).Tracer("")
 	return s
 }
 
-// series gives "name attributes" → count.
-func (s *signals) series(t *testing.T) map[string]uint64 {
+// series returns the counts of the histograms, keyed by "name attributes".
+func (s *recorder) series(t *testing.T) map[string]uint64 {
 	t.Helper()
 	var all metricdata.ResourceMetrics
 	if err := s.reader.Collect(t.Context(), &all); err != nil {
@@ -66,9 +66,9 @@ func (s *signals) series(t *testing.T) map[string]uint64 {
 	return counts
 }
 
-// What counts as an error differs: to a server a caller's mistake is none.
+// TestRPC checks which statuses count as errors: a mistake of the caller does to a client, but not to a server.
 func TestRPC(t *testing.T) {
-	s := newSignals(t)
+	s := newRecorder(t)
 	server, client := must.Get(instrument.NewRPCServer(s, s)), must.Get(instrument.NewRPCClient(s, s))
 	for _, rpc := range []*instrument.RPC{server, client} {
 		for _, err := range []error{nil, status.Error(grpccodes.NotFound, ""), errors.New("no status"), status.Error(99, "")} {
@@ -107,8 +107,9 @@ func TestRPC(t *testing.T) {
 	}
 }
 
+// TestHTTP checks the attributes of requests to a server.
 func TestHTTP(t *testing.T) {
-	s := newSignals(t)
+	s := newRecorder(t)
 	h := must.Get(instrument.NewHTTPServer(s, s)).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/early":
@@ -140,16 +141,17 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// A request that fails, and one that does not, are both told to the server, and the request itself stays as it was.
+// TestRoundTrip checks that the server gets the span of a request, whether the request fails or not, and that the
+// request itself is not changed.
 func TestRoundTrip(t *testing.T) {
-	s := newSignals(t)
+	s := newRecorder(t)
 	h := must.Get(instrument.NewHTTPClient(s, s))
 	request := httptest.NewRequest(http.MethodGet, "https://a.internal/path", nil)
 	request.Header = nil
-	for _, err := range []error{nil, errors.New("away")} {
+	for _, err := range []error{nil, errors.New("unreachable")} {
 		_, _ = h.RoundTrip(request, func(r *http.Request) (*http.Response, error) {
 			if r.Header.Get("Traceparent") == "" {
-				t.Error("the server is not told of the span")
+				t.Error("got no Traceparent in the request")
 			}
 			return &http.Response{StatusCode: http.StatusOK}, err
 		})
@@ -168,7 +170,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// FuzzTraceContext has a server take whatever a caller names as its trace.
+// FuzzTraceContext sends arbitrary trace contexts to a server.
 func FuzzTraceContext(f *testing.F) {
 	f.Add("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "vendor=value")
 	f.Add("00-00000000000000000000000000000000-0000000000000000-01", strings.Repeat("a=b,", 200))

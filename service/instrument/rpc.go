@@ -17,60 +17,63 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// RPC measures the gRPC calls that a server answers, or that a client makes. It may be used by several goroutines.
+// RPC measures and traces the gRPC calls that a server answers, or those that a client makes. It is safe for concurrent
+// use by multiple goroutines.
 type RPC struct {
 	duration metric.Float64Histogram
 	tracer   trace.Tracer
 	client   bool
-	// methods has method → its series.
+	// methods is keyed by the name of the method.
 	methods cache[string, *methodSeries]
 }
 
-// NewRPCServer makes what measures the calls that a server answers: rpc.server.call.duration.
+// NewRPCServer returns an RPC for a server. It records rpc.server.call.duration.
 func NewRPCServer(meter metric.Meter, tracer trace.Tracer) (*RPC, error) {
-	of := rpcconv.ServerCallDuration{}
-	duration, err := Durations(meter, of.Name(), of.Description())
+	convention := rpcconv.ServerCallDuration{}
+	duration, err := Durations(meter, convention.Name(), convention.Description())
 	return &RPC{duration: duration, tracer: tracer}, err
 }
 
-// NewRPCClient makes what measures the calls that a client makes: rpc.client.call.duration.
+// NewRPCClient returns an RPC for a client. It records rpc.client.call.duration.
 func NewRPCClient(meter metric.Meter, tracer trace.Tracer) (*RPC, error) {
-	of := rpcconv.ClientCallDuration{}
-	duration, err := Durations(meter, of.Name(), of.Description())
+	convention := rpcconv.ClientCallDuration{}
+	duration, err := Durations(meter, convention.Name(), convention.Description())
 	return &RPC{duration: duration, tracer: tracer, client: true}, err
 }
 
-// methodSeries is a method with what its calls are counted by, for each status code.
+// methodSeries holds the series of a method, one for each status code.
 type methodSeries struct {
 	name     string
 	outcomes [int(codes.Unauthenticated) + 1]outcome
 }
 
-// outcome is how a call can end.
+// outcome holds the attributes of the calls of a method that end with one status code.
 type outcome struct {
 	record []metric.RecordOption
-	// end is what the span is told; failed says that the call counts as an error.
-	end    []attribute.KeyValue
+	// span are the attributes that the span gets at its end. failed reports whether the call counts as an error.
+	span   []attribute.KeyValue
 	failed bool
 }
 
+// newMethod builds the series of a method.
 func (r *RPC) newMethod(name string) *methodSeries {
 	m := &methodSeries{name: name}
 	for c := range m.outcomes {
 		word := code.Code_name[int32(c)]
 		o := &m.outcomes[c]
 		o.failed = r.failed(codes.Code(c))
-		o.end = []attribute.KeyValue{semconv.RPCResponseStatusCode(word)}
+		o.span = []attribute.KeyValue{semconv.RPCResponseStatusCode(word)}
 		if o.failed {
-			o.end = append(o.end, semconv.ErrorTypeKey.String(word))
+			o.span = append(o.span, semconv.ErrorTypeKey.String(word))
 		}
-		set := attribute.NewSet(append([]attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}, o.end...)...)
+		set := attribute.NewSet(append([]attribute.KeyValue{semconv.RPCSystemNameGRPC, semconv.RPCMethod(name)}, o.span...)...)
 		o.record = []metric.RecordOption{metric.WithAttributeSet(set)}
 	}
 	return m
 }
 
-// failed reports whether a code is an error on this side: to a server it is one where the server is at fault.
+// failed reports whether a code counts as an error. To a client every code except OK does, to a server only those that
+// are the fault of the server.
 func (r *RPC) failed(c codes.Code) bool {
 	if r.client {
 		return c != codes.OK
@@ -82,7 +85,7 @@ func (r *RPC) failed(c codes.Code) bool {
 	return false
 }
 
-// Call is a call under way. The zero Call is not measured.
+// Call is a call in progress. The zero Call is not measured.
 type Call struct {
 	rpc    *RPC
 	ctx    context.Context
@@ -91,9 +94,9 @@ type Call struct {
 	start  time.Time
 }
 
-// Start begins a call of a method, "/package.Service/Method" as gRPC gives it; known says that the name is one of a fixed
-// set. A server's span follows the one that the caller's metadata or ctx names, a client's metadata names the new one. The
-// context is the one to go on with.
+// Start starts the measurement of a call. method is of the form "/package.Service/Method"; known reports whether it is
+// from a fixed set. The context that Start returns is the one for the call. The parent of a server's span is the span
+// in ctx or in the metadata of the caller. A client passes its new span on in the outgoing metadata.
 func (r *RPC) Start(ctx context.Context, method string, known bool) (context.Context, Call) {
 	original := strings.TrimPrefix(method, "/")
 	name := original
@@ -109,6 +112,7 @@ func (r *RPC) Start(ctx context.Context, method string, known bool) (context.Con
 	return ctx, call
 }
 
+// startSpan starts the span of a call whose method is original. The span and its attributes use name.
 func (r *RPC) startSpan(ctx context.Context, name, original string) (context.Context, trace.Span) {
 	kind := trace.SpanKindServer
 	switch parent := trace.SpanContextFromContext(ctx); {
@@ -117,7 +121,7 @@ func (r *RPC) startSpan(ctx context.Context, name, original string) (context.Con
 	case !parent.IsValid():
 		ctx = traceContext.Extract(ctx, carrier{get: func(key string) []string { return metadata.ValueFromIncomingContext(ctx, key) }})
 	case !parent.IsRemote():
-		kind = trace.SpanKindInternal // the span of the HTTP request is the server's
+		kind = trace.SpanKindInternal // the server span is that of the HTTP request
 	}
 	ctx, span := r.tracer.Start(ctx, name, trace.WithSpanKind(kind))
 	if span.IsRecording() {
@@ -134,17 +138,17 @@ func (r *RPC) startSpan(ctx context.Context, name, original string) (context.Con
 	return ctx, span
 }
 
-// clip bounds what a span says of a name that a caller chose.
+// clip truncates a name that a caller chose to 200 bytes of valid UTF-8.
 func clip(name string) string { return strings.ToValidUTF8(name[:min(len(name), 200)], "") }
 
-// End says that the call has ended with err.
+// End records that the call has ended with err.
 func (c *Call) End(err error) {
 	if c.rpc == nil {
 		return
 	}
 	ended := status.Code(err)
 	if int(ended) >= len(c.method.outcomes) {
-		ended = codes.Unknown // gRPC has no such code; a handler or a server made it up
+		ended = codes.Unknown // gRPC has no such code; a handler or a server invented it
 	}
 	o := &c.method.outcomes[ended]
 	c.rpc.duration.Record(c.ctx, time.Since(c.start).Seconds(), o.record...)
@@ -152,7 +156,7 @@ func (c *Call) End(err error) {
 		return
 	}
 	if c.span.IsRecording() {
-		c.span.SetAttributes(o.end...)
+		c.span.SetAttributes(o.span...)
 		if o.failed {
 			c.span.SetStatus(otelcodes.Error, "")
 		}
