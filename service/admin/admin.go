@@ -1,8 +1,10 @@
-// Package admin has the gRPC servers of the administrative services: clients with their secrets, resources, and signing
-// keys. Each translates a message for the domain, calls it, and translates the answer back, after the manner of Google's
-// API improvement proposals 131 to 135 (standard methods), 154 (etags), 158 (pages) and 161 (field masks).
+// Package admin implements the gRPC servers of the administrative services: clients with their secrets, resources, and
+// signing keys. Each method translates its request for the domain, calls it, and translates the result back. The
+// methods follow Google's API improvement proposals 131 to 135 (standard methods), 154 (etags), 158 (pagination) and
+// 161 (field masks).
 //
-// Who may call a method says the rule in its proto; the interceptors/verify package keeps to it before a server is reached.
+// The rule in the proto of a method says which scopes it requires. Package interceptors/verify enforces it before the
+// server is called.
 package admin
 
 import (
@@ -27,78 +29,78 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// Ring is what the servers need of the key ring.
+// Ring is the part of the key ring that the servers use.
 type Ring interface {
-	// List gives the keys in the order in which they sign.
+	// List returns the keys in the order in which they sign.
 	List() []keys.Info
-	// Rotate makes a successor for the algorithm, or for each where it is empty, unless there is one already.
+	// Rotate creates a successor for the key of the algorithm unless there is one. The empty algorithm stands for all.
 	Rotate(ctx context.Context, algorithm jwks.Algorithm) error
-	// Retire takes a key out of use.
+	// Retire retires a key.
 	Retire(ctx context.Context, id string) error
-	// Compromise removes a key at once, and revokes its tokens.
+	// Compromise removes a key at once and revokes its tokens.
 	Compromise(ctx context.Context, id string) error
 }
 
-// Config is what the servers work on. Every field is required.
+// Config configures the servers. Every field is required.
 type Config struct {
-	// Registrar changes clients and resources; each call is made with the authority of its caller.
+	// Registrar changes clients and resources. Each call uses a copy with the authority of its caller.
 	Registrar registry.Registrar
-	// Applier does the same for many at once.
+	// Applier applies manifests, likewise with the authority of the caller.
 	Applier registry.Applier
 	Usage   registry.UsageStore
-	// Directory has the clients as they are now.
+	// Directory returns clients in their current state.
 	Directory interface {
 		Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 	}
 	Ring Ring
 	// RevokeTokens revokes the tokens of a client that were issued up to now.
 	RevokeTokens func(context.Context, *registry.Client) error
-	// Fresh reports why what this replica knows is too old to judge a token by; nil when it is not.
+	// Fresh returns an error if what this replica knows is too old to judge a token by.
 	Fresh func() error
-	// CatchUp waits until every change made before the call is in force on this replica.
+	// CatchUp waits until every change made before the call is in effect on this replica.
 	CatchUp func(context.Context) error
 	Events  *telemetry.Recorder
 	Log     *slog.Logger
-	// PageKey is the key under which page tokens are made, the same on all replicas.
+	// PageKey is the key that authenticates page tokens. It is the same on all replicas.
 	PageKey []byte
 }
 
-// Register adds the services to a server.
+// Register registers the services with a server.
 func Register(server grpc.ServiceRegistrar, c Config) {
 	grantorv1.RegisterClientServiceServer(server, &clientServer{Config: c})
 	grantorv1.RegisterResourceServiceServer(server, &resourceServer{Config: c})
 	grantorv1.RegisterKeyServiceServer(server, &keyServer{Config: c})
 }
 
-// errNoCaller cannot happen while every method of the services has a rule of scopes.
+// errNoCaller is unreachable while every method of the services has a rule that requires scopes.
 var errNoCaller = errors.New("an administrative method was reached without a caller")
 
-// errAudience refuses a token that is for others too.
+// errAudience refuses a token that has other audiences as well.
 var errAudience = oauth.Refuse(oauth.InvalidRequest, "The access token must be for the administration alone.")
 
-// administrator is who makes a call.
+// administrator is the caller of a method.
 type administrator struct {
 	telemetry.Administrator
 	registrar *registry.Registrar
 	applier   *registry.Applier
-	// planned is what the registrar's last change makes different.
+	// planned are the field changes of the registrar's last change.
 	planned []registry.FieldChange
 }
 
-// admit gives the one who calls, and tools that have no more rights than they.
+// admit authorizes the caller, and returns it with a registrar and an applier that have no more rights than it has.
 func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	caller, ok := verify.CallerFrom(ctx)
 	if !ok {
 		return nil, errNoCaller
 	}
 	if len(caller.Claims.Audience) > 1 {
-		// None is issued. Whoever else it is for could have sent it.
+		// The issuer issues no such token. Any other server in its audience could have replayed it.
 		return nil, errAudience
 	}
 	if err := c.Fresh(); err != nil {
 		return nil, err
 	}
-	if err := c.holds(ctx, caller); err != nil {
+	if err := c.checkRights(ctx, caller); err != nil {
 		return nil, err
 	}
 	a := &administrator{
@@ -111,9 +113,10 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	return a, nil
 }
 
-// holds reports as a [registry.ForbiddenError] what a token has that its client has no longer. A right that was taken from
-// an administrator ends at once, and not with the token: by that the right could be taken back.
-func (c *Config) holds(ctx context.Context, caller verify.Caller) error {
+// checkRights returns a [registry.ForbiddenError] if the client of a token no longer has all scopes of the token, is
+// disabled, or may not call from this address. A right that is taken from an administrator ends at once and not with
+// its token, because the administrator could use the token to restore the right.
+func (c *Config) checkRights(ctx context.Context, caller verify.Caller) error {
 	id, err := oauth.ParseClientID(caller.ClientID)
 	if err != nil {
 		return err
@@ -136,10 +139,10 @@ func (c *Config) holds(ctx context.Context, caller verify.Caller) error {
 	return nil
 }
 
-// made reports whether a change was made: also one that too few replicas of the store have yet.
+// made reports whether a change was made. A change that too few replicas of the store have acknowledged yet was made.
 func made(err error) bool { return err == nil || errors.Is(err, revocation.ErrNotReplicated) }
 
-// changesOf makes the attribute of an audit event that tells what is different.
+// changesOf returns the attribute "changes" of an audit event.
 func changesOf(differences []registry.FieldChange) slog.Attr {
 	changes := make([]telemetry.Change, len(differences))
 	for i, d := range differences {
@@ -148,14 +151,14 @@ func changesOf(differences []registry.FieldChange) slog.Attr {
 	return telemetry.ChangesOf(changes)
 }
 
-// Applied writes the audit event of what applying a manifest did; none for what it left.
+// Applied writes the audit event of a change that a manifest made. It writes none if c is not a change.
 func Applied(ctx context.Context, events *telemetry.Recorder, by telemetry.Administrator, c registry.Change) {
 	if event, ok := eventOf[c.Kind+" "+string(c.Action)]; ok {
 		events.Changed(ctx, event, by, slog.String("id", c.ID), changesOf(c.Differences))
 	}
 }
 
-// eventOf has kind and action → event.
+// eventOf is keyed by "kind action".
 var eventOf = map[string]string{
 	"client created":   telemetry.EventClientCreated,
 	"client changed":   telemetry.EventClientChanged,
@@ -165,16 +168,15 @@ var eventOf = map[string]string{
 	"resource removed": telemetry.EventResourceDeleted,
 }
 
-// inForce waits a moment until a change is in force on this replica. It is made already, so that waiting in vain is no
-// failure of the call.
-func (c *Config) inForce(ctx context.Context) {
-	const patience = 2 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// awaitApplied waits briefly for the change to reach this replica. Timing out is not an error: the change is committed.
+func (c *Config) awaitApplied(ctx context.Context) {
+	const timeout = 2 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_ = c.CatchUp(ctx)
 }
 
-// sourceOf is the address that a call comes from; the zero address where that is not known.
+// sourceOf returns the address that a call comes from, or the zero address if it is unknown.
 func sourceOf(ctx context.Context) netip.Addr {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -183,6 +185,7 @@ func sourceOf(ctx context.Context) netip.Addr {
 	return remoteaddr.Parse(p.Addr)
 }
 
+// peerOf returns the peer of a call as text, or the empty string if it is unknown.
 func peerOf(ctx context.Context) string {
 	if p, ok := peer.FromContext(ctx); ok {
 		return p.Addr.String()

@@ -13,13 +13,13 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// clientServer is grantor.v1.ClientService.
+// clientServer implements grantor.v1.ClientService.
 type clientServer struct {
 	grantorv1.UnimplementedClientServiceServer
 	Config
 }
 
-// GetClient gives one client.
+// GetClient returns a client.
 func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequest) (*grantorv1.GetClientResponse, error) {
 	a, err := s.admit(ctx)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequ
 	return &grantorv1.GetClientResponse{Client: shown}, err
 }
 
-// ListClients gives a page of clients.
+// ListClients returns a page of clients.
 func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClientsRequest) (*grantorv1.ListClientsResponse, error) {
 	const list = "clients"
 	a, err := s.admit(ctx)
@@ -66,7 +66,7 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 	return answer, err
 }
 
-// readable leaves out the clients whose records a newer release wrote, and tells the log of them.
+// readable removes the clients whose records a newer release wrote, and logs them.
 func (s *clientServer) readable(ctx context.Context, clients []*registry.Client) []*registry.Client {
 	return slices.DeleteFunc(clients, func(c *registry.Client) bool {
 		if c.Newer {
@@ -132,7 +132,7 @@ func (s *clientServer) DeleteClient(ctx context.Context, m *grantorv1.DeleteClie
 		s.changed(ctx, a, telemetry.EventClientDeleted, target.ID)
 	}
 	if errors.Is(err, registry.ErrNotFound) {
-		// It may be that this is asked again because the replicas had not acknowledged it.
+		// This may be a retry of a deletion that the replicas had not acknowledged.
 		err = cmp.Or(s.Applier.Confirm(ctx, target.ID), err)
 	}
 	if err != nil {
@@ -162,17 +162,17 @@ func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeToke
 		return nil, err
 	}
 	s.Events.Changed(ctx, telemetry.EventClientRevoked, a.Administrator, slog.String("id", id.String()))
-	s.inForce(ctx)
+	s.awaitApplied(ctx)
 	return &grantorv1.RevokeTokensResponse{}, nil
 }
 
-// targeted names a client, and the state of it that is meant.
+// targeted is a request that names a client and optionally its state.
 type targeted interface {
 	GetClientId() string
 	GetEtag() string
 }
 
-// target gives who calls, and which client in which state the call is about.
+// target authorizes the caller, and returns it with the client and the state that m names.
 func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, registry.Target, error) {
 	a, err := s.admit(ctx)
 	if err != nil {
@@ -186,15 +186,15 @@ func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, 
 	return a, registry.Target{ID: id, Version: version}, err
 }
 
-// changed records a change of a client, and returns when it is in force here.
+// changed audits a change of a client and waits for it to reach this replica.
 func (s *clientServer) changed(ctx context.Context, a *administrator, event string, id oauth.ClientID, details ...slog.Attr) {
 	what := append([]slog.Attr{slog.String("id", id.String())}, details...)
 	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.planned))...)
-	s.inForce(ctx)
+	s.awaitApplied(ctx)
 }
 
-// after shows a client that was changed. The change is made, and may come with a secret that cannot be had again, so that
-// what is not known of its uses is left out.
+// after returns a client that was changed. If the uses of its secrets cannot be read, it omits them instead of failing:
+// the change is made, and its response may contain a secret that cannot be read again.
 func (s *clientServer) after(ctx context.Context, client *registry.Client) *grantorv1.Client {
 	shown, err := s.show(ctx, client)
 	if err != nil {
@@ -203,6 +203,7 @@ func (s *clientServer) after(ctx context.Context, client *registry.Client) *gran
 	return shown
 }
 
+// show is showAll for one client.
 func (s *clientServer) show(ctx context.Context, client *registry.Client) (*grantorv1.Client, error) {
 	shown, err := s.showAll(ctx, []*registry.Client{client})
 	if err != nil {
@@ -211,7 +212,7 @@ func (s *clientServer) show(ctx context.Context, client *registry.Client) (*gran
 	return shown[0], nil
 }
 
-// showAll writes clients for their administrator, with the last use of each secret.
+// showAll returns clients with the last use of each secret.
 func (s *clientServer) showAll(ctx context.Context, clients []*registry.Client) ([]*grantorv1.Client, error) {
 	ids := make([]oauth.ClientID, len(clients))
 	for i, c := range clients {

@@ -18,7 +18,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// newClient registers a client that may have api1, and gives its secret.
+// newClient registers a client with the scope api1 and returns its secret.
 func (f *fixture) newClient(t *testing.T, id string) string {
 	t.Helper()
 	made, err := f.clients.CreateClient(f.as(t, all...), &grantorv1.CreateClientRequest{Client: &grantorv1.Client{
@@ -37,14 +37,14 @@ func (f *fixture) newResource(t *testing.T) {
 	must.Succeed(t, err)
 }
 
-// TestClientLife takes a client from its making to its end.
+// TestClientLife takes a client from its creation to its deletion.
 func TestClientLife(t *testing.T) {
 	f := newFixture(t)
 	f.newResource(t)
 	ctx := f.as(t, all...)
 	secret := f.newClient(t, "svc")
 	if !registry.Generated(secret) {
-		t.Error("the secret is not one that the issuer made")
+		t.Error("got a secret that the issuer did not generate")
 	}
 	if got := f.token(t, "svc", secret); got != http.StatusOK {
 		t.Errorf("a new client: got %d, want a token", got)
@@ -75,7 +75,7 @@ func TestClientLife(t *testing.T) {
 	refused(t, err, codes.NotFound, "not_found")
 }
 
-// TestClientRefusals has one case for each way in which a request about clients is wrong.
+// TestClientRefusals has one case for each defect of a request about clients.
 func TestClientRefusals(t *testing.T) {
 	f := newFixture(t)
 	f.newResource(t)
@@ -157,7 +157,7 @@ func TestClientRefusals(t *testing.T) {
 	}
 }
 
-// TestEtag has two administrators change what both have read: the second is told.
+// TestEtag changes a client twice by the state that was read before both. The second change is refused.
 func TestEtag(t *testing.T) {
 	f := newFixture(t)
 	f.newResource(t)
@@ -170,24 +170,24 @@ func TestEtag(t *testing.T) {
 	written, err := f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: first})
 	must.Succeed(t, err)
 	if written.GetClient().GetEtag() == second.GetEtag() {
-		t.Error("a change left the etag as it was")
+		t.Error("got the same etag after a change")
 	}
 	_, err = f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "svc", ClientName: "second", Etag: read.GetClient().GetEtag()}})
 	refused(t, err, codes.Aborted, "conflict")
 	_, err = f.clients.RotateClientSecret(ctx, &grantorv1.RotateClientSecretRequest{ClientId: "svc", Etag: read.GetClient().GetEtag()})
 	refused(t, err, codes.Aborted, "conflict")
-	// Without an etag the last one counts.
+	// Without an etag the last change wins.
 	_, err = f.clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "svc", ClientName: "third"}})
 	must.Succeed(t, err)
 }
 
-// TestPages walks through the clients, whose ids have what a path or a token could stumble over.
+// TestPages lists clients whose ids contain characters with a meaning in paths and tokens.
 func TestPages(t *testing.T) {
 	f := newFixture(t)
 	f.newResource(t)
 	ids := []string{"%2F", "../../keys", "/", "a", "a/b", "a:revoke", "b?c#d", "boss", strings.Repeat("i", 255), "~"}
 	for _, id := range ids {
-		if id != "boss" { // who is there already
+		if id != "boss" { // which exists already
 			f.newClient(t, id)
 		}
 	}
@@ -224,7 +224,7 @@ func TestPages(t *testing.T) {
 	refused(t, err, codes.InvalidArgument, "invalid_request")
 }
 
-// TestSecrets rotates a secret: both prove the client until the old one ends.
+// TestSecrets rotates a secret. Both secrets are valid until the old one expires.
 func TestSecrets(t *testing.T) {
 	f := newFixture(t)
 	f.newResource(t)
@@ -246,7 +246,7 @@ func TestSecrets(t *testing.T) {
 	added, err := f.clients.CreateClientSecret(ctx, &grantorv1.CreateClientSecretRequest{ClientId: "svc", ClientSecret: "one of my own choice"})
 	must.Succeed(t, err)
 	if added.GetClientSecret() != "" {
-		t.Error("a chosen secret comes back")
+		t.Error("got a chosen secret back")
 	}
 	if got := f.token(t, "svc", "one of my own choice"); got != http.StatusOK {
 		t.Errorf("by a chosen secret: got %d, want a token", got)
@@ -269,7 +269,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestEscalation has administrators of clients, who have no right over keys, try to come by one.
+// TestEscalation tries to gain a right over keys as an administrator of clients alone.
 func TestEscalation(t *testing.T) {
 	f := newFixture(t)
 	f.newResource(t)
@@ -292,26 +292,26 @@ func TestEscalation(t *testing.T) {
 			return err
 		}(),
 		"the scope for a client":    update(&grantorv1.Client{ClientId: "svc", Scopes: []string{"api1", registry.ScopeKeysWrite}}),
-		"renaming who has it":       update(&grantorv1.Client{ClientId: "keys-admin", ClientName: "x"}),
-		"disabling who has it":      update(&grantorv1.Client{ClientId: "keys-admin", Disabled: new(true)}),
-		"taking it from who has it": update(&grantorv1.Client{ClientId: "keys-admin", Scopes: []string{"api1"}}),
-		"a secret of who has it": func() error {
+		"renaming its holder":       update(&grantorv1.Client{ClientId: "keys-admin", ClientName: "x"}),
+		"disabling its holder":      update(&grantorv1.Client{ClientId: "keys-admin", Disabled: new(true)}),
+		"taking it from its holder": update(&grantorv1.Client{ClientId: "keys-admin", Scopes: []string{"api1"}}),
+		"a secret of its holder": func() error {
 			_, err := f.clients.CreateClientSecret(ctx, &grantorv1.CreateClientSecretRequest{ClientId: "keys-admin"})
 			return err
 		}(),
-		"rotating the secret of who has it": func() error {
+		"rotating the secret of its holder": func() error {
 			_, err := f.clients.RotateClientSecret(ctx, &grantorv1.RotateClientSecretRequest{ClientId: "keys-admin"})
 			return err
 		}(),
-		"taking away the secret of who has it": func() error {
+		"deleting the secret of its holder": func() error {
 			_, err := f.clients.DeleteClientSecret(ctx, &grantorv1.DeleteClientSecretRequest{ClientId: "keys-admin", SecretId: stored.GetClient().GetSecrets()[0].GetSecretId()})
 			return err
 		}(),
-		"deleting who has it": func() error {
+		"deleting its holder": func() error {
 			_, err := f.clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: "keys-admin"})
 			return err
 		}(),
-		"revoking the tokens of who has it": func() error {
+		"revoking the tokens of its holder": func() error {
 			_, err := f.clients.RevokeTokens(ctx, &grantorv1.RevokeTokensRequest{ClientId: "keys-admin"})
 			return err
 		}(),
@@ -321,7 +321,7 @@ func TestEscalation(t *testing.T) {
 			}}})
 			return err
 		}(),
-		"a manifest with who has it": func() error {
+		"a manifest with its holder": func() error {
 			_, err := f.resources.ApplyManifest(ctx, &grantorv1.ApplyManifestRequest{Clients: []*grantorv1.WantedClient{{
 				Client: &grantorv1.Client{ClientId: "keys-admin"}, ClientSecret: "known to the attacker",
 			}}})
@@ -352,7 +352,7 @@ func TestEscalation(t *testing.T) {
 	}
 }
 
-// TestAdministratorElsewhere binds an administrator to a network that the calls do not come from.
+// TestAdministratorElsewhere restricts an administrator to networks that its calls do not come from.
 func TestAdministratorElsewhere(t *testing.T) {
 	f := newFixture(t)
 	ctx := f.as(t, all...)
@@ -378,8 +378,8 @@ func TestAdministratorElsewhere(t *testing.T) {
 	}
 }
 
-// TestDemoted takes an administrator's rights while a token with them is still alive: it is of no use any more, least of
-// all to take the rights back.
+// TestDemoted takes rights from an administrator that still has a valid token with them. The token is refused from then
+// on, so that it cannot be used to restore the rights.
 func TestDemoted(t *testing.T) {
 	f := newFixture(t)
 	ctx := f.as(t, all...)

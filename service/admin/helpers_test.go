@@ -53,7 +53,7 @@ func parsed[T any](t *testing.T, parse func(string) (T, error), text string) T {
 	return value
 }
 
-// as is the context of an administrator's calls.
+// as returns the context of an administrator's calls.
 func (f *fixture) as(t *testing.T, scopes ...string) context.Context {
 	t.Helper()
 	return bearer(t, f.Token(t, "boss", registry.AdminResource, scopes...))
@@ -81,7 +81,7 @@ func reasonOf(err error) string {
 	return ""
 }
 
-// answer is what the REST face said.
+// answer is a response over REST.
 type answer struct {
 	status int
 	header http.Header
@@ -112,12 +112,12 @@ func (f *fixture) restAs(t *testing.T, token, method, path, body string) answer 
 	must.Succeed(t, err)
 	a := answer{status: response.StatusCode, header: response.Header, body: string(text)}
 	if err := json.Unmarshal(text, &a.json); err != nil {
-		t.Fatalf("%s %s: %q is no JSON object: %v", method, path, text, err)
+		t.Fatalf("%s %s: got %q, want a JSON object: %v", method, path, text, err)
 	}
 	return a
 }
 
-// token asks for a token with a secret, and gives the HTTP status.
+// token requests a token with a secret and returns the HTTP status that the result has over REST.
 func (f *fixture) token(t *testing.T, id, secret string) int {
 	t.Helper()
 	_, err := grantorv1.NewTokenServiceClient(f.conn).IssueToken(t.Context(), &grantorv1.IssueTokenRequest{

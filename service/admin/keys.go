@@ -10,13 +10,13 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// keyServer is grantor.v1.KeyService.
+// keyServer implements grantor.v1.KeyService.
 type keyServer struct {
 	grantorv1.UnimplementedKeyServiceServer
 	Config
 }
 
-// ListKeys gives the keys.
+// ListKeys returns the keys.
 func (s *keyServer) ListKeys(ctx context.Context, _ *grantorv1.ListKeysRequest) (*grantorv1.ListKeysResponse, error) {
 	if _, err := s.admit(ctx); err != nil {
 		return nil, err
@@ -25,14 +25,14 @@ func (s *keyServer) ListKeys(ctx context.Context, _ *grantorv1.ListKeysRequest) 
 	return &grantorv1.ListKeysResponse{Keys: list}, err
 }
 
-// RotateKeys makes successors.
+// RotateKeys creates successors of keys.
 func (s *keyServer) RotateKeys(ctx context.Context, m *grantorv1.RotateKeysRequest) (*grantorv1.RotateKeysResponse, error) {
-	// The ring tells which keys it made, of which there may be none.
+	// The ring reports the keys that it created, possibly none, to a callback that audits them.
 	list, err := s.change(ctx, func() error { return s.Ring.Rotate(ctx, jwks.Algorithm(m.GetAlg())) }, func(*administrator) {})
 	return &grantorv1.RotateKeysResponse{Keys: list}, err
 }
 
-// RetireKey takes a key out of use.
+// RetireKey retires a key.
 func (s *keyServer) RetireKey(ctx context.Context, m *grantorv1.RetireKeyRequest) (*grantorv1.RetireKeyResponse, error) {
 	list, err := s.change(ctx, func() error { return s.Ring.Retire(ctx, m.GetKid()) }, func(a *administrator) {
 		s.Events.Changed(ctx, telemetry.EventKeyRetired, a.Administrator, slog.String("kid", m.GetKid()))
@@ -48,7 +48,7 @@ func (s *keyServer) CompromiseKey(ctx context.Context, m *grantorv1.CompromiseKe
 	return &grantorv1.CompromiseKeyResponse{Keys: list}, err
 }
 
-// change makes a change of the ring, records it, and gives the keys after it.
+// change calls do, which changes the ring, calls record if the change was made, and returns the keys after it.
 func (s *keyServer) change(ctx context.Context, do func() error, record func(*administrator)) ([]*grantorv1.SigningKey, error) {
 	a, err := s.admit(ctx)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *keyServer) change(ctx context.Context, do func() error, record func(*ad
 	err = do()
 	if made(err) {
 		record(a)
-		s.inForce(ctx)
+		s.awaitApplied(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -65,6 +65,7 @@ func (s *keyServer) change(ctx context.Context, do func() error, record func(*ad
 	return s.list()
 }
 
+// list returns all keys.
 func (s *keyServer) list() ([]*grantorv1.SigningKey, error) {
 	var list []*grantorv1.SigningKey
 	for _, info := range s.Ring.List() {
@@ -84,7 +85,7 @@ func (s *keyServer) list() ([]*grantorv1.SigningKey, error) {
 	return list, nil
 }
 
-// states has the domain's word → that of the wire.
+// states maps the states of the domain to those of the wire.
 var states = map[keys.State]grantorv1.SigningKey_State{
 	keys.Upcoming: grantorv1.SigningKey_STATE_UPCOMING,
 	keys.Active:   grantorv1.SigningKey_STATE_ACTIVE,

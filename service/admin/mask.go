@@ -8,9 +8,9 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
 
-// masked gives the fields of message that a mask asks to change, from among those that can be (AIP-161). Without a mask
-// they are those that are set; "*" is all. A field that the server alone writes is left out without a word, so that what
-// was read can be changed and sent back (AIP-203); one that the message does not have is an error.
+// masked returns the fields of message that a request changes, which are those of changeable that mask names (AIP-161).
+// Without a mask it returns those that are set; "*" stands for all. It ignores fields that only the server writes, so
+// that a caller can change and send back what it has read (AIP-203). A field that message does not have is an error.
 func masked(message proto.Message, mask *fieldmaskpb.FieldMask, changeable ...string) ([]string, error) {
 	if slices.Equal(mask.GetPaths(), []string{"*"}) {
 		return changeable, nil

@@ -12,13 +12,13 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// resourceServer is grantor.v1.ResourceService.
+// resourceServer implements grantor.v1.ResourceService.
 type resourceServer struct {
 	grantorv1.UnimplementedResourceServiceServer
 	Config
 }
 
-// GetResource gives one resource.
+// GetResource returns a resource.
 func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResourceRequest) (*grantorv1.GetResourceResponse, error) {
 	a, id, err := s.target(ctx, m)
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 	return &grantorv1.GetResourceResponse{Resource: writeResource(resource)}, nil
 }
 
-// ListResources gives a page of resources.
+// ListResources returns a page of resources.
 func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListResourcesRequest) (*grantorv1.ListResourcesResponse, error) {
 	const name = "resources"
 	a, err := s.admit(ctx)
@@ -119,10 +119,11 @@ func (s *resourceServer) DeleteResource(ctx context.Context, m *grantorv1.Delete
 	return &grantorv1.DeleteResourceResponse{}, nil
 }
 
-// maxWanted bounds the clients of one manifest on the wire. A chosen secret costs a slow hash, and the call has to end.
+// maxWanted is the maximum number of clients in one ApplyManifest call. Each chosen secret costs a slow hash, and the
+// call must finish in time.
 const maxWanted = 500
 
-// ApplyManifest makes what is registered equal to a manifest.
+// ApplyManifest makes the registry equal to a manifest.
 func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyManifestRequest) (*grantorv1.ApplyManifestResponse, error) {
 	a, err := s.admit(ctx)
 	if err != nil {
@@ -147,11 +148,11 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	if err != nil {
 		return nil, err
 	}
-	s.inForce(ctx)
+	s.awaitApplied(ctx)
 	return answer, nil
 }
 
-// target gives who calls, and which resource the call is about.
+// target authorizes the caller, and returns it with the resource that m names.
 func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() string }) (*administrator, oauth.Resource, error) {
 	a, err := s.admit(ctx)
 	if err != nil {
@@ -161,8 +162,8 @@ func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() 
 	return a, id, err
 }
 
-// changed records a change of a resource, and returns when it is in force here.
+// changed audits a change of a resource and waits for it to reach this replica.
 func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource) {
 	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.planned))
-	s.inForce(ctx)
+	s.awaitApplied(ctx)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// TestREST goes through the mirror as a person with curl does.
+// TestREST administers the issuer over REST, as a person with curl does.
 func TestREST(t *testing.T) {
 	f := newFixture(t)
 	const id = "a/b:c+d%2F?#/secrets/e"
@@ -18,7 +18,7 @@ func TestREST(t *testing.T) {
 	steps := []struct {
 		name, method, path, body string
 		status                   int
-		// has are parts of the answer.
+		// has are substrings of the answer.
 		has []string
 	}{
 		{"a resource", http.MethodPost, "/v1/resources", `{"resource":"https://orders.internal","scopes":["api1","api2"]}`, 200, []string{`"resource":"https://orders.internal"`, `"etag"`}},
@@ -50,7 +50,7 @@ func TestREST(t *testing.T) {
 		{"a field of another type", http.MethodPatch, orders, `{"scopes":"api1"}`, 400, []string{`"error":"invalid_request"`}},
 		{"a secret of another type", http.MethodPost, at + "/secrets", `{"client_secret":471147114711}`, 400, []string{"thefieldclientSecretisnotofitstype"}},
 		{"a time of another form", http.MethodPatch, orders, `{"access_token_lifetime":"10m"}`, 400, []string{"iswrittenas600s"}},
-		{"an etag that is not looked at", http.MethodPatch, orders + "?etag=stale", `{"name":"x"}`, 400, []string{`"error":"invalid_request"`}},
+		{"an etag that is ignored", http.MethodPatch, orders + "?etag=stale", `{"name":"x"}`, 400, []string{`"error":"invalid_request"`}},
 		{"a query where there is a body", http.MethodPost, at + "/secrets?client_secret=x", `{}`, 400, []string{`"error":"invalid_request"`}},
 		{"a body where there is none", http.MethodDelete, orders, `{"etag":"stale"}`, 400, []string{`"error":"invalid_request"`}},
 		{"an escape outside the ids", http.MethodGet, "/v1/%6beys", "", 404, []string{`"error":"invalid_request"`}},
@@ -70,12 +70,12 @@ func TestREST(t *testing.T) {
 			}
 		}
 		if got.header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: the answer may be cached", step.name)
+			t.Errorf("%s: got an answer that may be cached", step.name)
 		}
 	}
 }
 
-// TestRESTMethods sends each path a method that it does not take.
+// TestRESTMethods sends a method that no path takes to each path.
 func TestRESTMethods(t *testing.T) {
 	f := newFixture(t)
 	for path, allowed := range map[string]string{
@@ -91,7 +91,7 @@ func TestRESTMethods(t *testing.T) {
 	}
 }
 
-// TestChallenges looks at what a caller without the right token is told (RFC 6750 §3).
+// TestChallenges checks the challenge to a caller without a sufficient token (RFC 6750 §3).
 func TestChallenges(t *testing.T) {
 	f := newFixture(t)
 	realm := `Bearer realm="` + f.URL + `"`

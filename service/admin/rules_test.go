@@ -19,7 +19,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// needs has method → the scopes without which it must not be reached.
+// needs maps a method to the scopes that it requires.
 var needs = map[string][]string{
 	"ClientService/GetClient":          {registry.ScopeClientsRead},
 	"ClientService/ListClients":        {registry.ScopeClientsRead},
@@ -50,11 +50,11 @@ func TestRules(t *testing.T) {
 		name  string
 		ctx   context.Context
 		holds []string
-		// code is what every method answers; OK for a caller whose scopes decide.
+		// code is the result of every method. It is OK if the scopes of the caller decide.
 		code codes.Code
 	}
 	callers := []caller{
-		{name: "nobody", ctx: t.Context(), code: codes.Unauthenticated},
+		{name: "no token", ctx: t.Context(), code: codes.Unauthenticated},
 		{name: "a forged token", ctx: bearer(t, f.Forge(t, map[string]any{"aud": registry.AdminResource, "scope": "grantor:clients.read"})), code: codes.Unauthenticated},
 		{name: "an expired token", ctx: bearer(t, f.Expired(t, "boss", registry.AdminResource, all...)), code: codes.Unauthenticated},
 		{name: "a token for another resource", ctx: bearer(t, f.Token(t, "boss", "https://orders.internal", all...)), code: codes.Unauthenticated},
@@ -85,7 +85,7 @@ func TestRules(t *testing.T) {
 				if want == codes.OK && slices.ContainsFunc(needed, func(s string) bool { return !slices.Contains(c.holds, s) }) {
 					want = codes.PermissionDenied
 				}
-				// What lets a caller through says something about the empty request, or carries it out.
+				// A method that lets the caller through refuses the empty request, or executes it.
 				if through := got != codes.Unauthenticated && got != codes.PermissionDenied; got != want && (want != codes.OK || !through) {
 					t.Errorf("%s by %s: got %s, want %s", name, c.name, got, want)
 				}

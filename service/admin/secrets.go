@@ -9,10 +9,10 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// usualGrace is how long a secret that was rotated still counts where nobody says.
-const usualGrace = 24 * time.Hour
+// defaultGrace is the time for which a rotated secret stays valid if the request names none.
+const defaultGrace = 24 * time.Hour
 
-// CreateClientSecret gives a client one more secret.
+// CreateClientSecret adds a secret to a client.
 func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.CreateClientSecretRequest) (*grantorv1.CreateClientSecretResponse, error) {
 	a, target, err := s.target(ctx, m)
 	if err != nil {
@@ -30,7 +30,7 @@ func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.Crea
 	return &grantorv1.CreateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
 }
 
-// RotateClientSecret gives a client a new secret and the others an end.
+// RotateClientSecret adds a secret to a client and makes the others expire.
 func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.RotateClientSecretRequest) (*grantorv1.RotateClientSecretResponse, error) {
 	a, target, err := s.target(ctx, m)
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 	if err != nil {
 		return nil, err
 	}
-	grace := usualGrace
+	grace := defaultGrace
 	if m.GetGracePeriod() != nil {
 		if grace, err = span("grace_period", m.GetGracePeriod()); err != nil {
 			return nil, err
@@ -54,7 +54,7 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 	return &grantorv1.RotateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
 }
 
-// UpdateClientSecret changes when a secret ends.
+// UpdateClientSecret changes the expiry of a secret.
 func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.UpdateClientSecretRequest) (*grantorv1.UpdateClientSecretResponse, error) {
 	a, target, err := s.target(ctx, m)
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.Upda
 	return &grantorv1.UpdateClientSecretResponse{Client: s.after(ctx, client)}, nil
 }
 
-// DeleteClientSecret takes a secret away.
+// DeleteClientSecret deletes a secret.
 func (s *clientServer) DeleteClientSecret(ctx context.Context, m *grantorv1.DeleteClientSecretRequest) (*grantorv1.DeleteClientSecretResponse, error) {
 	a, target, err := s.target(ctx, m)
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// invalid says which field of a request is wrong.
+// invalid returns the error of a request whose field has a problem.
 func invalid(field, problem string) error {
 	return &registry.FieldError{Field: field, Problem: problem}
 }
 
-// The fields that an administrator may change, by their names on the wire.
+// The fields that an administrator can change, by their names on the wire.
 var (
 	clientFields = []string{
 		"client_name", "grant_types", "scopes", "default_scopes", "resources", "auth_methods", "access_token_lifetime", "disabled",
@@ -27,7 +27,7 @@ var (
 	resourceFields = []string{"name", "scopes", "access_token_lifetime", "signing_alg"}
 )
 
-// readClient reads the id and the fields that are named; all others stay zero.
+// readClient translates the id and the named fields of a client. All other fields are zero.
 func readClient(m *grantorv1.Client, fields []string) (*registry.Client, error) {
 	id, err := oauth.ParseClientID(m.GetClientId())
 	if err != nil {
@@ -62,7 +62,7 @@ func readClient(m *grantorv1.Client, fields []string) (*registry.Client, error) 
 	return wanted, nil
 }
 
-// copyClient copies the fields that are named.
+// copyClient copies the named fields.
 func copyClient(to, from *registry.Client, fields []string) {
 	for _, field := range fields {
 		switch field {
@@ -88,7 +88,8 @@ func copyClient(to, from *registry.Client, fields []string) {
 	}
 }
 
-// writeClient writes a client for its administrator: never a secret, nor its hash. used is what is kept of its uses.
+// writeClient translates a client. The result contains neither a secret nor its hash. used are the last uses of its
+// secrets.
 func writeClient(c *registry.Client, used map[string]time.Time) *grantorv1.Client {
 	m := &grantorv1.Client{
 		ClientId: c.ID.String(), ClientName: c.Name, GrantTypes: c.GrantTypes, Scopes: c.Scopes.Strings(),
@@ -111,14 +112,14 @@ func writeClient(c *registry.Client, used map[string]time.Time) *grantorv1.Clien
 	return m
 }
 
-// kinds has the domain's word → that of the wire.
+// kinds maps the kinds of secrets of the domain to those of the wire.
 var kinds = map[registry.Kind]grantorv1.ClientSecret_Kind{
 	registry.KindGenerated: grantorv1.ClientSecret_KIND_GENERATED,
 	registry.KindChosen:    grantorv1.ClientSecret_KIND_CHOSEN,
 	registry.KindImported:  grantorv1.ClientSecret_KIND_IMPORTED,
 }
 
-// readResource reads the identifier and the fields that are named; all others stay zero.
+// readResource translates the identifier and the named fields of a resource. All other fields are zero.
 func readResource(m *grantorv1.Resource, fields []string) (*registry.Resource, error) {
 	id, err := oauth.ParseResource(m.GetResource())
 	if err != nil {
@@ -136,7 +137,7 @@ func readResource(m *grantorv1.Resource, fields []string) (*registry.Resource, e
 	return wanted, nil
 }
 
-// copyResource copies the fields that are named.
+// copyResource copies the named fields.
 func copyResource(to, from *registry.Resource, fields []string) {
 	for _, field := range fields {
 		switch field {
@@ -208,7 +209,7 @@ func readScopes(field string, names []string) (oauth.Scopes, error) {
 	return scopes, nil
 }
 
-// span reads a length of time; none is zero.
+// span translates a duration, which must be in whole seconds. None is zero.
 func span(field string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil
@@ -219,7 +220,8 @@ func span(field string, d *durationpb.Duration) (time.Duration, error) {
 	return d.AsDuration(), nil
 }
 
-// moment reads a point in time; none is the zero time, which nothing that is sent may be. Records have whole seconds.
+// moment translates a time and truncates it to seconds, the precision of records. None is the zero time, which is
+// otherwise refused.
 func moment(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	if t == nil {
 		return time.Time{}, nil

@@ -55,7 +55,7 @@ type knownCase struct {
 
 // callers returns the callers that both endpoints treat alike when asked about a token of svc.
 func callers(token string) []knownCase {
-	nobody := without(about("", "", token), "client_id", "client_secret")
+	anonymous := without(about("", "", token), "client_id", "client_secret")
 	return []knownCase{
 		{name: "no token", params: without(about("svc", secret, ""), "token"), want: "invalid_request"},
 		{name: "empty token", params: about("svc", secret, ""), want: "invalid_request"},
@@ -63,18 +63,18 @@ func callers(token string) []knownCase {
 		{name: "token of 8193", params: about("svc", secret, strings.Repeat("x", 8193)), want: "invalid_request"},
 		{name: "token of 8192", params: about("svc", secret, strings.Repeat("x", 8192))},
 		{name: "NUL in a token", params: about("svc", secret, token+"\x00"), want: "invalid_request"},
-		{name: "no identity", params: nobody, want: "invalid_request"},
+		{name: "no identity", params: anonymous, want: "invalid_request"},
 		{name: "id alone", params: without(about("svc", "", token), "client_secret"), want: "invalid_request"},
 		{name: "empty secret", params: about("svc", "", token), want: "invalid_request"},
-		{name: "Bearer", params: nobody, authorization: "Bearer " + token, want: "invalid_request"},
+		{name: "Bearer", params: anonymous, authorization: "Bearer " + token, want: "invalid_request"},
 		{name: "Basic and a body secret", params: about("svc", secret, token), authorization: basic("svc", secret), want: "invalid_request"},
 		{name: "Basic and another id", params: without(about("other", "", token), "client_secret"), authorization: basic("svc", secret), want: "invalid_request"},
 		{name: "wrong secret", params: about("svc", wrong, token), want: "invalid_client"},
 		{name: "wrong secret of the resource server", params: about("res1", wrong, token), want: "invalid_client"},
 		{name: "unknown client", params: about("nobody", secret, token), want: "invalid_client"},
 		{name: "disabled client", params: about("disabled", secret, token), want: "invalid_client"},
-		{name: "malformed Basic", params: nobody, authorization: "Basic ~~~~", want: "invalid_client"},
-		{name: "wrong Basic", params: nobody, authorization: basic("svc", wrong), want: "invalid_client"},
+		{name: "malformed Basic", params: anonymous, authorization: "Basic ~~~~", want: "invalid_client"},
+		{name: "wrong Basic", params: anonymous, authorization: basic("svc", wrong), want: "invalid_client"},
 		{name: "resource server of another", params: about("other", secret, token)},
 		{name: "no resource server", params: about("plain", secret, token)},
 		{name: "client without a grant", params: about("nogrant", secret, token)},
@@ -343,7 +343,7 @@ func TestBatches(t *testing.T) {
 		{name: "mixed", id: "res1", secret: secret, tokens: mixed, active: []int{0, 3}},
 		{name: "mixed, for the owner of one", id: "multi", secret: secret, tokens: mixed, active: []int{5}},
 		{name: "mixed, for the resource server of one", id: "other", secret: secret, tokens: mixed, active: []int{5}},
-		{name: "mixed, for nobody", id: "plain", secret: secret, tokens: mixed},
+		{name: "mixed, for an unrelated client", id: "plain", secret: secret, tokens: mixed},
 		{name: "an empty one", id: "res1", secret: secret, tokens: []string{raw, ""}, want: "invalid_request"},
 		{name: "one of 8193", id: "res1", secret: secret, tokens: []string{raw, strings.Repeat("x", 8193)}, want: "invalid_request"},
 		{name: "wrong secret", id: "res1", secret: wrong, tokens: []string{raw}, want: "invalid_client"},
