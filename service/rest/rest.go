@@ -39,7 +39,7 @@ type Service interface {
 	// Origin returns the address that a request came from, given the peer of its connection and the values of its
 	// X-Forwarded-For header.
 	Origin(peer net.Addr, forwarded []string) net.Addr
-	// Admit returns the status of a refused call if the source of the request makes too many. ctx contains the peer. The
+	// Admit returns an error with a gRPC status if the source of the request sends too many. ctx contains the peer. The
 	// calls that are made for the request use the context that Admit returns.
 	Admit(ctx context.Context) (context.Context, error)
 	// Unread records the refusal of a request that could not be read, and for which no call was therefore made. event is
