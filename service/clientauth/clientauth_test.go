@@ -196,7 +196,7 @@ type counter struct{ slow, fast atomic.Int64 }
 
 func count(a *clientauth.Authenticator) *counter {
 	c := &counter{}
-	a.Watch(func(secret string) {
+	a.OnFind(func(secret string) {
 		if registry.Generated(secret) {
 			c.fast.Add(1)
 		} else {
@@ -359,7 +359,7 @@ func TestSameSecretAtOnce(t *testing.T) {
 		a := newAuthenticator(registered{"a": client("a", "chosen")})
 		c := count(a)
 		var group sync.WaitGroup
-		for range clientauth.Queued {
+		for range clientauth.MaxQueued {
 			group.Go(func() {
 				if _, _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
 					t.Error(err)

@@ -133,7 +133,7 @@ func TestAllowedNetworks(t *testing.T) {
 func TestSuspectShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	a := newLimited(clients, 1000, 0)
-	suspects := make([]netip.Addr, clientauth.Queued)
+	suspects := make([]netip.Addr, clientauth.MaxQueued)
 	for i := range suspects {
 		suspects[i] = netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
 		if got := try(t, a, "a", registry.NewSecret(), suspects[i]); got != "invalid_client" {
@@ -141,12 +141,12 @@ func TestSuspectShare(t *testing.T) {
 		}
 	}
 	gate := make(chan struct{})
-	a.Pretend(func([]registry.Secret, string, time.Time) int {
+	a.SetFind(func([]registry.Secret, string, time.Time) int {
 		<-gate
 		return 0
 	})
 	var waiting sync.WaitGroup
-	refused := make(chan error, clientauth.Queued)
+	refused := make(chan error, clientauth.MaxQueued)
 	for i, source := range suspects {
 		waiting.Go(func() {
 			e := post("a", fmt.Sprint("guess ", i))
@@ -156,7 +156,7 @@ func TestSuspectShare(t *testing.T) {
 			}
 		})
 	}
-	for range clientauth.Queued - clientauth.SuspectShare {
+	for range clientauth.MaxQueued - clientauth.MaxSuspects {
 		if err := <-refused; !oauth.From(err).Limited {
 			t.Fatalf("got %v, want a limit", err)
 		}

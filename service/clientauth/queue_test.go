@@ -20,7 +20,7 @@ import (
 // blocked makes an authenticator whose slow hashes take until the gate is closed.
 func blocked(clients registered) (a *clientauth.Authenticator, underWay *atomic.Int64, gate chan struct{}) {
 	a, underWay, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
-	a.Pretend(func(secrets []registry.Secret, secret string, now time.Time) int {
+	a.SetFind(func(secrets []registry.Secret, secret string, now time.Time) int {
 		if registry.Generated(secret) {
 			return hasher.Match(secrets, secret, now)
 		}
@@ -41,12 +41,12 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	synctest.Test(t, func(t *testing.T) {
 		a, gate := newAuthenticator(clients), make(chan struct{})
-		a.Pretend(func([]registry.Secret, string, time.Time) int {
+		a.SetFind(func([]registry.Secret, string, time.Time) int {
 			<-gate
 			return 0
 		})
 		var group sync.WaitGroup
-		for range 2 * clientauth.Queued {
+		for range 2 * clientauth.MaxQueued {
 			group.Go(func() {
 				if _, _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
 					t.Errorf("got %v", err)
@@ -67,8 +67,8 @@ func TestSlowHashesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, underWay, gate := blocked(clients)
 		var group sync.WaitGroup
-		refused := make(chan *oauth.Error, 2*clientauth.Queued)
-		for range clientauth.Queued + 10 {
+		refused := make(chan *oauth.Error, 2*clientauth.MaxQueued)
+		for range clientauth.MaxQueued + 10 {
 			group.Go(func() {
 				_, _, err := a.Authenticate(t.Context(), post("a", guess()))
 				refused <- oauth.From(err)
@@ -81,7 +81,7 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		if len(refused) != 10 {
 			t.Errorf("%d refused at once, want 10", len(refused))
 		}
-		if s := a.Stats(); s.Queued != clientauth.Queued || s.Running != clientauth.Parallel() || s.Rejected != 10 || s.Places != clientauth.Queued {
+		if s := a.Stats(); s.Queued != clientauth.MaxQueued || s.Running != clientauth.Parallel() || s.Rejected != 10 || s.Places != clientauth.MaxQueued {
 			t.Errorf("meanwhile: %+v", s)
 		}
 		for range len(refused) {
@@ -91,12 +91,12 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		}
 		close(gate)
 		group.Wait()
-		for range clientauth.Queued {
+		for range clientauth.MaxQueued {
 			if e := <-refused; e.Code != oauth.InvalidClient {
 				t.Errorf("got %v, want %s", e, oauth.InvalidClient)
 			}
 		}
-		if s := a.Stats(); s.Queued != 0 || s.Running != 0 || s.Chosen.Wrong != uint64(clientauth.Queued) {
+		if s := a.Stats(); s.Queued != 0 || s.Running != 0 || s.Chosen.Wrong != uint64(clientauth.MaxQueued) {
 			t.Errorf("afterwards: %+v", s)
 		}
 	})
@@ -104,7 +104,7 @@ func TestSlowHashesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, gate := blocked(clients)
 		var group sync.WaitGroup
-		for range clientauth.Queued {
+		for range clientauth.MaxQueued {
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
@@ -126,7 +126,7 @@ func TestCallerStopsWaiting(t *testing.T) {
 		}
 		synctest.Wait()
 		// More than the queue holds: each gives its place back when it stops waiting.
-		for range clientauth.Queued + 1 {
+		for range clientauth.MaxQueued + 1 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, _, err := a.Authenticate(ctx, post("a", guess()))
 			cancel()
@@ -154,17 +154,17 @@ func TestSiteShare(t *testing.T) {
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), e) })
 			synctest.Wait()
 		}
-		for n := range clientauth.SiteShare + 10 {
+		for n := range clientauth.MaxPerSite + 10 {
 			wait("2001:db8:1:%x::1", n)
 		}
-		if s := a.Stats(); s.Queued != clientauth.SiteShare || s.Rejected != 10 {
-			t.Errorf("of one site %d wait and %d were refused, want %d and 10", s.Queued, s.Rejected, clientauth.SiteShare)
+		if s := a.Stats(); s.Queued != clientauth.MaxPerSite || s.Rejected != 10 {
+			t.Errorf("of one site %d wait and %d were refused, want %d and 10", s.Queued, s.Rejected, clientauth.MaxPerSite)
 		}
-		for n := range clientauth.SourceShare + 1 {
+		for n := range clientauth.MaxPerSource + 1 {
 			wait("2001:db8:2:1::%x", n)
 		}
-		if s := a.Stats(); s.Queued != clientauth.SiteShare+clientauth.SourceShare {
-			t.Errorf("of two sites %d wait, want %d", s.Queued, clientauth.SiteShare+clientauth.SourceShare)
+		if s := a.Stats(); s.Queued != clientauth.MaxPerSite+clientauth.MaxPerSource {
+			t.Errorf("of two sites %d wait, want %d", s.Queued, clientauth.MaxPerSite+clientauth.MaxPerSource)
 		}
 		close(gate)
 		group.Wait()
@@ -182,15 +182,15 @@ func TestSiteShare(t *testing.T) {
 func TestSourceShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	a := newAuthenticator(clients)
-	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.Queued)
-	a.Pretend(func([]registry.Secret, string, time.Time) int {
+	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.MaxQueued)
+	a.SetFind(func([]registry.Secret, string, time.Time) int {
 		entered <- struct{}{}
 		<-gate
 		return 0
 	})
 	var flood sync.WaitGroup
-	refused := make(chan error, clientauth.Queued)
-	for range clientauth.Queued {
+	refused := make(chan error, clientauth.MaxQueued)
+	for range clientauth.MaxQueued {
 		flood.Go(func() {
 			e := post("a", rand.Text())
 			e.Source = here
@@ -202,7 +202,7 @@ func TestSourceShare(t *testing.T) {
 	for range clientauth.Parallel() {
 		<-entered
 	}
-	for range clientauth.Queued - clientauth.SourceShare {
+	for range clientauth.MaxQueued - clientauth.MaxPerSource {
 		if err := <-refused; oauth.From(err).Code != oauth.TemporarilyUnavailable || !oauth.From(err).Limited {
 			t.Fatalf("beyond the share: got %v, want a limit", err)
 		}

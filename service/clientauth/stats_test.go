@@ -25,7 +25,7 @@ func TestStats(t *testing.T) {
 	}
 	ask("nobody", generated)
 	want := clientauth.Stats{
-		Generated: clientauth.Checks{Right: 2, Wrong: 1}, Chosen: clientauth.Checks{Right: 1, Wrong: 3}, Remembered: 2, Places: clientauth.Queued,
+		Generated: clientauth.Checks{Right: 2, Wrong: 1}, Chosen: clientauth.Checks{Right: 1, Wrong: 3}, Remembered: 2, Places: clientauth.MaxQueued,
 	}
 	if got := a.Stats(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

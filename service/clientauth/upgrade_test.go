@@ -208,7 +208,7 @@ func TestUpgradeFails(t *testing.T) {
 	upgrading(t, func(t *testing.T, s *shelf, in func(string) bool, failed *[]error) {
 		down := errors.New("down")
 		s.answer(down)
-		for range 3 * clientauth.MostUpgrades {
+		for range 3 * clientauth.MaxUpgrades {
 			if !in("imported") {
 				t.Fatal("it is not in")
 			}
@@ -217,7 +217,7 @@ func TestUpgradeFails(t *testing.T) {
 			t.Errorf("%d saves, failures %v, want one", saves, *failed)
 		}
 		s.answer(nil)
-		time.Sleep(clientauth.UpgradePause)
+		time.Sleep(clientauth.UpgradeBackoff)
 		synctest.Wait()
 		if hash, _ := s.stored(1); hash.Kind() != registry.KindChosen || len(*failed) != 1 {
 			t.Errorf("after the pause: %s, failures %v", hash, *failed)
@@ -230,7 +230,7 @@ func TestUpgradesAreBounded(t *testing.T) {
 	c := client("a", "imported")
 	c.Secrets[0].Hash = importedHash
 	a := newAuthenticator(registered{"a": c})
-	for range clientauth.MostUpgrades + 10 {
+	for range clientauth.MaxUpgrades + 10 {
 		if _, _, err := a.Authenticate(t.Context(), post("a", "imported")); err != nil {
 			t.Fatal(err)
 		}
