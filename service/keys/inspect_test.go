@@ -5,10 +5,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 // TestInspect looks at a store with nothing in it, at a ring, at one that a previous key sealed, and at one of another key.

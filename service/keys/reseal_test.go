@@ -5,9 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 // A ring comes from one key-encryption key to another in three steps, and is sealed anew at starts alone.

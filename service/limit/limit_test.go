@@ -11,11 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

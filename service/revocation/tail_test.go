@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
