@@ -106,8 +106,8 @@ func TestTwoPeppers(t *testing.T) {
 				}
 				expectPeace(t, store, rings...)
 				// The one whose pepper is gone ends.
-				rings[0].Renew()
-				rings[1].Renew()
+				rings[0].Reload()
+				rings[1].Reload()
 				expectError(t, <-ended[1], keys.ErrReplaced)
 				cancel()
 				expectError(t, <-ended[0], nil)

@@ -308,8 +308,8 @@ func TestRunTakesOver(t *testing.T) {
 		if len(ids(ring)) != 2 {
 			t.Fatal("the ring knows of a change that nobody told it")
 		}
-		ring.Renew()
-		ring.Renew()
+		ring.Reload()
+		ring.Reload()
 		synctest.Wait()
 		expectSame(t, ring, other)
 		// Untold, it looks every minute.
@@ -320,7 +320,7 @@ func TestRunTakesOver(t *testing.T) {
 		expectSame(t, ring, other)
 		// What fails is told, and tried again soon.
 		store.breakDown(errors.New("down"))
-		ring.Renew()
+		ring.Reload()
 		synctest.Wait()
 		if len(reports) != 1 || !strings.Contains(reports[0].Error(), "down") {
 			t.Errorf("reported %v, want one", reports)
