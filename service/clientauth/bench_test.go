@@ -23,8 +23,8 @@ func (s stored) Client(ctx context.Context, id oauth.ClientID) (*registry.Client
 	return s.clients.Client(ctx, id)
 }
 
-// BenchmarkAuthenticate authenticates a client that the directory has in memory, by a generated secret. The floor is one
-// HMAC of the secret and its comparison with the stored one.
+// BenchmarkAuthenticate authenticates a client that the directory has in memory, by a generated secret. The floor is
+// one HMAC of the secret and its comparison with the stored one.
 func BenchmarkAuthenticate(b *testing.B) {
 	a := clientauth.New(clientauth.Config{
 		Clients: registry.NewDirectory(stored{clients: registered{"svc": client("svc", generated)}}, nil, 100),

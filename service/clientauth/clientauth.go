@@ -1,9 +1,9 @@
-// Package clientauth authenticates clients: it finds the client that the evidence in a request proves. Each authentication
-// method has its own file. The package implements RFC 6749 §2.3.
+// Package clientauth authenticates clients: it finds the client that the evidence in a request proves. Each
+// authentication method has its own file. The package implements RFC 6749 §2.3.
 //
 // Every failure has the same answer and costs the same work, be it an unknown client, a wrong or expired secret or a
-// disabled client: how a secret is checked depends on the secret that was sent, never on the client that was named or on
-// how many secrets it has. The one exception is a client with a hash imported from another server; see
+// disabled client: how a secret is checked depends on the secret that was sent, never on the client that was named or
+// on how many secrets it has. The one exception is a client with a hash imported from another server; see
 // [registry.Hasher.Match].
 package clientauth
 
@@ -31,8 +31,8 @@ type Evidence struct {
 	Source netip.Addr
 }
 
-// ClaimedID returns the client ID that the evidence claims, however it was sent, or the empty string if there is none. The
-// ID is not validated and may be any text.
+// ClaimedID returns the client ID that the evidence claims, however it was sent, or the empty string if there is none.
+// The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
 	if _, id, _, err := e.secret(); err == nil {
 		return id
@@ -59,8 +59,8 @@ type Config struct {
 	// Failures limits the failed authentications.
 	Failures Failures
 	Now      func() time.Time
-	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called when
-	// the computation ends.
+	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called
+	// when the computation ends.
 	Slow func(ctx context.Context) (done func())
 }
 
@@ -101,8 +101,8 @@ func refused(reason oauth.Reason, format string, args ...any) *oauth.Error {
 	return err
 }
 
-// Authenticate returns the client that the evidence proves, and the method that was used. The method is also returned with
-// an error, as far as it is known. Evidence of two kinds is an error (RFC 6749 §2.3).
+// Authenticate returns the client that the evidence proves, and the method that was used. The method is also returned
+// with an error, as far as it is known. Evidence of two kinds is an error (RFC 6749 §2.3).
 func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry.Client, string, error) {
 	method, id, secret, err := e.secret()
 	if err != nil {

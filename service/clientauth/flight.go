@@ -7,22 +7,23 @@ import (
 )
 
 // flights makes concurrent checks of one chosen secret of one client wait for the first of them. A client whose many
-// processes start at once, or reach a replica that has just started, then needs one slow hash and one place in the queue.
+// processes start at once, or reach a replica that has just started, then needs one slow hash and one place in the
+// queue.
 //
-// Unlike golang.org/x/sync/singleflight, it shares no result. The first check may be refused for what concerns its caller
-// alone: its source, its failures, its deadline. And its result may not hold for another caller, who uses another method,
-// comes from another network or has read another version of the client. So only a success is shared, through the memory of
-// proven secrets, which validates it for each caller; a wrong secret is checked, and counted as a failure, for each. A check
-// also ends with the context of its caller, which gives its place in the queue back, while a call of singleflight continues
-// after its callers have left.
+// Unlike golang.org/x/sync/singleflight, it shares no result. The first check may be refused for what concerns its
+// caller alone: its source, its failures, its deadline. And its result may not hold for another caller, who uses
+// another method, comes from another network or has read another version of the client. So only a success is shared,
+// through the memory of proven secrets, which validates it for each caller; a wrong secret is checked, and counted as a
+// failure, for each. A check also ends with the context of its caller, which gives its place in the queue back, while a
+// call of singleflight continues after its callers have left.
 type flights struct {
 	mu sync.Mutex
 	// current maps the fingerprint of a secret to a channel that is closed when its first check ends.
 	current map[[sha256.Size]byte]chan struct{}
 }
 
-// enter returns at once if no check of the secret is in flight: the caller's check is then the first, until it calls leave.
-// Otherwise enter returns when the first check or ctx ends. The caller calls leave in both cases.
+// enter returns at once if no check of the secret is in flight: the caller's check is then the first, until it calls
+// leave. Otherwise enter returns when the first check or ctx ends. The caller calls leave in both cases.
 func (f *flights) enter(ctx context.Context, fingerprint [sha256.Size]byte) (leave func()) {
 	f.mu.Lock()
 	first, ok := f.current[fingerprint]

@@ -22,16 +22,16 @@ const (
 	siteBits     = 48
 )
 
-// maxQueued is the maximum number of queued requests. A processor computes about 40 slow hashes a second, so that the last
-// request in a full queue waits for about 3 s. maxSuspects is the maximum number of queued requests of all sources from
-// which authentications failed recently, which leaves the other half to the other sources.
+// maxQueued is the maximum number of queued requests. A processor computes about 40 slow hashes a second, so that the
+// last request in a full queue waits for about 3 s. maxSuspects is the maximum number of queued requests of all sources
+// from which authentications failed recently, which leaves the other half to the other sources.
 var (
 	maxQueued   = 128 * runtime.GOMAXPROCS(0)
 	maxSuspects = maxQueued / 2
 )
 
-// queue bounds the slow hashes: how many are computed at once, by the number of processors, and how many requests wait for
-// one, in total, per source and per site. It is safe for concurrent use by multiple goroutines.
+// queue bounds the slow hashes: how many are computed at once, by the number of processors, and how many requests wait
+// for one, in total, per source and per site. It is safe for concurrent use by multiple goroutines.
 type queue struct {
 	processors *semaphore.Weighted
 	running    atomic.Int64
@@ -52,8 +52,8 @@ func newQueue() *queue {
 	}
 }
 
-// do enters the queue, waits for a processor and calls f. It returns the error of f, or a limit if the queue has no place
-// left for the source or ctx ends first.
+// do enters the queue, waits for a processor and calls f. It returns the error of f, or a limit if the queue has no
+// place left for the source or ctx ends first.
 func (q *queue) do(ctx context.Context, source netip.Addr, suspect bool, f func() error) error {
 	source = remoteaddr.RateLimitKey(source)
 	if !q.enter(source, suspect) {
@@ -120,7 +120,8 @@ func (q *queue) counts() (queued int, rejected uint64) {
 	return q.queued, q.rejected
 }
 
-// siteOf returns the first address of the IPv6 network of siteBits that contains source. Any other source is its own site.
+// siteOf returns the first address of the IPv6 network of siteBits that contains source. Any other source is its own
+// site.
 func siteOf(source netip.Addr) netip.Addr {
 	if !source.Is6() {
 		return source

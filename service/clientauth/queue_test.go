@@ -62,7 +62,8 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 	})
 }
 
-// Of two concurrent checks of the same secret, the end of the context of one, whichever came first, ends that one alone.
+// Of two concurrent checks of the same secret, the end of the context of one, whichever came first, ends that one
+// alone.
 func TestSameSecretOwnContext(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	for name, timeouts := range map[string][2]time.Duration{

@@ -8,8 +8,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// secret returns the one client ID and secret in the evidence, and the method by which they were sent: client_secret_basic
-// or client_secret_post (RFC 6749 §2.3.1).
+// secret returns the one client ID and secret in the evidence, and the method by which they were sent:
+// client_secret_basic or client_secret_post (RFC 6749 §2.3.1).
 func (e *Evidence) secret() (method, id, secret string, err error) {
 	if err := e.assertion(); err != nil {
 		return "", "", "", err
@@ -43,9 +43,9 @@ func (e *Evidence) secret() (method, id, secret string, err error) {
 	return method, id, secret, checkSizes(id, secret)
 }
 
-// assertion returns an error if the evidence has a client assertion (RFC 7521 §4.2). With a secret it is evidence of two
-// kinds; an assertion without a type, or a type without an assertion, is malformed; and a complete one proves nothing, since
-// no client has a key.
+// assertion returns an error if the evidence has a client assertion (RFC 7521 §4.2). With a secret it is evidence of
+// two kinds; an assertion without a type, or a type without an assertion, is malformed; and a complete one proves
+// nothing, since no client has a key.
 func (e *Evidence) assertion() error {
 	switch {
 	case e.Assertion == "" && e.AssertionType == "":
@@ -69,8 +69,8 @@ func checkSizes(id, secret string) error {
 	return nil
 }
 
-// ParseBasic parses the credentials of the Basic scheme: the base64 encoding of the client ID, a colon and the secret, where
-// ID and secret are form-encoded (RFC 7617 §2, RFC 6749 §2.3.1).
+// ParseBasic parses the credentials of the Basic scheme: the base64 encoding of the client ID, a colon and the secret,
+// where ID and secret are form-encoded (RFC 7617 §2, RFC 6749 §2.3.1).
 func ParseBasic(credentials string) (id, secret string, ok bool) {
 	// Form encoding turns one byte into at most three, and base64 three bytes into four.
 	const maxLen = (3*(oauth.MaxID+oauth.MaxSecret) + 1) * 4 / 3 * 2

@@ -18,8 +18,8 @@ type Store interface {
 	SaveClient(ctx context.Context, c *registry.Client) error
 }
 
-// upgrade is a hash to be replaced, with the secret that it is the hash of. Only a caller that authenticates with a secret
-// reveals it, and only from the secret can a new hash be computed.
+// upgrade is a hash to be replaced, with the secret that it is the hash of. Only a caller that authenticates with a
+// secret reveals it, and only from the secret can a new hash be computed.
 type upgrade struct {
 	client oauth.ClientID
 	match
@@ -42,8 +42,8 @@ func (a *Authenticator) requestUpgrade(u upgrade) {
 	}
 }
 
-// Run replaces outdated hashes, such as those imported from other servers, one at a time, after their secrets were used. It
-// calls report with each error and returns nil when ctx ends.
+// Run replaces outdated hashes, such as those imported from other servers, one at a time, after their secrets were
+// used. It calls report with each error and returns nil when ctx ends.
 func (a *Authenticator) Run(ctx context.Context, report func(error)) error {
 	for {
 		select {
@@ -62,8 +62,8 @@ func (a *Authenticator) Run(ctx context.Context, report func(error)) error {
 }
 
 // upgrade replaces the hash if the client still has it. A concurrent change of the client takes precedence, be it by an
-// administrator or by another replica that replaces the same hash. The next use then requests the upgrade again if it is
-// still needed.
+// administrator or by another replica that replaces the same hash. The next use then requests the upgrade again if it
+// is still needed.
 func (a *Authenticator) upgrade(ctx context.Context, u upgrade) error {
 	stored, err := a.config.Store.Client(ctx, u.client)
 	switch {

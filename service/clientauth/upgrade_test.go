@@ -80,8 +80,8 @@ func (s *fakeStore) stored(i int) (hash registry.Hash, saves int) {
 var importedHash = registry.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
 
 // testUpgrade runs test with a client that has a chosen, an imported and a generated secret, in this order, and with an
-// authenticator that replaces hashes. accepts reports whether the authenticator accepts a secret; failed are the errors that
-// Run reports.
+// authenticator that replaces hashes. accepts reports whether the authenticator accepts a secret; failed are the errors
+// that Run reports.
 func testUpgrade(t *testing.T, test func(t *testing.T, s *fakeStore, accepts func(secret string) bool, failed *[]error)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

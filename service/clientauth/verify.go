@@ -71,8 +71,8 @@ type attempt struct {
 
 // verify returns the valid secret of the client that the attempt matches.
 //
-// After too many failures a chosen secret is not checked unless it is remembered. A generated secret is always checked: it
-// cannot be guessed, so that whoever sends the right one is the client, and a wrong one costs next to nothing.
+// After too many failures a chosen secret is not checked unless it is remembered. A generated secret is always checked:
+// it cannot be guessed, so that whoever sends the right one is the client, and a wrong one costs next to nothing.
 func (s *secrets) verify(ctx context.Context, a attempt) (match, error) {
 	if registry.Generated(a.secret) {
 		found := s.compare(&a)

@@ -98,9 +98,9 @@ func (d *document) state(i int, now time.Time) State {
 	return Active
 }
 
-// Rotate creates a successor of the algorithm's active key, or of every active key if algorithm is empty. The successor is
-// published at once and signs when every verifier can have it. If a key is upcoming already no other is created, so that two
-// concurrent calls create one.
+// Rotate creates a successor of the algorithm's active key, or of every active key if algorithm is empty. The successor
+// is published at once and signs when every verifier can have it. If a key is upcoming already no other is created, so
+// that two concurrent calls create one.
 func (r *Ring) Rotate(ctx context.Context, algorithm jwks.Algorithm) error {
 	algorithms := r.config.Algorithms
 	if algorithm != "" {
@@ -157,8 +157,8 @@ func (r *Ring) Retire(ctx context.Context, id string) error {
 	})
 }
 
-// Compromise removes a compromised key at once and revokes every token that it signed. The tokens are revoked even if the
-// key is not, or no longer, in the ring. If the key was active its successor signs at once.
+// Compromise removes a compromised key at once and revokes every token that it signed. The tokens are revoked even if
+// the key is not, or no longer, in the ring. If the key was active its successor signs at once.
 func (r *Ring) Compromise(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
 		return err

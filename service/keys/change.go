@@ -15,17 +15,17 @@ import (
 // maxAttempts is the maximum number of attempts at a change that conflicts with concurrent ones.
 const maxAttempts = 10
 
-// Maintain makes the changes that are due: it creates the first key of each algorithm, creates successors ahead of time and
-// removes keys that are gone. All replicas may run it at once: one of them makes the change, the others adopt it. Whatever
-// the store has lost of the ring, in whole or in part, is restored from memory: neither a key with live tokens nor the
-// pepper is ever dropped because the stored document lacks it.
+// Maintain makes the changes that are due: it creates the first key of each algorithm, creates successors ahead of time
+// and removes keys that are gone. All replicas may run it at once: one of them makes the change, the others adopt it.
+// Whatever the store has lost of the ring, in whole or in part, is restored from memory: neither a key with live tokens
+// nor the pepper is ever dropped because the stored document lacks it.
 func (r *Ring) Maintain(ctx context.Context) error {
 	return r.change(ctx, func(*document) ([]string, error) { return nil, nil })
 }
 
-// change applies edit and the changes that are due to the stored ring, saves the result and adopts it. edit returns the IDs
-// of the keys whose tokens are to be revoked. It is called again, with a fresh document, after a conflict with a concurrent
-// change.
+// change applies edit and the changes that are due to the stored ring, saves the result and adopts it. edit returns the
+// IDs of the keys whose tokens are to be revoked. It is called again, with a fresh document, after a conflict with a
+// concurrent change.
 func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []string, err error)) error {
 	select {
 	case r.sem <- struct{}{}:
@@ -70,9 +70,9 @@ func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []str
 	return ErrConflict
 }
 
-// diff returns the keys that d adds to the stored document, and those that it lacks because they are gone. Keys restored
-// from memory do not count as added: they were when they were created. Keys removed by an administrator do not count as
-// removed.
+// diff returns the keys that d adds to the stored document, and those that it lacks because they are gone. Keys
+// restored from memory do not count as added: they were when they were created. Keys removed by an administrator do not
+// count as removed.
 func (r *Ring) diff(stored *snapshot, d *document) (added []KeyAdded, removed []KeyRemoved) {
 	known := make(map[string]bool)
 	for _, s := range []*snapshot{stored, r.current.Load()} {
@@ -183,8 +183,8 @@ func (d *document) clone() *document {
 	}
 }
 
-// mergeMemory restores in d what memory has and d lacks. A key that is about to be gone is left out, because two replicas
-// whose clocks differ would otherwise restore and remove it alternately.
+// mergeMemory restores in d what memory has and d lacks. A key that is about to be gone is left out, because two
+// replicas whose clocks differ would otherwise restore and remove it alternately.
 func (r *Ring) mergeMemory(d, memory *document) {
 	// Of two peppers all replicas keep the older one. They would otherwise overwrite each other's forever.
 	if memory.MadeAt < d.MadeAt || memory.MadeAt == d.MadeAt && bytes.Compare(memory.Pepper, d.Pepper) < 0 {

@@ -47,8 +47,8 @@ type record struct {
 
 const pepperSize = 32
 
-// maxRemoved is the maximum length of Removed, which drops the oldest IDs. It is needed because an ID that was never in the
-// ring can be declared compromised too.
+// maxRemoved is the maximum length of Removed, which drops the oldest IDs. It is needed because an ID that was never in
+// the ring can be declared compromised too.
 const maxRemoved = 1000
 
 // newDocument returns a document with a new pepper and no signing keys.
@@ -132,8 +132,8 @@ func (d *document) successor(i int) *record {
 	return nil
 }
 
-// gone reports whether every token that the i-th key signed has expired at the given time. retention is the maximum lifetime
-// of a token.
+// gone reports whether every token that the i-th key signed has expired at the given time. retention is the maximum
+// lifetime of a token.
 func (d *document) gone(i int, retention time.Duration, at time.Time) bool {
 	successor := d.successor(i)
 	return successor != nil && at.After(successor.activates().Add(retention+clockSkew))

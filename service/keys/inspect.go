@@ -15,8 +15,8 @@ type Inspection struct {
 	Previous bool
 }
 
-// Inspect reads the stored ring and writes nothing. retention is the maximum lifetime of a token. Inspect returns nil if the
-// store has no ring, and [ErrSealed] if the sealer cannot open it.
+// Inspect reads the stored ring and writes nothing. retention is the maximum lifetime of a token. Inspect returns nil
+// if the store has no ring, and [ErrSealed] if the sealer cannot open it.
 func Inspect(ctx context.Context, store Store, sealer *Sealer, retention time.Duration, now time.Time) (*Inspection, error) {
 	data, _, err := store.LoadRing(ctx)
 	if err != nil || data == nil {

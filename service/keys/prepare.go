@@ -9,8 +9,8 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// Peek returns what a program that does not sign needs of the ring: the pepper and the algorithms of the keys. It writes
-// nothing. The pepper is nil if the store has no ring.
+// Peek returns what a program that does not sign needs of the ring: the pepper and the algorithms of the keys. It
+// writes nothing. The pepper is nil if the store has no ring.
 func Peek(ctx context.Context, store Store, sealer *Sealer) (pepper []byte, algorithms []jwks.Algorithm, err error) {
 	data, _, err := store.LoadRing(ctx)
 	if err != nil || data == nil {
@@ -28,8 +28,8 @@ func Peek(ctx context.Context, store Store, sealer *Sealer) (pepper []byte, algo
 	return d.Pepper, algorithms, nil
 }
 
-// Prepare is like [Peek] but creates a ring if the store has none, with a pepper and without keys, which the first replica
-// adds. It then waits for startupGrace and reads the ring again, as [Open] does.
+// Prepare is like [Peek] but creates a ring if the store has none, with a pepper and without keys, which the first
+// replica adds. It then waits for startupGrace and reads the ring again, as [Open] does.
 func Prepare(ctx context.Context, store Store, sealer *Sealer, startupGrace time.Duration) (pepper []byte, algorithms []jwks.Algorithm, err error) {
 	for range maxAttempts {
 		if pepper, algorithms, err = Peek(ctx, store, sealer); err != nil || pepper != nil {

@@ -1,9 +1,9 @@
-// Package keys manages the private signing keys: the key ring, its rotation and its encryption at rest. Public keys are in
-// package jwks; no type here exposes a private key, only the means to sign with it.
+// Package keys manages the private signing keys: the key ring, its rotation and its encryption at rest. Public keys are
+// in package jwks; no type here exposes a private key, only the means to sign with it.
 //
 // A key is upcoming (published, not signing yet), then active (signing), then retiring (published until the last token
-// it signed has expired), then gone. The state follows from the times in the ring and the clock, so that replicas agree on
-// it without communicating.
+// it signed has expired), then gone. The state follows from the times in the ring and the clock, so that replicas agree
+// on it without communicating.
 package keys
 
 import (
@@ -48,13 +48,13 @@ type Config struct {
 	Algorithms []jwks.Algorithm
 	// Rotation is how long a key signs.
 	Rotation time.Duration
-	// MaxAge is how long a verifier may cache the published keys. A successor is published for that time, and a minute more
-	// for clock skew, before it signs.
+	// MaxAge is how long a verifier may cache the published keys. A successor is published for that time, and a minute
+	// more for clock skew, before it signs.
 	MaxAge time.Duration
 	// Retention is the maximum lifetime of a token. A key stays published for that time after it last signed.
 	Retention time.Duration
-	// StartupGrace is how long [Open] waits after it created a ring in an empty store, so that a running replica can restore
-	// the ring that the store has lost. Zero does not wait.
+	// StartupGrace is how long [Open] waits after it created a ring in an empty store, so that a running replica can
+	// restore the ring that the store has lost. Zero does not wait.
 	StartupGrace time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -110,9 +110,9 @@ type snapshot struct {
 	all     *jwks.Set
 }
 
-// Open loads the ring and creates what is missing. Replicas that open an empty store concurrently agree on one ring. A ring
-// that a previous key-encryption key sealed is sealed again with the current one. If no key-encryption key opens the ring
-// the error is [ErrSealed], and nothing is overwritten.
+// Open loads the ring and creates what is missing. Replicas that open an empty store concurrently agree on one ring. A
+// ring that a previous key-encryption key sealed is sealed again with the current one. If no key-encryption key opens
+// the ring the error is [ErrSealed], and nothing is overwritten.
 func Open(ctx context.Context, config Config) (*Ring, error) {
 	if config.Now == nil {
 		config.Now = time.Now
@@ -193,12 +193,13 @@ func (r *Ring) Reload() {
 	}
 }
 
-// Outdated reports whether a newer release wrote the stored ring in a format that this release does not know. The ring in
-// memory then stays in use, without the changes made since.
+// Outdated reports whether a newer release wrote the stored ring in a format that this release does not know. The ring
+// in memory then stays in use, without the changes made since.
 func (r *Ring) Outdated() bool { return r.outdated.Load() }
 
 // Run maintains the ring until ctx ends, every minute and after each call of [Ring.Reload]. It calls report with each
-// error and retries. It returns [ErrReplaced] when the pepper is no longer the one that the ring had when Run was called.
+// error and retries. It returns [ErrReplaced] when the pepper is no longer the one that the ring had when Run was
+// called.
 func (r *Ring) Run(ctx context.Context, report func(error)) error {
 	const (
 		interval      = time.Minute

@@ -15,19 +15,19 @@ import (
 // KEKSize is the size of a key-encryption key, in bytes.
 const KEKSize = 32
 
-// ErrSealed means that no key-encryption key opens the stored ring: another key sealed it, it was sealed for another store,
-// or it was altered.
+// ErrSealed means that no key-encryption key opens the stored ring: another key sealed it, it was sealed for another
+// store, or it was altered.
 var ErrSealed = errors.New("the key-encryption key does not open the key ring: it is not the key that sealed it, or the ring was altered")
 
-// Sealer encrypts the ring under a key-encryption key that the store never sees, with AES-256-GCM (NIST SP 800-38D). It is
-// safe for concurrent use by multiple goroutines.
+// Sealer encrypts the ring under a key-encryption key that the store never sees, with AES-256-GCM (NIST SP 800-38D). It
+// is safe for concurrent use by multiple goroutines.
 type Sealer struct {
 	// aeads holds one AEAD for each key. The first one seals; each of them opens.
 	aeads []cipher.AEAD
 }
 
-// NewSealer returns a sealer that seals with kek and opens with kek and the previous keys, which are those that were in use
-// before or will be used next. Each key has [KEKSize] bytes.
+// NewSealer returns a sealer that seals with kek and opens with kek and the previous keys, which are those that were in
+// use before or will be used next. Each key has [KEKSize] bytes.
 func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
 	s := &Sealer{}
 	for _, key := range append([][]byte{kek}, previous...) {
@@ -72,8 +72,8 @@ type envelope struct {
 	Sealed []byte `json:"sealed"`
 }
 
-// Format is the current format of the sealed ring. A new field of the ring needs a new format, because a release that does
-// not know the field would drop it with the next rotation.
+// Format is the current format of the sealed ring. A new field of the ring needs a new format, because a release that
+// does not know the field would drop it with the next rotation.
 const Format = 1
 
 // ErrNewer means that a newer release wrote the stored ring, in a format that this release does not know. It is not
@@ -83,8 +83,8 @@ var ErrNewer = errors.New("written by a newer release of Grantor")
 // label returns the additional data that binds a sealed ring to its format and store, so that it opens in no other.
 func label(store string) []byte { return fmt.Appendf(nil, "grantor ring %d %q", Format, store) }
 
-// sealRing returns the stored form of the ring. All of it is sealed, also what is public, so that no part can be altered or
-// removed and no ring be combined from parts of two.
+// sealRing returns the stored form of the ring. All of it is sealed, also what is public, so that no part can be
+// altered or removed and no ring be combined from parts of two.
 func (s *Sealer) sealRing(store string, d *document) ([]byte, error) {
 	plain, err := json.Marshal(d)
 	if err != nil {
