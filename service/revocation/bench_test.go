@@ -50,8 +50,8 @@ func BenchmarkRevoked(b *testing.B) {
 	})
 }
 
-// BenchmarkApply takes over revoked tokens as a verifier's follower does, and BenchmarkAppend as a replica's. The floor is
-// to put a key of 24 bytes into a map.
+// BenchmarkApply takes over revoked tokens as a verifier's follower does, and BenchmarkAppend as a replica's. The floor
+// is to put a key of 24 bytes into a map.
 func BenchmarkApply(b *testing.B) {
 	b.Run("grantor", func(b *testing.B) {
 		var l *revocation.List

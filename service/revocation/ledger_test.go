@@ -244,8 +244,8 @@ func TestLedgerSecondGap(t *testing.T) {
 	}
 }
 
-// TestLedgerModel follows a ledger through random appends, losses and sweeps, with followers that are at random places: a
-// follower that is told everything knows everything that is live.
+// TestLedgerModel follows a ledger through random appends, losses and sweeps, with followers that are at random places:
+// a follower that is told everything knows everything that is live.
 func TestLedgerModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	l, f := revocation.NewLedger(), &feed{}
