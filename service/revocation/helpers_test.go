@@ -19,12 +19,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start is a time in whole seconds; longest the longest life of a token.
+// start is a time in whole seconds.
 var start = time.Unix(1_800_000_000, 0)
 
-const longest = 24 * time.Hour
+// maxLifetime is the maximum lifetime of a token.
+const maxLifetime = 24 * time.Hour
 
-// mint makes claims as a verifier gives them, signed by a key of its own.
+// mint creates verified claims, with a key of its own.
 type mint struct {
 	signer   *token.Signer
 	verifier *token.Verifier
@@ -42,7 +43,7 @@ func newMint(t testing.TB) *mint {
 
 func (m *mint) kid() string { return m.signer.Public().ID() }
 
-// claims makes those of a token that is an hour old at most.
+// claims returns the claims of a token that expires an hour after start.
 func (m *mint) claims(t testing.TB, client, id string, issued time.Time) *token.Claims {
 	t.Helper()
 	scopes, err := oauth.ParseScopes("a")
