@@ -119,8 +119,8 @@ type proof struct {
 	at                 time.Time
 }
 
-// tooMany returns the refusal after too many failures. It affects callers with a wrong secret, and callers whose chosen
-// secret has not been proven to this replica before and whose source is also the one that somebody guesses from.
+// tooMany returns the refusal after too many failures. It affects a caller with a wrong secret, and a caller with a
+// chosen secret that has not been proven to this replica yet if another caller guesses from the same source.
 func tooMany(wait time.Duration, cause error) *oauth.Error {
 	return &oauth.Error{
 		Code: oauth.TemporarilyUnavailable, Reason: oauth.TooManyFailures, Limited: true, RetryAfter: wait,

@@ -10,12 +10,12 @@ import (
 // processes start at once, or reach a replica that has just started, then needs one slow hash and one place in the
 // queue.
 //
-// Unlike golang.org/x/sync/singleflight, it shares no result. The first check may be refused for what concerns its
-// caller alone: its source, its failures, its deadline. And its result may not hold for another caller, who uses
-// another method, comes from another network or has read another version of the client. So only a success is shared,
-// through the memory of proven secrets, which validates it for each caller; a wrong secret is checked, and counted as a
-// failure, for each. A check also ends with the context of its caller, which gives its place in the queue back, while a
-// call of singleflight continues after its callers have left.
+// Unlike golang.org/x/sync/singleflight, it shares no result. The error of the first check may concern its caller
+// alone: the limits of its source, too many failures, its deadline. And its result need not hold for another request,
+// which may use another method, come from another network or have read another version of the client. Only a success is
+// shared, through the memory of proven secrets, which validates it for each request. A wrong secret is checked, and
+// counted as a failure, for each request. A check also ends with the context of its caller and gives its place in the
+// queue back, while a call of singleflight continues after all its callers have left.
 type flights struct {
 	mu sync.Mutex
 	// current maps the fingerprint of a secret to a channel that is closed when its first check ends.

@@ -77,7 +77,7 @@ func tooManySecrets(text oauth.Text, cause error) error {
 }
 
 // enter takes a place for a request of source and reports whether there was one. After a true result, the caller calls
-// leave exactly once. A source that is unknown, the zero address, has no share of its own.
+// leave exactly once. An unknown source, the zero address, has no limit of its own.
 func (q *queue) enter(source netip.Addr, suspect bool) bool {
 	site := siteOf(source)
 	q.mu.Lock()

@@ -22,7 +22,7 @@ type secrets struct {
 	// find is [registry.Hasher.Match].
 	find     func(secrets []registry.Secret, secret string, now time.Time) int
 	failures Failures
-	// key hides the secrets in proven from a reader of the process memory. It lives as long as the process.
+	// key hides the secrets in proven from a reader of the process memory. It exists only in this process.
 	key []byte
 	// proven maps HMAC(id, secret) to what the secret matched. A client whose secret was changed no longer has the matched
 	// hash, so that no entry needs to be invalidated.
@@ -69,10 +69,10 @@ type attempt struct {
 	usable bool
 }
 
-// verify returns the valid secret of the client that the attempt matches.
+// verify returns the secret of the client that the attempt matches, or the zero match if there is none.
 //
 // After too many failures a chosen secret is not checked unless it is remembered. A generated secret is always checked:
-// it cannot be guessed, so that whoever sends the right one is the client, and a wrong one costs next to nothing.
+// it cannot be guessed, so that the sender of the right one is the client, and a wrong one costs next to nothing.
 func (s *secrets) verify(ctx context.Context, a attempt) (match, error) {
 	if registry.Generated(a.secret) {
 		found := s.compare(&a)

@@ -153,7 +153,7 @@ func TestStates(t *testing.T) {
 		{"just before it signs", rotation - time.Second, 2, true},
 		{"when it signs", rotation, 2, false},
 		{"while old tokens live", rotation + retention, 2, false},
-		{"as long as clocks may differ", rotation + retention + slack, 2, false},
+		{"within the clock skew", rotation + retention + slack, 2, false},
 		{"when all old tokens have expired", rotation + retention + slack + time.Second, 1, false},
 	} {
 		c.advance(start.Add(test.at).Sub(c.Now()))

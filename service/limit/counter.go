@@ -277,7 +277,7 @@ func (c *counter) apply(number int64, counts []Count, sums []int64) {
 			continue
 		}
 		if sums != nil {
-			// A key that was evicted and counted again during the exchange has less of its own than was sent.
+			// A key that was evicted and counted again during the exchange has a smaller own count than was sent.
 			t.sum, t.own = sums[i], max(t.own-sent.N, 0)
 		} else if !t.unsent {
 			w.unsent, t.unsent = append(w.unsent, sent.Key), true

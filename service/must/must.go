@@ -24,21 +24,21 @@ func Get[T any](v T, err error) T {
 }
 
 // Succeed ends the test if err is not nil.
-func Succeed(t testing.TB, err error) {
-	t.Helper()
+func Succeed(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // Eventually evaluates cond until it returns true. It ends the test if that takes longer than 30 seconds.
-func Eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func Eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, timeout)
+			tb.Fatalf("%s: not within %s", what, timeout)
 		}
 	}
 }
