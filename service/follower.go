@@ -29,7 +29,7 @@ func (f *follower) Apply(e revocation.Entry) {
 		f.issuer.directory.ForgetResources()
 		f.lookAtResources()
 	case revocation.RingChanged:
-		f.issuer.ring.Renew()
+		f.issuer.ring.Reload()
 	default:
 		if !e.Kind.Known() {
 			f.strange.Do(func() {
@@ -44,7 +44,7 @@ func (f *follower) Apply(e revocation.Entry) {
 func (f *follower) Lost(gap bool) {
 	f.issuer.directory.ForgetAll()
 	f.lookAtResources()
-	f.issuer.ring.Renew()
+	f.issuer.ring.Reload()
 	if !gap {
 		f.config.Log.Warn("the store was out of reach; forgot what was cached")
 		return

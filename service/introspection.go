@@ -125,7 +125,7 @@ func (s *tokenServer) RevokeClientTokens(ctx context.Context, m *grantorv1.Revok
 	about := telemetry.Token{ClientID: printable(m.GetClientId()), Peer: peerOf(ctx)}
 	client, err := s.authenticate(ctx, m, &about)
 	if err == nil {
-		err = s.issuer.revokeAll(ctx, client, revocation.MostAhead)
+		err = s.issuer.revokeAll(ctx, client, revocation.MaxAhead)
 	}
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventRevokeRefused, about, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// stored is a store with clients that nobody changes.
+// stored is a store of clients that never change.
 type stored struct {
 	registry.ClientStore
 	clients registered
@@ -23,19 +23,19 @@ func (s stored) Client(ctx context.Context, id oauth.ClientID) (*registry.Client
 	return s.clients.Client(ctx, id)
 }
 
-// BenchmarkAuthenticate proves a client that the directory remembers, by a generated secret. The floor is one HMAC of the
-// secret, held against the one that is stored.
+// BenchmarkAuthenticate authenticates a client that the directory has in memory, by a generated secret. The floor is
+// one HMAC of the secret and its comparison with the stored one.
 func BenchmarkAuthenticate(b *testing.B) {
 	a := clientauth.New(clientauth.Config{
 		Clients: registry.NewDirectory(stored{clients: registered{"svc": client("svc", generated)}}, nil, 100),
 		Hasher:  hasher, Uses: registry.NewUsage(nil), Failures: limiter(100, 100), Now: time.Now,
 	})
-	for _, way := range []struct {
+	for _, method := range []struct {
 		name     string
 		evidence clientauth.Evidence
 	}{{"generated", post("svc", generated)}, {"basic", basic("svc", generated)}} {
-		b.Run(way.name+"/grantor", func(b *testing.B) {
-			evidence := way.evidence
+		b.Run(method.name+"/grantor", func(b *testing.B) {
+			evidence := method.evidence
 			evidence.Source = here
 			b.ReportAllocs()
 			for b.Loop() {
@@ -44,7 +44,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 				}
 			}
 		})
-		b.Run(way.name+"/floor", func(b *testing.B) {
+		b.Run(method.name+"/floor", func(b *testing.B) {
 			secret := []byte(generated)
 			mac := hmac.New(sha256.New, make([]byte, 32))
 			mac.Write(secret)

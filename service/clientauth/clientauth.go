@@ -1,9 +1,10 @@
-// Package clientauth establishes that a caller is a client: from the evidence of a request to the client that it proves,
-// one file for each method. It carries out RFC 6749 §2.3.
+// Package clientauth authenticates clients: it finds the client that the evidence in a request proves. Each
+// authentication method has its own file. The package implements RFC 6749 §2.3.
 //
-// Whatever fails, an unknown client, a wrong secret, an expired one, a disabled client, the answer is the same and so is
-// the work: how a secret is checked depends on the secret that was sent, never on the client that was named or on how many
-// secrets it has. The one exception is a client with a hash from another server, see [registry.Hasher.Match].
+// Every failure has the same answer and costs the same work, be it an unknown client, a wrong or expired secret or a
+// disabled client: how a secret is checked depends on the secret that was sent, never on the client that was named or
+// on how many secrets it has. The one exception is a client with a hash imported from another server; see
+// [registry.Hasher.Match].
 package clientauth
 
 import (
@@ -17,20 +18,21 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// Evidence is what a request offers as proof. An empty string is absent.
+// Evidence is what a request offers as proof of its client. An empty string stands for an absent value.
 type Evidence struct {
-	// Authorization is the value of the Authorization header. Schemes other than Basic are not looked at.
+	// Authorization is the value of the Authorization header. Schemes other than Basic are ignored.
 	Authorization string
-	// ClientID and ClientSecret are the parameters of those names.
+	// ClientID and ClientSecret are the parameters client_id and client_secret.
 	ClientID, ClientSecret string
-	// Assertion and AssertionType are the client_assertion parameters (RFC 7521 §4.2). No client can use them yet.
+	// Assertion and AssertionType are the parameters client_assertion and client_assertion_type (RFC 7521 §4.2). No client
+	// can use them yet.
 	Assertion, AssertionType string
-	// Source is the address that the request came from; the zero address where that is not known.
+	// Source is the address that the request came from. The zero address means unknown.
 	Source netip.Addr
 }
 
-// ClaimedID gives the id of the client that the evidence is to prove, in whichever way it was sent; empty where there is
-// none. It may be anything.
+// ClaimedID returns the client ID that the evidence claims, however it was sent, or the empty string if there is none.
+// The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
 	if _, id, _, err := e.secret(); err == nil {
 		return id
@@ -38,65 +40,69 @@ func (e *Evidence) ClaimedID() string {
 	return e.ClientID
 }
 
-// Clients finds a client. An id that no client has is registry.ErrNotFound; any other error means that it is not known
-// whether there is one.
+// Clients finds clients.
 type Clients interface {
+	// Client returns the client with the ID. The error is [registry.ErrNotFound] if there is none; any other error means
+	// that it is unknown whether there is one.
 	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 }
 
-// Config says what an authenticator works with. Every field but Slow is required.
+// Config configures an [Authenticator]. All fields but Slow are required.
 type Config struct {
-	// Clients is asked for each request.
+	// Clients is queried for each request.
 	Clients Clients
-	// Store is where a hash is replaced.
+	// Store receives the replaced hashes of clients.
 	Store  Store
 	Hasher *registry.Hasher
-	// Uses is told of every proof.
+	// Uses records each successful authentication.
 	Uses Uses
-	// Failures bounds the proofs that fail.
+	// Failures limits the failed authentications.
 	Failures Failures
 	Now      func() time.Time
-	// Slow, where set, is told when a request begins to compute a slow hash; what it returns is called at the end of that.
+	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called
+	// when the computation ends.
 	Slow func(ctx context.Context) (done func())
 }
 
-// Uses is told which secret of a client proved it, and when. It must answer at once.
+// Uses records the uses of client secrets.
 type Uses interface {
+	// Note records that the secret authenticated the client at the given time. It must not block.
 	Note(client oauth.ClientID, secretID string, at time.Time)
 }
 
-// Failures counts the proofs that fail, by the client id that was claimed, whether a client has it or not, and the address
-// they came from. [limit.Limiter] is one.
+// Failures counts failed authentications by claimed client ID, whether or not such a client exists, and by source.
+// [limit.Limiter] implements it.
 type Failures interface {
-	// RetryAfter tells how long it is until one more may fail; zero where it may now.
+	// RetryAfter returns how long it takes until another authentication may fail, or zero if one may fail now.
 	RetryAfter(client string, source netip.Addr) time.Duration
-	// RecordFailure counts one, unless that would be one too many: then it gives what RetryAfter gives.
+	// RecordFailure counts a failure and returns zero, unless a limit is reached already: then it counts nothing and
+	// returns what RetryAfter returns.
 	RecordFailure(client string, source netip.Addr) time.Duration
-	// Suspect reports whether one from the address has failed lately, whatever client it claimed.
+	// Suspect reports whether an authentication from the source failed recently, whatever client it claimed.
 	Suspect(source netip.Addr) bool
 }
 
-// Authenticator checks evidence. It may be used by several goroutines.
+// Authenticator authenticates clients. It is safe for concurrent use by multiple goroutines.
 type Authenticator struct {
 	config   Config
 	secrets  *secrets
 	upgrades chan upgrade
 }
 
-// New makes an authenticator. The number of slow hashes computed at once is bounded by the machine's processors.
+// New returns an authenticator. It computes at most as many slow hashes at once as the process may use processors.
 func New(config Config) *Authenticator {
-	return &Authenticator{config, newSecrets(config), make(chan upgrade, mostUpgrades)}
+	return &Authenticator{config, newSecrets(config), make(chan upgrade, maxUpgrades)}
 }
 
-// refused is the one answer to every failed proof; why it failed is for the operator alone.
-func refused(why oauth.Reason, format string, args ...any) *oauth.Error {
+// refused returns the one answer to every failed authentication. Reason and cause are for the operator alone.
+func refused(reason oauth.Reason, format string, args ...any) *oauth.Error {
 	err := oauth.Errorf(oauth.InvalidClient, "Client authentication failed.", format, args...)
-	err.Reason = why
+	err.Reason = reason
 	return err
 }
 
-// Authenticate gives the client that the evidence proves, and the method by which it does. Evidence of two kinds is
-// refused (RFC 6749 §2.3).
+// Authenticate returns the client that the evidence proves, and the method that was used. The method is also returned
+// with an error, as far as it is known. Evidence of two kinds is an error (RFC 6749 §2.3).
 func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry.Client, string, error) {
 	method, id, secret, err := e.secret()
 	if err != nil {
@@ -106,15 +112,15 @@ func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry
 	return client, method, err
 }
 
-// proof is an id and a secret, how they were sent, where from and when.
+// proof is a client ID and a secret, with the method, the source and the time of the request.
 type proof struct {
 	method, id, secret string
 	source             netip.Addr
 	at                 time.Time
 }
 
-// tooMany refuses a proof because too many before it failed. Whom that can hit: who has a wrong secret, and who has a
-// chosen one that has not proved right here before and comes from where somebody guesses.
+// tooMany returns the refusal after too many failures. It affects a caller with a wrong secret, and a caller with a
+// chosen secret that has not been proven to this replica yet if another caller guesses from the same source.
 func tooMany(wait time.Duration, cause error) *oauth.Error {
 	return &oauth.Error{
 		Code: oauth.TemporarilyUnavailable, Reason: oauth.TooManyFailures, Limited: true, RetryAfter: wait,
@@ -122,18 +128,18 @@ func tooMany(wait time.Duration, cause error) *oauth.Error {
 	}
 }
 
-// failed counts a proof that failed, and gives the answer to it. Beyond the limits that is one and the same, whatever it
-// failed by.
-func (a *Authenticator) failed(p proof, why *oauth.Error) *oauth.Error {
+// fail counts a failed authentication and returns the answer to it. Beyond the limits the answer is the same for every
+// cause of failure.
+func (a *Authenticator) fail(p proof, cause *oauth.Error) *oauth.Error {
 	if wait := a.config.Failures.RecordFailure(p.id, p.source); wait > 0 {
-		return tooMany(wait, why)
+		return tooMany(wait, cause)
 	}
-	return why
+	return cause
 }
 
-// check verifies the secret of the client with the id.
+// check returns the client that the proof authenticates.
 func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, error) {
-	client := &registry.Client{} // stands in for one that does not exist: it has no secret that could match
+	client := &registry.Client{} // stands in for an unknown client: it has no secret that could match
 	known := false
 	if clientID, err := oauth.ParseClientID(p.id); err == nil {
 		found, err := a.config.Clients.Client(ctx, clientID)
@@ -148,24 +154,24 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 		}
 	}
 	usable := known && !client.Disabled && client.Allows(p.method) && client.AllowsFrom(p.source)
-	found, err := a.secrets.match(ctx, client, usable, p)
+	found, err := a.secrets.verify(ctx, attempt{p, client, usable})
 	switch {
 	case err != nil:
 		return nil, err
 	case !known:
-		return nil, a.failed(p, refused(oauth.UnknownClient, "unknown client")) // the id may be anything, even a secret in the wrong place
-	case found.hash == "":
-		return nil, a.failed(p, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id))
+		return nil, a.fail(p, refused(oauth.UnknownClient, "unknown client")) // the ID is left out: it may be a misplaced secret
+	case !found.found():
+		return nil, a.fail(p, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id))
 	case client.Disabled:
-		return nil, a.failed(p, refused(oauth.ClientDisabled, "client %q is disabled", p.id))
+		return nil, a.fail(p, refused(oauth.ClientDisabled, "client %q is disabled", p.id))
 	case !client.Allows(p.method):
-		return nil, a.failed(p, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method))
+		return nil, a.fail(p, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method))
 	case !usable:
-		return nil, a.failed(p, refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source))
+		return nil, a.fail(p, refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source))
 	}
 	a.config.Uses.Note(client.ID, found.id, p.at)
 	if found.outdated {
-		a.wantUpgrade(upgrade{client.ID, found, p.secret})
+		a.requestUpgrade(upgrade{client.ID, found, p.secret})
 	}
 	return client, nil
 }

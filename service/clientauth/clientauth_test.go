@@ -14,11 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -29,11 +28,11 @@ var (
 	start     = time.Unix(1_800_000_000, 0)
 	hasher    = must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
 	generated = registry.NewSecret()
-	// old and soon are secrets of a client that changes its secret.
-	old, soon = registry.NewSecret(), registry.NewSecret()
+	// oldSecret and newSecret are the secrets of a client that replaces its secret.
+	oldSecret, newSecret = registry.NewSecret(), registry.NewSecret()
 )
 
-// registered are clients by id; an entry nil stands for a store that fails.
+// registered implements clientauth.Clients with a map keyed by client ID. A nil entry makes the lookup fail.
 type registered map[string]*registry.Client
 
 func (r registered) Client(_ context.Context, id oauth.ClientID) (*registry.Client, error) {
@@ -55,7 +54,7 @@ func client(id string, secrets ...string) *registry.Client {
 	return c
 }
 
-// uses are those noted, newest last.
+// uses records uses of secrets, newest last.
 type uses struct {
 	mu   sync.Mutex
 	list []registry.Use
@@ -89,7 +88,7 @@ func post(id, secret string) clientauth.Evidence {
 	return clientauth.Evidence{ClientID: id, ClientSecret: secret}
 }
 
-// with adds the parameters to evidence.
+// with returns e with the parameters client_id and client_secret.
 func with(e clientauth.Evidence, id, secret string) clientauth.Evidence {
 	e.ClientID, e.ClientSecret = id, secret
 	return e
@@ -103,7 +102,7 @@ func TestEvidence(t *testing.T) {
 	clients["post"].AuthMethods = []string{oauth.ClientSecretPost}
 	clients["disabled"] = client("disabled", generated)
 	clients["disabled"].Disabled = true
-	clients["two"] = client("two", old, soon)
+	clients["two"] = client("two", oldSecret, newSecret)
 	clients["two"].Secrets[0].ExpiresAt = start
 	clients["two"].Secrets[1].ExpiresAt = start.Add(time.Second)
 	clients["bare"] = client("bare")
@@ -115,7 +114,7 @@ func TestEvidence(t *testing.T) {
 	for name, test := range map[string]struct {
 		evidence clientauth.Evidence
 		method   string
-		want     oauth.Code // "" where the client is proven
+		want     oauth.Code // "" if the client is authenticated
 	}{
 		"none":              {clientauth.Evidence{}, "", oauth.InvalidRequest},
 		"id alone":          {post("a", ""), "", oauth.InvalidRequest},
@@ -151,16 +150,16 @@ func TestEvidence(t *testing.T) {
 		"long secret":           {basic("a", longSecret), isBasic, oauth.InvalidRequest},
 		"long id, post":         {post(long, generated), isPost, oauth.InvalidRequest},
 		"long secret, post":     {post("a", longSecret), isPost, oauth.InvalidRequest},
-		"wrong secret":          {post("a", old), isPost, oauth.InvalidClient},
+		"wrong secret":          {post("a", oldSecret), isPost, oauth.InvalidClient},
 		"unknown client":        {post("b", generated), isPost, oauth.InvalidClient},
 		"letter case of id":     {post("A", generated), isPost, oauth.InvalidClient},
 		"id that is none":       {post("a b", generated), isPost, oauth.InvalidClient},
 		"id with a NUL":         {post("a\x00", generated), isPost, oauth.InvalidClient},
 		"client without secret": {post("bare", generated), isPost, oauth.InvalidClient},
 		"disabled":              {post("disabled", generated), isPost, oauth.InvalidClient},
-		"disabled, wrong":       {post("disabled", old), isPost, oauth.InvalidClient},
-		"expired":               {post("two", old), isPost, oauth.InvalidClient},
-		"the other of two":      {post("two", soon), isPost, ""},
+		"disabled, wrong":       {post("disabled", oldSecret), isPost, oauth.InvalidClient},
+		"expired":               {post("two", oldSecret), isPost, oauth.InvalidClient},
+		"the other of two":      {post("two", newSecret), isPost, ""},
 		"basic only, basic":     {basic("basic", generated), isBasic, ""},
 		"basic only, post":      {post("basic", generated), isPost, oauth.InvalidClient},
 		"post only, post":       {post("post", generated), isPost, ""},
@@ -173,11 +172,11 @@ func TestEvidence(t *testing.T) {
 			if err != nil {
 				refusal := oauth.From(err)
 				code = refusal.Code
-				// What failed is for the operator; the client reads one text whatever it was.
+				// The cause is for the operator; the client reads the same text for every cause.
 				if code == oauth.InvalidClient && refusal.Text != "Client authentication failed." {
 					t.Errorf("the client reads %q", refusal.Text)
 				}
-				if strings.Contains(err.Error(), generated) || strings.Contains(err.Error(), old) {
+				if strings.Contains(err.Error(), generated) || strings.Contains(err.Error(), oldSecret) {
 					t.Errorf("the error shows the secret: %v", err)
 				}
 			}
@@ -185,18 +184,18 @@ func TestEvidence(t *testing.T) {
 				t.Errorf("got %v, %q, %v, want %q, %q", got, method, err, test.method, test.want)
 			}
 			if got != nil && got != clients[got.ID.String()] {
-				t.Errorf("got %v, which is not the client registered", got)
+				t.Errorf("got %v, which is not the registered client", got)
 			}
 		})
 	}
 }
 
-// counter counts the slow and the fast hashes computed.
+// counter counts the computed slow and fast hashes.
 type counter struct{ slow, fast atomic.Int64 }
 
 func count(a *clientauth.Authenticator) *counter {
 	c := &counter{}
-	a.Watch(func(secret string) {
+	a.OnFind(func(secret string) {
 		if registry.Generated(secret) {
 			c.fast.Add(1)
 		} else {
@@ -206,7 +205,7 @@ func count(a *clientauth.Authenticator) *counter {
 	return c
 }
 
-// clientsOfAllKinds are those that a wrong secret must not tell apart.
+// clientsOfAllKinds returns clients that a caller with a wrong secret must not be able to tell apart.
 func clientsOfAllKinds() registered {
 	clients := registered{
 		"fast": client("fast", generated), "slow": client("slow", "chosen"), "bare": client("bare"),
@@ -221,8 +220,8 @@ func clientsOfAllKinds() registered {
 	return clients
 }
 
-// The kind and the amount of work follow from the secret that was sent, not from the client that was named. What one
-// comparison computes is counted by the test of registry.Hasher.Match.
+// The kind and the amount of work depend on the secret that was sent, not on the client that was named. The test of
+// registry.Hasher.Match counts what one comparison computes.
 func TestSameWork(t *testing.T) {
 	clients := clientsOfAllKinds()
 	a := newAuthenticator(clients)
@@ -238,7 +237,7 @@ func TestSameWork(t *testing.T) {
 			}
 		}
 	}
-	// Nor does it tell that a secret is right, where it gets nobody in, however often it is sent.
+	// Nor does the work show that a secret is right if it does not authenticate, however often it is sent.
 	for _, id := range []string{"disabled", "post", "expired"} {
 		for range 2 {
 			if _, _, err := a.Authenticate(t.Context(), post(id, "chosen")); oauth.From(err).Code != oauth.InvalidClient {
@@ -259,7 +258,7 @@ func BenchmarkRefusal(b *testing.B) {
 			b.Run(kind+"/"+id, func(b *testing.B) {
 				for b.Loop() {
 					if _, _, err := a.Authenticate(b.Context(), post(id, secret)); err == nil {
-						b.Fatal("a guess is in")
+						b.Fatal("a guess was accepted")
 					}
 				}
 			})
@@ -267,10 +266,10 @@ func BenchmarkRefusal(b *testing.B) {
 	}
 }
 
-// While a client changes its secret both prove it, each until its end.
+// While a client replaces its secret, both the old and the new one are valid, each until it expires.
 func TestOverlap(t *testing.T) {
 	for name, secrets := range map[string][2]string{
-		"generated": {old, soon}, "chosen": {"old secret", "new secret"}, "chosen, then generated": {"old secret", soon},
+		"generated": {oldSecret, newSecret}, "chosen": {"old secret", "new secret"}, "chosen, then generated": {"old secret", newSecret},
 	} {
 		noted, now := &uses{}, start
 		c := client("a", secrets[:]...)
@@ -289,7 +288,7 @@ func TestOverlap(t *testing.T) {
 			if (err == nil) != step.ok {
 				t.Errorf("%s: secret %d after %s: got %v", name, step.secret, step.at, err)
 			}
-			// The use is that of the very secret, and a refusal is none.
+			// The use names the very secret; a refusal records none.
 			var want []registry.Use
 			if step.ok {
 				want = []registry.Use{{Client: c.ID, SecretID: c.Secrets[step.secret].ID, At: now}}
@@ -307,7 +306,7 @@ func TestRefusalIsNoUse(t *testing.T) {
 	for _, id := range []string{"unknown", "bare", "disabled", "post", "expired"} {
 		for _, secret := range []string{"chosen", generated} {
 			if _, _, err := a.Authenticate(t.Context(), post(id, secret)); err == nil {
-				t.Errorf("%s is in", id)
+				t.Errorf("%s was accepted", id)
 			}
 		}
 	}
@@ -329,16 +328,16 @@ func TestChosenSecretIsRemembered(t *testing.T) {
 	}
 	expect("a", "chosen", true, 1)
 	expect("a", "chosen", true, 0)
-	// Neither for another client nor for another secret.
+	// It is remembered neither for another client nor for another secret.
 	expect("b", "chosen", true, 1)
 	expect("a", "wrong", false, 1)
 	expect("a", "wrong", false, 1)
-	// What was remembered ends with the secret, the client and its right to prove itself.
+	// It is forgotten when the secret expires, the client is removed or the client may no longer authenticate.
 	before := clients["a"]
 	disabled := *before
 	disabled.Disabled = true
 	clients["a"] = &disabled
-	expect("a", "chosen", false, 1) // as long as a wrong one: that it is right must not show
+	expect("a", "chosen", false, 1) // it takes as long as a wrong one, so as not to show that it is right
 	expect("a", "chosen", false, 1)
 	expired := *before
 	expired.Secrets = slices.Clone(before.Secrets)
@@ -353,13 +352,13 @@ func TestChosenSecretIsRemembered(t *testing.T) {
 	expect("a", "chosen", true, 0)
 }
 
-// Those who come at once with the same secret need few hashes, not one each.
+// Concurrent requests with the same secret need few hashes, not one each.
 func TestSameSecretAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthenticator(registered{"a": client("a", "chosen")})
 		c := count(a)
 		var group sync.WaitGroup
-		for range clientauth.Queued {
+		for range clientauth.MaxQueued {
 			group.Go(func() {
 				if _, _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
 					t.Error(err)

@@ -7,23 +7,23 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// Queued is how many requests may wait for a slow hash.
-var Queued = queued
+// MaxQueued is the capacity of the queue for slow hashes.
+var MaxQueued = maxQueued
 
-// SourceShare is how many of them may be of one source.
-const SourceShare = sourceShare
+// MaxPerSource is the maximum number of queued requests of one source, MaxPerSite that of one IPv6 network of 48 bits.
+const (
+	MaxPerSource = maxPerSource
+	MaxPerSite   = maxPerSite
+)
 
-// SiteShare is how many of them may be of one IPv6 network of 48 bits.
-const SiteShare = siteShare
+// MaxSuspects is the maximum number of queued requests of all suspect sources.
+var MaxSuspects = maxSuspects
 
-// SuspectShare is how many of them may be of suspect sources.
-var SuspectShare = suspectShare
-
-// Parallel is how many slow hashes are computed at once.
+// Parallel returns how many slow hashes are computed at once.
 func Parallel() int { return runtime.GOMAXPROCS(0) }
 
-// Watch has f called for every comparison of a secret with those of a client, before it.
-func (a *Authenticator) Watch(f func(secret string)) {
+// OnFind calls f before each comparison of a secret with those of a client.
+func (a *Authenticator) OnFind(f func(secret string)) {
 	find := a.secrets.find
 	a.secrets.find = func(secrets []registry.Secret, secret string, now time.Time) int {
 		f(secret)
@@ -31,13 +31,13 @@ func (a *Authenticator) Watch(f func(secret string)) {
 	}
 }
 
-// Pretend replaces the comparison with the secrets of a client.
-func (a *Authenticator) Pretend(find func(secrets []registry.Secret, secret string, now time.Time) int) {
+// SetFind replaces the comparison of a secret with those of a client.
+func (a *Authenticator) SetFind(find func(secrets []registry.Secret, secret string, now time.Time) int) {
 	a.secrets.find = find
 }
 
-// MostUpgrades is how many hashes wait to be replaced.
-const MostUpgrades = mostUpgrades
+// MaxUpgrades is the maximum number of hashes that wait to be replaced.
+const MaxUpgrades = maxUpgrades
 
-// UpgradePause is how long nothing is replaced after a failure.
-const UpgradePause = upgradePause
+// UpgradeBackoff is how long no hash is replaced after a failure.
+const UpgradeBackoff = upgradeBackoff

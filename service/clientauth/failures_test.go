@@ -28,7 +28,7 @@ func newLimited(clients registered, perClient, perSource int) *clientauth.Authen
 	})
 }
 
-// try sends the secret from the source and gives the code; "429" stands for a limit, "" for a proof.
+// try authenticates with the secret from the source and returns the error code, "429" for a limit or "" for success.
 func try(t *testing.T, a *clientauth.Authenticator, id, secret string, source netip.Addr) string {
 	t.Helper()
 	e := post(id, secret)
@@ -42,13 +42,12 @@ func try(t *testing.T, a *clientauth.Authenticator, id, secret string, source ne
 		return string(refusal.Code)
 	}
 	if refusal.Code != oauth.TemporarilyUnavailable || refusal.Reason != oauth.TooManyFailures || refusal.RetryAfter <= 0 {
-		t.Errorf("got %+v, want a limit with its reason and the time to wait", refusal)
+		t.Errorf("got %+v, want a limit with its reason and RetryAfter", refusal)
 	}
 	return "429"
 }
 
-// Whatever client is claimed, and whatever the proof fails by, the limit is the same; and it costs no slow hash from then
-// on. Who has the right secret gets in.
+// The limit is the same for every claimed client and every cause of failure. Beyond it, failures cost no slow hash.
 func TestFailuresAreBounded(t *testing.T) {
 	clients := clientsOfAllKinds()
 	clients["elsewhere"] = client("elsewhere", "chosen", generated)
@@ -70,12 +69,13 @@ func TestFailuresAreBounded(t *testing.T) {
 				t.Errorf("%s: %d slow hashes, want 3", id, slow)
 			}
 			if got := try(t, a, id, secret, there); got != string(oauth.InvalidClient) {
-				t.Errorf("%s from elsewhere: got %q", id, got)
+				t.Errorf("%s from another source: got %q", id, got)
 			}
 		}
 	}
 }
 
+// A client with the right secret is not locked out by another caller that guesses.
 func TestTrueClient(t *testing.T) {
 	clients := registered{"fast": client("fast", generated), "slow": client("slow", "chosen"), "other": client("other", "chosen too")}
 	a := newLimited(clients, 3, 5)
@@ -93,13 +93,13 @@ func TestTrueClient(t *testing.T) {
 		source           netip.Addr
 		want             string
 	}{
-		{"generated, from where somebody guesses", "fast", generated, here, ""},
-		{"chosen and proven, from where somebody guesses", "slow", "chosen", here, ""},
-		{"chosen and not proven, from where somebody guesses", "other", "chosen too", here, "429"},
-		{"wrong, where somebody guesses, for a client unheard of", "new", "guess", here, "429"},
-		{"generated, from elsewhere", "fast", generated, there, ""},
-		{"wrong, from elsewhere", "fast", "guess", there, "invalid_client"},
-		{"chosen and not proven, from elsewhere", "other", "chosen too", there, ""},
+		{"generated, from the source of guesses", "fast", generated, here, ""},
+		{"chosen and proven, from the source of guesses", "slow", "chosen", here, ""},
+		{"chosen and not proven, from the source of guesses", "other", "chosen too", here, "429"},
+		{"wrong, from the source of guesses, for an unknown client", "new", "guess", here, "429"},
+		{"generated, from another source", "fast", generated, there, ""},
+		{"wrong, from another source", "fast", "guess", there, "invalid_client"},
+		{"chosen and not proven, from another source", "other", "chosen too", there, ""},
 	} {
 		if got := try(t, a, test.id, test.secret, test.source); got != test.want {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
@@ -125,15 +125,15 @@ func TestAllowedNetworks(t *testing.T) {
 	e := post("a", generated)
 	e.Source = there
 	if _, _, err := a.Authenticate(t.Context(), e); oauth.From(err).Why() != oauth.NetworkNotAllowed {
-		t.Errorf("the operator reads %v for the reason %q", err, oauth.From(err).Why())
+		t.Errorf("got %v with the reason %q, want %q", err, oauth.From(err).Why(), oauth.NetworkNotAllowed)
 	}
 }
 
-// Sources from which proofs have failed, however many, leave half of the queue to the others.
+// Sources from which authentications failed, however many, leave half of the queue to the others.
 func TestSuspectShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	a := newLimited(clients, 1000, 0)
-	suspects := make([]netip.Addr, clientauth.Queued)
+	suspects := make([]netip.Addr, clientauth.MaxQueued)
 	for i := range suspects {
 		suspects[i] = netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
 		if got := try(t, a, "a", registry.NewSecret(), suspects[i]); got != "invalid_client" {
@@ -141,12 +141,12 @@ func TestSuspectShare(t *testing.T) {
 		}
 	}
 	gate := make(chan struct{})
-	a.Pretend(func([]registry.Secret, string, time.Time) int {
+	a.SetFind(func([]registry.Secret, string, time.Time) int {
 		<-gate
 		return 0
 	})
 	var waiting sync.WaitGroup
-	refused := make(chan error, clientauth.Queued)
+	refused := make(chan error, clientauth.MaxQueued)
 	for i, source := range suspects {
 		waiting.Go(func() {
 			e := post("a", fmt.Sprint("guess ", i))
@@ -156,7 +156,7 @@ func TestSuspectShare(t *testing.T) {
 			}
 		})
 	}
-	for range clientauth.Queued - clientauth.SuspectShare {
+	for range clientauth.MaxQueued - clientauth.MaxSuspects {
 		if err := <-refused; !oauth.From(err).Limited {
 			t.Fatalf("got %v, want a limit", err)
 		}
@@ -165,7 +165,7 @@ func TestSuspectShare(t *testing.T) {
 	go func() { done <- try(t, a, "a", "chosen", there) }()
 	close(gate)
 	if got := <-done; got != "" {
-		t.Errorf("from elsewhere: got %q", got)
+		t.Errorf("from another source: got %q", got)
 	}
 	waiting.Wait()
 }

@@ -17,36 +17,36 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// blocked makes an authenticator whose slow hashes take until the gate is closed.
-func blocked(clients registered) (a *clientauth.Authenticator, underWay *atomic.Int64, gate chan struct{}) {
-	a, underWay, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
-	a.Pretend(func(secrets []registry.Secret, secret string, now time.Time) int {
+// newBlocked returns an authenticator whose slow hashes end when gate is closed, and the number of those started.
+func newBlocked(clients registered) (a *clientauth.Authenticator, started *atomic.Int64, gate chan struct{}) {
+	a, started, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
+	a.SetFind(func(secrets []registry.Secret, secret string, now time.Time) int {
 		if registry.Generated(secret) {
 			return hasher.Match(secrets, secret, now)
 		}
-		underWay.Add(1)
+		started.Add(1)
 		<-gate
 		return -1
 	})
-	return a, underWay, gate
+	return a, started, gate
 }
 
-// guesses numbers the guesses: the same secret of the same client takes one place, however many send it.
+// guesses numbers the guesses, because concurrent requests with the same secret of a client take one place.
 var guesses atomic.Int64
 
 func guess() string { return fmt.Sprint("guess ", guesses.Add(1)) }
 
-// TestSameSecretTakesOnePlace has a client whose many processes come at once with a secret that is not known yet.
+// TestSameSecretTakesOnePlace has many processes of one client authenticate at once, with a secret not proven before.
 func TestSameSecretTakesOnePlace(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	synctest.Test(t, func(t *testing.T) {
 		a, gate := newAuthenticator(clients), make(chan struct{})
-		a.Pretend(func([]registry.Secret, string, time.Time) int {
+		a.SetFind(func([]registry.Secret, string, time.Time) int {
 			<-gate
 			return 0
 		})
 		var group sync.WaitGroup
-		for range 2 * clientauth.Queued {
+		for range 2 * clientauth.MaxQueued {
 			group.Go(func() {
 				if _, _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
 					t.Errorf("got %v", err)
@@ -55,56 +55,119 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 		}
 		synctest.Wait()
 		if s := a.Stats(); s.Queued != 1 || s.Rejected != 0 {
-			t.Errorf("%d have a place and %d found none, want one and none", s.Queued, s.Rejected)
+			t.Errorf("%d queued and %d rejected, want 1 and 0", s.Queued, s.Rejected)
 		}
 		close(gate)
 		group.Wait()
 	})
 }
 
+// Of two concurrent checks of the same secret, the end of the context of one, whichever came first, ends that one
+// alone.
+func TestSameSecretOwnContext(t *testing.T) {
+	clients := registered{"a": client("a", "chosen")}
+	for name, timeouts := range map[string][2]time.Duration{
+		"the first gives up": {time.Second, time.Hour}, "the second gives up": {time.Hour, time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, _, gate := newBlocked(clients)
+			var guessing, group sync.WaitGroup
+			for range clientauth.Parallel() {
+				guessing.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
+			}
+			synctest.Wait()
+			var errs [2]error
+			for i, timeout := range timeouts {
+				group.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), timeout)
+					defer cancel()
+					_, _, errs[i] = a.Authenticate(ctx, post("a", "chosen"))
+				})
+				synctest.Wait()
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			a.SetFind(hasher.Match)
+			close(gate)
+			guessing.Wait()
+			group.Wait()
+			for i, timeout := range timeouts {
+				if gaveUp := errors.Is(errs[i], context.DeadlineExceeded); gaveUp != (timeout == time.Second) || !gaveUp && errs[i] != nil {
+					t.Errorf("%s: with a timeout of %s: got %v", name, timeout, errs[i])
+				}
+			}
+		})
+	}
+}
+
+// Concurrent requests with the same wrong secret are checked, and counted as failures, one by one.
+func TestSameWrongSecret(t *testing.T) {
+	const failures, requests = 3, 10
+	a := newLimited(registered{"a": client("a", "chosen")}, failures, 0)
+	c := count(a)
+	var group sync.WaitGroup
+	var failed, limited atomic.Int64
+	for range requests {
+		group.Go(func() {
+			if try(t, a, "a", "guess", here) == "429" {
+				limited.Add(1)
+			} else {
+				failed.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if failed.Load() != failures || limited.Load() != requests-failures {
+		t.Errorf("%d failed and %d were limited, want %d and %d", failed.Load(), limited.Load(), failures, requests-failures)
+	}
+	if slow, limit := c.slow.Load(), int64(failures+clientauth.Parallel()); slow < failures || slow > limit {
+		t.Errorf("%d slow hashes, want %d to %d", slow, failures, limit)
+	}
+}
+
 func TestSlowHashesAreBounded(t *testing.T) {
 	clients := registered{"a": client("a", "chosen"), "fast": client("fast", generated)}
 	synctest.Test(t, func(t *testing.T) {
-		a, underWay, gate := blocked(clients)
+		a, started, gate := newBlocked(clients)
 		var group sync.WaitGroup
-		refused := make(chan *oauth.Error, 2*clientauth.Queued)
-		for range clientauth.Queued + 10 {
+		refused := make(chan *oauth.Error, 2*clientauth.MaxQueued)
+		for range clientauth.MaxQueued + 10 {
 			group.Go(func() {
 				_, _, err := a.Authenticate(t.Context(), post("a", guess()))
 				refused <- oauth.From(err)
 			})
 		}
 		synctest.Wait()
-		if got := underWay.Load(); got != int64(clientauth.Parallel()) {
-			t.Errorf("%d slow hashes under way, want %d", got, clientauth.Parallel())
+		if got := started.Load(); got != int64(clientauth.Parallel()) {
+			t.Errorf("%d slow hashes started, want %d", got, clientauth.Parallel())
 		}
 		if len(refused) != 10 {
-			t.Errorf("%d refused at once, want 10", len(refused))
+			t.Errorf("%d requests refused at once, want 10", len(refused))
 		}
-		if s := a.Stats(); s.Queued != clientauth.Queued || s.Running != clientauth.Parallel() || s.Rejected != 10 || s.Places != clientauth.Queued {
-			t.Errorf("meanwhile: %+v", s)
+		if s := a.Stats(); s.Queued != clientauth.MaxQueued || s.Running != clientauth.Parallel() || s.Rejected != 10 || s.Places != clientauth.MaxQueued {
+			t.Errorf("while the hashes are computed: got %+v", s)
 		}
 		for range len(refused) {
 			if e := <-refused; e.Code != oauth.TemporarilyUnavailable || !e.Limited || e.RetryAfter <= 0 {
-				t.Errorf("got %+v, want a limit with the time to wait", e)
+				t.Errorf("got %+v, want a limit with RetryAfter", e)
 			}
 		}
 		close(gate)
 		group.Wait()
-		for range clientauth.Queued {
+		for range clientauth.MaxQueued {
 			if e := <-refused; e.Code != oauth.InvalidClient {
 				t.Errorf("got %v, want %s", e, oauth.InvalidClient)
 			}
 		}
-		if s := a.Stats(); s.Queued != 0 || s.Running != 0 || s.Chosen.Wrong != uint64(clientauth.Queued) {
-			t.Errorf("afterwards: %+v", s)
+		if s := a.Stats(); s.Queued != 0 || s.Running != 0 || s.Chosen.Wrong != uint64(clientauth.MaxQueued) {
+			t.Errorf("afterwards: got %+v", s)
 		}
 	})
 	// Generated secrets do not wait for chosen ones.
 	synctest.Test(t, func(t *testing.T) {
-		a, _, gate := blocked(clients)
+		a, _, gate := newBlocked(clients)
 		var group sync.WaitGroup
-		for range clientauth.Queued {
+		for range clientauth.MaxQueued {
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
@@ -119,14 +182,14 @@ func TestSlowHashesAreBounded(t *testing.T) {
 func TestCallerStopsWaiting(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	synctest.Test(t, func(t *testing.T) {
-		a, underWay, gate := blocked(clients)
+		a, started, gate := newBlocked(clients)
 		var group sync.WaitGroup
 		for range clientauth.Parallel() {
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
-		// More than the queue holds: each gives its place back when it stops waiting.
-		for range clientauth.Queued + 1 {
+		// There are more of them than places: each gives its place back when its context ends.
+		for range clientauth.MaxQueued + 1 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, _, err := a.Authenticate(ctx, post("a", guess()))
 			cancel()
@@ -134,19 +197,19 @@ func TestCallerStopsWaiting(t *testing.T) {
 				t.Fatalf("got %v, want %s for %v", err, oauth.TemporarilyUnavailable, context.DeadlineExceeded)
 			}
 		}
-		if got := underWay.Load(); got != int64(clientauth.Parallel()) {
-			t.Errorf("%d slow hashes were begun, want %d", got, clientauth.Parallel())
+		if got := started.Load(); got != int64(clientauth.Parallel()) {
+			t.Errorf("%d slow hashes started, want %d", got, clientauth.Parallel())
 		}
 		close(gate)
 		group.Wait()
 	})
 }
 
-// One host cannot take more places by many IPv6 networks: all of its site count together.
+// A host cannot take more places by using many IPv6 networks: all networks of its site count together.
 func TestSiteShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	synctest.Test(t, func(t *testing.T) {
-		a, _, gate := blocked(clients)
+		a, _, gate := newBlocked(clients)
 		var group sync.WaitGroup
 		wait := func(format string, n int) {
 			e := post("a", guess())
@@ -154,43 +217,43 @@ func TestSiteShare(t *testing.T) {
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), e) })
 			synctest.Wait()
 		}
-		for n := range clientauth.SiteShare + 10 {
+		for n := range clientauth.MaxPerSite + 10 {
 			wait("2001:db8:1:%x::1", n)
 		}
-		if s := a.Stats(); s.Queued != clientauth.SiteShare || s.Rejected != 10 {
-			t.Errorf("of one site %d wait and %d were refused, want %d and 10", s.Queued, s.Rejected, clientauth.SiteShare)
+		if s := a.Stats(); s.Queued != clientauth.MaxPerSite || s.Rejected != 10 {
+			t.Errorf("one site: %d queued and %d rejected, want %d and 10", s.Queued, s.Rejected, clientauth.MaxPerSite)
 		}
-		for n := range clientauth.SourceShare + 1 {
+		for n := range clientauth.MaxPerSource + 1 {
 			wait("2001:db8:2:1::%x", n)
 		}
-		if s := a.Stats(); s.Queued != clientauth.SiteShare+clientauth.SourceShare {
-			t.Errorf("of two sites %d wait, want %d", s.Queued, clientauth.SiteShare+clientauth.SourceShare)
+		if s := a.Stats(); s.Queued != clientauth.MaxPerSite+clientauth.MaxPerSource {
+			t.Errorf("two sites: %d queued, want %d", s.Queued, clientauth.MaxPerSite+clientauth.MaxPerSource)
 		}
 		close(gate)
 		group.Wait()
 		if s := a.Stats(); s.Queued != 0 {
-			t.Errorf("afterwards %d wait", s.Queued)
+			t.Errorf("afterwards: %d queued, want 0", s.Queued)
 		}
 		wait("2001:db8:1:%x::1", 0)
 		if s := a.Stats(); s.Rejected != 11 {
-			t.Error("the site has no places afterwards")
+			t.Error("afterwards: the site has no place")
 		}
 	})
 }
 
-// One source cannot take every place in the queue: a client elsewhere gets in.
+// One source cannot take every place in the queue: a client at another source is authenticated.
 func TestSourceShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	a := newAuthenticator(clients)
-	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.Queued)
-	a.Pretend(func([]registry.Secret, string, time.Time) int {
+	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.MaxQueued)
+	a.SetFind(func([]registry.Secret, string, time.Time) int {
 		entered <- struct{}{}
 		<-gate
 		return 0
 	})
 	var flood sync.WaitGroup
-	refused := make(chan error, clientauth.Queued)
-	for range clientauth.Queued {
+	refused := make(chan error, clientauth.MaxQueued)
+	for range clientauth.MaxQueued {
 		flood.Go(func() {
 			e := post("a", rand.Text())
 			e.Source = here
@@ -202,7 +265,7 @@ func TestSourceShare(t *testing.T) {
 	for range clientauth.Parallel() {
 		<-entered
 	}
-	for range clientauth.Queued - clientauth.SourceShare {
+	for range clientauth.MaxQueued - clientauth.MaxPerSource {
 		if err := <-refused; oauth.From(err).Code != oauth.TemporarilyUnavailable || !oauth.From(err).Limited {
 			t.Fatalf("beyond the share: got %v, want a limit", err)
 		}
@@ -216,7 +279,7 @@ func TestSourceShare(t *testing.T) {
 	}()
 	close(gate)
 	if err := <-done; err != nil {
-		t.Errorf("from elsewhere: got %v, want in", err)
+		t.Errorf("from another source: got %v", err)
 	}
 	flood.Wait()
 }

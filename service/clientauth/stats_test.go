@@ -8,29 +8,29 @@ import (
 	"github.com/grantorhq/grantor/service/clientauth"
 )
 
-// Each secret counts by its kind, and a slow hash is told of.
+// Each check is counted by the kind of the secret, and Slow is called for each slow hash.
 func TestStats(t *testing.T) {
-	begun, ended, refused := 0, 0, 0
+	started, ended, refused := 0, 0, 0
 	a := clientauth.New(clientauth.Config{
 		Clients: registered{"a": client("a", "chosen", generated)}, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0), Now: func() time.Time { return start },
-		Slow: func(context.Context) func() { begun++; return func() { ended++ } },
+		Slow: func(context.Context) func() { started++; return func() { ended++ } },
 	})
-	ask := func(id, secret string) {
+	authenticate := func(id, secret string) {
 		if _, _, err := a.Authenticate(t.Context(), post(id, secret)); err != nil {
 			refused++
 		}
 	}
 	for _, secret := range []string{"chosen", "chosen", "chosen", "guess", generated, generated, "guess", generated[:len(generated)-1]} {
-		ask("a", secret)
+		authenticate("a", secret)
 	}
-	ask("nobody", generated)
+	authenticate("nobody", generated)
 	want := clientauth.Stats{
-		Generated: clientauth.Checks{Right: 2, Wrong: 1}, Chosen: clientauth.Checks{Right: 1, Wrong: 3}, Remembered: 2, Places: clientauth.Queued,
+		Generated: clientauth.Checks{Right: 2, Wrong: 1}, Chosen: clientauth.Checks{Right: 1, Wrong: 3}, Remembered: 2, Places: clientauth.MaxQueued,
 	}
 	if got := a.Stats(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if begun != 4 || ended != 4 || refused != 4 {
-		t.Errorf("%d slow hashes begun, %d ended, %d proofs refused, want 4 of each", begun, ended, refused)
+	if started != 4 || ended != 4 || refused != 4 {
+		t.Errorf("%d slow hashes started, %d ended, %d requests refused, want 4 of each", started, ended, refused)
 	}
 }

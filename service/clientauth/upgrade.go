@@ -11,14 +11,15 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// Store is where a client is kept; see [registry.ClientStore] for the rules.
+// Store stores clients; see [registry.ClientStore] for the contract.
 type Store interface {
 	Clients
+	// SaveClient replaces the client, or returns [registry.ErrConflict] if its version is no longer the stored one.
 	SaveClient(ctx context.Context, c *registry.Client) error
 }
 
-// upgrade is a hash to be replaced, and the secret that it is the hash of. Who proved a client by an imported hash has
-// shown the one thing from which a hash of our own can be made.
+// upgrade is a hash to be replaced, with the secret that it is the hash of. Only a caller that authenticates with a
+// secret reveals it, and only from the secret can a new hash be computed.
 type upgrade struct {
 	client oauth.ClientID
 	match
@@ -26,38 +27,43 @@ type upgrade struct {
 }
 
 const (
-	// mostUpgrades bounds how many hashes wait to be replaced; the next use asks again for one that found no place.
-	mostUpgrades = 64
-	// upgradePause is how long nothing is replaced after the store failed to take one.
-	upgradePause = 10 * time.Second
+	// maxUpgrades is the maximum number of hashes that wait to be replaced. One that finds no place is requested again by
+	// the next use of its secret.
+	maxUpgrades = 64
+	// upgradeBackoff is how long no hash is replaced after the store failed to save one.
+	upgradeBackoff = 10 * time.Second
 )
 
-// wantUpgrade asks for a hash to be replaced, and does not wait for it.
-func (a *Authenticator) wantUpgrade(u upgrade) {
+// requestUpgrade asks [Authenticator.Run] to replace a hash, without waiting for it.
+func (a *Authenticator) requestUpgrade(u upgrade) {
 	select {
 	case a.upgrades <- u:
 	default:
 	}
 }
 
-// Run replaces the hashes that other servers made by ours, one after another, when their secrets have been used. It ends
-// with ctx, and tells failed what goes wrong.
-func (a *Authenticator) Run(ctx context.Context, failed func(error)) error {
+// Run replaces outdated hashes, such as those imported from other servers, one at a time, after their secrets were
+// used. It calls report with each error and returns nil when ctx ends.
+func (a *Authenticator) Run(ctx context.Context, report func(error)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case u := <-a.upgrades:
 			if err := a.upgrade(ctx, u); err != nil && ctx.Err() == nil {
-				failed(fmt.Errorf("replacing the imported hash of a secret of client %q: %w", u.client, err))
-				pause(ctx, upgradePause)
+				report(fmt.Errorf("replacing the imported hash of a secret of client %q: %w", u.client, err))
+				select {
+				case <-ctx.Done():
+				case <-time.After(upgradeBackoff):
+				}
 			}
 		}
 	}
 }
 
-// upgrade replaces the hash, if it is still there. Whoever changes the client meanwhile has precedence: another replica
-// that replaces the same hash, or an administrator. The next use then asks again, if that is still needed.
+// upgrade replaces the hash if the client still has it. A concurrent change of the client takes precedence, be it by an
+// administrator or by another replica that replaces the same hash. The next use then requests the upgrade again if it
+// is still needed.
 func (a *Authenticator) upgrade(ctx context.Context, u upgrade) error {
 	stored, err := a.config.Store.Client(ctx, u.client)
 	switch {
@@ -71,11 +77,11 @@ func (a *Authenticator) upgrade(ctx context.Context, u upgrade) error {
 	if i < 0 || stored.Disabled || !registry.Outdated(stored.Secrets, i) {
 		return nil
 	}
-	if err := a.secrets.slow.Acquire(ctx, 1); err != nil {
+	if err := a.secrets.queue.processors.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	hash := a.config.Hasher.Hash(u.secret, stored.Secrets...)
-	a.secrets.slow.Release(1)
+	a.secrets.queue.processors.Release(1)
 	changed := *stored
 	changed.Secrets = slices.Clone(stored.Secrets)
 	changed.Secrets[i].Hash = hash
@@ -83,14 +89,4 @@ func (a *Authenticator) upgrade(ctx context.Context, u upgrade) error {
 		return err
 	}
 	return nil
-}
-
-// pause waits until d has passed or ctx has ended.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -10,26 +10,25 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// shelf is a store of one client, which is also what answers the authenticator.
-type shelf struct {
+// fakeStore stores one client. It is also what the authenticator looks the client up in.
+type fakeStore struct {
 	mu     sync.Mutex
 	client *registry.Client
 	saves  int
-	// fail, where set, is what saving answers. meanwhile, where set, runs before that.
-	fail      error
-	meanwhile func(*registry.Client)
+	// saveErr, if not nil, is the error of SaveClient. onSave, if not nil, changes the client before it is saved.
+	saveErr error
+	onSave  func(*registry.Client)
 }
 
-func (s *shelf) Client(context.Context, oauth.ClientID) (*registry.Client, error) {
+func (s *fakeStore) Client(context.Context, oauth.ClientID) (*registry.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client == nil {
@@ -38,16 +37,16 @@ func (s *shelf) Client(context.Context, oauth.ClientID) (*registry.Client, error
 	return s.client, nil
 }
 
-func (s *shelf) SaveClient(_ context.Context, c *registry.Client) error {
+func (s *fakeStore) SaveClient(_ context.Context, c *registry.Client) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saves++
-	if s.meanwhile != nil {
-		s.change(s.meanwhile)
+	if s.onSave != nil {
+		s.change(s.onSave)
 	}
 	switch {
-	case s.fail != nil:
-		return s.fail
+	case s.saveErr != nil:
+		return s.saveErr
 	case s.client.Version != c.Version:
 		return registry.ErrConflict
 	}
@@ -55,15 +54,15 @@ func (s *shelf) SaveClient(_ context.Context, c *registry.Client) error {
 	return nil
 }
 
-// answer sets what saving answers.
-func (s *shelf) answer(err error) {
+// setSaveErr sets the error of SaveClient.
+func (s *fakeStore) setSaveErr(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fail = err
+	s.saveErr = err
 }
 
-// change makes a new version of the client.
-func (s *shelf) change(f func(*registry.Client)) {
+// change stores a new version of the client, changed by f.
+func (s *fakeStore) change(f func(*registry.Client)) {
 	next := *s.client
 	next.Secrets = slices.Clone(s.client.Secrets)
 	next.Version++
@@ -71,8 +70,8 @@ func (s *shelf) change(f func(*registry.Client)) {
 	s.client = &next
 }
 
-// stored gives the hash of the secret at i, and how often one was saved.
-func (s *shelf) stored(i int) (hash registry.Hash, saves int) {
+// stored returns the hash of the i-th secret and the number of saves.
+func (s *fakeStore) stored(i int) (hash registry.Hash, saves int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.client.Secrets[i].Hash, s.saves
@@ -80,12 +79,13 @@ func (s *shelf) stored(i int) (hash registry.Hash, saves int) {
 
 var importedHash = registry.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
 
-// upgrading runs the test with a client that has a chosen, an imported and a generated secret, in this order, and with an
-// authenticator that replaces hashes.
-func upgrading(t *testing.T, test func(t *testing.T, s *shelf, in func(secret string) bool, failed *[]error)) {
+// testUpgrade runs test with a client that has a chosen, an imported and a generated secret, in this order, and with an
+// authenticator that replaces hashes. accepts reports whether the authenticator accepts a secret; failed are the errors
+// that Run reports.
+func testUpgrade(t *testing.T, test func(t *testing.T, s *fakeStore, accepts func(secret string) bool, failed *[]error)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{client: client("a", "chosen", "imported", generated)}
+		s := &fakeStore{client: client("a", "chosen", "imported", generated)}
 		imported := &s.client.Secrets[1]
 		imported.Hash, imported.CreatedAt, imported.ExpiresAt, imported.FromFile = importedHash, start.Add(-time.Hour), start.Add(time.Hour), true
 		a := clientauth.New(clientauth.Config{
@@ -95,29 +95,29 @@ func upgrading(t *testing.T, test func(t *testing.T, s *shelf, in func(secret st
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = a.Run(ctx, func(err error) { *failed = append(*failed, err) }) })
-		in := func(secret string) bool {
+		accepts := func(secret string) bool {
 			_, _, err := a.Authenticate(t.Context(), post("a", secret))
 			synctest.Wait()
 			return err == nil
 		}
-		test(t, s, in, failed)
+		test(t, s, accepts, failed)
 		cancel()
 		running.Wait()
 	})
 }
 
 func TestUpgrade(t *testing.T) {
-	upgrading(t, func(t *testing.T, s *shelf, in func(string) bool, failed *[]error) {
+	testUpgrade(t, func(t *testing.T, s *fakeStore, accepts func(string) bool, failed *[]error) {
 		before := s.client
-		// Nothing but the right secret replaces it.
-		if !in("chosen") || !in(generated) || in("wrong") || in("") {
-			t.Error("the wrong secrets are in")
+		// Only the use of the imported secret replaces its hash.
+		if !accepts("chosen") || !accepts(generated) || accepts("wrong") || accepts("") {
+			t.Error("before: the wrong secrets are accepted")
 		}
 		if hash, saves := s.stored(1); hash != importedHash || saves != 0 {
-			t.Errorf("before its use: %s after %d saves", hash, saves)
+			t.Errorf("before its use: the hash is %s after %d saves, want the imported one after 0", hash, saves)
 		}
-		if !in("imported") {
-			t.Error("the imported secret is not in")
+		if !accepts("imported") {
+			t.Error("the imported secret is not accepted")
 		}
 		want := *before
 		want.Version++
@@ -127,61 +127,61 @@ func TestUpgrade(t *testing.T) {
 			t.Errorf("got %+v, want %+v", s.client, want)
 		}
 		if hash := s.client.Secrets[1].Hash; hash.Kind() != registry.KindChosen || registry.Outdated(s.client.Secrets, 1) {
-			t.Errorf("it is replaced by %s", hash)
+			t.Errorf("got the hash %s, want that of a chosen secret", hash)
 		}
-		if !in("imported") || !in("chosen") || !in(generated) || in("wrong") {
-			t.Error("after it: the wrong secrets are in")
+		if !accepts("imported") || !accepts("chosen") || !accepts(generated) || accepts("wrong") {
+			t.Error("after: the wrong secrets are accepted")
 		}
 		if _, saves := s.stored(1); saves != 1 || len(*failed) > 0 {
-			t.Errorf("%d saves, failures %v", saves, *failed)
+			t.Errorf("%d saves, failures %v, want 1 and none", saves, *failed)
 		}
 	})
 }
 
-// Two chosen secrets that were hashed apart get one salt by use.
+// Two chosen secrets that were hashed independently share one salt after they have been used.
 func TestUpgradeSalt(t *testing.T) {
-	upgrading(t, func(t *testing.T, s *shelf, in func(string) bool, _ *[]error) {
+	testUpgrade(t, func(t *testing.T, s *fakeStore, accepts func(string) bool, _ *[]error) {
 		s.change(func(c *registry.Client) { c.Secrets[1].Hash = hasher.Hash("imported") })
-		if !in("imported") || registry.Outdated(s.client.Secrets, 1) {
+		if !accepts("imported") || registry.Outdated(s.client.Secrets, 1) {
 			t.Errorf("got %v", s.client.Secrets)
 		}
 	})
 }
 
-// Whoever changes the client while the hash is replaced has precedence.
+// A change of the client during the replacement of a hash takes precedence.
 func TestUpgradeRaces(t *testing.T) {
 	for name, change := range map[string]func(*registry.Client){
 		"renamed":          func(c *registry.Client) { c.Name = "another" },
 		"disabled":         func(c *registry.Client) { c.Disabled = true },
-		"secret taken":     func(c *registry.Client) { c.Secrets = c.Secrets[:1] },
+		"secret removed":   func(c *registry.Client) { c.Secrets = c.Secrets[:1] },
 		"replaced already": func(c *registry.Client) { c.Secrets[1].Hash = hasher.Hash("imported", c.Secrets...) },
 		"another secret":   func(c *registry.Client) { c.Secrets[1].Hash = hasher.Hash("a new one", c.Secrets...) },
 	} {
-		upgrading(t, func(t *testing.T, s *shelf, in func(string) bool, failed *[]error) {
+		testUpgrade(t, func(t *testing.T, s *fakeStore, accepts func(string) bool, failed *[]error) {
 			var after *registry.Client
-			s.meanwhile = func(c *registry.Client) {
+			s.onSave = func(c *registry.Client) {
 				change(c)
 				after = c
-				s.meanwhile = nil
+				s.onSave = nil
 			}
-			if !in("imported") || s.client != after || len(*failed) > 0 {
+			if !accepts("imported") || s.client != after || len(*failed) > 0 {
 				t.Errorf("%s: got %+v, failures %v", name, s.client, *failed)
 			}
 		})
 	}
 }
 
-// An authenticator may know the client as it was; what is replaced is what the store has.
+// An authenticator may have an older version of the client; the upgrade changes the stored one.
 func TestUpgradeOfStale(t *testing.T) {
-	for name, change := range map[string]func(*shelf){
-		"deleted":          func(s *shelf) { s.client = nil },
-		"disabled":         func(s *shelf) { s.change(func(c *registry.Client) { c.Disabled = true }) },
-		"another's hash":   func(s *shelf) { s.change(func(c *registry.Client) { c.Secrets[0].ID = "other" }) },
-		"replaced already": func(s *shelf) { s.change(func(c *registry.Client) { c.Secrets[0].Hash = hasher.Hash("imported") }) },
+	for name, change := range map[string]func(*fakeStore){
+		"deleted":          func(s *fakeStore) { s.client = nil },
+		"disabled":         func(s *fakeStore) { s.change(func(c *registry.Client) { c.Disabled = true }) },
+		"another's hash":   func(s *fakeStore) { s.change(func(c *registry.Client) { c.Secrets[0].ID = "other" }) },
+		"replaced already": func(s *fakeStore) { s.change(func(c *registry.Client) { c.Secrets[0].Hash = hasher.Hash("imported") }) },
 	} {
 		stale := client("a", "imported")
 		stale.Secrets[0].Hash = importedHash
-		s := &shelf{client: stale}
+		s := &fakeStore{client: stale}
 		change(s)
 		synctest.Test(t, func(t *testing.T) {
 			a := clientauth.New(clientauth.Config{
@@ -195,7 +195,7 @@ func TestUpgradeOfStale(t *testing.T) {
 			}
 			synctest.Wait()
 			if s.saves > 0 {
-				t.Errorf("%s: it is saved", name)
+				t.Errorf("%s: the client was saved", name)
 			}
 			cancel()
 			running.Wait()
@@ -203,34 +203,34 @@ func TestUpgradeOfStale(t *testing.T) {
 	}
 }
 
-// A store that takes nothing does not keep anybody out, is not asked without end, and gets the hash later.
+// A store that fails keeps no client out, is not retried at once, and gets the hash later.
 func TestUpgradeFails(t *testing.T) {
-	upgrading(t, func(t *testing.T, s *shelf, in func(string) bool, failed *[]error) {
+	testUpgrade(t, func(t *testing.T, s *fakeStore, accepts func(string) bool, failed *[]error) {
 		down := errors.New("down")
-		s.answer(down)
-		for range 3 * clientauth.MostUpgrades {
-			if !in("imported") {
-				t.Fatal("it is not in")
+		s.setSaveErr(down)
+		for range 3 * clientauth.MaxUpgrades {
+			if !accepts("imported") {
+				t.Fatal("the imported secret is not accepted")
 			}
 		}
 		if _, saves := s.stored(1); saves != 1 || len(*failed) != 1 || !errors.Is((*failed)[0], down) {
-			t.Errorf("%d saves, failures %v, want one", saves, *failed)
+			t.Errorf("%d saves, failures %v, want 1 of each", saves, *failed)
 		}
-		s.answer(nil)
-		time.Sleep(clientauth.UpgradePause)
+		s.setSaveErr(nil)
+		time.Sleep(clientauth.UpgradeBackoff)
 		synctest.Wait()
 		if hash, _ := s.stored(1); hash.Kind() != registry.KindChosen || len(*failed) != 1 {
-			t.Errorf("after the pause: %s, failures %v", hash, *failed)
+			t.Errorf("after the backoff: the hash is %s, failures %v", hash, *failed)
 		}
 	})
 }
 
-// Where nothing replaces hashes, proofs do not wait for it.
+// Authentication does not wait for the replacement of hashes.
 func TestUpgradesAreBounded(t *testing.T) {
 	c := client("a", "imported")
 	c.Secrets[0].Hash = importedHash
 	a := newAuthenticator(registered{"a": c})
-	for range clientauth.MostUpgrades + 10 {
+	for range clientauth.MaxUpgrades + 10 {
 		if _, _, err := a.Authenticate(t.Context(), post("a", "imported")); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,5 @@
-// Package grant decides what an authenticated client receives, one file for each grant. It carries out RFC 6749 §4.4
-// (client credentials) and RFC 8707 (resources).
+// Package grant decides which token an authenticated client receives. Each grant type has its own file. The package
+// implements RFC 6749 §4.4 (client credentials) and RFC 8707 (resource indicators).
 package grant
 
 import (
@@ -11,33 +11,33 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// Request is what a client asks for. An empty field is absent.
+// Request is a client's request for a token. An empty field stands for an absent parameter.
 type Request struct {
-	// Scope has scopes separated by spaces (RFC 6749 §3.3).
+	// Scope is a list of scopes separated by spaces (RFC 6749 §3.3).
 	Scope string
-	// Resources are the "resource" parameters (RFC 8707 §2).
+	// Resources are the values of the "resource" parameters (RFC 8707 §2).
 	Resources []string
 }
 
-// Decision is what it receives.
+// Decision describes the token that the client receives.
 type Decision struct {
 	Scopes   oauth.Scopes
 	Audience []string
 	Lifetime time.Duration
-	// Algorithm is what the token is signed with.
+	// Algorithm is the algorithm that the token is signed with.
 	Algorithm jwks.Algorithm
 }
 
-// ClientCredentials is the grant of a client that speaks for itself (RFC 6749 §4.4).
+// ClientCredentials is the client credentials grant, for a client that acts on its own behalf (RFC 6749 §4.4).
 type ClientCredentials struct {
-	// Lifetime is that of a token where neither client nor resource bounds it.
+	// Lifetime is the lifetime of a token if neither the client nor a resource sets one.
 	Lifetime time.Duration
-	// Algorithm signs where no resource chooses.
+	// Algorithm signs the token if no resource chooses another one.
 	Algorithm jwks.Algorithm
 }
 
-// Decide grants all that is asked for or nothing (RFC 6749 §3.3 would allow less; a service that runs with fewer rights
-// than it needs fails later and elsewhere).
+// Decide grants the whole request or nothing. RFC 6749 §3.3 allows a grant of fewer scopes, but a service that starts
+// with fewer rights than it needs fails later and elsewhere.
 func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.Resources, r Request) (*Decision, error) {
 	if !slices.Contains(client.GrantTypes, oauth.GrantClientCredentials) {
 		return nil, oauth.Refuse(oauth.UnauthorizedClient, "The client may not use this grant type.")
@@ -55,16 +55,16 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 			return nil, err
 		}
 	}
-	owners := ownersOf(resources, scopes)
+	owners := scopeOwners(resources, scopes)
 	if len(owners) == 0 {
 		return nil, oauth.Refuse(oauth.InvalidTarget, "The token would be for no resource; ask for a scope.")
 	}
 	return g.decide(client, scopes, owners)
 }
 
-// grantScopes gives the scopes asked for, or the client's default ones.
-func grantScopes(client *registry.Client, resources *registry.Resources, asked string) (oauth.Scopes, error) {
-	scopes, err := oauth.ParseScopes(asked)
+// grantScopes returns the requested scopes, or the default ones of the client if none are requested.
+func grantScopes(client *registry.Client, resources *registry.Resources, requested string) (oauth.Scopes, error) {
+	scopes, err := oauth.ParseScopes(requested)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +73,8 @@ func grantScopes(client *registry.Client, resources *registry.Resources, asked s
 		if len(scopes) == 0 {
 			scopes = client.Scopes
 		}
-		// A scope whose resource was removed since is no longer anybody's to give; one that was not asked for by name is
-		// left out.
+		// A scope whose resource was removed since has no owner any more. It is left out, since it was not requested by
+		// name.
 		return slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
 			_, ok := resources.Owner(s)
 			return !ok
@@ -88,7 +88,7 @@ func grantScopes(client *registry.Client, resources *registry.Resources, asked s
 	return scopes, nil
 }
 
-// parseTargets reads the resources asked for, without repeats.
+// parseTargets parses the requested resources and removes duplicates.
 func parseTargets(raw []string) ([]oauth.Resource, error) {
 	if len(raw) > oauth.MaxResources {
 		return nil, oauth.Refuse(oauth.InvalidRequest, "resource is sent more than 16 times.")
@@ -112,8 +112,8 @@ func parseTargets(raw []string) ([]oauth.Resource, error) {
 	return targets, nil
 }
 
-// narrow keeps the scopes that the targets own. Each target must own a granted one: a token is never for a resource in
-// which it allows nothing.
+// narrow returns those of the scopes that the targets own. Each target must own at least one, because a token is never
+// issued for a resource in which it allows nothing.
 func narrow(resources *registry.Resources, scopes oauth.Scopes, targets []oauth.Resource) (oauth.Scopes, error) {
 	unused := slices.Clone(targets)
 	kept := slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
@@ -124,14 +124,14 @@ func narrow(resources *registry.Resources, scopes oauth.Scopes, targets []oauth.
 		return !slices.Contains(targets, owner.ID)
 	})
 	if len(unused) > 0 {
-		// The same answer for a resource that does not exist and for one that the client has no scope of.
+		// The error is the same for a resource that does not exist and for one that the client has no scope of.
 		return nil, oauth.Refuse(oauth.InvalidTarget, "A requested resource does not exist, or none of the scopes is for it.")
 	}
 	return kept, nil
 }
 
-// ownersOf gives the resources that own the scopes, in the order of the scopes.
-func ownersOf(resources *registry.Resources, scopes oauth.Scopes) []*registry.Resource {
+// scopeOwners returns the resources that own the scopes, in the order of the scopes.
+func scopeOwners(resources *registry.Resources, scopes oauth.Scopes) []*registry.Resource {
 	var owners []*registry.Resource
 	for _, scope := range scopes {
 		if owner, ok := resources.Owner(scope); ok && !slices.Contains(owners, owner) {
@@ -141,14 +141,14 @@ func ownersOf(resources *registry.Resources, scopes oauth.Scopes) []*registry.Re
 	return owners
 }
 
-// decide works out lifetime and algorithm: the shortest bound that anybody set, and the one algorithm that the resources
-// agree on.
+// decide determines the lifetime, which is the shortest of those that the client and the resources set, and the
+// algorithm, which the resources must agree on.
 func (g *ClientCredentials) decide(client *registry.Client, scopes oauth.Scopes, owners []*registry.Resource) (*Decision, error) {
 	d := &Decision{Scopes: scopes, Lifetime: client.AccessTokenLifetime, Audience: make([]string, len(owners))}
 	for i, owner := range owners {
 		d.Audience[i] = owner.ID.String()
 		if len(owners) > 1 && d.Audience[i] == registry.AdminResource {
-			// Another resource that it is sent to could administer the issuer with it.
+			// Another resource that receives the token could administer the issuer with it.
 			return nil, oauth.Refuse(oauth.InvalidTarget, "A token for administration is for nothing else; ask with that resource alone.")
 		}
 		if bound := owner.AccessTokenLifetime; bound > 0 && (d.Lifetime == 0 || bound < d.Lifetime) {

@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -38,7 +37,7 @@ func table() *registry.Resources {
 	}))
 }
 
-// all is every scope there is, and one that no resource owns any more.
+// all lists a scope of every resource that has one, and one that no resource owns any more.
 const all = "orders.read billing.read audit.read ledger.read removed"
 
 func client(scopes, defaults string) *registry.Client {
@@ -62,7 +61,7 @@ func TestDecide(t *testing.T) {
 		client    *registry.Client
 		scope     string
 		resources []string
-		// want is scopes, audience, lifetime and algorithm, or the code of the error.
+		// want is the scopes, the audience, the lifetime and the algorithm, or the error code.
 		want string
 	}{
 		"one scope": {client(all, ""), "orders.read", nil, "[orders.read] [orders] 1h0m0s ES256"},
@@ -127,14 +126,15 @@ func TestDecide(t *testing.T) {
 			if got := describe(t, d, err); got != test.want {
 				t.Errorf("got %s, %v, want %s", got, err, test.want)
 			}
-			// Clients are shared between requests.
+			// Clients are shared between requests, so that Decide must not change them.
 			if after := fmt.Sprint(*test.client); after != before {
-				t.Errorf("the client was changed from %s to %s", before, after)
+				t.Errorf("the client changed from %s to %s", before, after)
 			}
 		})
 	}
 }
 
+// describe formats the decision, or the code of the error.
 func describe(t *testing.T, d *grant.Decision, err error) string {
 	t.Helper()
 	if err != nil {
@@ -152,7 +152,7 @@ func describe(t *testing.T, d *grant.Decision, err error) string {
 	return fmt.Sprintf("%s %v %s %s", d.Scopes.Strings(), names, d.Lifetime, d.Algorithm)
 }
 
-// Whatever is asked for, nothing is granted that the client does not have, and each scope has its owner in the audience.
+// No request is granted a scope that the client does not have, and the audience holds the owner of each scope.
 func TestNeverWider(t *testing.T) {
 	resources := table()
 	decider := &grant.ClientCredentials{Lifetime: time.Hour, Algorithm: jwks.ES256}
@@ -188,7 +188,7 @@ func TestNeverWider(t *testing.T) {
 	}
 }
 
-// subset picks the names whose bits are set.
+// subset returns the names whose bits are set.
 func subset(names []string, bits int) string {
 	var picked []string
 	for i, name := range names {

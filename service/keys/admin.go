@@ -11,72 +11,72 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// What administering a ring can be refused for.
+// The errors of the administration of a ring.
 var (
-	// ErrNotFound says that no key of the ring has the id.
-	ErrNotFound = errors.New("no key of the ring has this id")
-	// ErrRetiring says that the key signs no more as it is.
-	ErrRetiring = errors.New("the key is retiring already")
-	// ErrID says that a text cannot be the id of a key.
-	ErrID = errors.New("a key's id is 43 characters of base64url")
-	// ErrAlgorithm says that the ring signs with no such algorithm.
-	ErrAlgorithm = errors.New("no token is signed with this algorithm")
+	// ErrNotFound means that no key in the ring has the ID.
+	ErrNotFound = errors.New("no key in the ring has this ID")
+	// ErrRetiring means that the key to be retired no longer signs.
+	ErrRetiring = errors.New("the key is already retiring")
+	// ErrID means that a text cannot be the ID of a key.
+	ErrID = errors.New("a key ID has 43 characters of base64url")
+	// ErrAlgorithm means that the ring does not sign with the algorithm.
+	ErrAlgorithm = errors.New("the key ring does not sign with this algorithm")
 )
 
-// State is what a key is used for.
+// State is the state of a key.
 type State string
 
 // The states, in the order in which a key goes through them.
 const (
-	// Upcoming keys are published and do not sign yet.
+	// Upcoming keys are published but do not sign yet.
 	Upcoming State = "upcoming"
 	// Active keys sign.
 	Active State = "active"
-	// Retiring keys are published and sign no more.
+	// Retiring keys are published but no longer sign.
 	Retiring State = "retiring"
 )
 
 // Info describes a key.
 type Info struct {
-	// Public is the public key, with its id and algorithm.
+	// Public is the public key, with its ID and algorithm.
 	Public jwks.Key
 	State  State
-	// Created is when it was made, Activates when it began to sign, or will.
+	// Created is when the key was created, Activates when it started or will start to sign.
 	Created, Activates time.Time
-	// Retires is when its successor begins to sign, Removed when no token is left that it signed and it ceases to be
-	// published. Both are zero while it has no successor.
+	// Retires is when its successor starts to sign, and Removed when every token that it signed has expired and it is no
+	// longer published. Both are zero while the key has no successor.
 	Retires, Removed time.Time
 }
 
-// List describes the keys of the ring, in the order in which they sign.
+// List returns the keys in the ring, in the order in which they sign.
 func (r *Ring) List() []Info {
-	return r.loaded.Load().list(r.config.Retention, r.config.Now())
+	return r.current.Load().list(r.config.Retention, r.config.Now())
 }
 
-func (l *loaded) list(retention time.Duration, now time.Time) []Info {
+func (s *snapshot) list(retention time.Duration, now time.Time) []Info {
 	var list []Info
-	for i := range l.document.Keys {
-		if l.document.gone(i, retention, now) {
+	for i := range s.document.Keys {
+		if s.document.gone(i, retention, now) {
 			continue
 		}
-		k := &l.document.Keys[i]
+		k := &s.document.Keys[i]
 		info := Info{
-			Public: l.signers[i].Public(), State: l.document.state(i, now),
+			Public: s.signers[i].Public(), State: s.document.state(i, now),
 			Created: time.Unix(k.CreatedAt, 0), Activates: k.activates(),
 		}
-		if successor := l.document.successor(i); successor != nil {
+		if successor := s.document.successor(i); successor != nil {
 			info.Retires = successor.activates()
-			info.Removed = info.Retires.Add(retention + skew)
+			info.Removed = info.Retires.Add(retention + clockSkew)
 		}
 		list = append(list, info)
 	}
 	return list
 }
 
-// NextRotation gives when another key will sign for the algorithm, or was to: where the ring is not maintained that lies in
-// the past. It is zero where there is no key.
+// NextRotation returns when the next key is due to sign for the algorithm, which is in the past if the ring is not
+// maintained, or the zero time if there is no key.
 func (r *Ring) NextRotation(algorithm jwks.Algorithm) time.Time {
-	d := r.loaded.Load().document
+	d := r.current.Load().document
 	i := d.signing(algorithm, r.config.Now())
 	if i < 0 {
 		return time.Time{}
@@ -87,7 +87,7 @@ func (r *Ring) NextRotation(algorithm jwks.Algorithm) time.Time {
 	return d.Keys[i].activates().Add(r.config.Rotation)
 }
 
-// state says what the key at a place is used for.
+// state returns the state of the i-th key.
 func (d *document) state(i int, now time.Time) State {
 	switch signing := d.signing(d.Keys[i].Algorithm, now); {
 	case i > signing:
@@ -98,9 +98,9 @@ func (d *document) state(i int, now time.Time) State {
 	return Active
 }
 
-// Rotate makes a successor of the algorithm's active key, or with no algorithm of each one's. It is published at once, and
-// signs when every verifier can know it. Where a key is upcoming already no other is made, so that two who rotate at once
-// make one.
+// Rotate creates a successor of the algorithm's active key, or of every active key if algorithm is empty. The successor
+// is published at once and signs when every verifier can have it. If a key is upcoming already no other is created, so
+// that two concurrent calls create one.
 func (r *Ring) Rotate(ctx context.Context, algorithm jwks.Algorithm) error {
 	algorithms := r.config.Algorithms
 	if algorithm != "" {
@@ -117,34 +117,34 @@ func (r *Ring) rotate(d *document, algorithms ...jwks.Algorithm) error {
 	for _, algorithm := range algorithms {
 		signing := d.signing(algorithm, now)
 		if signing < 0 || d.successor(signing) != nil {
-			continue // the first key is made where it is due, and an upcoming one is there
+			continue // rotateDue creates the first key; an upcoming one exists
 		}
-		if err := d.add(algorithm, now, now.Add(r.lead())); err != nil {
+		if err := d.add(algorithm, now, now.Add(r.publishLead())); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lead is how long a successor is published before it signs.
-func (r *Ring) lead() time.Duration { return r.config.MaxAge + skew }
+// publishLead returns how long a successor is published before it signs.
+func (r *Ring) publishLead() time.Duration { return r.config.MaxAge + clockSkew }
 
-// Retire takes a key out of use. An active one gets a successor, as by [Ring.Rotate]. An upcoming one has signed nothing
-// and is removed. A retiring one is [ErrRetiring], an id that is not in the ring [ErrNotFound].
+// Retire retires a key. An active key gets a successor, as by [Ring.Rotate]. An upcoming key has signed nothing and is
+// removed. The error is [ErrRetiring] for a retiring key and [ErrNotFound] for an ID that is not in the ring.
 func (r *Ring) Retire(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
-	had := false
+	seen := false
 	return r.change(ctx, func(d *document) ([]string, error) {
 		i := d.index(id)
-		if i < 0 && had {
-			return nil, nil // another replica removed it meanwhile
+		if i < 0 && seen {
+			return nil, nil // another replica removed it concurrently
 		}
 		if i < 0 {
 			return nil, ErrNotFound
 		}
-		had = true
+		seen = true
 		switch d.state(i, r.config.Now()) {
 		case Upcoming:
 			d.remove(id)
@@ -157,36 +157,36 @@ func (r *Ring) Retire(ctx context.Context, id string) error {
 	})
 }
 
-// Compromise removes a key at once and revokes every token that it signed. A key that is not in the ring, any more, is
-// revoked all the same. Where the key was active its successor signs at once.
+// Compromise removes a compromised key at once and revokes every token that it signed. The tokens are revoked even if
+// the key is not, or no longer, in the ring. If the key was active its successor signs at once.
 func (r *Ring) Compromise(ctx context.Context, id string) error {
 	if err := checkID(id); err != nil {
 		return err
 	}
-	had := false
+	seen := false
 	return r.change(ctx, func(d *document) ([]string, error) {
 		i := d.index(id)
-		if i < 0 && had {
-			return nil, nil // another replica did the same meanwhile, and told it
+		if i < 0 && seen {
+			return nil, nil // another replica removed and revoked it concurrently
 		}
 		if i < 0 {
 			d.remove(id)
 			return []string{id}, nil
 		}
-		had = true
+		seen = true
 		now := r.config.Now()
 		algorithm, state := d.Keys[i].Algorithm, d.state(i, now)
 		d.remove(id)
 		if state != Active {
 			return []string{id}, nil
 		}
-		return []string{id}, r.succeed(d, algorithm, i, now)
+		return []string{id}, r.promote(d, algorithm, i, now)
 	})
 }
 
-// succeed lets the key sign at once that stood behind the one taken away from a place, or a new one.
-func (r *Ring) succeed(d *document, algorithm jwks.Algorithm, place int, now time.Time) error {
-	for i := place; i < len(d.Keys); i++ {
+// promote activates the key that followed the one removed from index i, or a new one if there was none.
+func (r *Ring) promote(d *document, algorithm jwks.Algorithm, i int, now time.Time) error {
+	for ; i < len(d.Keys); i++ {
 		if d.Keys[i].Algorithm == algorithm {
 			d.Keys[i].ActivatesAt = now.Unix()
 			d.sort()
@@ -196,11 +196,11 @@ func (r *Ring) succeed(d *document, algorithm jwks.Algorithm, place int, now tim
 	return d.add(algorithm, now, now)
 }
 
-// checkID refuses what is no SHA-256 thumbprint in base64url (RFC 7638).
+// checkID returns [ErrID] unless id is a SHA-256 thumbprint in base64url (RFC 7638).
 func checkID(id string) error {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil || len(raw) != 32 || len(id) != base64.RawURLEncoding.EncodedLen(32) {
-		return ErrID // what it is may be anything, even a secret in the wrong place
+		return ErrID // it does not quote id, which may be a misplaced secret
 	}
 	return nil
 }

@@ -13,9 +13,10 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 )
 
-// unknownID has the form of a key's id.
+// unknownID has the form of a key ID.
 var unknownID = base64.RawURLEncoding.EncodeToString([]byte("an id of thirty-two bytes exactly"[:32]))
 
+// lead is how long a successor is published before it signs.
 const lead = maxAge + slack
 
 // expectStates checks the states of the keys of an algorithm, in the order in which they sign.
@@ -47,29 +48,29 @@ func TestList(t *testing.T) {
 	expect("alone", 0, time.Time{}, time.Time{}, keys.Active)
 	first := ring.List()[0]
 	if key := ring.Published()[0]; !first.Public.Equal(key) || !first.Created.Equal(start) || !first.Activates.Equal(start) {
-		t.Errorf("got %+v, want the key %s of %s", first, key.ID(), start)
+		t.Errorf("got %+v, want the key %s, created and active at %s", first, key.ID(), start)
 	}
 	end := start.Add(rotation)
-	rotates := func(name string, at time.Time) {
+	expectNext := func(name string, at time.Time) {
 		t.Helper()
 		if got := ring.NextRotation(jwks.ES256); !got.Equal(at) {
-			t.Errorf("%s: the next rotation is at %s, want %s", name, got, at)
+			t.Errorf("%s: got the next rotation at %s, want %s", name, got, at)
 		}
 	}
-	rotates("alone", end)
+	expectNext("alone", end)
 	c.advance(rotation - lead)
 	maintain(t, ring)
-	rotates("with a successor", end)
+	expectNext("with a successor", end)
 	if got := ring.NextRotation(jwks.EdDSA); !got.IsZero() {
-		t.Errorf("of no key: %s", got)
+		t.Errorf("without a key: got %s, want the zero time", got)
 	}
 	expect("with a successor", 0, end, end.Add(retention+slack), keys.Active, keys.Upcoming)
 	expect("the successor", 1, time.Time{}, time.Time{}, keys.Active, keys.Upcoming)
 	if next := ring.List()[1]; !next.Created.Equal(c.Now()) || !next.Activates.Equal(end) {
-		t.Errorf("got %+v, want a key that was made now and signs from %s on", next, end)
+		t.Errorf("got %+v, want a key created now that signs from %s", next, end)
 	}
 	c.advance(lead)
-	rotates("rotated", end.Add(rotation))
+	expectNext("rotated", end.Add(rotation))
 	expect("retiring", 0, end, end.Add(retention+slack), keys.Retiring, keys.Active)
 	c.advance(retention + slack + time.Second)
 	expect("gone", 0, time.Time{}, time.Time{}, keys.Active)
@@ -82,13 +83,13 @@ func TestRotate(t *testing.T) {
 	if err := ring.Rotate(t.Context(), jwks.ES256); err != nil {
 		t.Fatal(err)
 	}
-	// The other algorithm is left alone.
+	// The other algorithm is not rotated.
 	next := expectStates(t, ring, jwks.ES256, keys.Active, keys.Upcoming)[1]
 	expectStates(t, ring, jwks.EdDSA, keys.Active)
 	if !next.Activates.Equal(c.Now().Add(lead)) || !slices.Contains(ids(ring), next.Public.ID()) {
-		t.Errorf("the successor signs from %s on, want %s, and to be published", next.Activates, c.Now().Add(lead))
+		t.Errorf("the successor signs from %s, want %s, and to be published", next.Activates, c.Now().Add(lead))
 	}
-	// Again, for it or for all: where a successor is there, no other is made.
+	// Another rotation, of the algorithm or of all, creates no second successor.
 	for _, algorithm := range []jwks.Algorithm{jwks.ES256, "", ""} {
 		if err := ring.Rotate(t.Context(), algorithm); err != nil {
 			t.Fatal(err)
@@ -97,11 +98,11 @@ func TestRotate(t *testing.T) {
 	expectStates(t, ring, jwks.ES256, keys.Active, keys.Upcoming)
 	expectStates(t, ring, jwks.EdDSA, keys.Active, keys.Upcoming)
 	if store.saves != 3 {
-		t.Errorf("%d saves, want one for opening and one for each algorithm", store.saves)
+		t.Errorf("%d saves, want 1 by Open and 1 for each algorithm", store.saves)
 	}
 	c.advance(lead - time.Second)
 	if got := active(t, ring, jwks.ES256); got != old[0] {
-		t.Error("the successor signs too soon")
+		t.Error("the successor signs too early")
 	}
 	c.advance(time.Second)
 	if got := active(t, ring, jwks.ES256); got != next.Public.ID() {
@@ -111,7 +112,7 @@ func TestRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectStates(t, ring, jwks.ES256, keys.Retiring, keys.Active, keys.Upcoming)
-	// The usual rotation counts from the last key.
+	// Automatic rotation is due one period after the last key became active.
 	c.advance(rotation - time.Second)
 	maintain(t, ring)
 	expectStates(t, ring, jwks.ES256, keys.Active)
@@ -123,7 +124,7 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-// Ten who rotate at once make one key for each algorithm.
+// Ten concurrent rotations create one key for each algorithm.
 func TestRotateAtOnce(t *testing.T) {
 	store, c := &memory{}, newClock()
 	rings := []*keys.Ring{open(t, store, c, fast...), open(t, store, c, fast...)}
@@ -152,9 +153,9 @@ func TestRetire(t *testing.T) {
 	}
 	upcoming := expectStates(t, ring, jwks.ES256, keys.Active, keys.Upcoming)[1].Public.ID()
 	expectStates(t, ring, jwks.EdDSA, keys.Active)
-	expectError(t, retire(old), nil) // it has its successor
+	expectError(t, retire(old), nil) // it has its successor already
 	expectStates(t, ring, jwks.ES256, keys.Active, keys.Upcoming)
-	// The upcoming one goes, and does not come back from the memory of another replica.
+	// The upcoming key is removed, and not restored from the memory of another replica.
 	maintain(t, other)
 	if err := retire(upcoming); err != nil {
 		t.Fatal(err)
@@ -164,7 +165,7 @@ func TestRetire(t *testing.T) {
 	expectStates(t, other, jwks.ES256, keys.Active)
 	expectError(t, retire(upcoming), keys.ErrNotFound)
 	if _, err := other.Find(t.Context(), upcoming); err == nil {
-		t.Error("the key is trusted still")
+		t.Error("the key is still trusted")
 	}
 	if err := retire(old); err != nil {
 		t.Fatal(err)
@@ -174,11 +175,11 @@ func TestRetire(t *testing.T) {
 	expectError(t, retire(old), keys.ErrRetiring)
 	expectError(t, retire(unknownID), keys.ErrNotFound)
 	if store.saves != before || len(store.revoked) > 0 {
-		t.Errorf("%d saves and %q revoked, want none", store.saves-before, store.revoked)
+		t.Errorf("%d saves and %q revoked, want none of either", store.saves-before, store.revoked)
 	}
 }
 
-// An upcoming key that is due is made anew when it is taken away, and waits as long as a first one.
+// An upcoming key that is due is replaced when it is retired, and its replacement waits for the full lead.
 func TestRetireWhenDue(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ring := open(t, store, c, jwks.ES256)
@@ -190,17 +191,17 @@ func TestRetireWhenDue(t *testing.T) {
 	}
 	next := expectStates(t, ring, jwks.ES256, keys.Active, keys.Upcoming)[1]
 	if next.Public.ID() == upcoming.Public.ID() || !next.Activates.Equal(c.Now().Add(lead)) {
-		t.Errorf("got %+v, want another that signs in %s", next, lead)
+		t.Errorf("got %+v, want another key that signs in %s", next, lead)
 	}
 }
 
-// A compromised key goes with its tokens, in each state, and its successor signs at once if it signed.
+// A compromised key in any state is removed and its tokens revoked. If it was active its successor signs at once.
 func TestCompromise(t *testing.T) {
 	for name, test := range map[string]struct {
 		before func(t *testing.T, ring *keys.Ring, c *clock)
-		place  int
+		index  int
 		want   []keys.State
-		// signs is the place, before, of the key that signs afterwards; -1 for a new one.
+		// signs is the index, before, of the key that signs afterwards, or -1 for a new one.
 		signs int
 	}{
 		"active, alone": {func(*testing.T, *keys.Ring, *clock) {}, 0, []keys.State{keys.Active}, -1},
@@ -210,7 +211,7 @@ func TestCompromise(t *testing.T) {
 		"upcoming": {func(t *testing.T, ring *keys.Ring, _ *clock) {
 			expectError(t, ring.Rotate(t.Context(), ""), nil)
 		}, 1, []keys.State{keys.Active}, 0},
-		// One that has retired does not sign again.
+		// A retiring key does not sign again.
 		"active, with one retiring": {func(t *testing.T, ring *keys.Ring, c *clock) {
 			expectError(t, ring.Rotate(t.Context(), ""), nil)
 			c.advance(lead)
@@ -231,7 +232,7 @@ func TestCompromise(t *testing.T) {
 			test.before(t, ring, c)
 			maintain(t, other)
 			list := ring.List()
-			id := list[test.place].Public.ID()
+			id := list[test.index].Public.ID()
 			if err := ring.Compromise(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
@@ -243,12 +244,12 @@ func TestCompromise(t *testing.T) {
 			}
 			known := slices.IndexFunc(list, func(i keys.Info) bool { return i.Public.ID() == active(t, other, jwks.ES256) })
 			if known != test.signs {
-				t.Errorf("the key at %d signs, want that at %d", known, test.signs)
+				t.Errorf("key %d signs, want key %d", known, test.signs)
 			}
-			if other.Trusts(list[test.place].Public) {
-				t.Error("the key is trusted still")
+			if other.Trusts(list[test.index].Public) {
+				t.Error("the key is still trusted")
 			}
-			// Again: it is revoked again, and the ring stays.
+			// A second call revokes it again and does not change the ring.
 			want := ids(ring)
 			if err := ring.Compromise(t.Context(), id); err != nil || len(store.revoked) != 2 || !slices.Equal(ids(ring), want) {
 				t.Errorf("again: got %v, revoked %q", err, store.revoked)
@@ -257,7 +258,7 @@ func TestCompromise(t *testing.T) {
 	}
 }
 
-// An older ring, put back, does not bring back what was taken away: a replica that runs knows.
+// An older ring, restored from a backup, does not restore the removed key: a running replica knows of its removal.
 func TestCompromisedStaysAway(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ring := open(t, store, c, fast...)
@@ -270,16 +271,16 @@ func TestCompromisedStaysAway(t *testing.T) {
 	fresh := open(t, store, c, fast...)
 	expectSame(t, ring, fresh)
 	if slices.Contains(ids(fresh), id) {
-		t.Error("the key is back")
+		t.Error("the key was restored")
 	}
-	expectPeace(t, store, ring, fresh)
-	// Nor does one that the store has lost altogether.
+	expectStable(t, store, ring, fresh)
+	// Nor is it restored after the store lost the ring altogether.
 	store.document, store.version = nil, 0
 	if err := ring.Compromise(t.Context(), active(t, ring, jwks.EdDSA)); err != nil {
 		t.Fatal(err)
 	}
 	if got := ids(open(t, store, c, fast...)); len(got) != 2 || slices.Contains(got, id) {
-		t.Errorf("got %q, want two others", got)
+		t.Errorf("got %q, want two other keys", got)
 	}
 }
 
@@ -302,7 +303,7 @@ func TestMalformedID(t *testing.T) {
 	}
 }
 
-// What many goroutines do to one ring at once leaves memory and store at one state.
+// Concurrent changes of one ring leave memory and store in the same state.
 func TestManyAtOnce(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ring := open(t, store, c, fast...)

@@ -12,32 +12,33 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// attempts bounds how often a change is made anew because somebody else made another one meanwhile.
-const attempts = 10
+// maxAttempts is the maximum number of attempts at a change that conflicts with concurrent ones.
+const maxAttempts = 10
 
-// Maintain does what is due: makes a first key for each algorithm, makes successors ahead of time, and removes keys that
-// are gone. It is safe to run on all replicas at once: one of them makes the change, the others take it over. What a store
-// has lost of the ring, all of it or some, it gets back from memory: a key whose tokens are alive is never given up
-// because a document lacks it, and neither is the pepper.
+// Maintain makes the changes that are due: it creates the first key of each algorithm, creates successors ahead of time
+// and removes keys that are gone. All replicas may run it at once: one of them makes the change, the others adopt it.
+// Whatever the store has lost of the ring, in whole or in part, is restored from memory: neither a key with live tokens
+// nor the pepper is ever dropped because the stored document lacks it.
 func (r *Ring) Maintain(ctx context.Context) error {
 	return r.change(ctx, func(*document) ([]string, error) { return nil, nil })
 }
 
-// change makes the stored ring what edit and the clock make of it, and takes it over. What edit gives is the keys to
-// revoke. It is called anew, with a document that it may change again, when somebody else changed the ring meanwhile.
+// change applies edit and the changes that are due to the stored ring, saves the result and adopts it. edit returns the
+// IDs of the keys whose tokens are to be revoked. It is called again, with a fresh document, after a conflict with a
+// concurrent change.
 func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []string, err error)) error {
 	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
+	case r.sem <- struct{}{}:
+		defer func() { <-r.sem }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for range attempts {
+	for range maxAttempts {
 		data, version, err := r.config.Store.LoadRing(ctx)
 		if err != nil {
 			return err
 		}
-		// What does not open must not be built upon, or written over.
+		// A ring that does not open must be neither built upon nor overwritten.
 		stored, err := r.read(data)
 		r.outdated.Store(errors.Is(err, ErrNewer))
 		if err != nil {
@@ -53,31 +54,32 @@ func (r *Ring) change(ctx context.Context, edit func(d *document) (revoked []str
 		}
 		reseal := d.reseal && stored != nil && stored.previous
 		if stored != nil && !reseal && len(revoked) == 0 && bytes.Equal(plain, stored.plain) {
-			r.loaded.Store(stored)
+			r.current.Store(stored)
 			return nil
 		}
-		made, gone := r.turnover(stored, d)
+		added, removed := r.diff(stored, d)
 		err = r.save(ctx, d, version, revoked)
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
 		if r.config.OnChange != nil && (err == nil || errors.Is(err, revocation.ErrNotReplicated)) {
-			r.config.OnChange(ctx, made, gone)
+			r.config.OnChange(ctx, added, removed)
 		}
 		return err
 	}
 	return ErrConflict
 }
 
-// turnover gives what a document adds to the stored one, and what it lacks because its time is over. What memory puts back
-// was told of when it was made.
-func (r *Ring) turnover(stored *loaded, d *document) (made []KeyAdded, gone []KeyRemoved) {
+// diff returns the keys that d adds to the stored document, and those that it lacks because they are gone. Keys
+// restored from memory do not count as added: they were when they were created. Keys removed by an administrator do not
+// count as removed.
+func (r *Ring) diff(stored *snapshot, d *document) (added []KeyAdded, removed []KeyRemoved) {
 	known := make(map[string]bool)
-	for _, l := range []*loaded{stored, r.loaded.Load()} {
-		if l == nil {
+	for _, s := range []*snapshot{stored, r.current.Load()} {
+		if s == nil {
 			continue
 		}
-		for _, k := range l.document.Keys {
+		for _, k := range s.document.Keys {
 			known[k.ID] = true
 		}
 	}
@@ -85,24 +87,24 @@ func (r *Ring) turnover(stored *loaded, d *document) (made []KeyAdded, gone []Ke
 	for i := range d.Keys {
 		k := &d.Keys[i]
 		if !known[k.ID] {
-			made = append(made, KeyAdded{k.Algorithm, k.ID, last[k.Algorithm], k.activates()})
+			added = append(added, KeyAdded{k.Algorithm, k.ID, last[k.Algorithm], k.activates()})
 		}
 		last[k.Algorithm] = k.ID
 	}
 	if stored == nil {
-		return made, nil
+		return added, nil
 	}
 	for _, k := range stored.document.Keys {
 		if d.index(k.ID) < 0 && !slices.Contains(d.Removed, k.ID) {
-			gone = append(gone, KeyRemoved{k.Algorithm, k.ID})
+			removed = append(removed, KeyRemoved{k.Algorithm, k.ID})
 		}
 	}
-	return made, gone
+	return added, removed
 }
 
-// save stores a document and takes it over.
+// save stores the document and adopts it.
 func (r *Ring) save(ctx context.Context, d *document, version uint64, revoked []string) error {
-	next, err := newLoaded(d)
+	next, err := newSnapshot(d)
 	if err != nil {
 		return err
 	}
@@ -112,24 +114,24 @@ func (r *Ring) save(ctx context.Context, d *document, version uint64, revoked []
 	if err := r.config.Store.SaveRing(ctx, next.sealed, version, revoked...); err != nil {
 		return err
 	}
-	r.made = version == 0 && r.loaded.Load() == nil
-	r.loaded.Store(next)
+	r.created = version == 0 && r.current.Load() == nil
+	r.current.Store(next)
 	return nil
 }
 
-// read opens a stored ring: nil where there is none. What is in memory already is not opened again.
-func (r *Ring) read(data []byte) (*loaded, error) {
+// read opens the stored ring, or returns nil if there is none. A ring that is in memory already is not opened again.
+func (r *Ring) read(data []byte) (*snapshot, error) {
 	if data == nil {
 		return nil, nil
 	}
-	if memory := r.loaded.Load(); memory != nil && bytes.Equal(memory.sealed, data) {
+	if memory := r.current.Load(); memory != nil && bytes.Equal(memory.sealed, data) {
 		return memory, nil
 	}
 	d, previous, err := r.config.Sealer.openRing(r.config.Store.Name(), data)
 	if err != nil {
 		return nil, err
 	}
-	opened, err := newLoaded(d)
+	opened, err := newSnapshot(d)
 	if err != nil {
 		return nil, err
 	}
@@ -137,28 +139,28 @@ func (r *Ring) read(data []byte) (*loaded, error) {
 	return opened, nil
 }
 
-// newLoaded makes what is needed to use a document.
-func newLoaded(d *document) (*loaded, error) {
+// newSnapshot returns the snapshot of the document, without its sealed form.
+func newSnapshot(d *document) (*snapshot, error) {
 	plain, err := json.Marshal(d)
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{plain: plain, document: d, signers: make([]*token.Signer, len(d.Keys))}
+	s := &snapshot{plain: plain, document: d, signers: make([]*token.Signer, len(d.Keys))}
 	public := make([]jwks.Key, len(d.Keys))
 	for i := range d.Keys {
-		if l.signers[i], err = d.Keys[i].signer(); err != nil {
+		if s.signers[i], err = d.Keys[i].signer(); err != nil {
 			return nil, err
 		}
-		public[i] = l.signers[i].Public()
+		public[i] = s.signers[i].Public()
 	}
-	l.all = jwks.NewSet(public...)
-	return l, nil
+	s.all = jwks.NewSet(public...)
+	return s, nil
 }
 
-// next gives the document that should follow the stored one, and the keys to revoke.
-func (r *Ring) next(stored *loaded, edit func(*document) ([]string, error)) (*document, []string, error) {
+// next returns the document that is to replace the stored one, and the IDs of the keys to revoke.
+func (r *Ring) next(stored *snapshot, edit func(*document) ([]string, error)) (*document, []string, error) {
 	d := newDocument(r.config.Now())
-	memory := r.loaded.Load()
+	memory := r.current.Load()
 	switch {
 	case stored != nil:
 		d = stored.document.clone()
@@ -166,13 +168,13 @@ func (r *Ring) next(stored *loaded, edit func(*document) ([]string, error)) (*do
 		d = memory.document.clone()
 	}
 	if memory != nil {
-		r.keep(d, memory.document)
+		r.mergeMemory(d, memory.document)
 	}
 	revoked, err := edit(d)
 	if err != nil {
 		return nil, nil, err
 	}
-	return d, revoked, r.due(d)
+	return d, revoked, r.rotateDue(d)
 }
 
 func (d *document) clone() *document {
@@ -181,19 +183,19 @@ func (d *document) clone() *document {
 	}
 }
 
-// keep puts back into d what memory has and d lacks. A key that is about to go is left out, or two replicas whose clocks
-// differ would put it back and take it away in turn.
-func (r *Ring) keep(d, memory *document) {
-	// Of two peppers the older one stays, whichever replica looks: else they would write over each other's for ever.
+// mergeMemory restores in d what memory has and d lacks. A key that is about to be gone is left out, because two
+// replicas whose clocks differ would otherwise restore and remove it alternately.
+func (r *Ring) mergeMemory(d, memory *document) {
+	// Of two peppers all replicas keep the older one. They would otherwise overwrite each other's forever.
 	if memory.MadeAt < d.MadeAt || memory.MadeAt == d.MadeAt && bytes.Compare(memory.Pepper, d.Pepper) < 0 {
 		d.MadeAt, d.Pepper = memory.MadeAt, memory.Pepper
 	}
 	for i, k := range memory.Keys {
-		if d.index(k.ID) < 0 && !memory.gone(i, r.config.Retention, r.config.Now().Add(2*skew)) {
+		if d.index(k.ID) < 0 && !memory.gone(i, r.config.Retention, r.config.Now().Add(2*clockSkew)) {
 			d.Keys = append(d.Keys, k)
 		}
 	}
-	// An older document, put back from a snapshot, has keys that were taken away since.
+	// An older document, restored from a backup of the store, has keys that were removed since.
 	for _, id := range memory.Removed {
 		if !slices.Contains(d.Removed, id) {
 			d.Removed = append(d.Removed, id)
@@ -203,17 +205,17 @@ func (r *Ring) keep(d, memory *document) {
 	d.sort()
 }
 
-// due changes the document as the clock asks.
-func (r *Ring) due(d *document) error {
+// rotateDue adds the keys that are due to d, and removes those that are gone.
+func (r *Ring) rotateDue(d *document) error {
 	now := r.config.Now()
 	for _, algorithm := range r.config.Algorithms {
 		activates := now
 		if newest := d.newest(algorithm); newest != nil {
 			end := newest.activates().Add(r.config.Rotation)
-			if now.Before(end.Add(-r.lead())) {
+			if now.Before(end.Add(-r.publishLead())) {
 				continue
 			}
-			if activates = now.Add(r.lead()); activates.Before(end) {
+			if activates = now.Add(r.publishLead()); activates.Before(end) {
 				activates = end
 			}
 		}

@@ -18,19 +18,19 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// document is what the ring says, in the clear. A store gets it sealed as a whole, by [Sealer.sealRing].
+// document is the content of the ring in plaintext. The store receives it sealed as a whole, by [Sealer.sealRing].
 type document struct {
-	// MadeAt is when the pepper was made, in milliseconds since 1970: of two peppers the older one stays.
+	// MadeAt is when the pepper was created, in milliseconds since 1970. Of two peppers the older one is kept.
 	MadeAt int64 `json:"made_at"`
-	// Pepper is the key under which generated client secrets are hashed. It lives here so that it is made once for all
-	// replicas and outlives a change of the key-encryption key.
+	// Pepper is the key under which generated client secrets are hashed. It is part of the ring so that it is created once
+	// for all replicas and survives a change of the key-encryption key.
 	Pepper []byte `json:"pepper"`
-	// Keys are in the order in which they become active.
+	// Keys are sorted by the time at which they become active.
 	Keys []record `json:"keys"`
-	// Removed has the ids of keys that were taken away before their time; no replica may put them back.
+	// Removed holds the IDs of keys that were removed before they were gone. No replica may restore them.
 	Removed []string `json:"removed,omitempty"`
 
-	// reseal asks to seal the ring under the first key-encryption key if a previous one sealed it.
+	// reseal requests that the ring be sealed with the current key-encryption key if a previous one sealed it.
 	reseal bool
 }
 
@@ -38,7 +38,7 @@ type document struct {
 type record struct {
 	Algorithm jwks.Algorithm `json:"alg"`
 	ID        string         `json:"kid"`
-	// Unix seconds.
+	// CreatedAt and ActivatesAt are in Unix seconds.
 	CreatedAt   int64 `json:"created_at"`
 	ActivatesAt int64 `json:"activates_at"`
 	// Private is the PKCS #8 form.
@@ -47,17 +47,18 @@ type record struct {
 
 const pepperSize = 32
 
-// mostRemoved bounds how many removed keys are remembered, the latest: an id need not be one of the ring's to be given up.
-const mostRemoved = 1000
+// maxRemoved is the maximum length of Removed, which drops the oldest IDs. It is needed because an ID that was never in
+// the ring can be declared compromised too.
+const maxRemoved = 1000
 
-// newDocument makes a ring without signing keys.
+// newDocument returns a document with a new pepper and no signing keys.
 func newDocument(now time.Time) *document {
 	pepper := make([]byte, pepperSize)
 	_, _ = rand.Read(pepper) // it never fails (crypto/rand)
 	return &document{MadeAt: now.UnixMilli(), Pepper: pepper}
 }
 
-// add generates a key that signs from activates on.
+// add generates a key that signs from the time activates.
 func (d *document) add(algorithm jwks.Algorithm, now, activates time.Time) error {
 	private, err := generate(algorithm)
 	if err != nil {
@@ -76,27 +77,27 @@ func (d *document) add(algorithm jwks.Algorithm, now, activates time.Time) error
 	return nil
 }
 
-// sort restores the order of the keys. Of two that become active at once the one that was added later is the later one.
+// sort restores the order of the keys. Keys that become active at the same time stay in the order of their addition.
 func (d *document) sort() {
 	slices.SortStableFunc(d.Keys, func(a, b record) int { return cmp.Compare(a.ActivatesAt, b.ActivatesAt) })
 }
 
-// index gives the place of the key with the id, or -1.
+// index returns the index of the key with the ID, or -1.
 func (d *document) index(id string) int {
 	return slices.IndexFunc(d.Keys, func(k record) bool { return k.ID == id })
 }
 
-// remove takes a key away, if it is there, and sees to it that no replica puts it back.
+// remove removes a key, if it is present, and ensures that no replica restores it.
 func (d *document) remove(id string) {
 	d.Keys = slices.DeleteFunc(d.Keys, func(k record) bool { return k.ID == id })
 	if !slices.Contains(d.Removed, id) {
 		d.Removed = append(d.Removed, id)
-		d.Removed = d.Removed[max(0, len(d.Removed)-mostRemoved):]
+		d.Removed = d.Removed[max(0, len(d.Removed)-maxRemoved):]
 	}
 }
 
-// signing gives the place of the key that signs for the algorithm, or -1. Where none has become active the first that
-// will signs: the clock is behind the one that made the ring, and the key is published.
+// signing returns the index of the key that signs for the algorithm, or -1. If no key has become active yet the first
+// upcoming one signs: this clock is behind the one of the replica that created the ring, and the key is published.
 func (d *document) signing(algorithm jwks.Algorithm, now time.Time) int {
 	first := -1
 	for i, k := range slices.Backward(d.Keys) {
@@ -111,7 +112,7 @@ func (d *document) signing(algorithm jwks.Algorithm, now time.Time) int {
 	return first
 }
 
-// newest gives the last key of the algorithm to become active, or nil.
+// newest returns the key of the algorithm that becomes active last, or nil.
 func (d *document) newest(algorithm jwks.Algorithm) *record {
 	for i := range slices.Backward(d.Keys) {
 		if d.Keys[i].Algorithm == algorithm {
@@ -121,7 +122,7 @@ func (d *document) newest(algorithm jwks.Algorithm) *record {
 	return nil
 }
 
-// successor gives the key that signs after the one at a place; nil where there is none yet.
+// successor returns the key that signs after the i-th one, or nil if there is none yet.
 func (d *document) successor(i int) *record {
 	for j := i + 1; j < len(d.Keys); j++ {
 		if d.Keys[j].Algorithm == d.Keys[i].Algorithm {
@@ -131,16 +132,16 @@ func (d *document) successor(i int) *record {
 	return nil
 }
 
-// gone reports whether at that time every token has expired that the key at a place signed. A token lives for retention
-// at the most.
+// gone reports whether every token that the i-th key signed has expired at the given time. retention is the maximum
+// lifetime of a token.
 func (d *document) gone(i int, retention time.Duration, at time.Time) bool {
 	successor := d.successor(i)
-	return successor != nil && at.After(successor.activates().Add(retention+skew))
+	return successor != nil && at.After(successor.activates().Add(retention+clockSkew))
 }
 
 func (k *record) activates() time.Time { return time.Unix(k.ActivatesAt, 0) }
 
-// signer makes the signer of a key.
+// signer returns the signer of the key.
 func (k *record) signer() (*token.Signer, error) {
 	private, err := x509.ParsePKCS8PrivateKey(k.Private)
 	if err != nil {
@@ -148,12 +149,12 @@ func (k *record) signer() (*token.Signer, error) {
 	}
 	signer, ok := private.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("a %T in the ring does not sign", private)
+		return nil, fmt.Errorf("a key in the ring is a %T, which cannot sign", private)
 	}
 	return token.NewSigner(k.Algorithm, signer)
 }
 
-// generate makes a private key. RSA has 2048 bits: the least that RFC 7518 allows, and the fastest to sign with.
+// generate generates a private key. RSA keys have 2048 bits, the minimum of RFC 7518 §3.3 and the fastest to sign with.
 func generate(algorithm jwks.Algorithm) (crypto.Signer, error) {
 	switch algorithm {
 	case jwks.ES256:
@@ -164,5 +165,5 @@ func generate(algorithm jwks.Algorithm) (crypto.Signer, error) {
 		_, private, err := ed25519.GenerateKey(rand.Reader)
 		return private, err
 	}
-	return nil, fmt.Errorf("no keys are made for %q", algorithm)
+	return nil, fmt.Errorf("unsupported signing algorithm %q", algorithm)
 }

@@ -9,12 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,23 +22,24 @@ const (
 	rotation  = 7 * 24 * time.Hour
 	maxAge    = time.Hour
 	retention = 24 * time.Hour
-	// slack is how much earlier than it must a successor is published, for clocks that differ.
+	// slack is the clock skew that the ring tolerates: a successor is published that much earlier.
 	slack = time.Minute
 )
 
 var start = time.Unix(1_800_000_000, 0)
 
-// memory keeps a ring as the real store does.
+// memory is a store in memory.
 type memory struct {
-	// name is what the ring is bound to.
+	// name is the name that the ring is sealed for.
 	name     string
 	mu       sync.Mutex
 	document []byte
 	version  uint64
 	saves    int
 	revoked  []string
-	fail     error
-	// conflict makes every save meet a change of somebody else.
+	// err, if not nil, is the error of every call.
+	err error
+	// conflict makes every save fail with ErrConflict.
 	conflict bool
 }
 
@@ -49,9 +49,9 @@ func (m *memory) LoadRing(context.Context) ([]byte, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.document == nil {
-		return nil, 0, m.fail
+		return nil, 0, m.err
 	}
-	return bytes.Clone(m.document), m.version, m.fail
+	return bytes.Clone(m.document), m.version, m.err
 }
 
 func (m *memory) SaveRing(_ context.Context, document []byte, version uint64, revoked ...string) error {
@@ -62,8 +62,8 @@ func (m *memory) SaveRing(_ context.Context, document []byte, version uint64, re
 		current = 0
 	}
 	switch {
-	case m.fail != nil:
-		return m.fail
+	case m.err != nil:
+		return m.err
 	case version != current || m.conflict:
 		return keys.ErrConflict
 	}
@@ -73,13 +73,14 @@ func (m *memory) SaveRing(_ context.Context, document []byte, version uint64, re
 	return nil
 }
 
-func (m *memory) breakDown(err error) {
+// setErr sets the error of every call.
+func (m *memory) setErr(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.fail = err
+	m.err = err
 }
 
-// clock is a time that the test moves.
+// clock is a clock that the test advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -101,7 +102,7 @@ func (c *clock) advance(d time.Duration) {
 
 var kek = keys.NewKEK()
 
-// fast are the algorithms whose keys are made at once.
+// fast are the algorithms whose keys are generated quickly.
 var fast = []jwks.Algorithm{jwks.ES256, jwks.EdDSA}
 
 func config(store keys.Store, c *clock, algorithms ...jwks.Algorithm) keys.Config {
@@ -129,7 +130,7 @@ func maintain(t *testing.T, rings ...*keys.Ring) {
 	}
 }
 
-// ids gives the ids of the published keys.
+// ids returns the IDs of the published keys.
 func ids(ring *keys.Ring) []string {
 	var ids []string
 	for _, key := range ring.Published() {
@@ -138,7 +139,7 @@ func ids(ring *keys.Ring) []string {
 	return ids
 }
 
-// active gives the id of the key that signs.
+// active returns the ID of the key that signs for the algorithm.
 func active(t *testing.T, ring *keys.Ring, algorithm jwks.Algorithm) string {
 	t.Helper()
 	signer, err := ring.Signer(algorithm)
@@ -146,7 +147,7 @@ func active(t *testing.T, ring *keys.Ring, algorithm jwks.Algorithm) string {
 		t.Fatal(err)
 	}
 	if got := signer.Public().Algorithm(); got != algorithm {
-		t.Fatalf("the signer for %s is one for %s", algorithm, got)
+		t.Fatalf("got a signer for %s, want %s", got, algorithm)
 	}
 	return signer.Public().ID()
 }
@@ -155,10 +156,10 @@ func expectSame(t *testing.T, rings ...*keys.Ring) {
 	t.Helper()
 	for _, ring := range rings[1:] {
 		if got, want := ids(ring), ids(rings[0]); !slices.Equal(got, want) {
-			t.Errorf("got keys %q, want %q", got, want)
+			t.Errorf("got the keys %q, want %q", got, want)
 		}
 		if !bytes.Equal(ring.Pepper(), rings[0].Pepper()) {
-			t.Error("two rings have two peppers")
+			t.Error("the rings have different peppers")
 		}
 	}
 }

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Inspection is what there is to know about a stored ring for a program that looks whether it is in order.
+// Inspection describes a stored ring, for programs that diagnose it.
 type Inspection struct {
-	// Pepper is as [Peek] gives it.
+	// Pepper is the pepper that [Peek] returns.
 	Pepper []byte
-	// Keys are as [Ring.List] gives them.
+	// Keys are the keys that [Ring.List] returns.
 	Keys []Info
-	// Previous reports that a previous key-encryption key sealed the ring, which is still needed for that.
+	// Previous reports whether a previous key-encryption key sealed the ring and is therefore still needed.
 	Previous bool
 }
 
-// Inspect reads the ring and writes nothing. Retention is the longest life of a token. It gives nil for a store that has no
-// ring, and [ErrSealed] for a ring that the sealer does not open.
+// Inspect reads the stored ring and writes nothing. retention is the maximum lifetime of a token. Inspect returns nil
+// if the store has no ring, and [ErrSealed] if the sealer cannot open it.
 func Inspect(ctx context.Context, store Store, sealer *Sealer, retention time.Duration, now time.Time) (*Inspection, error) {
 	data, _, err := store.LoadRing(ctx)
 	if err != nil || data == nil {
@@ -26,9 +26,9 @@ func Inspect(ctx context.Context, store Store, sealer *Sealer, retention time.Du
 	if err != nil {
 		return nil, err
 	}
-	l, err := newLoaded(d)
+	s, err := newSnapshot(d)
 	if err != nil {
 		return nil, err
 	}
-	return &Inspection{Pepper: d.Pepper, Keys: l.list(retention, now), Previous: previous}, nil
+	return &Inspection{Pepper: d.Pepper, Keys: s.list(retention, now), Previous: previous}, nil
 }

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// TestInspect looks at a store with nothing in it, at a ring, at one that a previous key sealed, and at one of another key.
+// TestInspect inspects an empty store, a ring, a ring that a previous key sealed and a ring that another key sealed.
 func TestInspect(t *testing.T) {
 	store, c := &memory{}, newClock()
 	inspect := func(kek []byte, previous ...[]byte) (*keys.Inspection, error) {
@@ -30,12 +29,12 @@ func TestInspect(t *testing.T) {
 		t.Errorf("got %+v, %v, want the ring", got, err)
 	}
 	if got, err := inspect(keys.NewKEK(), kek); err != nil || !got.Previous {
-		t.Errorf("the previous key alone: got %+v, %v, want that told", got, err)
+		t.Errorf("sealed with the previous key: got %+v, %v, want Previous", got, err)
 	}
 	if _, err := inspect(keys.NewKEK()); !errors.Is(err, keys.ErrSealed) {
 		t.Errorf("another key: got %v, want %v", err, keys.ErrSealed)
 	}
 	if store.saves != saves {
-		t.Error("looking at the ring wrote it")
+		t.Error("Inspect saved the ring")
 	}
 }

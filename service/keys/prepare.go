@@ -9,8 +9,8 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// Peek reads what a program needs of the ring that does not sign: the pepper, and the algorithms of the keys. It writes
-// nothing. A store that has no ring gives a nil pepper.
+// Peek returns what a program that does not sign needs of the ring: the pepper and the algorithms of the keys. It
+// writes nothing. The pepper is nil if the store has no ring.
 func Peek(ctx context.Context, store Store, sealer *Sealer) (pepper []byte, algorithms []jwks.Algorithm, err error) {
 	data, _, err := store.LoadRing(ctx)
 	if err != nil || data == nil {
@@ -28,23 +28,28 @@ func Peek(ctx context.Context, store Store, sealer *Sealer) (pepper []byte, algo
 	return d.Pepper, algorithms, nil
 }
 
-// Prepare is [Peek] that makes a ring where the store has none: a pepper and no keys, which the first replica adds. It
-// then waits for settle, as [Open] does.
-func Prepare(ctx context.Context, store Store, sealer *Sealer, settle time.Duration) (pepper []byte, algorithms []jwks.Algorithm, err error) {
-	for range attempts {
+// Prepare is like [Peek] but creates a ring if the store has none, with a pepper and without keys, which the first
+// replica adds. It then waits for startupGrace and reads the ring again, as [Open] does.
+func Prepare(ctx context.Context, store Store, sealer *Sealer, startupGrace time.Duration) (pepper []byte, algorithms []jwks.Algorithm, err error) {
+	for range maxAttempts {
 		if pepper, algorithms, err = Peek(ctx, store, sealer); err != nil || pepper != nil {
 			return pepper, algorithms, err
 		}
-		made, err := sealer.sealRing(store.Name(), newDocument(time.Now()))
+		sealed, err := sealer.sealRing(store.Name(), newDocument(time.Now()))
 		if err != nil {
 			return nil, nil, err
 		}
-		err = store.SaveRing(ctx, made, 0)
-		if err == nil {
-			err = pause(ctx, settle)
+		err = store.SaveRing(ctx, sealed, 0)
+		if errors.Is(err, ErrConflict) {
+			continue
 		}
-		if err != nil && !errors.Is(err, ErrConflict) {
+		if err != nil {
 			return nil, nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-time.After(startupGrace):
 		}
 	}
 	return nil, nil, ErrConflict

@@ -14,10 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func TestOpenEmpty(t *testing.T) {
@@ -30,10 +29,10 @@ func TestOpenEmpty(t *testing.T) {
 	}
 	for i, key := range published {
 		if key.Algorithm() != algorithms[i] || active(t, ring, algorithms[i]) != key.ID() || !ring.Trusts(key) {
-			t.Errorf("key %d: %s, which signs: %v, trusted: %v", i, key.Algorithm(), active(t, ring, algorithms[i]) == key.ID(), ring.Trusts(key))
+			t.Errorf("key %d: %s, active: %v, trusted: %v", i, key.Algorithm(), active(t, ring, algorithms[i]) == key.ID(), ring.Trusts(key))
 		}
 		if found, err := ring.Find(t.Context(), key.ID()); err != nil || !found.Equal(key) {
-			t.Errorf("%s is not found: %v", key.ID(), err)
+			t.Errorf("finding %s: %v", key.ID(), err)
 		}
 	}
 	if _, err := ring.Find(t.Context(), "other"); !errors.Is(err, jwks.ErrUnknownKey) {
@@ -45,7 +44,7 @@ func TestOpenEmpty(t *testing.T) {
 	if ring.MaxAge() != maxAge || !slices.Equal(ring.Algorithms(), algorithms) {
 		t.Errorf("got %s, %v", ring.MaxAge(), ring.Algorithms())
 	}
-	// Opening again changes nothing.
+	// A second Open changes nothing.
 	expectSame(t, ring, open(t, store, c, algorithms...))
 	if store.saves != 1 {
 		t.Errorf("%d saves, want 1", store.saves)
@@ -55,7 +54,7 @@ func TestOpenEmpty(t *testing.T) {
 func TestUnknownAlgorithm(t *testing.T) {
 	store := &memory{}
 	if _, err := keys.Open(t.Context(), config(store, newClock(), "none")); err == nil || store.saves > 0 {
-		t.Errorf("got %v after %d saves, want an error and none", err, store.saves)
+		t.Errorf("got %v after %d saves, want an error and 0", err, store.saves)
 	}
 }
 
@@ -78,12 +77,12 @@ func TestOpenAtOnce(t *testing.T) {
 	}
 }
 
-// What applies a manifest opens the ring for its pepper alone; the server that comes later adds its keys.
+// A program that applies a manifest opens the ring for its pepper alone; the server that starts later adds the keys.
 func TestWithoutAlgorithms(t *testing.T) {
 	store, c := &memory{}, newClock()
 	bare := open(t, store, c)
 	if len(bare.Published()) != 0 || len(bare.Pepper()) != 32 {
-		t.Errorf("%d keys, a pepper of %d bytes, want none and 32", len(bare.Published()), len(bare.Pepper()))
+		t.Errorf("%d keys, a pepper of %d bytes, want 0 and 32", len(bare.Published()), len(bare.Pepper()))
 	}
 	if signer, err := bare.Signer(jwks.ES256); err == nil {
 		t.Errorf("got %v, want an error", signer)
@@ -109,7 +108,7 @@ func TestWrongKey(t *testing.T) {
 	before := bytes.Clone(store.document)
 	other := config(store, c, jwks.ES256, jwks.RS256)
 	other.Sealer = must.Get(keys.NewSealer(keys.NewKEK()))
-	// Also when something would be due.
+	// Nothing is changed when a rotation is due either.
 	for range 2 {
 		_, err := keys.Open(t.Context(), other)
 		expectError(t, err, keys.ErrSealed)
@@ -120,7 +119,7 @@ func TestWrongKey(t *testing.T) {
 	}
 }
 
-// Who can write the store can neither change the ring nor bring in another one.
+// A writer of the store can neither alter the ring nor replace it by another one.
 func TestAlteredRing(t *testing.T) {
 	type envelope struct {
 		Format int    `json:"format"`
@@ -130,7 +129,7 @@ func TestAlteredRing(t *testing.T) {
 	open(t, foreign, newClock(), fast...)
 	for name, test := range map[string]struct {
 		alter func(e *envelope)
-		want  error // nil where any error does
+		want  error // nil for any error
 	}{
 		"first bit":           {func(e *envelope) { e.Sealed[0] ^= 1 }, keys.ErrSealed},
 		"a bit in the middle": {func(e *envelope) { e.Sealed[len(e.Sealed)/2] ^= 1 }, keys.ErrSealed},
@@ -165,14 +164,14 @@ func TestAlteredRing(t *testing.T) {
 	})
 }
 
-// refusal is what a stored ring was altered to, the keys of a ring that runs and the error, nil for any.
+// refusal is an altered stored ring, the keys of the running ring and the expected error.
 type refusal struct {
 	altered []byte
 	keys    []string
-	want    error
+	want    error // nil for any error
 }
 
-// expectRefused has neither a fresh ring nor one that runs take over what is stored, nor write over it.
+// expectRefused checks that neither a fresh ring nor the running one adopts the altered ring or overwrites it.
 func expectRefused(t *testing.T, ring *keys.Ring, store *memory, c *clock, r refusal) {
 	t.Helper()
 	store.document = r.altered
@@ -183,25 +182,25 @@ func expectRefused(t *testing.T, ring *keys.Ring, store *memory, c *clock, r ref
 			_, _, err := keys.Prepare(t.Context(), store, must.Get(keys.NewSealer(kek)), 0)
 			return err
 		}(),
-		"maintained":    ring.Maintain(t.Context()),
-		"rotated":       ring.Rotate(t.Context(), ""),
-		"retired":       ring.Retire(t.Context(), r.keys[0]),
-		"given up":      ring.Compromise(t.Context(), r.keys[0]),
-		"given up some": ring.Compromise(t.Context(), unknownID),
+		"maintained":             ring.Maintain(t.Context()),
+		"rotated":                ring.Rotate(t.Context(), ""),
+		"retired":                ring.Retire(t.Context(), r.keys[0]),
+		"compromised":            ring.Compromise(t.Context(), r.keys[0]),
+		"compromised, of no key": ring.Compromise(t.Context(), unknownID),
 	} {
 		if err == nil || (r.want != nil && !errors.Is(err, r.want)) {
 			t.Errorf("%s: got %v, want %v", what, err, r.want)
 		}
 	}
 	if got := ids(ring); !slices.Equal(got, r.keys) {
-		t.Errorf("the running ring has %q, want %q", got, r.keys)
+		t.Errorf("the running ring has the keys %q, want %q", got, r.keys)
 	}
 	if !bytes.Equal(store.document, r.altered) {
-		t.Error("the stored ring was written over")
+		t.Error("the stored ring was overwritten")
 	}
 }
 
-// A store that lost everything gets the ring back, as it was, from whichever replica comes first.
+// The first replica to maintain the ring restores it unchanged in a store that lost everything.
 func TestLostRing(t *testing.T) {
 	store, c := &memory{}, newClock()
 	first, second := open(t, store, c, fast...), open(t, store, c, fast...)
@@ -213,12 +212,12 @@ func TestLostRing(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if store.saves != 2 {
-		t.Errorf("%d saves, want one to begin with and one after the loss", store.saves)
+		t.Errorf("%d saves, want 1 by Open and 1 after the loss", store.saves)
 	}
 }
 
-// A store that lost the ring may have another one before a replica looks again, or an older one from a snapshot: the
-// replica then gives back what it holds, and does not take the other's pepper for its own.
+// A store that lost the ring may have another one before a replica loads it again, or an older one from a backup. The
+// replica then restores what it has in memory, and keeps its pepper.
 func TestReplacedRing(t *testing.T) {
 	for name, replace := range map[string]func(t *testing.T, store *memory, c *clock){
 		"by a new one": func(t *testing.T, store *memory, c *clock) {
@@ -245,7 +244,7 @@ func TestReplacedRing(t *testing.T) {
 			maintain(t, ring)
 			for _, id := range want {
 				if !slices.Contains(ids(ring), id) {
-					t.Errorf("the key %s is gone from memory", id)
+					t.Errorf("the key %s is no longer in memory", id)
 				}
 			}
 			if !bytes.Equal(ring.Pepper(), pepper) {
@@ -260,13 +259,13 @@ func TestReplacedRing(t *testing.T) {
 			saves := store.saves
 			maintain(t, ring, fresh, ring, fresh)
 			if store.saves != saves {
-				t.Errorf("the replicas go on changing the ring: %d saves", store.saves-saves)
+				t.Errorf("the replicas keep changing the ring: %d more saves", store.saves-saves)
 			}
 		})
 	}
 }
 
-// TestPeek reads the pepper without writing, and refuses another key-encryption key.
+// TestPeek checks that Peek writes nothing and fails with another key-encryption key.
 func TestPeek(t *testing.T) {
 	store, c := &memory{}, newClock()
 	if pepper, algorithms, err := keys.Peek(t.Context(), store, must.Get(keys.NewSealer(kek))); pepper != nil || algorithms != nil || err != nil || store.saves != 0 {
@@ -282,20 +281,20 @@ func TestPeek(t *testing.T) {
 	}
 }
 
-func TestKeepsOnWhenStoreFails(t *testing.T) {
+func TestKeysStayWhenStoreFails(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ring := open(t, store, c, fast...)
 	want := active(t, ring, jwks.ES256)
-	store.breakDown(errors.New("down"))
-	if err := ring.Maintain(t.Context()); !errors.Is(err, store.fail) {
-		t.Errorf("got %v, want %v", err, store.fail)
+	store.setErr(errors.New("down"))
+	if err := ring.Maintain(t.Context()); !errors.Is(err, store.err) {
+		t.Errorf("got %v, want %v", err, store.err)
 	}
 	if got := active(t, ring, jwks.ES256); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-func TestRunTakesOver(t *testing.T) {
+func TestRunAdoptsChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, c := &memory{}, newClock()
 		ring, other := open(t, store, c, fast...), open(t, store, c, fast...)
@@ -307,33 +306,33 @@ func TestRunTakesOver(t *testing.T) {
 		c.advance(rotation)
 		maintain(t, other)
 		if len(ids(ring)) != 2 {
-			t.Fatal("the ring knows of a change that nobody told it")
+			t.Fatal("the ring adopted a change before Reload")
 		}
-		ring.Renew()
-		ring.Renew()
+		ring.Reload()
+		ring.Reload()
 		synctest.Wait()
 		expectSame(t, ring, other)
-		// Untold, it looks every minute.
+		// Without Reload, it loads the ring every minute.
 		c.advance(2 * rotation)
 		maintain(t, other)
 		<-time.After(time.Minute + time.Second)
 		synctest.Wait()
 		expectSame(t, ring, other)
-		// What fails is told, and tried again soon.
-		store.breakDown(errors.New("down"))
-		ring.Renew()
+		// A failure is reported, and retried soon.
+		store.setErr(errors.New("down"))
+		ring.Reload()
 		synctest.Wait()
 		if len(reports) != 1 || !strings.Contains(reports[0].Error(), "down") {
-			t.Errorf("reported %v, want one", reports)
+			t.Errorf("got the reports %v, want 1", reports)
 		}
-		store.breakDown(nil)
+		store.setErr(nil)
 		c.advance(rotation)
 		maintain(t, other)
 		<-time.After(2 * time.Second)
 		synctest.Wait()
 		expectSame(t, ring, other)
 		if len(reports) != 1 {
-			t.Errorf("reported %v, want one", reports)
+			t.Errorf("got the reports %v, want 1", reports)
 		}
 		cancel()
 		if err := <-stopped; err != nil {
@@ -342,7 +341,7 @@ func TestRunTakesOver(t *testing.T) {
 	})
 }
 
-// Neither what is stored nor what is printed holds what is secret.
+// Neither the stored ring nor a printed one contains a secret.
 func TestNothingSecretShows(t *testing.T) {
 	store := &memory{}
 	cfg := config(store, newClock(), fast...)
@@ -357,28 +356,28 @@ func TestNothingSecretShows(t *testing.T) {
 			strings.Trim(fmt.Sprint(secret), "[]"), strings.Trim(fmt.Sprintf("%#v", secret), "[]byte{}"),
 		} {
 			if strings.Contains(printed, form) {
-				t.Errorf("printing shows the %s", name)
+				t.Errorf("the printed ring contains the %s", name)
 			}
 			if bytes.Contains(store.document, []byte(form)) {
-				t.Errorf("the store holds the %s", name)
+				t.Errorf("the stored ring contains the %s", name)
 			}
 		}
 	}
 }
 
-// TestEmpty tells of a store that had no ring, and of no other.
-func TestEmpty(t *testing.T) {
-	store, told := &memory{}, 0
+// TestOnCreate checks that OnCreate is called for a store without a ring, and for no other.
+func TestOnCreate(t *testing.T) {
+	store, calls := &memory{}, 0
 	for range 2 {
 		_, err := keys.Open(t.Context(), keys.Config{
 			Store: store, Sealer: must.Get(keys.NewSealer(kek)), Algorithms: []jwks.Algorithm{jwks.ES256}, Rotation: 24 * time.Hour,
-			MaxAge: time.Minute, Retention: time.Hour, OnCreate: func() { told++ },
+			MaxAge: time.Minute, Retention: time.Hour, OnCreate: func() { calls++ },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if told != 1 {
-			t.Errorf("told %d times, want 1", told)
+		if calls != 1 {
+			t.Errorf("OnCreate was called %d times, want once", calls)
 		}
 	}
 }

@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// history is what a watcher saw of each key, by its id.
+// history is what an observer saw of each key. The maps are keyed by key ID.
 type history struct {
+	// published and signs are when the key was first seen published and signing.
 	published, signs map[string]time.Time
 	// until is when the last token that the key signed expires.
 	until map[string]time.Time
@@ -23,8 +23,9 @@ func newHistory() *history {
 	return &history{map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}}
 }
 
-// watch has the ring sign tokens of the longest life, and checks what a verifier relies on.
-func (h *history) watch(t *testing.T, ring *keys.Ring, now time.Time) {
+// observe records the keys of the ring, as if it signed tokens of maximum lifetime, and checks what a verifier relies
+// on.
+func (h *history) observe(t *testing.T, ring *keys.Ring, now time.Time) {
 	t.Helper()
 	published := ids(ring)
 	for _, id := range published {
@@ -41,7 +42,7 @@ func (h *history) watch(t *testing.T, ring *keys.Ring, now time.Time) {
 	}
 	for id, until := range h.until {
 		if now.Before(until) && !slices.Contains(published, id) {
-			t.Fatalf("after %s: the key of a token that lives another %s is not published", now.Sub(start), until.Sub(now))
+			t.Fatalf("after %s: the key of a token that expires in %s is not published", now.Sub(start), until.Sub(now))
 		}
 		if _, err := ring.Find(t.Context(), id); now.Before(until) && err != nil {
 			t.Fatalf("after %s: %v", now.Sub(start), err)
@@ -49,17 +50,17 @@ func (h *history) watch(t *testing.T, ring *keys.Ring, now time.Time) {
 	}
 }
 
-// expectLead checks that every key but the first ones was published for MaxAge when it began to sign.
+// expectLead checks that every key but the first ones was published for at least MaxAge when it started to sign.
 func (h *history) expectLead(t *testing.T, first []string) {
 	t.Helper()
 	for id, signs := range h.signs {
 		if lead := signs.Sub(h.published[id]); lead < maxAge && !slices.Contains(first, id) {
-			t.Errorf("a key signs %s after it was published, want %s at least", lead, maxAge)
+			t.Errorf("a key signs %s after it was published, want at least %s", lead, maxAge)
 		}
 	}
 }
 
-// Seven weeks of two replicas, which maintain the ring now and then.
+// TestRotation simulates seven weeks of two replicas that maintain the ring every ten minutes.
 func TestRotation(t *testing.T) {
 	store, c := &memory{}, newClock()
 	rings := []*keys.Ring{open(t, store, c, fast...), open(t, store, c, fast...)}
@@ -71,15 +72,15 @@ func TestRotation(t *testing.T) {
 		maintain(t, rings[1-i%2])
 		expectSame(t, rings...)
 		for _, ring := range rings {
-			seen.watch(t, ring, c.Now())
+			seen.observe(t, ring, c.Now())
 		}
-		// What is stored does not grow with the years.
+		// The size of the stored ring stays bounded.
 		if i < int(2*rotation/step) {
 			size = max(size, len(store.document))
 		} else if len(store.document) > size+100 {
-			t.Fatalf("after %s: %d bytes are stored, after two weeks it was %d", c.Now().Sub(start), len(store.document), size)
+			t.Fatalf("after %s: %d bytes are stored, want at most 100 more than the %d of the first two weeks", c.Now().Sub(start), len(store.document), size)
 		}
-		// The active one, its successor, and the one before: never more.
+		// Each algorithm has at most two keys: the active one, and its successor or its predecessor.
 		if got := len(ids(rings[0])); got > 2*2 {
 			t.Fatalf("after %s: %d keys are published", c.Now().Sub(start), got)
 		}
@@ -87,16 +88,16 @@ func TestRotation(t *testing.T) {
 	}
 	seen.expectLead(t, first)
 	if got := len(seen.signs); got != 2*weeks {
-		t.Errorf("%d keys signed in %d weeks, want one for each week and algorithm", got, weeks)
+		t.Errorf("%d keys signed in %d weeks, want 1 for each week and algorithm", got, weeks)
 	}
 	for _, id := range first {
 		if _, err := rings[0].Find(t.Context(), id); err == nil {
-			t.Error("the first key is still there")
+			t.Error("the first key is still in the ring")
 		}
 	}
 }
 
-// Rotation of a day or an hour, shorter than a token lives, keeps several old keys.
+// Rotation within the lifetime of a token, after a day or less, keeps several retiring keys.
 func TestShortRotation(t *testing.T) {
 	for name, rotation := range map[string]time.Duration{"a day": 24 * time.Hour, "an hour": time.Hour, "half an hour": 30 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
@@ -108,18 +109,18 @@ func TestShortRotation(t *testing.T) {
 			const step = 10 * time.Minute
 			for range int((retention + 6*rotation) / step) {
 				maintain(t, ring)
-				seen.watch(t, ring, c.Now())
+				seen.observe(t, ring, c.Now())
 				c.advance(step)
 			}
 			seen.expectLead(t, first)
 			if len(seen.signs) < 2*6 {
-				t.Errorf("%d keys signed, want six for each algorithm at least", len(seen.signs))
+				t.Errorf("%d keys signed, want at least 6 for each algorithm", len(seen.signs))
 			}
 		})
 	}
 }
 
-// Replicas that were all down past the end of a key let its successor wait all the same.
+// After all replicas were down past the end of a key, its successor is still published for the full lead.
 func TestLateRotation(t *testing.T) {
 	store, c := &memory{}, newClock()
 	first := ids(open(t, store, c, fast...))
@@ -127,7 +128,7 @@ func TestLateRotation(t *testing.T) {
 	ring, seen := open(t, store, c, fast...), newHistory()
 	for range 60 {
 		maintain(t, ring)
-		seen.watch(t, ring, c.Now())
+		seen.observe(t, ring, c.Now())
 		c.advance(5 * time.Minute)
 	}
 	seen.expectLead(t, first)
@@ -145,25 +146,25 @@ func TestStates(t *testing.T) {
 		name string
 		at   time.Duration
 		keys int
-		old  bool // whether the first key signs
+		old  bool // whether the first key still signs
 	}{
 		{"before a successor is due", rotation - lead - time.Second, 1, true},
 		{"with the successor upcoming", rotation - lead, 2, true},
 		{"just before it signs", rotation - time.Second, 2, true},
 		{"when it signs", rotation, 2, false},
 		{"while old tokens live", rotation + retention, 2, false},
-		{"as long as clocks may differ", rotation + retention + slack, 2, false},
+		{"within the clock skew", rotation + retention + slack, 2, false},
 		{"when all old tokens have expired", rotation + retention + slack + time.Second, 1, false},
 	} {
 		c.advance(start.Add(test.at).Sub(c.Now()))
 		maintain(t, ring)
 		if got := ids(ring); len(got) != test.keys || (active(t, ring, jwks.ES256) == old) != test.old {
-			t.Errorf("%s: %d keys, the first signs: %v, want %d, %v", test.name, len(got), active(t, ring, jwks.ES256) == old, test.keys, test.old)
+			t.Errorf("%s: got %d keys, the first active: %v, want %d, %v", test.name, len(got), active(t, ring, jwks.ES256) == old, test.keys, test.old)
 		}
 	}
 }
 
-// Without maintenance the clock alone changes who signs, and what is gone is not published.
+// Without maintenance, the clock alone changes the active key, and a key that is gone is not published.
 func TestStatesFollowTheClock(t *testing.T) {
 	store, c := &memory{}, newClock()
 	ring := open(t, store, c, jwks.ES256)
@@ -176,7 +177,7 @@ func TestStatesFollowTheClock(t *testing.T) {
 	}
 	c.advance(2 * retention)
 	if got := ids(ring); len(got) != 1 || got[0] == old {
-		t.Errorf("got %q, want the new key alone", got)
+		t.Errorf("got the keys %q, want the new one alone", got)
 	}
 }
 
@@ -187,7 +188,7 @@ func TestClockBehind(t *testing.T) {
 	behind.advance(-time.Minute)
 	ring := open(t, store, behind, jwks.ES256)
 	if got := active(t, ring, jwks.ES256); len(ids(ring)) != 1 || got != ids(ring)[0] || store.saves != 1 {
-		t.Errorf("got %s of %q after %d saves, want the one key", got, ids(ring), store.saves)
+		t.Errorf("got %s of %q after %d saves, want the one key after 1", got, ids(ring), store.saves)
 	}
 }
 

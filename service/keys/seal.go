@@ -15,19 +15,19 @@ import (
 // KEKSize is the size of a key-encryption key, in bytes.
 const KEKSize = 32
 
-// ErrSealed says that the stored ring does not open: another key-encryption key sealed it, for this store or for another
-// one, or somebody altered it.
+// ErrSealed means that no key-encryption key opens the stored ring: another key sealed it, it was sealed for another
+// store, or it was altered.
 var ErrSealed = errors.New("the key-encryption key does not open the key ring: it is not the key that sealed it, or the ring was altered")
 
 // Sealer encrypts the ring under a key-encryption key that the store never sees, with AES-256-GCM (NIST SP 800-38D). It
-// may be used by several goroutines.
+// is safe for concurrent use by multiple goroutines.
 type Sealer struct {
-	// aeads has one for each key. The first seals; any opens.
+	// aeads holds one AEAD for each key. The first one seals; each of them opens.
 	aeads []cipher.AEAD
 }
 
-// NewSealer makes a sealer with key-encryption keys of [KEKSize] bytes: the one that seals, and those that were in use
-// before, or are to be used next, and open as well.
+// NewSealer returns a sealer that seals with kek and opens with kek and the previous keys, which are those that were in
+// use before or will be used next. Each key has [KEKSize] bytes.
 func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
 	s := &Sealer{}
 	for _, key := range append([][]byte{kek}, previous...) {
@@ -47,43 +47,44 @@ func NewSealer(kek []byte, previous ...[]byte) (*Sealer, error) {
 	return s, nil
 }
 
-// ParseKEK reads a key-encryption key as `openssl rand -base64 32` writes it.
+// ParseKEK parses a key-encryption key in base64, as `openssl rand -base64 32` prints it.
 func ParseKEK(text string) ([]byte, error) {
 	kek, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	if err != nil || len(kek) != KEKSize {
-		// The cause is left out: it would quote the key.
-		return nil, errors.New("a key-encryption key is 32 random bytes in base64, as of: openssl rand -base64 32")
+		// The cause is left out because it would quote the key.
+		return nil, errors.New("a key-encryption key is 32 random bytes in base64, as printed by: openssl rand -base64 32")
 	}
 	return kek, nil
 }
 
-// NewKEK makes a random key-encryption key.
+// NewKEK returns a random key-encryption key.
 func NewKEK() []byte {
 	kek := make([]byte, KEKSize)
 	_, _ = rand.Read(kek) // it never fails (crypto/rand)
 	return kek
 }
 
-// envelope is the ring as it is stored.
+// envelope is the stored form of the ring.
 type envelope struct {
-	// Format tells a later release how to read the rest.
+	// Format is the version of the format, by which a later release reads the rest.
 	Format int `json:"format"`
 	// Sealed is the encrypted document.
 	Sealed []byte `json:"sealed"`
 }
 
-// Format is that of the sealed ring. A new field of the ring is a new format: a release that does not know it would drop
-// it with the next rotation.
+// Format is the current format of the sealed ring. A new field of the ring needs a new format, because a release that
+// does not know the field would drop it with the next rotation.
 const Format = 1
 
-// ErrNewer says that a newer release wrote the stored ring, in a form that this one does not know. It is not written over.
+// ErrNewer means that a newer release wrote the stored ring, in a format that this release does not know. It is not
+// overwritten.
 var ErrNewer = errors.New("written by a newer release of Grantor")
 
-// label binds a sealed ring to its format and its store, so that it opens in no other place.
+// label returns the additional data that binds a sealed ring to its format and store, so that it opens in no other.
 func label(store string) []byte { return fmt.Appendf(nil, "grantor ring %d %q", Format, store) }
 
-// sealRing gives what to store of the ring. All of it is sealed, what is public too: so nothing of it can be altered,
-// taken out or put together from parts of two.
+// sealRing returns the stored form of the ring. All of it is sealed, also what is public, so that no part can be
+// altered or removed and no ring be combined from parts of two.
 func (s *Sealer) sealRing(store string, d *document) ([]byte, error) {
 	plain, err := json.Marshal(d)
 	if err != nil {
@@ -93,7 +94,8 @@ func (s *Sealer) sealRing(store string, d *document) ([]byte, error) {
 	return json.Marshal(envelope{Format, sealed})
 }
 
-// openRing reads what sealRing wrote, or gives [ErrSealed]. previous reports that the key which seals now did not seal it.
+// openRing opens the result of sealRing, or returns [ErrSealed]. previous reports whether a previous key-encryption key
+// sealed it, rather than the one that seals now.
 func (s *Sealer) openRing(store string, data []byte) (d *document, previous bool, err error) {
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
@@ -114,7 +116,7 @@ func (s *Sealer) openRing(store string, data []byte) (d *document, previous bool
 		decoder := json.NewDecoder(bytes.NewReader(plain))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(d); err != nil {
-			return nil, false, errors.New("the sealed key ring is not JSON, or has fields that this release does not know") // the cause could quote it
+			return nil, false, errors.New("the sealed key ring is not JSON, or has fields that this release does not know") // the cause could quote the content
 		}
 		return d, i > 0, nil
 	}

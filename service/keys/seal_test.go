@@ -24,24 +24,24 @@ func TestParseKEK(t *testing.T) {
 		text string
 		ok   bool
 	}{
-		"plain":          {text, true},
-		"with line end":  {text + "\n", true},
-		"with blanks":    {"  " + text + "\r\n", true},
-		"empty":          {"", false},
-		"raw":            {string(key), false},
-		"no padding":     {strings.TrimRight(text, "="), false},
-		"hexadecimal":    {strings.Repeat("ab", 32), false},
-		"16 bytes":       {base64.StdEncoding.EncodeToString(key[:16]), false},
-		"33 bytes":       {base64.StdEncoding.EncodeToString(append(key, 0)), false},
-		"not base64":     {"!" + text[1:], false},
-		"text behind it": {text + " x", false},
+		"plain":         {text, true},
+		"with line end": {text + "\n", true},
+		"with blanks":   {"  " + text + "\r\n", true},
+		"empty":         {"", false},
+		"raw":           {string(key), false},
+		"no padding":    {strings.TrimRight(text, "="), false},
+		"hexadecimal":   {strings.Repeat("ab", 32), false},
+		"16 bytes":      {base64.StdEncoding.EncodeToString(key[:16]), false},
+		"33 bytes":      {base64.StdEncoding.EncodeToString(append(key, 0)), false},
+		"not base64":    {"!" + text[1:], false},
+		"trailing text": {text + " x", false},
 	} {
 		got, err := keys.ParseKEK(test.text)
 		if (err == nil) != test.ok || (test.ok && !bytes.Equal(got, key)) {
 			t.Errorf("%s: got %q, %v, want ok %v", name, got, err, test.ok)
 		}
 		if err != nil && len(test.text) > 3 && strings.Contains(err.Error(), test.text[1:len(test.text)-3]) {
-			t.Errorf("%s: the error shows the key: %v", name, err)
+			t.Errorf("%s: the error quotes the key: %v", name, err)
 		}
 	}
 }
@@ -49,6 +49,6 @@ func TestParseKEK(t *testing.T) {
 func TestNewKEK(t *testing.T) {
 	a, b := keys.NewKEK(), keys.NewKEK()
 	if len(a) != keys.KEKSize || bytes.Equal(a, b) {
-		t.Errorf("got %d bytes, twice the same: %v", len(a), bytes.Equal(a, b))
+		t.Errorf("got %d bytes, equal to another key: %v", len(a), bytes.Equal(a, b))
 	}
 }

@@ -7,14 +7,14 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
-// Concurrency counts what each source has open at once. It is safe for concurrent use by multiple goroutines, and its zero
-// value is ready to use.
+// Concurrency counts what each source has open at once, such as streams. It is safe for concurrent use by multiple
+// goroutines, and its zero value is ready to use.
 type Concurrency struct {
 	mu   sync.Mutex
 	open map[netip.Addr]int
 }
 
-// Enter reports whether source may open one more when it may have at most limit open; a limit of zero is none. After
+// Enter reports whether source may open one more when it may have at most limit open; zero means no limit. After
 // a true result, the caller calls [Concurrency.Leave] exactly once.
 func (c *Concurrency) Enter(source netip.Addr, limit int) bool {
 	source = remoteaddr.RateLimitKey(source)

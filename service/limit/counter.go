@@ -10,58 +10,59 @@ import (
 	"time"
 )
 
-// Store adds up what the replicas count. It may be used by several goroutines.
+// Store sums the counts of the replicas. Implementations are safe for concurrent use by multiple goroutines.
 type Store interface {
-	// AddCounts adds each count to that of its key in the window, and gives the sums, in the same order. A window holds a
-	// bounded number of keys; of one beyond that nothing is kept, and its sum is the count that was sent. What a window
-	// holds is kept for two periods after it was last added to.
+	// AddCounts adds each count to that of its key in the window and returns the sums, in the same order. A window holds a
+	// limited number of keys. A key beyond that is not stored, and its sum is the count that was sent. A window is kept
+	// for two periods after the last addition to it.
 	AddCounts(ctx context.Context, w Window, counts []Count) (sums []int64, err error)
 }
 
-// Window is a stretch of time of one kind of counts. Periods are whole seconds, and the windows of a period are numbered
-// from 1970 on, so that replicas have the same ones without speaking of it.
+// Window is a time window of one kind of counts. Periods are whole seconds, and windows are numbered from 1970, so that
+// replicas have the same windows without communicating.
 type Window struct {
 	Kind   string
 	Period time.Duration
 	Number int64
 }
 
-// Count is what was counted for a key.
+// Count is the count of a key.
 type Count struct {
 	Key Key
 	N   int64
 }
 
-// Key says whom a count is about, in a way that who reads it cannot turn around.
+// Key identifies what is counted, such as a client or a source, without revealing it.
 type Key [16]byte
 
 // The kinds of keys.
 const (
-	ofSource byte = 's'
-	ofClient byte = 'c'
-	ofTokens byte = 't'
+	keySource byte = 's' // failures of a source
+	keyClient byte = 'c' // failures of a client from a source
+	keyTokens byte = 't' // tokens of a client
 )
 
-// keyOf makes the key of a client id, an address, or both.
-func (l *Limiter) keyOf(kind byte, client string, source netip.Addr) Key {
-	var space [512]byte // on the stack
-	text := append(space[:0], l.config.Key...)
+// key returns the key of a client ID, an address, or both.
+func (l *Limiter) key(kind byte, client string, source netip.Addr) Key {
+	var buf [512]byte // on the stack
+	text := append(buf[:0], l.config.Key...)
 	text = append(text, kind)
 	if source.IsValid() {
 		address := source.As16()
 		text = append(text, address[:]...)
 	}
-	// The client comes last, and each kind either has an address or has not, so that no two come to one text. It takes no
-	// HMAC: half of a hash cannot be continued.
+	// The client comes last, and each kind either always or never has an address, so that no two keys have the same text.
+	// An HMAC is not needed: a length extension would need the whole hash, of which half is kept.
 	sum := sha256.Sum256(append(text, client...))
 	return Key(sum[:16])
 }
 
-// mostKeys bounds the keys of one window in memory.
-const mostKeys = 100_000
+// maxKeys is the maximum number of keys of one window in memory.
+const maxKeys = 100_000
 
-// counter counts in windows that slide: what counts is the present window, and of the one before the part that lies
-// within a period from now, as if it had been spread evenly.
+// counter counts in a sliding window of one period, which it approximates by two fixed windows: the count of a key is
+// that in the current window, plus that in the previous one weighted by the fraction of it that lies within the last
+// period, as if its counts were spread evenly.
 type counter struct {
 	kind   string
 	period time.Duration
@@ -73,32 +74,33 @@ type counter struct {
 type window struct {
 	number  int64
 	tallies map[Key]tally
-	// unsent are the keys of which something is to be sent.
+	// unsent are the keys with counts to be sent to the store.
 	unsent []Key
 }
 
 // tally is the count of one key.
 type tally struct {
-	// sum is that of all replicas as last heard, own what this one has counted beside it.
+	// sum is the sum of all replicas as last received, own what this replica has counted in addition.
 	sum, own int64
-	// unsent says that the key is in the window's list of that name; told that it was told of, see addBeyond.
-	unsent, told bool
+	// unsent reports whether the key is in the window's unsent, and reported whether its excess was reported; see
+	// addAlways.
+	unsent, reported bool
 }
 
-// bounded is a key and how much may be counted for it; zero is no bound.
-type bounded struct {
-	key  Key
-	most int
+// limitedKey is a key and its limit. Zero means no limit.
+type limitedKey struct {
+	key   Key
+	limit int
 }
 
-// newCounter makes a counter; one of no kind is not shared.
+// newCounter returns a counter. A counter without a kind is not shared.
 func newCounter(kind string, period time.Duration) *counter {
 	return &counter{kind: kind, period: period}
 }
 
-// turn makes the window of the moment the current one, and gives which part of it has passed. A clock that was set back a
-// little stays in the later window.
-func (c *counter) turn(now time.Time) float64 {
+// advance makes the window that contains now the current one, and returns the fraction of it that has passed. If the
+// clock was set back into the previous window, the later one stays current.
+func (c *counter) advance(now time.Time) float64 {
 	number := now.UnixNano() / int64(c.period)
 	switch c.current.number - number {
 	case 0:
@@ -112,18 +114,19 @@ func (c *counter) turn(now time.Time) float64 {
 	return float64(now.UnixNano()%int64(c.period)) / float64(c.period)
 }
 
-// wait tells how long it is until each of the keys may be counted once more; zero where all may now.
-func (c *counter) wait(now time.Time, keys ...bounded) (longest time.Duration) {
+// wait returns how long it takes until each of the keys may be counted once more, or zero if all may be now.
+func (c *counter) wait(now time.Time, keys ...limitedKey) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.longest(now, keys)
+	return c.longestWait(now, keys)
 }
 
-// add counts once for each of the keys if all have room; else it counts nothing and gives what wait gives.
-func (c *counter) add(now time.Time, keys ...bounded) time.Duration {
+// add counts once for each of the keys and returns zero. If one of them has reached its limit, add counts nothing and
+// returns what wait returns.
+func (c *counter) add(now time.Time, keys ...limitedKey) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if wait := c.longest(now, keys); wait > 0 {
+	if wait := c.longestWait(now, keys); wait > 0 {
 		return wait
 	}
 	for _, k := range keys {
@@ -132,115 +135,118 @@ func (c *counter) add(now time.Time, keys ...bounded) time.Duration {
 	return 0
 }
 
-// addBeyond counts, and reports whether that was too much for the first time in this window.
-func (c *counter) addBeyond(now time.Time, k bounded) bool {
+// addAlways counts once for k, even beyond its limit, and reports whether this was the first excess in the current
+// window.
+func (c *counter) addAlways(now time.Time, k limitedKey) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	beyond := c.longest(now, []bounded{k}) > 0
-	return !c.count(k.key, beyond) && beyond
+	exceeds := c.longestWait(now, []limitedKey{k}) > 0
+	return !c.count(k.key, exceeds) && exceeds
 }
 
-// any reports whether something was counted for the key, in the present window or the one before.
-func (c *counter) any(now time.Time, key Key) bool {
+// seen reports whether the key was counted in the current window or the previous one.
+func (c *counter) seen(now time.Time, key Key) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.turn(now)
-	_, present := c.current.tallies[key]
-	_, before := c.previous.tallies[key]
-	return present || before
+	c.advance(now)
+	_, inCurrent := c.current.tallies[key]
+	_, inPrevious := c.previous.tallies[key]
+	return inCurrent || inPrevious
 }
 
-func (c *counter) longest(now time.Time, keys []bounded) (longest time.Duration) {
-	passed := c.turn(now)
+// longestWait is wait with c.mu held.
+func (c *counter) longestWait(now time.Time, keys []limitedKey) (longest time.Duration) {
+	passed := c.advance(now)
 	for _, k := range keys {
-		if k.most <= 0 {
+		if k.limit <= 0 {
 			continue
 		}
 		current, previous := c.current.tallies[k.key], c.previous.tallies[k.key]
-		periods := untilRoom(float64(previous.sum+previous.own), float64(current.sum+current.own), float64(k.most), passed)
+		periods := periodsUntilAllowed(float64(previous.sum+previous.own), float64(current.sum+current.own), float64(k.limit), passed)
 		longest = max(longest, time.Duration(periods*float64(c.period)))
 	}
 	return longest
 }
 
-// untilRoom gives how many periods it is until one more is within the limit, if nothing is counted meanwhile. passed is
-// the part of the present window that has.
-func untilRoom(previous, current, most, passed float64) float64 {
-	if previous*(1-passed)+current+1 <= most {
+// periodsUntilAllowed returns how many periods it takes until another count is within the limit, if nothing is counted
+// until then. passed is the fraction of the current window that has passed.
+func periodsUntilAllowed(previous, current, limit, passed float64) float64 {
+	if previous*(1-passed)+current+1 <= limit {
 		return 0
 	}
-	// A nanosecond or so more, lest rounding make it none.
-	const least = 1e-9
-	if current+1 <= most {
-		return max(1-(most-1-current)/previous-passed, least)
+	// epsilon, about a nanosecond for a period of a second, keeps a wait that rounding makes zero positive.
+	const epsilon = 1e-9
+	if current+1 <= limit {
+		return max(1-(limit-1-current)/previous-passed, epsilon)
 	}
-	// The present window alone is too much: there is room when it is the one before, and has passed in part.
-	return max(1-passed+1-(most-1)/current, least)
+	// The count of the current window alone reaches the limit. A part of the next window must pass, in which the current
+	// one counts as the previous one.
+	return max(1-passed+1-(limit-1)/current, epsilon)
 }
 
-// count counts for a key of the current window, and reports whether it was told of before. Where there are too many keys
-// one that has little gives way.
-func (c *counter) count(key Key, tell bool) (told bool) {
+// count counts once for the key in the current window, and marks the key as reported if report is set. It returns
+// whether the key was marked before. If the window is full, a key with a low count is evicted.
+func (c *counter) count(key Key, report bool) (reported bool) {
 	w := &c.current
 	t, known := w.tallies[key]
 	switch {
 	case w.tallies == nil:
 		w.tallies = make(map[Key]tally)
-	case !known && len(w.tallies) >= mostKeys:
-		w.giveWay()
+	case !known && len(w.tallies) >= maxKeys:
+		w.evict()
 	}
 	t.own++
-	if !t.unsent && c.kind != "" && len(w.unsent) < mostKeys { // else it is sent when it is next counted
+	if !t.unsent && c.kind != "" && len(w.unsent) < maxKeys { // otherwise the key is sent after its next count
 		w.unsent, t.unsent = append(w.unsent, key), true
 	}
-	told, t.told = t.told, t.told || tell
+	reported, t.reported = t.reported, t.reported || report
 	w.tallies[key] = t
-	return told
+	return reported
 }
 
-// giveWay removes the least of a few tallies, whichever the map gives.
-func (w *window) giveWay() {
-	const few = 8
-	seen, lowest, victim := 0, int64(math.MaxInt64), Key{}
+// evict removes the lowest of a few tallies, which the map selects at random.
+func (w *window) evict() {
+	const samples = 8
+	sampled, lowest, victim := 0, int64(math.MaxInt64), Key{}
 	for key, t := range w.tallies {
 		if sum := t.sum + t.own; sum < lowest {
 			lowest, victim = sum, key
 		}
-		if seen++; seen == few {
+		if sampled++; sampled == samples {
 			break
 		}
 	}
 	delete(w.tallies, victim)
 }
 
-// share sends what was counted, and takes over the sums of all replicas.
+// share sends the new counts and adopts the sums of all replicas.
 func (c *counter) share(ctx context.Context, store Store) error {
 	for {
-		number, counts := c.take()
+		number, counts := c.takeBatch()
 		if len(counts) == 0 {
 			return nil
 		}
 		sums, err := store.AddCounts(ctx, Window{c.kind, c.period, number}, counts)
 		if err == nil && len(sums) != len(counts) {
-			err = fmt.Errorf("there are %d sums of %d counts", len(sums), len(counts))
+			err = fmt.Errorf("the store returned %d sums for %d counts", len(sums), len(counts))
 		}
 		if err != nil {
-			c.settle(number, counts, nil)
-			return fmt.Errorf("sharing counts with the other replicas: %w", err)
+			c.apply(number, counts, nil)
+			return fmt.Errorf("sharing counts with other replicas: %w", err)
 		}
-		c.settle(number, counts, sums)
+		c.apply(number, counts, sums)
 	}
 }
 
-// take gives a batch of what is to be sent of one window; none where there is nothing.
-func (c *counter) take() (number int64, counts []Count) {
+// takeBatch returns a batch of unsent counts of one window, or none if all are sent.
+func (c *counter) takeBatch() (number int64, counts []Count) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range []*window{&c.previous, &c.current} {
 		for len(w.unsent) > 0 && len(counts) < shareBatch {
 			key := w.unsent[len(w.unsent)-1]
 			w.unsent = w.unsent[:len(w.unsent)-1]
-			if t := w.tallies[key]; t.unsent { // it may have given way, or come back and be there twice
+			if t := w.tallies[key]; t.unsent { // it may have been evicted, or counted again after that and be listed twice
 				counts = append(counts, Count{key, t.own})
 				t.unsent = false
 				w.tallies[key] = t
@@ -253,8 +259,9 @@ func (c *counter) take() (number int64, counts []Count) {
 	return 0, nil
 }
 
-// settle takes over the sums of what was sent; without them it is to be sent again.
-func (c *counter) settle(number int64, counts []Count, sums []int64) {
+// apply adopts the sums of the counts that were sent. If sums is nil the exchange failed, and they are to be sent
+// again.
+func (c *counter) apply(number int64, counts []Count, sums []int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w := &c.current
@@ -262,7 +269,7 @@ func (c *counter) settle(number int64, counts []Count, sums []int64) {
 		w = &c.previous
 	}
 	if w.number != number {
-		return // it no longer matters
+		return // the window no longer counts
 	}
 	for i, sent := range counts {
 		t, ok := w.tallies[sent.Key]
@@ -270,7 +277,7 @@ func (c *counter) settle(number int64, counts []Count, sums []int64) {
 			continue
 		}
 		if sums != nil {
-			// One that gave way meanwhile, and came back, has less of its own than was sent.
+			// A key that was evicted and counted again during the exchange has a smaller own count than was sent.
 			t.sum, t.own = sums[i], max(t.own-sent.N, 0)
 		} else if !t.unsent {
 			w.unsent, t.unsent = append(w.unsent, sent.Key), true

@@ -2,16 +2,16 @@ package limit
 
 import "context"
 
-// MostKeys is how many keys one window has at the most.
-const MostKeys = mostKeys
+// MaxKeys is the maximum number of keys of one window.
+const MaxKeys = maxKeys
 
-// The times of Run.
+// The intervals of Run.
 const (
-	ShareEvery = shareEvery
-	SharePause = sharePause
+	ShareInterval = shareInterval
+	ShareBackoff  = shareBackoff
 )
 
-// Held gives how many keys the windows of the failures hold, and how many of them are to be sent.
+// Held returns how many keys the windows of failures hold, and how many of these are to be sent.
 func (l *Limiter) Held() (keys, unsent int) {
 	l.failures.mu.Lock()
 	defer l.failures.mu.Unlock()
@@ -21,5 +21,5 @@ func (l *Limiter) Held() (keys, unsent int) {
 	return keys, unsent
 }
 
-// Share exchanges everything that is counted with the store.
+// Share exchanges all new counts with the store.
 func (l *Limiter) Share(ctx context.Context) error { return l.share(ctx) }

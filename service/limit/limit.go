@@ -1,8 +1,9 @@
-// Package limit bounds what callers may do in a while: failed authentications, tokens, requests, and what they have open
-// at once. It also says which address a caller is counted by.
+// Package limit limits the rates of callers, by their failed authentications, issued tokens and requests, and the
+// number of streams that they have open at once.
 //
-// What is counted within a minute or longer is shared by the replicas: each adds what it counted to a [Store] in the
-// background, and learns the sums of all. Nobody waits for that. While the store is away each replica counts alone.
+// Replicas share the counts of periods of a minute or longer: in the background, each replica adds its own counts to a
+// [Store] and receives the sums of all replicas. No request waits for that. While the store is unreachable each replica
+// counts alone.
 package limit
 
 import (
@@ -14,60 +15,62 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
-// Limits are the bounds. Zero is no bound.
+// Limits configures the limits of a [Limiter]. Zero means no limit.
 type Limits struct {
-	// FailuresPerClient and FailuresPerSource are the failed authentications per minute of one client id from one source,
-	// and of one source whatever ids it claims.
+	// FailuresPerClient is the maximum number of failed authentications per minute of one client ID from one source, and
+	// FailuresPerSource that of one source, whatever client IDs it claims.
 	FailuresPerClient, FailuresPerSource int
-	// TokensPerClient is how many tokens a client gets in TokensPeriod. TokensWarn says that more are only told of.
+	// TokensPerClient is the maximum number of tokens of a client in TokensPeriod, which defaults to a minute. With
+	// TokensWarn, excess tokens are only reported.
 	TokensPerClient int
 	TokensPeriod    time.Duration
 	TokensWarn      bool
-	// RequestsPerSource is how many calls a source may make in a second, at one replica.
+	// RequestsPerSource is the maximum number of calls of a source per second, to one replica.
 	RequestsPerSource int
-	// StreamsPerSource is how many streaming calls a source may have open at once, at one replica.
+	// StreamsPerSource is the maximum number of streaming calls that a source may have open at once, to one replica.
 	StreamsPerSource int
 }
 
-// Config says what a limiter works with.
+// Config configures a [Limiter]. Now is required, and so is Store for [Limiter.Run].
 type Config struct {
 	Limits Limits
-	// Key hides whom the counts are about from who reads the store. All replicas have the same.
+	// Key hides from readers of the store which clients and sources the counts are about. All replicas need the same key.
 	Key []byte
-	// Store adds up what the replicas count.
+	// Store sums the counts of all replicas.
 	Store Store
-	// Exceeded is told of a client that has had more than its tokens, once for each client and period, where more are only
-	// told of. It must answer at once.
+	// Exceeded, if not nil, is called with a client that exceeds TokensPerClient while TokensWarn is set, once per client
+	// and period. It must not block.
 	Exceeded func(client string)
 	Now      func() time.Time
 }
 
-// Limiter counts and decides. It may be used by several goroutines.
+// Limiter counts and limits. It is safe for concurrent use by multiple goroutines.
 type Limiter struct {
 	config Config
 	limits atomic.Pointer[Limits]
-	// failures has what both kinds of failures count; tokens has those of the present period.
+	// failures counts under the keys of both limits on failures. tokens counts in windows of the current TokensPeriod.
 	failures *counter
 	tokens   atomic.Pointer[counter]
 	requests *counter
 	streams  Concurrency
-	// counted wakes Run.
-	counted chan struct{}
+	// unshared wakes Run when there are counts to share.
+	unshared chan struct{}
 }
 
 const failuresPeriod = time.Minute
 
-// New makes a limiter. It shares what it counts while [Limiter.Run] is under way.
+// New returns a limiter. It shares its counts while [Limiter.Run] runs.
 func New(config Config) *Limiter {
 	l := &Limiter{
 		config: config, failures: newCounter("failures", failuresPeriod), requests: newCounter("", time.Second),
-		counted: make(chan struct{}, 1),
+		unshared: make(chan struct{}, 1),
 	}
 	l.SetLimits(config.Limits)
 	return l
 }
 
-// SetLimits changes the bounds at once. What was counted stays, except tokens where their period changes.
+// SetLimits changes the limits with immediate effect. It keeps the counts, except those of tokens if TokensPeriod
+// changes.
 func (l *Limiter) SetLimits(limits Limits) {
 	if limits.TokensPeriod <= 0 {
 		limits.TokensPeriod = time.Minute
@@ -78,129 +81,140 @@ func (l *Limiter) SetLimits(limits Limits) {
 	}
 }
 
-// RetryAfter tells how long it is until the client id may fail again from the source; zero where it may now. An id that
-// no client has counts like any other. A source that is not known, the zero address, has no limit.
+// RetryAfter returns how long it takes until an authentication of the client ID from the source may fail again, or zero
+// if one may fail now. The client need not exist. An unknown source, the zero address, has no limit.
 func (l *Limiter) RetryAfter(client string, source netip.Addr) time.Duration {
 	limits := l.limits.Load()
-	if !limits.boundsFailures() || !source.IsValid() {
+	if !limits.limitFailures() || !source.IsValid() {
 		return 0
 	}
-	both := l.failureKeys(limits, client, source)
-	return l.failures.wait(l.config.Now(), both[:]...)
+	keys := l.failureKeys(limits, client, source)
+	return l.failures.wait(l.config.Now(), keys[:]...)
 }
 
-// RecordFailure counts a failed authentication, unless a limit is reached already: then it counts nothing and gives what
-// [Limiter.RetryAfter] gives. So no more than the limit is ever counted, and the source waits no longer for trying on.
+// RecordFailure counts a failed authentication and returns zero. If a limit is reached already, it counts nothing and
+// returns what [Limiter.RetryAfter] returns. The count therefore never exceeds the limit, and further attempts do not
+// prolong the wait.
 func (l *Limiter) RecordFailure(client string, source netip.Addr) time.Duration {
 	limits := l.limits.Load()
-	if !limits.boundsFailures() || !source.IsValid() {
+	if !limits.limitFailures() || !source.IsValid() {
 		return 0
 	}
-	both := l.failureKeys(limits, client, source)
-	wait := l.failures.add(l.config.Now(), both[:]...)
+	keys := l.failureKeys(limits, client, source)
+	wait := l.failures.add(l.config.Now(), keys[:]...)
 	l.wake()
 	return wait
 }
 
 // Suspect reports whether an authentication from the source has failed within the last minute or two.
 func (l *Limiter) Suspect(source netip.Addr) bool {
-	if !l.limits.Load().boundsFailures() || !source.IsValid() {
+	if !l.limits.Load().limitFailures() || !source.IsValid() {
 		return false
 	}
-	return l.failures.any(l.config.Now(), l.keyOf(ofSource, "", remoteaddr.RateLimitKey(source)))
+	return l.failures.seen(l.config.Now(), l.key(keySource, "", remoteaddr.RateLimitKey(source)))
 }
 
-func (l *Limits) boundsFailures() bool { return l.FailuresPerClient > 0 || l.FailuresPerSource > 0 }
+func (l *Limits) limitFailures() bool { return l.FailuresPerClient > 0 || l.FailuresPerSource > 0 }
 
-func (l *Limiter) failureKeys(limits *Limits, client string, source netip.Addr) [2]bounded {
+// failureKeys returns the keys that a failure counts under.
+func (l *Limiter) failureKeys(limits *Limits, client string, source netip.Addr) [2]limitedKey {
 	source = remoteaddr.RateLimitKey(source)
-	return [2]bounded{
-		{l.keyOf(ofSource, "", source), limits.FailuresPerSource},
-		{l.keyOf(ofClient, client, source), limits.FailuresPerClient},
+	return [2]limitedKey{
+		{l.key(keySource, "", source), limits.FailuresPerSource},
+		{l.key(keyClient, client, source), limits.FailuresPerClient},
 	}
 }
 
-// AllowToken counts a token for the client. Where that would be one too many it counts nothing and gives how long the client
-// should wait; with TokensWarn it counts all the same, tells Exceeded and gives zero.
+// AllowToken counts a token of the client and returns zero. If the limit is reached already, it counts nothing and
+// returns how long the client should wait. With TokensWarn it always counts and returns zero, and calls Exceeded when
+// the limit is exceeded.
 func (l *Limiter) AllowToken(client string) time.Duration {
 	limits := l.limits.Load()
 	if limits.TokensPerClient <= 0 {
 		return 0
 	}
-	key := l.keyOf(ofTokens, client, netip.Addr{})
+	key := l.key(keyTokens, client, netip.Addr{})
 	defer l.wake()
 	tokens, now := l.tokens.Load(), l.config.Now()
+	limited := limitedKey{key, limits.TokensPerClient}
 	if !limits.TokensWarn {
-		return tokens.add(now, bounded{key, limits.TokensPerClient})
+		return tokens.add(now, limited)
 	}
-	if tokens.addBeyond(now, bounded{key, limits.TokensPerClient}) && l.config.Exceeded != nil {
+	if tokens.addAlways(now, limited) && l.config.Exceeded != nil {
 		l.config.Exceeded(client)
 	}
 	return 0
 }
 
-// AllowRequest counts a call of the source at this replica. Where that would be one too many it counts nothing and gives how
-// long the source should wait.
+// AllowRequest counts a call of the source to this replica and returns zero. If the limit is reached already, it counts
+// nothing and returns how long the source should wait.
 func (l *Limiter) AllowRequest(source netip.Addr) time.Duration {
-	most := l.limits.Load().RequestsPerSource
-	if most <= 0 || !source.IsValid() {
+	limit := l.limits.Load().RequestsPerSource
+	if limit <= 0 || !source.IsValid() {
 		return 0
 	}
-	return l.requests.add(l.config.Now(), bounded{Key(remoteaddr.RateLimitKey(source).As16()), most})
+	return l.requests.add(l.config.Now(), limitedKey{Key(remoteaddr.RateLimitKey(source).As16()), limit})
 }
 
-// EnterStream reports whether the source may open one more stream at this replica. Who may calls [Limiter.LeaveStream]
-// when it ends.
+// EnterStream reports whether the source may open another stream to this replica. After a true result, the caller calls
+// [Limiter.LeaveStream] exactly once, when the stream ends.
 func (l *Limiter) EnterStream(source netip.Addr) bool {
 	return l.streams.Enter(source, l.limits.Load().StreamsPerSource)
 }
 
-// LeaveStream says that a stream of the source has ended.
+// LeaveStream undoes one successful [Limiter.EnterStream] of the source.
 func (l *Limiter) LeaveStream(source netip.Addr) { l.streams.Leave(source) }
 
 const (
-	// shareEvery is how long counts are gathered before they are sent.
-	shareEvery = 200 * time.Millisecond
-	// sharePatience bounds one exchange with the store, sharePause is how long nothing is sent after one that failed.
-	sharePatience = 2 * time.Second
-	sharePause    = 2 * time.Second
-	// shareBatch is how many counts are sent at once.
+	// shareInterval is how long counts are gathered before they are sent.
+	shareInterval = 200 * time.Millisecond
+	// shareTimeout is the maximum duration of one exchange with the store, shareBackoff the time without an exchange after
+	// one that failed.
+	shareTimeout = 2 * time.Second
+	shareBackoff = 2 * time.Second
+	// shareBatch is the maximum number of counts sent at once.
 	shareBatch = 500
 )
 
-// wake has Run send what is counted.
+// wake makes Run share the counts.
 func (l *Limiter) wake() {
 	select {
-	case l.counted <- struct{}{}:
-	default: // it is awake
+	case l.unshared <- struct{}{}:
+	default: // already pending
 	}
 }
 
-// Run shares what is counted until ctx ends. It tells failed of the first of several failures in a row.
-func (l *Limiter) Run(ctx context.Context, failed func(error)) error {
-	working := true
+// Run shares the counts until ctx ends. It calls report with the first of several errors in a row.
+func (l *Limiter) Run(ctx context.Context, report func(error)) error {
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-l.counted:
+		case <-l.unshared:
 		}
-		pause(ctx, shareEvery)
+		select {
+		case <-ctx.Done():
+		case <-time.After(shareInterval):
+		}
 		err := l.share(ctx)
 		if err != nil && ctx.Err() == nil {
-			if working {
-				failed(err)
+			if !failing {
+				report(err)
 			}
 			l.wake()
-			pause(ctx, sharePause)
+			select {
+			case <-ctx.Done():
+			case <-time.After(shareBackoff):
+			}
 		}
-		working = err == nil
+		failing = err != nil
 	}
 }
 
-// share exchanges everything that is counted with the store.
+// share exchanges all new counts with the store.
 func (l *Limiter) share(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, sharePatience)
+	ctx, cancel := context.WithTimeout(ctx, shareTimeout)
 	defer cancel()
 	for _, c := range []*counter{l.failures, l.tokens.Load()} {
 		if err := c.share(ctx, l.config.Store); err != nil {
@@ -208,14 +222,4 @@ func (l *Limiter) share(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// pause waits until d has passed or ctx has ended.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -33,7 +33,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// BenchmarkRevoked asks a list of a million about a token that is not on it.
+// BenchmarkRevoked looks up a token that is not on a list of a million.
 func BenchmarkRevoked(b *testing.B) {
 	l := revocation.NewList()
 	for range 1_000_000 {
@@ -50,31 +50,31 @@ func BenchmarkRevoked(b *testing.B) {
 	})
 }
 
-// BenchmarkApply takes over revoked tokens as a verifier's follower does, and BenchmarkAppend as a replica's. The floor is
-// to put a key of 24 bytes into a map.
+// BenchmarkApply applies revoked tokens as the follower of a verifier does, and BenchmarkAppend as that of a replica.
+// The floor is the insertion of a key of 24 bytes into a map.
 func BenchmarkApply(b *testing.B) {
 	b.Run("grantor", func(b *testing.B) {
 		var l *revocation.List
 		revoke(b, func() { l = revocation.NewList() }, func(e *revocation.Entry) {
 			if !l.Apply(e.Change) {
-				b.Fatal("known")
+				b.Fatal("the token was known")
 			}
 		})
 	})
-	b.Run("floor", keep)
+	b.Run("floor", insert)
 }
 
-// BenchmarkAppend is explained at BenchmarkApply.
+// BenchmarkAppend is described at BenchmarkApply.
 func BenchmarkAppend(b *testing.B) {
 	b.Run("grantor", func(b *testing.B) {
 		var l *revocation.Ledger
 		revoke(b, func() { l = revocation.NewLedger() }, func(e *revocation.Entry) { l.Append(*e) })
 	})
-	b.Run("floor", keep)
+	b.Run("floor", insert)
 }
 
-// revoke tells apply of token after token, and renew after each hundred thousand to begin anew.
-func revoke(b *testing.B, renew func(), apply func(e *revocation.Entry)) {
+// revoke calls apply for one revoked token after another, and reset before each hundred thousand.
+func revoke(b *testing.B, reset func(), apply func(e *revocation.Entry)) {
 	b.Helper()
 	entries := make([]revocation.Entry, 100_000)
 	for i := range entries {
@@ -86,14 +86,14 @@ func revoke(b *testing.B, renew func(), apply func(e *revocation.Entry)) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if i %= len(entries); i == 0 {
-			renew()
+			reset()
 		}
 		apply(&entries[i])
 	}
 }
 
-// keep puts the ids into a map as they stand in the feed.
-func keep(b *testing.B) {
+// insert inserts the IDs into a map, in the form that they have in the feed.
+func insert(b *testing.B) {
 	var revoked map[[24]byte]struct{}
 	revoke(b, func() { revoked = make(map[[24]byte]struct{}) }, func(e *revocation.Entry) {
 		var key [24]byte

@@ -2,8 +2,8 @@ package revocation
 
 import "github.com/grantorhq/grantor/service/token"
 
-// MayHave reports whether the token is looked for in the list, Has whether it is found.
-func (l *List) MayHave(id token.ID) bool { return l.filter.Load().mayContain(id) }
+// MayContain reports whether the filter has the token.
+func (l *List) MayContain(id token.ID) bool { return l.filter.Load().mayContain(id) }
 
-// Has reports what [List.Revoked] does of a token by its id.
-func (l *List) Has(id token.ID) bool { return l.MayHave(id) && l.hasToken(id) }
+// Contains reports whether the list has the token, as [List.Revoked] determines it.
+func (l *List) Contains(id token.ID) bool { return l.MayContain(id) && l.hasToken(id) }

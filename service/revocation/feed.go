@@ -1,5 +1,5 @@
-// Package revocation has the deny-list and the feed: the one ordered account of every change that others must learn, and
-// the means to follow it and to know how old one's knowledge is. It carries out RFC 7009 between replicas and verifiers.
+// Package revocation provides the deny-list and the feed: an ordered log of changes shared by all replicas, with a
+// bound on staleness. It implements RFC 7009 between replicas and verifiers.
 package revocation
 
 import (
@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// Kind says what changed.
+// Kind is the kind of a change.
 type Kind string
 
 // The kinds of change.
 const (
-	// ClientChanged tells that the client named by ID was made, changed or removed.
+	// ClientChanged means that the client with the ID was created, changed or deleted.
 	ClientChanged Kind = "client"
-	// ResourcesChanged tells that the table of resources was changed.
+	// ResourcesChanged means that the table of resources was changed.
 	ResourcesChanged Kind = "resources"
-	// RingChanged tells that the key ring was changed.
+	// RingChanged means that the key ring was changed.
 	RingChanged Kind = "ring"
-	// TokenRevoked tells that the token whose "jti" is ID was revoked; At is its end.
+	// TokenRevoked means that the token whose "jti" is ID was revoked. At is its expiry.
 	TokenRevoked Kind = "token"
-	// ClientRevoked tells that the tokens of the client named by ID were revoked that were issued at At or before.
+	// ClientRevoked means that the tokens of the client with the ID that were issued at or before At were revoked.
 	ClientRevoked Kind = "client_tokens"
-	// KeyRevoked tells that the tokens were revoked that the key whose "kid" is ID signed; At is when that was told.
+	// KeyRevoked means that the tokens signed by the key whose "kid" is ID were revoked. At is the time of the revocation.
 	KeyRevoked Kind = "key"
 )
 
-// Revocation reports whether the kind is about tokens, rather than about what tokens are issued by.
+// Revocation reports whether a change of the kind revokes tokens, rather than changing what they are issued from.
 func (k Kind) Revocation() bool { return k == TokenRevoked || k == ClientRevoked || k == KeyRevoked }
 
 // Known reports whether this release knows the kind.
@@ -37,107 +37,113 @@ func (k Kind) Known() bool {
 	return k.Revocation() || k == ClientChanged || k == ResourcesChanged || k == RingChanged
 }
 
-// Change is one entry of the feed. A kind that a replica does not know, from a newer one, is passed over.
+// Change is one change in the feed. A replica ignores kinds that it does not know, which newer replicas may write.
 type Change struct {
 	Kind Kind
 	ID   string
-	// At is a moment in whole seconds, for the kinds that have one.
+	// At is a time in whole seconds, for the kinds that have one.
 	At time.Time
 }
 
-// Who takes back the tokens of a client cannot see the clocks by which they are dated: a replica's may be ahead, and after
-// a revocation the next token is dated behind its moment. So the moment lies ahead of the present.
+// A revocation of all tokens of a client covers those dated up to a time. That time lies ahead of the present, because
+// the clocks of the replicas that dated the tokens may be ahead, and cannot be seen by the replica that revokes. The
+// issuer dates the client's next token after that time.
 const (
-	// Ahead is how far, where a client is disabled or removed. It is as much as a verifier lets a token be ahead of its own
-	// clock, less what the clocks may differ by, since the next token of a client that is enabled again is dated after it.
+	// Ahead is how far ahead the time lies when a client is disabled or deleted. It is the leeway that a verifier grants
+	// to the date of a token, less the clock skew, because the next token of a client that is enabled again is dated after
+	// the time and must be accepted.
 	Ahead = 15 * time.Second
-	// MostAhead is how far a client can push the moment by itself. It is so much less that [Ahead] lies behind it.
-	MostAhead = 3 * time.Second
+	// MaxAhead is how far ahead a client can move the time by revoking its own tokens. It is so much smaller than [Ahead]
+	// that disabling the client then still moves the time forward.
+	MaxAhead = 3 * time.Second
 )
 
-// Cursor is a place in the feed. The zero value is its beginning, before the first entry.
+// Cursor is a position in the feed. The zero value is its beginning, before the first entry.
 type Cursor struct{ Time, Sequence uint64 }
 
-// Compare orders cursors as the feed does: negative where c comes before other.
+// Compare returns a negative number if c comes before other in the feed, a positive one if it comes after, and else
+// zero.
 func (c Cursor) Compare(other Cursor) int {
 	return cmp.Or(cmp.Compare(c.Time, other.Time), cmp.Compare(c.Sequence, other.Sequence))
 }
 
-// Entry is a change and its place in the feed.
+// Entry is a change and its position in the feed.
 type Entry struct {
 	Cursor Cursor
 	Change
 }
 
-// ErrGap says that the feed does not go on from a cursor: the store has lost what it had, or has trimmed it.
+// ErrGap means that the feed does not continue from a cursor, because the store has lost or trimmed entries.
 var ErrGap = errors.New("the feed has a gap")
 
-// ErrNotReplicated says that a revocation is made and known here, but not in as many replicas of the store as it must be:
-// if the store fails now it can be lost. Whoever asked for it may ask again.
+// ErrNotReplicated means that a change is made and in effect, but that fewer replicas of the store have it than
+// required, so that it can be lost if the store fails now. The caller may repeat the request.
 var ErrNotReplicated = errors.New("the change is made, but too few replicas of the store have it")
 
-// Log keeps the feed. It may be used by several goroutines.
+// Log stores the feed. Implementations are safe for concurrent use by multiple goroutines.
 type Log interface {
-	// Read gives entries after the cursor, oldest first, and waits up to wait for the first; none when none came. more
-	// says that there may be entries after the last one given. A wait of zero does not wait; any other ends early with
-	// ctx or soon after. Where the entry at the cursor, unless it is the beginning or as old as what the log lets
-	// go, is not there any more, the error is [ErrGap]: what stands behind it then need not be all that came after.
+	// Read returns entries after the cursor, oldest first. If there are none it waits for the first one, up to wait or
+	// until shortly after ctx ends; a wait of zero does not wait. more reports whether there may be entries after the last
+	// returned one. The error is [ErrGap] if the entry at the cursor no longer exists, because then the entries found
+	// after the cursor need not be all that were added after it. Exempt are the zero cursor and one so old that the log
+	// may have trimmed its entry.
 	Read(ctx context.Context, after Cursor, wait time.Duration) (entries []Entry, more bool, err error)
-	// End gives the place of the newest entry; the beginning where there is none.
+	// End returns the cursor of the newest entry, or the zero cursor if there is none.
 	End(ctx context.Context) (Cursor, error)
 }
 
-// Publisher adds revocations to the feed. It may be used by several goroutines.
+// Publisher adds revocations to the feed. Implementations are safe for concurrent use by multiple goroutines.
 type Publisher interface {
-	// Publish records the changes. Success says that they will reach everybody who follows the feed; [ErrNotReplicated]
-	// that they will unless the store fails.
+	// Publish adds the changes to the feed. Without an error they will reach all followers of the feed; with
+	// [ErrNotReplicated] they will unless the store fails.
 	Publish(ctx context.Context, changes ...Change) error
-	// Confirm succeeds for changes that the feed has told where Publish would have succeeded: a change whose Publish
-	// failed may be in the feed all the same.
+	// Confirm returns nil if the feed has delivered the changes and they are replicated as Publish requires. A change
+	// whose Publish failed may be in the feed all the same.
 	Confirm(ctx context.Context, changes ...Change) error
 }
 
 const (
-	// readWait is how long one read waits: as old as the knowledge of an idle replica gets, and as long as stopping takes.
+	// readWait is how long one read waits for an entry. It bounds the staleness of an idle replica and the time to stop.
 	readWait = 500 * time.Millisecond
-	// readPatience is how much longer a read may take before the store counts as out of reach.
-	readPatience = 3 * time.Second
-	// retryWait is the pause after a read that failed.
-	retryWait = 250 * time.Millisecond
+	// readTimeout is how much longer than that a read may take before the store counts as unreachable.
+	readTimeout = 3 * time.Second
+	// retryInterval is the time between a failed read and the next one.
+	retryInterval = 250 * time.Millisecond
 )
 
-// Tail follows the feed. It may be used by several goroutines.
+// Tail follows the feed. It is safe for concurrent use by multiple goroutines.
 type Tail struct {
-	log   Log
-	to    Follower
-	start time.Time
+	log      Log
+	follower Follower
+	start    time.Time
 
 	mu sync.Mutex
-	// cursor is the last entry applied; known is when the feed was last known to have been read to its end.
+	// cursor is the position of the last applied entry, known the time at which the tail was last known to have read the
+	// feed to its end.
 	cursor Cursor
 	known  time.Time
-	// moved is closed, and made anew, when the two change.
+	// moved is closed and replaced when cursor and known change.
 	moved chan struct{}
 }
 
-// Follower is told what the feed says, by one goroutine. Its methods must not wait for the network.
+// Follower receives the feed. One goroutine calls its methods, which must not wait for the network.
 type Follower interface {
-	// Apply takes over the next entry.
+	// Apply applies the next entry.
 	Apply(entry Entry)
-	// Lost says that entries may have been missed, so that whatever was remembered on the strength of the feed must go.
-	// gap says that the feed itself has lost entries, and that Apply gets it from its beginning again.
+	// Lost reports that entries may have been missed, so that whatever is cached on the strength of the feed must be
+	// dropped. gap reports whether the feed itself has lost entries; Apply then receives it from its beginning again.
 	Lost(gap bool)
-	// Failed is told why the feed cannot be read, once for each outage.
+	// Failed reports why the feed cannot be read, once for each outage.
 	Failed(err error)
 }
 
-// NewTail makes a tail of log for a follower.
-func NewTail(log Log, to Follower) *Tail {
-	return &Tail{log: log, to: to, start: time.Now(), moved: make(chan struct{})}
+// NewTail returns a tail that delivers log to follower.
+func NewTail(log Log, follower Follower) *Tail {
+	return &Tail{log: log, follower: follower, start: time.Now(), moved: make(chan struct{})}
 }
 
-// Age is how old the tail's knowledge is: every change made longer ago than that has been applied. Before the feed was
-// first read to its end, complete is false and the age is that of the tail.
+// Age returns the staleness of the tail: every change made longer ago has been applied. Until the feed has been read to
+// its end for the first time, complete is false and the age is the time since NewTail.
 func (t *Tail) Age() (age time.Duration, complete bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -173,63 +179,57 @@ func (t *Tail) Run(ctx context.Context) error {
 	var cursor Cursor
 	wait, broken := time.Duration(0), false
 	for ctx.Err() == nil {
-		// What is true when the read begins is all that an empty answer proves.
-		asked := time.Now()
+		// An empty result proves only what was true when the read began.
+		began := time.Now()
 		entries, more, err := t.read(ctx, cursor, wait)
 		if errors.Is(err, ErrGap) {
-			// The tail goes back first: who is told of the gap may wait at once for it to catch up.
+			// The cursor is reset before Lost is called, because the follower may call CatchUp in response.
 			cursor, wait, broken = Cursor{}, 0, false
-			t.move(cursor, asked, true)
-			t.to.Lost(true)
+			t.move(cursor, began, true)
+			t.follower.Lost(true)
 			continue
 		}
 		if err != nil {
 			if ctx.Err() == nil && !broken {
-				t.to.Failed(err)
+				t.follower.Failed(err)
 			}
 			broken = true
-			pause(ctx, retryWait)
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryInterval):
+			}
 			continue
 		}
 		if broken {
-			// The store may have come back without its data; entries are then missing that no cursor shows.
-			t.to.Lost(false)
+			// The store may have lost data during the outage, which need not show at the cursor.
+			t.follower.Lost(false)
 			broken = false
 		}
 		for _, entry := range entries {
-			t.to.Apply(entry)
+			t.follower.Apply(entry)
 			cursor = entry.Cursor
 		}
-		t.move(cursor, asked, more)
+		t.move(cursor, began, more)
 		wait = readWait
 	}
 	return nil
 }
 
-// read gives a store that falls silent up: a connection to one that is gone may be open for long.
+// read bounds [Log.Read], because a dead connection can stay open for minutes.
 func (t *Tail) read(ctx context.Context, after Cursor, wait time.Duration) ([]Entry, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait+readPatience)
+	ctx, cancel := context.WithTimeout(ctx, wait+readTimeout)
 	defer cancel()
 	return t.log.Read(ctx, after, wait)
 }
 
-// move publishes how far the tail has come.
-func (t *Tail) move(cursor Cursor, asked time.Time, more bool) {
+// move records that the tail has read the feed up to cursor, and to its end as of began unless there is more.
+func (t *Tail) move(cursor Cursor, began time.Time, more bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cursor = cursor
 	if !more {
-		t.known = asked
+		t.known = began
 	}
 	close(t.moved)
 	t.moved = make(chan struct{})
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

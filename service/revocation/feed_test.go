@@ -1,7 +1,6 @@
 package revocation_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,158 +13,44 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// fakeLog is a feed in memory. It reads as a store does: at most two entries at once, and it waits when there are none.
-type fakeLog struct {
-	mu      sync.Mutex
-	entries []revocation.Entry
-	err     error
-	reads   int
-	// time is that of the next entry. A loss sets it back, as a store does whose clock is behind that of the lost one.
-	time uint64
-	// free is how many reads may begin; negative for any number.
-	free int
-	// added is closed, and made anew, when something happens.
-	added chan struct{}
-}
-
-func newLog() *fakeLog { return &fakeLog{time: 1000, free: -1, added: make(chan struct{})} }
-
-func (l *fakeLog) happen(f func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f()
-	close(l.added)
-	l.added = make(chan struct{})
-}
-
-func (l *fakeLog) add(ids ...string) {
-	l.happen(func() {
-		for _, id := range ids {
-			cursor := revocation.Cursor{Time: l.time, Sequence: uint64(len(l.entries))}
-			l.entries = append(l.entries, revocation.Entry{
-				Cursor: cursor, Change: revocation.Change{Kind: revocation.ClientChanged, ID: id},
-			})
-		}
-	})
-}
-
-func (l *fakeLog) fail(err error) { l.happen(func() { l.err = err }) }
-
-// lose takes away all entries.
-func (l *fakeLog) lose() {
-	l.happen(func() {
-		l.time--
-		l.entries = nil
-	})
-}
-
-// release lets n more reads begin.
-func (l *fakeLog) release(n int) { l.happen(func() { l.free = n }) }
-
-// begin waits until a read may begin.
-func (l *fakeLog) begin(ctx context.Context) {
-	for {
-		l.mu.Lock()
-		added, free := l.added, l.free
-		if free > 0 {
-			l.free--
-		}
-		l.mu.Unlock()
-		if free != 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-added:
-		}
-	}
-}
-
-func (l *fakeLog) Read(ctx context.Context, after revocation.Cursor, wait time.Duration) ([]revocation.Entry, bool, error) {
-	l.begin(ctx)
-	timeout := time.After(wait)
-	for first := true; ; first = false {
-		l.mu.Lock()
-		if first {
-			l.reads++
-		}
-		err, added := l.err, l.added
-		i := slices.IndexFunc(l.entries, func(e revocation.Entry) bool { return e.Cursor.Compare(after) > 0 })
-		var rest []revocation.Entry
-		if i >= 0 {
-			rest = slices.Clone(l.entries[i:])
-		}
-		if after != (revocation.Cursor{}) && !slices.ContainsFunc(l.entries, func(e revocation.Entry) bool { return e.Cursor == after }) {
-			err = cmp.Or(err, revocation.ErrGap)
-		}
-		l.mu.Unlock()
-		const most = 2
-		switch {
-		case err != nil:
-			return nil, false, err
-		case len(rest) > 0:
-			return rest[:min(most, len(rest))], len(rest) >= most, nil
-		case wait == 0:
-			return nil, false, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, false, ctx.Err()
-		case <-timeout:
-			return nil, false, nil
-		case <-added:
-		}
-	}
-}
-
-func (l *fakeLog) End(context.Context) (revocation.Cursor, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil || len(l.entries) == 0 {
-		return revocation.Cursor{}, l.err
-	}
-	return l.entries[len(l.entries)-1].Cursor, nil
-}
-
-// heard is what a tail told, in order: ids of changes, "lost", and reports as "error: …".
-type heard struct {
+// eventLog is a follower that records events in order: the IDs of changes, "lost" and "error: …".
+type eventLog struct {
 	mu     sync.Mutex
 	events []string
 }
 
-func (h *heard) note(event string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events = append(h.events, event)
+func (l *eventLog) add(event string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, event)
 }
 
-func (h *heard) Apply(e revocation.Entry) { h.note(e.ID) }
-func (h *heard) Lost(bool)                { h.note("lost") }
-func (h *heard) Failed(err error)         { h.note("error: " + err.Error()) }
+func (l *eventLog) Apply(e revocation.Entry) { l.add(e.ID) }
+func (l *eventLog) Lost(bool)                { l.add("lost") }
+func (l *eventLog) Failed(err error)         { l.add("error: " + err.Error()) }
 
-func (h *heard) expect(t *testing.T, want ...string) {
+func (l *eventLog) expect(t *testing.T, want ...string) {
 	t.Helper()
 	synctest.Wait()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !slices.Equal(h.events, want) {
-		t.Errorf("heard %q, want %q", h.events, want)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Equal(l.events, want) {
+		t.Errorf("got the events %q, want %q", l.events, want)
 	}
-	h.events = nil
+	l.events = nil
 }
 
-// follow runs a tail of a log with the entries given, in a bubble of time, and stops it when the test is done.
-func follow(t *testing.T, entries []string, test func(t *testing.T, log *fakeLog, tail *revocation.Tail, h *heard)) {
+// follow runs test in a synctest bubble with a running tail of a log that has the entries, and then stops the tail.
+func follow(t *testing.T, entries []string, test func(t *testing.T, log *fakeLog, tail *revocation.Tail, events *eventLog)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		log, h := newLog(), &heard{}
+		log, events := newLog(), &eventLog{}
 		log.add(entries...)
-		tail := revocation.NewTail(log, h)
+		tail := revocation.NewTail(log, events)
 		ctx, cancel := context.WithCancel(t.Context())
 		stopped := make(chan error, 1)
 		go func() { stopped <- tail.Run(ctx) }()
-		test(t, log, tail, h)
+		test(t, log, tail, events)
 		cancel()
 		synctest.Wait()
 		select {
@@ -174,38 +59,38 @@ func follow(t *testing.T, entries []string, test func(t *testing.T, log *fakeLog
 				t.Errorf("Run: %v", err)
 			}
 		default:
-			t.Error("Run goes on although its context has ended")
+			t.Error("Run continues after its context has ended")
 		}
-		h.expect(t)
+		events.expect(t)
 	})
 }
 
-// pass lets time go by in the bubble.
+// pass advances the time of the bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-func expectAge(t *testing.T, tail *revocation.Tail, least, most time.Duration, complete bool) {
+func expectAge(t *testing.T, tail *revocation.Tail, low, high time.Duration, complete bool) {
 	t.Helper()
 	synctest.Wait()
-	if age, got := tail.Age(); age < least || age > most || got != complete {
-		t.Errorf("age %s, complete %v, want %s to %s, %v", age, got, least, most, complete)
+	if age, got := tail.Age(); age < low || age > high || got != complete {
+		t.Errorf("got the age %s, complete %v, want %s to %s, %v", age, got, low, high, complete)
 	}
 }
 
 func TestOrder(t *testing.T) {
-	follow(t, []string{"a", "b", "c", "d", "e"}, func(t *testing.T, log *fakeLog, _ *revocation.Tail, h *heard) {
-		h.expect(t, "a", "b", "c", "d", "e")
+	follow(t, []string{"a", "b", "c", "d", "e"}, func(t *testing.T, log *fakeLog, _ *revocation.Tail, events *eventLog) {
+		events.expect(t, "a", "b", "c", "d", "e")
 		log.add("f")
-		h.expect(t, "f")
+		events.expect(t, "f")
 		pass(time.Hour)
 		log.add("g", "a")
-		h.expect(t, "g", "a")
+		events.expect(t, "g", "a")
 	})
 }
 
-// An idle tail is as old as its last read, and no older than one read and the next can make it.
+// The staleness of an idle tail is the time since its last read began, and at most the duration of two reads.
 func TestAge(t *testing.T) {
-	follow(t, []string{"a", "b", "c"}, func(t *testing.T, log *fakeLog, tail *revocation.Tail, h *heard) {
-		h.expect(t, "a", "b", "c")
+	follow(t, []string{"a", "b", "c"}, func(t *testing.T, log *fakeLog, tail *revocation.Tail, events *eventLog) {
+		events.expect(t, "a", "b", "c")
 		expectAge(t, tail, 0, 0, true)
 		for range 100 {
 			pass(170 * time.Millisecond)
@@ -220,16 +105,16 @@ func TestAge(t *testing.T) {
 		log.fail(nil)
 		pass(time.Second)
 		expectAge(t, tail, 0, time.Second, true)
-		h.expect(t, "error: down", "lost")
+		events.expect(t, "error: down", "lost")
 	})
 }
 
-// Before the first read is complete, the tail knows nothing however young it is.
+// Until the feed was read to its end for the first time the tail is incomplete, whatever its age.
 func TestIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog()
 		log.fail(errors.New("down"))
-		tail := revocation.NewTail(log, &heard{})
+		tail := revocation.NewTail(log, &eventLog{})
 		expectAge(t, tail, 0, 0, false)
 		ctx, cancel := context.WithCancel(t.Context())
 		var group sync.WaitGroup
@@ -245,18 +130,18 @@ func TestIncomplete(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
-	follow(t, []string{"a"}, func(t *testing.T, log *fakeLog, _ *revocation.Tail, h *heard) {
-		h.expect(t, "a")
+	follow(t, []string{"a"}, func(t *testing.T, log *fakeLog, _ *revocation.Tail, events *eventLog) {
+		events.expect(t, "a")
 		for i := range 3 {
 			log.fail(fmt.Errorf("down %d", i))
 			log.add(fmt.Sprint(i))
 			pass(time.Minute)
-			// One report for each outage, however long; nothing is lost before the store can be read again.
-			h.expect(t, fmt.Sprint("error: down ", i))
+			// Each outage is reported once, however long it is, and Lost is called only when the store can be read again.
+			events.expect(t, fmt.Sprint("error: down ", i))
 			log.fail(nil)
 			pass(time.Second)
-			// What was remembered goes before what came meanwhile is applied.
-			h.expect(t, "lost", fmt.Sprint(i))
+			// Caches are dropped before the entries added during the outage are applied.
+			events.expect(t, "lost", fmt.Sprint(i))
 		}
 		if log.reads > 1000 {
 			t.Errorf("%d reads in three minutes of outage", log.reads)
@@ -264,90 +149,90 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// Where the feed does not go on from the cursor, what is left of it is read again from the beginning.
+// After a gap, the rest of the feed is read again from the beginning.
 func TestGap(t *testing.T) {
-	follow(t, []string{"a", "b", "c"}, func(t *testing.T, log *fakeLog, tail *revocation.Tail, h *heard) {
-		h.expect(t, "a", "b", "c")
+	follow(t, []string{"a", "b", "c"}, func(t *testing.T, log *fakeLog, tail *revocation.Tail, events *eventLog) {
+		events.expect(t, "a", "b", "c")
 		log.lose()
 		log.add("d")
-		h.expect(t, "lost", "d")
+		events.expect(t, "lost", "d")
 		pass(time.Minute)
 		expectAge(t, tail, 0, time.Second, true)
-		h.expect(t)
-		// The loss shows during an outage too, and is told once.
+		events.expect(t)
+		// A loss during an outage is reported too, and once.
 		log.fail(errors.New("down"))
 		pass(time.Second)
 		log.lose()
 		log.add("e")
 		log.fail(nil)
 		pass(time.Second)
-		h.expect(t, "error: down", "lost", "e")
+		events.expect(t, "error: down", "lost", "e")
 	})
 }
 
 func TestCatchUp(t *testing.T) {
-	follow(t, nil, func(t *testing.T, log *fakeLog, tail *revocation.Tail, h *heard) {
+	follow(t, nil, func(t *testing.T, log *fakeLog, tail *revocation.Tail, events *eventLog) {
 		if err := tail.CatchUp(t.Context()); err != nil {
 			t.Errorf("an empty feed: %v", err)
 		}
-		// Several reads are needed, and all is applied when CatchUp returns.
+		// Several reads are needed, and all entries are applied when CatchUp returns.
 		log.add("a", "b", "c", "d", "e")
 		if err := tail.CatchUp(t.Context()); err != nil {
 			t.Error(err)
 		}
-		h.mu.Lock()
-		if len(h.events) != 5 {
-			t.Errorf("caught up with %q", h.events)
+		events.mu.Lock()
+		if len(events.events) != 5 {
+			t.Errorf("CatchUp returned after %q", events.events)
 		}
-		h.events = nil
-		h.mu.Unlock()
+		events.events = nil
+		events.mu.Unlock()
 		log.fail(errors.New("down"))
 		if err := tail.CatchUp(t.Context()); err == nil || err.Error() != "down" {
 			t.Errorf("got %v, want the log's error", err)
 		}
 		pass(time.Second)
-		h.expect(t, "error: down")
+		events.expect(t, "error: down")
 		log.fail(nil)
 		pass(time.Second)
-		h.expect(t, "lost")
-		// After a loss, an end that lies before the old cursor is reached when it is read, not before.
-		log.release(0)
+		events.expect(t, "lost")
+		// After a loss, an end before the old cursor is reached only when it has been read.
+		log.allow(0)
 		log.lose()
 		log.add("f")
-		h.expect(t, "lost")
+		events.expect(t, "lost")
 		caughtUp := make(chan error, 1)
 		go func() { caughtUp <- tail.CatchUp(t.Context()) }()
 		synctest.Wait()
 		if len(caughtUp) > 0 {
-			t.Error("caught up without reading")
+			t.Error("CatchUp returned before the feed was read")
 		}
-		log.release(-1)
+		log.allow(-1)
 		if err := <-caughtUp; err != nil {
 			t.Error(err)
 		}
-		h.expect(t, "f")
+		events.expect(t, "f")
 	})
 }
 
-// A feed that was read in part is not known to its end.
+// A partial read of the feed does not reduce the staleness.
 func TestPartlyRead(t *testing.T) {
 	const step = 2 * time.Second // as long as a read may take
-	follow(t, nil, func(t *testing.T, log *fakeLog, tail *revocation.Tail, h *heard) {
+	follow(t, nil, func(t *testing.T, log *fakeLog, tail *revocation.Tail, events *eventLog) {
 		synctest.Wait()
-		log.release(0)
+		log.allow(0)
 		log.add("a", "b", "c", "d", "e")
 		pass(step)
-		h.expect(t, "a", "b")
+		events.expect(t, "a", "b")
 		expectAge(t, tail, step, step+time.Second, true)
-		log.release(1)
+		log.allow(1)
 		pass(step)
-		h.expect(t, "c", "d")
+		events.expect(t, "c", "d")
 		expectAge(t, tail, 2*step, 2*step+time.Second, true)
-		log.release(1)
-		h.expect(t, "e")
-		// What it knows is as old as the question that the last answer was to.
+		log.allow(1)
+		events.expect(t, "e")
+		// The staleness counts from the beginning of the read that reached the end.
 		expectAge(t, tail, step, step, true)
-		log.release(-1)
+		log.allow(-1)
 	})
 }
 
@@ -355,23 +240,23 @@ func TestCatchUpEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newLog()
 		log.add("a")
-		tail := revocation.NewTail(log, &heard{})
+		tail := revocation.NewTail(log, &eventLog{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		// Nobody runs the tail.
+		// The tail does not run.
 		if err := tail.CatchUp(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
 	})
 }
 
-// A tail that is stopped while it cannot read stops at once and does not call that an outage.
+// A tail that is stopped during a read or an outage stops at once and does not report that as an outage.
 func TestStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, broken := range map[string]error{"idle": nil, "broken": errors.New("down")} {
-			log, h := newLog(), &heard{}
+			log, events := newLog(), &eventLog{}
 			log.fail(broken)
-			tail := revocation.NewTail(log, h)
+			tail := revocation.NewTail(log, events)
 			ctx, cancel := context.WithCancel(t.Context())
 			var group sync.WaitGroup
 			group.Go(func() { _ = tail.Run(ctx) })
@@ -380,13 +265,13 @@ func TestStopped(t *testing.T) {
 			cancel()
 			group.Wait()
 			if took := time.Since(began); took > 0 {
-				t.Errorf("%s: stopping took %s", name, took)
+				t.Errorf("%s: Run took %s to stop", name, took)
 			}
 			want := []string{"error: down"}
 			if broken == nil {
 				want = nil
 			}
-			h.expect(t, want...)
+			events.expect(t, want...)
 		}
 	})
 }

@@ -7,42 +7,44 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// filter tells of most tokens that they are not on the list, with one look at a memory that is a twentieth of the list's
-// and so stays in the processor's caches. Where a million tokens are revoked, looking in the list itself is an eighth of
-// what it costs to verify a token that was seen before. It may be used by several goroutines.
+// filter is a Bloom filter with one hash function. It rejects most IDs that are not on the list with a single memory
+// access. Its memory is a twentieth of the list's and so stays in the processor's caches. With a million revoked
+// tokens, a lookup in the list itself takes an eighth of the time to verify a cached token. filter is safe for
+// concurrent use by multiple goroutines.
 type filter struct {
-	// bits has one bit for each token, at the place that its id says, which is random.
+	// bits has one bit for each ID. An ID is random, so that it is its own hash.
 	bits []atomic.Uint64
-	// room is for how many tokens there is a place: with more, too many share one.
-	room int
+	// capacity is the number of IDs up to which the rate of false positives is acceptable.
+	capacity int
 }
 
-// perToken is how many bits there are for each token, where there are as many tokens as there is room for. So one of
-// sixteen tokens that are not on the list has to be looked for in it.
-const perToken = 16
+// bitsPerID is the number of bits for each ID at full capacity. One of sixteen IDs that are not on the list is then a
+// false positive, which costs a lookup in the list.
+const bitsPerID = 16
 
-// newFilter makes an empty filter with room for at least so many tokens.
-func newFilter(tokens int) *filter {
-	room := 1 << 10
-	for room < tokens {
-		room *= 2
+// newFilter returns an empty filter with a capacity of at least the given one.
+func newFilter(capacity int) *filter {
+	size := 1 << 10
+	for size < capacity {
+		size *= 2
 	}
-	return &filter{make([]atomic.Uint64, room*perToken/64), room}
+	return &filter{make([]atomic.Uint64, size*bitsPerID/64), size}
 }
 
-// place gives the word and the bit in it. A shard of the list is chosen by the first byte, so it is none of these.
-func (f *filter) place(id token.ID) (*atomic.Uint64, uint64) {
+// bit returns the word that contains the bit of the ID, and a mask with that bit. It uses the last bytes of the ID,
+// since the first one selects the shard of the list.
+func (f *filter) bit(id token.ID) (*atomic.Uint64, uint64) {
 	at := binary.LittleEndian.Uint64(id[len(id)-8:])
 	return &f.bits[at/64%uint64(len(f.bits))], 1 << (at % 64)
 }
 
 func (f *filter) add(id token.ID) {
-	word, bit := f.place(id)
-	word.Or(bit)
+	word, mask := f.bit(id)
+	word.Or(mask)
 }
 
-// mayContain reports whether the token may have been added; where it says no, it was not.
+// mayContain reports whether the ID may have been added. False means that it was not.
 func (f *filter) mayContain(id token.ID) bool {
-	word, bit := f.place(id)
-	return word.Load()&bit != 0
+	word, mask := f.bit(id)
+	return word.Load()&mask != 0
 }

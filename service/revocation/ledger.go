@@ -9,24 +9,26 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Ledger is the live revocations as a replica knows them: the deny-list, and their order in the feed for those who follow
-// it from here. It holds one copy for all who follow, however far each has come. It may be used by several goroutines.
+// Ledger holds the live revocations that a replica knows: the deny-list, and their order in the feed for subscribers of
+// this replica. All subscribers share one copy, wherever their cursors are. Ledger is safe for concurrent use by
+// multiple goroutines.
 type Ledger struct {
 	// List is the deny-list.
 	List *List
 
 	mu sync.RWMutex
-	// entries are those of the feed as it stands, in its order.
+	// entries are the revocations in the feed, in its order.
 	entries []record
-	// grown is closed, and made anew, when entries change.
-	grown chan struct{}
-	// before has, from a gap until it is mended, what was in force at the gap; found what the feed has had since.
-	before []record
-	found  *List
+	// changed is closed and replaced when entries change or a gap is repaired.
+	changed chan struct{}
+	// From a gap in the feed until it is repaired, beforeGap holds the revocations that were in effect at the gap and
+	// sinceGap those that the feed has delivered since. Both are nil otherwise.
+	beforeGap []record
+	sinceGap  *List
 }
 
-// record is an entry, in 56 bytes. A token's id is held as bytes, so that a million of them leave the collector nothing to
-// follow.
+// record is the compact form of an [Entry], in 56 bytes. A token's ID is stored as bytes rather than as a string, so
+// that a million records leave the garbage collector no pointers to follow.
 type record struct {
 	cursor Cursor
 	token  token.ID
@@ -35,7 +37,7 @@ type record struct {
 	kind   uint8
 }
 
-// The numbers of the kinds in a past, and the kinds by number.
+// The values of record.kind, which index kinds.
 const (
 	kindToken uint8 = iota
 	kindClient
@@ -44,60 +46,61 @@ const (
 
 var kinds = [...]Kind{kindToken: TokenRevoked, kindClient: ClientRevoked, kindKey: KeyRevoked}
 
-// NewLedger makes an empty ledger.
-func NewLedger() *Ledger { return &Ledger{List: NewList(), grown: make(chan struct{})} }
+// NewLedger returns an empty ledger.
+func NewLedger() *Ledger { return &Ledger{List: NewList(), changed: make(chan struct{})} }
 
-// Append takes over the next entry of the feed. One that is no revocation is passed over.
+// Append adds the next entry of the feed. It ignores entries that are not revocations.
 func (l *Ledger) Append(e Entry) {
-	p, ok := remember(e)
+	r, ok := newRecord(e)
 	if !ok {
 		return
 	}
 	l.List.Apply(e.Change)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.found != nil {
-		l.found.Apply(e.Change)
+	if l.sinceGap != nil {
+		l.sinceGap.Apply(e.Change)
 	}
-	l.entries = append(l.entries, p)
-	l.tell()
+	l.entries = append(l.entries, r)
+	l.notify()
 }
 
-// tell wakes those who follow; mu is held.
-func (l *Ledger) tell() {
-	close(l.grown)
-	l.grown = make(chan struct{})
+// notify wakes the subscribers. l.mu must be held.
+func (l *Ledger) notify() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
-// Reset says that the feed will be read from its beginning again, because some of it was lost. What is on the list stays,
-// and is what must be mended: it also has what was published here and lost before the feed told it back.
+// Reset prepares the ledger for a feed that has lost entries and is read from its beginning again. The list keeps all
+// its entries, which are those to be restored in the feed. They include revocations that this replica published and the
+// feed lost before delivering them.
 func (l *Ledger) Reset() {
-	before := l.List.pasts()
+	beforeGap := l.List.snapshot()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.before, l.found = before, NewList()
+	l.beforeGap, l.sinceGap = beforeGap, NewList()
 	l.entries = nil
-	l.tell()
+	l.notify()
 }
 
-// Missing gives the live revocations in force at the last gap that the feed has not had since: what must be published again,
-// once the feed was read to its end. When there are none left, the gap is mended. What was published counts when the feed
-// tells it back: until then it may be lost again.
+// Missing returns the live revocations that were in effect at the last gap and that the feed has not delivered since.
+// The caller publishes them again, once the feed has been read to its end. They stay missing until the feed delivers
+// them, because until then they may be lost again. When none is missing the gap is repaired.
 func (l *Ledger) Missing(now time.Time) []Change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.found == nil {
+	if l.sinceGap == nil {
 		return nil
 	}
 	var missing []Change
-	for i := range l.before {
-		if p := &l.before[i]; p.live(now) && !l.found.has(p) {
-			missing = append(missing, p.entry().Change)
+	for i := range l.beforeGap {
+		if r := &l.beforeGap[i]; r.live(now) && !l.sinceGap.covers(r) {
+			missing = append(missing, r.entry().Change)
 		}
 	}
 	if len(missing) == 0 {
-		l.before, l.found = nil, nil
-		l.tell()
+		l.beforeGap, l.sinceGap = nil, nil
+		l.notify()
 	}
 	return missing
 }
@@ -105,17 +108,18 @@ func (l *Ledger) Missing(now time.Time) []Change {
 // Page is a part of the ledger.
 type Page struct {
 	Entries []Entry
-	// Next is the cursor to go on from.
+	// Next is the cursor to continue from.
 	Next Cursor
-	// Complete says that with this page everything is told that is known here. It is not while a gap waits to be mended.
+	// Complete reports whether a subscriber that has this page has all that the ledger knows. It is false until a gap is
+	// repaired.
 	Complete bool
-	// Changed is closed when there is more to tell.
+	// Changed is closed when the next page may be read: at once if there are more entries, else when the ledger changes.
 	Changed <-chan struct{}
 }
 
-// After gives at most limit entries that come after the cursor and may concern a token that is live at now. known is
-// false for a cursor that is not that of an entry here, nor the beginning: who comes with it may have missed something and
-// must begin anew.
+// After returns at most limit entries after the cursor, of those that may concern a token that is live at now. known
+// reports whether the cursor is the zero cursor or that of an entry. A subscriber with an unknown cursor may have
+// missed entries and must start from the beginning.
 func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -130,30 +134,30 @@ func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known
 	page.Next = after
 	for i := from; i < len(l.entries); i++ {
 		if len(page.Entries) == limit {
-			page.Changed = closed
+			page.Changed = closedChan
 			return page, true
 		}
-		p := &l.entries[i]
-		page.Next = p.cursor
-		if p.live(now) {
-			page.Entries = append(page.Entries, p.entry())
+		r := &l.entries[i]
+		page.Next = r.cursor
+		if r.live(now) {
+			page.Entries = append(page.Entries, r.entry())
 		}
 	}
-	page.Complete, page.Changed = l.found == nil, l.grown
+	page.Complete, page.Changed = l.sinceGap == nil, l.changed
 	return page, true
 }
 
-// closed is a channel for those who need not wait.
-var closed = func() chan struct{} {
+// closedChan is a closed channel.
+var closedChan = func() chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// Sweep forgets what concerns no live token any more. longest is the longest life of a token.
-func (l *Ledger) Sweep(now time.Time, longest time.Duration) {
-	l.List.Sweep(now, longest)
-	limit := Cursor{Time: uint64(max(now.Add(-longest).UnixMilli(), 0))}
+// Sweep removes the entries that concern no live token. maxLifetime is the maximum lifetime of a token.
+func (l *Ledger) Sweep(now time.Time, maxLifetime time.Duration) {
+	l.List.Sweep(now, maxLifetime)
+	limit := Cursor{Time: uint64(max(now.Add(-maxLifetime).UnixMilli(), 0))}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].cursor.Compare(limit) >= 0 }); n > 0 {
@@ -161,31 +165,32 @@ func (l *Ledger) Sweep(now time.Time, longest time.Duration) {
 	}
 }
 
-// remember makes a past of an entry; ok is false for what is no revocation.
-func remember(e Entry) (record, bool) {
+// newRecord returns the record of an entry. It reports false for an entry that is not a revocation, or that
+// has a malformed token ID.
+func newRecord(e Entry) (record, bool) {
 	kind := slices.Index(kinds[:], e.Kind)
 	if kind < 0 {
 		return record{}, false
 	}
-	p := record{cursor: e.Cursor, at: uint32(e.At.Unix()), kind: uint8(kind)} //nolint:gosec // a moment of this century; 3 kinds
+	r := record{cursor: e.Cursor, at: uint32(e.At.Unix()), kind: uint8(kind)} //nolint:gosec // a time of this century; there are three kinds
 	if e.Kind != TokenRevoked {
-		p.name = e.ID
-		return p, true
+		r.name = e.ID
+		return r, true
 	}
 	var ok bool
-	p.token, ok = token.ParseID(e.ID)
-	return p, ok
+	r.token, ok = token.ParseID(e.ID)
+	return r, ok
 }
 
-func (p *record) entry() Entry {
-	e := Entry{Cursor: p.cursor, Change: Change{Kind: kinds[p.kind], ID: p.name, At: time.Unix(int64(p.at), 0)}}
+func (r *record) entry() Entry {
+	e := Entry{Cursor: r.cursor, Change: Change{Kind: kinds[r.kind], ID: r.name, At: time.Unix(int64(r.at), 0)}}
 	if e.Kind == TokenRevoked {
-		e.ID = p.token.String()
+		e.ID = r.token.String()
 	}
 	return e
 }
 
 // live reports whether the entry may concern a token that has not expired.
-func (p *record) live(now time.Time) bool {
-	return kinds[p.kind] != TokenRevoked || int64(p.at) >= now.Unix()
+func (r *record) live(now time.Time) bool {
+	return kinds[r.kind] != TokenRevoked || int64(r.at) >= now.Unix()
 }

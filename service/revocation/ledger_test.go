@@ -12,7 +12,7 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// feed is a feed in memory: what a store would have.
+// feed is a feed in memory, as a store would have it.
 type feed struct {
 	entries []revocation.Entry
 	last    uint64
@@ -36,7 +36,7 @@ func after(t *testing.T, l *revocation.Ledger, cursor revocation.Cursor, limit i
 	t.Helper()
 	page, known := l.After(cursor, limit, start)
 	if !known {
-		t.Fatalf("the cursor %v is not known", cursor)
+		t.Fatalf("the cursor %v is unknown", cursor)
 	}
 	return page
 }
@@ -53,34 +53,34 @@ func expectEntries(t *testing.T, got, want []revocation.Entry) {
 func TestLedgerAfter(t *testing.T) {
 	l, f := revocation.NewLedger(), &feed{}
 	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || page.Next != (revocation.Cursor{}) || !page.Complete {
-		t.Errorf("an empty ledger: got %+v", page)
+		t.Errorf("an empty ledger: got %+v, want an empty page", page)
 	}
 	f.tokens(l, 3)
 	l.Append(f.add(clientRevoked("a", start)))
 	l.Append(f.add(keyRevoked("k", start)))
-	told := slices.Clone(f.entries)
-	// What is no revocation is passed over, and so is a token whose id is not ours.
+	want := slices.Clone(f.entries)
+	// A change that is not a revocation is ignored, and so is a token whose ID is malformed.
 	l.Append(f.add(revocation.Change{Kind: revocation.ClientChanged, ID: "a"}))
 	l.Append(f.add(revocation.Change{Kind: revocation.TokenRevoked, ID: "x", At: start}))
 	if got := l.List.Len(); got != 5 {
-		t.Errorf("the list has %d, want 5", got)
+		t.Errorf("the list has %d entries, want 5", got)
 	}
-	for i := range len(told) + 1 {
+	for i := range len(want) + 1 {
 		cursor := revocation.Cursor{}
 		if i > 0 {
-			cursor = told[i-1].Cursor
+			cursor = want[i-1].Cursor
 		}
 		page := after(t, l, cursor, 10)
-		expectEntries(t, page.Entries, told[i:])
-		if page.Next != told[len(told)-1].Cursor || !page.Complete {
+		expectEntries(t, page.Entries, want[i:])
+		if page.Next != want[len(want)-1].Cursor || !page.Complete {
 			t.Errorf("after %d: got %+v", i, page)
 		}
 	}
 	for name, cursor := range map[string]revocation.Cursor{
-		"no revocation": f.entries[5].Cursor, "later": {Time: 1 << 50}, "earlier": {Time: 1}, "between": {Time: told[0].Cursor.Time, Sequence: 1 << 40},
+		"not a revocation": f.entries[5].Cursor, "later": {Time: 1 << 50}, "earlier": {Time: 1}, "between": {Time: want[0].Cursor.Time, Sequence: 1 << 40},
 	} {
 		if _, known := l.After(cursor, 10, start); known {
-			t.Errorf("%s: the cursor is known", name)
+			t.Errorf("%s: the cursor is known, want unknown", name)
 		}
 	}
 	t.Run("in pages", func(t *testing.T) {
@@ -93,22 +93,22 @@ func TestLedgerAfter(t *testing.T) {
 				t.Fatalf("page %d: got %+v", pages, page)
 			}
 		}
-		expectEntries(t, got, told)
+		expectEntries(t, got, want)
 	})
-	t.Run("a limit that is just enough", func(t *testing.T) {
-		if page := after(t, l, revocation.Cursor{}, len(told)); !page.Complete || isClosed(page.Changed) {
+	t.Run("a limit of exactly all", func(t *testing.T) {
+		if page := after(t, l, revocation.Cursor{}, len(want)); !page.Complete || isClosed(page.Changed) {
 			t.Errorf("got %+v", page)
 		}
 	})
-	t.Run("grown", func(t *testing.T) {
+	t.Run("changed", func(t *testing.T) {
 		page := after(t, l, revocation.Cursor{}, 10)
 		l.Append(f.add(revocation.Change{Kind: revocation.RingChanged}))
 		if isClosed(page.Changed) {
-			t.Error("closed though nothing was revoked")
+			t.Error("Changed is closed although nothing was revoked")
 		}
 		l.Append(f.add(clientRevoked("b", start)))
 		if !isClosed(page.Changed) {
-			t.Fatal("not closed")
+			t.Fatal("Changed is not closed")
 		}
 		if next := after(t, l, page.Next, 10); len(next.Entries) != 1 || next.Entries[0].ID != "b" || isClosed(next.Changed) {
 			t.Errorf("got %+v", next)
@@ -125,7 +125,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// TestLedgerExpiry leaves out tokens that have expired; their places stay known until they are swept.
+// TestLedgerExpiry checks that expired tokens are left out, and that their cursors stay known until they are swept.
 func TestLedgerExpiry(t *testing.T) {
 	l, f := revocation.NewLedger(), &feed{}
 	l.Append(f.add(tokenRevoked(token.NewID(), start.Add(-time.Second))))
@@ -133,22 +133,22 @@ func TestLedgerExpiry(t *testing.T) {
 	l.Append(f.add(tokenRevoked(token.NewID(), start.Add(-time.Second))))
 	expectEntries(t, after(t, l, revocation.Cursor{}, 10).Entries, f.entries[1:2])
 	if page := after(t, l, f.entries[0].Cursor, 10); page.Next != f.entries[2].Cursor {
-		t.Errorf("got %+v, want the place of the last", page)
+		t.Errorf("got %+v, want the cursor of the last entry", page)
 	}
 	cursor := f.entries[0].Cursor
-	l.Sweep(start.Add(longest), longest)
+	l.Sweep(start.Add(maxLifetime), maxLifetime)
 	after(t, l, cursor, 10)
-	l.Sweep(start.Add(longest+time.Second), longest)
+	l.Sweep(start.Add(maxLifetime+time.Second), maxLifetime)
 	if _, known := l.After(cursor, 10, start); known {
-		t.Error("a place that was swept is known")
+		t.Error("a cursor that was swept is known")
 	}
 	if page := after(t, l, revocation.Cursor{}, 10); len(page.Entries) > 0 || !page.Complete {
-		t.Errorf("got %+v, want nothing", page)
+		t.Errorf("got %+v, want an empty page", page)
 	}
 }
 
-// TestLedgerMend loses parts of the feed and checks that exactly they are published again.
-func TestLedgerMend(t *testing.T) {
+// TestLedgerMissing loses parts of the feed and checks that exactly those are to be published again.
+func TestLedgerMissing(t *testing.T) {
 	live := tokenRevoked(token.NewID(), start.Add(time.Hour))
 	expired := tokenRevoked(token.NewID(), start.Add(-time.Second))
 	client, key := clientRevoked("a", start), keyRevoked("k", start)
@@ -161,9 +161,9 @@ func TestLedgerMend(t *testing.T) {
 		{"everything", nil, []revocation.Change{live, client, key}},
 		{"nothing", all, nil},
 		{"the token", []revocation.Change{client, key}, []revocation.Change{live}},
-		{"what has expired", []revocation.Change{live, client, key}, nil},
-		{"a later moment", []revocation.Change{live, clientRevoked("a", start.Add(-time.Hour)), key}, []revocation.Change{client}},
-		{"an earlier moment", []revocation.Change{live, clientRevoked("a", start.Add(time.Hour)), key}, nil},
+		{"an expired token", []revocation.Change{live, client, key}, nil},
+		{"a later time", []revocation.Change{live, clientRevoked("a", start.Add(-time.Hour)), key}, []revocation.Change{client}},
+		{"an earlier time", []revocation.Change{live, clientRevoked("a", start.Add(time.Hour)), key}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, f := revocation.NewLedger(), &feed{}
@@ -176,13 +176,13 @@ func TestLedgerMend(t *testing.T) {
 			page := after(t, l, revocation.Cursor{}, 10)
 			l.Reset()
 			if !isClosed(page.Changed) || l.List.Len() != len(all) {
-				t.Errorf("at the gap: got grown %t and %d on the list", isClosed(page.Changed), l.List.Len())
+				t.Errorf("at the gap: got changed %t and %d on the list", isClosed(page.Changed), l.List.Len())
 			}
 			if _, known := l.After(page.Next, 10, start); known {
 				t.Error("a cursor from before the gap is known")
 			}
 			if after(t, l, revocation.Cursor{}, 10).Complete {
-				t.Error("what is told during a gap is called whole")
+				t.Error("a page during a gap is complete")
 			}
 			g := &feed{last: 100}
 			for _, change := range c.left {
@@ -190,24 +190,24 @@ func TestLedgerMend(t *testing.T) {
 			}
 			got := l.Missing(start)
 			expectChanges(t, got, c.want)
-			for range 2 { // what is not told back is lost, so far
+			for range 2 { // they stay missing until the feed delivers them
 				expectChanges(t, l.Missing(start), c.want)
 			}
-			if whole := after(t, l, revocation.Cursor{}, 10).Complete; whole != (len(c.want) == 0) {
-				t.Errorf("whole: got %t", whole)
+			if complete := after(t, l, revocation.Cursor{}, 10).Complete; complete != (len(c.want) == 0) {
+				t.Errorf("complete: got %t", complete)
 			}
 			for _, change := range got {
 				l.Append(g.add(change))
 			}
 			page = after(t, l, revocation.Cursor{}, 10)
 			if got := l.Missing(start); len(got) > 0 {
-				t.Errorf("told back, and missing: %v", got)
+				t.Errorf("delivered by the feed, and missing: %v", got)
 			}
 			if len(c.want) > 0 && (page.Complete || !isClosed(page.Changed)) {
-				t.Error("who follows is not told that the gap is mended")
+				t.Error("subscribers are not notified of the repair")
 			}
 			if !after(t, l, revocation.Cursor{}, 10).Complete {
-				t.Error("not whole after the gap is mended")
+				t.Error("not complete after the repair")
 			}
 		})
 	}
@@ -224,50 +224,51 @@ func expectChanges(t *testing.T, got, want []revocation.Change) {
 	}
 }
 
-// TestLedgerSecondGap loses what was published again before the feed told it back, and what was never told at all.
+// TestLedgerSecondGap loses revocations that were published again before the feed delivered them, and one that the feed
+// never delivered.
 func TestLedgerSecondGap(t *testing.T) {
 	l, f := revocation.NewLedger(), &feed{}
-	told, direct := clientRevoked("told", start), clientRevoked("direct", start)
-	l.Append(f.add(told))
-	l.List.Apply(direct) // published here, and lost before the feed told it
+	delivered, direct := clientRevoked("delivered", start), clientRevoked("direct", start)
+	l.Append(f.add(delivered))
+	l.List.Apply(direct) // published here, and lost before the feed delivered it
 	l.Reset()
-	expectChanges(t, l.Missing(start), []revocation.Change{told, direct})
-	l.Append(f.add(told))
+	expectChanges(t, l.Missing(start), []revocation.Change{delivered, direct})
+	l.Append(f.add(delivered))
 	l.Reset()
-	expectChanges(t, l.Missing(start), []revocation.Change{told, direct})
+	expectChanges(t, l.Missing(start), []revocation.Change{delivered, direct})
 	l.Append(f.add(direct))
-	expectChanges(t, l.Missing(start), []revocation.Change{told})
-	l.Append(f.add(told))
+	expectChanges(t, l.Missing(start), []revocation.Change{delivered})
+	l.Append(f.add(delivered))
 	expectChanges(t, l.Missing(start), nil)
 	if !after(t, l, revocation.Cursor{}, 10).Complete {
-		t.Error("not whole")
+		t.Error("not complete")
 	}
 }
 
-// TestLedgerModel follows a ledger through random appends, losses and sweeps, with followers that are at random places: a
-// follower that is told everything knows everything that is live.
+// TestLedgerModel applies random appends and losses to a ledger with subscribers at random cursors. A subscriber that
+// has read everything knows every live revocation.
 func TestLedgerModel(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	l, f := revocation.NewLedger(), &feed{}
-	type follower struct {
+	type subscriber struct {
 		cursor revocation.Cursor
 		known  map[string]bool
 	}
-	followers := make([]*follower, 5)
-	for i := range followers {
-		followers[i] = &follower{known: make(map[string]bool)}
+	subscribers := make([]*subscriber, 5)
+	for i := range subscribers {
+		subscribers[i] = &subscriber{known: make(map[string]bool)}
 	}
 	live := make(map[string]bool)
-	follow := func(w *follower) revocation.Page {
-		page, known := l.After(w.cursor, 1+random.IntN(5), start)
+	follow := func(s *subscriber) revocation.Page {
+		page, known := l.After(s.cursor, 1+random.IntN(5), start)
 		if !known {
-			w.cursor = revocation.Cursor{}
+			s.cursor = revocation.Cursor{}
 			return revocation.Page{}
 		}
 		for _, e := range page.Entries {
-			w.known[e.ID] = true
+			s.known[e.ID] = true
 		}
-		w.cursor = page.Next
+		s.cursor = page.Next
 		return page
 	}
 	for step := range 3000 {
@@ -294,7 +295,7 @@ func TestLedgerModel(t *testing.T) {
 				}
 			}
 		default:
-			follow(followers[random.IntN(len(followers))])
+			follow(subscribers[random.IntN(len(subscribers))])
 		}
 	}
 	for missing := l.Missing(start); len(missing) > 0; missing = l.Missing(start) {
@@ -302,18 +303,18 @@ func TestLedgerModel(t *testing.T) {
 			l.Append(f.add(c))
 		}
 	}
-	for i, w := range append(followers, &follower{known: make(map[string]bool)}) {
-		for !follow(w).Complete {
+	for i, s := range append(subscribers, &subscriber{known: make(map[string]bool)}) {
+		for !follow(s).Complete {
 		}
 		for id := range live {
-			if !w.known[id] {
-				t.Fatalf("follower %d does not know %s", i, id)
+			if !s.known[id] {
+				t.Fatalf("subscriber %d does not know %s", i, id)
 			}
 		}
 	}
 }
 
-// TestLedgerConcurrently has followers wait for what is appended, beside gaps and sweeps.
+// TestLedgerConcurrently has subscribers wait for entries during concurrent appends, gaps and sweeps.
 func TestLedgerConcurrently(t *testing.T) {
 	l, f := revocation.NewLedger(), &feed{}
 	const total = 2000
@@ -348,7 +349,7 @@ func TestLedgerConcurrently(t *testing.T) {
 			for _, c := range l.Missing(start) {
 				l.Append(f.add(c))
 			}
-			l.Sweep(start, longest)
+			l.Sweep(start, maxLifetime)
 		}
 	}
 	group.Wait()

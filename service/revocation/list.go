@@ -8,20 +8,21 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// List is the deny-list: what it has makes a token refused that is valid in every other respect. It grows by [List.Apply]
-// and forgets what no live token can be concerned by. It may be used by several goroutines; asking it takes no lock that
-// a change elsewhere in the list holds.
+// List is the deny-list: a token on it is refused even if it is valid in every other respect. [List.Apply] adds entries
+// and [List.Sweep] removes those that concern no live token. List is safe for concurrent use by multiple goroutines. A
+// lookup takes no lock that a change elsewhere in the list holds.
 type List struct {
-	// tokens has "jti" → the end of the token in Unix seconds, in parts so that a change delays few questions. An entry
-	// takes about 45 bytes: ids are held as their 16 bytes, without pointers for the collector to follow.
+	// tokens maps the "jti" of a revoked token to its expiry in Unix seconds, in shards so that a change delays few
+	// lookups. An entry takes about 45 bytes: IDs are stored as 16 bytes, without pointers for the garbage collector to
+	// follow.
 	tokens [shards]shard
-	// adding is held while one is added. filter knows all that are there, and some that are not any more.
-	adding sync.Mutex
+	// addMu serializes additions. filter contains every ID in tokens, and possibly some that have been swept.
+	addMu  sync.Mutex
 	filter atomic.Pointer[filter]
-	// clients has client id → the moment, in Unix seconds, up to which its tokens are revoked; keys has the "kid" of
-	// keys whose tokens are revoked → when that was told.
+	// clients maps a client ID to the time, in Unix seconds, up to which its tokens are revoked. keys maps the "kid" of a
+	// key whose tokens are revoked to the time of the revocation.
 	clients, keys sync.Map
-	// tokenCount and otherCount let an empty list answer at once.
+	// tokenCount and otherCount make lookups in an empty list fast.
 	tokenCount, otherCount atomic.Int64
 }
 
@@ -32,7 +33,7 @@ type shard struct {
 	ends map[token.ID]uint32
 }
 
-// NewList makes an empty list.
+// NewList returns an empty list.
 func NewList() *List {
 	l := &List{}
 	for i := range l.tokens {
@@ -67,21 +68,21 @@ func (l *List) hasToken(id token.ID) bool {
 	return ok
 }
 
-// has reports whether the list has what p says, or more.
-func (l *List) has(p *record) bool {
-	moments := &l.clients
-	switch kinds[p.kind] {
+// covers reports whether the list revokes at least the tokens that r revokes.
+func (l *List) covers(r *record) bool {
+	times := &l.clients
+	switch kinds[r.kind] {
 	case TokenRevoked:
-		return l.hasToken(p.token)
+		return l.hasToken(r.token)
 	case KeyRevoked:
-		moments = &l.keys
+		times = &l.keys
 	}
-	at, ok := moments.Load(p.name)
-	return ok && at.(int64) >= int64(p.at) //nolint:forcetypeassert // the map has no other values
+	at, ok := times.Load(r.name)
+	return ok && at.(int64) >= int64(r.at) //nolint:forcetypeassert // the map has no other values
 }
 
-// pasts gives what is on the list, in no order.
-func (l *List) pasts() []record {
+// snapshot returns all entries in unspecified order. They have no cursors.
+func (l *List) snapshot() []record {
 	all := make([]record, 0, l.Len())
 	for i := range l.tokens {
 		s := &l.tokens[i]
@@ -91,35 +92,35 @@ func (l *List) pasts() []record {
 		}
 		s.mu.RUnlock()
 	}
-	for kind, moments := range map[uint8]*sync.Map{kindClient: &l.clients, kindKey: &l.keys} {
-		moments.Range(func(name, at any) bool {
-			all = append(all, record{name: name.(string), at: uint32(at.(int64)), kind: kind}) //nolint:gosec,forcetypeassert // of this century; the map has nothing else
+	for kind, times := range map[uint8]*sync.Map{kindClient: &l.clients, kindKey: &l.keys} {
+		times.Range(func(name, at any) bool {
+			all = append(all, record{name: name.(string), at: uint32(at.(int64)), kind: kind}) //nolint:gosec,forcetypeassert // a time of this century; the maps have no other values
 			return true
 		})
 	}
 	return all
 }
 
-// Apply takes over a change and reports whether it says anything new. Changes of other kinds say nothing to the list, and
-// the same change again changes nothing.
+// Apply applies a change and reports whether it changed the list. Changes that are not revocations do not, nor does a
+// change that was applied before.
 func (l *List) Apply(c Change) bool {
 	switch c.Kind {
 	case TokenRevoked:
 		id, ok := token.ParseID(c.ID)
 		return ok && l.addToken(id, c.At)
 	case ClientRevoked:
-		return l.later(&l.clients, c.ID, c.At.Unix())
+		return l.advance(&l.clients, c.ID, c.At.Unix())
 	case KeyRevoked:
-		return l.later(&l.keys, c.ID, c.At.Unix())
+		return l.advance(&l.keys, c.ID, c.At.Unix())
 	}
 	return false
 }
 
 func (l *List) addToken(id token.ID, end time.Time) bool {
-	l.adding.Lock()
-	defer l.adding.Unlock()
-	if count := int(l.tokenCount.Load()); count >= l.filter.Load().room {
-		l.filterAnew(2 * count)
+	l.addMu.Lock()
+	defer l.addMu.Unlock()
+	if count := int(l.tokenCount.Load()); count >= l.filter.Load().capacity {
+		l.rebuildFilter(2 * count)
 	}
 	s := &l.tokens[id[0]%shards]
 	s.mu.Lock()
@@ -128,14 +129,14 @@ func (l *List) addToken(id token.ID, end time.Time) bool {
 		return false
 	}
 	l.filter.Load().add(id)
-	s.ends[id] = uint32(end.Unix()) //nolint:gosec // a token's end, in this century (RFC 7519 allows any number)
+	s.ends[id] = uint32(end.Unix()) //nolint:gosec // an expiry in this century, where RFC 7519 allows any number
 	l.tokenCount.Add(1)
 	return true
 }
 
-// filterAnew makes the filter for what is on the list now, with room for so many. The caller holds adding.
-func (l *List) filterAnew(room int) {
-	f := newFilter(room)
+// rebuildFilter replaces the filter with one sized for capacity that contains the current tokens. l.addMu must be held.
+func (l *List) rebuildFilter(capacity int) {
+	f := newFilter(capacity)
 	for i := range l.tokens {
 		s := &l.tokens[i]
 		s.mu.RLock()
@@ -147,10 +148,10 @@ func (l *List) filterAnew(room int) {
 	l.filter.Store(f)
 }
 
-// later keeps the later of two moments.
-func (l *List) later(moments *sync.Map, name string, at int64) bool {
+// advance sets the time of the name to at, unless it is that late already, and reports whether it changed.
+func (l *List) advance(times *sync.Map, name string, at int64) bool {
 	for {
-		before, known := moments.LoadOrStore(name, at)
+		before, known := times.LoadOrStore(name, at)
 		if !known {
 			l.otherCount.Add(1)
 			return true
@@ -158,13 +159,13 @@ func (l *List) later(moments *sync.Map, name string, at int64) bool {
 		if before.(int64) >= at { //nolint:forcetypeassert // the map has no other values
 			return false
 		}
-		if moments.CompareAndSwap(name, before, at) {
+		if times.CompareAndSwap(name, before, at) {
 			return true
 		}
 	}
 }
 
-// RevokedUntil gives the moment up to which the client's tokens are revoked; zero where they are not.
+// RevokedUntil returns the time up to which the client's tokens are revoked, or the zero time if they are not.
 func (l *List) RevokedUntil(clientID string) time.Time {
 	until, ok := l.clients.Load(clientID)
 	if !ok {
@@ -173,11 +174,11 @@ func (l *List) RevokedUntil(clientID string) time.Time {
 	return time.Unix(until.(int64), 0) //nolint:forcetypeassert // the map has no other values
 }
 
-// Len is how many revocations are live.
+// Len returns the number of entries on the list.
 func (l *List) Len() int { return int(l.tokenCount.Load() + l.otherCount.Load()) }
 
-// Sweep forgets what no live token can be concerned by any more. longest is the longest life of a token.
-func (l *List) Sweep(now time.Time, longest time.Duration) {
+// Sweep removes the entries that concern no live token. maxLifetime is the maximum lifetime of a token.
+func (l *List) Sweep(now time.Time, maxLifetime time.Duration) {
 	swept := false
 	for i := range l.tokens {
 		s := &l.tokens[i]
@@ -192,13 +193,13 @@ func (l *List) Sweep(now time.Time, longest time.Duration) {
 		s.mu.Unlock()
 	}
 	if swept {
-		l.adding.Lock()
-		l.filterAnew(int(l.tokenCount.Load()))
-		l.adding.Unlock()
+		l.addMu.Lock()
+		l.rebuildFilter(int(l.tokenCount.Load()))
+		l.addMu.Unlock()
 	}
-	for _, moments := range []*sync.Map{&l.clients, &l.keys} {
-		moments.Range(func(name, at any) bool {
-			if time.Unix(at.(int64), 0).Add(longest).Before(now) && moments.CompareAndDelete(name, at) { //nolint:forcetypeassert // the maps have no other values
+	for _, times := range []*sync.Map{&l.clients, &l.keys} {
+		times.Range(func(name, at any) bool {
+			if time.Unix(at.(int64), 0).Add(maxLifetime).Before(now) && times.CompareAndDelete(name, at) { //nolint:forcetypeassert // the maps have no other values
 				l.otherCount.Add(-1)
 			}
 			return true

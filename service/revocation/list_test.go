@@ -11,7 +11,7 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// TestList applies changes and asks about one token: of client "a", issued at start, of this mint's key.
+// TestList applies changes and looks up one token: of client "a", issued at start, signed by the key of the mint.
 func TestList(t *testing.T) {
 	m := newMint(t)
 	id, other := token.NewID(), token.NewID()
@@ -25,7 +25,7 @@ func TestList(t *testing.T) {
 		{"the token", []revocation.Change{tokenRevoked(id, start)}, true, 1},
 		{"the token twice", []revocation.Change{tokenRevoked(id, start), tokenRevoked(id, start.Add(1))}, true, 1},
 		{"another token", []revocation.Change{tokenRevoked(other, start)}, false, 1},
-		{"an id that is none of ours", []revocation.Change{{Kind: revocation.TokenRevoked, ID: "x", At: start}}, false, 0},
+		{"a malformed id", []revocation.Change{{Kind: revocation.TokenRevoked, ID: "x", At: start}}, false, 0},
 		{"the client, that second", []revocation.Change{clientRevoked("a", start)}, true, 1},
 		{"the client, a second before", []revocation.Change{clientRevoked("a", start.Add(-time.Second))}, false, 1},
 		{"the client, later", []revocation.Change{clientRevoked("a", start.Add(time.Hour))}, true, 1},
@@ -46,7 +46,7 @@ func TestList(t *testing.T) {
 			}
 			for _, change := range c.changes {
 				if l.Apply(change) {
-					t.Errorf("%v again says something new", change)
+					t.Errorf("%v, applied again, changed the list", change)
 				}
 			}
 			if got := l.Revoked(claims); got != c.revoked {
@@ -59,86 +59,86 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestListNews has what Apply answers.
-func TestListNews(t *testing.T) {
+// TestListApply checks what Apply reports.
+func TestListApply(t *testing.T) {
 	l := revocation.NewList()
 	id := token.NewID()
 	for i, c := range []struct {
-		change revocation.Change
-		news   bool
+		change  revocation.Change
+		changed bool
 	}{
 		{tokenRevoked(id, start), true}, {tokenRevoked(id, start), false},
 		{clientRevoked("a", start), true}, {clientRevoked("a", start.Add(-time.Second)), false}, {clientRevoked("a", start.Add(time.Second)), true},
 		{keyRevoked("k", start), true}, {keyRevoked("k", start), false},
 		{revocation.Change{Kind: revocation.TokenRevoked, ID: "short"}, false}, {revocation.Change{Kind: revocation.ResourcesChanged}, false},
 	} {
-		if got := l.Apply(c.change); got != c.news {
-			t.Errorf("%d: %v: got %t, want %t", i, c.change, got, c.news)
+		if got := l.Apply(c.change); got != c.changed {
+			t.Errorf("%d: %v: got %t, want %t", i, c.change, got, c.changed)
 		}
 	}
 	if got := l.RevokedUntil("a"); !got.Equal(start.Add(time.Second)) {
-		t.Errorf("got %v, want the later moment", got)
+		t.Errorf("got %v, want the later time", got)
 	}
 	if got := l.RevokedUntil("k"); !got.IsZero() {
-		t.Errorf("a client that is not revoked: got %v", got)
+		t.Errorf("a client that is not revoked: got %v, want the zero time", got)
 	}
 }
 
-// TestListSweep forgets each kind when it can concern no live token any more, and not a second before.
+// TestListSweep checks that an entry of each kind is removed when it concerns no live token, and not a second earlier.
 func TestListSweep(t *testing.T) {
 	m := newMint(t)
 	id := token.NewID()
 	for name, c := range map[string]struct {
 		change revocation.Change
-		last   time.Time // at which the revocation still counts
+		last   time.Time // at which the revocation is still in effect
 	}{
 		"token":  {tokenRevoked(id, start), start},
-		"client": {clientRevoked("a", start), start.Add(longest)},
-		"key":    {keyRevoked(m.kid(), start), start.Add(longest)},
+		"client": {clientRevoked("a", start), start.Add(maxLifetime)},
+		"key":    {keyRevoked(m.kid(), start), start.Add(maxLifetime)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := revocation.NewList()
 			claims := m.claims(t, "a", id.String(), start)
 			l.Apply(c.change)
-			l.Sweep(c.last, longest)
+			l.Sweep(c.last, maxLifetime)
 			if !l.Revoked(claims) || l.Len() != 1 {
-				t.Error("forgotten too early")
+				t.Error("removed too early")
 			}
-			l.Sweep(c.last.Add(time.Second), longest)
+			l.Sweep(c.last.Add(time.Second), maxLifetime)
 			if l.Revoked(claims) || l.Len() != 0 {
-				t.Error("not forgotten")
+				t.Error("not removed")
 			}
 			if !l.Apply(c.change) {
-				t.Error("what was forgotten is not taken over again")
+				t.Error("a removed entry is not added again")
 			}
 		})
 	}
 }
 
-// naive is the list as its comment describes it.
+// naive is a straightforward implementation of the list. Its maps are keyed by ID.
 type naive struct{ tokens, clients, keys map[string]time.Time }
 
 func (n *naive) apply(c revocation.Change) bool {
-	moments := map[revocation.Kind]map[string]time.Time{
+	times := map[revocation.Kind]map[string]time.Time{
 		revocation.TokenRevoked: n.tokens, revocation.ClientRevoked: n.clients, revocation.KeyRevoked: n.keys,
 	}[c.Kind]
-	at, known := moments[c.ID]
+	at, known := times[c.ID]
 	if known && (c.Kind == revocation.TokenRevoked || !c.At.After(at)) {
 		return false
 	}
-	moments[c.ID] = c.At
+	times[c.ID] = c.At
 	return true
 }
 
 func (n *naive) sweep(now time.Time) {
-	for _, moments := range []map[string]time.Time{n.tokens, n.clients, n.keys} {
-		for id, at := range moments {
-			end := at.Add(longest)
+	for _, times := range []map[string]time.Time{n.tokens, n.clients, n.keys} {
+		for id, at := range times {
+			end := at.Add(maxLifetime)
 			if _, ok := n.tokens[id]; ok {
 				end = at
 			}
 			if end.Before(now) {
-				delete(moments, id)
+				delete(times, id)
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func TestListModel(t *testing.T) {
 	}
 	l := revocation.NewList()
 	n := &naive{make(map[string]time.Time), make(map[string]time.Time), make(map[string]time.Time)}
-	now := start.Add(-longest)
+	now := start.Add(-maxLifetime)
 	for step := range 20_000 {
 		i := random.IntN(len(ids))
 		at := now.Add(time.Duration(random.IntN(7200)-3600) * time.Second)
@@ -168,14 +168,14 @@ func TestListModel(t *testing.T) {
 			change = keyRevoked(fmt.Sprint("key", i), at)
 		case 2:
 			now = now.Add(time.Duration(random.IntN(120)) * time.Second)
-			l.Sweep(now, longest)
+			l.Sweep(now, maxLifetime)
 			n.sweep(now)
 			continue
 		default:
 			change = tokenRevoked(ids[i], at)
 		}
 		if got, want := l.Apply(change), n.apply(change); got != want {
-			t.Fatalf("step %d: %v: got news %t, want %t", step, change, got, want)
+			t.Fatalf("step %d: %v: got changed %t, want %t", step, change, got, want)
 		}
 		if got, want := l.Len(), len(n.tokens)+len(n.clients)+len(n.keys); got != want {
 			t.Fatalf("step %d: got %d live, want %d", step, got, want)
@@ -191,8 +191,8 @@ func TestListModel(t *testing.T) {
 	}
 }
 
-// TestListConcurrently has many ask while others apply and sweep. What was applied once and lives on is found from then
-// on, by everybody.
+// TestListConcurrently looks tokens up during concurrent changes and sweeps. From the time that a live revocation is
+// applied, every goroutine finds it.
 func TestListConcurrently(t *testing.T) {
 	m := newMint(t)
 	l := revocation.NewList()
@@ -223,8 +223,8 @@ func TestListConcurrently(t *testing.T) {
 			case <-done:
 				return
 			default:
-				l.Sweep(start, longest)
-				l.Apply(clientRevoked("gone", start.Add(-longest-time.Second)))
+				l.Sweep(start, maxLifetime)
+				l.Apply(clientRevoked("gone", start.Add(-maxLifetime-time.Second)))
 			}
 		}
 	})
@@ -238,7 +238,7 @@ func TestListConcurrently(t *testing.T) {
 	}
 	close(done)
 	group.Wait()
-	l.Sweep(start, longest)
+	l.Sweep(start, maxLifetime)
 	if got := l.Len(); got != tokens {
 		t.Errorf("got %d live, want %d", got, tokens)
 	}

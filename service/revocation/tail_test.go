@@ -9,11 +9,10 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// memory is a log in memory that can fall silent.
+// memory is a log in memory that can stop answering.
 type memory struct {
 	mu      sync.Mutex
 	entries []revocation.Entry
@@ -55,27 +54,27 @@ func (m *memory) End(context.Context) (revocation.Cursor, error) {
 	return m.entries[len(m.entries)-1].Cursor, nil
 }
 
-// told is a follower that keeps what it is told.
-type told struct {
+// recorder is a follower that records the calls of its methods.
+type recorder struct {
 	applied chan revocation.Entry
 	failed  chan error
 	lost    chan bool
-	// onLost runs within Lost.
+	// onLost, if not nil, is called by Lost.
 	onLost func()
 }
 
-func (f *told) Apply(e revocation.Entry) { f.applied <- e }
-func (f *told) Failed(err error)         { f.failed <- err }
-func (f *told) Lost(gap bool) {
+func (f *recorder) Apply(e revocation.Entry) { f.applied <- e }
+func (f *recorder) Failed(err error)         { f.failed <- err }
+func (f *recorder) Lost(gap bool) {
 	if f.onLost != nil {
 		f.onLost()
 	}
 	f.lost <- gap
 }
 
-// tailOf runs a tail of the log until the test ends.
-func tailOf(t *testing.T, log *memory) (*revocation.Tail, *told) {
-	f := &told{applied: make(chan revocation.Entry, 100), failed: make(chan error, 100), lost: make(chan bool, 100)}
+// runTail runs a tail of the log until the test ends.
+func runTail(t *testing.T, log *memory) (*revocation.Tail, *recorder) {
+	f := &recorder{applied: make(chan revocation.Entry, 100), failed: make(chan error, 100), lost: make(chan bool, 100)}
 	tail := revocation.NewTail(log, f)
 	var group sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
@@ -84,21 +83,21 @@ func tailOf(t *testing.T, log *memory) (*revocation.Tail, *told) {
 	return tail, f
 }
 
-// TestTailSilent has a store that takes questions and does not answer them: that counts as out of reach, is told once,
-// and ends when it answers again.
+// TestTailSilent has a store that accepts requests and does not answer them. That is an outage, which is reported once
+// and ends when the store answers again.
 func TestTailSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, f := &memory{}, &feed{}
 		first, second := f.add(clientRevoked("a", start)), f.add(clientRevoked("b", start))
 		log.set(false, first)
-		tail, follower := tailOf(t, log)
+		tail, follower := runTail(t, log)
 		<-follower.applied
 		must.Succeed(t, tail.CatchUp(t.Context()))
 		silent := time.Now()
 		log.set(true, first, second)
 		<-follower.failed
 		if took := time.Since(silent); took > 5*time.Second {
-			t.Errorf("told after %s", took)
+			t.Errorf("reported after %s, want at most 5s", took)
 		}
 		age, complete := tail.Age()
 		if !complete || age < time.Second {
@@ -109,29 +108,30 @@ func TestTailSilent(t *testing.T) {
 			t.Errorf("got the age %s after a minute", age)
 		}
 		if len(follower.failed) > 0 {
-			t.Error("one outage is told twice")
+			t.Error("one outage is reported twice")
 		}
 		log.set(false, first, second)
 		if gap := <-follower.lost; gap {
-			t.Error("an outage is called a gap")
+			t.Error("an outage is reported as a gap")
 		}
 		if got := <-follower.applied; got != second {
 			t.Errorf("got %v, want %v", got, second)
 		}
 		must.Succeed(t, tail.CatchUp(t.Context()))
 		if age, _ := tail.Age(); age > time.Second {
-			t.Errorf("got the age %s, back again", age)
+			t.Errorf("got the age %s after the outage", age)
 		}
 	})
 }
 
-// TestTailGap has the log lose its end. Who is told can wait at once for the tail, which has to begin anew.
+// TestTailGap has the log lose its end. The follower may call CatchUp at once, while the tail starts from the
+// beginning.
 func TestTailGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, f := &memory{}, &feed{}
 		first, second := f.add(clientRevoked("a", start)), f.add(clientRevoked("b", start))
 		log.set(false, first, second)
-		tail, follower := tailOf(t, log)
+		tail, follower := runTail(t, log)
 		if age, complete := tail.Age(); complete || age != 0 {
 			t.Errorf("before the first read: got the age %s, complete %t", age, complete)
 		}
@@ -145,7 +145,7 @@ func TestTailGap(t *testing.T) {
 		}
 		log.set(false, first)
 		if gap := <-follower.lost; !gap {
-			t.Error("a gap is called an outage")
+			t.Error("a gap is reported as an outage")
 		}
 		must.Succeed(t, tail.CatchUp(t.Context()))
 		var got []revocation.Entry
