@@ -151,7 +151,7 @@ func TestAdminUsage(t *testing.T) {
 	}
 }
 
-// TestExitCodesTopic keeps the help equal to the codes that there are, and the README's table equal to the help.
+// TestExitCodesTopic compares the help with the exit codes, and the table of docs/errors.md with the help.
 func TestExitCodesTopic(t *testing.T) {
 	help := run(t, "help", "exit-codes").works(t)
 	for code := range exitInvalid + 1 {
@@ -159,13 +159,13 @@ func TestExitCodesTopic(t *testing.T) {
 		if line == nil {
 			t.Fatalf("the help lacks the code %d:\n%s", code, help)
 		}
-		if row := fmt.Sprintf("| %d | %s |\n", code, line[1]); !strings.Contains(readme(t), row) {
-			t.Errorf("the README lacks this line of exit codes: %s", row)
+		if row := fmt.Sprintf("| %d | %s |\n", code, line[1]); !strings.Contains(page(t, "docs/errors.md"), row) {
+			t.Errorf("docs/errors.md lacks this exit code: %s", row)
 		}
 	}
 	_, doctor, _ := strings.Cut(help, "\n\ngrantor doctor ")
-	if doctor, _, _ = strings.Cut(doctor, "\n"); doctor == "" || !strings.Contains(readme(t), "`grantor doctor` "+doctor) {
-		t.Errorf("the README does not say of the exit codes what the help says: grantor doctor %s", doctor)
+	if doctor, _, _ = strings.Cut(doctor, "\n"); doctor == "" || !strings.Contains(page(t, "docs/errors.md"), "`grantor doctor` "+doctor) {
+		t.Errorf("docs/errors.md and the help differ on grantor doctor: %s", doctor)
 	}
 	if !strings.Contains(run(t, "--help").works(t), "exit-codes") {
 		t.Error("grantor --help does not name the topic exit-codes")

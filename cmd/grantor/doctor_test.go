@@ -296,11 +296,11 @@ func TestDoctorPage(t *testing.T) {
 	}
 }
 
-// TestREADMEDoctor holds the README's example to what is printed for such a deployment.
+// TestREADMEDoctor compares the example of docs/doctor.md with the output for such a deployment.
 func TestREADMEDoctor(t *testing.T) {
-	_, example, found := strings.Cut(readme(t), "    $ bin/grantor doctor ")
+	_, example, found := strings.Cut(page(t, "docs/doctor.md"), "    $ bin/grantor doctor ")
 	if !found {
-		t.Fatal("the README has no example of grantor doctor")
+		t.Fatal("docs/doctor.md has no example")
 	}
 	_, example, _ = strings.Cut(example, "\n")
 	isolate(t)
@@ -316,11 +316,11 @@ func TestREADMEDoctor(t *testing.T) {
 		}
 		lines++
 		if !strings.Contains(out, line) {
-			t.Errorf("the output has not the README's line %q:\n%s", line, out)
+			t.Errorf("the output lacks the line %q:\n%s", line, out)
 		}
 	}
 	if lines < 4 {
-		t.Errorf("the example has %d lines; this test holds little about it", lines)
+		t.Errorf("the example has %d lines; this test checks little of it", lines)
 	}
 }
 

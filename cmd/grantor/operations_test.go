@@ -14,7 +14,7 @@ import (
 )
 
 // TestOperations runs the commands of docs/operations.md as printed and in their order, with bash, a real Redis and a real
-// Prometheus. Only the ports are others, and the folder: a copy of what the commands read.
+// Prometheus. Only the ports differ, and the working directory, which has a link to deploy/.
 func TestOperations(t *testing.T) {
 	root := must.Get(filepath.Abs("../.."))
 	dir := t.TempDir()
@@ -25,28 +25,21 @@ func TestOperations(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	page := must.Get(os.ReadFile("../../docs/operations.md"))
-	var script strings.Builder
-	for line := range strings.Lines(string(page)) {
-		if code, indented := strings.CutPrefix(line, "    "); indented {
-			script.WriteString(code)
-		}
-	}
 	var pairs []string
 	for _, port := range []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"} {
 		_, free, _ := strings.Cut(freeAddress(t), ":")
 		pairs = append(pairs, port, free)
 	}
-	// The first replica listens on the ports that are the default.
-	started := strings.Replace(script.String(), "serve --config trial/grantor.yaml 2>>",
+	// The first replica listens on the default ports, which have to be named to be replaced.
+	started := strings.Replace(indented(t, "docs/operations.md"), "serve --config trial/grantor.yaml 2>>",
 		"serve --config trial/grantor.yaml --http-listen :8080 --grpc-listen :8081 --ops-listen :8082 2>>", 1)
 	commands := strings.NewReplacer("make build\n", "", "deploy/secrets.sh trial\n", "deploy/secrets.sh trial localhost:6379\n").Replace(started)
 	commands = strings.NewReplacer(pairs...).Replace(commands)
-	// What the script starts may outlive it, so the transcript is a file: a pipe would wait for all that hold it.
+	// The transcript is a file: processes that the script starts can outlive it, and reading a pipe would wait for all of them.
 	transcript := must.Get(os.Create(filepath.Join(dir, "transcript")))
 	defer func() { _ = transcript.Close() }()
-	const patience = 3 * time.Minute
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	const timeout = 3 * time.Minute
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", "trap 'kill $(jobs -p) $(cat trial/redis.pid) 2>/dev/null || true' EXIT\n"+commands)
 	shell.Dir, shell.Env = dir, append(os.Environ(), "XDG_CONFIG_HOME="+dir)

@@ -4,35 +4,49 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/grantorhq/grantor/service/must"
 )
 
-func readme(t *testing.T) string {
+// page returns a document of the repository, such as README.md or docs/settings.md.
+func page(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return string(must.Get(os.ReadFile(filepath.Join("../..", filepath.FromSlash(name)))))
 }
 
-// blocks gives the README's blocks of a language.
-func blocks(t *testing.T, language string) []string {
+// fenced returns the fenced code blocks of a language in a document.
+func fenced(t *testing.T, name, language string) []string {
 	t.Helper()
-	var found []string
-	for _, match := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(readme(t), -1) {
-		found = append(found, match[1])
+	var blocks []string
+	for _, match := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(page(t, name), -1) {
+		blocks = append(blocks, match[1])
 	}
-	if len(found) == 0 {
-		t.Fatalf("the README has no %s", language)
+	if len(blocks) == 0 {
+		t.Fatalf("%s has no code in %s", name, language)
 	}
-	return found
+	return blocks
 }
 
-// TestREADMEGo compiles the README's Go, each block as the body of a function with what it may take for granted.
+// indented returns the lines of the indented code blocks of a document, which are its commands.
+func indented(t *testing.T, name string) string {
+	t.Helper()
+	var code strings.Builder
+	for line := range strings.Lines(page(t, name)) {
+		if line, ok := strings.CutPrefix(line, "    "); ok {
+			code.WriteString(line)
+		}
+	}
+	return code.String()
+}
+
+// TestREADMEGo compiles the Go code of the README and of the pages for callers and called services. Each block is the body of
+// a function, with the imports and variables that the text leaves out.
 func TestREADMEGo(t *testing.T) {
 	var code strings.Builder
 	code.WriteString(`package readme
@@ -58,7 +72,11 @@ var _, _, _ = grpc.NewClient, credentials.NewTLS, slog.Info
 var config *tls.Config
 var _ = attach.Scopes
 `)
-	for i, block := range blocks(t, "go") {
+	blocks := fenced(t, "README.md", "go")
+	for _, name := range []string{"docs/calling.md", "docs/verifying.md"} {
+		blocks = append(blocks, fenced(t, name, "go")...)
+	}
+	for i, block := range blocks {
 		code.WriteString("func _(ctx context.Context) error {\n" + block)
 		for _, name := range []string{"conn", "err", "client", "tokens", "server"} {
 			if regexp.MustCompile(`\b` + name + `\b[^=\n]* :?= `).MatchString(block) {
@@ -70,14 +88,8 @@ var _ = attach.Scopes
 	}
 	dir := t.TempDir()
 	source, overlay := filepath.Join(dir, "readme.go"), filepath.Join(dir, "overlay.json")
-	place, err := filepath.Abs("../../readme/readme.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {place: source}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	place := must.Get(filepath.Abs("../../readme/readme.go"))
+	replace := must.Get(json.Marshal(map[string]map[string]string{"Replace": {place: source}}))
 	for path, content := range map[string]string{source: code.String(), overlay: string(replace)} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -86,14 +98,15 @@ var _ = attach.Scopes
 	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "./readme")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Errorf("the README's Go does not compile: %v\n%s\n%s", err, out, code.String())
+		t.Errorf("the Go code of the documentation does not compile: %v\n%s\n%s", err, out, code.String())
 	}
 }
 
-// TestREADMEManifest reads the README's file of clients.
+// TestREADMEManifest parses the file of clients and resources that the documentation shows.
 func TestREADMEManifest(t *testing.T) {
-	for _, block := range blocks(t, "yaml") {
-		doc, err := parseYAML("README.md", []byte(block))
+	const name = "docs/clients-and-resources.md"
+	for _, block := range fenced(t, name, "yaml") {
+		doc, err := parseYAML(name, []byte(block))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,37 +115,40 @@ func TestREADMEManifest(t *testing.T) {
 			err = checkAlone(m)
 		}
 		if err != nil || len(m.Clients) != 2 || len(m.Resources) != 1 {
-			t.Errorf("got %v, want a manifest of two clients and a resource", err)
+			t.Errorf("got %v, want a manifest with two clients and one resource", err)
 		}
 	}
 }
 
-// TestREADMETranscript holds the first screen to what dev mode says.
+// TestREADMETranscript compares the transcript on the first screen with the output of development mode.
 func TestREADMETranscript(t *testing.T) {
-	r := serveDev(t)
-	first, _, _ := strings.Cut(r.out.String(), "\n")
-	if !strings.Contains(readme(t), "    "+first+"\n") {
+	readme, out := page(t, "README.md"), serveDev(t).out.String()
+	first, _, _ := strings.Cut(out, "\n")
+	if !strings.Contains(readme, "    "+first+"\n") {
 		t.Errorf("the README's transcript lacks the line %q", first)
 	}
-	curl := regexp.MustCompile(`curl -d '[^']*' `).FindString(r.out.String())
-	if curl == "" || !strings.Contains(readme(t), curl+"http://localhost:8080/connect/token") {
+	curl := regexp.MustCompile(`curl -d '[^']*' `).FindString(out)
+	if curl == "" || !strings.Contains(readme, curl+"http://localhost:8080/connect/token") {
 		t.Errorf("the README's transcript lacks the line %q", curl)
+	}
+	for _, label := range []string{"REST", "gRPC", "health"} {
+		line := regexp.MustCompile(`(?m)^  ` + label + ` .*$`).FindString(out)
+		name, _, _ := strings.Cut(line, "localhost:")
+		if line == "" || !strings.Contains(readme, "    "+name+"localhost:") {
+			t.Errorf("the README's transcript lacks the line %q", line)
+		}
 	}
 }
 
-// TestREADMEImport runs the README's commands for moving from other servers, and holds the lines of a report that it shows
-// to what is reported.
+// TestREADMEImport runs the commands of docs/migrating.md that import from other servers, and compares the lines of the report
+// that the page shows with the reports.
 func TestREADMEImport(t *testing.T) {
-	_, section, found := strings.Cut(readme(t), "## Moving from OpenIddict and Ory Hydra\n")
-	if !found {
-		t.Fatal("the README has no section on moving")
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
+	section := page(t, "docs/migrating.md")
 	exports := map[string]string{"openiddict.json": content(t, openIddictExport), "hydra.json": content(t, hydraExport)}
 	var reports string
 	commands := regexp.MustCompile(`(?m)^    bin/grantor import ((?:.*\\\n)*.*)$`).FindAllStringSubmatch(section, -1)
 	if len(commands) != 2 {
-		t.Fatalf("the README has %d commands that import, want 2", len(commands))
+		t.Fatalf("got %d commands that import, want 2", len(commands))
 	}
 	for _, command := range commands {
 		t.Chdir(t.TempDir())
@@ -146,13 +162,50 @@ func TestREADMEImport(t *testing.T) {
 			t.Fatalf("%s: %v", command[1], err)
 		}
 		if m, err := readManifest("imported.yaml"); err != nil || len(m.Clients) == 0 || checkAlone(m) != nil {
-			t.Errorf("%s: got %v, want a file of clients", command[1], err)
+			t.Errorf("%s: got %v, want a manifest with clients", command[1], err)
 		}
 		reports += report
 	}
 	for _, line := range regexp.MustCompile(`(?m)^    (client .*\n)`).FindAllStringSubmatch(section, -1) {
 		if !strings.Contains(reports, line[1]) {
-			t.Errorf("no report has the README's line %q", line[1])
+			t.Errorf("no report has the line %q of the page", line[1])
 		}
 	}
+}
+
+// TestDocsLinks checks the relative links of the README and the pages: each target exists, and so does the heading that a
+// fragment names.
+func TestDocsLinks(t *testing.T) {
+	names := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "BENCHMARKS.md"}
+	for _, path := range must.Get(filepath.Glob("../../docs/*.md")) {
+		names = append(names, "docs/"+filepath.Base(path))
+	}
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	for _, name := range names {
+		for _, match := range link.FindAllStringSubmatch(page(t, name), -1) {
+			target, fragment, _ := strings.Cut(match[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			target = path.Join(path.Dir(name), target)
+			if strings.HasPrefix(match[1], "#") {
+				target = name
+			}
+			if _, err := os.Stat(filepath.Join("../..", target)); err != nil {
+				t.Errorf("%s links to %s, which does not exist", name, match[1])
+			} else if fragment != "" && !slices.Contains(anchors(page(t, target)), fragment) {
+				t.Errorf("%s links to %s, which has no such heading", name, match[1])
+			}
+		}
+	}
+}
+
+// anchors returns the fragments of the headings of a document, as GitHub derives them.
+func anchors(document string) []string {
+	var fragments []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(document, -1) {
+		text := strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-")
+		fragments = append(fragments, regexp.MustCompile(`[^\p{L}\p{N}_-]`).ReplaceAllString(text, ""))
+	}
+	return fragments
 }

@@ -107,7 +107,7 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// TestSettingsTable keeps the README's table equal to what `grantor serve --help` lists.
+// TestSettingsTable compares the table of docs/settings.md with what `grantor serve --help` lists.
 func TestSettingsTable(t *testing.T) {
 	var settings serveSettings
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
@@ -122,8 +122,8 @@ func TestSettingsTable(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", f.Name, strings.Trim(value, "[]"), usage)
 	})
-	if !strings.Contains(readme(t), table.String()) {
-		t.Errorf("the README lacks this table of settings:\n%s", table.String())
+	if !strings.Contains(page(t, "docs/settings.md"), table.String()) {
+		t.Errorf("docs/settings.md lacks this table:\n%s", table.String())
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// TestWalkthrough runs the commands of the README's section on administration, as printed and in their order, against an
-// issuer of its own. Only the addresses are others.
+// TestWalkthrough runs the commands of docs/administration.md, as printed and in their order, against an issuer of its own.
+// Only the addresses differ.
 func TestWalkthrough(t *testing.T) {
 	redis := redistest.New(t)
 	dir := t.TempDir()
@@ -30,8 +30,8 @@ func TestWalkthrough(t *testing.T) {
 	}
 	issuer := serveAt(t, "--redis="+redis.URL(), "--key-encryption-key-file="+kek)
 	script := strings.NewReplacer("http://localhost:8080", issuer, "redis://localhost:6379", redis.URL()).Replace(
-		commands(t, "\n## Administration\n"))
-	// pipefail, so that no command's failure hides behind awk.
+		indented(t, "docs/administration.md"))
+	// With pipefail, a command that fails in front of awk fails the script.
 	shell := exec.CommandContext(t.Context(), "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", script)
 	shell.Dir, shell.Env = dir, append(os.Environ(), "XDG_CONFIG_HOME="+dir)
 	out, err := shell.CombinedOutput()
@@ -44,12 +44,12 @@ func TestWalkthrough(t *testing.T) {
 		}
 	}
 	if !strings.Contains(script, "bin/grantor key compromise") || !strings.Contains(script, "secrets:rotate") {
-		t.Error("the section has not the commands that this test is for")
+		t.Error("the page lacks the commands that this test is for")
 	}
 }
 
-// serveAt starts a server that is named after its own REST port, and gives its name. Between asking for a free port and
-// binding it, another program may take it.
+// serveAt starts a server whose issuer is the URL of its REST port, and returns that URL. It retries, because another program
+// can take the free port before the server binds it.
 func serveAt(t *testing.T, args ...string) string {
 	t.Helper()
 	const attempts = 10
@@ -67,25 +67,4 @@ func serveAt(t *testing.T, args ...string) string {
 	}
 	t.Fatal(err)
 	return ""
-}
-
-// commands gives the indented blocks of a section of the README.
-func commands(t *testing.T, heading string) string {
-	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(readme), heading)
-	if !found {
-		t.Fatalf("the README has no %q", heading)
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
-	var block strings.Builder
-	for line := range strings.Lines(section) {
-		if code, indented := strings.CutPrefix(line, "    "); indented {
-			block.WriteString(code)
-		}
-	}
-	return block.String()
 }

@@ -35,48 +35,50 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ClientService administers clients and their secrets. Over HTTP it is under /v1/clients; an id in a path is
-// percent-encoded there.
+// ClientService administers clients and their secrets. Over HTTP its methods are under /v1/clients; a client id in a
+// path is percent-encoded.
 //
-// The caller sends an access token for the resource "urn:grantor:admin" as "authorization: Bearer …". Nobody can hand out,
-// or change a client that has, a scope "grantor:…" which their own token lacks: that is PERMISSION_DENIED.
+// Every call carries an access token for the resource "urn:grantor:admin" as "authorization: Bearer …" (RFC 6750 §2.1).
+// A caller whose token lacks a "grantor:…" scope can neither grant that scope nor change a client that has it: such a
+// call fails with PERMISSION_DENIED.
 //
-// A refusal carries google.rpc.ErrorInfo with domain "grantor" and one of these reasons; over HTTP they are the "error" of
-// the body:
+// Errors carry google.rpc.ErrorInfo with the domain "grantor" and one of the reasons below. Over HTTP the reason is the
+// "error" member of the body.
 //
-//	invalid_request        INVALID_ARGUMENT     400   with google.rpc.BadRequest naming the field
+//	invalid_request        INVALID_ARGUMENT     400   with google.rpc.BadRequest, which names the field
 //	invalid_token          UNAUTHENTICATED      401
 //	insufficient_scope     PERMISSION_DENIED    403
 //	not_found              NOT_FOUND            404
 //	already_exists         ALREADY_EXISTS       409
-//	conflict               ABORTED              409   the etag is not that of the stored state
+//	conflict               ABORTED              409   the etag does not match the stored state
 //	failed_precondition    FAILED_PRECONDITION  400
 //	temporarily_unavailable  UNAVAILABLE        503
 //
-// A change is in force on the replica that answered at once, and on all others within a moment.
+// A change takes effect at once on the replica that answered, and on every other replica when it has read the feed, as
+// a rule within 0.1 seconds.
 type ClientServiceClient interface {
-	// GetClient gives one client.
+	// GetClient returns one client.
 	GetClient(ctx context.Context, in *GetClientRequest, opts ...grpc.CallOption) (*GetClientResponse, error)
-	// ListClients gives the clients in byte order of their ids, a page at a time.
+	// ListClients returns the clients, one page at a time, in byte order of their ids.
 	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (*ListClientsResponse, error)
-	// CreateClient registers a client and gives it a secret.
+	// CreateClient registers a client. Unless without_secret is set, the client gets one secret.
 	CreateClient(ctx context.Context, in *CreateClientRequest, opts ...grpc.CallOption) (*CreateClientResponse, error)
-	// UpdateClient changes the fields that the mask names. Disabling a client revokes its tokens.
+	// UpdateClient changes the fields that update_mask names. Disabling a client revokes its tokens.
 	UpdateClient(ctx context.Context, in *UpdateClientRequest, opts ...grpc.CallOption) (*UpdateClientResponse, error)
-	// DeleteClient removes a client for good, and revokes its tokens.
+	// DeleteClient removes a client permanently and revokes its tokens.
 	DeleteClient(ctx context.Context, in *DeleteClientRequest, opts ...grpc.CallOption) (*DeleteClientResponse, error)
-	// RevokeTokens revokes all tokens of a client that were issued up to now. The client itself stays as it is, and can ask
-	// for new ones.
+	// RevokeTokens revokes every token that a client has been issued until now. The client itself does not change and can
+	// request new tokens.
 	RevokeTokens(ctx context.Context, in *RevokeTokensRequest, opts ...grpc.CallOption) (*RevokeTokensResponse, error)
-	// CreateClientSecret gives a client one more secret. Those that it has stay as they are.
+	// CreateClientSecret adds a secret to a client. The client's other secrets do not change.
 	CreateClientSecret(ctx context.Context, in *CreateClientSecretRequest, opts ...grpc.CallOption) (*CreateClientSecretResponse, error)
-	// RotateClientSecret gives a client a new secret, and every other that it has an end date.
+	// RotateClientSecret adds a generated secret to a client and sets an expiry on every other secret of it.
 	RotateClientSecret(ctx context.Context, in *RotateClientSecretRequest, opts ...grpc.CallOption) (*RotateClientSecretResponse, error)
-	// UpdateClientSecret changes when a secret ends.
+	// UpdateClientSecret changes the expiry of a secret.
 	UpdateClientSecret(ctx context.Context, in *UpdateClientSecretRequest, opts ...grpc.CallOption) (*UpdateClientSecretResponse, error)
-	// DeleteClientSecret takes a secret away at once. Tokens that were issued for it hold until they expire; RevokeTokens
-	// takes those back. A file that still names the secret gives it back when it is applied; one that was ended by
-	// UpdateClientSecret stays ended.
+	// DeleteClientSecret removes a secret immediately. Tokens that were issued for it stay valid until they expire;
+	// RevokeTokens revokes them. Applying a manifest that still names a deleted secret restores it; a secret that
+	// UpdateClientSecret has expired stays expired.
 	DeleteClientSecret(ctx context.Context, in *DeleteClientSecretRequest, opts ...grpc.CallOption) (*DeleteClientSecretResponse, error)
 }
 
@@ -192,48 +194,50 @@ func (c *clientServiceClient) DeleteClientSecret(ctx context.Context, in *Delete
 // All implementations must embed UnimplementedClientServiceServer
 // for forward compatibility.
 //
-// ClientService administers clients and their secrets. Over HTTP it is under /v1/clients; an id in a path is
-// percent-encoded there.
+// ClientService administers clients and their secrets. Over HTTP its methods are under /v1/clients; a client id in a
+// path is percent-encoded.
 //
-// The caller sends an access token for the resource "urn:grantor:admin" as "authorization: Bearer …". Nobody can hand out,
-// or change a client that has, a scope "grantor:…" which their own token lacks: that is PERMISSION_DENIED.
+// Every call carries an access token for the resource "urn:grantor:admin" as "authorization: Bearer …" (RFC 6750 §2.1).
+// A caller whose token lacks a "grantor:…" scope can neither grant that scope nor change a client that has it: such a
+// call fails with PERMISSION_DENIED.
 //
-// A refusal carries google.rpc.ErrorInfo with domain "grantor" and one of these reasons; over HTTP they are the "error" of
-// the body:
+// Errors carry google.rpc.ErrorInfo with the domain "grantor" and one of the reasons below. Over HTTP the reason is the
+// "error" member of the body.
 //
-//	invalid_request        INVALID_ARGUMENT     400   with google.rpc.BadRequest naming the field
+//	invalid_request        INVALID_ARGUMENT     400   with google.rpc.BadRequest, which names the field
 //	invalid_token          UNAUTHENTICATED      401
 //	insufficient_scope     PERMISSION_DENIED    403
 //	not_found              NOT_FOUND            404
 //	already_exists         ALREADY_EXISTS       409
-//	conflict               ABORTED              409   the etag is not that of the stored state
+//	conflict               ABORTED              409   the etag does not match the stored state
 //	failed_precondition    FAILED_PRECONDITION  400
 //	temporarily_unavailable  UNAVAILABLE        503
 //
-// A change is in force on the replica that answered at once, and on all others within a moment.
+// A change takes effect at once on the replica that answered, and on every other replica when it has read the feed, as
+// a rule within 0.1 seconds.
 type ClientServiceServer interface {
-	// GetClient gives one client.
+	// GetClient returns one client.
 	GetClient(context.Context, *GetClientRequest) (*GetClientResponse, error)
-	// ListClients gives the clients in byte order of their ids, a page at a time.
+	// ListClients returns the clients, one page at a time, in byte order of their ids.
 	ListClients(context.Context, *ListClientsRequest) (*ListClientsResponse, error)
-	// CreateClient registers a client and gives it a secret.
+	// CreateClient registers a client. Unless without_secret is set, the client gets one secret.
 	CreateClient(context.Context, *CreateClientRequest) (*CreateClientResponse, error)
-	// UpdateClient changes the fields that the mask names. Disabling a client revokes its tokens.
+	// UpdateClient changes the fields that update_mask names. Disabling a client revokes its tokens.
 	UpdateClient(context.Context, *UpdateClientRequest) (*UpdateClientResponse, error)
-	// DeleteClient removes a client for good, and revokes its tokens.
+	// DeleteClient removes a client permanently and revokes its tokens.
 	DeleteClient(context.Context, *DeleteClientRequest) (*DeleteClientResponse, error)
-	// RevokeTokens revokes all tokens of a client that were issued up to now. The client itself stays as it is, and can ask
-	// for new ones.
+	// RevokeTokens revokes every token that a client has been issued until now. The client itself does not change and can
+	// request new tokens.
 	RevokeTokens(context.Context, *RevokeTokensRequest) (*RevokeTokensResponse, error)
-	// CreateClientSecret gives a client one more secret. Those that it has stay as they are.
+	// CreateClientSecret adds a secret to a client. The client's other secrets do not change.
 	CreateClientSecret(context.Context, *CreateClientSecretRequest) (*CreateClientSecretResponse, error)
-	// RotateClientSecret gives a client a new secret, and every other that it has an end date.
+	// RotateClientSecret adds a generated secret to a client and sets an expiry on every other secret of it.
 	RotateClientSecret(context.Context, *RotateClientSecretRequest) (*RotateClientSecretResponse, error)
-	// UpdateClientSecret changes when a secret ends.
+	// UpdateClientSecret changes the expiry of a secret.
 	UpdateClientSecret(context.Context, *UpdateClientSecretRequest) (*UpdateClientSecretResponse, error)
-	// DeleteClientSecret takes a secret away at once. Tokens that were issued for it hold until they expire; RevokeTokens
-	// takes those back. A file that still names the secret gives it back when it is applied; one that was ended by
-	// UpdateClientSecret stays ended.
+	// DeleteClientSecret removes a secret immediately. Tokens that were issued for it stay valid until they expire;
+	// RevokeTokens revokes them. Applying a manifest that still names a deleted secret restores it; a secret that
+	// UpdateClientSecret has expired stays expired.
 	DeleteClientSecret(context.Context, *DeleteClientSecretRequest) (*DeleteClientSecretResponse, error)
 	mustEmbedUnimplementedClientServiceServer()
 }

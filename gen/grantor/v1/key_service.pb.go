@@ -22,17 +22,17 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What the key is used for now.
+// State is the phase of a key's life.
 type SigningKey_State int32
 
 const (
-	// Not said.
+	// Unknown.
 	SigningKey_STATE_UNSPECIFIED SigningKey_State = 0
-	// Published, and not signing yet.
+	// Published; not signing yet.
 	SigningKey_STATE_UPCOMING SigningKey_State = 1
-	// Signing.
+	// Published and signing.
 	SigningKey_STATE_ACTIVE SigningKey_State = 2
-	// Published, and not signing any more.
+	// Published; no longer signing.
 	SigningKey_STATE_RETIRING SigningKey_State = 3
 )
 
@@ -79,24 +79,24 @@ func (SigningKey_State) EnumDescriptor() ([]byte, []int) {
 	return file_grantor_v1_key_service_proto_rawDescGZIP(), []int{0, 0}
 }
 
-// A signing key.
+// SigningKey is a key of the ring, without its private part.
 type SigningKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id (RFC 7638).
+	// Key id: the RFC 7638 thumbprint of the public key with SHA-256.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
-	// The JWS algorithm that it is used with.
+	// JWS algorithm of the key (RFC 7518 §3.1).
 	Alg string `protobuf:"bytes,2,opt,name=alg,proto3" json:"alg,omitempty"`
-	// What it is used for now.
+	// Current state.
 	State SigningKey_State `protobuf:"varint,3,opt,name=state,proto3,enum=grantor.v1.SigningKey_State" json:"state,omitempty"`
-	// When it was made.
+	// Time of creation.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// When it began to sign, or will.
+	// Time at which the key starts signing.
 	ActivateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=activate_time,json=activateTime,proto3" json:"activate_time,omitempty"`
-	// When it ceased to sign, or will; absent: it has no successor yet.
+	// Time at which the key stops signing. Unset if the key has no successor yet.
 	RetireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retire_time,json=retireTime,proto3" json:"retire_time,omitempty"`
-	// When it ceases to be published; absent: it has no successor yet.
+	// Time at which the key is no longer published. Unset if the key has no successor yet.
 	RemoveTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=remove_time,json=removeTime,proto3" json:"remove_time,omitempty"`
-	// The public key.
+	// Public key.
 	PublicKey     *JsonWebKey `protobuf:"bytes,8,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -188,7 +188,7 @@ func (x *SigningKey) GetPublicKey() *JsonWebKey {
 	return nil
 }
 
-// A request for the keys.
+// ListKeysRequest is the request of ListKeys. It is empty.
 type ListKeysRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -225,10 +225,10 @@ func (*ListKeysRequest) Descriptor() ([]byte, []int) {
 	return file_grantor_v1_key_service_proto_rawDescGZIP(), []int{1}
 }
 
-// The keys.
+// ListKeysResponse is the response of ListKeys.
 type ListKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keys.
+	// All keys of the ring.
 	Keys          []*SigningKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -271,10 +271,10 @@ func (x *ListKeysResponse) GetKeys() []*SigningKey {
 	return nil
 }
 
-// A request to rotate.
+// RotateKeysRequest is the request of RotateKeys.
 type RotateKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The algorithm whose key is rotated; absent: all.
+	// Algorithm whose key is rotated. Empty means every algorithm.
 	Alg           string `protobuf:"bytes,1,opt,name=alg,proto3" json:"alg,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -317,10 +317,10 @@ func (x *RotateKeysRequest) GetAlg() string {
 	return ""
 }
 
-// The keys after rotating.
+// RotateKeysResponse is the response of RotateKeys.
 type RotateKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keys.
+	// All keys of the ring after the rotation.
 	Keys          []*SigningKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -363,10 +363,10 @@ func (x *RotateKeysResponse) GetKeys() []*SigningKey {
 	return nil
 }
 
-// A request to retire a key.
+// RetireKeyRequest is the request of RetireKey.
 type RetireKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id.
+	// Key id.
 	Kid           string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -409,10 +409,10 @@ func (x *RetireKeyRequest) GetKid() string {
 	return ""
 }
 
-// The keys after retiring one.
+// RetireKeyResponse is the response of RetireKey.
 type RetireKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keys.
+	// All keys of the ring after the change.
 	Keys          []*SigningKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -455,10 +455,10 @@ func (x *RetireKeyResponse) GetKeys() []*SigningKey {
 	return nil
 }
 
-// A request to remove a key as compromised.
+// CompromiseKeyRequest is the request of CompromiseKey.
 type CompromiseKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id: 43 characters of base64url.
+	// Key id: 43 characters of base64url.
 	Kid           string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -501,10 +501,10 @@ func (x *CompromiseKeyRequest) GetKid() string {
 	return ""
 }
 
-// The keys after removing one.
+// CompromiseKeyResponse is the response of CompromiseKey.
 type CompromiseKeyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The keys.
+	// All keys of the ring after the change.
 	Keys          []*SigningKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -29,22 +29,22 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// KeyService administers the signing keys. Over HTTP it is under /v1/keys. Authentication and refusals are those of
-// ClientService. No answer has a private key.
+// KeyService administers the signing keys. Over HTTP its methods are under /v1/keys. Authentication and errors are
+// those of ClientService. No response contains a private key.
 type KeyServiceClient interface {
-	// ListKeys gives all keys of the ring, in the order in which they sign.
+	// ListKeys returns all keys of the ring, in the order in which they sign.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
-	// RotateKeys makes a successor of each active key. It is published at once, and signs as soon as every verifier can know
-	// it. Where there is an upcoming key already, that one is the successor and no other is made: two who rotate at once
-	// make one key.
+	// RotateKeys creates a successor for each active key. The successor is published at once and starts signing when
+	// every verifier can have fetched it. An algorithm that already has an upcoming key gets no other, so concurrent
+	// rotations create one key.
 	RotateKeys(ctx context.Context, in *RotateKeysRequest, opts ...grpc.CallOption) (*RotateKeysResponse, error)
-	// RetireKey takes one key out of use. An active one gets a successor, as by RotateKeys, and is published for as long as a
-	// token that it signed can live. An upcoming one has signed nothing and is removed. One that is retiring already is
-	// FAILED_PRECONDITION.
+	// RetireKey retires one key. An active key gets a successor, as by RotateKeys, and stays published until every token
+	// that it signed has expired. An upcoming key, which has signed nothing, is removed. A key that is already retiring
+	// fails with FAILED_PRECONDITION.
 	RetireKey(ctx context.Context, in *RetireKeyRequest, opts ...grpc.CallOption) (*RetireKeyResponse, error)
-	// CompromiseKey removes a key at once, and every token that it signed is refused everywhere. Where it was active its
-	// successor signs at once, although a verifier that cannot reach the issuer may not know it yet. An id that is not in the
-	// ring, any more, is revoked all the same.
+	// CompromiseKey removes a key immediately and revokes every token that it signed. The successor of an active key
+	// signs at once, although a verifier that cannot reach the issuer may not know that key yet. A kid that is not in the
+	// ring is revoked as well.
 	CompromiseKey(ctx context.Context, in *CompromiseKeyRequest, opts ...grpc.CallOption) (*CompromiseKeyResponse, error)
 }
 
@@ -100,22 +100,22 @@ func (c *keyServiceClient) CompromiseKey(ctx context.Context, in *CompromiseKeyR
 // All implementations must embed UnimplementedKeyServiceServer
 // for forward compatibility.
 //
-// KeyService administers the signing keys. Over HTTP it is under /v1/keys. Authentication and refusals are those of
-// ClientService. No answer has a private key.
+// KeyService administers the signing keys. Over HTTP its methods are under /v1/keys. Authentication and errors are
+// those of ClientService. No response contains a private key.
 type KeyServiceServer interface {
-	// ListKeys gives all keys of the ring, in the order in which they sign.
+	// ListKeys returns all keys of the ring, in the order in which they sign.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
-	// RotateKeys makes a successor of each active key. It is published at once, and signs as soon as every verifier can know
-	// it. Where there is an upcoming key already, that one is the successor and no other is made: two who rotate at once
-	// make one key.
+	// RotateKeys creates a successor for each active key. The successor is published at once and starts signing when
+	// every verifier can have fetched it. An algorithm that already has an upcoming key gets no other, so concurrent
+	// rotations create one key.
 	RotateKeys(context.Context, *RotateKeysRequest) (*RotateKeysResponse, error)
-	// RetireKey takes one key out of use. An active one gets a successor, as by RotateKeys, and is published for as long as a
-	// token that it signed can live. An upcoming one has signed nothing and is removed. One that is retiring already is
-	// FAILED_PRECONDITION.
+	// RetireKey retires one key. An active key gets a successor, as by RotateKeys, and stays published until every token
+	// that it signed has expired. An upcoming key, which has signed nothing, is removed. A key that is already retiring
+	// fails with FAILED_PRECONDITION.
 	RetireKey(context.Context, *RetireKeyRequest) (*RetireKeyResponse, error)
-	// CompromiseKey removes a key at once, and every token that it signed is refused everywhere. Where it was active its
-	// successor signs at once, although a verifier that cannot reach the issuer may not know it yet. An id that is not in the
-	// ring, any more, is revoked all the same.
+	// CompromiseKey removes a key immediately and revokes every token that it signed. The successor of an active key
+	// signs at once, although a verifier that cannot reach the issuer may not know that key yet. A kid that is not in the
+	// ring is revoked as well.
 	CompromiseKey(context.Context, *CompromiseKeyRequest) (*CompromiseKeyResponse, error)
 	mustEmbedUnimplementedKeyServiceServer()
 }

@@ -23,20 +23,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What tokens are for (RFC 8707 §2).
+// Resource is a service that tokens are issued for (RFC 8707 §2).
 type Resource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its identifier, the "aud" of its tokens: an absolute URI without a fragment. It cannot be changed.
+	// Identifier, the "aud" of tokens for the resource: an absolute URI without a fragment. Immutable.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// A name for people.
+	// Display name.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Its scopes. A scope belongs to one resource.
+	// Scopes of the resource. A scope belongs to one resource.
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// Bound of the life of its tokens, in whole seconds; absent: none of its own.
+	// Maximum lifetime of tokens for the resource, in whole seconds. Unset means that the resource sets no maximum.
 	AccessTokenLifetime *durationpb.Duration `protobuf:"bytes,4,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"`
-	// What its tokens are signed with; absent: what the issuer chooses.
+	// JWS algorithm that signs tokens for the resource. Empty means the issuer's first signing algorithm.
 	SigningAlg string `protobuf:"bytes,5,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`
-	// Names the state that this is. In a change: the state that is meant to be changed; absent: whichever there is.
+	// Opaque version of the stored state. In a request, the change applies only to that version; empty means any version.
 	Etag          string `protobuf:"bytes,6,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -114,10 +114,10 @@ func (x *Resource) GetEtag() string {
 	return ""
 }
 
-// A request for one resource.
+// GetResourceRequest is the request of GetResource.
 type GetResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its identifier.
+	// Resource identifier.
 	Resource      string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -160,7 +160,7 @@ func (x *GetResourceRequest) GetResource() string {
 	return ""
 }
 
-// One resource.
+// GetResourceResponse is the response of GetResource.
 type GetResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource.
@@ -206,12 +206,12 @@ func (x *GetResourceResponse) GetResource() *Resource {
 	return nil
 }
 
-// A request for a page of resources.
+// ListResourcesRequest is the request of ListResources.
 type ListResourcesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The most resources wanted: 1 to 1000; absent: 100. More are 1000.
+	// Maximum number of resources to return, 1 to 1000. 0 means 100; a larger value means 1000.
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; absent: the first page.
+	// next_page_token of the previous page. Empty means the first page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -261,12 +261,12 @@ func (x *ListResourcesRequest) GetPageToken() string {
 	return ""
 }
 
-// A page of resources.
+// ListResourcesResponse is the response of ListResources.
 type ListResourcesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resources.
+	// One page of resources.
 	Resources []*Resource `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
-	// Gives the next page; absent: there is none. Opaque.
+	// Opaque token for the next page. Empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -316,10 +316,10 @@ func (x *ListResourcesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// A request to register a resource.
+// CreateResourceRequest is the request of CreateResource.
 type CreateResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resource.
+	// The resource to register.
 	Resource      *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,10 +362,10 @@ func (x *CreateResourceRequest) GetResource() *Resource {
 	return nil
 }
 
-// A registered resource.
+// CreateResourceResponse is the response of CreateResource.
 type CreateResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resource.
+	// The registered resource.
 	Resource      *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -408,13 +408,14 @@ func (x *CreateResourceResponse) GetResource() *Resource {
 	return nil
 }
 
-// A request to change a resource.
+// UpdateResourceRequest is the request of UpdateResource.
 type UpdateResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resource with the new values. Its identifier says which one; an etag in it must be that of the stored state.
+	// The resource with its new values. Its identifier selects the resource; a non-empty etag must match the stored
+	// state.
 	Resource *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The fields to change; "*" for all that can be. Absent: those that are set in resource. Over HTTP: those that are in
-	// the body.
+	// Fields to change; "*" means every mutable field. If unset, the fields that are set in resource; over HTTP, the
+	// fields that are present in the body.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -464,10 +465,10 @@ func (x *UpdateResourceRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	return nil
 }
 
-// A changed resource.
+// UpdateResourceResponse is the response of UpdateResource.
 type UpdateResourceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resource.
+	// The changed resource.
 	Resource      *Resource `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -510,12 +511,12 @@ func (x *UpdateResourceResponse) GetResource() *Resource {
 	return nil
 }
 
-// A request to remove a resource.
+// DeleteResourceRequest is the request of DeleteResource.
 type DeleteResourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its identifier.
+	// Resource identifier.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The state that is meant to be removed; absent: whichever there is.
+	// Version of the resource to delete. Empty means any version.
 	Etag          string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -565,7 +566,7 @@ func (x *DeleteResourceRequest) GetEtag() string {
 	return ""
 }
 
-// The answer to removing a resource.
+// DeleteResourceResponse is the response of DeleteResource. It is empty.
 type DeleteResourceResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -602,16 +603,16 @@ func (*DeleteResourceResponse) Descriptor() ([]byte, []int) {
 	return file_grantor_v1_resource_service_proto_rawDescGZIP(), []int{10}
 }
 
-// A request to apply resources and clients.
+// ApplyManifestRequest is the request of ApplyManifest.
 type ApplyManifestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The resources that there should be.
+	// The desired resources.
 	Resources []*Resource `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
-	// The clients that there should be, at most 500.
+	// The desired clients, at most 500.
 	Clients []*WantedClient `protobuf:"bytes,2,rep,name=clients,proto3" json:"clients,omitempty"`
-	// Whether nothing is written, and only the account given.
+	// If true, nothing is written; the response lists the changes that would be made.
 	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	// Whether resources that the request does not name are removed.
+	// If true, resources that the request does not name are removed.
 	PruneResources bool `protobuf:"varint,4,opt,name=prune_resources,json=pruneResources,proto3" json:"prune_resources,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -675,14 +676,15 @@ func (x *ApplyManifestRequest) GetPruneResources() bool {
 	return false
 }
 
-// A client that there should be.
+// WantedClient is the desired state of a client.
 type WantedClient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it should be. Output-only fields are not looked at.
+	// The client. Output-only fields are ignored.
 	Client *Client `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
-	// Its secret in the clear. Absent: the secrets that it has stay.
+	// Secret of the client in plaintext. Empty leaves the stored secrets unchanged.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// Hashes of its secrets as another server stored them: bcrypt, Argon2id, PBKDF2 in the layouts of OpenIddict and Hydra.
+	// Hashes of secrets as another server stored them: bcrypt, Argon2id, or PBKDF2 in the layouts of OpenIddict and Ory
+	// Hydra.
 	ClientSecretHashes []string `protobuf:"bytes,3,rep,name=client_secret_hashes,json=clientSecretHashes,proto3" json:"client_secret_hashes,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -739,10 +741,10 @@ func (x *WantedClient) GetClientSecretHashes() []string {
 	return nil
 }
 
-// What applying did, or would do.
+// ApplyManifestResponse is the response of ApplyManifest.
 type ApplyManifestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One entry for each resource and client of the request, in that order, then what was removed.
+	// One entry for each resource and then each client of the request, in their order, followed by the removals.
 	Changes       []*AppliedChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -785,16 +787,16 @@ func (x *ApplyManifestResponse) GetChanges() []*AppliedChange {
 	return nil
 }
 
-// What applying did to one resource or client.
+// AppliedChange is the effect of ApplyManifest on one resource or client.
 type AppliedChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "created", "changed", "unchanged" or "removed".
 	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
 	// "client" or "resource".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Its id.
+	// Client id or resource identifier.
 	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
-	// What differed, where it was changed.
+	// Names of the fields that differed, if action is "changed".
 	Fields        []string `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

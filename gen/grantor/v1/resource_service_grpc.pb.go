@@ -31,26 +31,27 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ResourceService administers resources and their scopes, and applies files of them and of clients. Over HTTP it is under
-// /v1/resources; an identifier in a path is percent-encoded there. Authentication and refusals are those of ClientService.
+// ResourceService administers resources and their scopes, and applies manifests of resources and clients. Over HTTP its
+// methods are under /v1/resources; an identifier in a path is percent-encoded. Authentication and errors are those of
+// ClientService.
 //
-// The issuer's own resource "urn:grantor:admin" with the scopes "grantor:…" is built in: it is not listed and cannot be
+// The issuer's own resource "urn:grantor:admin" with its scopes "grantor:…" is built in: it is not listed and cannot be
 // changed.
 type ResourceServiceClient interface {
-	// GetResource gives one resource.
+	// GetResource returns one resource.
 	GetResource(ctx context.Context, in *GetResourceRequest, opts ...grpc.CallOption) (*GetResourceResponse, error)
-	// ListResources gives all resources in byte order of their identifiers, a page at a time.
+	// ListResources returns the resources, one page at a time, in byte order of their identifiers.
 	ListResources(ctx context.Context, in *ListResourcesRequest, opts ...grpc.CallOption) (*ListResourcesResponse, error)
 	// CreateResource registers a resource.
 	CreateResource(ctx context.Context, in *CreateResourceRequest, opts ...grpc.CallOption) (*CreateResourceResponse, error)
-	// UpdateResource changes the fields that the mask names. A scope that the resource loses is not granted any more, also to
-	// clients that are registered with it.
+	// UpdateResource changes the fields that update_mask names. A scope that is removed from the resource is no longer
+	// granted, even to clients that are registered with it.
 	UpdateResource(ctx context.Context, in *UpdateResourceRequest, opts ...grpc.CallOption) (*UpdateResourceResponse, error)
-	// DeleteResource removes a resource with its scopes.
+	// DeleteResource removes a resource and its scopes.
 	DeleteResource(ctx context.Context, in *DeleteResourceRequest, opts ...grpc.CallOption) (*DeleteResourceResponse, error)
-	// ApplyManifest makes what is registered equal to what the request wants, and says what it did. It does to what it is
-	// sent as `grantor apply` does to a file; applying it again changes nothing. What is wrong is told before anything is
-	// written. It has no HTTP mirror.
+	// ApplyManifest makes the registered resources and clients equal to those of the request, and returns the changes
+	// that it made. It is the remote form of `grantor apply` and is idempotent. The whole request is validated before
+	// anything is written. It has no HTTP binding.
 	ApplyManifest(ctx context.Context, in *ApplyManifestRequest, opts ...grpc.CallOption) (*ApplyManifestResponse, error)
 }
 
@@ -126,26 +127,27 @@ func (c *resourceServiceClient) ApplyManifest(ctx context.Context, in *ApplyMani
 // All implementations must embed UnimplementedResourceServiceServer
 // for forward compatibility.
 //
-// ResourceService administers resources and their scopes, and applies files of them and of clients. Over HTTP it is under
-// /v1/resources; an identifier in a path is percent-encoded there. Authentication and refusals are those of ClientService.
+// ResourceService administers resources and their scopes, and applies manifests of resources and clients. Over HTTP its
+// methods are under /v1/resources; an identifier in a path is percent-encoded. Authentication and errors are those of
+// ClientService.
 //
-// The issuer's own resource "urn:grantor:admin" with the scopes "grantor:…" is built in: it is not listed and cannot be
+// The issuer's own resource "urn:grantor:admin" with its scopes "grantor:…" is built in: it is not listed and cannot be
 // changed.
 type ResourceServiceServer interface {
-	// GetResource gives one resource.
+	// GetResource returns one resource.
 	GetResource(context.Context, *GetResourceRequest) (*GetResourceResponse, error)
-	// ListResources gives all resources in byte order of their identifiers, a page at a time.
+	// ListResources returns the resources, one page at a time, in byte order of their identifiers.
 	ListResources(context.Context, *ListResourcesRequest) (*ListResourcesResponse, error)
 	// CreateResource registers a resource.
 	CreateResource(context.Context, *CreateResourceRequest) (*CreateResourceResponse, error)
-	// UpdateResource changes the fields that the mask names. A scope that the resource loses is not granted any more, also to
-	// clients that are registered with it.
+	// UpdateResource changes the fields that update_mask names. A scope that is removed from the resource is no longer
+	// granted, even to clients that are registered with it.
 	UpdateResource(context.Context, *UpdateResourceRequest) (*UpdateResourceResponse, error)
-	// DeleteResource removes a resource with its scopes.
+	// DeleteResource removes a resource and its scopes.
 	DeleteResource(context.Context, *DeleteResourceRequest) (*DeleteResourceResponse, error)
-	// ApplyManifest makes what is registered equal to what the request wants, and says what it did. It does to what it is
-	// sent as `grantor apply` does to a file; applying it again changes nothing. What is wrong is told before anything is
-	// written. It has no HTTP mirror.
+	// ApplyManifest makes the registered resources and clients equal to those of the request, and returns the changes
+	// that it made. It is the remote form of `grantor apply` and is idempotent. The whole request is validated before
+	// anything is written. It has no HTTP binding.
 	ApplyManifest(context.Context, *ApplyManifestRequest) (*ApplyManifestResponse, error)
 	mustEmbedUnimplementedResourceServiceServer()
 }

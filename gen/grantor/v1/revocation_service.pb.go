@@ -21,10 +21,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A request to follow the revocations.
+// WatchRevocationsRequest is the request of WatchRevocations.
 type WatchRevocationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to go on: the cursor of the last answer. Empty: from the beginning.
+	// Cursor of the last response received. Empty starts from the beginning of the feed.
 	Cursor        string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -67,21 +67,22 @@ func (x *WatchRevocationsRequest) GetCursor() string {
 	return ""
 }
 
-// Some revocations, or none: an answer comes at least once a second, to prove that the feed is alive.
+// WatchRevocationsResponse is one response of WatchRevocations. A response without revocations is a heartbeat: at least
+// one response is sent each second, so a caller can detect a dead stream.
 type WatchRevocationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where to go on after this answer. Opaque.
+	// Opaque position in the feed after this response.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// Tokens that were revoked one by one.
+	// Tokens that were revoked individually.
 	Tokens []*RevokedToken `protobuf:"bytes,2,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	// Clients whose tokens were revoked.
 	Clients []*RevokedClient `protobuf:"bytes,3,rep,name=clients,proto3" json:"clients,omitempty"`
 	// Signing keys whose tokens were revoked.
 	Keys []*RevokedKey `protobuf:"bytes,4,rep,name=keys,proto3" json:"keys,omitempty"`
-	// Whether everything that the replica knows has been told with this answer.
+	// Whether this response and those before it contain every revocation that the replica knows.
 	Complete bool `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
-	// How old the replica's own knowledge is, in milliseconds: every revocation made longer ago has been told once complete
-	// is true.
+	// Age of the replica's knowledge of the feed, in milliseconds. Once complete is true, every revocation made longer
+	// ago has been sent.
 	AgeMs         int64 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -159,12 +160,12 @@ func (x *WatchRevocationsResponse) GetAgeMs() int64 {
 	return 0
 }
 
-// A token that was revoked.
+// RevokedToken is the revocation of one token.
 type RevokedToken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id (RFC 7519 §4.1.7).
+	// Token id (RFC 7519 §4.1.7).
 	Jti string `protobuf:"bytes,1,opt,name=jti,proto3" json:"jti,omitempty"`
-	// When it expires, in Unix seconds: after that it need not be remembered.
+	// Expiry of the token, in Unix seconds. The revocation can be discarded after it.
 	Exp           int64 `protobuf:"varint,2,opt,name=exp,proto3" json:"exp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -214,12 +215,12 @@ func (x *RevokedToken) GetExp() int64 {
 	return 0
 }
 
-// A client whose tokens were revoked.
+// RevokedClient is the revocation of a client's tokens.
 type RevokedClient struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The client.
+	// Client id.
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// Its tokens with an iat of this or less are revoked, in Unix seconds.
+	// Tokens of the client whose iat is at or before this time are revoked, in Unix seconds.
 	Until         int64 `protobuf:"varint,2,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,12 +270,12 @@ func (x *RevokedClient) GetUntil() int64 {
 	return 0
 }
 
-// A signing key whose tokens were revoked.
+// RevokedKey is the revocation of every token that a signing key has signed.
 type RevokedKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key's id.
+	// Key id.
 	Kid string `protobuf:"bytes,1,opt,name=kid,proto3" json:"kid,omitempty"`
-	// When that was told, in Unix seconds.
+	// Time of the revocation, in Unix seconds.
 	At            int64 `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,13 +26,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// RevocationService tells verifiers which tokens they must refuse although the tokens are valid in every other respect.
+// RevocationService streams the revocations that verifiers must honor: tokens to refuse that are otherwise valid.
 type RevocationServiceClient interface {
-	// WatchRevocations gives every live revocation, then each new one as it is made, until the caller ends it.
+	// WatchRevocations streams every live revocation, then each new revocation as it is made, until the caller cancels.
 	//
-	// It can be broken off at any time and taken up again with the cursor of the last answer, at any replica: nothing is
-	// lost, and what is told twice changes nothing. A caller that takes its answers too slowly is broken off with
-	// RESOURCE_EXHAUSTED. It needs no authentication: what it tells is of no use without the tokens.
+	// A caller can resume at any replica with the cursor of the last response it received; no revocation is lost, and
+	// applying a revocation twice has no effect. A caller that reads too slowly is disconnected with RESOURCE_EXHAUSTED.
+	// The method needs no authentication, because a revocation is of no use without the token it names.
 	WatchRevocations(ctx context.Context, in *WatchRevocationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRevocationsResponse], error)
 }
 
@@ -67,13 +67,13 @@ type RevocationService_WatchRevocationsClient = grpc.ServerStreamingClient[Watch
 // All implementations must embed UnimplementedRevocationServiceServer
 // for forward compatibility.
 //
-// RevocationService tells verifiers which tokens they must refuse although the tokens are valid in every other respect.
+// RevocationService streams the revocations that verifiers must honor: tokens to refuse that are otherwise valid.
 type RevocationServiceServer interface {
-	// WatchRevocations gives every live revocation, then each new one as it is made, until the caller ends it.
+	// WatchRevocations streams every live revocation, then each new revocation as it is made, until the caller cancels.
 	//
-	// It can be broken off at any time and taken up again with the cursor of the last answer, at any replica: nothing is
-	// lost, and what is told twice changes nothing. A caller that takes its answers too slowly is broken off with
-	// RESOURCE_EXHAUSTED. It needs no authentication: what it tells is of no use without the tokens.
+	// A caller can resume at any replica with the cursor of the last response it received; no revocation is lost, and
+	// applying a revocation twice has no effect. A caller that reads too slowly is disconnected with RESOURCE_EXHAUSTED.
+	// The method needs no authentication, because a revocation is of no use without the token it names.
 	WatchRevocations(*WatchRevocationsRequest, grpc.ServerStreamingServer[WatchRevocationsResponse]) error
 	mustEmbedUnimplementedRevocationServiceServer()
 }

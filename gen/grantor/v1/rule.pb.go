@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: grantor/v1/rule.proto
 
-// Grantor: OAuth 2.0 tokens for services.
+// Package grantor.v1 is the API of Grantor, an OAuth 2.0 authorization service for service-to-service calls.
 
 package grantorv1
 
@@ -24,20 +24,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Who may call a method. A server guarded by the interceptor of interceptors/verify reads it at start.
+// Rule states which callers may call a method. The interceptors of interceptors/verify read it when the server starts.
 //
 //	rpc GetOrder(GetOrderRequest) returns (GetOrderResponse) {
 //	  option (grantor.v1.rule) = {scopes: ["orders.read"]};
 //	}
 //
-// Exactly one of the three fields is set; any other combination stops the server's start.
+// Exactly one of the three fields must be set; otherwise the server does not start.
 type Rule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's token must hold all of these scopes (RFC 6749 §3.3).
+	// The caller's token must have all of these scopes (RFC 6749 §3.3).
 	Scopes []string `protobuf:"bytes,1,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// Any caller with a valid token for this server.
+	// Every caller with a valid token for this server is allowed.
 	Authenticated bool `protobuf:"varint,2,opt,name=authenticated,proto3" json:"authenticated,omitempty"`
-	// Anyone, with or without a token. A token that is sent is not looked at.
+	// Every caller is allowed, with or without a token. A token that is sent is not checked.
 	Public        bool `protobuf:"varint,3,opt,name=public,proto3" json:"public,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -107,8 +107,8 @@ var file_grantor_v1_rule_proto_extTypes = []protoimpl.ExtensionInfo{
 
 // Extension fields to descriptorpb.MethodOptions.
 var (
-	// The rule for the method. Numbers from 50000 to 99999 are for use inside one organisation; this one is held
-	// until the project has a number of its own in the protobuf registry of extensions.
+	// Rule of the method. Extension numbers 50000 to 99999 are reserved for use within one organization; this number is
+	// used until the project has its own in the global protobuf extension registry.
 	//
 	// optional grantor.v1.Rule rule = 51042;
 	E_Rule = &file_grantor_v1_rule_proto_extTypes[0]

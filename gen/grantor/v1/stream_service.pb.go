@@ -21,10 +21,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A request to renew a stream.
+// RenewStreamRequest is the request of RenewStream.
 type RenewStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id that the client gave the stream in its metadata "grantor-stream": 16 to 64 characters of base64url, random.
+	// Stream id that the caller sent as the metadata "grantor-stream" of the stream: 16 to 64 random characters of
+	// base64url.
 	Stream        string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -67,7 +68,7 @@ func (x *RenewStreamRequest) GetStream() string {
 	return ""
 }
 
-// The answer to renewing a stream.
+// RenewStreamResponse is the response of RenewStream. It is empty.
 type RenewStreamResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

@@ -26,14 +26,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// StreamService keeps streams alive beyond the token that they began with. A server offers it beside its own services, if
-// it ends a stream together with its token.
+// StreamService extends streams beyond the expiry of the token they were opened with. A server that ends a stream when
+// its token expires registers it next to its own services.
 type StreamServiceClient interface {
-	// RenewStream puts the token of this call in the place of the token of a running stream. It is called on the connection
-	// of the stream, before the stream's token expires.
+	// RenewStream replaces the token of a running stream with the token of this call. The caller calls it on the
+	// connection of the stream, before the stream's token expires.
 	//
-	// The token must be of the same client and have every scope of the one before; if not, the stream ends at once and the
-	// call fails with PERMISSION_DENIED. A stream that this server does not have is NOT_FOUND.
+	// The new token must belong to the same client and have every scope of the old one; otherwise the stream ends at once
+	// and the call fails with PERMISSION_DENIED. An unknown stream fails with NOT_FOUND.
 	RenewStream(ctx context.Context, in *RenewStreamRequest, opts ...grpc.CallOption) (*RenewStreamResponse, error)
 }
 
@@ -59,14 +59,14 @@ func (c *streamServiceClient) RenewStream(ctx context.Context, in *RenewStreamRe
 // All implementations must embed UnimplementedStreamServiceServer
 // for forward compatibility.
 //
-// StreamService keeps streams alive beyond the token that they began with. A server offers it beside its own services, if
-// it ends a stream together with its token.
+// StreamService extends streams beyond the expiry of the token they were opened with. A server that ends a stream when
+// its token expires registers it next to its own services.
 type StreamServiceServer interface {
-	// RenewStream puts the token of this call in the place of the token of a running stream. It is called on the connection
-	// of the stream, before the stream's token expires.
+	// RenewStream replaces the token of a running stream with the token of this call. The caller calls it on the
+	// connection of the stream, before the stream's token expires.
 	//
-	// The token must be of the same client and have every scope of the one before; if not, the stream ends at once and the
-	// call fails with PERMISSION_DENIED. A stream that this server does not have is NOT_FOUND.
+	// The new token must belong to the same client and have every scope of the old one; otherwise the stream ends at once
+	// and the call fails with PERMISSION_DENIED. An unknown stream fails with NOT_FOUND.
 	RenewStream(context.Context, *RenewStreamRequest) (*RenewStreamResponse, error)
 	mustEmbedUnimplementedStreamServiceServer()
 }

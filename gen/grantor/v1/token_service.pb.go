@@ -21,26 +21,26 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A request for an access token (RFC 6749 §4.4.2). An empty field means that the parameter is absent.
+// IssueTokenRequest is the request of IssueToken (RFC 6749 §4.4.2). An empty field is an absent parameter.
 type IssueTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The grant (RFC 6749 §4.4.2): "client_credentials". Required.
+	// Grant type (RFC 6749 §4.4.2): "client_credentials". Required.
 	GrantType string `protobuf:"bytes,1,opt,name=grant_type,json=grantType,proto3" json:"grant_type,omitempty"`
-	// Who asks (RFC 6749 §2.3.1): 1 to 255 bytes of visible ASCII. Required unless the Basic credentials name the client.
+	// Client id (RFC 6749 §2.3.1): 1 to 255 bytes of visible ASCII. Required unless Basic credentials name the client.
 	ClientId string `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// The client's secret (RFC 6749 §2.3.1), at most 512 bytes.
+	// Client secret (RFC 6749 §2.3.1), at most 512 bytes.
 	ClientSecret string `protobuf:"bytes,3,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// The scopes asked for, separated by spaces (RFC 6749 §3.3), at most 64. Absent: the client's default scopes.
+	// Requested scopes, separated by spaces (RFC 6749 §3.3), at most 64. Empty means the client's default scopes.
 	Scope string `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
-	// The resources that the token is for (RFC 8707 §2), each an absolute URI without a fragment. Absent: the resources
-	// that own the granted scopes.
+	// Requested resources (RFC 8707 §2), each an absolute URI without a fragment. Empty means the resources that own the
+	// granted scopes.
 	Resource []string `protobuf:"bytes,5,rep,name=resource,proto3" json:"resource,omitempty"`
-	// Another name for one resource, as some callers send it.
+	// Alias for a single resource, which some clients send instead.
 	Audience string `protobuf:"bytes,6,opt,name=audience,proto3" json:"audience,omitempty"`
-	// Proof of the client by a key (RFC 7523 §2.2). Not offered yet: refused as invalid_client, and as invalid_request
-	// beside a secret.
+	// Client assertion (RFC 7523 §2.2). Not offered yet: refused as invalid_client, or as invalid_request next to a
+	// secret.
 	ClientAssertion string `protobuf:"bytes,7,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
-	// The kind of client_assertion (RFC 7521 §4.2).
+	// Type of client_assertion (RFC 7521 §4.2).
 	ClientAssertionType string `protobuf:"bytes,8,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -132,16 +132,16 @@ func (x *IssueTokenRequest) GetClientAssertionType() string {
 	return ""
 }
 
-// An access token (RFC 6749 §5.1).
+// IssueTokenResponse is the response of IssueToken (RFC 6749 §5.1).
 type IssueTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A signed JWT (RFC 9068).
+	// Access token: a signed JWT (RFC 9068).
 	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
 	// Always "Bearer" (RFC 6750).
 	TokenType string `protobuf:"bytes,2,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
-	// Seconds until the token expires, counted from its issue.
+	// Lifetime of the token, in seconds from its issue.
 	ExpiresIn int32 `protobuf:"varint,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
-	// The granted scopes, separated by spaces. Always present, also when equal to those asked for.
+	// Granted scopes, separated by spaces. Present even if equal to the requested scopes.
 	Scope         string `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -205,12 +205,13 @@ func (x *IssueTokenResponse) GetScope() string {
 	return ""
 }
 
-// A refusal as the REST mirror writes it (RFC 6749 §5.2). Over gRPC the same words are in google.rpc.ErrorInfo.
+// TokenError is an error body of the REST API (RFC 6749 §5.2). Over gRPC google.rpc.ErrorInfo carries the same error
+// code.
 type TokenError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The OAuth error code.
+	// OAuth error code.
 	Error string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
-	// What was wrong, for the developer of the client.
+	// Description of the error, for the developer of the client.
 	ErrorDescription string `protobuf:"bytes,2,opt,name=error_description,json=errorDescription,proto3" json:"error_description,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -260,16 +261,16 @@ func (x *TokenError) GetErrorDescription() string {
 	return ""
 }
 
-// A request to introspect a token (RFC 7662 §2.1).
+// IntrospectTokenRequest is the request of IntrospectToken (RFC 7662 §2.1).
 type IntrospectTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who asks, as in IssueTokenRequest.
+	// Client id, as in IssueTokenRequest.
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// The secret of who asks, as in IssueTokenRequest.
+	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// The token, at most 8192 bytes. Required.
+	// Token to introspect, at most 8192 bytes. Required.
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
-	// What kind of token it is (RFC 7662 §2.1). There is one kind; the hint changes nothing.
+	// Type of the token (RFC 7662 §2.1). Ignored: access tokens are the only type.
 	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -333,26 +334,27 @@ func (x *IntrospectTokenRequest) GetTokenTypeHint() string {
 	return ""
 }
 
-// What is known of a token (RFC 7662 §2.2). Unless it is active, nothing else is set.
+// IntrospectTokenResponse is the response of IntrospectToken (RFC 7662 §2.2). If active is false, no other field is
+// set.
 type IntrospectTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether the token holds now, for who asks.
+	// Whether the token is valid now and the client may learn about it.
 	Active *bool `protobuf:"varint,1,opt,name=active,proto3,oneof" json:"active,omitempty"`
-	// Who issued it.
+	// Issuer of the token.
 	Iss string `protobuf:"bytes,2,opt,name=iss,proto3" json:"iss,omitempty"`
-	// Who it speaks for: the client.
+	// Subject of the token: the client.
 	Sub string `protobuf:"bytes,3,opt,name=sub,proto3" json:"sub,omitempty"`
-	// The client that it was issued to.
+	// Client that the token was issued to.
 	ClientId string `protobuf:"bytes,4,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// The resources that it is for.
+	// Identifiers of the resources that the token is for.
 	Aud []string `protobuf:"bytes,5,rep,name=aud,proto3" json:"aud,omitempty"`
-	// Its scopes, separated by spaces.
+	// Scopes of the token, separated by spaces.
 	Scope string `protobuf:"bytes,6,opt,name=scope,proto3" json:"scope,omitempty"`
-	// When it expires, in Unix seconds.
+	// Expiry of the token, in Unix seconds.
 	Exp uint32 `protobuf:"varint,7,opt,name=exp,proto3" json:"exp,omitempty"`
-	// When it was issued, in Unix seconds.
+	// Time of issue, in Unix seconds.
 	Iat uint32 `protobuf:"varint,8,opt,name=iat,proto3" json:"iat,omitempty"`
-	// Its id.
+	// Token id.
 	Jti string `protobuf:"bytes,9,opt,name=jti,proto3" json:"jti,omitempty"`
 	// Always "Bearer".
 	TokenType     string `protobuf:"bytes,10,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
@@ -460,14 +462,14 @@ func (x *IntrospectTokenResponse) GetTokenType() string {
 	return ""
 }
 
-// A request to introspect several tokens.
+// IntrospectTokensRequest is the request of IntrospectTokens.
 type IntrospectTokensRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Who asks, as in IssueTokenRequest.
+	// Client id, as in IssueTokenRequest.
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// The secret of who asks, as in IssueTokenRequest.
+	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// The tokens, at most 100 of at most 8192 bytes each. At least one is required.
+	// Tokens to introspect: 1 to 100, at most 8192 bytes each.
 	Tokens        []string `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -524,10 +526,10 @@ func (x *IntrospectTokensRequest) GetTokens() []string {
 	return nil
 }
 
-// What is known of several tokens.
+// IntrospectTokensResponse is the response of IntrospectTokens.
 type IntrospectTokensResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As many answers as there were tokens, in their order.
+	// One result for each token of the request, in the same order.
 	Tokens        []*IntrospectTokenResponse `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -570,16 +572,16 @@ func (x *IntrospectTokensResponse) GetTokens() []*IntrospectTokenResponse {
 	return nil
 }
 
-// A request to take back a token (RFC 7009 §2.1).
+// RevokeTokenRequest is the request of RevokeToken (RFC 7009 §2.1).
 type RevokeTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The client, as in IssueTokenRequest.
+	// Client id, as in IssueTokenRequest.
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// The client's secret, as in IssueTokenRequest.
+	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// The token, at most 8192 bytes. Required.
+	// Token to revoke, at most 8192 bytes. Required.
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
-	// What kind of token it is (RFC 7009 §2.1). There is one kind; the hint changes nothing.
+	// Type of the token (RFC 7009 §2.1). Ignored: access tokens are the only type.
 	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -643,7 +645,7 @@ func (x *RevokeTokenRequest) GetTokenTypeHint() string {
 	return ""
 }
 
-// The answer to taking back a token says nothing but that it was done (RFC 7009 §2.2).
+// RevokeTokenResponse is the response of RevokeToken. It is empty (RFC 7009 §2.2).
 type RevokeTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -680,12 +682,12 @@ func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
 	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{8}
 }
 
-// A request to take back all tokens of a client.
+// RevokeClientTokensRequest is the request of RevokeClientTokens.
 type RevokeClientTokensRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The client, as in IssueTokenRequest.
+	// Client id, as in IssueTokenRequest.
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	// The client's secret, as in IssueTokenRequest.
+	// Client secret, as in IssueTokenRequest.
 	ClientSecret  string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -735,7 +737,7 @@ func (x *RevokeClientTokensRequest) GetClientSecret() string {
 	return ""
 }
 
-// The answer to taking back all tokens of a client.
+// RevokeClientTokensResponse is the response of RevokeClientTokens. It is empty.
 type RevokeClientTokensResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -772,7 +774,7 @@ func (*RevokeClientTokensResponse) Descriptor() ([]byte, []int) {
 	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{10}
 }
 
-// A request for the issuer's description.
+// GetServerMetadataRequest is the request of GetServerMetadata. It is empty.
 type GetServerMetadataRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -809,33 +811,33 @@ func (*GetServerMetadataRequest) Descriptor() ([]byte, []int) {
 	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{11}
 }
 
-// The issuer's description (RFC 8414 §2).
+// GetServerMetadataResponse is the issuer's metadata (RFC 8414 §2).
 type GetServerMetadataResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The issuer: the "iss" of its tokens. An https URL without query or fragment (http only on loopback).
+	// Issuer identifier, the "iss" of its tokens: an https URL without query or fragment (http only on loopback).
 	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
-	// The URL of the token endpoint.
+	// URL of the token endpoint.
 	TokenEndpoint string `protobuf:"bytes,2,opt,name=token_endpoint,json=tokenEndpoint,proto3" json:"token_endpoint,omitempty"`
-	// The URL of the key set (RFC 7517 §5).
+	// URL of the key set (RFC 7517 §5).
 	JwksUri string `protobuf:"bytes,3,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
-	// The scopes that clients can be given.
+	// Scopes that clients can be granted.
 	ScopesSupported []string `protobuf:"bytes,4,rep,name=scopes_supported,json=scopesSupported,proto3" json:"scopes_supported,omitempty"`
-	// Empty, and present as RFC 8414 requires: there is no authorization endpoint.
+	// Empty: there is no authorization endpoint. RFC 8414 §2 requires the member.
 	ResponseTypesSupported []string `protobuf:"bytes,5,rep,name=response_types_supported,json=responseTypesSupported,proto3" json:"response_types_supported,omitempty"`
-	// The grants offered.
+	// Grant types offered.
 	GrantTypesSupported []string `protobuf:"bytes,6,rep,name=grant_types_supported,json=grantTypesSupported,proto3" json:"grant_types_supported,omitempty"`
-	// How a client can authenticate at the token endpoint.
+	// Client authentication methods of the token endpoint.
 	TokenEndpointAuthMethodsSupported []string `protobuf:"bytes,7,rep,name=token_endpoint_auth_methods_supported,json=tokenEndpointAuthMethodsSupported,proto3" json:"token_endpoint_auth_methods_supported,omitempty"`
-	// The URL of the introspection endpoint (RFC 7662).
+	// URL of the introspection endpoint (RFC 7662).
 	IntrospectionEndpoint string `protobuf:"bytes,8,opt,name=introspection_endpoint,json=introspectionEndpoint,proto3" json:"introspection_endpoint,omitempty"`
-	// How a client can authenticate there.
+	// Client authentication methods of the introspection endpoint.
 	IntrospectionEndpointAuthMethodsSupported []string `protobuf:"bytes,9,rep,name=introspection_endpoint_auth_methods_supported,json=introspectionEndpointAuthMethodsSupported,proto3" json:"introspection_endpoint_auth_methods_supported,omitempty"`
-	// The URL of the revocation endpoint (RFC 7009).
+	// URL of the revocation endpoint (RFC 7009).
 	RevocationEndpoint string `protobuf:"bytes,10,opt,name=revocation_endpoint,json=revocationEndpoint,proto3" json:"revocation_endpoint,omitempty"`
-	// How a client can authenticate there.
+	// Client authentication methods of the revocation endpoint.
 	RevocationEndpointAuthMethodsSupported []string `protobuf:"bytes,11,rep,name=revocation_endpoint_auth_methods_supported,json=revocationEndpointAuthMethodsSupported,proto3" json:"revocation_endpoint_auth_methods_supported,omitempty"`
-	// Where the issuer's gRPC services are, as host:port: TLS where the issuer's URL is https, else plaintext. Not of RFC
-	// 8414, which allows further members (§2).
+	// Address of the issuer's gRPC services, as host:port. It uses TLS if the issuer's URL is https, otherwise plaintext.
+	// It is not a member defined by RFC 8414, which allows additional ones (§2).
 	GrantorGrpcEndpoint string `protobuf:"bytes,12,opt,name=grantor_grpc_endpoint,json=grantorGrpcEndpoint,proto3" json:"grantor_grpc_endpoint,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -955,7 +957,7 @@ func (x *GetServerMetadataResponse) GetGrantorGrpcEndpoint() string {
 	return ""
 }
 
-// A request for the issuer's public keys.
+// GetKeySetRequest is the request of GetKeySet. It is empty.
 type GetKeySetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -992,12 +994,12 @@ func (*GetKeySetRequest) Descriptor() ([]byte, []int) {
 	return file_grantor_v1_token_service_proto_rawDescGZIP(), []int{13}
 }
 
-// The issuer's public keys, as a JWK Set (RFC 7517 §5).
+// GetKeySetResponse is the issuer's public keys as a JWK Set (RFC 7517 §5).
 type GetKeySetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Every key that signs now, has signed a token which is still live, or will sign soon.
+	// The keys that sign now, have signed a token that has not expired, or will sign soon.
 	Keys []*JsonWebKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
-	// How long the answer may be kept, in seconds. The HTTP mirror says it as Cache-Control max-age instead.
+	// Time for which the response may be cached, in seconds. Over HTTP it is the max-age of Cache-Control instead.
 	MaxAge        int32 `protobuf:"varint,2,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1047,26 +1049,26 @@ func (x *GetKeySetResponse) GetMaxAge() int32 {
 	return 0
 }
 
-// One public key (RFC 7517 §4, RFC 7518 §6). Which fields are set depends on kty.
+// JsonWebKey is a public key (RFC 7517 §4, RFC 7518 §6). kty determines which fields are set.
 type JsonWebKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Key type: "EC", "RSA" or "OKP".
 	Kty string `protobuf:"bytes,1,opt,name=kty,proto3" json:"kty,omitempty"`
-	// What the key is for: always "sig".
+	// Use of the key: always "sig".
 	Use string `protobuf:"bytes,2,opt,name=use,proto3" json:"use,omitempty"`
-	// The one JWS algorithm that the key is used with.
+	// JWS algorithm of the key. The key is used with no other.
 	Alg string `protobuf:"bytes,3,opt,name=alg,proto3" json:"alg,omitempty"`
-	// The key's id: its RFC 7638 thumbprint with SHA-256.
+	// Key id: the RFC 7638 thumbprint of the key with SHA-256.
 	Kid string `protobuf:"bytes,4,opt,name=kid,proto3" json:"kid,omitempty"`
-	// The curve: "P-256" or "Ed25519".
+	// Curve: "P-256" or "Ed25519".
 	Crv string `protobuf:"bytes,5,opt,name=crv,proto3" json:"crv,omitempty"`
-	// The x coordinate (EC) or the public key (OKP), base64url.
+	// x coordinate (EC) or public key (OKP), in base64url.
 	X string `protobuf:"bytes,6,opt,name=x,proto3" json:"x,omitempty"`
-	// The y coordinate (EC), base64url.
+	// y coordinate (EC), in base64url.
 	Y string `protobuf:"bytes,7,opt,name=y,proto3" json:"y,omitempty"`
-	// The modulus (RSA), base64url.
+	// Modulus (RSA), in base64url.
 	N string `protobuf:"bytes,8,opt,name=n,proto3" json:"n,omitempty"`
-	// The exponent (RSA), base64url.
+	// Exponent (RSA), in base64url.
 	E             string `protobuf:"bytes,9,opt,name=e,proto3" json:"e,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

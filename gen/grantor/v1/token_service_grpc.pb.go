@@ -32,15 +32,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// TokenService issues access tokens, takes them back, and says how to check them.
+// TokenService issues, introspects and revokes access tokens, and publishes what verifiers need to check them.
 //
-// Over HTTP the same calls are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
-// /.well-known/oauth-authorization-server (also as /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+// Over HTTP the same methods are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
+// /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET /.well-known/jwks.json.
 //
-// Where a call needs a client, the client proves who it is by client_id and client_secret in the message, or by the
-// metadata "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); never by both.
+// A method that requires client authentication takes client_id and client_secret in the message, or the metadata
+// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1). A request must not use both.
 //
-// A refusal carries google.rpc.ErrorInfo with domain "grantor" and, as its reason, the OAuth error code (RFC 6749 §5.2,
+// Errors carry google.rpc.ErrorInfo with the domain "grantor" and the OAuth error code as the reason (RFC 6749 §5.2,
 // RFC 8707 §2):
 //
 //	invalid_request, invalid_scope, invalid_target, unsupported_grant_type   INVALID_ARGUMENT
@@ -49,23 +49,23 @@ const (
 //	temporarily_unavailable                         UNAVAILABLE; over a limit RESOURCE_EXHAUSTED
 //	server_error                                                             INTERNAL
 type TokenServiceClient interface {
-	// IssueToken gives an authenticated client an access token (RFC 6749 §4.4).
+	// IssueToken issues an access token to the authenticated client (RFC 6749 §4.4).
 	IssueToken(ctx context.Context, in *IssueTokenRequest, opts ...grpc.CallOption) (*IssueTokenResponse, error)
-	// IntrospectToken tells an authenticated client about a token (RFC 7662): one of its own, or one for a resource that it
-	// serves. About any other, valid or not, it says that the token is not active.
+	// IntrospectToken returns the state of a token to the authenticated client (RFC 7662 §2): a token of the client's
+	// own, or a token for a resource that the client serves. Every other token, valid or not, is reported as not active.
 	IntrospectToken(ctx context.Context, in *IntrospectTokenRequest, opts ...grpc.CallOption) (*IntrospectTokenResponse, error)
-	// IntrospectTokens does the same for up to 100 tokens at once. It has no HTTP mirror.
+	// IntrospectTokens introspects up to 100 tokens, each as by IntrospectToken. It has no HTTP binding.
 	IntrospectTokens(ctx context.Context, in *IntrospectTokensRequest, opts ...grpc.CallOption) (*IntrospectTokensResponse, error)
-	// RevokeToken takes back a token of the authenticated client (RFC 7009). Success says that the token will not hold any
-	// more, or that there was nothing to take back: a token that is malformed, expired, revoked already or somebody else's
-	// is left as it is, and the answer does not say so. A revocation that cannot be recorded is temporarily_unavailable.
+	// RevokeToken revokes a token of the authenticated client (RFC 7009 §2). It also succeeds if there is nothing to
+	// revoke: a token that is malformed, expired, already revoked or another client's is left unchanged, and the response
+	// does not reveal that. A revocation that cannot be recorded fails with temporarily_unavailable.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
-	// RevokeClientTokens takes back all tokens of the authenticated client that were issued up to now, as one entry of the
-	// feed however many they are. It has no HTTP mirror.
+	// RevokeClientTokens revokes every token that the authenticated client has been issued until now. It adds one entry
+	// to the feed, independently of the number of tokens. It has no HTTP binding.
 	RevokeClientTokens(ctx context.Context, in *RevokeClientTokensRequest, opts ...grpc.CallOption) (*RevokeClientTokensResponse, error)
-	// GetServerMetadata describes the issuer (RFC 8414). It needs no authentication.
+	// GetServerMetadata returns the issuer's metadata (RFC 8414 §2). It needs no authentication.
 	GetServerMetadata(ctx context.Context, in *GetServerMetadataRequest, opts ...grpc.CallOption) (*GetServerMetadataResponse, error)
-	// GetKeySet gives the public keys that verify the issuer's tokens (RFC 7517 §5). It needs no authentication.
+	// GetKeySet returns the public keys that verify the issuer's tokens (RFC 7517 §5). It needs no authentication.
 	GetKeySet(ctx context.Context, in *GetKeySetRequest, opts ...grpc.CallOption) (*GetKeySetResponse, error)
 }
 
@@ -151,15 +151,15 @@ func (c *tokenServiceClient) GetKeySet(ctx context.Context, in *GetKeySetRequest
 // All implementations must embed UnimplementedTokenServiceServer
 // for forward compatibility.
 //
-// TokenService issues access tokens, takes them back, and says how to check them.
+// TokenService issues, introspects and revokes access tokens, and publishes what verifiers need to check them.
 //
-// Over HTTP the same calls are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
-// /.well-known/oauth-authorization-server (also as /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+// Over HTTP the same methods are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
+// /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET /.well-known/jwks.json.
 //
-// Where a call needs a client, the client proves who it is by client_id and client_secret in the message, or by the
-// metadata "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); never by both.
+// A method that requires client authentication takes client_id and client_secret in the message, or the metadata
+// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1). A request must not use both.
 //
-// A refusal carries google.rpc.ErrorInfo with domain "grantor" and, as its reason, the OAuth error code (RFC 6749 §5.2,
+// Errors carry google.rpc.ErrorInfo with the domain "grantor" and the OAuth error code as the reason (RFC 6749 §5.2,
 // RFC 8707 §2):
 //
 //	invalid_request, invalid_scope, invalid_target, unsupported_grant_type   INVALID_ARGUMENT
@@ -168,23 +168,23 @@ func (c *tokenServiceClient) GetKeySet(ctx context.Context, in *GetKeySetRequest
 //	temporarily_unavailable                         UNAVAILABLE; over a limit RESOURCE_EXHAUSTED
 //	server_error                                                             INTERNAL
 type TokenServiceServer interface {
-	// IssueToken gives an authenticated client an access token (RFC 6749 §4.4).
+	// IssueToken issues an access token to the authenticated client (RFC 6749 §4.4).
 	IssueToken(context.Context, *IssueTokenRequest) (*IssueTokenResponse, error)
-	// IntrospectToken tells an authenticated client about a token (RFC 7662): one of its own, or one for a resource that it
-	// serves. About any other, valid or not, it says that the token is not active.
+	// IntrospectToken returns the state of a token to the authenticated client (RFC 7662 §2): a token of the client's
+	// own, or a token for a resource that the client serves. Every other token, valid or not, is reported as not active.
 	IntrospectToken(context.Context, *IntrospectTokenRequest) (*IntrospectTokenResponse, error)
-	// IntrospectTokens does the same for up to 100 tokens at once. It has no HTTP mirror.
+	// IntrospectTokens introspects up to 100 tokens, each as by IntrospectToken. It has no HTTP binding.
 	IntrospectTokens(context.Context, *IntrospectTokensRequest) (*IntrospectTokensResponse, error)
-	// RevokeToken takes back a token of the authenticated client (RFC 7009). Success says that the token will not hold any
-	// more, or that there was nothing to take back: a token that is malformed, expired, revoked already or somebody else's
-	// is left as it is, and the answer does not say so. A revocation that cannot be recorded is temporarily_unavailable.
+	// RevokeToken revokes a token of the authenticated client (RFC 7009 §2). It also succeeds if there is nothing to
+	// revoke: a token that is malformed, expired, already revoked or another client's is left unchanged, and the response
+	// does not reveal that. A revocation that cannot be recorded fails with temporarily_unavailable.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
-	// RevokeClientTokens takes back all tokens of the authenticated client that were issued up to now, as one entry of the
-	// feed however many they are. It has no HTTP mirror.
+	// RevokeClientTokens revokes every token that the authenticated client has been issued until now. It adds one entry
+	// to the feed, independently of the number of tokens. It has no HTTP binding.
 	RevokeClientTokens(context.Context, *RevokeClientTokensRequest) (*RevokeClientTokensResponse, error)
-	// GetServerMetadata describes the issuer (RFC 8414). It needs no authentication.
+	// GetServerMetadata returns the issuer's metadata (RFC 8414 §2). It needs no authentication.
 	GetServerMetadata(context.Context, *GetServerMetadataRequest) (*GetServerMetadataResponse, error)
-	// GetKeySet gives the public keys that verify the issuer's tokens (RFC 7517 §5). It needs no authentication.
+	// GetKeySet returns the public keys that verify the issuer's tokens (RFC 7517 §5). It needs no authentication.
 	GetKeySet(context.Context, *GetKeySetRequest) (*GetKeySetResponse, error)
 	mustEmbedUnimplementedTokenServiceServer()
 }
