@@ -8,9 +8,9 @@ import (
 // Fetch stands in for an issuer.
 type Fetch func(ctx context.Context) (token string, lifetime time.Duration, err error)
 
-func (f Fetch) issue(ctx context.Context) (issued, error) {
+func (f Fetch) issue(ctx context.Context) (issuedToken, error) {
 	token, lifetime, err := f(ctx)
-	return issued{token, lifetime}, err
+	return issuedToken{token, lifetime}, err
 }
 
 // NewSource makes a source over fetch; jitter is in [0, 1).

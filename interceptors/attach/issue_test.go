@@ -172,7 +172,7 @@ func TestAnswers(t *testing.T) {
 		{"temporarily_unavailable", body(503, `{"error":"temporarily_unavailable"}`), oauth.TemporarilyUnavailable,
 			"temporarily_unavailable", codes.Unavailable},
 		{"secret and line breaks echoed", body(400, `{"error":"invalid_client","error_description":"not `+secret+`\nX: y"}`),
-			oauth.InvalidClient, "(left out: it repeated the secret)", codes.Internal},
+			oauth.InvalidClient, "(omitted: it contains the secret)", codes.Internal},
 		{"connection cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", "EOF",
 			codes.Unavailable},
 	} {
@@ -364,8 +364,8 @@ func TestOverGRPCRefused(t *testing.T) {
 		text   string
 		grpc   codes.Code
 	}{
-		{"refused", &grantor{err: told.Err()}, oauth.InvalidClient, "invalid_client: (left out: it repeated the secret)", codes.Internal},
-		{"in trouble", &grantor{err: status.Error(codes.Unavailable, "no "+secret)}, "", "(left out: it repeated the secret)", codes.Unavailable},
+		{"refused", &grantor{err: told.Err()}, oauth.InvalidClient, "invalid_client: (omitted: it contains the secret)", codes.Internal},
+		{"in trouble", &grantor{err: status.Error(codes.Unavailable, "no "+secret)}, "", "(omitted: it contains the secret)", codes.Unavailable},
 		{"no lifetime", &grantor{reply: &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "Bearer"}}, "",
 			"expires_in 0", codes.Internal},
 		{"another type", &grantor{reply: &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "mac", ExpiresIn: 1}}, "",

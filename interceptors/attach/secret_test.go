@@ -121,8 +121,8 @@ func TestSecretThatCannotBeHad(t *testing.T) {
 		"no variable":           {attach.SecretEnv("ATTACH_TEST_NONE"), "variable ATTACH_TEST_NONE is empty", codes.Internal},
 		"empty variable":        {attach.SecretEnv("ATTACH_TEST_EMPTY"), "variable ATTACH_TEST_EMPTY is empty", codes.Internal},
 		"long variable":         {attach.SecretEnv("ATTACH_TEST_LONG"), "ATTACH_TEST_LONG has more than 512 bytes", codes.Internal},
-		"empty answer":          {function(""), "what the function gave is empty", codes.Unavailable},
-		"long answer":           {function(strings.Repeat("s3cret", 100)), "gave has more than 512 bytes", codes.Unavailable},
+		"empty answer":          {function(""), "the value returned by the function is empty", codes.Unavailable},
+		"long answer":           {function(strings.Repeat("s3cret", 100)), "function has more than 512 bytes", codes.Unavailable},
 		"failed function": {attach.SecretFunc(func(context.Context) (string, error) { return "s3cret", broken }),
 			"the client secret: the vault is sealed", codes.Unavailable},
 	} {
@@ -253,7 +253,7 @@ func TestRedactionOfAChangingSecret(t *testing.T) {
 		wantNoSecret(t, secret, err)
 		wantNoSecret(t, base64.StdEncoding.EncodeToString([]byte(secret)), err)
 	}
-	if err == nil || !strings.Contains(err.Error(), "it repeated the secret") || asked != 2 {
+	if err == nil || !strings.Contains(err.Error(), "it contains the secret") || asked != 2 {
 		t.Errorf("got %v after %d calls of the function, want a redacted refusal after 2", err, asked)
 	}
 }

@@ -276,7 +276,7 @@ func TestRenewalAfterFailures(t *testing.T) {
 // The wait after a failure ends with the token's time: the first call that has to wait asks at once.
 func TestBackOffEndsWithTheToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := &issuer{lifetime: 10 * time.Second} // renewed at 8 s, served till 9 s
+		i := &issuer{lifetime: 10 * time.Second} // renewed at 8 s, usable till 9 s
 		source := attach.NewSource(i.fetch, 0.5)
 		wantToken(t, source, "1")
 		i.set(errDown)
