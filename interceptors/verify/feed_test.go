@@ -349,7 +349,7 @@ func logged(t *testing.T) func() int {
 	return func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		return strings.Count(log.String(), "out of reach")
+		return strings.Count(log.String(), "cannot be reached")
 	}
 }
 

@@ -337,12 +337,12 @@ func TestStreamsWatched(t *testing.T) {
 			})
 		}
 		pass(time.Second)
-		if got := running("(*sessions).watch"); got != 1 {
+		if got := running("(*guardedStreams).watch"); got != 1 {
 			t.Errorf("%d goroutines look after the streams, want 1", got)
 		}
 		group.Wait()
 		synctest.Wait()
-		if got := running("(*sessions).watch"); got != 0 {
+		if got := running("(*guardedStreams).watch"); got != 0 {
 			t.Errorf("%d goroutines look after no streams", got)
 		}
 	})

@@ -251,14 +251,14 @@ func TestJoined(t *testing.T) {
 		}
 		return must.Get(asn1.Marshal(all))
 	}
-	got, err := token.Joined(der(1, 0x80ff), 4)
+	got, err := token.JoinRS(der(1, 0x80ff), 4)
 	if want := []byte{0, 0, 0, 1, 0, 0, 0x80, 0xff}; err != nil || !bytes.Equal(got, want) {
 		t.Errorf("got %x, %v, want %x", got, err, want)
 	}
 	for name, wrong := range map[string][]byte{
 		"too large": der(1<<32, 1), "negative": der(-1, 1), "one number": der(1), "nothing": nil, "no sequence": must.Get(asn1.Marshal(1)),
 	} {
-		if got, err := token.Joined(wrong, 4); err == nil {
+		if got, err := token.JoinRS(wrong, 4); err == nil {
 			t.Errorf("%s: got %x", name, got)
 		}
 	}
