@@ -70,7 +70,7 @@ func ParseResource(s string) (Resource, error) {
 	return Resource{s}, nil
 }
 
-// String gives the identifier as it stands on the wire.
+// String returns the identifier as it is sent.
 func (r Resource) String() string { return r.uri }
 
 // Issuer identifies an issuer (RFC 8414 §2): an https URL of at most [MaxResource] bytes without a query or fragment.
