@@ -13,12 +13,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

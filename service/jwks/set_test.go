@@ -10,11 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 // webKey writes raw as a JWK with the fields changed; a nil value takes a field away.

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 )
 

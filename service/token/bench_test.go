@@ -9,9 +9,8 @@ import (
 	"crypto/sha256"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 

@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func FuzzVerify(f *testing.F) {
