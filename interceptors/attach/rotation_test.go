@@ -14,6 +14,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -62,16 +63,8 @@ func relink(path, secret string) error {
 // register sets the secret of the client billing.
 func register(t *testing.T, issuer *tokentest.Issuer, secret string) {
 	t.Helper()
-	id, err := oauth.ParseClientID("billing")
-	if err != nil {
-		t.Fatal(err)
-	}
-	scope, err := oauth.ParseScope("orders.read")
-	if err != nil {
-		t.Fatal(err)
-	}
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: secret, Client: registry.Client{
-		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
+		ID: must.Get(oauth.ParseClientID("billing")), Scopes: must.Get(oauth.ParseScopes("orders.read")), GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})
 }
 

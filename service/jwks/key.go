@@ -1,5 +1,5 @@
-// Package jwks provides the public keys with which tokens are verified. It implements RFC 7517 (JWK and JWK Set), RFC
-// 7518 §6 and RFC 7638 (thumbprints). It handles no private keys.
+// Package jwks provides the public keys with which tokens are verified. It implements RFC 7517 (JWK and JWK Set),
+// RFC 7518 §6 and RFC 7638 (thumbprints). No private key passes through it.
 //
 // A [Key] is one public key, a [Set] is a fixed set of them, and a [Remote] is the set that an issuer publishes,
 // fetched and kept fresh:

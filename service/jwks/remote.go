@@ -62,16 +62,16 @@ type RemoteConfig struct {
 	// MinInterval is the minimum time between two fetches that callers cause, by an unknown key id or while there are
 	// no keys. The default is 5 s.
 	MinInterval time.Duration
-	// MaxStale is how long the last set is used after its max-age while the issuer cannot be reached. The default is 24
-	// h.
+	// MaxStale is how long the last set is used after its max-age while the issuer cannot be reached. The default is
+	// 24 h.
 	MaxStale time.Duration
 	// Now returns the current time. The default is time.Now.
 	Now func() time.Time
 }
 
-// Remote is the key set that an issuer publishes. It is fetched once for all callers, and again when its max-age (1
-// minute to 24 hours) has passed; until that succeeds, the last set is used. It is safe for concurrent use by multiple
-// goroutines.
+// Remote is the key set that an issuer publishes. It is fetched once for all callers, and again when its max-age
+// (1 minute to 24 hours) has passed; until that succeeds, the last set is used. It is safe for concurrent use by
+// multiple goroutines.
 type Remote struct {
 	fetch  Fetch
 	config RemoteConfig
