@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -47,7 +46,7 @@ type FeedStatus struct {
 
 // feedFollower follows the issuer's feed of revocations. It is safe for concurrent use by multiple goroutines.
 type feedFollower struct {
-	connect  func(ctx context.Context) (grpc.ClientConnInterface, func(), error)
+	dial     feedDialer
 	list     *revocation.List
 	maxStale time.Duration
 	// onChange is called when the list has grown.
@@ -123,7 +122,7 @@ func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func())
 	defer cancel(nil)
 	watchdog := time.AfterFunc(silenceTimeout, func() { cancel(errSilent) })
 	defer watchdog.Stop()
-	conn, closeConn, err := f.connect(ctx)
+	conn, closeConn, err := f.dial(ctx)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -17,8 +18,11 @@ import (
 // anyReplica makes verifiers follow different replicas if the name of the gRPC port resolves to several addresses.
 const anyReplica = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`
 
-// discovered returns a function that connects to the gRPC port named in the issuer's metadata.
-func discovered(client *http.Client, issuer string) func(context.Context) (grpc.ClientConnInterface, func(), error) {
+// feedDialer connects to the issuer's feed. The returned function closes the connection.
+type feedDialer func(ctx context.Context) (grpc.ClientConnInterface, func(), error)
+
+// discoveredDialer returns a dialer for the gRPC port named in the issuer's metadata.
+func discoveredDialer(client *http.Client, issuer string) feedDialer {
 	return func(ctx context.Context) (grpc.ClientConnInterface, func(), error) {
 		found, err := oauth.Discover(ctx, client, issuer)
 		if err != nil {
@@ -43,7 +47,7 @@ func discovered(client *http.Client, issuer string) func(context.Context) (grpc.
 // transportSecurity returns the credentials that match the issuer's URL: TLS with the HTTP client's settings, or
 // plaintext if both issuer and endpoint are loopback.
 func transportSecurity(client *http.Client, issuer, endpoint string) (credentials.TransportCredentials, error) {
-	if len(issuer) > len("https:") && issuer[:len("https:")] == "https:" {
+	if strings.HasPrefix(issuer, "https:") {
 		config := &tls.Config{MinVersion: tls.VersionTLS12}
 		if transport, ok := client.Transport.(*http.Transport); ok && transport.TLSClientConfig != nil {
 			config = transport.TLSClientConfig.Clone()

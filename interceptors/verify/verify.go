@@ -129,9 +129,9 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 			return nil, fmt.Errorf("verify: %w", err)
 		}
 	}
-	if connect := c.feedDialer(issuer); connect != nil {
+	if dial := c.feedDialer(issuer); dial != nil {
 		v.follow(ctx, &feedFollower{
-			connect: connect, list: denied, maxStale: c.revocationsMaxStale, onChange: v.streams.recheck,
+			dial: dial, list: denied, maxStale: c.revocationsMaxStale, onChange: v.streams.recheck,
 			start: time.Now(), ready: make(chan struct{}),
 		}, c.now)
 	}
@@ -192,7 +192,7 @@ func (v *Verifier) Feed() FeedStatus {
 }
 
 // feedDialer returns how to connect to the issuer's feed, or nil if no feed is followed.
-func (c *config) feedDialer(issuer string) func(context.Context) (grpc.ClientConnInterface, func(), error) {
+func (c *config) feedDialer(issuer string) feedDialer {
 	switch {
 	case c.conn != nil:
 		return func(context.Context) (grpc.ClientConnInterface, func(), error) {
@@ -204,7 +204,7 @@ func (c *config) feedDialer(issuer string) func(context.Context) (grpc.ClientCon
 	case c.keys != nil:
 		return nil
 	}
-	return discovered(c.client, issuer)
+	return discoveredDialer(c.client, issuer)
 }
 
 // keySource returns the source of the issuer's keys, which are fetched if the issuer can be reached now.
