@@ -138,7 +138,7 @@ func TestTokenSecret(t *testing.T) {
 		{"no client", "client-id: is required", []string{"--client-id="}},
 		{"issuer in plaintext", "issuer: ", []string{"--issuer=http://auth.example.com", "--client-secret-file", right}},
 		{"form of output", "output: ", []string{"--output=yaml"}},
-		{"no issuer there", "no description of the issuer", []string{"--issuer=http://localhost:1", "--client-secret-file", right}},
+		{"no issuer there", "no metadata of the issuer", []string{"--issuer=http://localhost:1", "--client-secret-file", right}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			runToken(t, "", append([]string{"issue"}, c.args...)...).fails(t, c.want, "another-secret-instead")

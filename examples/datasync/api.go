@@ -18,10 +18,10 @@ import (
 	"github.com/grantorhq/grantor/interceptors/verify"
 )
 
-// resource is what the API is called in tokens, as their "aud": a token for another API is no use here.
+// resource identifies the API in the "aud" of tokens. A token for another API is refused.
 const resource = "https://orders.internal"
 
-// api is the API: one queue of documents, to be asked for over gRPC and over HTTP.
+// api is the API: a queue of documents, served over gRPC and over HTTP.
 type api struct {
 	datasyncv1.UnimplementedSyncServiceServer
 
@@ -35,12 +35,12 @@ type api struct {
 }
 
 func newAPI(ctx context.Context, s settings, log *slog.Logger) (*api, error) {
-	// Verification: each token is checked right here, with the issuer's public keys. Those are fetched now and when they
-	// get old, and at once when a token names a key that is not known, as after a restart of a development issuer. If
-	// the issuer is away, the keys at hand go on serving; if there are none yet, callers are told to try again later. A
-	// token that is revoked is refused from the next call on: the verifier follows the issuer's revocations.
+	// Verification: tokens are checked locally, with the issuer's public keys. The verifier fetches the keys now and
+	// when they become stale, and also when a token names an unknown key, as after a restart of a development issuer.
+	// While the issuer is down, the last keys are used; if there are none yet, calls fail with UNAVAILABLE. A revoked
+	// token is refused from the next call on, because the verifier follows the issuer's revocations.
 	verifier, err := verify.New(ctx, s.issuer, verify.Audience(resource),
-		// A caller is not told what is wrong with its token; the operator is.
+		// The reason goes to the operator only; the caller does not get it.
 		verify.OnRefusal(func(_ context.Context, method string, reason error) {
 			log.Warn("refused", "method", method, "reason", reason)
 		}))
@@ -49,14 +49,14 @@ func newAPI(ctx context.Context, s settings, log *slog.Logger) (*api, error) {
 	}
 	a := &api{log: log, queue: newQueue(), verifier: verifier}
 
-	// Over gRPC who may call what is said in sync.proto, so there is no policy here.
+	// The rules for gRPC are in sync.proto, so there is no policy here.
 	a.grpcServer = verify.NewServer(verifier, nil)
 	datasyncv1.RegisterSyncServiceServer(a.grpcServer, a)
 
-	// Over HTTP the rule stands beside the route.
-	mayRead := verify.HTTP(verifier, verify.Scopes("api1"))
+	// The rule for HTTP is next to its route.
+	guard := verify.HTTP(verifier, verify.Scopes("api1"))
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/sync/pending", mayRead(http.HandlerFunc(a.servePending)))
+	mux.Handle("GET /api/sync/pending", guard(http.HandlerFunc(a.servePending)))
 	a.httpServer = &http.Server{Handler: mux, ReadHeaderTimeout: callTimeout}
 
 	var listen net.ListenConfig
@@ -72,12 +72,12 @@ func newAPI(ctx context.Context, s settings, log *slog.Logger) (*api, error) {
 }
 
 func (a *api) run(ctx context.Context) error {
-	defer a.verifier.Close() // ends following the issuer's revocations
+	defer a.verifier.Close() // stops following the issuer's revocations
 	a.log.Info("serving", "grpc", a.grpcPort.Addr().String(), "http", a.httpPort.Addr().String())
 	group, ctx := errgroup.WithContext(ctx)
 	a.stopping = ctx.Done()
-	group.Go(func() error { return ended(a.grpcServer.Serve(a.grpcPort)) })
-	group.Go(func() error { return ended(a.httpServer.Serve(a.httpPort)) })
+	group.Go(func() error { return ignoreClosed(a.grpcServer.Serve(a.grpcPort)) })
+	group.Go(func() error { return ignoreClosed(a.httpServer.Serve(a.httpPort)) })
 	group.Go(func() error {
 		a.queue.fill(ctx)
 		return nil
@@ -87,38 +87,38 @@ func (a *api) run(ctx context.Context) error {
 		force := time.AfterFunc(callTimeout, a.grpcServer.Stop)
 		defer force.Stop()
 		a.grpcServer.GracefulStop()
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		timeout, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		return a.httpServer.Shutdown(end)
+		return a.httpServer.Shutdown(timeout)
 	})
 	return group.Wait()
 }
 
-// ended gives why a server ended, unless it was told to.
-func ended(err error) error {
+// ignoreClosed returns err unless the server was stopped on purpose.
+func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
 	return err
 }
 
-// pending is what waits, as JSON.
+// pending is the JSON response.
 type pending struct {
 	Documents []string `json:"documents"`
 }
 
 func (a *api) servePending(w http.ResponseWriter, r *http.Request) {
-	documents, _ := a.asked(r.Context(), "http")
+	documents, _ := a.list(r.Context(), "http")
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(pending{documents}); err != nil {
-		a.log.Warn("the caller has gone", "err", err)
+		a.log.Warn("writing the response failed", "err", err)
 	}
 }
 
 func (a *api) ListPending(
 	ctx context.Context, _ *datasyncv1.ListPendingRequest,
 ) (*datasyncv1.ListPendingResponse, error) {
-	documents, _ := a.asked(ctx, "grpc")
+	documents, _ := a.list(ctx, "grpc")
 	return &datasyncv1.ListPendingResponse{Documents: documents}, nil
 }
 
@@ -126,9 +126,10 @@ func (a *api) WatchPending(
 	_ *datasyncv1.WatchPendingRequest, stream grpc.ServerStreamingServer[datasyncv1.WatchPendingResponse],
 ) error {
 	caller, _ := verify.CallerFrom(stream.Context())
-	documents, changed := a.asked(stream.Context(), "stream")
-	// A token is looked at when a stream opens. That it does not outlive the token is for the handler to see to.
-	tokenEnds := time.After(time.Until(caller.ExpiresAt))
+	documents, changed := a.list(stream.Context(), "stream")
+	// The token is checked when the stream opens. The verifier would end the stream with UNAUTHENTICATED soon after the
+	// token expires; this handler ends it without an error.
+	expired := time.After(time.Until(caller.ExpiresAt))
 	for {
 		if err := stream.Send(&datasyncv1.WatchPendingResponse{Documents: documents}); err != nil {
 			return err
@@ -136,7 +137,7 @@ func (a *api) WatchPending(
 		select {
 		case <-changed:
 			documents, changed = a.queue.pending()
-		case <-tokenEnds:
+		case <-expired:
 			return nil
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()
@@ -146,9 +147,9 @@ func (a *api) WatchPending(
 	}
 }
 
-// asked gives what waits, and notes by whom and with which token it was asked for; the token's id is not secret.
-func (a *api) asked(ctx context.Context, over string) (documents []string, changed <-chan struct{}) {
+// list returns the pending documents, and logs who requested them with which token. The id of a token is not secret.
+func (a *api) list(ctx context.Context, over string) (documents []string, changed <-chan struct{}) {
 	caller, _ := verify.CallerFrom(ctx)
-	a.log.Info("asked", "over", over, "client", caller.ClientID, "token", caller.Claims.ID)
+	a.log.Info("listed", "over", over, "client", caller.ClientID, "token", caller.Claims.ID)
 	return a.queue.pending()
 }

@@ -1,10 +1,10 @@
-// Command datasync is a background service that calls an API every so often, and that API, over gRPC and over HTTP. It
-// shows the client credentials grant (RFC 6749 §4.4) from both ends, against a grantor in development mode:
+// Command datasync is a background service that calls an API periodically, and that API, over gRPC and over HTTP. It
+// shows the client credentials grant (RFC 6749 §4.4) from both ends, with Grantor in development mode as the issuer:
 //
 //	go run ./cmd/grantor serve --dev
 //	go run ./examples/datasync
 //
-// The caller's side is in sync.go, the API's in api.go, and what the API asks of its callers in v1/sync.proto.
+// The client is in sync.go, the API in api.go, and the rules of the API in v1/sync.proto.
 package main
 
 import (
@@ -22,16 +22,16 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the process at once.
+	// A second signal kills the process.
 	context.AfterFunc(ctx, stop)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := run(ctx, os.Args[1:], log); err != nil {
-		log.Error("datasync ends", "err", err)
+		log.Error("datasync failed", "err", err)
 		os.Exit(1)
 	}
 }
 
-// settings are what the flags and the environment say.
+// settings are the values of the flags and of the environment.
 type settings struct {
 	issuer, secret   string
 	grpcAPI, httpAPI string
@@ -40,7 +40,7 @@ type settings struct {
 }
 
 func parse(args []string) (settings, error) {
-	// The default is that of development mode. It is public: anyone may read it here.
+	// The default is the secret of development mode, which is public.
 	s := settings{secret: "service-secret-here"}
 	if secret, ok := os.LookupEnv("DATASYNC_SECRET"); ok {
 		s.secret = secret
@@ -49,8 +49,8 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.issuer, "issuer", "http://localhost:8080", "`URL` of the issuer")
 	flags.StringVar(&s.grpcAPI, "grpc-api", "localhost:9091", "`address` of the API over gRPC")
 	flags.StringVar(&s.httpAPI, "http-api", "localhost:9090", "`address` of the API over HTTP")
-	flags.DurationVar(&s.every, "every", 2*time.Second, "`time` between two rounds; a real service would take minutes")
-	flags.StringVar(&s.part, "part", "both", "what to run: api, sync or both")
+	flags.DurationVar(&s.every, "every", 2*time.Second, "`interval` between two rounds of calls; a real service would wait for minutes")
+	flags.StringVar(&s.part, "part", "both", "`part` to run: api, sync or both")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
@@ -60,12 +60,13 @@ func parse(args []string) (settings, error) {
 	case s.part != "api" && s.part != "sync" && s.part != "both":
 		return settings{}, fmt.Errorf("-part %q is not api, sync or both", s.part)
 	case s.every <= 0:
-		return settings{}, fmt.Errorf("-every %s is not more than zero", s.every)
+		return settings{}, fmt.Errorf("-every %s is not positive", s.every)
 	}
 	return s, nil
 }
 
-// run runs the parts until ctx ends. Only what no waiting would mend is an error: a wrong flag, a port that is taken.
+// run runs the parts until ctx ends. It returns an error only for what a retry would not cure, such as a wrong flag or
+// a port in use.
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	s, err := parse(args)
 	if err != nil {
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		// Where a port was 0, the system has chosen one.
+		// If a port is 0, the system has chosen one.
 		s.grpcAPI, s.httpAPI = api.grpcPort.Addr().String(), api.httpPort.Addr().String()
 		tasks = append(tasks, api.run)
 	}

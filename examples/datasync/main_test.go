@@ -19,7 +19,7 @@ import (
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// What each part says when things go well, by each of the ways, and when they do not.
+// The log records of each part, by transport, on success and on failure.
 var (
 	synced = []record{
 		{"msg": "synced", "over": "http"}, {"msg": "synced", "over": "grpc"}, {"msg": "synced", "over": "stream"},
@@ -34,9 +34,9 @@ var (
 func TestBothParts(t *testing.T) {
 	program := start(t, slices.Concat(anyPorts, []string{"-issuer", newIssuer(t).URL})...)
 	program.log.await(t, synced...)
-	asked := program.log.await(t, record{"msg": "asked", "over": "grpc"})
-	if asked["client"] != "background-service" || asked["token"] == "" {
-		t.Errorf("the API saw %v, want the client background-service and a token", asked)
+	listed := program.log.await(t, record{"msg": "listed", "over": "grpc"})
+	if listed["client"] != "background-service" || listed["token"] == "" {
+		t.Errorf("the API saw %v, want the client background-service and a token", listed)
 	}
 	program.stop(t)
 }
@@ -44,13 +44,13 @@ func TestBothParts(t *testing.T) {
 func TestStreamEndsWithItsToken(t *testing.T) {
 	issuer := newIssuer(t)
 	api := startAPI(t, issuer.URL)
-	// The API's own clock: a token of an hour that has all but ended.
+	// The API has the real clock: a token that was issued an hour ago and is about to expire.
 	issuer.Advance(-time.Hour + 3*time.Second)
 	service := startSync(t, issuer.URL, api)
 	service.log.await(t, synced[2])
-	first := api.log.await(t, record{"msg": "asked", "over": "stream"})
+	first := api.log.await(t, record{"msg": "listed", "over": "stream"})
 	issuer.Advance(time.Hour)
-	second := api.log.await(t, record{"msg": "asked", "over": "stream"})
+	second := api.log.await(t, record{"msg": "listed", "over": "stream"})
 	if first["token"] == second["token"] {
 		t.Errorf("the stream opened again with the token %v that had ended", first["token"])
 	}
@@ -73,24 +73,24 @@ func TestAPIComesAndGoes(t *testing.T) {
 func TestIssuerComesAndGoes(t *testing.T) {
 	t.Setenv("DATASYNC_SECRET", "service-secret-here")
 	issuer := &process{path: build(t)}
-	issuer.start(t) // for a port that is free
+	issuer.start(t) // chooses a free port
 	issuer.stop(t)
 
-	// The issuer is not there at the start.
+	// The issuer is down at first.
 	api := startAPI(t, issuer.url)
 	service := startSync(t, issuer.url, api)
 	service.log.await(t, failed...)
 	issuer.start(t)
 	service.log.await(t, synced...)
 
-	// Once it has given its keys and a token, it is not missed.
+	// Once keys and a token are fetched, an outage of the issuer has no effect.
 	issuer.stop(t)
 	api.log.skip()
-	before := api.log.await(t, record{"msg": "asked", "over": "http"})
+	before := api.log.await(t, record{"msg": "listed", "over": "http"})
 	service.log.skip()
 	service.log.await(t, synced[0], synced[1])
 
-	// An API that knows only the issuer's new keys refuses the old token, and the same call goes through with a new one.
+	// An API that has only the issuer's new keys refuses the old token, and the same call succeeds with a new one.
 	issuer.start(t)
 	api.stop(t)
 	service.log.await(t, failed...)
@@ -99,13 +99,13 @@ func TestIssuerComesAndGoes(t *testing.T) {
 	if reason := fmt.Sprint(refused["reason"]); !strings.Contains(reason, "signed by no key of the issuer") {
 		t.Errorf("the API refused because of %q, want a key that is not the issuer's", reason)
 	}
-	after := api.log.await(t, record{"msg": "asked", "over": "http"})
+	after := api.log.await(t, record{"msg": "listed", "over": "http"})
 	if before["token"] == after["token"] {
 		t.Errorf("the token %v of the issuer's old keys is still in use", after["token"])
 	}
 	service.log.await(t, synced...)
 
-	// An API that knows only the old keys takes the token of a new caller, once it has fetched the new keys.
+	// An API that has only the old keys accepts the token of a new client once it has fetched the new keys.
 	issuer.stop(t)
 	issuer.start(t)
 	other := startSync(t, issuer.url, api)
@@ -118,7 +118,7 @@ func TestIssuerComesAndGoes(t *testing.T) {
 func TestParse(t *testing.T) {
 	for _, args := range []string{"-part all", "-every 0s", "sync"} {
 		if _, err := parse(strings.Fields(args)); err == nil {
-			t.Errorf("parse(%q) gave no error", args)
+			t.Errorf("parse(%q) returned no error", args)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestPortTaken(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	args := slices.Concat(anyPorts, []string{"-http-api", taken.Addr().String(), "-issuer", "http://localhost:1"})
 	if err := run(t.Context(), args, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("a port that is taken gave no error")
+		t.Error("run returned no error for a port in use")
 	}
 }
 
@@ -158,7 +158,7 @@ func start(t *testing.T, args ...string) *program {
 	return p
 }
 
-// startAPI starts the API on ports that it then keeps.
+// startAPI starts the API on free ports, which it keeps over restarts.
 func startAPI(t *testing.T, issuer string) *program {
 	t.Helper()
 	api := start(t, slices.Concat(anyPorts, []string{"-part", "api", "-issuer", issuer})...)
@@ -167,6 +167,7 @@ func startAPI(t *testing.T, issuer string) *program {
 	return api
 }
 
+// startSync starts the background service, which calls api.
 func startSync(t *testing.T, issuer string, api *program) *program {
 	t.Helper()
 	return start(t, slices.Concat(api.args, []string{"-part", "sync", "-issuer", issuer})...)
@@ -184,7 +185,7 @@ func (p *program) start(t *testing.T) {
 	t.Cleanup(func() { cancel(); running.Wait() })
 }
 
-// stop stops the program as a signal does.
+// stop stops the program as a signal would.
 func (p *program) stop(t *testing.T) {
 	t.Helper()
 	p.cancel()
@@ -193,7 +194,7 @@ func (p *program) stop(t *testing.T) {
 	}
 }
 
-// process is a grantor in development mode.
+// process is a Grantor process in development mode.
 type process struct {
 	path, url string
 	ports     []string
@@ -201,7 +202,7 @@ type process struct {
 	log       journal
 }
 
-// build makes the grantor binary.
+// build builds the grantor binary.
 func build(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "grantor")
@@ -212,7 +213,7 @@ func build(t *testing.T) string {
 	return path
 }
 
-// start starts the grantor, the second time on the ports that it had before.
+// start starts the process. A restart uses the same ports.
 func (p *process) start(t *testing.T) {
 	t.Helper()
 	if p.ports == nil {
@@ -252,17 +253,17 @@ func (p *process) stop(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for range p.log { // to the end of its output
+	for range p.log { // until the end of the output
 	}
 	if err := p.cmd.Wait(); err != nil {
 		t.Fatalf("the issuer ended with %v", err)
 	}
 }
 
-// record is a line of a log: attribute → value.
+// record is a log record, keyed by attribute name.
 type record map[string]any
 
-// has reports whether the record has all that the other has.
+// has reports whether the record has all attributes of other.
 func (r record) has(other record) bool {
 	for name, value := range other {
 		if r[name] != value {
@@ -272,7 +273,7 @@ func (r record) has(other record) bool {
 	return true
 }
 
-// journal is a log as it is written, in JSON.
+// journal is a log in JSON, record by record.
 type journal chan record
 
 func (j journal) Write(line []byte) (int, error) {
@@ -284,7 +285,7 @@ func (j journal) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// await waits until the log has had each of the records from now on, and gives the last one.
+// await waits until the log contains each of the records from now on, and returns the last one.
 func (j journal) await(t *testing.T, wanted ...record) record {
 	t.Helper()
 	limit := time.After(time.Minute)
@@ -309,7 +310,7 @@ func (j journal) await(t *testing.T, wanted ...record) record {
 	return got
 }
 
-// skip leaves out what has been written so far.
+// skip discards what has been written so far.
 func (j journal) skip() {
 	for range len(j) {
 		<-j

@@ -8,14 +8,13 @@ import (
 )
 
 const (
-	// arrival is between two documents.
-	arrival = 5 * time.Second
-	// mostPending is how many documents the queue keeps.
-	mostPending = 3
+	// arrivalInterval is the time between two documents.
+	arrivalInterval = 5 * time.Second
+	// maxPending is the maximum number of documents in the queue.
+	maxPending = 3
 )
 
-// queue has the documents that wait: those that came last, since no one marks them as done here. Nothing in it is about
-// tokens.
+// queue holds the latest documents. Nothing here marks documents as done, and nothing here concerns tokens.
 type queue struct {
 	mu        sync.Mutex
 	documents []string
@@ -36,7 +35,7 @@ func (q *queue) fill(ctx context.Context) {
 		q.add(fmt.Sprintf("invoice-%d", number))
 		select {
 		case <-ctx.Done():
-		case <-time.After(arrival):
+		case <-time.After(arrivalInterval):
 		}
 	}
 }
@@ -44,8 +43,8 @@ func (q *queue) fill(ctx context.Context) {
 func (q *queue) add(document string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// A new slice: calls in flight have the old one.
-	kept := q.documents[max(0, len(q.documents)+1-mostPending):]
+	// The slice is new because calls in flight use the old one.
+	kept := q.documents[max(0, len(q.documents)+1-maxPending):]
 	q.documents = append(append([]string{}, kept...), document)
 	close(q.changed)
 	q.changed = make(chan struct{})

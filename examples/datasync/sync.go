@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// callTimeout is how long one call may take, with the token that it may have to get first.
+	// callTimeout bounds one call, including the request for a token if it needs one.
 	callTimeout = 10 * time.Second
-	// watchPause is between two streams.
-	watchPause = 2 * time.Second
+	// watchInterval is the time between two streams.
+	watchInterval = 2 * time.Second
 )
 
 // dataSync is the background service.
@@ -37,18 +37,18 @@ type dataSync struct {
 }
 
 func newDataSync(s settings, log *slog.Logger) (*dataSync, error) {
-	// Caching and refreshing: the source has one token at a time for all calls. It asks the issuer when the first call
-	// needs a token, again well before that one ends, and again when the API refuses it.
+	// Caching and renewal: the source provides one token at a time for all calls. It requests a token when the first
+	// call needs one, well before the token expires, and when the API refuses it.
 	source := attach.ClientCredentials(s.issuer, "background-service", s.secret, attach.Scopes("api1"))
 
-	// Attaching, over HTTP: the source is the client's transport.
+	// Attaching over HTTP: the source is the client's transport.
 	client := &http.Client{Transport: source}
 
-	// Attaching, over gRPC: the source goes into the options of the connection. Plaintext is for this machine alone; take
-	// the insecure credentials away and it is TLS. Without TLS the source sends no token to another machine.
+	// Attaching over gRPC: the source is part of the connection's options. Plaintext is for this machine only; without
+	// the insecure credentials the connection uses TLS. Without TLS, the source sends no token to another machine.
 	conn, err := grpc.NewClient(s.grpcAPI, attach.DialOptions(source,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// gRPC would in time wait up to two minutes before it tries a server again that was away.
+		// gRPC's default backoff grows to two minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{
 			BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second,
 		}}))...)
@@ -65,23 +65,23 @@ func (d *dataSync) run(ctx context.Context) error {
 	defer func() { _ = d.conn.Close() }()
 	var loops sync.WaitGroup
 	loops.Go(func() { repeat(ctx, d.every, d.round) })
-	loops.Go(func() { repeat(ctx, watchPause, d.watch) })
+	loops.Go(func() { repeat(ctx, watchInterval, d.watch) })
 	loops.Wait()
 	return nil
 }
 
-// repeat does the work until ctx ends. No failure ends it: what is wrong now may be mended by the next time.
-func repeat(ctx context.Context, pause time.Duration, work func(context.Context)) {
+// repeat calls work until ctx ends, with a wait in between. No failure ends it, because the next call may succeed.
+func repeat(ctx context.Context, wait time.Duration, work func(context.Context)) {
 	for ctx.Err() == nil {
 		work(ctx)
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 	}
 }
 
-// round asks for what waits, both ways. One does not depend on the other.
+// round requests the pending documents in both ways, independently of each other.
 func (d *dataSync) round(ctx context.Context) {
 	documents, err := d.overHTTP(ctx)
 	d.process(ctx, "http", documents, err)
@@ -94,7 +94,7 @@ func (d *dataSync) process(ctx context.Context, over string, documents []string,
 	switch {
 	case err == nil:
 		d.log.Info("synced", "over", over, "documents", documents)
-	case ctx.Err() == nil: // else it is the end of the program that ended the call
+	case ctx.Err() == nil: // otherwise the call ended with the program
 		d.log.Error("sync failed", "over", over, "err", err)
 	}
 }
@@ -126,7 +126,7 @@ func (d *dataSync) overGRPC(ctx context.Context) ([]string, error) {
 	return answer.GetDocuments(), err
 }
 
-// watch is told what waits whenever it changes, until the stream ends. A stream's call is authorized when it opens.
+// watch receives the pending documents whenever they change, until the stream ends.
 func (d *dataSync) watch(ctx context.Context) {
 	stream, err := d.api.WatchPending(ctx, &datasyncv1.WatchPendingRequest{})
 	for err == nil {
@@ -135,7 +135,7 @@ func (d *dataSync) watch(ctx context.Context) {
 			d.process(ctx, "stream", answer.GetDocuments(), nil)
 		}
 	}
-	// The API ends a stream with its token; the next one opens with a new one.
+	// The API ends a stream when its token expires; the next stream has a new token.
 	if !errors.Is(err, io.EOF) {
 		d.process(ctx, "stream", nil, err)
 	}

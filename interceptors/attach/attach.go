@@ -1,8 +1,33 @@
-// Package attach is the client's side: it gets an access token, keeps it fresh and sends it. It carries out RFC 6749
-// §4.4 (client credentials) toward any issuer, and RFC 6750 §2.1 (the Authorization header) toward any server.
+// Package attach gets OAuth 2.0 access tokens for a client, keeps them fresh, and sends them with gRPC calls and HTTP
+// requests. It implements RFC 6749 §4.4 (client credentials) with any issuer, and RFC 6750 §2.1 (the Authorization
+// header) with any server.
 //
-// One [Source] serves everything that a program calls: gRPC by [DialOptions], HTTP as an [http.RoundTripper], and
-// whatever takes an [oauth2.TokenSource].
+// One [Source] serves every call that a program makes as a client:
+//
+//	source := attach.ClientCredentials("https://auth.example.com", "background-service", "",
+//		attach.SecretFile("/run/secrets/background-service"), attach.Scopes("orders.read"))
+//
+//	conn, err := grpc.NewClient("orders.example.com:443", attach.DialOptions(source)...) // gRPC
+//	client := &http.Client{Transport: source}                                           // HTTP
+//
+// A Source is an [oauth2.TokenSource] as well.
+//
+// # Tokens
+//
+// The first call that needs a token fetches it; concurrent calls wait for the same request. When 75 to 85 % of the
+// token's lifetime has passed, the next call renews it in the background. While the issuer cannot be reached, the last
+// token is sent until it expires. When a server refuses the token, the call is repeated once with a new one, if the
+// server says that the token was the reason and repeating the call is safe.
+//
+// # Plaintext
+//
+// Neither a secret nor a token is sent without TLS, except to a loopback address or a Unix socket.
+// [AllowInsecurePlaintextToRemoteHosts] lifts that.
+//
+// # Errors
+//
+// A call that needs a token and gets none fails with an [*Error], which has the issuer's OAuth error code and is a gRPC
+// status.
 package attach
 
 import (
@@ -10,11 +35,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"strings"
-	"time"
 
 	"golang.org/x/oauth2"
-	"google.golang.org/grpc"
 )
 
 var (
@@ -22,64 +44,14 @@ var (
 	_ http.RoundTripper  = (*Source)(nil)
 )
 
-// config is what the options fill.
-type config struct {
-	account
-	secrets   []secret
-	tokenURL  string
-	client    *http.Client
-	conn      grpc.ClientConnInterface
-	plaintext bool
-	// instruments are nil without [Telemetry].
-	instruments *instruments
-}
-
-// Option changes how a [Source] gets or sends its tokens.
-type Option func(*config)
-
-// Scopes asks for tokens with these scopes (RFC 6749 §3.3). Without it the issuer gives the client's default scopes.
-func Scopes(scopes ...string) Option {
-	return func(c *config) { c.scopes = append(c.scopes, scopes...) }
-}
-
-// Resources asks for tokens for these resources (RFC 8707 §2), each an absolute URI.
-func Resources(resources ...string) Option {
-	return func(c *config) { c.resources = append(c.resources, resources...) }
-}
-
-// TokenURL names the token endpoint, for an issuer that publishes no description (RFC 8414) to find it by.
-func TokenURL(url string) Option {
-	return func(c *config) { c.tokenURL = url }
-}
-
-// OverGRPC asks for tokens by grantor.v1.TokenService on conn, and so with no HTTP at all. The issuer's URL is then not
-// looked at. As the secret is in the message, conn must have transport security or a loopback target. Make it with
-// [IssuerDialOptions], or at least with grpc.WithKeepaliveParams: without that a connection that falls silent stays in
-// use for a quarter of an hour.
-func OverGRPC(conn grpc.ClientConnInterface) Option {
-	return func(c *config) { c.conn = conn }
-}
-
-// HTTPClient is what token requests are made with, for a proxy or for trusted roots of one's own. It is copied, and its
-// redirect policy replaced: a token request follows none, since it carries the secret. Default [http.DefaultTransport].
-func HTTPClient(client *http.Client) Option {
-	return func(c *config) { c.client = client }
-}
-
-// AllowInsecurePlaintextToRemoteHosts lets secrets and tokens cross the network in the clear, where anyone on the path
-// can take them: to a [TokenURL] and an [OverGRPC] connection, and to the servers that are called. Without it plaintext
-// goes to loopback and Unix sockets only.
-func AllowInsecurePlaintextToRemoteHosts() Option {
-	return func(c *config) { c.plaintext = true }
-}
-
-// ClientCredentials makes the source of a client's tokens (RFC 6749 §4.4). The issuer is any that has a description
-// (RFC 8414 or OpenID Connect Discovery), unless [TokenURL] or [OverGRPC] says where to ask. Nothing is sent before the
-// first token is needed, and what is wrong with the arguments shows then.
+// ClientCredentials returns a source of tokens for a client (RFC 6749 §4.4). The issuer is the URL of any issuer that
+// publishes metadata (RFC 8414 or OpenID Connect Discovery), unless [TokenURL] or [OverGRPC] names the endpoint.
+// ClientCredentials makes no request and reports no error: a wrong argument makes the first request for a token fail.
 //
-// The secret is clientSecret or, where that is "", what one of [SecretFile], [SecretEnv] and [SecretFunc] gives; two of
-// the four are an error. These are asked anew for each token request. If the issuer refuses a secret (invalid_client)
-// that they have replaced since, the request is made once more at once with the newer one.
+// The secret is clientSecret or, if that is empty, the value of one of [SecretFile], [SecretEnv] and [SecretFunc]; it
+// is an error to set more than one of the four. These options are read again for each token request. If the issuer
+// refuses a secret (invalid_client) that has been replaced in the meantime, the request is repeated once, at once, with
+// the newer one.
 func ClientCredentials(issuer, clientID, clientSecret string, options ...Option) *Source {
 	c := config{account: account{id: clientID}}
 	if clientSecret != "" {
@@ -88,49 +60,36 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 	for _, option := range options {
 		option(&c)
 	}
-	asks := &client{id: clientID, secrets: c.secrets}
+	requests := &client{id: clientID, secrets: c.secrets}
 	if c.conn != nil {
-		asks.to = &grpcIssuer{c.account, c.conn, c.plaintext, c.instruments}
+		requests.to = &grpcEndpoint{c.account, c.conn, c.plaintext, c.instruments}
 	} else {
-		asks.to = newEndpoint(issuer, c)
+		requests.to = newHTTPEndpoint(issuer, c)
 	}
-	source := &Source{issuer: asks, name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
+	source := &Source{issuer: requests, name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
 	if c.instruments != nil {
 		c.instruments.observe(source)
 	}
 	return source
 }
 
-// Token gives a token that can be sent now. It may wait for the issuer, at most 10 s; [Source.TokenContext] is for
-// callers with less time.
+// Token returns a token that is valid now. It implements [oauth2.TokenSource]. If a token has to be fetched, Token
+// waits up to 10 s; use [Source.TokenContext] for a shorter wait.
 func (s *Source) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
 
-// TokenContext gives a token that can be sent now; ctx bounds this caller's wait and no one else's. An [*Error] says
-// why there is none. The answer is the caller's own, and its Expiry is when the token ends.
+// TokenContext returns a token that is valid now. The context bounds how long this caller waits; the token request goes
+// on for other callers. The error is an [*Error]. The caller owns the returned token; its Expiry is the time at which
+// the token expires.
 func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	e, err := s.get(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &oauth2.Token{AccessToken: e.token, TokenType: "Bearer", Expiry: e.end}, nil
+	return &oauth2.Token{AccessToken: e.token, TokenType: "Bearer", Expiry: e.expiresAt}, nil
 }
 
-// Format prints the client's id, whatever the verb: no printing of a Source shows a secret or a token.
+// Format implements [fmt.Formatter]. Every verb prints only the client id, so that printing a Source never reveals a
+// secret or a token.
 func (s *Source) Format(state fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(state, "attach.Source(%q)", s.name)
-}
-
-// account is who asks, and what for.
-type account struct {
-	id        string
-	scopes    []string
-	resources []string
-}
-
-func (a *account) scope() string { return strings.Join(a.scopes, " ") }
-
-// issued is a token as the issuer gave it. A lifetime of zero means that the issuer did not say.
-type issued struct {
-	token    string
-	lifetime time.Duration
 }

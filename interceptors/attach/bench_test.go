@@ -29,7 +29,7 @@ func BenchmarkWarmToken(b *testing.B) {
 	}
 }
 
-// BenchmarkUnary makes a call with a token that is at hand. The floor is the call itself, which does nothing.
+// BenchmarkUnary makes a call with a cached token. The floor is the call itself, which does nothing.
 func BenchmarkUnary(b *testing.B) {
 	conn, err := grpc.NewClient("localhost:1", plaintext)
 	if err != nil {
@@ -39,7 +39,7 @@ func BenchmarkUnary(b *testing.B) {
 	invoke := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }
 	measured := warm(b)
 	attach.Measure(measured, measure(b, .01).option)
-	for _, way := range []struct {
+	for _, test := range []struct {
 		name string
 		call func(context.Context) error
 	}{
@@ -47,10 +47,10 @@ func BenchmarkUnary(b *testing.B) {
 		{"warm/floor", func(ctx context.Context) error { return invoke(ctx, "/orders/Get", nil, nil, conn) }},
 		{"measured", intercepted(measured, conn, invoke)},
 	} {
-		b.Run(way.name, func(b *testing.B) {
+		b.Run(test.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := way.call(b.Context()); err != nil {
+				if err := test.call(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -2,14 +2,14 @@ package attach
 
 import "strings"
 
-// tokenRefused reports whether one of the WWW-Authenticate values has a Bearer challenge that says that the token was
-// the reason (RFC 6750 §3.1), and so that the request itself was not looked at.
+// tokenRefused reports whether any of the WWW-Authenticate values contains a Bearer challenge with the error
+// invalid_token (RFC 6750 §3.1). It means that the server refused the token without processing the request.
 func tokenRefused(values []string) bool {
 	for _, value := range values {
 		scheme := ""
 		for _, item := range splitList(value) {
-			// RFC 9110 §11.6.1: one list has challenges and the further parameters of each. An item with a space before
-			// its "=", or without one, begins a challenge.
+			// RFC 9110 §11.6.1: one list contains both challenges and their further parameters. An item with a space
+			// before its "=", or without "=", begins a challenge.
 			name, setting, isParam := strings.Cut(item, "=")
 			name = strings.TrimSpace(name)
 			if first, param, begins := strings.Cut(name, " "); begins || !isParam {
@@ -24,7 +24,7 @@ func tokenRefused(values []string) bool {
 	return false
 }
 
-// splitList splits a header's list at the commas outside quoted strings, and leaves empty items out (RFC 9110 §5.6.1,
+// splitList splits a list-valued header at commas outside quoted strings, and omits empty items (RFC 9110 §5.6.1,
 // §5.6.4).
 func splitList(value string) []string {
 	var items []string

@@ -13,23 +13,24 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Error says why there is no token. Toward gRPC it is a status: UNAVAILABLE where asking again may help,
-// DEADLINE_EXCEEDED or CANCELLED where the caller's context ended the wait, INTERNAL for the rest. It is never
-// UNAUTHENTICATED: a server that passes its own failure on would make its callers throw away tokens that are good.
+// Error reports why no token could be obtained. As a gRPC status, its code is UNAVAILABLE if a retry may help,
+// DEADLINE_EXCEEDED or CANCELLED if the caller's context ended the wait, and INTERNAL otherwise. The code is never
+// UNAUTHENTICATED: a server that returns the error to its own callers would make them discard tokens that are valid.
 type Error struct {
-	// Code is the OAuth error code (RFC 6749 §5.2); empty where the issuer did not answer with one.
+	// Code is the OAuth error code (RFC 6749 §5.2). It is empty if the issuer did not answer with one.
 	Code oauth.Code
-	// Description is the issuer's text for the developer, cut to 256 bytes of printable ASCII; it may be empty.
+	// Description is the issuer's error_description, cut to 256 bytes of printable ASCII. It may be empty.
 	Description string
-	// Cause is what went wrong where no issuer's words tell it; beside a Code, what may have led to the refusal.
+	// Cause is the underlying error if Code is empty. With a Code it is nil, or an error that may have led to the
+	// refusal.
 	Cause error
 
 	grpc codes.Code
-	// passing is whether the same request may well succeed in a moment, at another replica.
-	passing bool
+	// transient is true if the same request may succeed shortly after, at another replica.
+	transient bool
 }
 
-// Error has the OAuth error code, the description and the cause, and never the client's secret.
+// Error returns the OAuth error code, the description and the cause. It never contains the client's secret.
 func (e *Error) Error() string {
 	parts := []string{"attach: no access token"}
 	if e.Code != "" {
@@ -44,38 +45,38 @@ func (e *Error) Error() string {
 	return strings.Join(parts, ": ")
 }
 
-// Unwrap gives the cause.
+// Unwrap returns Cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// GRPCStatus is what a gRPC call that needed the token ends with.
+// GRPCStatus returns the status with which a gRPC call that needed the token fails.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.grpc, e.Error()) }
 
-// misuse is an error that will not go away by asking again.
+// misuse returns an error that a retry does not cure.
 func misuse(format string, args ...any) *Error {
 	return &Error{Cause: fmt.Errorf(format, args...), grpc: codes.Internal}
 }
 
-// unavailable is an error of the way to the issuer, or of its own trouble.
+// unavailable returns an error for a failure of the network or of the issuer itself.
 func unavailable(cause error) *Error { return &Error{Cause: cause, grpc: codes.Unavailable} }
 
-// passing marks an error of the kind that a restart of a replica causes.
-func passing(e *Error) *Error {
-	e.passing = true
+// asTransient marks e as the kind of error that the restart of a replica causes.
+func asTransient(e *Error) *Error {
+	e.transient = true
 	return e
 }
 
-// gaveUp is the end of a caller's own context.
-func gaveUp(ctx context.Context) *Error {
+// contextError returns the error for a wait that ended with the caller's context.
+func contextError(ctx context.Context) *Error {
 	return &Error{
 		Cause: fmt.Errorf("waiting for the issuer: %w", ctx.Err()),
 		grpc:  status.FromContextError(ctx.Err()).Code(),
 	}
 }
 
-// refusal is the issuer's answer that it gives no token. A server that echoes what it was sent must not carry the
-// secret into a log, nor control characters.
+// refusal returns the error for an OAuth error response. Texts that contain the secret, or control characters, are made
+// safe for a log, because some servers echo what they were sent.
 func refusal(code, description, secret string) *Error {
-	e := &Error{Code: oauth.Code(printable(code, secret)), Description: printable(description, secret)}
+	e := &Error{Code: oauth.Code(sanitize(code, secret)), Description: sanitize(description, secret)}
 	e.grpc = codes.Internal
 	if e.Code == oauth.TemporarilyUnavailable || e.Code == oauth.ServerError {
 		e.grpc = codes.Unavailable
@@ -83,16 +84,16 @@ func refusal(code, description, secret string) *Error {
 	return e
 }
 
-// echoes reports whether text has the secret in a form in which it was sent: as it is, form-encoded, or in the credentials
-// of Basic, where it may begin at any of three places of the base64.
-func echoes(text, secret string) bool {
+// containsSecret reports whether text contains the secret in a form in which it was sent: verbatim, form-encoded, or
+// inside Basic credentials, where it may begin at any of three offsets of the base64 encoding.
+func containsSecret(text, secret string) bool {
 	escaped := url.QueryEscape(secret)
 	if strings.Contains(text, secret) || strings.Contains(text, escaped) {
 		return true
 	}
 	for before := range 3 {
 		encoded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat(":", before) + escaped))
-		// The characters at both ends also depend on what stands beside the secret.
+		// The first and last characters also depend on the bytes next to the secret.
 		if core := encoded[min(len(encoded), 2*before):max(0, len(encoded)-2)]; len(core) >= 8 && strings.Contains(text, core) {
 			return true
 		}
@@ -100,15 +101,16 @@ func echoes(text, secret string) bool {
 	return false
 }
 
-func printable(text, secret string) string {
-	const most = 256
-	if secret != "" && echoes(text, secret) {
-		return "(left out: it repeated the secret)"
+// sanitize returns up to 256 bytes of text in printable ASCII, or a placeholder if text contains the secret.
+func sanitize(text, secret string) string {
+	const maxText = 256
+	if secret != "" && containsSecret(text, secret) {
+		return "(omitted: it contains the secret)"
 	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return '?'
 		}
 		return r
-	}, text[:min(len(text), most)])
+	}, text[:min(len(text), maxText)])
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// One source, for everything that the program calls.
+// One source serves every call of the program.
 func Example() {
 	source := attach.ClientCredentials("https://auth.example.com", "background-service", "",
 		attach.SecretFile("/run/secrets/background-service"), attach.Scopes("api1"))
@@ -52,8 +52,8 @@ func ExampleClientCredentials() {
 	// Output: Bearer eyJhbGciOi
 }
 
-// A source that asks Grantor over gRPC, whichever replicas it has now. The calls to the orders are spread over the
-// replicas of that server in the same way.
+// A source that gets tokens from Grantor over gRPC, from any of its current replicas. The calls to the orders server
+// are spread over its replicas in the same way.
 func ExampleIssuerDialOptions() {
 	issuer, err := grpc.NewClient("grantor.internal:8081", attach.IssuerDialOptions()...)
 	if err != nil {
@@ -76,7 +76,7 @@ func ExampleIssuerDialOptions() {
 	// dns:///orders.internal:443
 }
 
-// A secret that is replaced in its file, which may be a mounted one, is in use from the next token request on.
+// A secret that is replaced in its file, such as a mounted one, is used from the next token request on.
 func ExampleSecretFile() {
 	issuer := exampleIssuer()
 	defer issuer.Close()
@@ -102,8 +102,8 @@ func ExampleSecretFile() {
 	// Output: Bearer
 }
 
-// A function takes the secret from wherever it is kept. One that asks over a network should keep what it got, so that a
-// token can be had while that is away.
+// A function gets the secret from wherever it is kept. A function that makes network requests should cache the secret,
+// so that tokens can be issued during an outage of its source.
 func ExampleSecretFunc() {
 	issuer := exampleIssuer()
 	defer issuer.Close()
@@ -141,7 +141,7 @@ func ExampleSource_RoundTrip() {
 	// Output: You sent Bearer eyJhbGciOi
 }
 
-// In plaintext a token is sent to this machine only.
+// Without TLS, a token is sent to a loopback address only.
 func ExampleDialOptions_loopback() {
 	source := attach.ClientCredentials("http://localhost:8080", "background-service", "service-secret-here")
 	conn, err := grpc.NewClient("localhost:8081", attach.DialOptions(source,

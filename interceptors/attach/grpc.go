@@ -16,14 +16,14 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// DialOptions are all that a connection needs to send the source's token with each call: TLS with the system's roots,
-// then the options of more, then [UnaryInterceptor] and [StreamInterceptor] inside all interceptors of more. So
-// credentials in more replace the TLS:
+// DialOptions returns the options of a connection that sends the source's token with each call: TLS with the system's
+// root certificates, then more, then [UnaryInterceptor] and [StreamInterceptor], which run inside all interceptors in
+// more. Transport credentials in more replace the TLS:
 //
 //	grpc.NewClient("localhost:8081", attach.DialOptions(source,
 //		grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 //
-// A connection that has a credentials bundle takes the two interceptors alone.
+// For a connection with a credentials bundle, use the two interceptors without DialOptions.
 func DialOptions(source *Source, more ...grpc.DialOption) []grpc.DialOption {
 	secure := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}))
 	return append(append([]grpc.DialOption{secure}, more...),
@@ -31,22 +31,23 @@ func DialOptions(source *Source, more ...grpc.DialOption) []grpc.DialOption {
 		grpc.WithChainStreamInterceptor(StreamInterceptor(source)))
 }
 
-// UnaryInterceptor sends the source's token with each call; the call's context bounds the wait for it.
+// UnaryInterceptor returns an interceptor that sends the source's token with each call. The call's context bounds the
+// wait for the token.
 //
-// A call that fails with UNAUTHENTICATED drops the token ([Source.Drop]). If the trailer also has
-// "www-authenticate: Bearer error="invalid_token"", the server refused before it looked at the request, and the call is
-// made once more if there is another token; what grpc.Header and grpc.Trailer give is then of that second call. A
-// handler that merely fails with UNAUTHENTICATED is never called twice.
+// A call that fails with UNAUTHENTICATED drops the token ([Source.Drop]). If its trailer also contains
+// "www-authenticate: Bearer error="invalid_token"", the server refused the token before it processed the request, and
+// the call is repeated once if there is another token; grpc.Header and grpc.Trailer then return the metadata of the
+// second call. A call whose handler merely fails with UNAUTHENTICATED is never repeated.
 //
-// The token does not leave in plaintext except to a loopback target or a Unix socket, or by
-// [AllowInsecurePlaintextToRemoteHosts]: such a call fails with FAILED_PRECONDITION. A call that already has
-// authorization metadata, or credentials of its own, fails with FAILED_PRECONDITION too: servers refuse two
-// authorization values, and to choose one would send some call under an identity that its author did not mean.
+// The token is sent without TLS only to a loopback target or a Unix socket, or with
+// [AllowInsecurePlaintextToRemoteHosts]; otherwise the call fails with FAILED_PRECONDITION. A call that already has
+// authorization metadata or per-RPC credentials fails with FAILED_PRECONDITION too: servers refuse two authorization
+// values, and choosing one would send some calls under an identity that their author did not intend.
 func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 	a := &attacher{source: source}
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 		opts ...grpc.CallOption) error {
-		if err := unidentified(ctx, opts); err != nil {
+		if err := checkNoCredentials(ctx, opts); err != nil {
 			return err
 		}
 		if source.instruments != nil {
@@ -57,20 +58,20 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 			return err
 		}
 		var trailer metadata.MD
-		err = invoke(ctx, method, request, reply, cc, a.options(cc, e, opts, grpc.Trailer(&trailer))...)
+		err = invoke(ctx, method, request, reply, cc, a.callOptions(cc, e, opts, grpc.Trailer(&trailer))...)
 		if status.Code(err) != codes.Unauthenticated {
 			return err
 		}
-		again, err := a.refused(cc, e, err, trailer)
-		if !again {
+		retry, err := a.handleRefusal(cc, e, err, trailer)
+		if !retry {
 			return err
 		}
-		next := a.another(ctx, e)
+		next := a.replacement(ctx, e)
 		if next == nil {
 			return err
 		}
 		for _, opt := range opts {
-			// A second call that gets no answer would leave the first one's metadata standing.
+			// If the second call gets no answer, the metadata of the first must not remain.
 			switch o := opt.(type) {
 			case grpc.HeaderCallOption:
 				*o.HeaderAddr = nil
@@ -78,25 +79,25 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 				*o.TrailerAddr = nil
 			}
 		}
-		return invoke(ctx, method, request, reply, cc, a.options(cc, next, opts)...)
+		return invoke(ctx, method, request, reply, cc, a.callOptions(cc, next, opts)...)
 	}
 }
 
-// attacher is what both interceptors share.
+// attacher is the state of an interceptor.
 type attacher struct {
 	source *Source
-	// last is the connection of the last call, usually the only one.
+	// last caches the decision for the connection of the last call, which is usually the only one.
 	last atomic.Pointer[route]
 }
 
-// route is whether a connection may carry a token in plaintext.
+// route records whether a connection may carry a token in plaintext.
 type route struct {
 	cc        *grpc.ClientConn
 	plaintext bool
 }
 
-// options are those of a call with the token's credential; further ones may follow it.
-func (a *attacher) options(cc *grpc.ClientConn, e *entry, opts []grpc.CallOption,
+// callOptions returns opts, the credential for the token of e, and further.
+func (a *attacher) callOptions(cc *grpc.ClientConn, e *entry, opts []grpc.CallOption,
 	further ...grpc.CallOption) []grpc.CallOption {
 	r := a.last.Load()
 	if r == nil || r.cc != cc {
@@ -107,23 +108,23 @@ func (a *attacher) options(cc *grpc.ClientConn, e *entry, opts []grpc.CallOption
 	if r.plaintext {
 		own = e.plaintext
 	}
-	// A new slice: opts may be a part of one that its owner goes on filling.
+	// The slice is new because opts may share its array with a slice to which its owner appends.
 	all := make([]grpc.CallOption, 0, len(opts)+1+len(further))
 	return append(append(append(all, opts...), own), further...)
 }
 
-// refused deals with a call that ended UNAUTHENTICATED under the token of e. It says whether the call may be made once
-// more, and gives the error that stands if it is not.
-func (a *attacher) refused(cc *grpc.ClientConn, e *entry, err error, trailer metadata.MD) (again bool, _ error) {
-	if plain := plaintextRefused(cc, err); plain != nil {
-		return false, plain // the server was never asked
+// handleRefusal handles a call that failed with UNAUTHENTICATED under the token of e. It reports whether the call may
+// be repeated, and returns the error for the caller if it is not.
+func (a *attacher) handleRefusal(cc *grpc.ClientConn, e *entry, err error, trailer metadata.MD) (retry bool, _ error) {
+	if plain := plaintextError(cc, err); plain != nil {
+		return false, plain // the call did not reach the server
 	}
 	a.source.Drop(e.token)
 	return tokenRefused(trailer.Get("www-authenticate")), err
 }
 
-// another gives a token other than the refused one of e, or nil.
-func (a *attacher) another(ctx context.Context, e *entry) *entry {
+// replacement returns an entry with a token other than that of e, or nil.
+func (a *attacher) replacement(ctx context.Context, e *entry) *entry {
 	next, err := a.source.get(ctx)
 	if err != nil || next.token == e.token {
 		return nil
@@ -131,8 +132,8 @@ func (a *attacher) another(ctx context.Context, e *entry) *entry {
 	return next
 }
 
-// unidentified refuses a call that says on its own who it is from.
-func unidentified(ctx context.Context, opts []grpc.CallOption) error {
+// checkNoCredentials returns an error if the call already carries credentials.
+func checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
 	if len(metadata.ValueFromOutgoingContext(ctx, "authorization")) > 0 {
 		return status.Error(codes.FailedPrecondition, "attach: the call already has authorization metadata; "+
 			"make it on a connection without attach")
@@ -146,8 +147,8 @@ func unidentified(ctx context.Context, opts []grpc.CallOption) error {
 	return nil
 }
 
-// PerRPCCredentials gives the source as gRPC's own credentials, for those who want neither interceptors nor their
-// retry. A connection in plaintext refuses them, a loopback one too, unless the source has
+// PerRPCCredentials returns the source as gRPC credentials, for connections that use neither the interceptors nor their
+// retry. gRPC refuses them on every plaintext connection, loopback included, unless the source has
 // [AllowInsecurePlaintextToRemoteHosts].
 func (s *Source) PerRPCCredentials() credentials.PerRPCCredentials { return perRPC{s} }
 
@@ -163,12 +164,12 @@ func (p perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 
 func (p perRPC) RequireTransportSecurity() bool { return !p.source.plaintext }
 
-// bearer is a token in every form in which it is sent, made once.
+// bearer holds a token in every form in which it is sent, computed once.
 type bearer struct {
 	token     string
-	header    string            // the value of Authorization (RFC 6750 §2.1)
-	metadata  map[string]string // read only: gRPC copies it
-	secure    grpc.CallOption   // where gRPC must refuse plaintext
+	header    string            // value of Authorization (RFC 6750 §2.1)
+	metadata  map[string]string // read-only: gRPC copies it
+	secure    grpc.CallOption   // refused by gRPC on a plaintext connection
 	plaintext grpc.CallOption
 }
 
@@ -180,7 +181,7 @@ func newBearer(token string) *bearer {
 	return b
 }
 
-// credential is fixed metadata as gRPC's credentials.
+// credential implements [credentials.PerRPCCredentials] with fixed metadata.
 type credential struct {
 	metadata map[string]string
 	secure   bool
@@ -192,8 +193,8 @@ func (c credential) GetRequestMetadata(context.Context, ...string) (map[string]s
 
 func (c credential) RequireTransportSecurity() bool { return c.secure }
 
-// loopback reports whether a connection's target is this machine; a dialer of the user's own that goes elsewhere from
-// there is beyond what can be seen here.
+// loopback reports whether a connection's target is this machine. A custom dialer that connects elsewhere cannot be
+// detected here.
 func loopback(cc *grpc.ClientConn) bool {
 	if cc == nil {
 		return false
@@ -201,9 +202,10 @@ func loopback(cc *grpc.ClientConn) bool {
 	return oauth.LoopbackTarget(cc.CanonicalTarget())
 }
 
-// plaintextRefused gives a clear error where gRPC kept a credential off a plaintext connection, else nil. gRPC has no
-// code of its own for that; should its text change, what is lost is the clearer wording.
-func plaintextRefused(cc *grpc.ClientConn, err error) error {
+// plaintextError returns an error that names the target if err is gRPC's refusal to send a credential over a plaintext
+// connection, and nil otherwise. gRPC has no status code for that refusal, so its text is compared; if that text
+// changes, only the clearer error is lost.
+func plaintextError(cc *grpc.ClientConn, err error) error {
 	s := status.Convert(err)
 	if s.Code() != codes.Unauthenticated || !strings.HasPrefix(s.Message(), "transport: cannot send secure credentials") {
 		return nil

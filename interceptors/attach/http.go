@@ -9,20 +9,24 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// RoundTrip sends a request with the source's token over [http.DefaultTransport]; see [Source.Transport].
+// RoundTrip implements [http.RoundTripper]. It sends the request with the source's token over [http.DefaultTransport];
+// see [Source.Transport].
 func (s *Source) RoundTrip(request *http.Request) (*http.Response, error) {
 	return s.Transport(nil).RoundTrip(request)
 }
 
-// Transport sends requests with the source's token over base; nil means [http.DefaultTransport].
+// Transport returns a transport that sends requests with the source's token over base. If base is nil,
+// [http.DefaultTransport] is used.
 //
-// A request that [http.Client] makes because of a redirect carries the token only while every hop so far had the first
-// one's scheme and host: what another host asks for does not speak for the client. A request over plain http to a host
-// that is not loopback fails, unless [AllowInsecurePlaintextToRemoteHosts] is given. So does one that already has an
-// Authorization header, as no request should leave under an identity that its author did not mean.
+// When [http.Client] follows redirects, a request carries the token only while every hop so far had the scheme and host
+// of the first: a request that another host asked for is not made in the client's name. A request over plain HTTP to a
+// host that is not loopback fails, unless the source has [AllowInsecurePlaintextToRemoteHosts]. A request that already
+// has an Authorization header fails too, because no request should be sent under an identity that its author did not
+// intend.
 //
-// An answer of 401 drops the token ([Source.Drop]). If it also has "WWW-Authenticate: Bearer error="invalid_token"", if
-// there is another token and if the body can be read again (http.Request.GetBody), the request is made once more.
+// A response with status 401 drops the token ([Source.Drop]). The request is repeated once if the response also has
+// "WWW-Authenticate: Bearer error="invalid_token"", there is another token, the method is idempotent (RFC 9110 §9.2.2)
+// or the request has an Idempotency-Key header, and the body can be read again (http.Request.GetBody).
 func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -38,9 +42,9 @@ type transport struct {
 	base   http.RoundTripper
 }
 
-// RoundTrip keeps the contract of [http.RoundTripper]: the request is not changed and its body is always closed.
+// RoundTrip implements [http.RoundTripper]: it does not change the request and always closes its body.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	if astray(request) {
+	if crossedOrigin(request) {
 		return t.base.RoundTrip(request)
 	}
 	e, err := t.prepare(request)
@@ -50,7 +54,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	answer, err := t.base.RoundTrip(with(e, request))
+	answer, err := t.base.RoundTrip(withToken(e, request))
 	if err != nil || answer.StatusCode != http.StatusUnauthorized {
 		return answer, err
 	}
@@ -58,7 +62,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !tokenRefused(answer.Header.Values("WWW-Authenticate")) {
 		return answer, nil
 	}
-	body, replayable := bodyAgain(request)
+	body, replayable := rewindBody(request)
 	if !replayable || !idempotent(request) {
 		return answer, nil
 	}
@@ -69,27 +73,27 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return answer, nil
 	}
-	again := with(next, request)
-	again.Body = body
-	_ = answer.Body.Close() // unread, for a body that does not end would hold up the second request
-	return t.base.RoundTrip(again)
+	retry := withToken(next, request)
+	retry.Body = body
+	_ = answer.Body.Close() // unread: an endless body would delay the second request
+	return t.base.RoundTrip(retry)
 }
 
-// prepare checks that the request may carry the token, and gets it.
+// prepare checks that the request may carry a token, and returns the token.
 func (t *transport) prepare(request *http.Request) (*entry, error) {
 	if request.Header.Get("Authorization") != "" {
 		return nil, errors.New("attach: the request already has an Authorization header; use a client without attach")
 	}
-	// The host alone: a path or a query may hold what does not belong in a log.
-	place := request.URL.Scheme + "://" + request.URL.Host
-	if err := oauth.SecureURL(place); err != nil && !t.source.plaintext {
+	// Only scheme and host go into the error: a path or a query may contain what does not belong in a log.
+	origin := request.URL.Scheme + "://" + request.URL.Host
+	if err := oauth.SecureURL(origin); err != nil && !t.source.plaintext {
 		return nil, fmt.Errorf("attach: no token is sent in plaintext: %w", err)
 	}
 	return t.source.get(request.Context())
 }
 
-// with gives a copy of the request that carries the token.
-func with(e *entry, request *http.Request) *http.Request {
+// withToken returns a copy of the request that carries the token of e.
+func withToken(e *entry, request *http.Request) *http.Request {
 	own := request.Clone(request.Context())
 	if own.Header == nil {
 		own.Header = make(http.Header, 1)
@@ -98,9 +102,10 @@ func with(e *entry, request *http.Request) *http.Request {
 	return own
 }
 
-// idempotent reports whether sending the request twice does no more than sending it once (RFC 9110 §9.2.2). Unlike a gRPC
-// trailer, a challenge need not be from the server itself: a handler may have acted and then passed on what another
-// server said. A request with an idempotency key says that it may be repeated, as for [http.Transport].
+// idempotent reports whether sending the request twice has the same effect as sending it once (RFC 9110 §9.2.2). Unlike
+// a gRPC trailer, a challenge may not come from the server itself: a handler may have acted on the request and then
+// passed on the response of another server. A request with an idempotency key may be repeated, as [http.Transport]
+// does.
 func idempotent(request *http.Request) bool {
 	switch request.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
@@ -109,8 +114,8 @@ func idempotent(request *http.Request) bool {
 	return request.Header.Get("Idempotency-Key") != "" || request.Header.Get("X-Idempotency-Key") != ""
 }
 
-// bodyAgain gives the request's body once more, where that can be done.
-func bodyAgain(request *http.Request) (_ io.ReadCloser, ok bool) {
+// rewindBody returns the request's body from its start; ok is false if the body can be read only once.
+func rewindBody(request *http.Request) (_ io.ReadCloser, ok bool) {
 	if request.Body == nil || request.Body == http.NoBody {
 		return request.Body, true
 	}
@@ -121,9 +126,8 @@ func bodyAgain(request *http.Request) (_ io.ReadCloser, ok bool) {
 	return body, err == nil
 }
 
-// astray reports whether redirects have led the request through another origin than the first one's, or it cannot be
-// told.
-func astray(request *http.Request) bool {
+// crossedOrigin reports whether any redirect that led to the request was to another origin, or its path is unknown.
+func crossedOrigin(request *http.Request) bool {
 	for hop := request; hop.Response != nil; {
 		hop = hop.Response.Request
 		if hop == nil || hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {

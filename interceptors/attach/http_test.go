@@ -18,12 +18,12 @@ import (
 	"github.com/grantorhq/grantor/interceptors/attach"
 )
 
-// site is an HTTP server that takes one token only.
+// site is an HTTP server that accepts one token only.
 type site struct {
 	mu        sync.Mutex
-	takes     string // the token, or "" for any
+	accepts   string // the accepted token, or "" for any
 	challenge string
-	to        map[string]string // path → where it redirects to
+	to        map[string]string // maps a path to the target of its redirect
 	headers   []string
 	bodies    []string
 }
@@ -38,7 +38,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, to, http.StatusTemporaryRedirect)
 		return
 	}
-	if s.takes != "" && got != "Bearer "+s.takes {
+	if s.accepts != "" && got != "Bearer "+s.accepts {
 		w.Header().Set("WWW-Authenticate", s.challenge)
 		w.WriteHeader(http.StatusUnauthorized)
 	}
@@ -51,7 +51,7 @@ func (s *site) serve(t *testing.T) string {
 	return server.URL
 }
 
-func (s *site) wantSeen(t *testing.T, want ...string) {
+func (s *site) wantTokens(t *testing.T, want ...string) {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,15 +60,15 @@ func (s *site) wantSeen(t *testing.T, want ...string) {
 	}
 }
 
-// tracked is a body that counts how often it is closed.
-type tracked struct {
+// closeCounter is a body that counts how often it is closed.
+type closeCounter struct {
 	io.Reader
 	closed int
 }
 
-func (b *tracked) Close() error { b.closed++; return nil }
+func (b *closeCounter) Close() error { b.closed++; return nil }
 
-// send makes a request and gives the status.
+// send makes a request and returns the status.
 func send(t *testing.T, transport http.RoundTripper, request *http.Request) (int, error) {
 	t.Helper()
 	answer, err := (&http.Client{Transport: transport}).Do(request)
@@ -108,31 +108,31 @@ func TestRoundTrip(t *testing.T) {
 		seen   []string
 		next   string
 	}{
-		{"taken", http.MethodPut, &site{takes: "1"}, text, 200, []string{"Bearer 1"}, "1"},
-		{"refused, then taken", http.MethodPut, &site{takes: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"with a body", http.MethodPut, &site{takes: "2", challenge: invalid}, text, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"with a body that is read once", http.MethodPut, &site{takes: "2", challenge: invalid}, once, 401, []string{"Bearer 1"}, "2"},
-		{"always refused", http.MethodPut, &site{takes: "none", challenge: invalid}, text, 401, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"refused without that reason", http.MethodPut, &site{takes: "2", challenge: missing}, text, 401, []string{"Bearer 1"}, "2"},
-		{"may be repeated", http.MethodGet, &site{takes: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
-		{"may not be repeated", http.MethodPost, &site{takes: "2", challenge: invalid}, text, 401, []string{"Bearer 1"}, "2"},
+		{"taken", http.MethodPut, &site{accepts: "1"}, text, 200, []string{"Bearer 1"}, "1"},
+		{"refused, then taken", http.MethodPut, &site{accepts: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"with a body", http.MethodPut, &site{accepts: "2", challenge: invalid}, text, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"with a body that is read once", http.MethodPut, &site{accepts: "2", challenge: invalid}, once, 401, []string{"Bearer 1"}, "2"},
+		{"always refused", http.MethodPut, &site{accepts: "none", challenge: invalid}, text, 401, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"refused without that reason", http.MethodPut, &site{accepts: "2", challenge: missing}, text, 401, []string{"Bearer 1"}, "2"},
+		{"may be repeated", http.MethodGet, &site{accepts: "2", challenge: invalid}, none, 200, []string{"Bearer 1", "Bearer 2"}, "2"},
+		{"may not be repeated", http.MethodPost, &site{accepts: "2", challenge: invalid}, text, 401, []string{"Bearer 1"}, "2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			source, server := numbered(), test.site
+			source, server := numberedSource(), test.site
 			request := newRequest(t, test.method, server.serve(t), test.body())
 			before := request.Header.Clone()
 			got, err := send(t, source.Transport(newTransport(t)), request)
 			if err != nil || got != test.status {
 				t.Errorf("got status %d, %v, want %d", got, err, test.status)
 			}
-			server.wantSeen(t, test.seen...)
+			server.wantTokens(t, test.seen...)
 			if last := server.bodies[len(server.bodies)-1]; test.body() != nil && last != "order" {
 				t.Errorf("got body %q, want order", last)
 			}
 			if len(request.Header) != len(before) {
 				t.Errorf("the caller's request was changed: %v", request.Header)
 			}
-			if got := take(t, source); got != test.next {
+			if got := accessToken(t, source); got != test.next {
 				t.Errorf("the next request has token %q, want %q", got, test.next)
 			}
 		})
@@ -140,10 +140,10 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestDefaultTransport(t *testing.T) {
-	server := &site{takes: "1"}
+	server := &site{accepts: "1"}
 	url := server.serve(t)
 	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
-	if got, err := send(t, numbered(), newRequest(t, http.MethodGet, url, nil)); err != nil || got != 200 {
+	if got, err := send(t, numberedSource(), newRequest(t, http.MethodGet, url, nil)); err != nil || got != 200 {
 		t.Errorf("got %d, %v, want 200", got, err)
 	}
 }
@@ -157,12 +157,12 @@ func TestRequestThatIsNotSent(t *testing.T) {
 		header string
 		text   string
 	}{
-		{"plaintext to another machine", numbered(), "http://orders.internal/?q=1", "", "neither https nor loopback"},
-		{"another identity", numbered(), "https://orders.internal", "Basic x", "already has an Authorization"},
+		{"plaintext to another machine", numberedSource(), "http://orders.internal/?q=1", "", "neither https nor loopback"},
+		{"another identity", numberedSource(), "https://orders.internal", "Basic x", "already has an Authorization"},
 		{"no token", down, "https://orders.internal", "", "connection refused"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			body := &tracked{Reader: strings.NewReader("order")}
+			body := &closeCounter{Reader: strings.NewReader("order")}
 			request := newRequest(t, http.MethodPost, test.url, body)
 			if test.header != "" {
 				request.Header.Set("Authorization", test.header)
@@ -190,7 +190,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
 
 func TestPlaintextHTTPByOption(t *testing.T) {
-	server := &site{takes: "token-1"}
+	server := &site{accepts: "token-1"}
 	address := strings.TrimPrefix(server.serve(t), "http://")
 	base := newTransport(t)
 	base.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -205,13 +205,13 @@ func TestPlaintextHTTPByOption(t *testing.T) {
 }
 
 func TestHTTPS(t *testing.T) {
-	server := &site{takes: "1"}
+	server := &site{accepts: "1"}
 	secure := httptest.NewTLSServer(server)
 	t.Cleanup(secure.Close)
 	base := newTransport(t)
 	base.TLSClientConfig.RootCAs = x509.NewCertPool()
 	base.TLSClientConfig.RootCAs.AddCert(secure.Certificate())
-	if got, err := send(t, numbered().Transport(base), newRequest(t, http.MethodGet, secure.URL, nil)); err != nil || got != 200 {
+	if got, err := send(t, numberedSource().Transport(base), newRequest(t, http.MethodGet, secure.URL, nil)); err != nil || got != 200 {
 		t.Errorf("got %d, %v, want 200", got, err)
 	}
 }
@@ -231,13 +231,13 @@ func TestRedirects(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			home.headers, away.headers = nil, nil
 			home.to["/start"], away.to["/hop"] = test.to, test.onward
-			got, err := send(t, numbered().Transport(newTransport(t)),
+			got, err := send(t, numberedSource().Transport(newTransport(t)),
 				newRequest(t, http.MethodPost, homeURL+"/start", strings.NewReader("order")))
 			if err != nil || got != 200 {
 				t.Errorf("got %d, %v, want 200", got, err)
 			}
-			home.wantSeen(t, test.home...)
-			away.wantSeen(t, test.away...)
+			home.wantTokens(t, test.home...)
+			away.wantTokens(t, test.away...)
 		})
 	}
 }
@@ -245,8 +245,8 @@ func TestRedirects(t *testing.T) {
 func TestRedirectsThatLoseTheToken(t *testing.T) {
 	for _, test := range []struct {
 		name, to string
-		unknown  bool   // the base does not say which request an answer is for
-		second   string // the authorization at the end
+		unknown  bool   // the base transport does not set Response.Request
+		second   string // the Authorization value of the last request
 	}{
 		{"same origin", "https://orders.internal/end", false, "Bearer 1"},
 		{"to plaintext", "http://orders.internal/end", false, ""},
@@ -269,7 +269,7 @@ func TestRedirectsThatLoseTheToken(t *testing.T) {
 				return answer, nil
 			})
 			request := newRequest(t, http.MethodGet, "https://orders.internal", nil)
-			if _, err := send(t, numbered().Transport(base), request); err != nil {
+			if _, err := send(t, numberedSource().Transport(base), request); err != nil {
 				t.Fatal(err)
 			}
 			if want := []string{"Bearer 1", test.second}; !slices.Equal(seen, want) {
@@ -280,7 +280,7 @@ func TestRedirectsThatLoseTheToken(t *testing.T) {
 }
 
 func TestOAuth2Interop(t *testing.T) {
-	server := &site{takes: "token-1"}
+	server := &site{accepts: "token-1"}
 	issuer := newTokenServer(t, nil)
 	var source oauth2.TokenSource = attach.ClientCredentials(issuer.URL, "background-service", "s3cret")
 	token, err := source.Token()
@@ -298,7 +298,7 @@ func TestOAuth2Interop(t *testing.T) {
 			t.Errorf("got %d, %v, want 200", answer.StatusCode, err)
 		}
 	}
-	if got := len(issuer.seen()); got != 1 {
+	if got := len(issuer.requestForms()); got != 1 {
 		t.Errorf("got %d token requests, want 1", got)
 	}
 }

@@ -16,44 +16,45 @@ import (
 )
 
 const (
-	// streamHeader is the metadata that names a stream, so that its token can be renewed.
+	// streamHeader is the metadata key of the stream's id, by which its token is renewed.
 	streamHeader = "grantor-stream"
-	// renewPause is the least time between two attempts to renew a stream; renewTimeout ends one.
-	renewPause   = 250 * time.Millisecond
-	renewTimeout = 10 * time.Second
+	// streamBackoff is the wait after the first failed renewal of a stream, doubled with each further one up to
+	// maxColdBackoff; streamTimeout bounds one renewal.
+	streamBackoff = 250 * time.Millisecond
+	streamTimeout = 10 * time.Second
 )
 
-// renewal keeps one stream going beyond its first token, by the grantor.v1.StreamService of the server that it runs on.
-// A server that does not offer it ends the stream with its token, or does not mind.
+// renewal keeps one stream running beyond its first token, by calling grantor.v1.StreamService on the server of the
+// stream. A server without that service ends the stream with its token, or never does.
 type renewal struct {
 	source *Source
 	cc     *grpc.ClientConn
 	id     string
-	// ctx ends with the stream. It is not of the caller's context, whose metadata is for the stream alone.
+	// ctx ends with the stream. It is not derived from the caller's context, whose metadata is for the stream alone.
 	ctx    context.Context
 	cancel context.CancelFunc
-	// renewed is told which token the stream runs by now.
-	renewed func(e *entry)
+	// onRenewed is called with the token under which the stream continues.
+	onRenewed func(e *entry)
 
 	mu    sync.Mutex
 	timer *time.Timer
 }
 
-func newRenewal(source *Source, cc *grpc.ClientConn, renewed func(e *entry)) *renewal {
+func newRenewal(source *Source, cc *grpc.ClientConn, onRenewed func(e *entry)) *renewal {
 	id := make([]byte, 16)
-	_, _ = rand.Read(id) // it never fails (crypto/rand)
-	r := &renewal{source: source, cc: cc, id: base64.RawURLEncoding.EncodeToString(id), renewed: renewed}
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	r := &renewal{source: source, cc: cc, id: base64.RawURLEncoding.EncodeToString(id), onRenewed: onRenewed}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
 
-// name gives the context of the stream to renew.
-func (r *renewal) name(ctx context.Context) context.Context {
+// withStreamID adds the stream's id to the outgoing metadata.
+func (r *renewal) withStreamID(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, streamHeader, r.id)
 }
 
-// await renews the stream when a new token is due. Until then it costs a timer.
-func (r *renewal) await(e *entry) {
+// schedule renews the stream once a token newer than that of e is due. Until then the renewal costs one timer.
+func (r *renewal) schedule(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ctx.Err() == nil {
@@ -61,8 +62,8 @@ func (r *renewal) await(e *entry) {
 	}
 }
 
-// finish ends the renewing with the stream.
-func (r *renewal) finish(error) {
+// stop ends the renewal. It is called when the stream has ended.
+func (r *renewal) stop(error) {
 	r.cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,33 +72,33 @@ func (r *renewal) finish(error) {
 	}
 }
 
-// run gets a token other than that of e and presents it, until that is done, is hopeless, or comes too late.
+// run gets a token other than that of e and presents it to the server, with retries until that succeeds, is rejected
+// for good, or the token of e has expired.
 func (r *renewal) run(e *entry) {
-	for pause := renewPause; r.ctx.Err() == nil && time.Now().Before(e.end); pause = min(2*pause, mostColdPause) {
+	for wait := streamBackoff; r.ctx.Err() == nil && time.Now().Before(e.expiresAt); wait = min(2*wait, maxColdBackoff) {
 		next, err := r.source.get(r.ctx)
 		if err == nil && next.token != e.token {
 			switch err := r.present(); status.Code(err) {
 			case codes.OK:
-				r.renewed(next)
-				r.await(next)
+				r.onRenewed(next)
+				r.schedule(next)
 				return
 			case codes.Unimplemented, codes.PermissionDenied, codes.InvalidArgument:
 				return
 			}
-			// NOT_FOUND too: another call on a connection to several servers may reach the one that has the stream.
+			// NOT_FOUND is retried too: on a connection to several servers, another call may reach the one that runs
+			// the stream.
 		}
-		timer := time.NewTimer(pause)
 		select {
 		case <-r.ctx.Done():
-			timer.Stop()
-		case <-timer.C:
+		case <-time.After(wait):
 		}
 	}
 }
 
-// present makes the call that renews; the interceptor of the connection sends the source's new token with it.
+// present calls RenewStream. The connection's interceptor sends the source's new token with the call.
 func (r *renewal) present() error {
-	ctx, cancel := context.WithTimeout(r.ctx, renewTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, streamTimeout)
 	defer cancel()
 	_, err := grantorv1.NewStreamServiceClient(r.cc).RenewStream(ctx, &grantorv1.RenewStreamRequest{Stream: r.id})
 	return err

@@ -17,27 +17,28 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
 const (
-	resource = "https://orders.internal"
-	renewing = "/grantor.v1.StreamService/RenewStream"
+	resource          = "https://orders.internal"
+	renewStreamMethod = "/grantor.v1.StreamService/RenewStream"
 )
 
-// guarded is a server whose verifier follows a real issuer. Its stream answers each message.
-type guarded struct {
+// guardedServer is a server whose verifier follows a real issuer. Its stream answers each message.
+type guardedServer struct {
 	testgrpc.UnimplementedTestServiceServer
 
 	issuer   *tokentest.Issuer
 	verifier *verify.Verifier
 	address  string
-	refused  atomic.Int32 // calls with a revoked token
-	renewals atomic.Int32 // calls of RenewStream that clients made
+	refused  atomic.Int32 // calls refused for a revoked token
+	renewals atomic.Int32 // calls of RenewStream by clients
 }
 
-func (g *guarded) FullDuplexCall(stream grpc.BidiStreamingServer[testgrpc.StreamingOutputCallRequest, testgrpc.StreamingOutputCallResponse]) error {
+func (g *guardedServer) FullDuplexCall(stream grpc.BidiStreamingServer[testgrpc.StreamingOutputCallRequest, testgrpc.StreamingOutputCallResponse]) error {
 	for {
 		if _, err := stream.Recv(); err != nil {
 			return err
@@ -48,13 +49,13 @@ func (g *guarded) FullDuplexCall(stream grpc.BidiStreamingServer[testgrpc.Stream
 	}
 }
 
-func (g *guarded) UnaryCall(context.Context, *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
+func (g *guardedServer) UnaryCall(context.Context, *testgrpc.SimpleRequest) (*testgrpc.SimpleResponse, error) {
 	return &testgrpc.SimpleResponse{}, nil
 }
 
-func newGuarded(t *testing.T, renewal bool) *guarded {
+func newGuardedServer(t *testing.T, renewal bool) *guardedServer {
 	t.Helper()
-	g := &guarded{issuer: tokentest.New(t)}
+	g := &guardedServer{issuer: tokentest.New(t)}
 	g.issuer.AddClient(t, "billing", resource, "orders.read")
 	verifier, err := verify.New(t.Context(), g.issuer.URL, verify.Audience(resource),
 		verify.OnRefusal(func(_ context.Context, _ string, err error) {
@@ -86,11 +87,11 @@ func newGuarded(t *testing.T, renewal bool) *guarded {
 	return g
 }
 
-// client calls with the source's tokens; its calls of RenewStream are counted.
-func (g *guarded) client(t *testing.T, source *attach.Source) testgrpc.TestServiceClient {
+// client returns a client that sends the source's tokens. Its calls of RenewStream are counted.
+func (g *guardedServer) client(t *testing.T, source *attach.Source) testgrpc.TestServiceClient {
 	t.Helper()
 	count := func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		if method == renewing {
+		if method == renewStreamMethod {
 			g.renewals.Add(1)
 		}
 		return invoke(ctx, method, request, reply, cc, opts...)
@@ -98,8 +99,8 @@ func (g *guarded) client(t *testing.T, source *attach.Source) testgrpc.TestServi
 	return testgrpc.NewTestServiceClient(dial(t, g.address, attach.DialOptions(source, plaintext, grpc.WithChainUnaryInterceptor(count))...))
 }
 
-// brief makes tokens that live for about two seconds, and remembers the last one.
-type brief struct {
+// shortLived issues tokens that live for about two seconds, and records them.
+type shortLived struct {
 	t      *testing.T
 	issuer *tokentest.Issuer
 	scopes []string
@@ -108,9 +109,9 @@ type brief struct {
 	issued []string
 }
 
-func (b *brief) source() *attach.Source { return attach.NewSource(b.fetch, 0.5) }
+func (b *shortLived) source() *attach.Source { return attach.NewSource(b.fetch, 0.5) }
 
-func (b *brief) fetch(context.Context) (string, time.Duration, error) {
+func (b *shortLived) fetch(context.Context) (string, time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	scope := b.scopes[min(len(b.issued), len(b.scopes)-1)]
@@ -122,14 +123,14 @@ func (b *brief) fetch(context.Context) (string, time.Duration, error) {
 	return raw, time.Until(end), nil
 }
 
-func (b *brief) last() (string, int) {
+func (b *shortLived) last() (string, int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.issued[len(b.issued)-1], len(b.issued)
 }
 
-// converse exchanges messages over a stream until it ends or for some time.
-func converse(t *testing.T, client testgrpc.TestServiceClient, d time.Duration) (testgrpc.TestService_FullDuplexCallClient, error) {
+// exchange exchanges messages over a stream until the stream ends or d has passed.
+func exchange(t *testing.T, client testgrpc.TestServiceClient, d time.Duration) (testgrpc.TestService_FullDuplexCallClient, error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -140,7 +141,7 @@ func converse(t *testing.T, client testgrpc.TestServiceClient, d time.Duration) 
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for end := time.Now().Add(d); time.Now().Before(end); <-ticker.C {
-		_ = stream.Send(&testgrpc.StreamingOutputCallRequest{}) // Recv tells what went wrong
+		_ = stream.Send(&testgrpc.StreamingOutputCallRequest{}) // Recv returns the error
 		if _, err := stream.Recv(); err != nil {
 			return stream, err
 		}
@@ -148,8 +149,8 @@ func converse(t *testing.T, client testgrpc.TestServiceClient, d time.Duration) 
 	return stream, nil
 }
 
-// revoke takes a token back and waits until the server knows.
-func (g *guarded) revoke(t *testing.T, raw string) {
+// revoke revokes a token and waits until the server knows.
+func (g *guardedServer) revoke(t *testing.T, raw string) {
 	t.Helper()
 	live := g.verifier.Feed().Live
 	_, err := grantorv1.NewTokenServiceClient(g.issuer.Conn(t)).RevokeToken(t.Context(), &grantorv1.RevokeTokenRequest{
@@ -158,11 +159,11 @@ func (g *guarded) revoke(t *testing.T, raw string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.known(t, live+1)
+	g.awaitRevocations(t, live+1)
 }
 
-// revokeAll takes back whatever the client has.
-func (g *guarded) revokeAll(t *testing.T, _ string) {
+// revokeAll revokes all tokens of the client and waits until the server knows.
+func (g *guardedServer) revokeAll(t *testing.T, _ string) {
 	t.Helper()
 	live := g.verifier.Feed().Live
 	_, err := grantorv1.NewTokenServiceClient(g.issuer.Conn(t)).RevokeClientTokens(t.Context(),
@@ -170,28 +171,23 @@ func (g *guarded) revokeAll(t *testing.T, _ string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.known(t, live+1)
+	g.awaitRevocations(t, live+1)
 }
 
-func (g *guarded) known(t *testing.T, live int) {
+// awaitRevocations waits until the server knows the given number of revocations.
+func (g *guardedServer) awaitRevocations(t *testing.T, live int) {
 	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	for end := time.Now().Add(10 * time.Second); g.verifier.Feed().Live < live; <-ticker.C {
-		if time.Now().After(end) {
-			t.Fatal("the revocation does not arrive")
-		}
-	}
+	must.Eventually(t, "the revocation arrives", func() bool { return g.verifier.Feed().Live >= live })
 }
 
-// A stream outlives its tokens, each presented before the one before ends, and ends when the last one is revoked. The
-// source then knows that this one is not to be sent again.
+// A stream outlives its tokens, each of which is presented before its predecessor expires, and ends when the last one
+// is revoked. The source then no longer sends that token.
 func TestStreamOutlivesItsTokens(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, true)
-	b := &brief{t: t, issuer: g.issuer, scopes: []string{"orders.read"}}
+	g := newGuardedServer(t, true)
+	b := &shortLived{t: t, issuer: g.issuer, scopes: []string{"orders.read"}}
 	source := b.source()
-	stream, err := converse(t, g.client(t, source), 7*time.Second)
+	stream, err := exchange(t, g.client(t, source), 7*time.Second)
 	if err != nil {
 		t.Fatalf("the stream ended: %v", err)
 	}
@@ -199,7 +195,7 @@ func TestStreamOutlivesItsTokens(t *testing.T) {
 	if renewals < 2 || renewals > 5 {
 		t.Errorf("RenewStream was called %d times, want once for each token", renewals)
 	}
-	revoked := take(t, source)
+	revoked := accessToken(t, source)
 	g.revoke(t, revoked)
 	began := time.Now()
 	if _, err := stream.Recv(); status.Code(err) != codes.Unauthenticated {
@@ -208,7 +204,7 @@ func TestStreamOutlivesItsTokens(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("the stream ended after %s, want within a second", took)
 	}
-	if got := take(t, source); got == revoked {
+	if got := accessToken(t, source); got == revoked {
 		t.Error("the source still sends the revoked token")
 	}
 	if got := g.renewals.Load(); got > renewals+1 {
@@ -216,7 +212,7 @@ func TestStreamOutlivesItsTokens(t *testing.T) {
 	}
 }
 
-// Where there is nothing to renew by, or the new token is worth less, the stream ends and attach does not insist.
+// If the server does not offer renewal, or the new token has fewer scopes, the stream ends and attach does not retry.
 func TestStreamNotRenewed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -228,9 +224,9 @@ func TestStreamNotRenewed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := newGuarded(t, test.renewal)
-			b := &brief{t: t, issuer: g.issuer, scopes: test.scopes}
-			_, err := converse(t, g.client(t, b.source()), 7*time.Second)
+			g := newGuardedServer(t, test.renewal)
+			b := &shortLived{t: t, issuer: g.issuer, scopes: test.scopes}
+			_, err := exchange(t, g.client(t, b.source()), 7*time.Second)
 			if status.Code(err) != codes.Unauthenticated {
 				t.Errorf("got %v, want UNAUTHENTICATED", err)
 			}
@@ -241,11 +237,11 @@ func TestStreamNotRenewed(t *testing.T) {
 	}
 }
 
-// A stream that has ended is not renewed, and asks for no token.
+// A stream that has ended is not renewed, and no token is requested for it.
 func TestEndedStreamIsNotRenewed(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, true)
-	b := &brief{t: t, issuer: g.issuer, scopes: []string{"orders.read"}}
+	g := newGuardedServer(t, true)
+	b := &shortLived{t: t, issuer: g.issuer, scopes: []string{"orders.read"}}
 	client := g.client(t, b.source())
 	for range 10 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -254,34 +250,35 @@ func TestEndedStreamIsNotRenewed(t *testing.T) {
 		}
 		cancel()
 	}
-	<-time.After(3 * time.Second) // the token's whole life
+	<-time.After(3 * time.Second) // the token's whole lifetime
 	if _, issued := b.last(); issued != 1 || g.renewals.Load() != 0 {
 		t.Errorf("%d tokens and %d renewals, want one token and none", issued, g.renewals.Load())
 	}
 }
 
-// A call with a token that was revoked succeeds all the same: the server refuses it unseen, and attach gets another.
+// A call with a revoked token succeeds nevertheless: the server refuses it before the handler runs, and attach gets
+// another token.
 func TestCallAfterRevocation(t *testing.T) {
 	t.Parallel()
-	for name, revoke := range map[string]func(g *guarded, t *testing.T, raw string){
-		"of the token": (*guarded).revoke, "of all the client's tokens": (*guarded).revokeAll,
+	for name, revoke := range map[string]func(g *guardedServer, t *testing.T, raw string){
+		"of the token": (*guardedServer).revoke, "of all the client's tokens": (*guardedServer).revokeAll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := newGuarded(t, true)
+			g := newGuardedServer(t, true)
 			source := attach.ClientCredentials(g.issuer.URL, "billing", tokentest.Secret, attach.Scopes("orders.read"))
 			client := g.client(t, source)
-			first := take(t, source)
+			first := accessToken(t, source)
 			for range 2 {
 				if _, err := client.UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); err != nil {
 					t.Fatal(err)
 				}
-				if take(t, source) == first {
+				if accessToken(t, source) == first {
 					revoke(g, t, first)
 				}
 			}
-			if got := g.refused.Load(); got != 1 || take(t, source) == first {
-				t.Errorf("%d refusals, another token %t; want 1 and true", got, take(t, source) != first)
+			if got := g.refused.Load(); got != 1 || accessToken(t, source) == first {
+				t.Errorf("%d refusals, another token %t; want 1 and true", got, accessToken(t, source) != first)
 			}
 		})
 	}

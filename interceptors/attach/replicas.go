@@ -8,29 +8,34 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
-	_ "google.golang.org/grpc/health" // lets a connection ask its servers whether they serve
+	_ "google.golang.org/grpc/health" // enables client-side health checking
 	"google.golang.org/grpc/keepalive"
 )
 
-// IssuerDialOptions are all that a connection to Grantor needs, for [OverGRPC] here and in package verify, and for
-// services of grantor.v1 that a program calls itself:
+// IssuerDialOptions returns the options of a connection to Grantor, for [OverGRPC] in this package and in package
+// verify, and for programs that call the services of grantor.v1 themselves:
 //
 //	conn, err := grpc.NewClient("grantor.internal:8081", attach.IssuerDialOptions()...)
 //
-// A name that DNS resolves to several replicas, such as that of a headless service of Kubernetes, has its calls spread
-// as by [AcrossReplicas]; one address that a load balancer stands behind serves as well. A call that a replica answers
-// with UNAVAILABLE, as one does that has just started or lost its Redis, is made again up to four times within two
-// seconds, where making it twice does no more than making it once: all of grantor.v1.TokenService but
-// RevokeClientTokens. A connection that falls silent is given up after 15 s.
+// The options, in order:
 //
-// First stands TLS with the system's roots; the options of more come last, and can replace any of these.
+//   - TLS with the system's root certificates.
+//   - Load balancing as by [AcrossReplicas], if DNS resolves the name to several replicas, such as that of a headless
+//     Kubernetes service. The address of a load balancer works as well.
+//   - Retries: a call that fails with UNAVAILABLE, as at a replica that has just started or lost its Redis, is made up
+//     to five times within two seconds, if making it twice does no more than making it once. That is every method
+//     of grantor.v1.TokenService except RevokeClientTokens.
+//   - Keepalive: a connection that falls silent is closed after 15 s.
+//   - Reconnection with a backoff of at most 5 s.
+//
+// The options in more come last and can replace any of these.
 func IssuerDialOptions(more ...grpc.DialOption) []grpc.DialOption {
 	return append([]grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})),
-		grpc.WithDefaultServiceConfig("{" + spread(issuerService) + "," + issuerRetries + "}"),
-		grpc.WithDisableServiceConfig(), // the first call would wait until DNS has said that it has no other
+		grpc.WithDefaultServiceConfig("{" + roundRobin(issuerService) + "," + issuerRetries + "}"),
+		grpc.WithDisableServiceConfig(), // otherwise the first call waits for a DNS lookup of one
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		// gRPC's own pauses grow to two minutes, for which a replica that is back would get no calls.
+		// gRPC's default backoff grows to two minutes, during which a replica that is back would get no calls.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
@@ -38,27 +43,29 @@ func IssuerDialOptions(more ...grpc.DialOption) []grpc.DialOption {
 	}, more...)
 }
 
-// AcrossReplicas spreads the calls of a connection over the replicas of a server, in turn: over every address to which
-// DNS resolves the target. A replica whose health service (grpc.health.v1) says that it does not serve gets no calls;
-// it is asked about the service named, such as "orders.v1.Orders", or where that is "" about the server as a whole. One
-// without a health service counts as serving. DNS is asked again when a connection ends, at most every 30 s: so new
-// replicas get their share when the server bounds the age of its connections (keepalive.ServerParameters).
+// AcrossReplicas returns the option that spreads the calls of a connection, round robin, over all addresses to which
+// DNS resolves the target. A replica whose health service (grpc.health.v1) reports that it is not serving gets no
+// calls; a replica without a health service counts as serving. The service argument names the service whose health is
+// checked, such as "orders.v1.Orders"; the empty string means the server as a whole.
+//
+// gRPC resolves the name again when a connection ends, at most every 30 s. New replicas therefore get their share if
+// the server limits the age of its connections (keepalive.ServerParameters).
 //
 //	grpc.NewClient("orders.internal:443", attach.DialOptions(source, attach.AcrossReplicas(""))...)
 func AcrossReplicas(service string) grpc.DialOption {
-	return grpc.WithDefaultServiceConfig("{" + spread(service) + "}")
+	return grpc.WithDefaultServiceConfig("{" + roundRobin(service) + "}")
 }
 
 const issuerService = "grantor.v1.TokenService"
 
-// spread is the part of a service config that spreads calls by health (gRFC A17).
-func spread(service string) string {
+// roundRobin returns the part of a service config that spreads calls over healthy replicas (gRFC A17).
+func roundRobin(service string) string {
 	return fmt.Sprintf(`"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": %q}`, service)
 }
 
-// issuerRetries is the part that makes calls again (gRFC A6). RevokeClientTokens is not among them: made again, it
-// would also end what the client got in between. While most calls fail none is made again, which would only add to the
-// load.
+// issuerRetries is the part of a service config that retries calls (gRFC A6). RevokeClientTokens is not included:
+// repeated, it would also revoke the tokens that the client obtained in between. While most calls fail, throttling
+// stops all retries, which would only add to the load.
 const issuerRetries = `"methodConfig": [{
 	"name": [
 		{"service": "grantor.v1.TokenService", "method": "IssueToken"},

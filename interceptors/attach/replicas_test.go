@@ -18,58 +18,58 @@ import (
 	"github.com/grantorhq/grantor/interceptors/attach"
 )
 
-// standIn is a replica of the issuer that counts its calls and refuses as many of them as a test says.
-type standIn struct {
+// fakeReplica is a replica of the issuer that counts its calls and refuses the next failures of them.
+type fakeReplica struct {
 	grantorv1.UnimplementedTokenServiceServer
-	address string
-	health  *health.Server
-	calls   atomic.Int32
-	refuses atomic.Int32
+	address  string
+	health   *health.Server
+	calls    atomic.Int32
+	failures atomic.Int32
 }
 
-func newStandIn(t *testing.T) *standIn {
+func newFakeReplica(t *testing.T) *fakeReplica {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &standIn{address: listener.Addr().String(), health: health.NewServer()}
+	s := &fakeReplica{address: listener.Addr().String(), health: health.NewServer()}
 	server := grpc.NewServer()
 	grantorv1.RegisterTokenServiceServer(server, s)
 	healthpb.RegisterHealthServer(server, s.health)
-	s.serves(true)
+	s.setServing(true)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Stop(); <-done })
 	return s
 }
 
-func (s *standIn) serves(yes bool) {
+func (s *fakeReplica) setServing(serving bool) {
 	state := healthpb.HealthCheckResponse_NOT_SERVING
-	if yes {
+	if serving {
 		state = healthpb.HealthCheckResponse_SERVING
 	}
 	s.health.SetServingStatus("grantor.v1.TokenService", state)
 }
 
-func (s *standIn) take() error {
+func (s *fakeReplica) answer() error {
 	s.calls.Add(1)
-	if s.refuses.Add(-1) >= 0 {
+	if s.failures.Add(-1) >= 0 {
 		return status.Error(codes.Unavailable, "not ready")
 	}
 	return nil
 }
 
-func (s *standIn) IssueToken(context.Context, *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
-	return &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "Bearer", ExpiresIn: 60}, s.take()
+func (s *fakeReplica) IssueToken(context.Context, *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
+	return &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "Bearer", ExpiresIn: 60}, s.answer()
 }
 
-func (s *standIn) RevokeClientTokens(context.Context, *grantorv1.RevokeClientTokensRequest) (*grantorv1.RevokeClientTokensResponse, error) {
-	return &grantorv1.RevokeClientTokensResponse{}, s.take()
+func (s *fakeReplica) RevokeClientTokens(context.Context, *grantorv1.RevokeClientTokensRequest) (*grantorv1.RevokeClientTokensResponse, error) {
+	return &grantorv1.RevokeClientTokensResponse{}, s.answer()
 }
 
-// across connects to replicas as to a name that DNS resolves to them.
-func across(t *testing.T, replicas ...*standIn) *grpc.ClientConn {
+// dialReplicas connects to the replicas as to a name that DNS resolves to them.
+func dialReplicas(t *testing.T, replicas ...*fakeReplica) *grpc.ClientConn {
 	t.Helper()
 	names := manual.NewBuilderWithScheme("replicas")
 	var addresses []resolver.Address
@@ -87,9 +87,9 @@ func across(t *testing.T, replicas ...*standIn) *grpc.ClientConn {
 
 // TestAcrossReplicas spreads calls over the replicas that serve, and over no others.
 func TestAcrossReplicas(t *testing.T) {
-	a, b, idle := newStandIn(t), newStandIn(t), newStandIn(t)
-	idle.serves(false)
-	issuer := grantorv1.NewTokenServiceClient(across(t, a, b, idle))
+	a, b, idle := newFakeReplica(t), newFakeReplica(t), newFakeReplica(t)
+	idle.setServing(false)
+	issuer := grantorv1.NewTokenServiceClient(dialReplicas(t, a, b, idle))
 	call := func() {
 		if _, err := issuer.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{}); err != nil {
 			t.Fatal(err)
@@ -101,7 +101,7 @@ func TestAcrossReplicas(t *testing.T) {
 	if got := idle.calls.Load(); got != 0 {
 		t.Errorf("the replica that does not serve got %d calls", got)
 	}
-	a.serves(false)
+	a.setServing(false)
 	for before := a.calls.Load(); ; before = a.calls.Load() {
 		for range 4 {
 			call()
@@ -110,31 +110,31 @@ func TestAcrossReplicas(t *testing.T) {
 			break
 		}
 	}
-	idle.serves(true)
+	idle.setServing(true)
 	for idle.calls.Load() == 0 {
 		call()
 	}
 }
 
-// TestCallAgain makes calls that a replica which is not ready refuses: again where that does no harm.
+// TestCallAgain makes calls that a replica refuses while it is not ready: they are retried if that is harmless.
 func TestCallAgain(t *testing.T) {
-	replica := newStandIn(t)
-	issuer := grantorv1.NewTokenServiceClient(across(t, replica))
-	replica.refuses.Store(4)
+	replica := newFakeReplica(t)
+	issuer := grantorv1.NewTokenServiceClient(dialReplicas(t, replica))
+	replica.failures.Store(4)
 	if _, err := issuer.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{}); err != nil || replica.calls.Load() != 5 {
 		t.Errorf("got %v after %d calls, want a token after 5", err, replica.calls.Load())
 	}
 	replica.calls.Store(0)
-	replica.refuses.Store(1)
+	replica.failures.Store(1)
 	_, err := issuer.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{})
 	if status.Code(err) != codes.Unavailable || replica.calls.Load() != 1 {
 		t.Errorf("got %v after %d calls, want the first answer", err, replica.calls.Load())
 	}
 }
 
-// TestAcrossReplicasOfAnyServer has a service of the user's own in the place of the issuer.
+// TestAcrossReplicasOfAnyServer calls a server other than the issuer.
 func TestAcrossReplicasOfAnyServer(t *testing.T) {
-	replica := newStandIn(t)
+	replica := newFakeReplica(t)
 	source := attach.ClientCredentials("", "background-service", "s3cret", attach.OverGRPC(dial(t, replica.address, plaintext)))
 	for _, service := range []string{"", "grantor.v1.TokenService", `a "quoted" name`} {
 		conn := dial(t, replica.address, attach.DialOptions(source, plaintext, attach.AcrossReplicas(service))...)

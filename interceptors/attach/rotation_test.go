@@ -14,16 +14,17 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// gate is the way to an issuer, which can be closed.
+// gate is a transport to an issuer that can be held up by its lock.
 type gate struct {
 	sync.RWMutex
 
-	refused atomic.Int32 // answers that it was the wrong secret
+	refused atomic.Int32 // responses that report a wrong secret
 }
 
 func (g *gate) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -36,13 +37,13 @@ func (g *gate) RoundTrip(request *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// rename puts a new file in the old one's place.
+// rename replaces the file by a new one.
 func rename(path, secret string) error {
 	return errors.Join(os.WriteFile(path+".new", []byte(secret), 0o600), os.Rename(path+".new", path))
 }
 
-// relink does what Kubernetes does with a mounted secret: the file is a link through ..data to a directory of its
-// version, and ..data is replaced as a whole.
+// relink replaces the file as Kubernetes replaces a mounted secret: the file is a symbolic link through ..data to a
+// directory of its version, and ..data is replaced as a whole.
 func relink(path, secret string) error {
 	dir, name := filepath.Split(path)
 	data := filepath.Join(dir, "..data")
@@ -59,24 +60,16 @@ func relink(path, secret string) error {
 	return errors.Join(err, os.RemoveAll(filepath.Join(dir, old)))
 }
 
-// register makes the secret the one of the client billing.
+// register sets the secret of the client billing.
 func register(t *testing.T, issuer *tokentest.Issuer, secret string) {
 	t.Helper()
-	id, err := oauth.ParseClientID("billing")
-	if err != nil {
-		t.Fatal(err)
-	}
-	scope, err := oauth.ParseScope("orders.read")
-	if err != nil {
-		t.Fatal(err)
-	}
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: secret, Client: registry.Client{
-		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
+		ID: must.Get(oauth.ParseClientID("billing")), Scopes: must.Get(oauth.ParseScopes("orders.read")), GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})
 }
 
-// Token requests without a pause, of several sources, while the secret is replaced in the file and then at the issuer,
-// which takes the old one no longer. Requests that are under way then carry it, and none of them fails.
+// Several sources request tokens continuously while the secret is replaced in the file and then at the issuer, which no
+// longer accepts the old one. Requests in flight then carry the old secret, and none of them fails.
 func TestRotationUnderLoad(t *testing.T) {
 	const workers, rotations = 4, 5
 	for name, replace := range map[string]func(path, secret string) error{"rename": rename, "Kubernetes": relink} {
@@ -93,14 +86,14 @@ func TestRotationUnderLoad(t *testing.T) {
 			}
 			rotate()
 
-			way := &gate{}
+			transport := &gate{}
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			var tokens [workers]atomic.Int32
 			var load sync.WaitGroup
 			for n := range workers {
 				source := attach.ClientCredentials(issuer.URL, "billing", "", attach.SecretFile(path),
-					attach.HTTPClient(&http.Client{Transport: way}))
+					attach.HTTPClient(&http.Client{Transport: transport}))
 				load.Go(func() {
 					for ctx.Err() == nil {
 						if _, err := attach.Issue(t.Context(), source); err != nil {
@@ -112,30 +105,30 @@ func TestRotationUnderLoad(t *testing.T) {
 				})
 			}
 			for range rotations {
-				// One rotation is over for a worker when it has a token again.
+				// A rotation is over for a worker once it has a token again.
 				for n := range workers {
 					for before := tokens[n].Load(); tokens[n].Load() == before && !t.Failed(); {
 						<-time.After(time.Millisecond)
 					}
 				}
-				way.Lock()
-				<-time.After(20 * time.Millisecond) // for requests that have taken the old secret to pile up here
+				transport.Lock()
+				<-time.After(20 * time.Millisecond) // lets requests with the old secret pile up here
 				rotate()
-				way.Unlock()
+				transport.Unlock()
 			}
 			stop()
 			load.Wait()
-			if way.refused.Load() == 0 {
-				t.Error("no request met the rotation; this test showed nothing")
+			if transport.refused.Load() == 0 {
+				t.Error("no request coincided with a rotation; the test proves nothing")
 			}
 			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 		})
 	}
 }
 
-// A service goes on calling while its secret is replaced, and its next token is asked for with the new one.
+// A service continues to make calls while its secret is replaced, and requests its next token with the new one.
 func TestCallsGoOnOverARotation(t *testing.T) {
-	g := newGuarded(t, false)
+	g := newGuardedServer(t, false)
 	path := secretFile(t, tokentest.Secret)
 	source := attach.ClientCredentials("", "billing", "", attach.SecretFile(path),
 		attach.OverGRPC(g.issuer.Conn(t)), attach.Scopes("orders.read"))
@@ -147,7 +140,7 @@ func TestCallsGoOnOverARotation(t *testing.T) {
 		}
 	}
 	call("at first")
-	first := take(t, source)
+	first := accessToken(t, source)
 
 	secret := registry.NewSecret()
 	register(t, g.issuer, secret)
@@ -156,7 +149,7 @@ func TestCallsGoOnOverARotation(t *testing.T) {
 	call("with the new secret in the file")
 	source.Drop(first)
 	call("with the next token")
-	if take(t, source) == first {
+	if accessToken(t, source) == first {
 		t.Error("there is no next token")
 	}
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// secretFile makes a file with this content.
+// secretFile creates a file with the content.
 func secretFile(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "background-service")
@@ -44,31 +44,31 @@ func function(secret string) attach.Option {
 	return attach.SecretFunc(func(context.Context) (string, error) { return secret, nil })
 }
 
-// script is a connection to an issuer that takes one secret only; nothing of it needs a network.
-type script struct {
-	takes string
-	says  string // to what it does not take
-	code  oauth.Code
-	sent  []string
+// scriptedIssuer is a connection to an issuer that accepts one secret only. It needs no network.
+type scriptedIssuer struct {
+	accepts     string
+	description string // of the refusal
+	code        oauth.Code
+	sent        []string
 }
 
-func (s *script) Invoke(_ context.Context, _ string, request, reply any, _ ...grpc.CallOption) error {
+func (s *scriptedIssuer) Invoke(_ context.Context, _ string, request, reply any, _ ...grpc.CallOption) error {
 	secret := request.(*grantorv1.IssueTokenRequest).GetClientSecret()
 	s.sent = append(s.sent, secret)
-	if secret == s.takes {
+	if secret == s.accepts {
 		answer := reply.(*grantorv1.IssueTokenResponse)
 		answer.AccessToken, answer.TokenType, answer.ExpiresIn = fmt.Sprintf("token-%d", len(s.sent)), "Bearer", 3600
 		return nil
 	}
-	told, err := status.New(codes.Unauthenticated, s.says).WithDetails(
+	refusal, err := status.New(codes.Unauthenticated, s.description).WithDetails(
 		&errdetails.ErrorInfo{Reason: string(s.code), Domain: "grantor"})
 	if err != nil {
 		return err
 	}
-	return told.Err()
+	return refusal.Err()
 }
 
-func (s *script) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s *scriptedIssuer) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
 	return nil, errors.New("not here")
 }
 
@@ -88,9 +88,9 @@ func TestWaysToGiveTheSecret(t *testing.T) {
 		"function":               {function("s3cret\n"), "s3cret\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			issuer := &script{takes: test.want}
+			issuer := &scriptedIssuer{accepts: test.want}
 			source := attach.ClientCredentials("", "background-service", "", test.option, attach.OverGRPC(issuer))
-			token := take(t, source)
+			token := accessToken(t, source)
 			if !slices.Equal(issuer.sent, []string{test.want}) {
 				t.Errorf("sent %q, want %q once", issuer.sent, test.want)
 			}
@@ -121,13 +121,13 @@ func TestSecretThatCannotBeHad(t *testing.T) {
 		"no variable":           {attach.SecretEnv("ATTACH_TEST_NONE"), "variable ATTACH_TEST_NONE is empty", codes.Internal},
 		"empty variable":        {attach.SecretEnv("ATTACH_TEST_EMPTY"), "variable ATTACH_TEST_EMPTY is empty", codes.Internal},
 		"long variable":         {attach.SecretEnv("ATTACH_TEST_LONG"), "ATTACH_TEST_LONG has more than 512 bytes", codes.Internal},
-		"empty answer":          {function(""), "what the function gave is empty", codes.Unavailable},
-		"long answer":           {function(strings.Repeat("s3cret", 100)), "gave has more than 512 bytes", codes.Unavailable},
+		"empty answer":          {function(""), "the value returned by the function is empty", codes.Unavailable},
+		"long answer":           {function(strings.Repeat("s3cret", 100)), "function has more than 512 bytes", codes.Unavailable},
 		"failed function": {attach.SecretFunc(func(context.Context) (string, error) { return "s3cret", broken }),
 			"the client secret: the vault is sealed", codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			issuer := &script{}
+			issuer := &scriptedIssuer{}
 			_, err := attach.ClientCredentials("", "a", "", test.option, attach.OverGRPC(issuer)).Token()
 			var failure *attach.Error
 			if !errors.As(err, &failure) || failure.Code != "" || !strings.Contains(err.Error(), test.text) {
@@ -150,16 +150,16 @@ func TestSecretGivenTwice(t *testing.T) {
 		"two options":       attach.ClientCredentials("https://auth.example.com", "a", "", attach.SecretEnv("b"), function("c")),
 	} {
 		_, err := source.Token()
-		if err == nil || !strings.Contains(err.Error(), "given in 2 ways") || status.Code(err) != codes.Internal {
+		if err == nil || !strings.Contains(err.Error(), "set in 2 ways") || status.Code(err) != codes.Internal {
 			t.Errorf("%s: got %v, want a refusal", name, err)
 		}
 		wantNoSecret(t, "s3cret", source, err)
 	}
 }
 
-// The file as it may be found while somebody replaces it.
+// The states of a file that is being replaced.
 func TestLastSecretOfAFileServes(t *testing.T) {
-	for name, spoil := range map[string]func(path string) error{
+	for name, damage := range map[string]func(path string) error{
 		"empty":       func(path string) error { return os.Truncate(path, 0) },
 		"away":        os.Remove,
 		"too long":    func(path string) error { return os.WriteFile(path, make([]byte, 1000), 0o600) },
@@ -167,17 +167,17 @@ func TestLastSecretOfAFileServes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := secretFile(t, "s3cret\n")
-			issuer := &script{takes: "s3cret", code: oauth.InvalidClient, says: "wrong"}
+			issuer := &scriptedIssuer{accepts: "s3cret", code: oauth.InvalidClient, description: "wrong"}
 			file := attach.SecretFile(path)
 			source := attach.ClientCredentials("", "a", "", file, attach.OverGRPC(issuer))
-			take(t, source)
-			if err := spoil(path); err != nil {
+			accessToken(t, source)
+			if err := damage(path); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := attach.Issue(t.Context(), source); err != nil {
 				t.Errorf("got %v, want the last secret to serve", err)
 			}
-			issuer.takes = "next"
+			issuer.accepts = "next"
 			_, err := attach.Issue(t.Context(), source)
 			var refused *attach.Error
 			if !errors.As(err, &refused) || refused.Code != oauth.InvalidClient || !strings.Contains(err.Error(), path) {
@@ -187,7 +187,7 @@ func TestLastSecretOfAFileServes(t *testing.T) {
 			if want := []string{"s3cret", "s3cret", "s3cret"}; !slices.Equal(issuer.sent, want) {
 				t.Errorf("sent %q, want %q", issuer.sent, want)
 			}
-			// What one source has read is not another's.
+			// Sources do not share the secret that was read last.
 			if _, err := attach.ClientCredentials("", "a", "", file, attach.OverGRPC(issuer)).Token(); status.Code(err) != codes.Unavailable {
 				t.Errorf("a second source with the option: got %v, want no secret", err)
 			}
@@ -198,12 +198,12 @@ func TestLastSecretOfAFileServes(t *testing.T) {
 func TestRefusedSecretThatWasReplaced(t *testing.T) {
 	broken := errors.New("the vault is sealed")
 	for _, test := range []struct {
-		name  string
-		gives []any // one after the other; the last for ever
-		takes string
-		code  oauth.Code
-		sent  []string
-		text  string // in the error; empty where there is a token
+		name    string
+		secrets []any // results of successive calls; the last one repeats
+		accepts string
+		code    oauth.Code
+		sent    []string
+		text    string // in the error; empty if a token is issued
 	}{
 		{"replaced", []any{"old", "new"}, "new", oauth.InvalidClient, []string{"old", "new"}, ""},
 		{"still the same", []any{"old"}, "new", oauth.InvalidClient, []string{"old"}, "invalid_client: not good"},
@@ -214,12 +214,12 @@ func TestRefusedSecretThatWasReplaced(t *testing.T) {
 			"invalid_client: not good: the client secret: the vault is sealed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			issuer := &script{takes: test.takes, code: test.code, says: "not good"}
-			asked := 0
+			issuer := &scriptedIssuer{accepts: test.accepts, code: test.code, description: "not good"}
+			calls := 0
 			source := attach.ClientCredentials("", "a", "", attach.OverGRPC(issuer), attach.SecretFunc(
 				func(context.Context) (string, error) {
-					given := test.gives[min(asked, len(test.gives)-1)]
-					asked++
+					given := test.secrets[min(calls, len(test.secrets)-1)]
+					calls++
 					err, _ := given.(error)
 					secret, _ := given.(string)
 					return secret, err
@@ -235,7 +235,7 @@ func TestRefusedSecretThatWasReplaced(t *testing.T) {
 	}
 }
 
-// What an answer must not repeat is what was sent, whatever the source would give by then.
+// The text that must not be echoed is the secret that was sent, even if the source has changed in the meantime.
 func TestRedactionOfAChangingSecret(t *testing.T) {
 	secrets := []string{"first-secret", "second-secret", "third-secret"}
 	server := newTokenServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -243,18 +243,18 @@ func TestRedactionOfAChangingSecret(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = fmt.Fprintf(w, `{"error":"invalid_client","error_description":"not %s"}`, secret)
 	})
-	asked := 0
+	calls := 0
 	source := attach.ClientCredentials(server.URL, "a", "", attach.SecretFunc(func(context.Context) (string, error) {
-		asked++
-		return secrets[asked-1], nil
+		calls++
+		return secrets[calls-1], nil
 	}))
 	_, err := source.Token()
 	for _, secret := range secrets {
 		wantNoSecret(t, secret, err)
 		wantNoSecret(t, base64.StdEncoding.EncodeToString([]byte(secret)), err)
 	}
-	if err == nil || !strings.Contains(err.Error(), "it repeated the secret") || asked != 2 {
-		t.Errorf("got %v after %d calls of the function, want a redacted refusal after 2", err, asked)
+	if err == nil || !strings.Contains(err.Error(), "it contains the secret") || calls != 2 {
+		t.Errorf("got %v after %d calls of the function, want a redacted refusal after 2", err, calls)
 	}
 }
 
@@ -275,7 +275,7 @@ func TestSlowFunction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				issuer := &script{takes: "s3cret"}
+				issuer := &scriptedIssuer{accepts: "s3cret"}
 				var running, calls atomic.Int32
 				var healthy atomic.Bool
 				source := attach.ClientCredentials("", "a", "", attach.OverGRPC(issuer),
@@ -289,37 +289,38 @@ func TestSlowFunction(t *testing.T) {
 						}
 						return "s3cret", slow(ctx)
 					}))
-				wantGivenUp(t, source, time.Second)
-				wantGivenUp(t, source, 20*time.Second) // joins the first, which has 9 s left
+				wantDeadline(t, source, time.Second)
+				wantDeadline(t, source, 20*time.Second) // joins the first request, which has 9 s left
 				for range 3 {
 					advance(time.Second)
-					wantGivenUp(t, source, 20*time.Second)
+					wantDeadline(t, source, 20*time.Second)
 				}
 				healthy.Store(true)
 				advance(time.Minute)
-				if got := take(t, source); got != "token-1" {
-					t.Errorf("got %q after %q was sent, want a token when the function is well again", got, issuer.sent)
+				if got := accessToken(t, source); got != "token-1" {
+					t.Errorf("got %q after %q was sent, want a token once the function works again", got, issuer.sent)
 				}
 				if got := calls.Load(); got > 5 {
 					t.Errorf("the function was called %d times, want one call at most for each request", got)
 				}
-				advance(time.Hour) // for what still runs
+				advance(time.Hour) // for calls that are still running
 			})
 		})
 	}
 }
 
-// wantGivenUp wants no token within the caller's time, nor a wait of more than a request's 10 s.
-func wantGivenUp(t *testing.T, source *attach.Source, patience time.Duration) {
+// wantDeadline checks that no token is returned within the caller's timeout, and that the wait does not exceed the 10 s
+// of a request.
+func wantDeadline(t *testing.T, source *attach.Source, timeout time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	began := time.Now()
 	_, err := source.TokenContext(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want a deadline to end it", err)
 	}
-	if waited := time.Since(began); waited > min(patience, 10*time.Second) {
+	if waited := time.Since(began); waited > min(timeout, 10*time.Second) {
 		t.Errorf("waited %v", waited)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/grantorhq/grantor/interceptors/attach"
 )
 
-// remote dials as if the server were on another machine.
+// remote connects to address whatever the target, as if the server were on another machine.
 func remote(address string) grpc.DialOption {
 	return grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
@@ -27,7 +27,7 @@ func remote(address string) grpc.DialOption {
 
 func TestPlaintextToAnotherMachineIsRefused(t *testing.T) {
 	server := &orders{}
-	source := numbered()
+	source := numberedSource()
 	address := server.serve(t)
 	conn := dial(t, "passthrough:///orders.internal:443", attach.DialOptions(source, plaintext, remote(address))...)
 	client := testgrpc.NewTestServiceClient(conn)
@@ -39,8 +39,8 @@ func TestPlaintextToAnotherMachineIsRefused(t *testing.T) {
 			t.Errorf("got %v, want a clear refusal", err)
 		}
 	}
-	server.wantSeen(t, 0)
-	if got := take(t, source); got != "1" {
+	server.wantTokens(t, 0)
+	if got := accessToken(t, source); got != "1" {
 		t.Errorf("the token was dropped: got %q, want 1", got)
 	}
 	_, err := grpc.NewClient(address, plaintext, grpc.WithPerRPCCredentials(source.PerRPCCredentials()))
@@ -58,7 +58,7 @@ func TestPlaintextToAnotherMachineByOption(t *testing.T) {
 	if _, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{}); err != nil {
 		t.Error(err)
 	}
-	server.wantSeen(t, 1, "token-1")
+	server.wantTokens(t, 1, "token-1")
 }
 
 func TestTLS(t *testing.T) {
@@ -71,7 +71,7 @@ func TestTLS(t *testing.T) {
 
 	server := &orders{}
 	address := server.serve(t, grpc.Creds(credentials.NewServerTLSFromCert(&borrowed.TLS.Certificates[0])))
-	source := numbered()
+	source := numberedSource()
 	for name, options := range map[string][]grpc.DialOption{
 		"interceptors": attach.DialOptions(source, grpc.WithTransportCredentials(secure), remote(address)),
 		"credentials": {grpc.WithTransportCredentials(secure), remote(address),
@@ -82,9 +82,10 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	server.wantSeen(t, 2, "1", "1")
+	server.wantTokens(t, 2, "1", "1")
 
-	// Without credentials of its own a connection has TLS with the system's roots, which do not know this server.
+	// Without credentials in the options, a connection uses TLS with the system's root certificates, which do not
+	// include this server's.
 	conn := dial(t, "passthrough:///example.com:443", attach.DialOptions(source, remote(address))...)
 	_, err := testgrpc.NewTestServiceClient(conn).UnaryCall(t.Context(), &testgrpc.SimpleRequest{})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "certificate") {
@@ -94,18 +95,18 @@ func TestTLS(t *testing.T) {
 
 func TestCallThatHasAnIdentity(t *testing.T) {
 	server := &orders{}
-	client := server.client(t, numbered())
+	client := server.client(t, numberedSource())
 	marked := metadata.AppendToOutgoingContext(t.Context(), "Authorization", "Bearer another")
 	_, inMetadata := client.UnaryCall(marked, &testgrpc.SimpleRequest{})
 	_, inStream := client.StreamingOutputCall(marked, &testgrpc.StreamingOutputCallRequest{})
 	_, inOption := client.UnaryCall(t.Context(), &testgrpc.SimpleRequest{},
-		grpc.PerRPCCredentials(numbered().PerRPCCredentials()))
+		grpc.PerRPCCredentials(numberedSource().PerRPCCredentials()))
 	for _, err := range []error{inMetadata, inStream, inOption} {
 		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "already has") {
 			t.Errorf("got %v, want a refusal", err)
 		}
 	}
-	server.wantSeen(t, 0)
+	server.wantTokens(t, 0)
 }
 
 func TestCallWithoutAToken(t *testing.T) {
@@ -132,7 +133,7 @@ func TestCallWithoutAToken(t *testing.T) {
 					t.Errorf("got %v, want code %v", err, test.code)
 				}
 			}
-			server.wantSeen(t, 0)
+			server.wantTokens(t, 0)
 		})
 	}
 }
@@ -199,9 +200,9 @@ func FuzzTokenRefused(f *testing.F) {
 	f.Add(`Negotiate, Bearer realm="a\", b", error="invalid_token"`)
 	f.Fuzz(func(t *testing.T, value string) {
 		if attach.TokenRefused([]string{value}) && !strings.Contains(value, "invalid_token") {
-			t.Errorf("%q does not say so", value)
+			t.Errorf("%q: got true without invalid_token", value)
 		}
-		// What a server puts inside a quoted string is no challenge.
+		// The content of a quoted string is not a challenge.
 		quoted := `Basic realm="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
 		if attach.TokenRefused([]string{quoted}) {
 			t.Errorf("%s: got true, want false", quoted)

@@ -11,148 +11,153 @@ import (
 )
 
 const (
-	// fetchTimeout ends a token request, whoever waits for it.
-	fetchTimeout = 10 * time.Second
-	// unknownLifetime is how long a token is used whose issuer does not say (RFC 6749 §5.1 only recommends that it
-	// does): short, for the token may end at any time, yet far from a request for each call. A server that refuses it
-	// earlier causes a new one earlier.
+	// requestTimeout bounds one token request, regardless of the callers that wait for it.
+	requestTimeout = 10 * time.Second
+	// unknownLifetime is how long a token is used if the issuer does not state its lifetime (RFC 6749 §5.1 only
+	// recommends it). It is short, because such a token may expire at any time, yet long enough to avoid a request for
+	// each call. A server that refuses the token earlier causes an earlier renewal.
 	unknownLifetime = time.Minute
-	// mostLifetime bounds how long a token is used, so that a change of the client's rights reaches it within a day.
-	mostLifetime = 24 * time.Hour
-	// mostMargin is how long before its end a token is no longer sent, so that it does not end on the way; a tenth of
-	// the lifetime where that is less.
-	mostMargin = 10 * time.Second
-	// A token is renewed when this share of its lifetime has passed: between the two by chance, so that a fleet which
-	// started at once does not ask at once for ever after.
-	renewFrom, renewTo = 0.75, 0.85
+	// maxLifetime bounds how long a token is used, so that a change of the client's rights reaches it within a day.
+	maxLifetime = 24 * time.Hour
+	// maxMargin is how long before its expiry a token is no longer sent, so that it does not expire in transit. The
+	// margin is a tenth of the lifetime if that is less.
+	maxMargin = 10 * time.Second
+	// A token is renewed after a share of its lifetime chosen at random between these two, so that replicas which
+	// started together do not renew together.
+	minRenewShare, maxRenewShare = 0.75, 0.85
 
-	// Waits after a failure, doubled with each one up to the last: while a token can still be served, while there is
-	// none, and between two tokens that servers refuse.
-	renewBackoff  = time.Second
-	coldBackoff   = 100 * time.Millisecond
-	dropBackoff   = time.Second
-	mostBackoff   = 30 * time.Second
-	mostColdPause = 5 * time.Second
+	// Waits after a failure, doubled with each further failure up to the maximum: while a token can still be sent
+	// (warm), while there is none (cold), and between two tokens that servers refuse (drop).
+	warmBackoff    = time.Second
+	coldBackoff    = 100 * time.Millisecond
+	dropBackoff    = time.Second
+	maxBackoff     = 30 * time.Second
+	maxColdBackoff = 5 * time.Second
 )
 
-// issuer asks for a new token. It is asked by one goroutine at a time; its errors are [*Error].
+// issuer obtains new tokens. A Source never calls it concurrently; its errors are of type [*Error].
 type issuer interface {
-	issue(ctx context.Context) (issued, error)
+	issue(ctx context.Context) (issuedToken, error)
 }
 
-// Source gives the access tokens of one client. A token is fetched when it is first needed, once for all who wait, and
-// renewed in the background well before it ends; while the issuer cannot be reached the last token serves until its
-// end. It may be used by several goroutines and needs no closing: it runs nothing but the request under way.
+// Source provides the access tokens of one client; [ClientCredentials] returns one. It fetches a token when one is
+// first needed, once for all callers that wait, and renews it in the background well before it expires. While the
+// issuer cannot be reached, the last token is used until it expires.
+//
+// A Source is safe for concurrent use by multiple goroutines. It need not be closed: its only goroutine is that of the
+// request in flight.
 type Source struct {
 	issuer    issuer
 	name      string
 	plaintext bool
 	jitter    func() float64 // in [0, 1)
-	// instruments are nil without [Telemetry].
+	// instruments is nil without [Telemetry].
 	instruments *instruments
 
-	// cached is written under mu and read without it; what it points to does not change.
+	// cached is written under mu and read without it. The entry it points to is immutable.
 	cached atomic.Pointer[entry]
 
 	mu       sync.Mutex
-	flight   *flight // the request under way, or nil
-	failures int     // since the last token
-	failure  error   // of the last request
+	flight   *flight // the request in flight, or nil
+	failures int     // number of failures since the last token
+	failure  error   // result of the last request
 	retryAt  time.Time
-	drops    int // in short succession
+	drops    int // number of drops in close succession
 	dropAt   time.Time
 }
 
-// flight is one token request, and what all who wait for it get once done is closed.
+// flight is one token request. Its result is set before done is closed.
 type flight struct {
 	done  chan struct{}
 	entry *entry
 	err   error
 }
 
-// entry is a token with its times, which count by the monotonic clock.
+// entry is a token with its times, which are on the monotonic clock.
 type entry struct {
 	*bearer
-	// renewAt is from when on a call looks for a newer token while it is served this one.
+	// renewAt is the time from which a call starts a renewal while it uses this token.
 	renewAt time.Time
-	// until is how long the token is served without waiting: a margin before its end, or never once it was refused.
-	until time.Time
-	// end is when the token expires.
-	end time.Time
+	// sendUntil is the time until which the token is used without waiting for a newer one: a margin before its expiry.
+	// It is zero once the token was refused.
+	sendUntil time.Time
+	// expiresAt is the time at which the token expires.
+	expiresAt time.Time
 }
 
-// get gives the token to send now. All that the common case costs is reading the pointer and the clock.
+// get returns the token to send now. In the common case it costs one atomic load and one reading of the clock.
 func (s *Source) get(ctx context.Context) (*entry, error) {
 	if e := s.cached.Load(); e != nil && time.Now().Before(e.renewAt) {
 		return e, nil
 	}
-	return s.renew(ctx)
+	return s.refresh(ctx)
 }
 
-// renew joins or starts the one token request, and waits for it only if there is no token to serve meanwhile.
-func (s *Source) renew(ctx context.Context) (*entry, error) {
+// refresh joins or starts the token request. It waits for the result only if there is no token to send in the meantime.
+func (s *Source) refresh(ctx context.Context) (*entry, error) {
 	s.mu.Lock()
 	e, now := s.cached.Load(), time.Now()
-	served := e != nil && now.Before(e.until)
-	if served && now.Before(e.renewAt) {
+	usable := e != nil && now.Before(e.sendUntil)
+	if usable && now.Before(e.renewAt) {
 		s.mu.Unlock()
 		return e, nil
 	}
-	if err := ctx.Err(); err != nil && !served {
+	if err := ctx.Err(); err != nil && !usable {
 		s.mu.Unlock()
-		return nil, gaveUp(ctx)
+		return nil, contextError(ctx)
 	}
 	if s.flight == nil && !now.Before(s.retryAt) {
 		s.start(ctx)
-		if served {
-			// Until the answer is there, calls need not come past the lock.
-			s.cached.Store(&entry{e.bearer, e.until, e.until, e.end})
+		if usable {
+			// Until the request ends, calls need not acquire the lock.
+			s.cached.Store(&entry{e.bearer, e.sendUntil, e.sendUntil, e.expiresAt})
 		}
 	}
 	f, failure := s.flight, s.failure
 	s.mu.Unlock()
 	switch {
-	case served:
+	case usable:
 		return e, nil
 	case f == nil:
-		return s.lastResort(failure)
+		return s.fallback(failure)
 	}
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return nil, gaveUp(ctx)
+		return nil, contextError(ctx)
 	}
 	if f.err != nil {
-		return s.lastResort(f.err)
+		return s.fallback(f.err)
 	}
 	return f.entry, nil
 }
 
-// lastResort gives, where no new token is to be had, the one that was refused or is about to end: it may hold for the
-// next server, and for this call; else the error.
-func (s *Source) lastResort(err error) (*entry, error) {
-	if e := s.cached.Load(); e != nil && time.Now().Before(e.end) {
+// fallback returns the token that was refused or is about to expire, because another server may accept it and it may
+// suffice for this call; without such a token it returns err.
+func (s *Source) fallback(err error) (*entry, error) {
+	if e := s.cached.Load(); e != nil && time.Now().Before(e.expiresAt) {
 		return e, nil
 	}
 	return nil, err
 }
 
-// start begins a token request; mu is held. It serves all who wait and so does not end with any one caller's context.
+// start starts a token request. s.mu must be held. The request serves every waiting caller, so it does not end with the
+// context of any of them.
 func (s *Source) start(caller context.Context) {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
 	go func() {
-		ctx, cancel := context.WithTimeout(triggered(caller), fetchTimeout)
+		ctx, cancel := context.WithTimeout(detached(caller), requestTimeout)
 		defer cancel()
-		// The lifetime counts from the issue (RFC 6749 §5.1), which is not before the request.
+		// The lifetime counts from the time of issue (RFC 6749 §5.1), which is not before the request.
 		began := time.Now()
 		answer, err := s.issuer.issue(ctx)
 		if s.instruments != nil {
-			s.instruments.asked(ctx, s.name, err)
+			s.instruments.countRequest(ctx, s.name, err)
 		}
 		s.mu.Lock()
 		if err == nil {
-			f.entry = s.keep(answer, began)
+			f.entry = s.store(answer, began)
 		} else {
 			f.err = err
 			s.backOff(err)
@@ -163,70 +168,74 @@ func (s *Source) start(caller context.Context) {
 	}()
 }
 
-// keep makes a new token the cached one; mu is held.
-func (s *Source) keep(answer issued, began time.Time) *entry {
+// store makes the issued token the cached one. s.mu must be held.
+func (s *Source) store(answer issuedToken, began time.Time) *entry {
 	lifetime := answer.lifetime
 	if lifetime == 0 {
 		lifetime = unknownLifetime
 	}
-	lifetime = min(lifetime, mostLifetime)
-	share := renewFrom + (renewTo-renewFrom)*s.jitter()
+	lifetime = min(lifetime, maxLifetime)
+	share := minRenewShare + (maxRenewShare-minRenewShare)*s.jitter()
 	e := &entry{
-		bearer:  newBearer(answer.token),
-		renewAt: began.Add(time.Duration(share * float64(lifetime))),
-		until:   began.Add(lifetime - min(mostMargin, lifetime/10)),
-		end:     began.Add(lifetime),
+		bearer:    newBearer(answer.token),
+		renewAt:   began.Add(time.Duration(share * float64(lifetime))),
+		sendUntil: began.Add(lifetime - min(maxMargin, lifetime/10)),
+		expiresAt: began.Add(lifetime),
 	}
 	s.failures, s.failure, s.retryAt = 0, nil, time.Time{}
 	s.cached.Store(e)
 	return e
 }
 
-// backOff decides when to ask again after a failure; mu is held. With a token to serve nobody waits and there is time,
-// but the moment it can no longer be served is always worth a request. Without one callers fail, so the first requests
-// follow quickly, except that an issuer which has refused the client is not expected to think better of it soon.
+// backOff sets the time of the next request after a failure. s.mu must be held. With a token to send, no caller waits
+// and there is time, but the moment at which that token can no longer be sent always justifies a request. Without a
+// token callers fail, so the first retries follow quickly, except after the issuer has refused the client, which it is
+// unlikely to reverse soon.
 func (s *Source) backOff(err error) {
 	s.failures++
 	s.failure = err
 	e, now := s.cached.Load(), time.Now()
-	if e != nil && now.Before(e.until) {
-		s.retryAt = now.Add(s.pause(renewBackoff, mostBackoff, s.failures))
-		if s.retryAt.After(e.until) {
-			s.retryAt = e.until
+	if e != nil && now.Before(e.sendUntil) {
+		s.retryAt = now.Add(s.backoff(warmBackoff, maxBackoff, s.failures))
+		if s.retryAt.After(e.sendUntil) {
+			s.retryAt = e.sendUntil
 		}
-		s.cached.Store(&entry{e.bearer, s.retryAt, e.until, e.end})
+		s.cached.Store(&entry{e.bearer, s.retryAt, e.sendUntil, e.expiresAt})
 		return
 	}
-	first, most := coldBackoff, mostColdPause
+	base, maximum := coldBackoff, maxColdBackoff
 	if e := (*Error)(nil); errors.As(err, &e) && e.grpc != codes.Unavailable {
-		first, most = renewBackoff, mostBackoff
+		base, maximum = warmBackoff, maxBackoff
 	}
-	s.retryAt = now.Add(s.pause(first, most, s.failures))
+	s.retryAt = now.Add(s.backoff(base, maximum, s.failures))
 }
 
-// pause is first doubled with each time after the first, at most most, and then between 80 and 120 % of it by chance.
-func (s *Source) pause(first, most time.Duration, times int) time.Duration {
-	const mostDoublings = 16
-	step := min(first<<min(times-1, mostDoublings), most)
+// backoff returns base doubled with each of times after the first, limited to maximum, and then varied at random by up
+// to 20 %.
+func (s *Source) backoff(base, maximum time.Duration, times int) time.Duration {
+	const maxDoublings = 16
+	step := min(base<<min(times-1, maxDoublings), maximum)
 	return time.Duration(float64(step) * (0.8 + 0.4*s.jitter()))
 }
 
-// Drop says that a server refused the token: the next call waits for another one. A token that is no longer the cached
-// one is passed over, so that a late refusal does not cost a fresh token. So is a refusal that follows another drop
-// closely, by 1 s at first and by up to 30 s while refusals go on: a server that refuses every token then costs the
-// issuer a request now and again rather than one for each call. If the issuer has no other token to give, the refused
-// one is served on until it ends, since not every server need refuse it.
+// Drop reports that a server refused the token: the next call waits for another one. The interceptors and the transport
+// call Drop themselves.
+//
+// Drop ignores a token that is no longer the cached one, so that a late refusal does not discard a fresh token. It also
+// ignores a refusal that closely follows another drop, within 1 s at first and within up to 30 s while refusals go on:
+// a server that refuses every token then costs the issuer an occasional request instead of one for each call. If the
+// issuer provides no other token, the refused one is used until it expires, because other servers may accept it.
 func (s *Source) Drop(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, now := s.cached.Load(), time.Now()
-	if e == nil || e.token != token || e.until.IsZero() || now.Before(s.dropAt) {
+	if e == nil || e.token != token || e.sendUntil.IsZero() || now.Before(s.dropAt) {
 		return
 	}
-	if now.Sub(s.dropAt) > mostBackoff {
+	if now.Sub(s.dropAt) > maxBackoff {
 		s.drops = 0
 	}
 	s.drops++
-	s.dropAt = now.Add(s.pause(dropBackoff, mostBackoff, s.drops))
-	s.cached.Store(&entry{bearer: e.bearer, end: e.end})
+	s.dropAt = now.Add(s.backoff(dropBackoff, maxBackoff, s.drops))
+	s.cached.Store(&entry{bearer: e.bearer, expiresAt: e.expiresAt})
 }

@@ -15,79 +15,6 @@ import (
 	"github.com/grantorhq/grantor/interceptors/attach"
 )
 
-var errDown = attach.Unavailable(errors.New("connection refused"))
-
-// issuer is an issuer whose tokens are "1", "2", … It records when it was asked.
-type issuer struct {
-	mu       sync.Mutex
-	lifetime time.Duration
-	down     error         // what it answers with instead of a token
-	slow     time.Duration // how long an answer takes
-	asked    []time.Time
-	issued   int
-}
-
-func (i *issuer) fetch(ctx context.Context) (string, time.Duration, error) {
-	i.mu.Lock()
-	i.asked = append(i.asked, time.Now())
-	slow := i.slow
-	i.mu.Unlock()
-	select {
-	case <-time.After(slow):
-	case <-ctx.Done():
-		return "", 0, attach.Unavailable(ctx.Err())
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.down != nil {
-		return "", 0, i.down
-	}
-	i.issued++
-	return fmt.Sprint(i.issued), i.lifetime, nil
-}
-
-func (i *issuer) set(down error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.down = down
-}
-
-func (i *issuer) requests() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return len(i.asked)
-}
-
-// advance lets the bubble's time pass.
-func advance(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
-}
-
-func take(t *testing.T, source *attach.Source) string {
-	t.Helper()
-	token, err := source.TokenContext(t.Context())
-	if err != nil {
-		t.Fatalf("no token: %v", err)
-	}
-	return token.AccessToken
-}
-
-func wantToken(t *testing.T, source *attach.Source, want string) {
-	t.Helper()
-	if got := take(t, source); got != want {
-		t.Fatalf("got token %q, want %q", got, want)
-	}
-	synctest.Wait() // for the background
-}
-
-func wantRequests(t *testing.T, i *issuer, want int) {
-	t.Helper()
-	if got := i.requests(); got != want {
-		t.Fatalf("got %d token requests, want %d", got, want)
-	}
-}
-
 func TestManyColdCallersCauseOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Hour, slow: time.Second}
@@ -105,13 +32,13 @@ func TestManyColdCallersCauseOneRequest(t *testing.T) {
 	})
 }
 
-// Callers that found no token, and have one when they come to ask for it.
+// Callers that found no token, but find one once they hold the lock.
 func TestCallersThatCameTooLateToAsk(t *testing.T) {
 	const callers = 100
 	i := &issuer{lifetime: time.Hour}
 	storing, started := make(chan struct{}), make(chan struct{})
 	source := attach.NewSourceWith(i.fetch, func() float64 {
-		close(storing) // a second token would panic here
+		close(storing) // a second token panics here
 		for range callers {
 			<-started
 		}
@@ -186,7 +113,7 @@ func TestHangingIssuerIsGivenUp(t *testing.T) {
 		source := attach.NewSource(i.fetch, 0)
 		began := time.Now()
 		if _, err := source.Token(); err == nil {
-			t.Error("got a token of an issuer that hangs")
+			t.Error("got a token from an issuer that hangs")
 		}
 		if waited := time.Since(began); waited != 10*time.Second {
 			t.Errorf("waited %v, want 10s", waited)
@@ -216,7 +143,7 @@ func TestRenewsAheadWithinItsShare(t *testing.T) {
 				i.slow = 5 * time.Second
 				advance(time.Second)
 				for range 100 {
-					wantToken(t, source, "1") // at once: the time stands still
+					wantToken(t, source, "1") // at once: the clock does not advance
 				}
 				wantRequests(t, i, 2)
 				advance(5 * time.Second)
@@ -227,7 +154,7 @@ func TestRenewsAheadWithinItsShare(t *testing.T) {
 	}
 }
 
-// A call every 100 ms through a whole lifetime, of which the issuer is dead from the first token on.
+// A call every 100 ms for a whole lifetime, while the issuer is down from the first token on.
 func TestDeadIssuerCausesNoFailedCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Hour}
@@ -238,7 +165,7 @@ func TestDeadIssuerCausesNoFailedCall(t *testing.T) {
 			advance(100 * time.Millisecond)
 			wantToken(t, source, "1")
 		}
-		// 12 minutes at 30 s, the doubling before, and 10 s of margin at 100 ms and more.
+		// 12 minutes at 30 s, the doubling before them, and 10 s of margin at 100 ms and more.
 		if got := i.requests(); got < 20 || got > 45 {
 			t.Errorf("got %d token requests, want 20 to 45", got)
 		}
@@ -251,7 +178,7 @@ func TestDeadIssuerCausesNoFailedCall(t *testing.T) {
 func TestRenewalAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Hour, down: errDown}
-		source := attach.NewSource(i.fetch, 0.5) // no deviation from the middle
+		source := attach.NewSource(i.fetch, 0.5) // no random variation
 		i.set(nil)
 		wantToken(t, source, "1")
 		i.set(errDown)
@@ -273,10 +200,11 @@ func TestRenewalAfterFailures(t *testing.T) {
 	})
 }
 
-// The wait after a failure ends with the token's time: the first call that has to wait asks at once.
+// The wait after a failure ends when the token is no longer sent: the first call that has to wait makes a request at
+// once.
 func TestBackOffEndsWithTheToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := &issuer{lifetime: 10 * time.Second} // renewed at 8 s, served till 9 s
+		i := &issuer{lifetime: 10 * time.Second} // renewed at 8 s, usable till 9 s
 		source := attach.NewSource(i.fetch, 0.5)
 		wantToken(t, source, "1")
 		i.set(errDown)
@@ -295,7 +223,7 @@ func TestFailuresWithoutAToken(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		down error
-		most int // requests in a minute of a call every 10 ms
+		max  int // requests in a minute with a call every 10 ms
 	}{
 		{"unreachable", errDown, 20},
 		{"refused", refused, 8},
@@ -314,8 +242,8 @@ func TestFailuresWithoutAToken(t *testing.T) {
 					}
 					advance(10 * time.Millisecond)
 				}
-				if got := i.requests(); got < 3 || got > test.most {
-					t.Errorf("got %d requests in a minute, want 3 to %d", got, test.most)
+				if got := i.requests(); got < 3 || got > test.max {
+					t.Errorf("got %d requests in a minute, want 3 to %d", got, test.max)
 				}
 				i.set(nil)
 				advance(40 * time.Second)
@@ -332,7 +260,7 @@ func TestExpired(t *testing.T) {
 	}{
 		{"margin of ten seconds", time.Hour, time.Hour - 10*time.Second},
 		{"margin of a tenth", 20 * time.Second, 18 * time.Second},
-		{"lifetime not said", 0, 54 * time.Second},
+		{"lifetime not stated", 0, 54 * time.Second},
 		{"longer than a day", 90 * 24 * time.Hour, 24*time.Hour - 10*time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -342,7 +270,7 @@ func TestExpired(t *testing.T) {
 				wantToken(t, source, "1")
 				i.slow = time.Second
 				advance(test.until)
-				wantToken(t, source, "2") // waits for it
+				wantToken(t, source, "2") // waits for the request
 				wantRequests(t, i, 2)
 			})
 		})
@@ -386,7 +314,7 @@ func TestDropWhileTheIssuerIsDown(t *testing.T) {
 		wantToken(t, source, "1")
 		i.set(errDown)
 		source.Drop("1")
-		wantToken(t, source, "1") // another server may take it
+		wantToken(t, source, "1") // another server may accept it
 		wantRequests(t, i, 2)
 		advance(time.Hour)
 		if _, err := source.TokenContext(t.Context()); !errors.Is(err, errDown) {
@@ -411,15 +339,15 @@ func TestRefusalStorm(t *testing.T) {
 		if got := i.requests(); got < 100 || got > 130 {
 			t.Errorf("got %d token requests in an hour, want about one in 30 s", got)
 		}
-		// After a quiet time a refusal counts at once again.
+		// After a quiet period, a refusal takes effect at once again.
 		advance(2 * time.Minute)
-		source.Drop(take(t, source))
+		source.Drop(accessToken(t, source))
 		before := i.requests()
-		take(t, source)
+		accessToken(t, source)
 		wantRequests(t, i, before+1)
 		advance(1100 * time.Millisecond)
-		source.Drop(take(t, source))
-		take(t, source)
+		source.Drop(accessToken(t, source))
+		accessToken(t, source)
 		wantRequests(t, i, before+2)
 	})
 }

@@ -11,17 +11,18 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// StreamInterceptor does for streams what [UnaryInterceptor] does for unary calls. A stream whose method takes a single
-// message is opened once more, with that message, if the server refused the token before it answered anything. Where
-// the client streams, the messages sent are gone: the caller gets the error, and the next stream a new token.
+// StreamInterceptor returns an interceptor that does for streams what [UnaryInterceptor] does for unary calls. If the
+// server refuses the token before it answers, a stream whose method takes a single request message is opened once more
+// and that message is sent again. A client-streaming call is not repeated, because its messages are gone: the caller
+// gets the error, and the next stream a new token.
 //
-// A stream outlives its token where the server lets streams be renewed: the source's new token is then presented before
-// the old one expires.
+// A stream outlives its token if the server offers to renew it (verify.RegisterStreamRenewal): the source's new token
+// is presented to the server before the old one expires.
 func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 	a := &attacher{source: source}
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
 		opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		if err := unidentified(ctx, opts); err != nil {
+		if err := checkNoCredentials(ctx, opts); err != nil {
 			return nil, err
 		}
 		if source.instruments != nil {
@@ -31,20 +32,20 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		if err != nil {
 			return nil, err
 		}
-		s := &stream{attacher: a, cc: cc, entry: e, single: !desc.ClientStreams}
+		s := &stream{attacher: a, cc: cc, entry: e, unaryRequest: !desc.ClientStreams}
 		s.open = func(e *entry) (grpc.ClientStream, error) {
-			renewal := newRenewal(source, cc, s.renewed)
-			opened, err := open(renewal.name(ctx), desc, cc, method, a.options(cc, e, opts, grpc.OnFinish(renewal.finish))...)
+			renewal := newRenewal(source, cc, s.setEntry)
+			opened, err := open(renewal.withStreamID(ctx), desc, cc, method, a.callOptions(cc, e, opts, grpc.OnFinish(renewal.stop))...)
 			if err != nil {
-				renewal.finish(err)
+				renewal.stop(err)
 				return nil, err
 			}
-			renewal.await(e)
+			renewal.schedule(e)
 			return opened, nil
 		}
-		s.another = func(e *entry) *entry { return a.another(ctx, e) }
+		s.replacement = func(e *entry) *entry { return a.replacement(ctx, e) }
 		if s.current, err = s.open(e); err != nil {
-			if plain := plaintextRefused(cc, err); plain != nil {
+			if plain := plaintextError(cc, err); plain != nil {
 				err = plain
 			}
 			return nil, err
@@ -53,22 +54,22 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 	}
 }
 
-// stream is a stream that can be opened once more until the server has answered. As with any [grpc.ClientStream], one
-// goroutine may send while another receives.
+// stream is a client stream that can be opened once more until the server has answered. As with any
+// [grpc.ClientStream], one goroutine may send while another receives.
 type stream struct {
-	attacher *attacher
-	cc       *grpc.ClientConn
-	open     func(*entry) (grpc.ClientStream, error)
-	another  func(refused *entry) *entry
-	single   bool // the method takes one message
+	attacher     *attacher
+	cc           *grpc.ClientConn
+	open         func(*entry) (grpc.ClientStream, error)
+	replacement  func(refused *entry) *entry
+	unaryRequest bool // the method takes a single request message
 
-	// receiving is held while a message is awaited, so that Header may look for the end of the same stream.
-	receiving sync.Mutex
+	// recvMu is held while a message is received, so that Header may wait for the end of the same stream.
+	recvMu sync.Mutex
 
 	mu      sync.Mutex
 	current grpc.ClientStream
-	entry   *entry // what current runs by
-	message any    // what was sent, as long as it may have to be sent once more
+	entry   *entry // the token of current
+	message any    // the request message, while it may have to be sent opened
 }
 
 func (s *stream) inner() grpc.ClientStream {
@@ -83,7 +84,7 @@ func (s *stream) CloseSend() error         { return s.inner().CloseSend() }
 
 func (s *stream) SendMsg(m any) error {
 	s.mu.Lock()
-	if s.single {
+	if s.unaryRequest {
 		s.message = m
 	}
 	inner := s.current
@@ -92,15 +93,15 @@ func (s *stream) SendMsg(m any) error {
 }
 
 func (s *stream) RecvMsg(m any) error {
-	s.receiving.Lock()
-	defer s.receiving.Unlock()
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
 	inner := s.inner()
 	err := inner.RecvMsg(m)
 	if err == nil {
-		s.answered()
+		s.commit()
 		return nil
 	}
-	next, err := s.after(inner, err)
+	next, err := s.retry(inner, err)
 	if next == nil {
 		return err
 	}
@@ -111,16 +112,16 @@ func (s *stream) Header() (metadata.MD, error) {
 	inner := s.inner()
 	header, err := inner.Header()
 	if header != nil || err != nil {
-		s.answered()
+		s.commit()
 		return header, err
 	}
-	// The stream has ended without a header. Receiving tells its status, and tells it again to the caller.
-	s.receiving.Lock()
-	defer s.receiving.Unlock()
+	// The stream has ended without a header. RecvMsg returns its status, and returns it again to the caller.
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
 	next := s.inner()
 	if next == inner {
 		if err = inner.RecvMsg(&emptypb.Empty{}); err != nil {
-			next, _ = s.after(inner, err)
+			next, _ = s.retry(inner, err)
 		}
 	}
 	if next == nil || next == inner {
@@ -129,48 +130,48 @@ func (s *stream) Header() (metadata.MD, error) {
 	return next.Header()
 }
 
-// answered ends the time in which the stream could be opened once more.
-func (s *stream) answered() {
+// commit rules out that the stream is opened once more.
+func (s *stream) commit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.message = nil
 }
 
-// renewed notes the token that the stream goes on with: if that is refused, it is the one to drop.
-func (s *stream) renewed(e *entry) {
+// setEntry records the token under which the stream continues: if that token is refused, it is the one to drop.
+func (s *stream) setEntry(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entry = e
 }
 
-// after gives the stream to go on with when failed ended with err, or nil and the error for the caller.
-func (s *stream) after(failed grpc.ClientStream, err error) (grpc.ClientStream, error) {
+// retry returns the stream that replaces failed, which ended with err, or nil and the error for the caller.
+func (s *stream) retry(failed grpc.ClientStream, err error) (grpc.ClientStream, error) {
 	if status.Code(err) != codes.Unauthenticated {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	may, err := s.attacher.refused(s.cc, s.entry, err, failed.Trailer())
-	if !may || s.message == nil {
+	retry, err := s.attacher.handleRefusal(s.cc, s.entry, err, failed.Trailer())
+	if !retry || s.message == nil {
 		return nil, err
 	}
-	next := s.another(s.entry)
+	next := s.replacement(s.entry)
 	if next == nil {
 		return nil, err
 	}
 	message := s.message
 	s.message = nil
-	again, failure := s.open(next)
+	opened, failure := s.open(next)
 	if failure != nil {
 		return nil, failure
 	}
-	s.current, s.entry = again, next
-	if failure := again.SendMsg(message); failure != nil {
+	s.current, s.entry = opened, next
+	if failure := opened.SendMsg(message); failure != nil {
 		return nil, failure
 	}
-	// There is no further message, whether the caller has said so yet or not.
-	if failure := again.CloseSend(); failure != nil {
+	// There is no further message, even if the caller has not called CloseSend yet.
+	if failure := opened.CloseSend(); failure != nil {
 		return nil, failure
 	}
-	return again, nil
+	return opened, nil
 }

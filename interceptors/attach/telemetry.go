@@ -22,24 +22,25 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// scope names what measures.
+// scope is the name of the instrumentation scope.
 const scope = "github.com/grantorhq/grantor/interceptors/attach"
 
-// Telemetry measures and traces the calls that carry the source's token, over gRPC and HTTP, and the requests for it:
+// Telemetry records metrics and spans of the calls that carry the source's token, over gRPC and HTTP, and of the token
+// requests:
 //
-//	rpc.client.call.duration      histogram, s  by method and status code, as OpenTelemetry's conventions have it
-//	http.client.request.duration  histogram, s  by method, server and status, up to the head of the answer
+//	rpc.client.call.duration      histogram, s  by method and status code (OpenTelemetry semantic conventions)
+//	http.client.request.duration  histogram, s  by method, server and status, up to the response header
 //	grantor.attach.token.requests counter       by client_id and result: issued, an OAuth error, unavailable, misuse
-//	grantor.attach.token.remaining gauge, s     by client_id: time until the token expires, below zero where it has
+//	grantor.attach.token.remaining gauge, s     by client_id: time until the token expires, negative after its expiry
 //
-// Each call is a span, and names itself to the server (W3C Trace Context); one that is made once more counts twice. A
-// request for a token follows the call that needed it. No token, secret or path is in a metric or a span. A nil provider
-// stands for nothing of its kind.
+// Each call is a span and propagates its trace context to the server (W3C Trace Context); a call that is repeated
+// counts twice. A token request belongs to the trace of the call that needed the token. Metrics and spans contain no
+// token, secret or path. A nil provider disables metrics or spans, respectively.
 func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option {
 	return func(c *config) { c.instruments = newInstruments(meters, tracers) }
 }
 
-// instruments are what a source measures with.
+// instruments are the metrics and tracers of a source.
 type instruments struct {
 	rpc      *instrument.RPC
 	http     *instrument.HTTP
@@ -61,41 +62,43 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider) *
 	i.http, errs[1] = instrument.NewHTTPClient(i.meter, tracer)
 	i.requests, errs[2] = i.meter.Int64Counter("grantor.attach.token.requests", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests for a token, by client and result."))
-	handle(errors.Join(errs[:]...))
+	reportError(errors.Join(errs[:]...))
 	return i
 }
 
-// handle tells whoever set up OpenTelemetry of its error: no call fails because it is not measured.
-func handle(err error) {
+// reportError passes err to OpenTelemetry's error handler: no call fails because it cannot be measured.
+func reportError(err error) {
 	if err != nil {
 		otel.Handle(err)
 	}
 }
 
-// observe publishes how long the source's token is still valid, for as long as anybody has the source.
+// observe registers the gauge of the token's remaining validity. The gauge does not keep the source alive and ends with
+// it.
 func (i *instruments) observe(s *Source) {
 	remaining, err := i.meter.Float64ObservableGauge("grantor.attach.token.remaining", metric.WithUnit("s"),
 		metric.WithDescription("Time until the token expires."))
-	handle(err)
+	reportError(err)
 	source, client := weak.Make(s), metric.WithAttributes(attribute.String("client_id", s.name))
 	registration, err := i.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		if s := source.Value(); s != nil {
 			if e := s.cached.Load(); e != nil {
-				o.ObserveFloat64(remaining, time.Until(e.end).Seconds(), client)
+				o.ObserveFloat64(remaining, time.Until(e.expiresAt).Seconds(), client)
 			}
 		}
 		return nil
 	}, remaining)
-	handle(err)
+	reportError(err)
 	runtime.AddCleanup(s, func(r metric.Registration) { _ = r.Unregister() }, registration)
 }
 
-// asked counts a request for a token.
-func (i *instruments) asked(ctx context.Context, client string, err error) {
+// countRequest counts a token request.
+func (i *instruments) countRequest(ctx context.Context, client string, err error) {
 	i.requests.Add(ctx, 1, metric.WithAttributes(attribute.String("client_id", client), attribute.String("result", result(err))))
 }
 
-// result says in a word how a request for a token ended. An issuer's own words are not taken over.
+// result returns the label of a token request's result. Codes that this package does not know are not taken from the
+// issuer.
 func result(err error) string {
 	failure := (*Error)(nil)
 	if !errors.As(err, &failure) {
@@ -114,26 +117,26 @@ func result(err error) string {
 	return "other"
 }
 
-// triggered gives the context of a request for a token: it follows the call that needed the token, and ends with no
-// caller's context.
-func triggered(ctx context.Context) context.Context {
+// detached returns a context for a token request. It has the span of the call that needed the token, but is never
+// cancelled.
+func detached(ctx context.Context) context.Context {
 	return trace.ContextWithSpan(context.Background(), trace.SpanFromContext(ctx))
 }
 
 // unary measures each attempt of a call.
 func (i *instruments) unary(invoke grpc.UnaryInvoker) grpc.UnaryInvoker {
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
-		ctx, call := i.rpc.Start(ctx, method, static(opts))
+		ctx, call := i.rpc.Start(ctx, method, isStatic(opts))
 		err := invoke(ctx, method, request, reply, cc, opts...)
 		call.End(err)
 		return err
 	}
 }
 
-// stream measures each attempt of a stream, until it has ended.
+// stream measures each attempt of a stream, until the stream ends.
 func (i *instruments) stream(open grpc.Streamer) grpc.Streamer {
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		ctx, call := i.rpc.Start(ctx, method, static(opts))
+		ctx, call := i.rpc.Start(ctx, method, isStatic(opts))
 		var once sync.Once
 		end := func(err error) { once.Do(func() { call.End(err) }) }
 		opened, err := open(ctx, desc, cc, method, append(slices.Clip(opts), grpc.OnFinish(end))...)
@@ -144,28 +147,28 @@ func (i *instruments) stream(open grpc.Streamer) grpc.Streamer {
 	}
 }
 
-// static reports whether the method is one of generated code's, and so of a fixed set.
-func static(opts []grpc.CallOption) bool {
+// isStatic reports whether the method is one of generated code, and therefore one of a fixed set.
+func isStatic(opts []grpc.CallOption) bool {
 	return slices.ContainsFunc(opts, func(o grpc.CallOption) bool {
 		_, ok := o.(grpc.StaticMethodCallOption)
 		return ok
 	})
 }
 
-// roundTripper measures what base sends.
+// roundTripper returns a transport that measures the requests sent over base.
 func (i *instruments) roundTripper(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	return measuring{i, base}
+	return measuredTransport{i, base}
 }
 
-type measuring struct {
+type measuredTransport struct {
 	instruments *instruments
 	base        http.RoundTripper
 }
 
 // RoundTrip implements [http.RoundTripper].
-func (m measuring) RoundTrip(r *http.Request) (*http.Response, error) {
+func (m measuredTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return m.instruments.http.RoundTrip(r, m.base.RoundTrip)
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/grantorhq/grantor/interceptors/attach"
 )
 
-// measurements are what a source with telemetry has measured and traced.
+// measurements are the metrics and spans of a source with telemetry.
 type measurements struct {
 	option  attach.Option
 	metrics *prometheusclient.Registry
@@ -32,7 +32,7 @@ type measurements struct {
 	tracers trace.TracerProvider
 }
 
-// measure makes the option; a share of the traces is recorded.
+// measure returns a Telemetry option that records the given share of traces.
 func measure(t testing.TB, share float64) *measurements {
 	t.Helper()
 	m := &measurements{metrics: prometheusclient.NewRegistry(), spans: tracetest.NewInMemoryExporter()}
@@ -50,7 +50,7 @@ func measure(t testing.TB, share float64) *measurements {
 	return m
 }
 
-// values gives "name label=value …" → value, or the count of a histogram.
+// values maps "name label=value …" to the value, or to the count of a histogram.
 func (m *measurements) values(t *testing.T) map[string]float64 {
 	t.Helper()
 	families, err := m.metrics.Gather()
@@ -72,18 +72,18 @@ func (m *measurements) values(t *testing.T) map[string]float64 {
 	return values
 }
 
-// A call, a stream, a request over HTTP and the requests for tokens: each is measured, and all are of the caller's trace.
+// A call, a stream, an HTTP request and the token requests are all measured and belong to the caller's trace.
 func TestTelemetry(t *testing.T) {
 	m := measure(t, 1)
 	issuer := &grantor{}
 	source := attach.ClientCredentials("", "billing", "s3cret", attach.OverGRPC(tokenService(t, issuer)), m.option)
 	server := &orders{}
 	var parents []string
-	noted := grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	recordParent := grpc.ChainUnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		parents = append(parents, metadata.ValueFromIncomingContext(ctx, "traceparent")...)
 		return handler(ctx, request)
 	})
-	conn := dial(t, server.serve(t, noted), attach.DialOptions(source, plaintext)...)
+	conn := dial(t, server.serve(t, recordParent), attach.DialOptions(source, plaintext)...)
 	client := testgrpc.NewTestServiceClient(conn)
 	ctx, caller := m.tracers.Tracer("test").Start(t.Context(), "caller")
 	if _, err := client.UnaryCall(ctx, &testgrpc.SimpleRequest{Payload: hello}); err != nil {
@@ -96,7 +96,7 @@ func TestTelemetry(t *testing.T) {
 	for err == nil {
 		_, err = stream.Recv()
 	}
-	// A name that no generated code has said may be anything, as in a proxy.
+	// A method name that does not come from generated code may be arbitrary, as in a proxy.
 	_ = conn.Invoke(ctx, "/anything/at-all", &emptypb.Empty{}, &emptypb.Empty{})
 	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		parents = append(parents, r.Header.Get("Traceparent"))
@@ -126,8 +126,8 @@ func TestTelemetry(t *testing.T) {
 		"grantor_attach_token_requests_total client_id=billing result=unavailable":                                                                                        1,
 	}
 	got := m.values(t)
-	if left := got["grantor_attach_token_remaining_seconds client_id=billing"]; left <= 0 || left > 60 {
-		t.Errorf("the token is valid for %g s, want up to a minute", left)
+	if remaining := got["grantor_attach_token_remaining_seconds client_id=billing"]; remaining <= 0 || remaining > 60 {
+		t.Errorf("the token is valid for %g s, want up to a minute", remaining)
 	}
 	delete(got, "grantor_attach_token_remaining_seconds client_id=billing")
 	for series, value := range want {
@@ -140,7 +140,7 @@ func TestTelemetry(t *testing.T) {
 		t.Errorf("also measured: %v", got)
 	}
 	spans := m.spans.GetSpans()
-	if len(spans) != 7 { // with the caller's own
+	if len(spans) != 7 { // including the caller's
 		t.Errorf("%d spans, want 7", len(spans))
 	}
 	ids := make(map[string]bool)
@@ -151,11 +151,11 @@ func TestTelemetry(t *testing.T) {
 		ids["00-"+span.SpanContext.TraceID().String()+"-"+span.SpanContext.SpanID().String()+"-01"] = true
 	}
 	if len(parents) != 2 || !ids[parents[0]] || !ids[parents[1]] {
-		t.Errorf("the servers were told of %q", parents)
+		t.Errorf("the servers received traceparents %q", parents)
 	}
 }
 
-// An issuer's own words do not become series.
+// An issuer cannot create metric series.
 func TestTelemetryIsBounded(t *testing.T) {
 	m := measure(t, 1)
 	server := newTokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -173,7 +173,7 @@ func TestTelemetryIsBounded(t *testing.T) {
 	}
 }
 
-// A source that nobody has any more is not kept for what is measured of it.
+// A source that is no longer referenced is not kept alive by its metrics.
 func TestTelemetryKeepsNoSource(t *testing.T) {
 	m := measure(t, 1)
 	const name = "grantor_attach_token_remaining_seconds client_id=billing"
@@ -187,10 +187,10 @@ func TestTelemetryKeepsNoSource(t *testing.T) {
 		}
 		runtime.KeepAlive(source)
 	}()
-	patience := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for _, ok := m.values(t)[name]; ok; _, ok = m.values(t)[name] {
-		if time.Now().After(patience) {
-			t.Fatal("it is measured still")
+		if time.Now().After(deadline) {
+			t.Fatal("the token is still measured")
 		}
 		runtime.GC()
 	}

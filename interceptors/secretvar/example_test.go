@@ -11,7 +11,7 @@ import (
 	"github.com/grantorhq/grantor/interceptors/secretvar"
 )
 
-// With another driver and another URL the secret comes from elsewhere.
+// Another driver and URL read the secret from elsewhere.
 func Example() {
 	variable, err := secretvar.Open(context.Background(), "file:///run/secrets/background-service")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package secretvar gives a client's secret from where it is kept, as named by a URL: in AWS Secrets Manager, in Google
-// Cloud Secret Manager, behind HTTPS, in a file. It carries a variable of the Go Cloud Development Kit
+// Package secretvar reads a client's secret from where it is kept, named by a URL: AWS Secrets Manager, Google Cloud
+// Secret Manager, an HTTPS server, or a file. It adapts a variable of the Go Cloud Development Kit
 // (https://gocloud.dev/howto/runtimevar/) to attach.SecretFunc:
 //
 //	import _ "gocloud.dev/runtimevar/awssecretsmanager"
@@ -7,8 +7,8 @@
 //	variable, err := secretvar.Open(ctx, "awssecretsmanager://background-service?region=eu-central-1")
 //	source := attach.ClientCredentials(issuer, "background-service", "", attach.SecretFunc(variable.Secret))
 //
-// What kinds of URL there are is up to the drivers that the program imports. This is a package of its own so that
-// neither the kit nor a cloud's client is compiled into a program that does without.
+// The program selects the kinds of URL by importing their drivers. The package is separate from attach so that a
+// program which does not use it compiles neither the kit nor the client of a cloud.
 package secretvar
 
 import (
@@ -22,25 +22,26 @@ import (
 	"gocloud.dev/runtimevar"
 )
 
-// Variable is a secret that is being watched. It may be used by several goroutines.
+// A Variable watches a secret. It is safe for concurrent use by multiple goroutines.
 type Variable struct {
-	name     string // the URL as it may be printed
+	name     string // the URL, redacted for printing
 	variable *runtimevar.Variable
-	first    chan struct{} // closed when there is a value, or an error instead
+	first    chan struct{} // closed after the driver's first answer, a value or an error
 }
 
-// Open watches the secret that the URL names until [Variable.Close]. Of the URL's parameters, which are the driver's,
-// two matter here: the decoder, if there is one, must be "string" or "bytes", with "decrypt" before it where the kit is
-// to decrypt; and wait is how long some drivers take to see a change, 30 s if it is left out.
+// Open starts watching the secret that the URL names, until [Variable.Close]. The URL's parameters belong to the
+// driver, but two matter here: decoder, if present, must be "string" or "bytes", preceded by "decrypt" if the kit is to
+// decrypt the value; and wait is the interval at which some drivers look for changes, 30 s by default.
 //
-// Open waits for no value. It fails where no driver knows the URL, or the driver cannot use it; ctx is for the driver's
-// preparations. No error of this package quotes what a URL has before its host or after its path: it may be secret.
+// Open does not wait for a value. It fails if no driver is registered for the URL's scheme or the driver rejects the
+// URL. The context applies to the driver's setup only. No error of this package quotes the userinfo or the query of a
+// URL, because they may be secret.
 func Open(ctx context.Context, rawURL string) (*Variable, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, errors.New("secretvar: what should name the secret is not a URL")
+		return nil, errors.New("secretvar: the name of the secret is not a URL")
 	}
-	// Where a URL ends in a text must be plain to see.
+	// discreet finds the end of a URL in a text by a space or a quotation mark, so the query must contain neither.
 	u.RawQuery = strings.NewReplacer(" ", "%20", `"`, "%22").Replace(u.RawQuery)
 	variable, err := runtimevar.DefaultURLMux().OpenVariableURL(ctx, u)
 	if err != nil {
@@ -50,21 +51,21 @@ func Open(ctx context.Context, rawURL string) (*Variable, error) {
 	watching := context.WithoutCancel(ctx)
 	go func() {
 		defer close(v.first)
-		_, _ = variable.Watch(watching) // Close ends it at the latest
+		_, _ = variable.Watch(watching) // ends with Close at the latest
 	}()
 	return v, nil
 }
 
-// Secret gives the newest value that could be read, less the line ends after it; it fits attach.SecretFunc. It waits
-// for the driver's first answer only. A value that was read serves while newer ones cannot be; the error, where there
-// has been none, is the driver's.
+// Secret returns the newest value of the secret, without trailing line breaks. Its signature is that of the argument of
+// attach.SecretFunc. Secret waits only for the driver's first answer. Once there is a value, Secret returns it even
+// while newer ones cannot be read; before that, it returns the driver's error.
 func (v *Variable) Secret(ctx context.Context) (string, error) {
 	select {
 	case <-v.first:
 	case <-ctx.Done():
 		return "", fmt.Errorf("secretvar: waiting for %s: %w", v.name, ctx.Err())
 	}
-	// Latest would wait for a good value as long as ctx lets it, and tell only then why there is none.
+	// Latest would wait for a value until ctx ends, and return the reason for its absence only then.
 	ended, end := context.WithCancel(ctx)
 	end()
 	latest, err := v.variable.Latest(ended)
@@ -86,7 +87,7 @@ func (v *Variable) Secret(ctx context.Context) (string, error) {
 	return text, nil
 }
 
-// Close ends the watching. Secret fails from then on.
+// Close stops watching. Secret fails afterwards.
 func (v *Variable) Close() error {
 	err := v.variable.Close()
 	<-v.first
@@ -98,12 +99,13 @@ func (v *Variable) Close() error {
 	}
 }
 
-// Format prints the URL as far as nothing in it can be secret, whatever the verb, and never the value.
+// Format implements [fmt.Formatter]. Every verb prints the URL without userinfo and query, which may be secret, and
+// never the value.
 func (v *Variable) Format(state fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(state, "secretvar.Variable(%q)", v.name)
 }
 
-// failure does not wrap err: whoever unwraps an error prints what it finds.
+// failure does not wrap err, because code that unwraps an error may print what it finds.
 func (v *Variable) failure(err error) error {
 	return fmt.Errorf("secretvar: %s: %s", v.name, discreet(err.Error()))
 }
@@ -113,7 +115,7 @@ var (
 	queryInURL = regexp.MustCompile(`\?[^\s"]*`)
 )
 
-// discreet takes user and query out of the URLs in a text.
+// discreet removes userinfo and query from the URLs in a text.
 func discreet(text string) string {
 	return queryInURL.ReplaceAllString(userInURL.ReplaceAllString(text, "//"), "")
 }

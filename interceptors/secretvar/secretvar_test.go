@@ -19,6 +19,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/secretvar"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -41,7 +42,7 @@ func open(t *testing.T, rawURL string) *secretvar.Variable {
 	return variable
 }
 
-// replace puts a file with this content in the place of path.
+// replace replaces the file at path by one with the content.
 func replace(t *testing.T, path, content string) {
 	t.Helper()
 	if err := errors.Join(os.WriteFile(path+".new", []byte(content), 0o600), os.Rename(path+".new", path)); err != nil {
@@ -49,20 +50,13 @@ func replace(t *testing.T, path, content string) {
 	}
 }
 
-// await waits until the variable gives want.
+// await waits until the variable has the value want.
 func await(t *testing.T, variable *secretvar.Variable, want string) {
 	t.Helper()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for end := time.Now().Add(20 * time.Second); ; <-again.C {
+	must.Eventually(t, fmt.Sprintf("the secret is %q", want), func() bool {
 		got, err := variable.Secret(t.Context())
-		if got == want {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("got %q, %v, want %q", got, err, want)
-		}
-	}
+		return err == nil && got == want
+	})
 }
 
 func TestSecret(t *testing.T) {
@@ -104,10 +98,12 @@ func TestFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); <-again.C {
-		await(t, variable, "second")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(100 * time.Millisecond); time.Now().Before(deadline); <-tick.C {
+		if got, err := variable.Secret(t.Context()); got != "second" {
+			t.Errorf("without the file: got %q, %v, want the last secret", got, err)
+		}
 	}
 }
 
@@ -128,7 +124,7 @@ func TestURLsThatCannotBeOpened(t *testing.T) {
 	}
 }
 
-// A server that is away shows its address, and not what lets one in there.
+// The error for an unreachable server shows its address, but no credentials.
 func TestErrorsOfTheDriver(t *testing.T) {
 	server := httptest.NewServer(nil)
 	server.Close()
@@ -176,7 +172,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// Against a real issuer: a token under the first secret, and one under the second when the first holds no longer.
+// With a real issuer: a token under the first secret, and one under the second when the first is no longer valid.
 func TestTokens(t *testing.T) {
 	issuer := tokentest.New(t)
 	issuer.AddClient(t, "billing", "https://orders.internal", "orders.read")
@@ -191,17 +187,9 @@ func TestTokens(t *testing.T) {
 	if err := token(); err != nil {
 		t.Error(err)
 	}
-	id, err := oauth.ParseClientID("billing")
-	if err != nil {
-		t.Fatal(err)
-	}
-	scope, err := oauth.ParseScope("orders.read")
-	if err != nil {
-		t.Fatal(err)
-	}
 	next := registry.NewSecret()
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: next, Client: registry.Client{
-		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
+		ID: must.Get(oauth.ParseClientID("billing")), Scopes: must.Get(oauth.ParseScopes("orders.read")), GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})
 	if refused := (*attach.Error)(nil); !errors.As(token(), &refused) || refused.Code != oauth.InvalidClient {
 		t.Errorf("with the old secret: got %v, want invalid_client", refused)

@@ -8,8 +8,9 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// admit decides about one call, whatever carried it: rule is the method's rule, authorization every value of the header
-// of that name. The context it gives has the caller, where the rule asks for one.
+// admit decides whether a call may proceed, independently of transport. The rule is that of the method, and
+// authorization contains every value of the Authorization header. The returned context carries the caller if the rule
+// requires a token.
 func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string) (context.Context, *refusal) {
 	switch rule.kind {
 	case public:
@@ -22,7 +23,7 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
-	if v.feed != nil && v.feed.stale() && v.refuseStale {
+	if v.follower != nil && v.follower.stale() && v.refuseStale {
 		return nil, refuseToken(ErrStale)
 	}
 	claims, err := v.tokens.Verify(ctx, raw)
@@ -35,7 +36,7 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	return withCaller(ctx, claims), nil
 }
 
-// report tells the operator of a refusal.
+// report counts a refusal and passes it to [OnRefusal].
 func (v *Verifier) report(ctx context.Context, method string, refused *refusal) {
 	if v.instruments != nil {
 		v.instruments.count(ctx, refused.cause)
@@ -45,13 +46,13 @@ func (v *Verifier) report(ctx context.Context, method string, refused *refusal) 
 	}
 }
 
-// bearer takes the token out of the Authorization values (RFC 6750 §2.1):
+// bearer returns the token in the Authorization values (RFC 6750 §2.1):
 //
 //	credentials = "Bearer" 1*SP b64token
 //
-// with just one space, as senders write it. A scheme has no letter case (RFC 9110 §11.1); another scheme is no token.
-// The verifier holds the rest to a bound first and then to the characters of a JWT, which are fewer than those of
-// b64token; so a further space or a list of values is refused there.
+// with exactly one space, as senders write it. The scheme is compared without letter case (RFC 9110 §11.1); another
+// scheme counts as no token. The verifier limits the rest to a size first and then to the characters of a JWT, which
+// are fewer than those of b64token; so it rejects a further space or a list of values.
 func bearer(authorization []string) (string, error) {
 	const scheme = "Bearer"
 	switch len(authorization) {

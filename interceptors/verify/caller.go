@@ -9,36 +9,37 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Caller is who a verified token speaks for. What its fields point to is shared between calls and must not be changed.
+// Caller identifies the client of a verified token. The values its fields refer to are shared between calls and must
+// not be changed.
 type Caller struct {
-	// ClientID is the client that the token was issued to.
+	// ClientID is the client to which the token was issued.
 	ClientID string
-	// Subject is the "sub": for a service that speaks for itself the same as ClientID.
+	// Subject is the "sub" claim. It equals ClientID for a client that acts for itself (RFC 9068 §2.2).
 	Subject string
-	// Scopes are what the token allows.
+	// Scopes are the scopes of the token.
 	Scopes oauth.Scopes
-	// ExpiresAt is when the token ends.
+	// ExpiresAt is the time at which the token expires.
 	ExpiresAt time.Time
-	// Claims is the whole token; its Decode gives claims that other issuers add.
+	// Claims are all claims of the token; [token.Claims.Decode] reads those that other issuers add.
 	Claims *token.Claims
 }
 
-// HasScope reports whether the token allows the scope.
+// HasScope reports whether the token has the scope.
 func (c Caller) HasScope(scope string) bool {
 	return slices.ContainsFunc(c.Scopes, func(s oauth.Scope) bool { return s.String() == scope })
 }
 
 type callerKey struct{}
 
-// withCaller puts the claims rather than a Caller into the context: they are a pointer already, a Caller would be one
-// allocation more on every call.
+// withCaller returns a context with the claims. It stores them rather than a Caller because they are a pointer already:
+// a Caller would cost one more allocation on every call.
 func withCaller(ctx context.Context, claims *token.Claims) context.Context {
 	return context.WithValue(ctx, callerKey{}, claims)
 }
 
-// CallerFrom gives the caller of a call that this package let through. There is none in a public method, whether or not
-// a token was sent.
-func CallerFrom(ctx context.Context) (Caller, bool) {
+// CallerFrom returns the caller of a call that this package admitted. In a public method ok is false, whether or not a
+// token was sent.
+func CallerFrom(ctx context.Context) (_ Caller, ok bool) {
 	claims, ok := ctx.Value(callerKey{}).(*token.Claims)
 	if !ok {
 		return Caller{}, false

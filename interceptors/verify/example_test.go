@@ -9,8 +9,6 @@ import (
 	"net/http/httptest"
 	"strings"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -20,21 +18,22 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// prober is a health service that asks for a token, to stand for a service of one's own.
-type prober struct {
+// healthServer is a health service that requires a token. It stands for any service.
+type healthServer struct {
 	healthv1.UnimplementedHealthServer
 }
 
-func (prober) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
+func (healthServer) Check(ctx context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
 	caller, ok := verify.CallerFrom(ctx)
 	fmt.Println("called by", caller.ClientID, ok, caller.HasScope("orders.read"), caller.HasScope("orders.write"))
 	return &healthv1.HealthCheckResponse{}, nil
 }
 
 func Example() {
-	// The issuer's key and a token of it, made here so that the example runs alone.
+	// The issuer's key and a token are made here so that the example is self-contained.
 	signer := newSigner()
 	accessToken := must.Get(signer.Sign(claims("https://auth.internal", "orders.read")))
 
@@ -47,7 +46,7 @@ func Example() {
 	server := verify.NewServer(verifier, verify.Policy{
 		"/grpc.health.v1.Health/Check": verify.Scopes("orders.read"),
 	})
-	healthv1.RegisterHealthServer(server, prober{})
+	healthv1.RegisterHealthServer(server, healthServer{})
 	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 	go func() { _ = server.Serve(listener) }()
 	defer server.Stop()

@@ -6,31 +6,31 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// Deny puts a revocation in force, as the feed does.
+// Deny applies a revocation, as the feed does.
 func Deny(v *Verifier, change revocation.Change) bool {
-	news := v.denied.Apply(change)
-	v.streams.tell()
-	return news
+	added := v.denied.Apply(change)
+	v.streams.recheck()
+	return added
 }
 
-// StreamInterceptor gives the guard of streams as grpc runs it.
+// StreamInterceptor returns the guard for streams as grpc runs it.
 func StreamInterceptor(v *Verifier, policy Policy) grpc.StreamServerInterceptor {
 	return newGuard(v, policy).stream
 }
 
-// Named is how many running streams can be renewed.
+// Named returns the number of running streams that can be renewed.
 func Named(v *Verifier) int {
 	v.streams.mu.Lock()
 	defer v.streams.mu.Unlock()
-	return len(v.streams.named)
+	return len(v.streams.byKey)
 }
 
-// Open is how many streams run.
+// Open returns the number of running streams.
 func Open(v *Verifier) int {
 	v.streams.mu.Lock()
 	defer v.streams.mu.Unlock()
 	return len(v.streams.open)
 }
 
-// Lookups counts the tokens that were known, and those that were not.
+// Lookups returns the numbers of cache hits and misses.
 func Lookups(v *Verifier) (hits, misses uint64) { return v.tokens.Lookups() }

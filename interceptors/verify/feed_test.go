@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -16,140 +15,19 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// script is a feed without a network, so that it runs in a bubble's time. Each attempt to follow it runs watch, which
-// sends what it likes and ends the attempt by returning.
-type script struct {
-	watch func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error
-
-	mu      sync.Mutex
-	cursors []string
-	times   []time.Time
-}
-
-func (s *script) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
-	return status.Error(codes.Unimplemented, "")
-}
-
-func (s *script) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	return &scripted{script: s, ctx: ctx, answers: make(chan *grantorv1.WatchRevocationsResponse), end: make(chan error, 1)}, nil
-}
-
-func (s *script) attempts() ([]string, []time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.cursors, s.times
-}
-
-type scripted struct {
-	grpc.ClientStream
-
-	script  *script
-	ctx     context.Context
-	answers chan *grantorv1.WatchRevocationsResponse
-	end     chan error
-}
-
-func (s *scripted) SendMsg(m any) error {
-	s.script.mu.Lock()
-	defer s.script.mu.Unlock()
-	s.script.cursors = append(s.script.cursors, m.(*grantorv1.WatchRevocationsRequest).GetCursor())
-	s.script.times = append(s.script.times, time.Now())
-	attempt := len(s.script.cursors)
-	go func() {
-		s.end <- s.script.watch(s.ctx, attempt, func(answer *grantorv1.WatchRevocationsResponse) {
-			select {
-			case s.answers <- answer:
-			case <-s.ctx.Done():
-			}
-		})
-	}()
-	return nil
-}
-
-func (s *scripted) CloseSend() error { return nil }
-
-func (s *scripted) RecvMsg(m any) error {
-	select {
-	case answer := <-s.answers:
-		proto.Merge(m.(proto.Message), answer)
-		return nil
-	case err := <-s.end:
-		return err
-	case <-s.ctx.Done():
-		return status.FromContextError(s.ctx.Err()).Err()
-	}
-}
-
-// beat answers once a second until the attempt ends, or for some time.
-func beat(ctx context.Context, send func(*grantorv1.WatchRevocationsResponse), answer *grantorv1.WatchRevocationsResponse, d time.Duration) error {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	end := time.After(d)
-	for {
-		send(answer)
-		select {
-		case <-ticker.C:
-		case <-end:
-			return status.Error(codes.Unavailable, "gone")
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		}
-	}
-}
-
-const forever = math.MaxInt64
-
-var complete = &grantorv1.WatchRevocationsResponse{Complete: true}
-
-// bubble runs a test in a bubble, with a verifier of signer's tokens that follows the script.
-func bubble(t *testing.T, s *script, test func(t *testing.T, verifier *verify.Verifier, signer *token.Signer), options ...verify.Option) {
-	t.Helper()
-	signer := newSigner()
-	synctest.Test(t, func(t *testing.T) {
-		options = append([]verify.Option{
-			verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(s),
-		}, options...)
-		verifier := must.Get(verify.New(t.Context(), testIssuer, options...))
-		defer verifier.Close()
-		test(t, verifier, signer)
-	})
-}
-
-// pass lets the bubble's time pass.
-func pass(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
-}
-
-// ask gives the HTTP status of a call with the token.
-func ask(verifier *verify.Verifier, raw string) int {
-	request := httptest.NewRequest(http.MethodGet, "/", nil)
-	request.Header.Set("Authorization", "Bearer "+raw)
-	return serve(verify.HTTP(verifier, verify.Authenticated())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), request).StatusCode
-}
-
-func revoked(ids ...string) (tokens []*grantorv1.RevokedToken) {
-	for _, id := range ids {
-		tokens = append(tokens, &grantorv1.RevokedToken{Jti: id, Exp: time.Now().Add(time.Hour).Unix()})
-	}
-	return tokens
-}
-
-// A token that was used, and so is remembered as verified, is refused from the moment on that its revocation arrives. What
-// is told twice changes nothing.
+// A token that was used before, and is therefore cached, is refused from the moment its revocation arrives. A repeated
+// revocation changes nothing.
 func TestFeedRevokes(t *testing.T) {
 	first, other := token.NewID().String(), token.NewID().String()
 	signer := newSigner()
@@ -196,23 +74,23 @@ func TestFeedRevokes(t *testing.T) {
 			feed.start(t)
 			verifier := startVerifier(t.Context(), t, testIssuer,
 				verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(feed.dial(t)))
-			if got := ask(verifier, test.token); got != http.StatusOK {
+			if got := statusFor(verifier, test.token); got != http.StatusOK {
 				t.Fatalf("before the revocation: got %d, want 200", got)
 			}
 			test.answer.Complete = true
 			for range 2 {
 				send <- test.answer
 			}
-			// The third is taken only after the two before were.
+			// The third answer is received only after the first two were applied.
 			send <- complete
 			live := verifier.Feed().Live
-			must.Eventually(t, "the revocation is in force", func() bool { live = verifier.Feed().Live; return live == 1 || name == "an id of others'" })
-			if got := ask(verifier, test.token); got != test.want {
+			must.Eventually(t, "the revocation is in effect", func() bool { live = verifier.Feed().Live; return live == 1 || name == "an id of others'" })
+			if got := statusFor(verifier, test.token); got != test.want {
 				t.Errorf("got %d, want %d", got, test.want)
 			}
 			feed.stop()
 			verifier.Close()
-			if got := ask(verifier, test.token); got != test.want {
+			if got := statusFor(verifier, test.token); got != test.want {
 				t.Errorf("without a network: got %d, want %d", got, test.want)
 			}
 			if live > 1 {
@@ -222,7 +100,7 @@ func TestFeedRevokes(t *testing.T) {
 	}
 }
 
-// New returns when what was revoked before is known, and after 5 s in any case.
+// New returns when all earlier revocations are known, and after 5 s in any case.
 func TestNewWaitsForTheFeed(t *testing.T) {
 	id := token.NewID().String()
 	for name, test := range map[string]struct {
@@ -233,10 +111,10 @@ func TestNewWaitsForTheFeed(t *testing.T) {
 		"in parts": {func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
 			send(&grantorv1.WatchRevocationsResponse{Tokens: revoked(id)})
 			<-time.After(2 * time.Second)
-			return beat(ctx, send, &grantorv1.WatchRevocationsResponse{Tokens: revoked(token.NewID().String()), Complete: true}, forever)
+			return sendEverySecond(ctx, send, &grantorv1.WatchRevocationsResponse{Tokens: revoked(token.NewID().String()), Complete: true}, forever)
 		}, 2 * time.Second, verify.FeedStatus{Followed: true, Complete: true, Live: 2}},
 		"never complete": {func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
-			return beat(ctx, send, &grantorv1.WatchRevocationsResponse{Tokens: revoked(id)}, forever)
+			return sendEverySecond(ctx, send, &grantorv1.WatchRevocationsResponse{Tokens: revoked(id)}, forever)
 		}, 5 * time.Second, verify.FeedStatus{Followed: true, Age: 5 * time.Second, Live: 1}},
 		"silent": {func(ctx context.Context, _ int, _ func(*grantorv1.WatchRevocationsResponse)) error {
 			<-ctx.Done()
@@ -254,14 +132,14 @@ func TestNewWaitsForTheFeed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				verifier := must.Get(verify.New(t.Context(), testIssuer, verify.Audience(orders),
-					verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(&script{watch: test.watch})))
+					verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(&scriptedFeed{watch: test.watch})))
 				if got := time.Since(began); got != test.waits {
 					t.Errorf("New took %s, want %s", got, test.waits)
 				}
 				if got := verifier.Feed(); got != test.want {
 					t.Errorf("got %+v, want %+v", got, test.want)
 				}
-				if test.want.Followed { // else nothing must be running, or the bubble does not end
+				if test.want.Followed { // otherwise no goroutine may be running, or the bubble does not end
 					verifier.Close()
 				}
 			})
@@ -269,27 +147,27 @@ func TestNewWaitsForTheFeed(t *testing.T) {
 	}
 }
 
-// A server that accepts the call and says nothing more is left after 5 s, and the feed is taken up at the cursor.
+// A feed that is silent for 5 s is given up, even if the server accepts the call, and followed again from the cursor.
 func TestFeedWatchdog(t *testing.T) {
 	first, second := token.NewID().String(), token.NewID().String()
-	s := &script{watch: func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
+	s := &scriptedFeed{watch: func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
 		switch attempt {
 		case 1:
 			send(&grantorv1.WatchRevocationsResponse{Tokens: revoked(first), Cursor: "1", Complete: true})
 			<-ctx.Done()
 			return ctx.Err()
 		case 2:
-			<-ctx.Done() // not a word
+			<-ctx.Done() // no answer
 			return ctx.Err()
 		default:
-			return beat(ctx, send, &grantorv1.WatchRevocationsResponse{Tokens: revoked(second), Cursor: "2", Complete: true}, forever)
+			return sendEverySecond(ctx, send, &grantorv1.WatchRevocationsResponse{Tokens: revoked(second), Cursor: "2", Complete: true}, forever)
 		}
 	}}
-	bubble(t, s, func(t *testing.T, verifier *verify.Verifier, _ *token.Signer) {
-		pass(10*time.Second + 400*time.Millisecond)
+	runInBubble(t, s, func(t *testing.T, verifier *verify.Verifier, _ *token.Signer) {
+		advance(10*time.Second + 400*time.Millisecond)
 		cursors, times := s.attempts()
 		if strings.Join(cursors, ",") != ",1,1" {
-			t.Fatalf("taken up at %q, want the beginning and twice 1", cursors)
+			t.Fatalf("got cursors %q, want the empty one and twice 1", cursors)
 		}
 		for i := range 2 {
 			if gap := times[i+1].Sub(times[i]); gap < 5*time.Second || gap > 5*time.Second+200*time.Millisecond {
@@ -302,40 +180,40 @@ func TestFeedWatchdog(t *testing.T) {
 	})
 }
 
-// An issuer in trouble is not asked without end: the pauses double up to 5 s, each shortened by chance. An answer before
-// each break changes nothing about that.
+// An issuer in trouble does not get requests without end: the waits double up to 5 s, each shortened at random. An
+// answer before each failure does not change that.
 func TestFeedBackoff(t *testing.T) {
 	for name, answers := range map[string]bool{"refuses": false, "answers and breaks off": true} {
 		t.Run(name, func(t *testing.T) {
-			s := &script{watch: func(_ context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
+			s := &scriptedFeed{watch: func(_ context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
 				if answers {
 					send(complete)
 				}
 				return status.Error(codes.Unavailable, "down")
 			}}
-			bubble(t, s, func(t *testing.T, _ *verify.Verifier, _ *token.Signer) {
-				pass(2 * time.Minute)
+			runInBubble(t, s, func(t *testing.T, _ *verify.Verifier, _ *token.Signer) {
+				advance(2 * time.Minute)
 				_, times := s.attempts()
 				shares := map[int]bool{}
-				pause := 100 * time.Millisecond
+				wait := 100 * time.Millisecond
 				for i := 1; i < len(times); i++ {
 					gap := times[i].Sub(times[i-1])
-					if gap < pause/2 || gap > pause {
-						t.Errorf("pause %d: got %s, want %s to %s", i, gap, pause/2, pause)
+					if gap < wait/2 || gap > wait {
+						t.Errorf("wait %d: got %s, want %s to %s", i, gap, wait/2, wait)
 					}
-					shares[int(100*gap/pause)] = true
-					pause = min(2*pause, 5*time.Second)
+					shares[int(100*gap/wait)] = true
+					wait = min(2*wait, 5*time.Second)
 				}
 				if len(times) < 24 || len(shares) < 5 {
-					t.Errorf("%d attempts with %d different pauses, want more of both", len(times), len(shares))
+					t.Errorf("%d attempts with %d different waits, want more of both", len(times), len(shares))
 				}
 			})
 		})
 	}
 }
 
-// logged catches what the default logger writes.
-func logged(t *testing.T) func() int {
+// captureLog captures the default logger's output. The returned function counts the warnings about the feed.
+func captureLog(t *testing.T) func() int {
 	t.Helper()
 	var mu sync.Mutex
 	var log bytes.Buffer
@@ -349,7 +227,7 @@ func logged(t *testing.T) func() int {
 	return func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		return strings.Count(log.String(), "out of reach")
+		return strings.Count(log.String(), "cannot be reached")
 	}
 }
 
@@ -357,8 +235,8 @@ type writer func([]byte) (int, error)
 
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
-// While the feed is out of reach for longer than MaxStaleness calls are counted and one line is logged, for each outage
-// anew; whether they pass is the owner's choice, and they pass again by themselves.
+// While the feed cannot be reached for longer than MaxStaleness, calls are counted and one line is logged per outage.
+// The option decides whether the calls are admitted, and they are admitted again after the outage.
 func TestStaleness(t *testing.T) {
 	for name, test := range map[string]struct {
 		options []verify.Option
@@ -368,13 +246,13 @@ func TestStaleness(t *testing.T) {
 		"refusing":   {[]verify.Option{verify.RefuseWhenStale()}, http.StatusServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines := logged(t)
-			s := &script{watch: func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
+			lines := captureLog(t)
+			s := &scriptedFeed{watch: func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
 				if attempt == 1 || attempt == 10 {
-					return beat(ctx, send, complete, 10*time.Second)
+					return sendEverySecond(ctx, send, complete, 10*time.Second)
 				}
 				if attempt == 20 {
-					return beat(ctx, send, complete, forever)
+					return sendEverySecond(ctx, send, complete, forever)
 				}
 				<-ctx.Done()
 				return ctx.Err()
@@ -384,7 +262,7 @@ func TestStaleness(t *testing.T) {
 				verify.MaxStaleness(20 * time.Second),
 				verify.OnRefusal(func(_ context.Context, _ string, err error) { reasons = append(reasons, err) }),
 			})
-			bubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
+			runInBubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
 				raw := must.Get(signer.Sign(claims(testIssuer, "")))
 				calls := uint64(0)
 				for second := range 200 {
@@ -395,17 +273,17 @@ func TestStaleness(t *testing.T) {
 						want = test.stale
 						calls++
 					}
-					if got := ask(verifier, raw); got != want {
+					if got := statusFor(verifier, raw); got != want {
 						t.Errorf("second %d, age %s: got %d, want %d", second, status.Age, got, want)
 					}
-					pass(time.Second)
+					advance(time.Second)
 				}
 				status := verifier.Feed()
 				if calls < 40 || status.StaleCalls != calls || status.Age > 2*time.Second || !status.Complete {
-					t.Errorf("got %+v after %d stale calls, want these counted and the feed back", status, calls)
+					t.Errorf("got %+v after %d stale calls, want these counted and the feed current", status, calls)
 				}
 				if got := lines(); got != 2 {
-					t.Errorf("%d lines logged, want one for each outage", got)
+					t.Errorf("%d lines logged, want one per outage", got)
 				}
 				for _, reason := range reasons {
 					if !errors.Is(reason, verify.ErrStale) {
@@ -417,8 +295,7 @@ func TestStaleness(t *testing.T) {
 	}
 }
 
-// How old a replica's own knowledge is counts too, and is logged once, however often it says so. What it cannot truly
-// mean does harm to nobody.
+// The age of a replica's own knowledge is added, and logged once. Values that are not an age are harmless.
 func TestFeedAge(t *testing.T) {
 	for name, test := range map[string]struct {
 		age  int64
@@ -430,18 +307,18 @@ func TestFeedAge(t *testing.T) {
 		"out of range": {math.MaxInt64, 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lines := logged(t)
-			s := &script{watch: func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
-				return beat(ctx, send, &grantorv1.WatchRevocationsResponse{Complete: true, AgeMs: test.age}, forever)
+			lines := captureLog(t)
+			s := &scriptedFeed{watch: func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
+				return sendEverySecond(ctx, send, &grantorv1.WatchRevocationsResponse{Complete: true, AgeMs: test.age}, forever)
 			}}
-			bubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
+			runInBubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
 				raw := must.Get(signer.Sign(claims(testIssuer, "")))
 				for range 10 {
 					if got := verifier.Feed(); got.Age != test.want || !got.Complete {
 						t.Errorf("got %+v, want the age %s", got, test.want)
 					}
-					ask(verifier, raw)
-					pass(time.Second)
+					statusFor(verifier, raw)
+					advance(time.Second)
 				}
 				wantCalls, wantLines := uint64(0), 0
 				if test.want > 30*time.Second {
@@ -455,37 +332,37 @@ func TestFeedAge(t *testing.T) {
 	}
 }
 
-// Going on at a replica that is behind takes no knowledge away.
+// Continuing at a replica that lags behind does not make the knowledge older.
 func TestFeedFromAnOlderReplica(t *testing.T) {
-	s := &script{watch: func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
+	s := &scriptedFeed{watch: func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
 		if attempt == 1 {
 			send(complete)
 			return io.EOF
 		}
-		return beat(ctx, send, &grantorv1.WatchRevocationsResponse{Complete: true, AgeMs: 20_000}, forever)
+		return sendEverySecond(ctx, send, &grantorv1.WatchRevocationsResponse{Complete: true, AgeMs: 20_000}, forever)
 	}}
-	bubble(t, s, func(t *testing.T, verifier *verify.Verifier, _ *token.Signer) {
-		pass(10 * time.Second)
+	runInBubble(t, s, func(t *testing.T, verifier *verify.Verifier, _ *token.Signer) {
+		advance(10 * time.Second)
 		if got := verifier.Feed().Age; got != 10*time.Second {
 			t.Errorf("age: got %s, want 10 s", got)
 		}
 	})
 }
 
-// An issuer that had a feed and then says that it has none is one in trouble.
+// An issuer that had a feed and then answers UNIMPLEMENTED is in trouble.
 func TestFeedLost(t *testing.T) {
-	s := &script{watch: func(_ context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
+	s := &scriptedFeed{watch: func(_ context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error {
 		if attempt == 1 {
 			send(complete)
 		}
 		return status.Error(codes.Unimplemented, "")
 	}}
-	bubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
-		pass(time.Minute)
+	runInBubble(t, s, func(t *testing.T, verifier *verify.Verifier, signer *token.Signer) {
+		advance(time.Minute)
 		if got := verifier.Feed(); !got.Followed || got.Age != time.Minute {
 			t.Errorf("got %+v, want a feed that is a minute old", got)
 		}
-		if got := ask(verifier, must.Get(signer.Sign(claims(testIssuer, "")))); got != http.StatusServiceUnavailable {
+		if got := statusFor(verifier, must.Get(signer.Sign(claims(testIssuer, "")))); got != http.StatusServiceUnavailable {
 			t.Errorf("got %d, want 503", got)
 		}
 	}, verify.RefuseWhenStale())

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,19 +16,22 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"github.com/grantorhq/grantor/service/must"
 
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -43,7 +47,7 @@ func newSigner() *token.Signer {
 	return must.Get(token.NewSigner(jwks.ES256, must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))))
 }
 
-// issuer is an issuer over HTTP that can go away and come back.
+// issuer is an HTTP issuer that can be taken down and brought back.
 type issuer struct {
 	*token.Signer
 
@@ -82,7 +86,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// claims are those of a good token; change alters them.
+// claims returns the claims of a valid token, altered by change.
 func claims(issuer string, scope string, change ...func(*token.Claims)) *token.Claims {
 	now := time.Now().Truncate(time.Second)
 	c := &token.Claims{
@@ -95,7 +99,7 @@ func claims(issuer string, scope string, change ...func(*token.Claims)) *token.C
 	return c
 }
 
-// startVerifier makes a verifier that is closed when the test ends.
+// startVerifier returns a verifier that is closed when the test ends.
 func startVerifier(ctx context.Context, t testing.TB, issuer string, options ...verify.Option) *verify.Verifier {
 	t.Helper()
 	verifier := must.Get(verify.New(ctx, issuer, append([]verify.Option{verify.Audience(orders)}, options...)...))
@@ -103,20 +107,20 @@ func startVerifier(ctx context.Context, t testing.TB, issuer string, options ...
 	return verifier
 }
 
-// soon gives a context for New where the issuer is away: it need not be waited for.
-func soon(t testing.TB) context.Context {
+// shortContext returns a context for New while the issuer is down, so that the test does not wait 5 s.
+func shortContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// newVerifier makes a verifier with a fixed key, which follows no feed and so needs no closing.
+// newVerifier returns a verifier with a fixed key. It follows no feed and need not be closed.
 func newVerifier(signer *token.Signer, options ...verify.Option) *verify.Verifier {
 	options = append([]verify.Option{verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public()))}, options...)
 	return must.Get(verify.New(context.Background(), testIssuer, options...))
 }
 
-// listen serves on a free port until the test ends and gives a connection to it.
+// listen serves on a free port until the test ends, and returns a connection to it.
 func listen(t testing.TB, server interface {
 	Serve(net.Listener) error
 	Stop()
@@ -141,14 +145,14 @@ func dial(t testing.TB, address string) *grpc.ClientConn {
 	return conn
 }
 
-// sending gives a context that sends the authorization values.
-func sending(ctx context.Context, authorization ...string) context.Context {
+// outgoing returns a context that sends the Authorization values.
+func outgoing(ctx context.Context, authorization ...string) context.Context {
 	md := metadata.MD{}
 	md.Append("authorization", authorization...)
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
-// outcome is an answer as a caller sees it: "OK", or "Code reason challenge".
+// outcome describes a response as the caller sees it: "OK", or "Code reason <challenge>".
 func outcome(err error, trailer metadata.MD) string {
 	if err == nil {
 		return "OK"
@@ -166,7 +170,7 @@ func outcome(err error, trailer metadata.MD) string {
 	return text
 }
 
-// running counts the goroutines that have the text in their stack.
+// running returns the number of goroutines whose stack contains the text.
 func running(text string) int {
 	stacks := make([]byte, 1<<20)
 	count := 0
@@ -178,7 +182,7 @@ func running(text string) int {
 	return count
 }
 
-// proxy passes connections on, and can cut them all.
+// proxy forwards connections, and can cut them all.
 type proxy struct {
 	address string
 
@@ -204,10 +208,10 @@ func newProxy(t testing.TB, target string) *proxy {
 			p.mu.Lock()
 			p.conns = append(p.conns, near, far)
 			p.mu.Unlock()
-			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+			for _, direction := range [][2]net.Conn{{near, far}, {far, near}} {
 				group.Go(func() {
-					_, _ = io.Copy(way[0], way[1])
-					_, _ = way[0].Close(), way[1].Close()
+					_, _ = io.Copy(direction[0], direction[1])
+					_, _ = direction[0].Close(), direction[1].Close()
 				})
 			}
 		}
@@ -226,4 +230,123 @@ func (p *proxy) cut() {
 	for _, conn := range p.conns {
 		_ = conn.Close()
 	}
+}
+
+// scriptedFeed is a feed without a network, so that it runs in the time of a synctest bubble. Each attempt to follow it
+// calls watch, which sends answers and ends the attempt by returning.
+type scriptedFeed struct {
+	watch func(ctx context.Context, attempt int, send func(*grantorv1.WatchRevocationsResponse)) error
+
+	mu      sync.Mutex
+	cursors []string
+	times   []time.Time
+}
+
+func (s *scriptedFeed) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	return status.Error(codes.Unimplemented, "")
+}
+
+func (s *scriptedFeed) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	return &scriptedStream{feed: s, ctx: ctx, answers: make(chan *grantorv1.WatchRevocationsResponse), end: make(chan error, 1)}, nil
+}
+
+func (s *scriptedFeed) attempts() ([]string, []time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cursors, s.times
+}
+
+type scriptedStream struct {
+	grpc.ClientStream
+
+	feed    *scriptedFeed
+	ctx     context.Context
+	answers chan *grantorv1.WatchRevocationsResponse
+	end     chan error
+}
+
+func (s *scriptedStream) SendMsg(m any) error {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	s.feed.cursors = append(s.feed.cursors, m.(*grantorv1.WatchRevocationsRequest).GetCursor())
+	s.feed.times = append(s.feed.times, time.Now())
+	attempt := len(s.feed.cursors)
+	go func() {
+		s.end <- s.feed.watch(s.ctx, attempt, func(answer *grantorv1.WatchRevocationsResponse) {
+			select {
+			case s.answers <- answer:
+			case <-s.ctx.Done():
+			}
+		})
+	}()
+	return nil
+}
+
+func (s *scriptedStream) CloseSend() error { return nil }
+
+func (s *scriptedStream) RecvMsg(m any) error {
+	select {
+	case answer := <-s.answers:
+		proto.Merge(m.(proto.Message), answer)
+		return nil
+	case err := <-s.end:
+		return err
+	case <-s.ctx.Done():
+		return status.FromContextError(s.ctx.Err()).Err()
+	}
+}
+
+// sendEverySecond sends answer once a second until the attempt ends or d has passed.
+func sendEverySecond(ctx context.Context, send func(*grantorv1.WatchRevocationsResponse), answer *grantorv1.WatchRevocationsResponse, d time.Duration) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	end := time.After(d)
+	for {
+		send(answer)
+		select {
+		case <-ticker.C:
+		case <-end:
+			return status.Error(codes.Unavailable, "gone")
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}
+
+const forever = math.MaxInt64
+
+var complete = &grantorv1.WatchRevocationsResponse{Complete: true}
+
+// runInBubble runs a test in a bubble, with a verifier of signer's tokens that follows the feed.
+func runInBubble(t *testing.T, s *scriptedFeed, test func(t *testing.T, verifier *verify.Verifier, signer *token.Signer), options ...verify.Option) {
+	t.Helper()
+	signer := newSigner()
+	synctest.Test(t, func(t *testing.T) {
+		options = append([]verify.Option{
+			verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public())), verify.OverGRPC(s),
+		}, options...)
+		verifier := must.Get(verify.New(t.Context(), testIssuer, options...))
+		defer verifier.Close()
+		test(t, verifier, signer)
+	})
+}
+
+// advance advances the bubble's clock.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// statusFor returns the HTTP status of a request with the token.
+func statusFor(verifier *verify.Verifier, raw string) int {
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	request.Header.Set("Authorization", "Bearer "+raw)
+	return serve(verify.HTTP(verifier, verify.Authenticated())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), request).StatusCode
+}
+
+func revoked(ids ...string) (tokens []*grantorv1.RevokedToken) {
+	for _, id := range ids {
+		tokens = append(tokens, &grantorv1.RevokedToken{Jti: id, Exp: time.Now().Add(time.Hour).Unix()})
+	}
+	return tokens
 }

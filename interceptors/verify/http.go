@@ -2,11 +2,10 @@ package verify
 
 import "net/http"
 
-// HTTP makes a middleware that lets a request through to next where rule allows it; there [CallerFrom] gives the
-// caller. A token counts in the Authorization header alone: one in the query or in a form is not looked at (RFC 6750
-// §5.3).
+// HTTP returns middleware that passes a request to next if rule allows it; [CallerFrom] then returns the caller. The
+// token must be in the Authorization header: one in the query or in a form is ignored (RFC 6750 §5.3).
 //
-// HTTP panics if the rule is malformed, as a server with such a rule must not start.
+// HTTP panics if the rule is malformed, because a server with such a rule must not start.
 func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 	if err := rule.check(); err != nil {
 		panic("verify: " + err.Error())
@@ -21,7 +20,7 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 			}
 			admitted := r.WithContext(ctx)
 			next.ServeHTTP(w, admitted)
-			r.Pattern = admitted.Pattern // where next is a ServeMux: whoever measures wants to know
+			r.Pattern = admitted.Pattern // set if next is a ServeMux, and a label of the metrics
 		})
 		if i := verifier.instruments; i != nil {
 			guarded = i.http.Handler(guarded, route)

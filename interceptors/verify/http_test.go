@@ -11,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -37,7 +36,7 @@ func TestHTTP(t *testing.T) {
 		rule      verify.Rule
 		header    []string
 		status    int
-		body      string // who the handler saw, or error and error_description
+		body      string // the caller that the handler saw, or error and error_description
 		challenge string
 	}{
 		"good":            {reader, []string{"Bearer " + good}, 200, "billing", ""},
@@ -64,9 +63,9 @@ func TestHTTP(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			handler := verify.HTTP(verifier, test.rule)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				_, _ = w.Write([]byte(who(r.Context()).GetValue()))
+				_, _ = w.Write([]byte(callerName(r.Context()).GetValue()))
 			}))
-			// A token in the query or the form never counts (RFC 6750 §5.3).
+			// A token in the query or in the form is ignored (RFC 6750 §5.3).
 			form := strings.NewReader(url.Values{"access_token": {good}}.Encode())
 			request := httptest.NewRequest(http.MethodPost, "/orders?access_token="+good, form)
 			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -85,7 +84,7 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// body gives a handler's own text, or what a refusal says after checking its form.
+// body returns the text of a handler, or the content of a refusal after checking its form.
 func body(answer *http.Response) string {
 	if answer.StatusCode == http.StatusOK {
 		var text [64]byte
@@ -106,7 +105,7 @@ func TestHTTPKeysAway(t *testing.T) {
 	i := newIssuer(t)
 	i.down.Store(true)
 	var seen string
-	verifier := startVerifier(soon(t), t, i.url, verify.HTTPClient(i.client),
+	verifier := startVerifier(shortContext(t), t, i.url, verify.HTTPClient(i.client),
 		verify.OnRefusal(func(_ context.Context, method string, err error) {
 			if errors.Is(err, token.ErrNoKeys) {
 				seen = method
@@ -131,7 +130,7 @@ func TestHTTPMalformedRule(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
 				if recover() == nil {
-					t.Error("a middleware was made of it")
+					t.Error("HTTP returned middleware for a malformed rule")
 				}
 			}()
 			verify.HTTP(newVerifier(newSigner()), rule)

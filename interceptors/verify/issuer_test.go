@@ -5,14 +5,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// The feed of a real issuer, found by its description or on the connection that the keys come from.
+// The feed of a real issuer, found by its metadata or on the connection over which keys are fetched.
 func TestRevokedByTheIssuer(t *testing.T) {
 	for _, over := range []string{"HTTP", "gRPC"} {
 		t.Run(over, func(t *testing.T) {
@@ -40,7 +39,7 @@ func TestRevokedByTheIssuer(t *testing.T) {
 			}
 			before, first, second := issue("billing"), issue("billing"), issue("billing")
 			revoke("billing", before)
-			issuer.AddClient(t, "stock", orders, "stock.read") // which waits until the feed has told of all before it
+			issuer.AddClient(t, "stock", orders, "stock.read") // returns after the feed has delivered all earlier revocations
 			others := issue("stock")
 			options := []verify.Option{verify.Now(issuer.Now)}
 			if over == "gRPC" {
@@ -49,13 +48,13 @@ func TestRevokedByTheIssuer(t *testing.T) {
 			verifier := startVerifier(t.Context(), t, issuer.URL, options...)
 			want := func(when, raw string, want int) {
 				t.Helper()
-				if got := ask(verifier, raw); got != want {
+				if got := statusFor(verifier, raw); got != want {
 					t.Errorf("%s: got %d, want %d", when, got, want)
 				}
 			}
 			want("revoked before New", before, http.StatusUnauthorized)
 			for _, raw := range []string{first, second, others} {
-				want("in force", raw, http.StatusOK)
+				want("valid", raw, http.StatusOK)
 			}
 			live := verifier.Feed().Live
 			revoke("billing", first)

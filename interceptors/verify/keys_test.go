@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,6 +16,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -56,7 +55,7 @@ func TestNewOtherIssuer(t *testing.T) {
 	}
 }
 
-// New has the keys when it returns: the first call fetches nothing.
+// New has fetched the keys when it returns: the first call fetches nothing.
 func TestNewFetches(t *testing.T) {
 	i := newIssuer(t)
 	verifier := startVerifier(t.Context(), t, i.url, verify.HTTPClient(i.client))
@@ -80,12 +79,12 @@ func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
 
 const unavailable = "Unavailable temporarily_unavailable"
 
-// While the issuer is away, calls get UNAVAILABLE; when it is back they pass, without a restart.
+// While the issuer is down, calls fail with UNAVAILABLE. When it is back, they are admitted without a restart.
 func TestIssuerAway(t *testing.T) {
 	i := newIssuer(t)
 	i.down.Store(true)
 	var now clock
-	verifier := startVerifier(soon(t), t, i.url, verify.HTTPClient(i.client),
+	verifier := startVerifier(shortContext(t), t, i.url, verify.HTTPClient(i.client),
 		verify.Now(now.Now), verify.MaxStaleKeys(time.Hour))
 	server := verify.NewServer(verifier, nil)
 	server.RegisterService(protoService, nil)
@@ -103,12 +102,12 @@ func TestIssuerAway(t *testing.T) {
 		token  string
 		want   string
 	}{
-		{"away at the start", func() {}, old, unavailable},
-		{"garbage meanwhile", func() {}, "Bearer garbage", bad},
-		{"back, but asked a moment ago", func() { i.down.Store(false) }, old, unavailable},
+		{"down at the start", func() {}, old, unavailable},
+		{"garbage in the meantime", func() {}, "Bearer garbage", refusedToken},
+		{"back, but within the minimum interval", func() { i.down.Store(false) }, old, unavailable},
 		{"back", func() { now.advance(6 * time.Second) }, old, "OK"},
-		{"away again: the last keys answer", func() { i.down.Store(true); now.advance(50 * time.Minute) }, bearer(), "OK"},
-		{"away too long, also for a token seen before", func() { now.advance(time.Hour) }, old, unavailable},
+		{"down again: the last keys are used", func() { i.down.Store(true); now.advance(50 * time.Minute) }, bearer(), "OK"},
+		{"down too long, also for a cached token", func() { now.advance(time.Hour) }, old, unavailable},
 		{"back again", func() { i.down.Store(false); now.advance(6 * time.Second) }, old, "OK"},
 	}
 	for _, step := range steps {
@@ -119,7 +118,7 @@ func TestIssuerAway(t *testing.T) {
 	}
 }
 
-// A caller who does not wait for the keys is answered at its own deadline; New does not wait longer than its context.
+// A call that waits for the keys ends at its own deadline, and New waits no longer than its context.
 func TestIssuerHangs(t *testing.T) {
 	release := make(chan struct{})
 	client := &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
@@ -144,7 +143,7 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
-// keyService is the part of an issuer that a verifier asks.
+// keyService is the part of an issuer that a verifier calls.
 type keyService struct {
 	grantorv1.UnimplementedTokenServiceServer
 
@@ -192,12 +191,12 @@ func TestOverGRPC(t *testing.T) {
 	if got := call(conn, "/test.v1.Proto/Read", false, bearer); got != "OK" {
 		t.Errorf("issuer back: got %s, want OK", got)
 	}
-	if got := call(conn, "/test.v1.Proto/Read", true, "Bearer "+must.Get(newSigner().Sign(claims(testIssuer, "orders.read")))); got != bad {
-		t.Errorf("foreign key: got %s, want %s", got, bad)
+	if got := call(conn, "/test.v1.Proto/Read", true, "Bearer "+must.Get(newSigner().Sign(claims(testIssuer, "orders.read")))); got != refusedToken {
+		t.Errorf("foreign key: got %s, want %s", got, refusedToken)
 	}
 }
 
-// The options that concern time reach the verifier.
+// The options about time reach the verifier.
 func TestTimes(t *testing.T) {
 	signer := newSigner()
 	ahead := must.Get(signer.Sign(claims(testIssuer, "", func(c *token.Claims) { c.IssuedAt = c.IssuedAt.Add(20 * time.Second) })))

@@ -13,13 +13,13 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// overGRPC makes a Fetch that asks the issuer's TokenService. The name it gives itself is checked as over HTTP: a wrong
-// name would otherwise show only as a refusal of every token.
+// overGRPC returns a Fetch that calls the issuer's TokenService. The issuer in its metadata is checked as over HTTP:
+// otherwise a wrong name would show only when every token is refused.
 func overGRPC(conn grpc.ClientConnInterface, issuer string) jwks.Fetch {
 	service := grantorv1.NewTokenServiceClient(conn)
 	var options []grpc.CallOption
 	if cc, ok := conn.(*grpc.ClientConn); ok && !oauth.LoopbackTarget(cc.CanonicalTarget()) {
-		// gRPC itself then refuses a connection without transport security.
+		// gRPC itself then rejects a connection without transport security.
 		options = append(options, grpc.PerRPCCredentials(secureOnly{}))
 	}
 	return func(ctx context.Context) (*jwks.Set, time.Duration, error) {
@@ -43,7 +43,7 @@ func overGRPC(conn grpc.ClientConnInterface, issuer string) jwks.Fetch {
 	}
 }
 
-// secureOnly is a credential that says nothing and asks for transport security.
+// secureOnly is a credential without metadata that requires transport security.
 type secureOnly struct{}
 
 func (secureOnly) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -52,7 +52,7 @@ func (secureOnly) GetRequestMetadata(context.Context, ...string) (map[string]str
 
 func (secureOnly) RequireTransportSecurity() bool { return true }
 
-// webKeys writes the keys as RFC 7517 §4 does, so that they are read by the one parser of key sets.
+// webKeys converts keys to the form of RFC 7517 §4, so that key sets have a single parser.
 func webKeys(messages []*grantorv1.JsonWebKey) []jwks.JWK {
 	keys := make([]jwks.JWK, len(messages))
 	for i, m := range messages {

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -20,10 +18,11 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// class is what a method asks for.
+// class is what a method requires.
 type class string
 
 const (
@@ -34,7 +33,7 @@ const (
 	noRule   class = "no rule"
 )
 
-// classes has each method of the server → what it asks for.
+// classes maps each method of the server to what it requires.
 var classes = map[string]class{
 	"/test.v1.Go/Open":     open,
 	"/test.v1.Go/Any":      anyToken,
@@ -70,60 +69,60 @@ var classes = map[string]class{
 }
 
 const (
-	missing  = "Unauthenticated invalid_token <Bearer>"
-	bad      = `Unauthenticated invalid_token <Bearer error="invalid_token">`
-	unruled  = "PermissionDenied no_rule"
-	lacks    = `PermissionDenied insufficient_scope <Bearer error="insufficient_scope", scope="orders.read">`
-	lacksTwo = `PermissionDenied insufficient_scope <Bearer error="insufficient_scope", scope="orders.read orders.write">`
-	// passed is the outcome of a call that reached a handler, whatever the handler said.
+	refusedNoToken = "Unauthenticated invalid_token <Bearer>"
+	refusedToken   = `Unauthenticated invalid_token <Bearer error="invalid_token">`
+	refusedNoRule  = "PermissionDenied no_rule"
+	refusedScope   = `PermissionDenied insufficient_scope <Bearer error="insufficient_scope", scope="orders.read">`
+	refusedScopes  = `PermissionDenied insufficient_scope <Bearer error="insufficient_scope", scope="orders.read orders.write">`
+	// passed is the outcome of a call that reached a handler, whatever the handler returned.
 	passed = "passed"
 )
 
-func refused(as string) map[class]string {
-	return map[class]string{open: passed, anyToken: as, read: as, transfer: as, noRule: unruled}
+func wantRefused(as string) map[class]string {
+	return map[class]string{open: passed, anyToken: as, read: as, transfer: as, noRule: refusedNoRule}
 }
 
-type kindOfCaller struct {
+type callerKind struct {
 	authorization []string
 	want          map[class]string
 }
 
-// callers has every kind of caller by name.
-func callers(signer *token.Signer) map[string]kindOfCaller {
+// callers returns every kind of caller, by name.
+func callers(signer *token.Signer) map[string]callerKind {
 	sign := func(scope string, change ...func(*token.Claims)) string {
 		return "Bearer " + must.Get(signer.Sign(claims(testIssuer, scope, change...)))
 	}
 	good := sign("orders.read orders.write")
 	foreign := "Bearer " + must.Get(newSigner().Sign(claims(testIssuer, "orders.read orders.write")))
-	all := map[class]string{open: passed, anyToken: passed, read: passed, transfer: passed, noRule: unruled}
-	return map[string]kindOfCaller{
-		"no token":            {nil, refused(missing)},
-		"empty value":         {[]string{""}, refused(missing)},
-		"scheme alone":        {[]string{"Bearer"}, refused(missing)},
-		"scheme and a space":  {[]string{"Bearer "}, refused(missing)},
-		"other scheme":        {[]string{"Basic " + strings.TrimPrefix(good, "Bearer ")}, refused(missing)},
-		"longer scheme":       {[]string{"Bearers " + strings.TrimPrefix(good, "Bearer ")}, refused(missing)},
-		"no scheme":           {[]string{strings.TrimPrefix(good, "Bearer ")}, refused(missing)},
-		"two values":          {[]string{good, good}, refused(bad)},
-		"garbage beside good": {[]string{good, "Basic eA=="}, refused(bad)},
-		"two spaces":          {[]string{strings.Replace(good, " ", "  ", 1)}, refused(bad)},
-		"more behind":         {[]string{good + " x"}, refused(bad)},
-		"a list":              {[]string{good + ", " + good}, refused(bad)},
-		"garbage":             {[]string{"Bearer garbage"}, refused(bad)},
-		"oversize":            {[]string{"Bearer " + strings.Repeat("a", token.MaxSize+1)}, refused(bad)},
-		"expired":             {[]string{sign("orders.read", func(c *token.Claims) { c.ExpiresAt = time.Now().Add(-time.Second) })}, refused(bad)},
-		"not yet valid":       {[]string{sign("orders.read", func(c *token.Claims) { c.IssuedAt = time.Now().Add(time.Minute) })}, refused(bad)},
-		"foreign issuer":      {[]string{sign("orders.read", func(c *token.Claims) { c.Issuer += "/" })}, refused(bad)},
-		"foreign key":         {[]string{foreign}, refused(bad)},
-		"other audience":      {[]string{sign("orders.read", func(c *token.Claims) { c.Audience[0] += "/" })}, refused(bad)},
+	all := map[class]string{open: passed, anyToken: passed, read: passed, transfer: passed, noRule: refusedNoRule}
+	return map[string]callerKind{
+		"no token":            {nil, wantRefused(refusedNoToken)},
+		"empty value":         {[]string{""}, wantRefused(refusedNoToken)},
+		"scheme alone":        {[]string{"Bearer"}, wantRefused(refusedNoToken)},
+		"scheme and a space":  {[]string{"Bearer "}, wantRefused(refusedNoToken)},
+		"other scheme":        {[]string{"Basic " + strings.TrimPrefix(good, "Bearer ")}, wantRefused(refusedNoToken)},
+		"longer scheme":       {[]string{"Bearers " + strings.TrimPrefix(good, "Bearer ")}, wantRefused(refusedNoToken)},
+		"no scheme":           {[]string{strings.TrimPrefix(good, "Bearer ")}, wantRefused(refusedNoToken)},
+		"two values":          {[]string{good, good}, wantRefused(refusedToken)},
+		"garbage beside good": {[]string{good, "Basic eA=="}, wantRefused(refusedToken)},
+		"two spaces":          {[]string{strings.Replace(good, " ", "  ", 1)}, wantRefused(refusedToken)},
+		"trailing text":       {[]string{good + " x"}, wantRefused(refusedToken)},
+		"a list":              {[]string{good + ", " + good}, wantRefused(refusedToken)},
+		"garbage":             {[]string{"Bearer garbage"}, wantRefused(refusedToken)},
+		"oversize":            {[]string{"Bearer " + strings.Repeat("a", token.MaxSize+1)}, wantRefused(refusedToken)},
+		"expired":             {[]string{sign("orders.read", func(c *token.Claims) { c.ExpiresAt = time.Now().Add(-time.Second) })}, wantRefused(refusedToken)},
+		"not yet valid":       {[]string{sign("orders.read", func(c *token.Claims) { c.IssuedAt = time.Now().Add(time.Minute) })}, wantRefused(refusedToken)},
+		"foreign issuer":      {[]string{sign("orders.read", func(c *token.Claims) { c.Issuer += "/" })}, wantRefused(refusedToken)},
+		"foreign key":         {[]string{foreign}, wantRefused(refusedToken)},
+		"other audience":      {[]string{sign("orders.read", func(c *token.Claims) { c.Audience[0] += "/" })}, wantRefused(refusedToken)},
 		"without scope": {[]string{sign("")}, map[class]string{
-			open: passed, anyToken: passed, read: lacks, transfer: lacksTwo, noRule: unruled,
+			open: passed, anyToken: passed, read: refusedScope, transfer: refusedScopes, noRule: refusedNoRule,
 		}},
 		"other scope": {[]string{sign("orders.Read orders.reader orders")}, map[class]string{
-			open: passed, anyToken: passed, read: lacks, transfer: lacksTwo, noRule: unruled,
+			open: passed, anyToken: passed, read: refusedScope, transfer: refusedScopes, noRule: refusedNoRule,
 		}},
 		"one scope": {[]string{sign("orders.read")}, map[class]string{
-			open: passed, anyToken: passed, read: passed, transfer: lacksTwo, noRule: unruled,
+			open: passed, anyToken: passed, read: passed, transfer: refusedScopes, noRule: refusedNoRule,
 		}},
 		"both scopes":       {[]string{good}, all},
 		"lower-case bearer": {[]string{"bearer" + strings.TrimPrefix(good, "Bearer")}, all},
@@ -179,11 +178,11 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// call makes one call and gives its outcome.
+// call makes a call and returns its outcome.
 func call(conn *grpc.ClientConn, method string, streaming bool, authorization ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ctx = sending(ctx, authorization...)
+	ctx = outgoing(ctx, authorization...)
 	var trailer metadata.MD
 	if !streaming {
 		err := conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{}, grpc.Trailer(&trailer))
@@ -193,7 +192,7 @@ func call(conn *grpc.ClientConn, method string, streaming bool, authorization ..
 	if err != nil {
 		return outcome(err, nil)
 	}
-	// A refusal may arrive first; RecvMsg has its status then.
+	// A refusal may arrive first; RecvMsg then returns its status.
 	_ = stream.SendMsg(&emptypb.Empty{})
 	_ = stream.CloseSend()
 	err = stream.RecvMsg(&emptypb.Empty{})

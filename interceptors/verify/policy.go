@@ -16,7 +16,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Rule says who may call a method. The zero Rule lets nobody in and stops a server's start.
+// Rule says which callers may call a method. Make one with [Public], [Authenticated] or [Scopes]. The zero Rule admits
+// no caller and keeps a server from starting.
 type Rule struct {
 	kind   kind
 	scopes oauth.Scopes
@@ -31,14 +32,14 @@ const (
 	authenticated
 )
 
-// Public lets anyone in, with or without a token. A token that is sent is not looked at.
+// Public admits every caller, with or without a token. A token that is sent is ignored.
 func Public() Rule { return Rule{kind: public} }
 
-// Authenticated lets in any caller with a valid token for this server.
+// Authenticated admits every caller with a valid token for this server.
 func Authenticated() Rule { return Rule{kind: authenticated} }
 
-// Scopes lets in a caller whose token has all of the scopes (RFC 6749 §3.3). No scope at all, or a malformed one, makes
-// a rule that stops a server's start.
+// Scopes admits a caller whose token has all of the scopes (RFC 6749 §3.3). Without scopes, or with a malformed one,
+// the rule is invalid and keeps a server from starting.
 func Scopes(scopes ...string) Rule {
 	if len(scopes) == 0 {
 		return Rule{err: errors.New("a rule of no scopes; verify.Authenticated() is the one for any valid token")}
@@ -54,7 +55,7 @@ func Scopes(scopes ...string) Rule {
 	return rule
 }
 
-// check gives what is wrong with the rule, or nil.
+// check returns why the rule is invalid, or nil.
 func (r Rule) check() error {
 	if r.kind != invalid {
 		return nil
@@ -65,32 +66,31 @@ func (r Rule) check() error {
 	return r.err
 }
 
-// Policy says who may call what: full method name, as in "/pkg.Service/Method", → rule. Names are compared byte for
-// byte.
+// Policy maps full method names, such as "/pkg.Service/Method", to rules. Names are compared byte for byte.
 //
-// Where it has no entry, the rule in the method's proto counts: option (grantor.v1.rule). The service
-// grpc.health.v1.Health is public unless an entry says otherwise. A nil Policy leaves everything to these two.
+// A method without an entry has the rule of its proto definition: option (grantor.v1.rule). The service
+// grpc.health.v1.Health is public unless an entry says otherwise. A nil Policy has no entries.
 type Policy map[string]Rule
 
-// Check compares the policy, completed by the rules in the protos, with the services of a server (its GetServiceInfo).
-// It names every method that has no rule or a malformed one, and every entry of the policy that is for no method of the
-// server. A [Server] checks itself.
+// Check compares the policy, completed by the rules in the proto definitions, with the services of a server (its
+// GetServiceInfo). The error names every method that has no rule or an invalid one, and every entry of the policy that
+// names no method of the server. A [Server] calls Check itself before it serves.
 func (p Policy) Check(services map[string]grpc.ServiceInfo) error {
 	return check(p, p.complete(), services)
 }
 
-// health lists the methods that are public by default: a prober has no token.
-var health = [...]string{
+// healthMethods are public by default: a prober has no token.
+var healthMethods = [...]string{
 	"/grpc.health.v1.Health/Check",
 	"/grpc.health.v1.Health/List",
 	"/grpc.health.v1.Health/Watch",
 }
 
-// complete gives the policy with what stands for methods that it does not name: full method name → rule. A malformed
-// rule in a proto stays in it as one that lets nobody in.
+// complete returns the rules of the policy and those of methods that it does not name, keyed by full method name. A
+// malformed rule in a proto definition is included as an invalid one, which admits no caller.
 func (p Policy) complete() map[string]Rule {
 	rules := map[string]Rule{}
-	for _, method := range health {
+	for _, method := range healthMethods {
 		rules[method] = Public()
 	}
 	protoregistry.GlobalFiles.RangeFiles(func(file protoreflect.FileDescriptor) bool {
@@ -116,27 +116,27 @@ func addProtoRules(rules map[string]Rule, service protoreflect.ServiceDescriptor
 	}
 }
 
-// protoRule reads a rule of which exactly one field must be set.
+// protoRule converts a rule, of which exactly one field must be set.
 func protoRule(message *grantorv1.Rule) Rule {
-	var said []Rule
+	var rules []Rule
 	if message.GetPublic() {
-		said = append(said, Public())
+		rules = append(rules, Public())
 	}
 	if message.GetAuthenticated() {
-		said = append(said, Authenticated())
+		rules = append(rules, Authenticated())
 	}
 	if scopes := message.GetScopes(); len(scopes) > 0 {
-		said = append(said, Scopes(scopes...))
+		rules = append(rules, Scopes(scopes...))
 	}
-	if len(said) != 1 || len(message.ProtoReflect().GetUnknown()) > 0 {
+	if len(rules) != 1 || len(message.ProtoReflect().GetUnknown()) > 0 {
 		return Rule{err: errors.New("option (grantor.v1.rule) must set exactly one of scopes, authenticated and public")}
 	}
-	return said[0]
+	return rules[0]
 }
 
-// check is [Policy.Check] with the policy as it stands in Go and rules as it is completed.
+// check implements [Policy.Check]: rules are those of the completed policy.
 func check(policy Policy, rules map[string]Rule, services map[string]grpc.ServiceInfo) error {
-	var without, wrong, unknown []string
+	var missing, wrong, unknown []string
 	registered := map[string]bool{}
 	for service, info := range services {
 		for _, method := range info.Methods {
@@ -144,7 +144,7 @@ func check(policy Policy, rules map[string]Rule, services map[string]grpc.Servic
 			registered[name] = true
 			rule, ok := rules[name]
 			if !ok {
-				without = append(without, name)
+				missing = append(missing, name)
 			} else if err := rule.check(); err != nil {
 				wrong = append(wrong, fmt.Sprintf("%s (%v)", name, err))
 			}
@@ -156,17 +156,17 @@ func check(policy Policy, rules map[string]Rule, services map[string]grpc.Servic
 		}
 	}
 	return errors.Join(
-		list("methods without a rule", without),
-		list("methods with a malformed rule", wrong),
-		list("rules for methods that the server does not have", unknown),
+		findings("methods without a rule", missing),
+		findings("methods with a malformed rule", wrong),
+		findings("rules for methods that the server does not have", unknown),
 	)
 }
 
-// list words a finding about names; none is no error.
-func list(finding string, names []string) error {
+// findings returns an error that lists names under a heading, or nil if there are none.
+func findings(heading string, names []string) error {
 	if len(names) == 0 {
 		return nil
 	}
 	slices.Sort(names)
-	return fmt.Errorf("verify: %s: %s", finding, strings.Join(names, ", "))
+	return fmt.Errorf("verify: %s: %s", heading, strings.Join(names, ", "))
 }

@@ -15,42 +15,41 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// domain is what google.rpc.ErrorInfo calls the one who refuses.
+// domain is the domain in google.rpc.ErrorInfo.
 const domain = "grantor"
 
-// challengeHeader is the trailer that has the challenge of RFC 6750 §3.
+// challengeHeader is the trailer key of the challenge of RFC 6750 §3.
 const challengeHeader = "www-authenticate"
 
-// retryAfter is what an HTTP caller is told to wait while the issuer cannot be reached, in seconds: the time between two
-// attempts.
+// retryAfter is the Retry-After header of an HTTP response while the issuer cannot be reached, in seconds: the interval
+// between two attempts to reach it.
 const retryAfter = "5"
 
-// Why a call is refused although nothing is wrong with its token. [OnRefusal] meets these beside the errors of the
-// token package.
+// Reasons of refusals that are not errors of a token. [OnRefusal] gets them besides the errors of package token.
 var (
 	ErrNoToken = errors.New("no bearer token was sent")
 	ErrScope   = errors.New("the token lacks a scope")
 	ErrNoRule  = errors.New("the method has no rule")
-	// ErrStale is of [RefuseWhenStale].
+	// ErrStale occurs only with [RefuseWhenStale].
 	ErrStale = errors.New("the knowledge of revocations is too old")
 )
 
-// refusal is why a call is not let through. All but cause is for the caller, from a short fixed list; only the scope
-// varies, and it comes from the policy.
+// refusal is the response to a call that is not admitted. All fields but cause are for the caller and come from a short
+// fixed list; only the scope varies, and it comes from the policy.
 type refusal struct {
 	code    codes.Code
 	http    int
 	reason  string
 	message string
-	// scope has the scopes that the method needs, where that is the matter.
+	// scope lists the scopes that the method requires, if the token lacks one.
 	scope string
-	// challenge is the WWW-Authenticate value; empty where another token would not help.
+	// challenge is the WWW-Authenticate value. It is empty if another token would not help.
 	challenge string
 	cause     error
 }
 
-// refuseToken words what is wrong with the token. Which of its parts it was is not said: an attacker would learn from
-// it, and an honest client does the same in each case.
+// refuseToken returns the refusal of a token. It does not say what is wrong with the token: an attacker would learn
+// from it, and an honest client does the same in each case.
 func refuseToken(cause error) *refusal {
 	r := &refusal{
 		code: codes.Unauthenticated, http: http.StatusUnauthorized, reason: "invalid_token",
@@ -58,7 +57,7 @@ func refuseToken(cause error) *refusal {
 	}
 	switch {
 	case errors.Is(cause, ErrNoToken):
-		// RFC 6750 §3.1: a request without any token is told no error code in the challenge.
+		// RFC 6750 §3.1: the challenge for a request without a token has no error code.
 		r.message, r.challenge = "A bearer token is required.", "Bearer"
 	case errors.Is(cause, token.ErrNoKeys):
 		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, string(oauth.TemporarilyUnavailable)
@@ -70,18 +69,20 @@ func refuseToken(cause error) *refusal {
 	return r
 }
 
+// refuseScope returns the refusal of a token that lacks a scope (RFC 6750 §3.1).
 func refuseScope(needed oauth.Scopes, claims *token.Claims) *refusal {
 	scope := needed.String()
 	return &refusal{
 		code: codes.PermissionDenied, http: http.StatusForbidden, reason: "insufficient_scope",
 		message: "The access token lacks the scope: " + scope,
 		scope:   scope,
-		// A scope has no character that would need an escape between the quotes (RFC 6749 §3.3).
+		// A scope has no character that needs an escape inside quotes (RFC 6749 §3.3).
 		challenge: `Bearer error="insufficient_scope", scope="` + scope + `"`,
 		cause:     fmt.Errorf("%w: client %q needs %q, has %q", ErrScope, claims.ClientID, scope, claims.Scope),
 	}
 }
 
+// refuseRule returns the refusal of a method without a valid rule.
 func refuseRule(rule Rule) *refusal {
 	return &refusal{
 		code: codes.PermissionDenied, http: http.StatusForbidden, reason: "no_rule",
@@ -89,7 +90,7 @@ func refuseRule(rule Rule) *refusal {
 	}
 }
 
-// status gives the gRPC answer.
+// status returns the gRPC status of the refusal.
 func (r *refusal) status() error {
 	info := &errdetails.ErrorInfo{Reason: r.reason, Domain: domain}
 	if r.scope != "" {
@@ -102,6 +103,7 @@ func (r *refusal) status() error {
 	return s.Err()
 }
 
+// trailer returns the gRPC trailer with the challenge, or nil.
 func (r *refusal) trailer() metadata.MD {
 	if r.challenge == "" {
 		return nil
@@ -109,7 +111,7 @@ func (r *refusal) trailer() metadata.MD {
 	return metadata.Pairs(challengeHeader, r.challenge)
 }
 
-// write gives the HTTP answer (RFC 6750 §3, with the body of RFC 6749 §5.2).
+// write writes the HTTP response (RFC 6750 §3, with the body of RFC 6749 §5.2).
 func (r *refusal) write(w http.ResponseWriter) {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
@@ -125,8 +127,8 @@ func (r *refusal) write(w http.ResponseWriter) {
 		Description string `json:"error_description"`
 	}{r.reason, r.message})
 	if err != nil {
-		panic(err) // two strings always marshal
+		panic(err) // marshaling two strings cannot fail
 	}
 	w.WriteHeader(r.http)
-	_, _ = w.Write(body) // a caller who went away is nobody to tell
+	_, _ = w.Write(body) // fails only if the client has disconnected
 }

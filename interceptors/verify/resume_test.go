@@ -9,18 +9,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// feedServer is an issuer's RevocationService at an address of its own, which can go away and come back.
+// feedServer is an issuer's RevocationService at its own address. It can be stopped and started again.
 type feedServer struct {
 	grantorv1.UnimplementedRevocationServiceServer
 
@@ -56,7 +55,7 @@ func (f *feedServer) stop() {
 
 func (f *feedServer) dial(t testing.TB) *grpc.ClientConn { return dial(t, f.address) }
 
-// history is a feed that grows; a cursor is how many entries its holder has.
+// history is a feed that grows. A cursor is the number of entries that its holder has received.
 type history struct {
 	mu      sync.Mutex
 	entries []string
@@ -74,8 +73,8 @@ func (h *history) add(ids ...string) {
 	h.grown = make(chan struct{})
 }
 
-// watch tells all after the cursor, one by one, until it has told most.
-func (h *history) watch(cursor string, stream grpc.ServerStreamingServer[grantorv1.WatchRevocationsResponse], most int) error {
+// watch sends all entries after the cursor, one by one, until it has sent limit.
+func (h *history) watch(cursor string, stream grpc.ServerStreamingServer[grantorv1.WatchRevocationsResponse], limit int) error {
 	h.mu.Lock()
 	h.cursors = append(h.cursors, cursor)
 	h.mu.Unlock()
@@ -94,7 +93,7 @@ func (h *history) watch(cursor string, stream grpc.ServerStreamingServer[grantor
 		}
 		id := h.entries[at]
 		h.mu.Unlock()
-		if at == most {
+		if at == limit {
 			return status.Error(codes.ResourceExhausted, "go on from the cursor")
 		}
 		err := stream.Send(&grantorv1.WatchRevocationsResponse{
@@ -106,33 +105,33 @@ func (h *history) watch(cursor string, stream grpc.ServerStreamingServer[grantor
 	}
 }
 
-// However the feed breaks off, it goes on where it was, and nothing of what was revoked meanwhile is lost.
+// However the feed breaks off, it is continued at the cursor, and no revocation in between is lost.
 func TestFeedResumes(t *testing.T) {
 	const before, after = 3, 4
-	for name, breaks := range map[string]func(t *testing.T, i *issuer, f *feedServer, cut *proxy, meanwhile func()){
-		"server gone": func(t *testing.T, _ *issuer, f *feedServer, _ *proxy, meanwhile func()) {
+	for name, disrupt := range map[string]func(t *testing.T, i *issuer, f *feedServer, between *proxy, revoke func()){
+		"server gone": func(t *testing.T, _ *issuer, f *feedServer, _ *proxy, revoke func()) {
 			f.stop()
-			meanwhile()
+			revoke()
 			f.start(t)
 		},
-		"issuer gone": func(t *testing.T, i *issuer, f *feedServer, _ *proxy, meanwhile func()) {
+		"issuer gone": func(t *testing.T, i *issuer, f *feedServer, _ *proxy, revoke func()) {
 			i.down.Store(true)
 			f.stop()
-			meanwhile()
+			revoke()
 			f.start(t)
 			i.down.Store(false)
 		},
-		"connection cut": func(_ *testing.T, _ *issuer, _ *feedServer, cut *proxy, meanwhile func()) {
-			cut.cut()
-			meanwhile()
+		"connection cut": func(_ *testing.T, _ *issuer, _ *feedServer, between *proxy, revoke func()) {
+			between.cut()
+			revoke()
 		},
-		"broken off by the server": func(_ *testing.T, _ *issuer, _ *feedServer, _ *proxy, meanwhile func()) { meanwhile() },
+		"broken off by the server": func(_ *testing.T, _ *issuer, _ *feedServer, _ *proxy, revoke func()) { revoke() },
 	} {
 		for _, over := range []string{"HTTP", "gRPC"} {
 			t.Run(name+", found over "+over, func(t *testing.T) {
-				h, most := &history{}, before
+				h, limit := &history{}, before
 				if name != "broken off by the server" {
-					most = -1
+					limit = -1
 				}
 				ids := make([]string, before+after)
 				for i := range ids {
@@ -140,11 +139,11 @@ func TestFeedResumes(t *testing.T) {
 				}
 				h.add(ids[:before]...)
 				f := &feedServer{watch: func(cursor string, stream grpc.ServerStreamingServer[grantorv1.WatchRevocationsResponse]) error {
-					limit := most
+					bound := limit
 					if cursor != "" {
-						limit = -1
+						bound = -1
 					}
-					return h.watch(cursor, stream, limit)
+					return h.watch(cursor, stream, bound)
 				}}
 				f.start(t)
 				between := newProxy(t, f.address)
@@ -156,19 +155,19 @@ func TestFeedResumes(t *testing.T) {
 				}
 				verifier := startVerifier(t.Context(), t, i.url, option)
 				must.Eventually(t, "what was revoked before is known", func() bool { return verifier.Feed().Live == before })
-				breaks(t, i, f, between, func() { h.add(ids[before:]...) })
+				disrupt(t, i, f, between, func() { h.add(ids[before:]...) })
 				must.Eventually(t, "all is known", func() bool { return verifier.Feed().Live == before+after })
 				h.mu.Lock()
 				defer h.mu.Unlock()
 				if len(h.cursors) < 2 || h.cursors[0] != "" || h.cursors[1] != strconv.Itoa(before) {
-					t.Errorf("taken up at %q, want the beginning and then %d", h.cursors, before)
+					t.Errorf("got cursors %q, want the empty one and then %d", h.cursors, before)
 				}
 			})
 		}
 	}
 }
 
-// Where the issuer has no feed, nothing stays running although nobody closes the verifier.
+// If the issuer has no feed, no goroutine is left running even if the verifier is not closed.
 func TestNoFeed(t *testing.T) {
 	unimplemented := grpc.NewServer()
 	address := listen(t, unimplemented).Target()
@@ -181,7 +180,7 @@ func TestNoFeed(t *testing.T) {
 				t.Errorf("got %+v, want no feed", got)
 			}
 			must.Eventually(t, "nothing runs", func() bool { return running("verify.(*") == 0 })
-			if got := ask(verifier, must.Get(i.Sign(claims(i.url, "")))); got != http.StatusOK {
+			if got := statusFor(verifier, must.Get(i.Sign(claims(i.url, "")))); got != http.StatusOK {
 				t.Errorf("got %d, want 200", got)
 			}
 			verifier.Close()
@@ -190,24 +189,24 @@ func TestNoFeed(t *testing.T) {
 	}
 }
 
-// A token leaves the list when it has expired.
+// A revocation is removed once its token has expired.
 func TestFeedForgets(t *testing.T) {
-	s := &script{watch: func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
+	s := &scriptedFeed{watch: func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
 		send(&grantorv1.WatchRevocationsResponse{Tokens: revoked(token.NewID().String())})
-		return beat(ctx, send, complete, forever)
+		return sendEverySecond(ctx, send, complete, forever)
 	}}
-	bubble(t, s, func(t *testing.T, verifier *verify.Verifier, _ *token.Signer) {
+	runInBubble(t, s, func(t *testing.T, verifier *verify.Verifier, _ *token.Signer) {
 		if got := verifier.Feed().Live; got != 1 {
 			t.Errorf("%d live revocations, want 1", got)
 		}
-		pass(time.Hour + 2*time.Minute)
+		advance(time.Hour + 2*time.Minute)
 		if got := verifier.Feed().Live; got != 0 {
 			t.Errorf("%d live revocations after the token's end, want 0", got)
 		}
 	})
 }
 
-// Plaintext leads to loopback only, whatever the issuer's description says.
+// Plaintext connections go to loopback only, whatever the issuer's metadata says.
 func TestFeedInPlaintext(t *testing.T) {
 	i := newIssuer(t)
 	i.grpc = "192.0.2.1:8081"
@@ -215,6 +214,6 @@ func TestFeedInPlaintext(t *testing.T) {
 	defer cancel()
 	verifier := startVerifier(ctx, t, i.url, verify.HTTPClient(i.client))
 	if got := verifier.Feed(); !got.Followed || got.Complete {
-		t.Errorf("got %+v, want a feed that cannot be had", got)
+		t.Errorf("got %+v, want a feed that cannot be reached", got)
 	}
 }

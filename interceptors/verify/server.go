@@ -11,7 +11,7 @@ import (
 	"github.com/grantorhq/grantor/service/instrument"
 )
 
-// Server is a gRPC server whose every method is guarded.
+// Server is a [grpc.Server] whose methods are all guarded.
 type Server struct {
 	*grpc.Server
 
@@ -19,17 +19,17 @@ type Server struct {
 	rules  map[string]Rule
 }
 
-// NewServer makes a server that verifier and policy guard. The guard stands before the interceptors that options
-// chain: they see only calls that it let through. One set by [grpc.UnaryInterceptor] or [grpc.StreamInterceptor] stands
-// before the guard.
+// NewServer returns a gRPC server guarded by verifier and policy. The guard runs before the interceptors that options
+// chain, so they see only calls that it admitted. An interceptor set by [grpc.UnaryInterceptor] or
+// [grpc.StreamInterceptor] runs before the guard.
 func NewServer(verifier *Verifier, policy Policy, options ...grpc.ServerOption) *Server {
 	g := newGuard(verifier, policy)
 	server := grpc.NewServer(append(g.options(), options...)...)
 	return &Server{server, maps.Clone(policy), g.rules}
 }
 
-// Serve does what [grpc.Server.Serve] does, if every registered method has a rule and the policy names no other; else
-// the error says which do not fit.
+// Serve calls [grpc.Server.Serve] if every registered method has a valid rule and the policy names no other method.
+// Otherwise it closes the listener and returns the error of [Policy.Check].
 func (s *Server) Serve(listener net.Listener) error {
 	if err := check(s.policy, s.rules, s.GetServiceInfo()); err != nil {
 		_ = listener.Close()
@@ -38,26 +38,26 @@ func (s *Server) Serve(listener net.Listener) error {
 	return s.Server.Serve(listener)
 }
 
-// ServerOptions gives the guard for a server that [grpc.NewServer] makes. Such a server starts with whatever is
-// registered; a method without a rule is refused when it is called. [Policy.Check] finds it before.
+// ServerOptions returns the guard as options for [grpc.NewServer]. Such a server starts with any methods; a method
+// without a rule is refused when it is called. Call [Policy.Check] to find such methods earlier.
 func ServerOptions(verifier *Verifier, policy Policy) []grpc.ServerOption {
 	return newGuard(verifier, policy).options()
 }
 
-// UnaryServerInterceptor gives the guard for unary calls by itself, for a chain that is built by hand.
+// UnaryServerInterceptor returns the guard for unary calls alone, for a hand-built chain.
 func UnaryServerInterceptor(verifier *Verifier, policy Policy) grpc.UnaryServerInterceptor {
 	return newGuard(verifier, policy).unary
 }
 
-// StreamServerInterceptor gives the guard for streams by itself, for a chain that is built by hand.
+// StreamServerInterceptor returns the guard for streams alone, for a hand-built chain.
 func StreamServerInterceptor(verifier *Verifier, policy Policy) grpc.StreamServerInterceptor {
 	return newGuard(verifier, policy).stream
 }
 
-// guard is a verifier and what it lets through.
+// guard is a verifier with the rules that it applies.
 type guard struct {
 	verifier *Verifier
-	// rules has full method name → rule. It does not change.
+	// rules is keyed by full method name. It is not modified.
 	rules map[string]Rule
 }
 
@@ -77,7 +77,8 @@ func (g *guard) admit(ctx context.Context, method string) (context.Context, *ref
 	return admitted, refused
 }
 
-// begin measures a call. It is counted by the name of its method where there is a rule for that.
+// begin starts measuring a call. The method is a metric label only if it has a rule, so that callers cannot invent
+// labels.
 func (g *guard) begin(ctx context.Context, method string) (context.Context, instrument.Call) {
 	_, known := g.rules[method]
 	return g.verifier.instruments.rpc.Start(ctx, method, known)
@@ -94,7 +95,7 @@ func (g *guard) unary(
 	}
 	admitted, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
-		// It fails only outside a server's call, and the status below says the same.
+		// SetTrailer fails only outside a server's call, and the status below says the same.
 		_ = grpc.SetTrailer(ctx, refused.trailer())
 		return nil, refused.status()
 	}

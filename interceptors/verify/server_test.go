@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -28,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -41,7 +40,7 @@ func TestServerStart(t *testing.T) {
 		policy   verify.Policy
 		services []*grpc.ServiceDesc
 		reflect  bool
-		want     []string // what the error names; none where the server starts
+		want     []string // substrings of the error; empty if the server starts
 	}{
 		"Go and proto rules":     {policy: goPolicy, services: []*grpc.ServiceDesc{goService, protoService}},
 		"proto rules alone":      {services: []*grpc.ServiceDesc{protoService}},
@@ -59,7 +58,7 @@ func TestServerStart(t *testing.T) {
 			policy:   with(func(p verify.Policy) { p["test.v1.Go/Read"] = verify.Public() }),
 			services: []*grpc.ServiceDesc{goService}, want: []string{`does not have: "test.v1.Go/Read"`},
 		},
-		"space behind": {
+		"trailing space": {
 			policy:   with(func(p verify.Policy) { p["/grpc.health.v1.Health/Check "] = verify.Public() }),
 			services: []*grpc.ServiceDesc{goService}, want: []string{`"/grpc.health.v1.Health/Check "`},
 		},
@@ -97,7 +96,7 @@ func TestServerStart(t *testing.T) {
 			}
 			listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 			if len(test.want) == 0 {
-				server.Stop() // Serve of a stopped server returns at once, if it comes so far.
+				server.Stop() // Serve of a stopped server returns at once if the check passes.
 				if err := server.Serve(listener); !errors.Is(err, grpc.ErrServerStopped) {
 					t.Errorf("Serve: got %v, want %v", err, grpc.ErrServerStopped)
 				}
@@ -122,7 +121,7 @@ func TestServerStart(t *testing.T) {
 	}
 }
 
-// A policy that is changed after the server was made changes nothing.
+// Changing a policy after the server was made has no effect.
 func TestPolicyIsCopied(t *testing.T) {
 	policy := verify.Policy{"/test.v1.Proto/Any": verify.Authenticated()}
 	server := verify.NewServer(newVerifier(newSigner()), policy)
@@ -130,12 +129,12 @@ func TestPolicyIsCopied(t *testing.T) {
 	policy["/test.v1.Proto/Any"] = verify.Public()
 	policy["/test.v1.Proto/Absent"] = verify.Public()
 	conn := listen(t, server)
-	if got := call(conn, "/test.v1.Proto/Any", false); got != missing {
-		t.Errorf("got %s, want %s", got, missing)
+	if got := call(conn, "/test.v1.Proto/Any", false); got != refusedNoToken {
+		t.Errorf("got %s, want %s", got, refusedNoToken)
 	}
 }
 
-// A Go rule stands before the one in the proto and before the default for health.
+// A rule in Go takes precedence over the one in the proto and over the default for health.
 func TestGoRuleFirst(t *testing.T) {
 	server := verify.NewServer(newVerifier(newSigner()), verify.Policy{
 		"/test.v1.Proto/Open": verify.Authenticated(), "/grpc.health.v1.Health/Check": verify.Authenticated(),
@@ -144,7 +143,7 @@ func TestGoRuleFirst(t *testing.T) {
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	conn := listen(t, server)
 	for method, want := range map[string]string{
-		"/test.v1.Proto/Open": missing, "/grpc.health.v1.Health/Check": missing, "/grpc.health.v1.Health/List": "OK",
+		"/test.v1.Proto/Open": refusedNoToken, "/grpc.health.v1.Health/Check": refusedNoToken, "/grpc.health.v1.Health/List": "OK",
 	} {
 		if got := call(conn, method, false); got != want {
 			t.Errorf("%s: got %s, want %s", method, got, want)
@@ -152,7 +151,7 @@ func TestGoRuleFirst(t *testing.T) {
 	}
 }
 
-// What a refused caller is told is fixed: nothing of the token, and nothing of what was wrong with it.
+// The response to a refused caller is fixed: it reveals nothing of the token, nor what was wrong with it.
 func TestRefusalTells(t *testing.T) {
 	signer := newSigner()
 	type seen struct {
@@ -186,13 +185,13 @@ func TestRefusalTells(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			ctx := sending(t.Context(), test.authorization...)
+			ctx := outgoing(t.Context(), test.authorization...)
 			s := status.Convert(conn.Invoke(ctx, "/test.v1.Go/Transfer", &emptypb.Empty{}, &emptypb.Empty{}))
 			if s.Message() != test.text {
 				t.Errorf("message: got %q, want %q", s.Message(), test.text)
 			}
 			if strings.Contains(s.Proto().String(), "s3cret") {
-				t.Errorf("the status tells what was sent: %s", s.Proto())
+				t.Errorf("the status contains what was sent: %s", s.Proto())
 			}
 			info, ok := s.Details()[0].(*errdetails.ErrorInfo)
 			if !ok || info.GetMetadata()["scope"] != test.scope {
@@ -205,7 +204,7 @@ func TestRefusalTells(t *testing.T) {
 	}
 }
 
-// Each of many callers at once is seen as itself, in unary calls and on streams.
+// Concurrent callers are told apart, in unary calls and on streams.
 func TestCallersApart(t *testing.T) {
 	signer := newSigner()
 	server := verify.NewServer(newVerifier(signer, verify.CacheSize(4)), nil)
@@ -216,7 +215,7 @@ func TestCallersApart(t *testing.T) {
 		name := fmt.Sprintf("client-%d", i)
 		raw := must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ClientID = name })))
 		group.Go(func() {
-			ctx := sending(t.Context(), "Bearer "+raw)
+			ctx := outgoing(t.Context(), "Bearer "+raw)
 			stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/test.v1.Proto/Chat")
 			if err != nil {
 				t.Error(err)
@@ -266,13 +265,13 @@ func TestRawPaths(t *testing.T) {
 		more []hpack.HeaderField
 		want string // the path that reached a handler
 	}{
-		"as it should be":     {path: "/test.v1.Go/Any", more: []hpack.HeaderField{{Name: "authorization", Value: good}}, want: "/test.v1.Go/Any"},
+		"well-formed":         {path: "/test.v1.Go/Any", more: []hpack.HeaderField{{Name: "authorization", Value: good}}, want: "/test.v1.Go/Any"},
 		"public":              {path: "/test.v1.Go/Open", want: "/test.v1.Go/Open"},
 		"no token":            {path: "/test.v1.Go/Any"},
 		"no leading slash":    {path: "test.v1.Go/Any"},
 		"no slash, public":    {path: "test.v1.Go/Open"},
 		"two slashes":         {path: "//test.v1.Go/Any"},
-		"slash behind":        {path: "/test.v1.Go/Any/"},
+		"trailing slash":      {path: "/test.v1.Go/Any/"},
 		"other case":          {path: "/test.v1.Go/any"},
 		"query":               {path: "/test.v1.Go/Any?access_token=" + good[7:]},
 		"escaped":             {path: "/test.v1.Go/%41ny"},

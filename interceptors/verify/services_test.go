@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -18,11 +16,10 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// The test services answer with the client id of the caller, or with "nobody".
-//
-// test.v1.Go has its rules in goPolicy, test.v1.Proto in its descriptor, test.v1.Malformed has malformed ones there.
+// The methods of the test services return the client id of the caller, or "nobody".
 var (
 	goService    = echoService("test.v1.Go", "Open", "Any", "Read", "Transfer")
 	protoService = echoService("test.v1.Proto", "Open", "Any", "Read", "Transfer")
@@ -78,7 +75,7 @@ func register(path string, services ...*descriptorpb.ServiceDescriptorProto) {
 	}
 }
 
-// echoService makes a service with the unary methods and the bidirectional stream Chat.
+// echoService returns a service with the unary methods and the bidirectional stream Chat.
 func echoService(name string, methods ...string) *grpc.ServiceDesc {
 	desc := &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{
 		StreamName: "Chat", ClientStreams: true, ServerStreams: true,
@@ -89,7 +86,7 @@ func echoService(name string, methods ...string) *grpc.ServiceDesc {
 				} else if err != nil {
 					return err
 				}
-				if err := stream.SendMsg(who(stream.Context())); err != nil {
+				if err := stream.SendMsg(callerName(stream.Context())); err != nil {
 					return err
 				}
 			}
@@ -104,7 +101,7 @@ func echoService(name string, methods ...string) *grpc.ServiceDesc {
 			if err := decode(request); err != nil {
 				return nil, err
 			}
-			handler := func(ctx context.Context, _ any) (any, error) { return who(ctx), nil }
+			handler := func(ctx context.Context, _ any) (any, error) { return callerName(ctx), nil }
 			if interceptor == nil {
 				return handler(ctx, request)
 			}
@@ -114,7 +111,8 @@ func echoService(name string, methods ...string) *grpc.ServiceDesc {
 	return desc
 }
 
-func who(ctx context.Context) *wrapperspb.StringValue {
+// callerName returns the client id of the caller, or "nobody".
+func callerName(ctx context.Context) *wrapperspb.StringValue {
 	if caller, ok := verify.CallerFrom(ctx); ok {
 		return wrapperspb.String(caller.ClientID)
 	}

@@ -12,16 +12,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// serve runs a stream's handler for as long as its token holds. The handler runs apart, because one that waits for the
-// stream's next message is only freed when the stream ends, which is what returning from here does.
+// serve runs a stream's handler until its token is no longer valid. The handler runs in its own goroutine, because a
+// handler that waits for the next message is released only when the stream ends, which happens when serve returns.
 func (g *guard) serve(method string, stream *callerStream, handle func(grpc.ServerStream) error) error {
 	caller, _ := CallerFrom(stream.ctx)
-	running := g.verifier.streams.begin(stream.ctx, caller.Claims)
-	defer g.verifier.streams.finish(running)
+	running := g.verifier.streams.add(stream.ctx, caller.Claims)
+	defer g.verifier.streams.remove(running)
 	ctx, cancel := context.WithCancel(stream.ctx)
 	defer cancel()
-	done, left := make(chan outcome), make(chan struct{})
-	defer close(left)
+	done, abandoned := make(chan outcome), make(chan struct{})
+	defer close(abandoned)
 	go func() {
 		o := outcome{err: errExited}
 		defer func() {
@@ -30,13 +30,13 @@ func (g *guard) serve(method string, stream *callerStream, handle func(grpc.Serv
 			}
 			select {
 			case done <- o:
-			case <-left:
-				if o.panicked != nil { // there is nobody any more whom it could be raised to
-					slog.Error("verify: the handler of a stream that had ended panicked", "method", method, "error", o.panicked)
+			case <-abandoned:
+				if o.panicked != nil { // serve has returned, so no caller can recover it
+					slog.Error("verify: a handler panicked after its stream had ended", "method", method, "error", o.panicked)
 				}
 			}
 		}()
-		o.err = handle(&callerStream{ServerStream: stream.ServerStream, ctx: ctx, session: running})
+		o.err = handle(&callerStream{ServerStream: stream.ServerStream, ctx: ctx, guarded: running})
 	}()
 	select {
 	case o := <-done:
@@ -46,25 +46,26 @@ func (g *guard) serve(method string, stream *callerStream, handle func(grpc.Serv
 		if !running.over() {
 			return o.err
 		}
-		// What the handler made of it, perhaps success, is not how the stream ended.
+		// The handler's result, which may be success, is not how the stream ended.
 	case <-running.ended:
 	}
 	refused := refuseToken(running.cause)
 	g.verifier.report(ctx, method, refused)
-	// Without the challenge: it would tell the client that no handler saw the call.
+	// The challenge is omitted: it would tell the client that no handler saw the call.
 	return refused.status()
 }
 
-// errExited is how a handler ends that neither returns nor panics (runtime.Goexit).
+// errExited is the result of a handler that neither returns nor panics (runtime.Goexit).
 var errExited = status.Error(codes.Internal, "The handler ended its goroutine.")
 
-// outcome is how a handler ended.
+// outcome is the result of a handler.
 type outcome struct {
 	err      error
 	panicked *panicError
 }
 
-// panicError is what a handler panicked with, and where, to be raised where the server's own interceptors see it.
+// panicError is the value and the stack of a handler's panic. serve panics with it again in the goroutine in which the
+// server's own interceptors can recover it.
 type panicError struct {
 	value any
 	stack []byte
@@ -72,23 +73,23 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("%v\n\n%s", p.value, p.stack) }
 
-// Unwrap gives the value, if it is an error.
+// Unwrap returns the value if it is an error.
 func (p *panicError) Unwrap() error {
 	err, _ := p.value.(error)
 	return err
 }
 
-// callerStream is a stream whose context has the caller. Once its token has ended it does nothing more: the handler may
-// still run then, but the stream is no longer its own.
+// callerStream is a stream whose context carries the caller. Once the token is no longer valid, every operation fails:
+// the handler may still run then, but the stream no longer belongs to it.
 type callerStream struct {
 	grpc.ServerStream
 
 	ctx context.Context
-	// session is nil where the stream does not end with a token.
-	session *guardedStream
+	// guarded is nil if the stream does not end with a token.
+	guarded *guardedStream
 }
 
-// Context gives the context with the caller.
+// Context returns the context with the caller.
 func (s *callerStream) Context() context.Context { return s.ctx }
 
 // SetHeader implements [grpc.ServerStream].
@@ -130,10 +131,10 @@ func (s *callerStream) RecvMsg(m any) error {
 	return s.ServerStream.RecvMsg(m)
 }
 
-// ended gives the status that the stream ends with, once its token has ended.
+// ended returns the status with which the stream ends if its token is no longer valid, and nil otherwise.
 func (s *callerStream) ended() error {
-	if s.session == nil || !s.session.over() {
+	if s.guarded == nil || !s.guarded.over() {
 		return nil
 	}
-	return refuseToken(s.session.cause).status()
+	return refuseToken(s.guarded.cause).status()
 }

@@ -12,8 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -21,21 +19,22 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// streaming is a server with the streams Down, where the server alone sends, and Both; both run handle. Open is public.
-type streaming struct {
+// streamServer is a server with the guarded streams Down, where only the server sends, and Both, and the public stream
+// Open. All run handle.
+type streamServer struct {
 	signer   *token.Signer
 	verifier *verify.Verifier
 	now      *clock
 	conn     *grpc.ClientConn
-	// left is told when handle has returned; reasons what OnRefusal was told.
-	left    chan struct{}
-	reasons chan error
+	// returned gets a value when handle has returned, reasons each error passed to OnRefusal.
+	returned chan struct{}
+	reasons  chan error
 }
 
 var streams = map[string]*grpc.StreamDesc{
@@ -44,9 +43,9 @@ var streams = map[string]*grpc.StreamDesc{
 	"Open": {StreamName: "Open", ServerStreams: true, ClientStreams: true},
 }
 
-func newStreaming(t testing.TB, handle func(grpc.ServerStream) error, options ...grpc.ServerOption) *streaming {
+func newStreamServer(t testing.TB, handle func(grpc.ServerStream) error, options ...grpc.ServerOption) *streamServer {
 	t.Helper()
-	s := &streaming{signer: newSigner(), now: &clock{}, left: make(chan struct{}, 10), reasons: make(chan error, 10)}
+	s := &streamServer{signer: newSigner(), now: &clock{}, returned: make(chan struct{}, 10), reasons: make(chan error, 10)}
 	s.verifier = newVerifier(s.signer, verify.Now(s.now.Now), verify.OnRefusal(func(_ context.Context, method string, err error) {
 		s.reasons <- fmt.Errorf("%s: %w", method, err)
 	}))
@@ -58,7 +57,7 @@ func newStreaming(t testing.TB, handle func(grpc.ServerStream) error, options ..
 	for _, stream := range streams {
 		described := *stream
 		described.Handler = func(_ any, stream grpc.ServerStream) error {
-			defer func() { s.left <- struct{}{} }()
+			defer func() { s.returned <- struct{}{} }()
 			return handle(stream)
 		}
 		desc.Streams = append(desc.Streams, described)
@@ -69,8 +68,8 @@ func newStreaming(t testing.TB, handle func(grpc.ServerStream) error, options ..
 	return s
 }
 
-// token makes one of a client with scopes; its id is for revoking it.
-func (s *streaming) token(client, scope string) (raw, id string) {
+// token returns a token of a client with scopes, and its id.
+func (s *streamServer) token(client, scope string) (raw, id string) {
 	id = token.NewID().String()
 	return must.Get(s.signer.Sign(claims(testIssuer, scope, func(c *token.Claims) {
 		c.ID, c.ClientID, c.Subject = id, client, client
@@ -79,14 +78,14 @@ func (s *streaming) token(client, scope string) (raw, id string) {
 	}))), id
 }
 
-func (s *streaming) revoke(id string) {
+func (s *streamServer) revoke(id string) {
 	verify.Deny(s.verifier, revocation.Change{Kind: revocation.TokenRevoked, ID: id, At: s.now.Now().Add(time.Hour)})
 }
 
-// open opens a stream, and waits until its handler has sent a message.
-func (s *streaming) open(t testing.TB, method, raw, name string) grpc.ClientStream {
+// open opens a stream and waits until its handler has sent a message.
+func (s *streamServer) open(t testing.TB, method, raw, name string) grpc.ClientStream {
 	t.Helper()
-	ctx := sending(t.Context(), "Bearer "+raw)
+	ctx := outgoing(t.Context(), "Bearer "+raw)
 	if name != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "grantor-stream", name)
 	}
@@ -103,15 +102,15 @@ func (s *streaming) open(t testing.TB, method, raw, name string) grpc.ClientStre
 	return stream
 }
 
-// greet takes the first message and answers it.
-func greet(stream grpc.ServerStream) error {
+// echoOnce receives one message and answers it.
+func echoOnce(stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
 		return err
 	}
-	return stream.SendMsg(who(stream.Context()))
+	return stream.SendMsg(callerName(stream.Context()))
 }
 
-// drain receives until the stream ends, and tells how.
+// drain receives until the stream ends, and returns its error.
 func drain(stream grpc.ClientStream) error {
 	for {
 		if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
@@ -121,11 +120,11 @@ func drain(stream grpc.ClientStream) error {
 }
 
 // wantEnd waits for a stream to end because of its token, within a second.
-func (s *streaming) wantEnd(t *testing.T, stream grpc.ClientStream, began time.Time, reason error) {
+func (s *streamServer) wantEnd(t *testing.T, stream grpc.ClientStream, began time.Time, reason error) {
 	t.Helper()
-	// The handler first: what it sends to a client that does not read must not keep it.
+	// Wait for the handler first: a client that does not read must not hold it up.
 	select {
-	case <-s.left:
+	case <-s.returned:
 	case <-time.After(5 * time.Second):
 		t.Error("the handler still runs")
 	}
@@ -141,7 +140,7 @@ func (s *streaming) wantEnd(t *testing.T, stream grpc.ClientStream, began time.T
 	}
 }
 
-// A stream ends with its token whatever its handler waits for, and the handler is freed.
+// A stream ends with its token whatever its handler is waiting for, and the handler is released.
 func TestStreamEnds(t *testing.T) {
 	t.Parallel()
 	handlers := map[string]func(grpc.ServerStream) error{
@@ -151,13 +150,13 @@ func TestStreamEnds(t *testing.T) {
 		},
 		"receiving": func(stream grpc.ServerStream) error { return stream.RecvMsg(&emptypb.Empty{}) },
 		"sending": func(stream grpc.ServerStream) error {
-			for { // nobody takes it: the client reads only when the token has ended
+			for { // blocks: the client reads only when the token has expired
 				if err := stream.SendMsg(wrapperspb.String(strings.Repeat("x", 1<<18))); err != nil {
 					return err
 				}
 			}
 		},
-		"content with a failure": func(stream grpc.ServerStream) error {
+		"returning nil on failure": func(stream grpc.ServerStream) error {
 			ticker := time.NewTicker(time.Millisecond)
 			defer ticker.Stop()
 			for stream.SendMsg(wrapperspb.String("x")) == nil {
@@ -181,13 +180,13 @@ func TestStreamEnds(t *testing.T) {
 	for name, handle := range handlers {
 		for _, method := range []string{"Down", "Both"} {
 			if name == "receiving" && method == "Down" {
-				continue // there is nothing to wait for
+				continue // no further message to wait for
 			}
 			for _, end := range []error{token.ErrExpired, token.ErrRevoked} {
 				t.Run(fmt.Sprintf("%s, %s, %v", name, method, end), func(t *testing.T) {
 					t.Parallel()
-					s := newStreaming(t, func(stream grpc.ServerStream) error {
-						if err := greet(stream); err != nil {
+					s := newStreamServer(t, func(stream grpc.ServerStream) error {
+						if err := echoOnce(stream); err != nil {
 							return err
 						}
 						return handle(stream)
@@ -203,11 +202,11 @@ func TestStreamEnds(t *testing.T) {
 					if len(stream.Trailer().Get("late")) > 0 {
 						t.Error("the trailer has what the handler set after the end")
 					}
-					if got := call(s.conn, "/test.v1.Stream/"+method, true, "Bearer "+raw); got != bad {
-						t.Errorf("the next call: got %s, want %s", got, bad)
+					if got := call(s.conn, "/test.v1.Stream/"+method, true, "Bearer "+raw); got != refusedToken {
+						t.Errorf("the next call: got %s, want %s", got, refusedToken)
 					}
 					if got := verify.Open(s.verifier); got != 0 {
-						t.Errorf("%d streams are still looked after", got)
+						t.Errorf("%d streams are still watched", got)
 					}
 				})
 			}
@@ -215,14 +214,14 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// How a handler ends on its own is how the stream ends.
+// If the token stays valid, the handler's result is the stream's result.
 func TestStreamUnaffected(t *testing.T) {
 	sentinel := errors.New("sentinel")
-	raised := make(chan any, 1)
+	recovered := make(chan any, 1)
 	outer := grpc.StreamInterceptor(func(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				raised <- p
+				recovered <- p
 				err = status.Error(codes.Internal, "recovered")
 			}
 		}()
@@ -240,11 +239,11 @@ func TestStreamUnaffected(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := newStreaming(t, func(stream grpc.ServerStream) error {
+			s := newStreamServer(t, func(stream grpc.ServerStream) error {
 				if err := stream.SetHeader(metadata.Pairs("header", "1")); err != nil {
 					return err
 				}
-				if err := greet(stream); err != nil {
+				if err := echoOnce(stream); err != nil {
 					return err
 				}
 				stream.SetTrailer(metadata.Pairs("trailer", "2"))
@@ -261,7 +260,7 @@ func TestStreamUnaffected(t *testing.T) {
 				t.Errorf("got %v, header %v, trailer %v, want %v and both", err, header, stream.Trailer(), test.code)
 			}
 			if name == "panic" {
-				p, _ := (<-raised).(error)
+				p, _ := (<-recovered).(error)
 				if !errors.Is(p, sentinel) || !strings.Contains(p.Error(), "stream_test.go") {
 					t.Errorf("an outer interceptor recovered %v, want the handler's value and where it was raised", p)
 				}
@@ -273,11 +272,11 @@ func TestStreamUnaffected(t *testing.T) {
 	}
 }
 
-// The stream of a public method has no token to end with.
+// The stream of a public method does not end with a token.
 func TestPublicStream(t *testing.T) {
-	s := newStreaming(t, func(stream grpc.ServerStream) error {
+	s := newStreamServer(t, func(stream grpc.ServerStream) error {
 		for {
-			if err := greet(stream); err != nil {
+			if err := echoOnce(stream); err != nil {
 				return err
 			}
 		}
@@ -300,17 +299,16 @@ func TestPublicStream(t *testing.T) {
 	_ = drain(stream)
 }
 
-// pipe is a server's stream without a network.
-type pipe struct {
+// fakeServerStream is a server stream without a network.
+type fakeServerStream struct {
 	grpc.ServerStream
 
 	ctx context.Context
 }
 
-func (p pipe) Context() context.Context { return p.ctx }
+func (p fakeServerStream) Context() context.Context { return p.ctx }
 
-// One goroutine looks after all streams, however they come and go, and it goes with the last. The token's end is met to
-// the tick.
+// One goroutine watches all streams and ends with the last of them. It detects the expiry of a token at the next tick.
 func TestStreamsWatched(t *testing.T) {
 	signer := newSigner()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,7 +317,7 @@ func TestStreamsWatched(t *testing.T) {
 		raw := must.Get(signer.Sign(claims(testIssuer, "orders.read", func(c *token.Claims) { c.ExpiresAt = c.IssuedAt.Add(time.Minute) })))
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+raw))
 		run := func(handle grpc.StreamHandler) error {
-			return guard(nil, pipe{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/test.v1.Proto/Chat"}, handle)
+			return guard(nil, fakeServerStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/test.v1.Proto/Chat"}, handle)
 		}
 		for range 100 {
 			if err := run(func(any, grpc.ServerStream) error { return nil }); err != nil {
@@ -336,133 +334,14 @@ func TestStreamsWatched(t *testing.T) {
 				}
 			})
 		}
-		pass(time.Second)
-		if got := running("(*sessions).watch"); got != 1 {
-			t.Errorf("%d goroutines look after the streams, want 1", got)
+		advance(time.Second)
+		if got := running("(*guardedStreams).watch"); got != 1 {
+			t.Errorf("%d goroutines watch the streams, want 1", got)
 		}
 		group.Wait()
 		synctest.Wait()
-		if got := running("(*sessions).watch"); got != 0 {
-			t.Errorf("%d goroutines look after no streams", got)
+		if got := running("(*guardedStreams).watch"); got != 0 {
+			t.Errorf("%d goroutines run without streams", got)
 		}
 	})
-}
-
-const streamName = "0123456789abcdef-_XY"
-
-// renew calls RenewStream with a token.
-func (s *streaming) renew(raw, name string) codes.Code {
-	_, err := grantorv1.NewStreamServiceClient(s.conn).RenewStream(
-		sending(context.Background(), "Bearer "+raw), &grantorv1.RenewStreamRequest{Stream: name})
-	return status.Code(err)
-}
-
-func echo(stream grpc.ServerStream) error {
-	for {
-		if err := greet(stream); err != nil {
-			return err
-		}
-	}
-}
-
-// wantAlive checks that a stream of echo goes on.
-func wantAlive(t *testing.T, stream grpc.ClientStream) {
-	t.Helper()
-	if err := stream.SendMsg(&emptypb.Empty{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.RecvMsg(&wrapperspb.StringValue{}); err != nil {
-		t.Fatalf("the stream ended: %v", err)
-	}
-}
-
-// A renewed stream goes on beyond its first token, and ends with the one that it was renewed by.
-func TestRenewal(t *testing.T) {
-	s := newStreaming(t, echo)
-	first, firstID := s.token("billing", "orders.read")
-	stream := s.open(t, "Both", first, streamName)
-	s.now.advance(30 * time.Minute)
-	second, secondID := s.token("billing", "orders.read orders.write")
-	if got := s.renew(second, streamName); got != codes.OK {
-		t.Fatalf("RenewStream: got %v, want OK", got)
-	}
-	s.revoke(firstID)
-	s.now.advance(45 * time.Minute)
-	watched := s.open(t, "Both", second, "") // ends by the same look
-	wantAlive(t, stream)
-	s.revoke(secondID)
-	s.wantEnd(t, watched, time.Now(), token.ErrRevoked)
-	s.wantEnd(t, stream, time.Now(), token.ErrRevoked)
-	third, _ := s.token("billing", "orders.read")
-	if got := s.renew(third, streamName); got != codes.NotFound {
-		t.Errorf("renewing a stream that has ended: got %v, want NOT_FOUND", got)
-	}
-	must.Eventually(t, "no stream is named", func() bool { return verify.Named(s.verifier) == 0 })
-}
-
-func TestRenewalRefused(t *testing.T) {
-	for name, test := range map[string]struct {
-		client, scope, stream string
-		want                  codes.Code
-		ends                  bool
-	}{
-		"another client":  {"stock", "orders.read orders.write", streamName, codes.NotFound, false},
-		"another stream":  {"billing", "orders.read orders.write", streamName + "x", codes.NotFound, false},
-		"short id":        {"billing", "orders.read orders.write", "short", codes.InvalidArgument, false},
-		"id with a blank": {"billing", "orders.read orders.write", streamName + " ", codes.InvalidArgument, false},
-		"no id":           {"billing", "orders.read orders.write", "", codes.InvalidArgument, false},
-		"fewer scopes":    {"billing", "orders.read", streamName, codes.PermissionDenied, true},
-		"other scopes":    {"billing", "orders.write stock.read", streamName, codes.PermissionDenied, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newStreaming(t, echo)
-			first, _ := s.token("billing", "orders.read orders.write")
-			stream := s.open(t, "Both", first, streamName)
-			next, _ := s.token(test.client, test.scope)
-			if got := s.renew(next, test.stream); got != test.want {
-				t.Errorf("got %v, want %v", got, test.want)
-			}
-			if test.ends {
-				s.wantEnd(t, stream, time.Now(), verify.ErrScope)
-				return
-			}
-			wantAlive(t, stream)
-			s.now.advance(time.Hour)
-			s.wantEnd(t, stream, time.Now(), token.ErrExpired)
-		})
-	}
-}
-
-// RenewStream is guarded like any method, and a name belongs to the stream that had it first.
-func TestRenewalGuarded(t *testing.T) {
-	s := newStreaming(t, echo)
-	first, _ := s.token("billing", "orders.read")
-	stream := s.open(t, "Both", first, streamName)
-	second := s.open(t, "Both", first, streamName)
-	if got := call(s.conn, "/grantor.v1.StreamService/RenewStream", false); got != missing {
-		t.Errorf("without a token: got %s, want %s", got, missing)
-	}
-	if got := <-s.reasons; !errors.Is(got, verify.ErrNoToken) {
-		t.Errorf("OnRefusal: got %v, want %v", got, verify.ErrNoToken)
-	}
-	s.now.advance(30 * time.Minute)
-	next, _ := s.token("billing", "orders.read")
-	if got := s.renew(next, streamName); got != codes.OK {
-		t.Fatalf("got %v, want OK", got)
-	}
-	s.now.advance(31 * time.Minute)
-	s.wantEnd(t, second, time.Now(), token.ErrExpired)
-	wantAlive(t, stream)
-	_ = stream.CloseSend()
-	_ = drain(stream)
-}
-
-func ExampleRegisterStreamRenewal() {
-	verifier := newVerifier(newSigner())
-	server := verify.NewServer(verifier, nil)
-	verify.RegisterStreamRenewal(server, verifier)
-	for name := range server.GetServiceInfo() {
-		fmt.Println(name)
-	}
-	// Output: grantor.v1.StreamService
 }

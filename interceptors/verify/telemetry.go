@@ -17,32 +17,33 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// scope names what measures.
+// scope is the name of the instrumentation scope.
 const scope = "github.com/grantorhq/grantor/interceptors/verify"
 
-// Telemetry measures and traces what the verifier guards, gRPC methods and HTTP handlers, with the refused calls:
+// Telemetry records metrics and spans of the guarded gRPC methods and HTTP handlers, refused calls included:
 //
-//	rpc.server.call.duration        histogram, s  by method and status code, as OpenTelemetry's conventions have it
-//	http.server.request.duration    histogram, s  by method, status and, where an http.ServeMux tells it, route
+//	rpc.server.call.duration        histogram, s  by method and status code (OpenTelemetry semantic conventions)
+//	http.server.request.duration    histogram, s  by method, status and, if an http.ServeMux sets it, route
 //	grantor.verify.calls.refused    counter       by reason: no_token, expired, revoked, insufficient_scope, …
 //	grantor.verify.calls.stale      counter       see FeedStatus.StaleCalls
-//	grantor.verify.cache.lookups    counter       by result, hit or miss: tokens that were verified before, or were not
-//	grantor.verify.feed.age         gauge, s      see FeedStatus.Age; nothing where no feed is followed
+//	grantor.verify.cache.lookups    counter       by result: hit (a token that was verified before) or miss
+//	grantor.verify.feed.age         gauge, s      see FeedStatus.Age; absent if no feed is followed
 //	grantor.verify.revocations.live gauge         see FeedStatus.Live
 //
-// Each call is a span that follows the caller's (W3C Trace Context); whether it is recorded, though callers can ask for
-// that, is for the sampler of tracers. No token, client or path is in a metric or a span. A nil provider stands for nothing
-// of its kind. The gauges end with [Verifier.Close]; of several verifiers give each a provider of its own, or one of them.
+// Each call is a span that continues the caller's trace (W3C Trace Context). Callers can request that a trace is
+// recorded; the sampler of tracers decides. Metrics and spans contain no token, client or path. A nil provider disables
+// metrics or spans, respectively. The gauges end with [Verifier.Close]. Of several verifiers in a program, give each
+// its own provider, or only one of them a provider.
 func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option {
 	return func(c *config) { c.meters, c.tracers, c.telemetry = meters, tracers, true }
 }
 
-// instruments are what a verifier measures with.
+// instruments are the metrics and tracers of a verifier.
 type instruments struct {
 	rpc     *instrument.RPC
 	http    *instrument.HTTP
 	refused metric.Int64Counter
-	// observed is the registration of what is read instead.
+	// observed is the registration of the callback that reads the observable instruments.
 	observed metric.Registration
 }
 
@@ -63,16 +64,16 @@ func newInstruments(c *config, v *Verifier) (*instruments, error) {
 	i.refused, errs[2] = meter.Int64Counter("grantor.verify.calls.refused", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that were refused, by reason."))
 	stale, err := meter.Int64ObservableCounter("grantor.verify.calls.stale", metric.WithUnit("{call}"),
-		metric.WithDescription("Calls that were decided, or refused, by knowledge of revocations that was too old."))
+		metric.WithDescription("Calls that were decided, or refused, while the knowledge of revocations was too old."))
 	errs[3] = err
 	lookups, err := meter.Int64ObservableCounter("grantor.verify.cache.lookups", metric.WithUnit("{lookup}"),
-		metric.WithDescription("Lookups of tokens in the memory of this verifier."))
+		metric.WithDescription("Lookups of tokens in the cache of this verifier."))
 	errs[4] = err
 	age, err := meter.Float64ObservableGauge("grantor.verify.feed.age", metric.WithUnit("s"),
-		metric.WithDescription("Every revocation made longer ago than this is in force here."))
+		metric.WithDescription("Age of the knowledge of revocations: every revocation made longer ago is in effect."))
 	errs[5] = err
 	live, err := meter.Int64ObservableGauge("grantor.verify.revocations.live", metric.WithUnit("{revocation}"),
-		metric.WithDescription("Revocations that concern tokens which may not have expired."))
+		metric.WithDescription("Revocations of tokens that may not have expired."))
 	errs[6] = err
 	hit, miss := metric.WithAttributes(attribute.String("result", "hit")), metric.WithAttributes(attribute.String("result", "miss"))
 	i.observed, errs[7] = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -122,10 +123,10 @@ func (i *instruments) count(ctx context.Context, cause error) {
 	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", word)))
 }
 
-// errPanicked is how a call is counted whose handler did not return.
+// errPanicked is the status under which a call is counted if its handler panics.
 var errPanicked = status.Error(codes.Unknown, "the handler panicked")
 
-// route is the path of the pattern by which an [http.ServeMux] chose the handler; empty where none did.
+// route returns the path of the pattern with which an [http.ServeMux] chose the handler, or "" if there is none.
 func route(r *http.Request) string {
 	if slash := strings.IndexByte(r.Pattern, '/'); slash >= 0 {
 		return r.Pattern[slash:]

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -24,18 +22,19 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// measurements are what a verifier with telemetry has measured and traced.
+// measurements are the metrics and spans of a verifier with telemetry.
 type measurements struct {
 	option  verify.Option
 	metrics *prometheusclient.Registry
 	spans   *tracetest.InMemoryExporter
 }
 
-// measure makes the option; calls are recorded in traces that their callers record.
+// measure returns a Telemetry option that records the calls whose callers request it.
 func measure(t testing.TB) *measurements {
 	m := &measurements{metrics: prometheusclient.NewRegistry(), spans: tracetest.NewInMemoryExporter()}
 	reader := must.Get(prometheus.New(prometheus.WithRegisterer(m.metrics), prometheus.WithoutScopeInfo(), prometheus.WithoutTargetInfo()))
@@ -49,7 +48,7 @@ func measure(t testing.TB) *measurements {
 	return m
 }
 
-// values gives "name label=value …" → value, or the count of a histogram.
+// values maps "name label=value …" to the value, or to the count of a histogram.
 func (m *measurements) values() map[string]float64 {
 	values := make(map[string]float64)
 	for _, family := range must.Get(m.metrics.Gather()) {
@@ -127,12 +126,12 @@ func TestTelemetry(t *testing.T) {
 	}
 	for _, span := range m.spans.GetSpans() {
 		if span.Parent.SpanID().String() != "00f067aa0ba902b7" || span.SpanKind != trace.SpanKindServer {
-			t.Errorf("%s of kind %s follows %s", span.Name, span.SpanKind, span.Parent.SpanID())
+			t.Errorf("span %s of kind %s has parent %s", span.Name, span.SpanKind, span.Parent.SpanID())
 		}
 	}
 }
 
-// What a verifier that follows a feed measures of it. Nothing is measured after Close.
+// A verifier that follows a feed measures it until Close.
 func TestTelemetryOfFeed(t *testing.T) {
 	issuer, m := tokentest.New(t), measure(t)
 	verifier := must.Get(verify.New(t.Context(), issuer.URL, verify.Audience(orders), verify.Now(issuer.Now), m.option))
@@ -150,7 +149,7 @@ func TestTelemetryOfFeed(t *testing.T) {
 	}
 }
 
-// A method that no rule speaks of is not counted by its name, whatever a caller sends to a server that takes any.
+// A method without a rule is not a metric label, whatever name a caller sends to a server that accepts any.
 func TestTelemetryIsBounded(t *testing.T) {
 	m := measure(t)
 	chain := verify.UnaryServerInterceptor(newVerifier(newSigner(), m.option), nil)
@@ -170,7 +169,7 @@ func TestTelemetryIsBounded(t *testing.T) {
 	}
 }
 
-// A handler that panics is measured as a failure, and its panic goes on.
+// A handler that panics is measured as a failure, and the panic goes on.
 func TestTelemetryOfPanic(t *testing.T) {
 	m := measure(t)
 	chain := verify.UnaryServerInterceptor(newVerifier(newSigner(), m.option), verify.Policy{"/a.B/C": verify.Public()})

@@ -9,13 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// site answers each path with a text; SELF in it stands for the site's own URL, and "-> URL" redirects.
+// site serves a text for each path. In the text, SELF stands for the site's own URL, and "-> URL" is a redirect.
 func site(t *testing.T, pages map[string]string, header http.Header) *httptest.Server {
 	var server *httptest.Server
 	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -59,23 +58,23 @@ func TestHTTP(t *testing.T) {
 		"other tenant first": {"/a", map[string]string{oauth.WellKnownServer + "/a": good, "/a" + oauth.WellKnownOpenID: strings.Replace(good, "SELF", "SELF/a", 1), "/keys": keys}, nil},
 		"redirected":         {"", map[string]string{oauth.WellKnownServer: "-> SELF/moved", "/moved": good, "/keys": keys}, nil},
 
-		"slash missing":       {"/", map[string]string{oauth.WellKnownOpenID: good, "/keys": keys}, oauth.ErrOtherIssuer},
-		"slash too many":      {"", map[string]string{oauth.WellKnownOpenID: strings.Replace(good, "SELF", "SELF/", 1), "/keys": keys}, oauth.ErrOtherIssuer},
-		"another issuer":      {"", map[string]string{oauth.WellKnownServer: strings.Replace(good, "SELF", "https://evil.example", 1), "/keys": keys}, oauth.ErrOtherIssuer},
-		"no issuer":           {"", map[string]string{oauth.WellKnownServer: `{"jwks_uri":"SELF/keys"}`, "/keys": keys}, oauth.ErrOtherIssuer},
-		"nothing there":       {"", nil, other},
-		"trouble":             {"", map[string]string{oauth.WellKnownServer: "500"}, other},
-		"oversize":            {"", map[string]string{oauth.WellKnownServer: good + strings.Repeat(" ", 256<<10), "/keys": keys}, other},
-		"no jwks_uri":         {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF"}`}, other},
-		"keys in the clear":   {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"http://keys.example/keys"}`}, other},
-		"keys from a file":    {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"file:///keys"}`}, other},
-		"tokens in the clear": {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"SELF/keys","token_endpoint":"http://auth.example/token"}`, "/keys": keys}, other},
-		"sent into the clear": {"", map[string]string{oauth.WellKnownServer: good, "/keys": "-> http://keys.example/keys"}, other},
-		"sent in a circle":    {"", map[string]string{oauth.WellKnownServer: good, "/keys": "-> SELF/keys"}, other},
-		"keys missing":        {"", map[string]string{oauth.WellKnownServer: good}, other},
-		"keys in trouble":     {"", map[string]string{oauth.WellKnownServer: good, "/keys": "500"}, other},
-		"keys oversize":       {"", map[string]string{oauth.WellKnownServer: good, "/keys": keys + strings.Repeat(" ", jwks.MaxDocument)}, other},
-		"keys no JSON":        {"", map[string]string{oauth.WellKnownServer: good, "/keys": "<html>"}, other},
+		"slash missing":         {"/", map[string]string{oauth.WellKnownOpenID: good, "/keys": keys}, oauth.ErrOtherIssuer},
+		"slash too many":        {"", map[string]string{oauth.WellKnownOpenID: strings.Replace(good, "SELF", "SELF/", 1), "/keys": keys}, oauth.ErrOtherIssuer},
+		"another issuer":        {"", map[string]string{oauth.WellKnownServer: strings.Replace(good, "SELF", "https://evil.example", 1), "/keys": keys}, oauth.ErrOtherIssuer},
+		"no issuer":             {"", map[string]string{oauth.WellKnownServer: `{"jwks_uri":"SELF/keys"}`, "/keys": keys}, oauth.ErrOtherIssuer},
+		"nothing there":         {"", nil, other},
+		"trouble":               {"", map[string]string{oauth.WellKnownServer: "500"}, other},
+		"oversize":              {"", map[string]string{oauth.WellKnownServer: good + strings.Repeat(" ", 256<<10), "/keys": keys}, other},
+		"no jwks_uri":           {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF"}`}, other},
+		"keys without TLS":      {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"http://keys.example/keys"}`}, other},
+		"keys from a file":      {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"file:///keys"}`}, other},
+		"tokens without TLS":    {"", map[string]string{oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"SELF/keys","token_endpoint":"http://auth.example/token"}`, "/keys": keys}, other},
+		"redirect to plaintext": {"", map[string]string{oauth.WellKnownServer: good, "/keys": "-> http://keys.example/keys"}, other},
+		"redirect loop":         {"", map[string]string{oauth.WellKnownServer: good, "/keys": "-> SELF/keys"}, other},
+		"keys missing":          {"", map[string]string{oauth.WellKnownServer: good}, other},
+		"keys in trouble":       {"", map[string]string{oauth.WellKnownServer: good, "/keys": "500"}, other},
+		"keys oversize":         {"", map[string]string{oauth.WellKnownServer: good, "/keys": keys + strings.Repeat(" ", jwks.MaxDocument)}, other},
+		"keys no JSON":          {"", map[string]string{oauth.WellKnownServer: good, "/keys": "<html>"}, other},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +96,7 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// localOnly fails a test that would leave this machine.
+// localOnly fails a test that makes a request to another machine.
 type localOnly struct {
 	t    *testing.T
 	next http.RoundTripper
@@ -124,21 +123,21 @@ func TestHTTPMaxAge(t *testing.T) {
 		oauth.WellKnownServer: `{"issuer":"SELF","jwks_uri":"SELF/keys"}`,
 		"/keys":               string(must.Get(json.Marshal(must.Get(k.JWK())))),
 	}
-	const unsaid = 5 * time.Minute
-	for said, want := range map[string]time.Duration{
-		"":                             unsaid,
+	const absent = 5 * time.Minute
+	for header, want := range map[string]time.Duration{
+		"":                             absent,
 		"max-age=60":                   time.Minute,
 		"public, Max-Age=3600":         time.Hour,
 		"max-age=0":                    0,
-		"max-age=":                     unsaid,
-		"max-age=x":                    unsaid,
-		"max-age=99999999999999999999": unsaid,
-		"s-maxage=7":                   unsaid,
-		"no-cache":                     unsaid,
+		"max-age=":                     absent,
+		"max-age=x":                    absent,
+		"max-age=99999999999999999999": absent,
+		"s-maxage=7":                   absent,
+		"no-cache":                     absent,
 	} {
-		server := site(t, pages, http.Header{"Cache-Control": {said}})
+		server := site(t, pages, http.Header{"Cache-Control": {header}})
 		if _, age, err := jwks.HTTP(server.Client(), server.URL)(t.Context()); err != nil || age != want {
-			t.Errorf("%q: got %v, %v, want %v", said, age, err, want)
+			t.Errorf("%q: got %v, %v, want %v", header, age, err, want)
 		}
 	}
 }

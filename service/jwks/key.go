@@ -1,5 +1,11 @@
-// Package jwks has the public keys that verify tokens: one key, a fixed set, and a set that is fetched and kept fresh.
-// It carries out RFC 7517 (JWK, JWK Set), RFC 7518 §6 and RFC 7638 (thumbprints). No private key passes through it.
+// Package jwks provides the public keys with which tokens are verified. It implements RFC 7517 (JWK and JWK Set),
+// RFC 7518 §6 and RFC 7638 (thumbprints). No private key passes through it.
+//
+// A [Key] is one public key, a [Set] is a fixed set of them, and a [Remote] is the set that an issuer publishes,
+// fetched and kept fresh:
+//
+//	keys := jwks.NewRemote(jwks.HTTP(http.DefaultClient, "https://auth.example.com"), jwks.RemoteConfig{})
+//	key, err := keys.Find(ctx, id)
 package jwks
 
 import (
@@ -18,10 +24,11 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
-// Algorithm is a JWS signature algorithm (RFC 7518 §3.1, RFC 8037). Only asymmetric ones exist here.
+// Algorithm is the name of a JWS signature algorithm (RFC 7518 §3.1, RFC 8037). Only asymmetric algorithms are
+// supported.
 type Algorithm string
 
-// The algorithms that a token of ours can have.
+// The algorithms with which Grantor signs tokens.
 const (
 	ES256 Algorithm = "ES256"
 	RS256 Algorithm = "RS256"
@@ -29,19 +36,19 @@ const (
 	EdDSA Algorithm = "EdDSA"
 )
 
-// The bounds on an RSA modulus: the least is that of RFC 7518 §3.3, the most keeps one signature check from taking
-// milliseconds.
+// Bounds on the size of an RSA modulus: the minimum is that of RFC 7518 §3.3, the maximum keeps a signature check from
+// taking milliseconds.
 const (
 	minRSABits = 2048
 	maxRSABits = 8192
 )
 
-// fitting lists, for each kind of key, the algorithms it can be used with; the first is meant where a JWK names none.
-// Those beyond the four constants are met only in the key sets of other issuers.
-func fitting(public crypto.PublicKey) ([]Algorithm, error) {
+// algorithmsFor returns the algorithms that a key can be used with. The first is the default for a JWK that names none.
+// Algorithms without a constant occur only in the key sets of other issuers.
+func algorithmsFor(public crypto.PublicKey) ([]Algorithm, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
-		// ECDH refuses a point that is not on the curve, which jwx lets through.
+		// ECDH rejects a point that is not on the curve, which jwx accepts.
 		if _, err := k.ECDH(); err != nil {
 			return nil, err
 		}
@@ -66,19 +73,21 @@ func fitting(public crypto.PublicKey) ([]Algorithm, error) {
 	return nil, fmt.Errorf("a %T of this kind verifies no token", public)
 }
 
-// Key is a public key and the one algorithm it is used with. The zero value is no key.
+// Key is a public key with the one algorithm that it is used with. The zero Key is not a key.
 type Key struct {
 	id        string
 	algorithm Algorithm
 	public    crypto.PublicKey
-	// print is the RFC 7638 thumbprint with SHA-256. It stands for the key where keys are compared, which happens on
-	// every use of a token that was verified before: comparing the numbers allocates.
-	print [sha256.Size]byte
+	// thumbprint is the RFC 7638 thumbprint with SHA-256. Keys are compared by it on every use of a token that was
+	// verified before, because comparing the numbers allocates.
+	thumbprint [sha256.Size]byte
 }
 
-// NewKey makes a key whose id is its thumbprint.
+// NewKey returns a key whose id is its thumbprint. The public key is an *ecdsa.PublicKey, *rsa.PublicKey or
+// ed25519.PublicKey. NewKey returns an error if the key does not fit the algorithm or is not secure: RSA keys have
+// 2,048 to 8,192 bits.
 func NewKey(algorithm Algorithm, public crypto.PublicKey) (Key, error) {
-	algorithms, err := fitting(public)
+	algorithms, err := algorithmsFor(public)
 	if err != nil {
 		return Key{}, err
 	}
@@ -90,35 +99,35 @@ func NewKey(algorithm Algorithm, public crypto.PublicKey) (Key, error) {
 		return Key{}, err
 	}
 	k := Key{algorithm: algorithm, public: public}
-	if k.print, err = fingerprint(raw); err != nil {
+	if k.thumbprint, err = computeThumbprint(raw); err != nil {
 		return Key{}, err
 	}
-	k.id = base64.RawURLEncoding.EncodeToString(k.print[:])
+	k.id = base64.RawURLEncoding.EncodeToString(k.thumbprint[:])
 	return k, nil
 }
 
-// fingerprint gives the thumbprint of RFC 7638.
-func fingerprint(raw jwk.Key) (sum [sha256.Size]byte, err error) {
+// computeThumbprint returns the thumbprint of RFC 7638 with SHA-256.
+func computeThumbprint(raw jwk.Key) (sum [sha256.Size]byte, err error) {
 	thumbprint, err := raw.Thumbprint(crypto.SHA256)
 	copy(sum[:], thumbprint)
 	return sum, err
 }
 
-// ID gives the key's "kid". For a key made by [NewKey] it is the RFC 7638 thumbprint with SHA-256.
+// ID returns the key's "kid". For a key made by [NewKey], it is the RFC 7638 thumbprint with SHA-256, in base64url.
 func (k Key) ID() string { return k.id }
 
-// Algorithm gives the algorithm that the key is used with.
+// Algorithm returns the algorithm that the key is used with.
 func (k Key) Algorithm() Algorithm { return k.algorithm }
 
-// Public gives an *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey.
+// Public returns an *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey.
 func (k Key) Public() crypto.PublicKey { return k.public }
 
-// Equal reports whether both are the same key under the same id and algorithm.
+// Equal reports whether k and other are the same key with the same id and algorithm. The zero Key equals no key.
 func (k Key) Equal(other Key) bool {
-	return k.public != nil && k.id == other.id && k.algorithm == other.algorithm && k.print == other.print
+	return k.public != nil && k.id == other.id && k.algorithm == other.algorithm && k.thumbprint == other.thumbprint
 }
 
-// JWK is the public key as a JSON Web Key (RFC 7517 §4). The fields that do not belong to its type are empty.
+// JWK is a public key as a JSON Web Key (RFC 7517 §4). Fields that do not apply to its type are empty.
 type JWK struct {
 	KeyType   string `json:"kty"`
 	Use       string `json:"use,omitempty"`
@@ -131,7 +140,7 @@ type JWK struct {
 	E         string `json:"e,omitempty"`
 }
 
-// JWK gives the key for publication.
+// JWK returns the key in the form in which it is published.
 func (k Key) JWK() (JWK, error) {
 	raw, err := jwk.FromRaw(k.public)
 	if err != nil {
@@ -145,22 +154,22 @@ func (k Key) JWK() (JWK, error) {
 	return out, json.Unmarshal(data, &out)
 }
 
-// key turns what an issuer published into a Key; ok is false for a key that is not for verifying signatures, or of a
-// kind that this package does not use.
-func key(raw jwk.Key) (_ Key, ok bool) {
+// parseKey converts a published key to a Key; ok is false if the key is not for verifying signatures, or not of a
+// supported type.
+func parseKey(raw jwk.Key) (_ Key, ok bool) {
 	if use := raw.KeyUsage(); use != "" && use != "sig" {
 		return Key{}, false
 	}
-	// A private key that was published by mistake says "sign" (RFC 7517 §4.3).
+	// A private key that was published by mistake has "sign" (RFC 7517 §4.3).
 	ops := raw.KeyOps()
 	if len(ops) > 0 && !slices.Contains(ops, jwk.KeyOpVerify) && !slices.Contains(ops, jwk.KeyOpSign) {
 		return Key{}, false
 	}
-	public, err := publicOf(raw)
+	public, err := publicKey(raw)
 	if err != nil {
 		return Key{}, false
 	}
-	algorithms, err := fitting(public)
+	algorithms, err := algorithmsFor(public)
 	if err != nil {
 		return Key{}, false
 	}
@@ -168,13 +177,12 @@ func key(raw jwk.Key) (_ Key, ok bool) {
 	if named := raw.Algorithm().String(); named != "" {
 		algorithm = Algorithm(named)
 	}
-	sum, err := fingerprint(raw)
+	sum, err := computeThumbprint(raw)
 	return Key{raw.KeyID(), algorithm, public, sum}, err == nil && slices.Contains(algorithms, algorithm)
 }
 
-// publicOf takes the public key alone, so that an issuer which published a private key by mistake does not make it
-// travel any further.
-func publicOf(raw jwk.Key) (crypto.PublicKey, error) {
+// publicKey returns the public key alone, so that a private key which an issuer published by mistake goes no further.
+func publicKey(raw jwk.Key) (crypto.PublicKey, error) {
 	var public any
 	half, err := raw.PublicKey()
 	if err != nil {

@@ -13,12 +13,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,7 +38,7 @@ func newEd() ed25519.PublicKey {
 	return public
 }
 
-// The key of RFC 7638 §3.1 and its thumbprint.
+// TestThumbprint checks the example of RFC 7638 §3.1.
 func TestThumbprint(t *testing.T) {
 	document := must.Get(os.ReadFile("testdata/rfc7638.json"))
 	public := must.Get(jwks.Parse(document)).Keys()[0].Public()
@@ -89,7 +88,7 @@ func TestNewKey(t *testing.T) {
 	}
 }
 
-// What JWK writes, our own parser and jwx read back as the same key.
+// The package's parser and jwx read a written JWK as the same key.
 func TestJWKRoundTrip(t *testing.T) {
 	for algorithm, public := range map[jwks.Algorithm]crypto.PublicKey{
 		jwks.ES256: newEC(elliptic.P256()).Public(), jwks.RS256: rsaKey().Public(), jwks.PS256: rsaKey().Public(), jwks.EdDSA: newEd(),
@@ -121,7 +120,7 @@ func TestEqual(t *testing.T) {
 	for _, algorithm := range []jwks.Algorithm{jwks.RS256, jwks.PS256} {
 		pair[algorithm] = must.Get(jwks.NewKey(algorithm, rsaKey().Public()))
 	}
-	// The same id for another key, as in a set that was forged.
+	// The same id for another key, as in a forged set.
 	forged := must.Get(other.JWK())
 	forged.ID = k.ID()
 	sameID := must.Get(jwks.Parse(must.Get(json.Marshal(forged)))).Keys()[0]

@@ -15,18 +15,18 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Fetch gets an issuer's current keys and how long they may be kept.
+// Fetch gets an issuer's current keys, and how long they are fresh.
 type Fetch func(ctx context.Context) (*Set, time.Duration, error)
 
 const (
 	fetchTimeout = 10 * time.Second
-	// How long a fetched set counts as fresh when the issuer does not say, and the bounds on what it says.
+	// How long a fetched set is fresh if the issuer does not say, and the bounds on what it says.
 	defaultMaxAge = 5 * time.Minute
-	leastMaxAge   = time.Minute
-	mostMaxAge    = 24 * time.Hour
+	minMaxAge     = time.Minute
+	maxMaxAge     = 24 * time.Hour
 )
 
-// HTTP makes a Fetch that finds the keys of issuer by its description (RFC 8414) and reads them over HTTP.
+// HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414).
 func HTTP(client *http.Client, issuer string) Fetch {
 	return func(ctx context.Context) (*Set, time.Duration, error) {
 		found, err := oauth.Discover(ctx, client, issuer)
@@ -34,7 +34,7 @@ func HTTP(client *http.Client, issuer string) Fetch {
 			return nil, 0, err
 		}
 		if found.JWKSURI == "" {
-			return nil, 0, errors.New("the issuer's description has no jwks_uri")
+			return nil, 0, errors.New("the issuer's metadata has no jwks_uri")
 		}
 		body, header, err := oauth.Get(ctx, client, found.JWKSURI, MaxDocument)
 		if err != nil {
@@ -45,7 +45,7 @@ func HTTP(client *http.Client, issuer string) Fetch {
 	}
 }
 
-// maxAge reads the max-age of Cache-Control (RFC 9111 §5.2.2.1).
+// maxAge returns the max-age of Cache-Control (RFC 9111 §5.2.2.1), or its default.
 func maxAge(header http.Header) time.Duration {
 	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
@@ -57,41 +57,43 @@ func maxAge(header http.Header) time.Duration {
 	return defaultMaxAge
 }
 
-// RemoteConfig says how a [Remote] behaves; the zero of each field means its default.
+// RemoteConfig configures a [Remote]. The zero value of each field selects its default.
 type RemoteConfig struct {
-	// MinInterval is the least time between two fetches that callers cause, by a key id that is not known or while
-	// there are no keys. Default 5 s.
+	// MinInterval is the minimum time between two fetches that callers cause, by an unknown key id or while there are
+	// no keys. The default is 5 s.
 	MinInterval time.Duration
-	// MaxStale is how long the last good set is used while the issuer cannot be reached. Default 24 h.
+	// MaxStale is how long the last set is used after its max-age while the issuer cannot be reached. The default is
+	// 24 h.
 	MaxStale time.Duration
-	// Now is the clock. Default time.Now.
+	// Now returns the current time. The default is time.Now.
 	Now func() time.Time
 }
 
-// Remote is the key set of an issuer elsewhere. It is fetched once for all callers and again when its max-age is over;
-// meanwhile, and while the issuer cannot be reached, the last good set answers. It may be used by several goroutines.
+// Remote is the key set that an issuer publishes. It is fetched once for all callers, and again when its max-age
+// (1 minute to 24 hours) has passed; until that succeeds, the last set is used. It is safe for concurrent use by
+// multiple goroutines.
 type Remote struct {
 	fetch  Fetch
 	config RemoteConfig
 
-	kept  atomic.Pointer[kept]
-	group singleflight.Group
+	cached atomic.Pointer[cachedSet]
+	group  singleflight.Group
 
-	mu       sync.Mutex
-	fetching bool
-	tried    time.Time // when the last fetch began
-	failure  error     // how the last one that ended did; nil where it did not fail
+	mu        sync.Mutex
+	fetching  bool
+	lastFetch time.Time // start of the last fetch
+	lastErr   error     // result of the last completed fetch
 }
 
-// kept is a set that was fetched.
-type kept struct {
-	set        *Set
-	fetched    time.Time
-	freshUntil time.Time
-	usableTill time.Time
+// cachedSet is a fetched set with its times.
+type cachedSet struct {
+	set         *Set
+	fetchedAt   time.Time
+	freshUntil  time.Time
+	usableUntil time.Time
 }
 
-// NewRemote makes a key set that fetch fills when it is first asked.
+// NewRemote returns a key set that is filled by fetch when it is first used.
 func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 	if config.MinInterval == 0 {
 		config.MinInterval = 5 * time.Second
@@ -105,9 +107,10 @@ func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 	return &Remote{fetch: fetch, config: config}
 }
 
-// Find gives the key with the id. A key that is known is never delayed. An id that is not known causes a fetch, joined
-// with any under way, unless one was made a moment ago; so a flood of invented ids costs the issuer one request each
-// [RemoteConfig.MinInterval]. [ErrUnknownKey] says that a set fetched since then does not have it.
+// Find returns the key with the id. A known key is returned without delay. An unknown id causes a fetch, joined with
+// any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood of invented ids costs the
+// issuer one request per interval. The error is [ErrUnknownKey] if a set fetched since then does not contain the id;
+// any other error means that the keys could not be fetched.
 func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	if set := r.current(); set != nil {
 		if k, err := set.Find(ctx, id); err == nil {
@@ -119,18 +122,19 @@ func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	}
 	set := r.current()
 	if set == nil {
-		return Key{}, errors.New("the issuer's keys are older than may be")
+		return Key{}, errors.New("the issuer's keys are too old to be used")
 	}
 	return set.Find(ctx, id)
 }
 
-// Trusts reports whether the current set has the key.
+// Trusts reports whether the current set contains k. It does not block.
 func (r *Remote) Trusts(k Key) bool {
 	set := r.current()
 	return set != nil && set.Trusts(k)
 }
 
-// Refresh fetches the set now, unless that was done within [RemoteConfig.MinInterval]; it then gives that fetch's error.
+// Refresh fetches the set, unless it was fetched within [RemoteConfig.MinInterval]; it then returns the result of that
+// fetch. The context bounds this caller's wait; the fetch goes on for other callers.
 func (r *Remote) Refresh(ctx context.Context) error {
 	done := r.group.DoChan("", r.fetchOnce)
 	select {
@@ -141,62 +145,64 @@ func (r *Remote) Refresh(ctx context.Context) error {
 	}
 }
 
-// current gives the set that may be used now, or nil, and sees to it that an old one is renewed in the background.
+// current returns the set that may be used now, or nil, and starts renewing an old one in the background.
 func (r *Remote) current() *Set {
-	k := r.kept.Load()
+	k := r.cached.Load()
 	if k == nil {
 		return nil
 	}
 	now := r.config.Now()
-	// A set from the future was fetched before the clock was set back: it would count as fresh for too long.
-	if now.Before(k.freshUntil) && !now.Before(k.fetched) {
+	// A set with a future time was fetched before the clock was set back. It would count as fresh for too long.
+	if now.Before(k.freshUntil) && !now.Before(k.fetchedAt) {
 		return k.set
 	}
 	if r.due(now) {
 		r.group.DoChan("", r.fetchOnce)
 	}
-	if now.Before(k.usableTill) {
+	if now.Before(k.usableUntil) {
 		return k.set
 	}
 	return nil
 }
 
-// due reports whether a fetch may begin. While one hangs it may not: each caller who came by would join it, and their
-// places in its queue would pile up.
+// due reports whether a fetch may start. While one hangs, none may: each caller would join it, and the waiters of the
+// singleflight group would pile up.
 func (r *Remote) due(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.dueLocked(now)
 }
 
+// dueLocked implements due. r.mu must be held.
 func (r *Remote) dueLocked(now time.Time) bool {
 	if r.fetching {
 		return false
 	}
-	// A clock that was set back must not stop fetching.
-	return r.tried.IsZero() || now.Sub(r.tried) >= r.config.MinInterval || now.Before(r.tried)
+	// A clock that was set back must not prevent fetching.
+	return r.lastFetch.IsZero() || now.Sub(r.lastFetch) >= r.config.MinInterval || now.Before(r.lastFetch)
 }
 
-// fetchOnce runs at most once at a time. It serves all who wait and so does not end with any one caller's context.
+// fetchOnce fetches the set if that is due. The group runs it at most once at a time. It serves every waiting caller,
+// so it does not end with the context of any of them.
 func (r *Remote) fetchOnce() (any, error) {
 	now := r.config.Now()
 	r.mu.Lock()
 	if !r.dueLocked(now) {
 		defer r.mu.Unlock()
-		return nil, r.failure
+		return nil, r.lastErr
 	}
-	r.fetching, r.tried = true, now
+	r.fetching, r.lastFetch = true, now
 	r.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	set, age, err := r.fetch(ctx)
 	if err == nil {
-		fresh := now.Add(min(max(age, leastMaxAge), mostMaxAge))
-		r.kept.Store(&kept{set, now, fresh, fresh.Add(r.config.MaxStale)})
+		fresh := now.Add(min(max(age, minMaxAge), maxMaxAge))
+		r.cached.Store(&cachedSet{set, now, fresh, fresh.Add(r.config.MaxStale)})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.fetching, r.failure = false, err
+	r.fetching, r.lastErr = false, err
 	return nil, err
 }

@@ -15,11 +15,11 @@ import (
 
 var errDown = errors.New("the issuer is down")
 
-// source is what a Remote fetches from.
+// source is an issuer from which a Remote fetches.
 type source struct {
 	set     atomic.Pointer[jwks.Set]
 	maxAge  time.Duration
-	takes   time.Duration // how long a fetch takes
+	latency time.Duration // duration of a fetch
 	down    atomic.Bool
 	fetches atomic.Int32
 }
@@ -33,7 +33,7 @@ func newSource(keys ...jwks.Key) *source {
 func (s *source) fetch(ctx context.Context) (*jwks.Set, time.Duration, error) {
 	s.fetches.Add(1)
 	select {
-	case <-time.After(s.takes):
+	case <-time.After(s.latency):
 	case <-ctx.Done():
 		return nil, 0, ctx.Err()
 	}
@@ -50,7 +50,7 @@ func (s *source) expect(t *testing.T, fetches int32) {
 	}
 }
 
-// find reports what Find says, with nil for a key that was found, after at most no time at all.
+// find returns the error of Find, which must not take any time.
 func find(t *testing.T, r *jwks.Remote, id string) error {
 	t.Helper()
 	start := time.Now()
@@ -72,7 +72,7 @@ func TestOneFetchForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKey()
 		s := newSource(k)
-		s.takes = time.Second
+		s.latency = time.Second
 		r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 		var group sync.WaitGroup
 		for range 100 {
@@ -87,12 +87,12 @@ func TestOneFetchForAll(t *testing.T) {
 	})
 }
 
-// The fetch outlives the caller who began it: the next finds its result.
-func TestCallerGivesUp(t *testing.T) {
+// The fetch outlives the caller that started it: the next caller gets its result.
+func TestCallerStopsWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKey()
 		s := newSource(k)
-		s.takes = 2 * time.Second
+		s.latency = 2 * time.Second
 		r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -115,32 +115,32 @@ func TestRenewal(t *testing.T) {
 		s.expect(t, 1)
 
 		s.set.Store(jwks.NewSet(fresh))
-		s.takes = time.Second
+		s.latency = time.Second
 		<-time.After(time.Nanosecond)
 		if !r.Trusts(old) {
-			t.Error("the old set does not answer while the new one is on its way")
+			t.Error("the old set is not used while the new one is being fetched")
 		}
 		for range 100 {
-			expectError(t, "meanwhile", find(t, r, old.ID()), nil)
+			expectError(t, "during the fetch", find(t, r, old.ID()), nil)
 		}
 		<-time.After(time.Second)
 		synctest.Wait()
 		s.expect(t, 2)
 		if r.Trusts(old) || !r.Trusts(fresh) {
-			t.Error("the new set does not answer")
+			t.Error("the new set is not used")
 		}
 	})
 }
 
-// What the issuer says of max-age is held to a minute and a day.
+// The issuer's max-age is limited to between one minute and one day.
 func TestMaxAgeBounds(t *testing.T) {
-	for said, want := range map[time.Duration]time.Duration{
+	for maxAge, want := range map[time.Duration]time.Duration{
 		-time.Second: time.Minute, 0: time.Minute, time.Second: time.Minute, time.Hour: time.Hour, 1000 * time.Hour: 24 * time.Hour,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			k := newKey()
 			s := newSource(k)
-			s.maxAge = said
+			s.maxAge = maxAge
 			r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 			expectError(t, "first", find(t, r, k.ID()), nil)
 			<-time.After(want - 1)
@@ -177,23 +177,23 @@ func TestUnknownKey(t *testing.T) {
 	})
 }
 
-// While a fetch hangs, a known key is found at once, however often and for however long it is asked for.
+// While a fetch hangs, a known key is found at once, however often it is looked up.
 func TestFetchHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKey()
 		s := newSource(k)
 		r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{})
 		expectError(t, "first", find(t, r, k.ID()), nil)
-		s.takes = time.Hour
+		s.latency = time.Hour
 		<-time.After(10 * time.Minute)
 		for range 9 {
 			for range 100 {
 				expectError(t, "known", find(t, r, k.ID()), nil)
 			}
 			<-time.After(time.Second)
-			// Joining the fetch would allocate a place in its queue for each call, to be held until it ends.
+			// Joining the fetch would allocate a waiter for each call, held until the fetch ends.
 			if n := testing.AllocsPerRun(10, func() { r.Trusts(k) }); n > 0 {
-				t.Errorf("%v allocations for a key that is known, want none", n)
+				t.Errorf("%v allocations for a known key, want none", n)
 			}
 		}
 		s.expect(t, 2)
@@ -211,7 +211,7 @@ func TestOutage(t *testing.T) {
 		r := jwks.NewRemote(s.fetch, jwks.RemoteConfig{MaxStale: time.Hour})
 		expectError(t, "down from the start", find(t, r, k.ID()), errDown)
 		s.down.Store(false)
-		expectError(t, "asked a moment ago", find(t, r, k.ID()), errDown)
+		expectError(t, "within the minimum interval", find(t, r, k.ID()), errDown)
 		s.expect(t, 1)
 		<-time.After(5 * time.Second)
 		expectError(t, "up", find(t, r, k.ID()), nil)
@@ -232,7 +232,7 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// Nobody is asked while nobody asks.
+// Without calls there are no fetches.
 func TestIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSource(newKey())
@@ -245,7 +245,7 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// A clock that is set back neither stops the fetching nor makes a set last longer.
+// A clock that is set back neither prevents fetching nor prolongs the use of a set.
 func TestClockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, fresh := newKey(), newKey()
@@ -255,7 +255,7 @@ func TestClockSetBack(t *testing.T) {
 		expectError(t, "first", find(t, r, old.ID()), nil)
 		now = now.Add(-900 * time.Hour)
 		s.set.Store(jwks.NewSet(fresh))
-		expectError(t, "meanwhile", find(t, r, old.ID()), nil)
+		expectError(t, "during the fetch", find(t, r, old.ID()), nil)
 		synctest.Wait()
 		s.expect(t, 2)
 		if r.Trusts(old) {

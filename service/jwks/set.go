@@ -8,20 +8,20 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
-// MaxDocument bounds a key set that is read, in bytes.
+// MaxDocument is the maximum size of a JWK Set, in bytes.
 const MaxDocument = 1 << 20
 
-// ErrUnknownKey says that no trusted key has the id.
+// ErrUnknownKey reports that no trusted key has the id.
 var ErrUnknownKey = errors.New("no such key in the issuer's key set")
 
-// Set is a fixed set of keys. It does not change once made and may be used by several goroutines.
+// Set is an immutable set of keys. It is safe for concurrent use by multiple goroutines.
 type Set struct {
-	// byID has kid → key.
+	// byID is keyed by "kid".
 	byID map[string]Key
 	list []Key
 }
 
-// NewSet makes a set. Of several keys with one id the first stays.
+// NewSet returns a set of keys. Of several keys with the same id, it contains the first.
 func NewSet(keys ...Key) *Set {
 	set := &Set{byID: make(map[string]Key, len(keys))}
 	for _, k := range keys {
@@ -33,8 +33,8 @@ func NewSet(keys ...Key) *Set {
 	return set
 }
 
-// Parse reads a JWK Set (RFC 7517 §5). Keys of unknown kinds, symmetric keys and keys for other uses are passed over,
-// as §5 asks; a document without any usable key is an error.
+// Parse parses a JWK Set (RFC 7517 §5) of at most [MaxDocument] bytes. It ignores keys of unknown types, as §5
+// requires, and also symmetric keys and keys for other uses. A document without a usable key is an error.
 func Parse(document []byte) (*Set, error) {
 	if len(document) > MaxDocument {
 		return nil, fmt.Errorf("a key set of %d bytes is too large", len(document))
@@ -46,7 +46,7 @@ func Parse(document []byte) (*Set, error) {
 	var keys []Key
 	for i := range raw.Len() {
 		if k, ok := raw.Key(i); ok {
-			if usable, ok := key(k); ok {
+			if usable, ok := parseKey(k); ok {
 				keys = append(keys, usable)
 			}
 		}
@@ -57,11 +57,11 @@ func Parse(document []byte) (*Set, error) {
 	return NewSet(keys...), nil
 }
 
-// Keys gives the keys in the order in which they were given.
+// Keys returns the keys in the order in which they were given. The caller must not modify the slice.
 func (s *Set) Keys() []Key { return s.list }
 
-// Find gives the key with the id, or [ErrUnknownKey]. An empty id, of a token without "kid", finds the key of a set
-// that has just one.
+// Find returns the key with the id, or [ErrUnknownKey]. An empty id, from a token without "kid", matches the key of a
+// set with exactly one. The context is not used.
 func (s *Set) Find(_ context.Context, id string) (Key, error) {
 	if k, ok := s.byID[id]; ok {
 		return k, nil
@@ -72,5 +72,5 @@ func (s *Set) Find(_ context.Context, id string) (Key, error) {
 	return Key{}, ErrUnknownKey
 }
 
-// Trusts reports whether k is in the set.
+// Trusts reports whether the set contains k.
 func (s *Set) Trusts(k Key) bool { return s.byID[k.id].Equal(k) }

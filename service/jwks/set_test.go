@@ -10,14 +10,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// webKey writes raw as a JWK with the fields changed; a nil value takes a field away.
+// webKey returns raw as a JWK with the fields changed; a nil value removes a field.
 func webKey(raw any, change map[string]any) map[string]any {
 	fields := map[string]any{}
 	if err := json.Unmarshal(must.Get(json.Marshal(must.Get(jwk.FromRaw(raw)))), &fields); err != nil {
@@ -39,7 +38,7 @@ func TestParse(t *testing.T) {
 	offCurve := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
 	tests := map[string]struct {
 		key  map[string]any
-		want jwks.Algorithm // "" where the key is passed over
+		want jwks.Algorithm // "" if the key is ignored
 	}{
 		"P-256":                {ecKey(nil), jwks.ES256},
 		"P-256 for ES256":      {ecKey(map[string]any{"alg": "ES256", "use": "sig"}), jwks.ES256},
@@ -82,13 +81,13 @@ func TestParse(t *testing.T) {
 			if set, err := jwks.Parse(alone); (err == nil) != (test.want != "") {
 				t.Errorf("alone: got %v, %v, want algorithm %q", set, err, test.want)
 			}
-			// A key that cannot be used does not spoil those beside it (RFC 7517 §5).
+			// An unusable key does not affect the others (RFC 7517 §5).
 			set, err := jwks.Parse(must.Get(json.Marshal(map[string]any{"keys": []any{test.key, must.Get(spare.JWK())}})))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !set.Trusts(spare) {
-				t.Error("the key beside it is lost")
+				t.Error("the usable key is missing")
 			}
 			k, err := set.Find(t.Context(), "a")
 			if k.Algorithm() != test.want || (err == nil) != (test.want != "") || (err != nil && !errors.Is(err, jwks.ErrUnknownKey)) {
@@ -122,7 +121,7 @@ func TestParseDocuments(t *testing.T) {
 	}
 }
 
-// Of several keys with one id the first stays, and is the only one that is trusted.
+// Of several keys with the same id, only the first is in the set.
 func TestDuplicates(t *testing.T) {
 	first, second := must.Get(newKey().JWK()), must.Get(newKey().JWK())
 	first.ID, second.ID = "same", "same"
@@ -162,9 +161,9 @@ func FuzzParse(f *testing.F) {
 			t.Error("a set without keys")
 		}
 		for _, k := range set.Keys() {
-			// What was read can be written, and is then the same key.
-			again := must.Get(jwks.Parse(must.Get(json.Marshal(must.Get(k.JWK())))))
-			if !again.Trusts(k) {
+			// A parsed key can be written, and is then the same key.
+			reparsed := must.Get(jwks.Parse(must.Get(json.Marshal(must.Get(k.JWK())))))
+			if !reparsed.Trusts(k) {
 				t.Errorf("%q changes when it is written", k.ID())
 			}
 		}

@@ -11,35 +11,35 @@ import (
 	"strings"
 )
 
-// The places of the issuer's description, below the issuer's host (RFC 8414 §3, OpenID Connect Discovery §4).
+// Paths of the issuer's metadata (RFC 8414 §3, OpenID Connect Discovery §4).
 const (
 	WellKnownServer = "/.well-known/oauth-authorization-server"
 	WellKnownOpenID = "/.well-known/openid-configuration"
 )
 
-// maxMetadata bounds a description that is read, in bytes.
+// maxMetadata is the maximum size of metadata, in bytes.
 const maxMetadata = 256 << 10
 
-// maxRedirects bounds how far a request is passed on.
+// maxRedirects is the maximum number of redirects that a request follows.
 const maxRedirects = 5
 
-// Metadata is what a caller needs of an issuer's description (RFC 8414 §2).
+// Metadata is the part of an issuer's metadata that clients and resource servers need (RFC 8414 §2).
 type Metadata struct {
 	Issuer                string `json:"issuer"`
 	TokenEndpoint         string `json:"token_endpoint"`
 	IntrospectionEndpoint string `json:"introspection_endpoint"`
 	RevocationEndpoint    string `json:"revocation_endpoint"`
 	JWKSURI               string `json:"jwks_uri"`
-	// GRPCEndpoint is where Grantor has its gRPC services, as host:port; empty for other issuers.
+	// GRPCEndpoint is the address of Grantor's gRPC services, as host:port. It is empty for other issuers.
 	GRPCEndpoint string `json:"grantor_grpc_endpoint"`
 }
 
-// ErrOtherIssuer says that who answered is another issuer than the one asked for (RFC 8414 §3.3).
+// ErrOtherIssuer reports that metadata is that of another issuer than the requested one (RFC 8414 §3.3).
 var ErrOtherIssuer = errors.New("not the issuer asked for")
 
-// Discover reads the description of an issuer, ours or any other that follows RFC 8414 or OpenID Connect. The answer's
-// "issuer" must be the issuer asked for, else the error is [ErrOtherIssuer]; and neither the request nor any endpoint
-// may leave https, loopback aside.
+// Discover fetches the metadata of an issuer that follows RFC 8414 or OpenID Connect Discovery. If the "issuer" in the
+// metadata is not the requested one, the error wraps [ErrOtherIssuer]. Discover returns an error if the request, a
+// redirect or an endpoint in the metadata is neither https nor on loopback.
 func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadata, error) {
 	if err := SecureURL(issuer); err != nil {
 		return nil, fmt.Errorf("the issuer: %w", err)
@@ -49,35 +49,36 @@ func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadat
 		return nil, err
 	}
 	path := strings.TrimSuffix(u.EscapedPath(), "/")
-	failure := fmt.Errorf("no description of the issuer %s", issuer)
-	// RFC 8414 §3.1 puts the issuer's path behind the well-known part, OpenID Connect before it.
-	for _, place := range []string{WellKnownServer + path, path + WellKnownOpenID} {
-		found, err := describe(ctx, client, u.Scheme+"://"+u.Host+place, issuer)
+	errs := fmt.Errorf("no metadata of the issuer %s", issuer)
+	// RFC 8414 §3.1 puts the issuer's path after the well-known part, OpenID Connect Discovery before it.
+	for _, location := range []string{WellKnownServer + path, path + WellKnownOpenID} {
+		found, err := fetchMetadata(ctx, client, u.Scheme+"://"+u.Host+location, issuer)
 		if err == nil {
 			return found, nil
 		}
-		failure = fmt.Errorf("%w; %w", failure, err)
+		errs = fmt.Errorf("%w; %w", errs, err)
 	}
-	return nil, failure
+	return nil, errs
 }
 
-// describe reads one place. An answer there need not be meant for us: some servers answer every path with their start
-// page, or any path below the well-known part with the description of another tenant.
-func describe(ctx context.Context, client *http.Client, place, issuer string) (*Metadata, error) {
-	body, _, err := Get(ctx, client, place, maxMetadata)
+// fetchMetadata fetches the metadata at one URL. The response may be unrelated: some servers answer every path with
+// their start page, or any path below the well-known part with the metadata of another tenant.
+func fetchMetadata(ctx context.Context, client *http.Client, location, issuer string) (*Metadata, error) {
+	body, _, err := Get(ctx, client, location, maxMetadata)
 	if err != nil {
 		return nil, err
 	}
 	var found Metadata
 	if err := json.Unmarshal(body, &found); err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
+		return nil, fmt.Errorf("%s: %w", location, err)
 	}
 	if err := found.check(issuer); err != nil {
-		return nil, fmt.Errorf("%s: %w", place, err)
+		return nil, fmt.Errorf("%s: %w", location, err)
 	}
 	return &found, nil
 }
 
+// check returns an error if m is not the metadata of issuer, or has an insecure endpoint.
 func (m *Metadata) check(issuer string) error {
 	if m.Issuer != issuer {
 		return fmt.Errorf("%w: it calls itself %.200q, not %.200q", ErrOtherIssuer, m.Issuer, issuer)
@@ -93,7 +94,8 @@ func (m *Metadata) check(issuer string) error {
 	return nil
 }
 
-// SecureURL refuses a URL that would send its request in the clear to another machine.
+// SecureURL returns an error if a request to the URL would cross the network without TLS: the scheme must be https, or
+// http to a loopback host.
 func SecureURL(raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" {
@@ -105,18 +107,19 @@ func SecureURL(raw string) error {
 	return nil
 }
 
-// Get reads a document of at most limit bytes. An answer other than 200 is an error, and so is a redirection that
-// leaves https, loopback aside: whoever listens on the way could answer in the issuer's place.
+// Get fetches a document of at most limit bytes and returns its body and header. A status other than 200 is an error,
+// and so is a redirect to a URL that [SecureURL] rejects: an attacker on the network could answer in the issuer's
+// place.
 func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]byte, http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	request.Header.Set("Accept", "application/json")
-	// A connection of HTTP/2 that fell silent would stay in the client's pool and be asked again each time.
+	// An HTTP/2 connection that fell silent would stay in the client's pool and be used for every retry.
 	request.Close = true
-	careful := *client
-	careful.CheckRedirect = func(next *http.Request, via []*http.Request) error {
+	secure := *client
+	secure.CheckRedirect = func(next *http.Request, via []*http.Request) error {
 		if err := SecureURL(next.URL.String()); err != nil {
 			return err
 		}
@@ -124,11 +127,11 @@ func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]b
 			return client.CheckRedirect(next, via)
 		}
 		if len(via) >= maxRedirects {
-			return fmt.Errorf("more than %d redirections", maxRedirects)
+			return fmt.Errorf("more than %d redirects", maxRedirects)
 		}
 		return nil
 	}
-	answer, err := careful.Do(request)
+	answer, err := secure.Do(request)
 	if err != nil {
 		return nil, nil, err
 	}

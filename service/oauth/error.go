@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Code is an error code that a client meets in an answer.
+// Code is an OAuth error code, which is part of the response to a client.
 type Code string
 
-// The codes of RFC 6749 §5.2 and RFC 8707 §2, and the two of RFC 6749 §4.1.2.1 that tell of the server's own trouble.
+// The codes of RFC 6749 §5.2 and RFC 8707 §2, and the two of RFC 6749 §4.1.2.1 for failures of the server itself.
 const (
 	InvalidRequest         Code = "invalid_request"
 	InvalidClient          Code = "invalid_client"
@@ -22,72 +22,74 @@ const (
 	ServerError            Code = "server_error"
 )
 
-// Text is what a client reads of an error. It is a type of its own so that only texts written in this program become
-// one: a Go error, or a value from a request, does not turn into a Text by accident. Its characters are those that
-// RFC 6749 §5.2 allows: printable ASCII without the double quote and the backslash.
+// Text is the error_description that a client receives. It is a distinct type so that only texts written in this
+// program become one: a Go error, or a value from a request, does not turn into a Text by accident. Its characters are
+// those that RFC 6749 §5.2 allows: printable ASCII without the double quote and the backslash.
 type Text string
 
-// Error is a refusal. Code and Text are for the client; Cause is for the operator and never crosses the wire.
+// Error is the refusal of a request. Code and Text are sent to the client; Reason and Cause are for the operator and
+// are never sent.
 type Error struct {
-	// Code tells the client's program what went wrong.
+	// Code classifies the error for the client's program.
 	Code Code
-	// Text tells the client's developer what went wrong.
+	// Text explains the error to the client's developer.
 	Text Text
-	// Reason tells the operator's programs what went wrong, where Code alone does not.
+	// Reason classifies the error for the operator, if Code alone does not; it may be empty.
 	Reason Reason
-	// Cause is the error behind it; nil where the request itself is the cause.
+	// Cause is the underlying error. It is nil if the request itself is the cause.
 	Cause error
-	// Limited says that a TemporarilyUnavailable comes from a limit on what is asked, not from a fault of the server.
+	// Limited is true if a TemporarilyUnavailable is due to a rate limit, not to a failure of the server.
 	Limited bool
-	// RetryAfter is how long a client should wait after a TemporarilyUnavailable; zero where it does not apply.
+	// RetryAfter is how long a client should wait after a TemporarilyUnavailable. Zero means that no time is known.
 	RetryAfter time.Duration
 }
 
-// Reason is what a refusal is counted by: one of the words below, never a value from a request. It does not cross the wire.
+// Reason is a metric label for a refusal: one of the constants below, never a value from a request. It is not sent to
+// clients.
 type Reason string
 
-// Why a client was not proved, which it is not told.
+// Reasons for which client authentication fails. The client only learns that it failed.
 const (
 	UnknownClient        Reason = "unknown_client"
 	WrongSecret          Reason = "wrong_secret"
 	ClientDisabled       Reason = "client_disabled"
 	MethodNotAllowed     Reason = "auth_method_not_allowed"
-	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a word, no credential
+	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a name, not a credential
 	AssertionNotOffered  Reason = "assertion_not_offered"
 	NetworkNotAllowed    Reason = "network_not_allowed"
 )
 
-// Which limit was reached, where a refusal is [Error.Limited].
+// Limits that were reached, if a refusal is [Error.Limited].
 const (
 	TooManyFailures Reason = "too_many_failures"
 	TooManyRequests Reason = "too_many_requests"
 	QuotaReached    Reason = "quota"
 )
 
-// Why a request was put off, which its client is told less exactly.
+// Reasons for which a request should be retried. The client learns less exactly what they are.
 const (
-	// StaleKnowledge is of a replica that has had no word from its store for too long.
+	// StaleKnowledge means that a replica has not heard from its store for too long.
 	StaleKnowledge Reason = "stale_knowledge"
-	// StoreUnreachable is of a store that did not answer this request.
+	// StoreUnreachable means that the store did not answer during this request.
 	StoreUnreachable Reason = "store_unreachable"
-	// TooManySecrets is of the queue for slow hashes.
+	// TooManySecrets means that the queue for slow hashes is full.
 	TooManySecrets Reason = "too_many_secrets"
 )
 
-// Why gives the reason; the code is one where there is none more exact.
+// Why returns Reason, or Code if Reason is empty.
 func (e *Error) Why() Reason { return cmp.Or(e.Reason, Reason(e.Code)) }
 
-// Errorf makes a refusal whose cause is worded by format and args, as by [fmt.Errorf].
+// Errorf returns an Error whose Cause is formatted by [fmt.Errorf].
 func Errorf(code Code, text Text, format string, args ...any) *Error {
 	return &Error{Code: code, Text: text, Cause: fmt.Errorf(format, args...)}
 }
 
-// Refuse makes a refusal that the request itself is the cause of.
+// Refuse returns an Error without a Cause: the request itself is the cause.
 func Refuse(code Code, text Text) *Error {
 	return &Error{Code: code, Text: text}
 }
 
-// Error gives the operator's text, cause included.
+// Error returns the text for the operator, which includes the cause.
 func (e *Error) Error() string {
 	if e.Cause == nil {
 		return fmt.Sprintf("%s: %s", e.Code, e.Text)
@@ -95,11 +97,11 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s: %v", e.Code, e.Text, e.Cause)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns Cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// From finds the refusal in err. An error that holds none is the server's own fault: it becomes a [ServerError] with
-// err as its cause.
+// From returns the [*Error] in err's chain. If there is none, the failure is the server's own: From returns a
+// [ServerError] whose Cause is err.
 func From(err error) *Error {
 	if refusal, ok := errors.AsType[*Error](err); ok {
 		return refusal

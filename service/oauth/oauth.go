@@ -1,7 +1,10 @@
-// Package oauth has the words of the OAuth protocol as types that cannot be wrong: error codes, scopes, and the ids of
-// clients, resources and issuers. It carries out RFC 6749 §3.3 and §5.2, RFC 8414 §2 and RFC 8707 §2.
+// Package oauth provides the vocabulary of OAuth 2.0 as types that are valid by construction: error codes, scopes, and
+// the identifiers of clients, resources and issuers. It implements RFC 6749 §3.3 and §5.2, RFC 8414 §2 and RFC 8707 §2.
 //
-// Every parser bounds its input before it looks at it. What a parser refuses is an [*Error].
+//	scopes, err := oauth.ParseScopes("orders.read orders.write")
+//	refusal := oauth.From(err) // an *oauth.Error with the code and the text for the client
+//
+// Every parser limits the size of its input before it parses it. Errors that are due to a request are of type [*Error].
 package oauth
 
 import (
@@ -11,31 +14,32 @@ import (
 	"strings"
 )
 
-// GrantClientCredentials is the grant of a service that speaks for itself (RFC 6749 §4.4).
+// GrantClientCredentials is the grant type of a client that acts for itself (RFC 6749 §4.4).
 const GrantClientCredentials = "client_credentials"
 
-// The ways in which a client proves who it is, named as in the IANA registry of token endpoint authentication methods.
+// Token endpoint authentication methods, as named in the IANA registry.
 const (
 	ClientSecretBasic = "client_secret_basic"
 	ClientSecretPost  = "client_secret_post"
 )
 
-// Bounds on what comes in, in bytes unless said.
+// Maximum sizes of input, in bytes unless stated otherwise.
 const (
 	MaxID       = 255
 	MaxSecret   = 512
 	MaxResource = 512
-	// MaxScopes counts scopes in one request or one client.
+	// MaxScopes is the maximum number of scopes in a request or of a client.
 	MaxScopes = 64
-	// MaxResources counts resources in one request.
+	// MaxResources is the maximum number of resources in a request.
 	MaxResources = 16
 	maxScope     = 128
 )
 
 // ClientID identifies a client: 1 to [MaxID] bytes of visible ASCII (RFC 6749 appendix A.1), compared byte for byte.
+// The zero value is no client.
 type ClientID struct{ id string }
 
-// ParseClientID makes a client id of s.
+// ParseClientID parses a client identifier. The error is an [InvalidRequest].
 func ParseClientID(s string) (ClientID, error) {
 	if s == "" || len(s) > MaxID {
 		return ClientID{}, Refuse(InvalidRequest, "client_id must have 1 to 255 characters.")
@@ -46,14 +50,14 @@ func ParseClientID(s string) (ClientID, error) {
 	return ClientID{s}, nil
 }
 
-// String gives the id as it stands on the wire.
+// String returns the identifier as it is sent.
 func (id ClientID) String() string { return id.id }
 
-// Resource identifies what a token is for (RFC 8707 §2): an absolute URI without a fragment, compared byte for byte. It
-// is the "aud" of the tokens for it.
+// Resource identifies a resource for which tokens are issued (RFC 8707 §2): an absolute URI of at most [MaxResource]
+// bytes without a fragment, compared byte for byte. It is the "aud" of those tokens.
 type Resource struct{ uri string }
 
-// ParseResource makes a resource identifier of s.
+// ParseResource parses a resource identifier. The error is an [InvalidTarget].
 func ParseResource(s string) (Resource, error) {
 	refusal := Refuse(InvalidTarget, "resource must be an absolute URI without a fragment, at most 512 characters.")
 	if s == "" || len(s) > MaxResource || !visible(s) {
@@ -66,14 +70,14 @@ func ParseResource(s string) (Resource, error) {
 	return Resource{s}, nil
 }
 
-// String gives the identifier as it stands on the wire.
+// String returns the identifier as it is sent.
 func (r Resource) String() string { return r.uri }
 
-// Issuer identifies who issues tokens (RFC 8414 §2): an https URL without query or fragment. Plain http is accepted
-// where the host is loopback.
+// Issuer identifies an issuer (RFC 8414 §2): an https URL of at most [MaxResource] bytes without a query or fragment.
+// Plain http is accepted if the host is loopback.
 type Issuer struct{ url string }
 
-// ParseIssuer makes an issuer of s.
+// ParseIssuer parses an issuer identifier. The error is not an [*Error]: an issuer comes from the configuration.
 func ParseIssuer(s string) (Issuer, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -89,7 +93,7 @@ func ParseIssuer(s string) (Issuer, error) {
 	return Issuer{s}, nil
 }
 
-// Host gives the issuer's host, without a port.
+// Host returns the issuer's host, without a port.
 func (i Issuer) Host() string {
 	u, err := url.Parse(i.url)
 	if err != nil {
@@ -98,10 +102,10 @@ func (i Issuer) Host() string {
 	return u.Hostname()
 }
 
-// String gives the issuer as it stands in "iss".
+// String returns the issuer as it appears in "iss".
 func (i Issuer) String() string { return i.url }
 
-// Loopback reports whether host, a name or an address without a port, is this machine's own.
+// Loopback reports whether host, a name or an IP address without a port, is "localhost" or a loopback address.
 func Loopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -110,8 +114,8 @@ func Loopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// LoopbackTarget reports whether a canonical gRPC target ("dns:///localhost:8081", "unix:/path") is this machine. A scheme
-// that is not known here is not, nor a name that another machine's resolver is asked for.
+// LoopbackTarget reports whether a canonical gRPC target ("dns:///localhost:8081", "unix:/path") is on this machine. It
+// returns false for unknown schemes, and for a name that another machine's resolver is to resolve.
 func LoopbackTarget(canonical string) bool {
 	target, err := url.Parse(canonical)
 	if err != nil {
@@ -131,7 +135,7 @@ func LoopbackTarget(canonical string) bool {
 	return false
 }
 
-// visible reports whether s is made of VCHAR alone: %x21-7E (RFC 5234 appendix B.1).
+// visible reports whether s consists of VCHAR only: %x21-7E (RFC 5234 appendix B.1).
 func visible(s string) bool {
 	for i := range len(s) {
 		if s[i] < 0x21 || s[i] > 0x7e {

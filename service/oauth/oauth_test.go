@@ -7,14 +7,13 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// long is n letters.
+// long returns n letters.
 func long(n int) string { return strings.Repeat("a", n) }
 
-// expectCode compares the code of a refusal; "" is none.
+// expectCode compares the code of an error; "" means no error.
 func expectCode(t *testing.T, err error, want oauth.Code) {
 	t.Helper()
 	if want == "" {
@@ -202,7 +201,7 @@ func FuzzParseIssuer(f *testing.F) {
 		if oauth.SecureURL(s) != nil || issuer.String() != s || strings.ContainsAny(s, "?# \t\r\n") {
 			t.Errorf("%q passes", s)
 		}
-		// What is appended makes an endpoint of the same host.
+		// An appended path makes an endpoint on the same host.
 		whole, part := must.Get(url.Parse(s+"/connect/token")), must.Get(url.Parse(s))
 		if whole.Host != part.Host || whole.User != nil || whole.RawQuery != "" || !strings.HasSuffix(whole.Path, "/connect/token") {
 			t.Errorf("%q makes the endpoint %s", s, whole)

@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// Scope is one right that a token can carry (RFC 6749 §3.3), compared byte for byte.
+// Scope is a single scope of a token (RFC 6749 §3.3), compared byte for byte.
 type Scope struct{ name string }
 
-// ParseScope makes a scope of s, which must be one scope-token: %x21 / %x23-5B / %x5D-7E, at most 128 of them.
+// ParseScope parses a single scope-token: 1 to 128 characters of %x21 / %x23-5B / %x5D-7E. The error is an
+// [InvalidRequest] if s is too long, and an [InvalidScope] otherwise.
 func ParseScope(s string) (Scope, error) {
 	if len(s) > maxScope {
 		return Scope{}, Refuse(InvalidRequest, "A scope has more than 128 characters.")
@@ -19,15 +20,15 @@ func ParseScope(s string) (Scope, error) {
 	return Scope{s}, nil
 }
 
-// String gives the scope as it stands on the wire.
+// String returns the scope as it is sent.
 func (s Scope) String() string { return s.name }
 
-// Scopes is a set of scopes in the order in which they were asked for. The zero value is the empty set.
+// Scopes is a set of scopes in the order in which they were requested. The zero value is the empty set.
 type Scopes []Scope
 
-// ParseScopes reads scopes separated by spaces; blanks and repeats are dropped. A list of more than [MaxScopes], or of
-// more bytes than so many scopes can have, and a scope that is too long are an [InvalidRequest]; a scope with characters
-// that none has is an [InvalidScope].
+// ParseScopes parses a space-separated list of scopes. It ignores extra spaces and duplicates. The error is an
+// [InvalidRequest] if there are more than [MaxScopes] scopes or a scope is too long, and an [InvalidScope] if a scope
+// contains an invalid character.
 func ParseScopes(s string) (Scopes, error) {
 	if len(s) > MaxScopes*(maxScope+1) {
 		return nil, tooManyScopes()
@@ -54,15 +55,15 @@ func ParseScopes(s string) (Scopes, error) {
 
 func tooManyScopes() error { return Refuse(InvalidRequest, "scope has more than 64 scopes.") }
 
-// Has reports whether scope is in the set.
+// Has reports whether the set contains scope.
 func (s Scopes) Has(scope Scope) bool { return slices.Contains(s, scope) }
 
-// HasAll reports whether every one of wanted is in the set.
-func (s Scopes) HasAll(wanted Scopes) bool {
-	return !slices.ContainsFunc(wanted, func(w Scope) bool { return !s.Has(w) })
+// HasAll reports whether the set contains all of required.
+func (s Scopes) HasAll(required Scopes) bool {
+	return !slices.ContainsFunc(required, func(scope Scope) bool { return !s.Has(scope) })
 }
 
-// String gives the scopes as they stand on the wire, separated by single spaces.
+// String returns the scopes as they are sent, separated by single spaces.
 func (s Scopes) String() string {
 	if len(s) == 1 {
 		return s[0].name
@@ -70,7 +71,7 @@ func (s Scopes) String() string {
 	return strings.Join(s.Strings(), " ")
 }
 
-// Strings gives each scope as it stands on the wire.
+// Strings returns each scope as it is sent.
 func (s Scopes) Strings() []string {
 	names := make([]string, len(s))
 	for i, scope := range s {

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -64,8 +63,8 @@ func TestParseScopes(t *testing.T) {
 		"tab":                    {"a\tb", "", oauth.InvalidScope},
 		"long":                   {long(129), "", oauth.InvalidRequest},
 		"many blanks":            {strings.Repeat(" ", 64*129+1), "", oauth.InvalidRequest},
-		"larger than may be":     {strings.Repeat("a ", 64*129), "", oauth.InvalidRequest},
-		"as large as may be":     {strings.Repeat("a ", 64*129/2), "a", ""},
+		"above the size limit":   {strings.Repeat("a ", 64*129), "", oauth.InvalidRequest},
+		"at the size limit":      {strings.Repeat("a ", 64*129/2), "a", ""},
 		"malformed after the 64": {names(64) + ` "`, "", oauth.InvalidScope},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +85,7 @@ func TestHas(t *testing.T) {
 		}
 	}
 	if oauth.Scopes(nil).Has(must.Get(oauth.ParseScope("a"))) || !oauth.Scopes(nil).HasAll(nil) {
-		t.Error("the empty set has nothing, and so all of nothing")
+		t.Error("the empty set: want Has false and HasAll(nil) true")
 	}
 }
 
@@ -102,9 +101,9 @@ func FuzzParseScopes(f *testing.F) {
 		if len(scopes) > oauth.MaxScopes || strings.ContainsAny(scopes.String(), "\"\\\t\r\n\x7f") {
 			t.Errorf("%q passes", s)
 		}
-		again, err := oauth.ParseScopes(scopes.String())
-		if err != nil || !slices.Equal(again, scopes) {
-			t.Errorf("%q is read again as %q, %v", scopes, again, err)
+		reparsed, err := oauth.ParseScopes(scopes.String())
+		if err != nil || !slices.Equal(reparsed, scopes) {
+			t.Errorf("%q is parsed again as %q, %v", scopes, reparsed, err)
 		}
 		for field := range strings.FieldsSeq(s) {
 			if !slices.Contains(scopes.Strings(), field) {

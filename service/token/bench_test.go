@@ -9,18 +9,17 @@ import (
 	"crypto/sha256"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// saltedPSS is what PS256 is (RFC 7518 §3.5).
+// saltedPSS are the options of PS256 (RFC 7518 §3.5).
 var saltedPSS = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}
 
-// bareSignature signs by the standard library alone.
-func bareSignature(algorithm jwks.Algorithm, signed []byte) ([]byte, error) {
-	switch private := privates()[algorithm].(type) {
+// stdlibSign signs with the standard library alone.
+func stdlibSign(algorithm jwks.Algorithm, signed []byte) ([]byte, error) {
+	switch private := privateKeys()[algorithm].(type) {
 	case ed25519.PrivateKey:
 		return ed25519.Sign(private, signed), nil
 	case *ecdsa.PrivateKey:
@@ -36,9 +35,9 @@ func bareSignature(algorithm jwks.Algorithm, signed []byte) ([]byte, error) {
 	panic(algorithm)
 }
 
-// bareVerification checks what bareSignature gave.
-func bareVerification(algorithm jwks.Algorithm, signed, signature []byte) bool {
-	switch public := privates()[algorithm].Public().(type) {
+// stdlibVerify verifies a signature of stdlibSign.
+func stdlibVerify(algorithm jwks.Algorithm, signed, signature []byte) bool {
+	switch public := privateKeys()[algorithm].Public().(type) {
 	case ed25519.PublicKey:
 		return ed25519.Verify(public, signed, signature)
 	case *ecdsa.PublicKey:
@@ -54,16 +53,16 @@ func bareVerification(algorithm jwks.Algorithm, signed, signature []byte) bool {
 	panic(algorithm)
 }
 
-// algorithms are in the order of the figures.
+// algorithms are in the order in which their figures are published.
 var algorithms = []jwks.Algorithm{jwks.ES256, jwks.EdDSA, jwks.RS256, jwks.PS256}
 
-// signedPart gives the bytes of a token that its signature is over.
+// signedPart returns the bytes of a token that its signature covers.
 func signedPart(raw string) []byte {
 	header, payload, _ := parts(raw)
 	return []byte(header + "." + payload)
 }
 
-// BenchmarkSign signs tokens. The floor is the signature alone, over as many bytes.
+// BenchmarkSign signs tokens. The floor is the signature alone, over the same number of bytes.
 func BenchmarkSign(b *testing.B) {
 	for _, algorithm := range algorithms {
 		signer, claims := signerFor(algorithm), claims()
@@ -79,7 +78,7 @@ func BenchmarkSign(b *testing.B) {
 			signed := signedPart(must.Get(signer.Sign(claims)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := bareSignature(algorithm, signed); err != nil {
+				if _, err := stdlibSign(algorithm, signed); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -87,7 +86,7 @@ func BenchmarkSign(b *testing.B) {
 	}
 }
 
-// BenchmarkVerify verifies a token that nobody remembers. The floor is the check of a signature alone.
+// BenchmarkVerify verifies a token without a cache. The floor is the check of the signature alone.
 func BenchmarkVerify(b *testing.B) {
 	for _, algorithm := range algorithms {
 		signer := signerFor(algorithm)
@@ -103,10 +102,10 @@ func BenchmarkVerify(b *testing.B) {
 		})
 		b.Run(string(algorithm)+"/floor", func(b *testing.B) {
 			signed := signedPart(raw)
-			signature := must.Get(bareSignature(algorithm, signed))
+			signature := must.Get(stdlibSign(algorithm, signed))
 			b.ReportAllocs()
 			for b.Loop() {
-				if !bareVerification(algorithm, signed, signature) {
+				if !stdlibVerify(algorithm, signed, signature) {
 					b.Fatal("wrong")
 				}
 			}
@@ -114,7 +113,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// BenchmarkVerifySeen verifies a token that is remembered. The floor is the hash by which one finds it.
+// BenchmarkVerifySeen verifies a cached token. The floor is the hash that is its key in the cache.
 func BenchmarkVerifySeen(b *testing.B) {
 	signer := signerFor(jwks.ES256)
 	raw := must.Get(signer.Sign(claims()))

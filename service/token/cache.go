@@ -11,12 +11,13 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// Cache is a [Verifier] that remembers the tokens it has verified, so that a token seen again costs a hash rather than
-// a signature check. What can change after a signature was checked is checked on every call: the token's times,
-// whether it was revoked, and that its key is still trusted. Refusals are not remembered. It may be used by several goroutines.
+// Cache is a [Verifier] that caches the tokens it has verified, so that a token seen again costs a hash instead of a
+// signature check. What can change after that check is checked on every call: the token's times, whether it was
+// revoked, and whether its key is still trusted. Refusals are not cached. A Cache is safe for concurrent use by
+// multiple goroutines.
 type Cache struct {
 	verifier *Verifier
-	// verified has SHA-256 of the token → what it says. Hashing keeps bearer tokens out of the heap.
+	// verified is keyed by the SHA-256 of the token. Hashing keeps bearer tokens out of the heap.
 	verified *otter.Cache[[sha256.Size]byte, entry]
 
 	hits, misses atomic.Uint64
@@ -27,16 +28,16 @@ type entry struct {
 	key    jwks.Key
 }
 
-// NewCache makes a cache of at most size tokens over verifier.
+// NewCache returns a cache of at most size tokens over verifier. The size must be positive.
 func NewCache(verifier *Verifier, size int) (*Cache, error) {
 	if size <= 0 {
-		// The cache below would take it as no bound at all.
-		return nil, fmt.Errorf("a cache of %d tokens", size)
+		// otter would treat it as unlimited.
+		return nil, fmt.Errorf("a cache of %d tokens: the size must be positive", size)
 	}
 	verified, err := otter.New(&otter.Options[[sha256.Size]byte, entry]{
 		MaximumSize: size,
-		// The cache tidies up on whose call makes that necessary. A goroutine for it, as by default, costs each new token
-		// a twentieth of its verification.
+		// Maintenance runs in the goroutine of the call that makes it necessary. A goroutine for it, which is the
+		// default, would add a twentieth to the verification of each new token.
 		Executor: func(task func()) { task() },
 	})
 	if err != nil {
@@ -45,12 +46,12 @@ func NewCache(verifier *Verifier, size int) (*Cache, error) {
 	return &Cache{verifier: verifier, verified: verified}, nil
 }
 
-// Verify does what [Verifier.Verify] does.
+// Verify returns what [Verifier.Verify] returns.
 func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 	if len(raw) > MaxSize {
 		return nil, fail(ErrMalformed, "%d bytes", len(raw))
 	}
-	// The usual token is copied to the stack, as a conversion would not.
+	// A token of the usual size is copied to the stack, which a conversion would not do.
 	hash := sha256.Sum256(append(make([]byte, 0, 1024), raw...))
 	if seen, ok := c.verified.GetIfPresent(hash); ok {
 		if c.verifier.Keys.Trusts(seen.key) {
@@ -71,5 +72,5 @@ func (c *Cache) Verify(ctx context.Context, raw string) (*Claims, error) {
 	return claims, nil
 }
 
-// Lookups counts the tokens that had been verified before, and those whose signature had to be checked.
+// Lookups returns how often [Cache.Verify] found a token in the cache, and how often it had to check a signature.
 func (c *Cache) Lookups() (hits, misses uint64) { return c.hits.Load(), c.misses.Load() }

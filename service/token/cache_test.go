@@ -8,27 +8,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// countedKeys counts how often a signature had to be checked anew.
-type countedKeys struct {
+// countingKeys counts how often a signature is checked.
+type countingKeys struct {
 	mu    sync.Mutex
 	set   *jwks.Set
 	finds int
 }
 
-func (k *countedKeys) Find(ctx context.Context, id string) (jwks.Key, error) {
+func (k *countingKeys) Find(ctx context.Context, id string) (jwks.Key, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.finds++
 	return k.set.Find(ctx, id)
 }
 
-func (k *countedKeys) Trusts(key jwks.Key) bool {
+func (k *countingKeys) Trusts(key jwks.Key) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.set.Trusts(key)
@@ -37,12 +36,12 @@ func (k *countedKeys) Trusts(key jwks.Key) bool {
 type cacheTest struct {
 	*token.Cache
 
-	keys *countedKeys
+	keys *countingKeys
 	now  time.Time
 }
 
 func newCacheTest(t *testing.T) *cacheTest {
-	c := &cacheTest{keys: &countedKeys{set: jwks.NewSet(signerFor(jwks.ES256).Public())}, now: issued.Add(time.Minute)}
+	c := &cacheTest{keys: &countingKeys{set: jwks.NewSet(signerFor(jwks.ES256).Public())}, now: issued.Add(time.Minute)}
 	verifier := newVerifier()
 	verifier.Keys, verifier.Now = c.keys, func() time.Time { return c.now }
 	var err error
@@ -63,7 +62,7 @@ func (c *cacheTest) expect(t *testing.T, raw string, want error, finds int) {
 	}
 }
 
-func TestCacheRemembers(t *testing.T) {
+func TestCacheHits(t *testing.T) {
 	c := newCacheTest(t)
 	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	for range 3 {
@@ -86,7 +85,7 @@ func TestCacheExpires(t *testing.T) {
 	c.expect(t, good, nil, 1)
 	c.now = issued.Add(time.Hour)
 	c.expect(t, good, token.ErrExpired, 1)
-	// The clock was set back: the token is not valid yet, although it was before.
+	// The clock was set back: the token, which was valid before, is not valid yet.
 	c.now = issued.Add(-31 * time.Second)
 	c.expect(t, good, token.ErrNotYet, 1)
 }
@@ -103,7 +102,7 @@ func TestCacheKeyWithdrawn(t *testing.T) {
 	c.expect(t, good, nil, 4)
 }
 
-func TestCacheForgetsRefusals(t *testing.T) {
+func TestCacheKeepsNoRefusals(t *testing.T) {
 	c := newCacheTest(t)
 	ahead := claims()
 	ahead.IssuedAt = c.now.Add(time.Minute)
@@ -115,7 +114,7 @@ func TestCacheForgetsRefusals(t *testing.T) {
 	c.expect(t, raw, nil, 3)
 }
 
-// Another spelling of a token that is remembered is another token.
+// Another spelling of a cached token is another token.
 func TestCacheSpelling(t *testing.T) {
 	c := newCacheTest(t)
 	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
@@ -138,7 +137,7 @@ func TestCacheSize(t *testing.T) {
 	}
 }
 
-func TestCacheTogether(t *testing.T) {
+func TestCacheConcurrently(t *testing.T) {
 	c := newCacheTest(t)
 	good := must.Get(signerFor(jwks.ES256).Sign(claims()))
 	var group sync.WaitGroup

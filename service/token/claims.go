@@ -1,5 +1,17 @@
-// Package token has the access token as a value: its claims, signing it, and the one way to verify it. It carries out
-// RFC 9068 (JWT profile for access tokens) under the rules of RFC 8725 (JWT best current practices).
+// Package token signs and verifies access tokens. It implements RFC 9068 (JWT profile for access tokens) under the
+// rules of RFC 8725 (JWT best current practices).
+//
+// A [Signer] signs with one key, a [Verifier] checks with the issuer's public keys, and a [Cache] makes checking the
+// same token again cheap:
+//
+//	signer, err := token.NewSigner(jwks.ES256, private)
+//	raw, err := signer.Sign(&token.Claims{Issuer: issuer, Audience: []string{resource}, ...})
+//
+//	verifier := &token.Verifier{Issuer: issuer, Audience: []string{resource}, Keys: jwks.NewSet(signer.Public())}
+//	claims, err := verifier.Verify(ctx, raw)
+//
+// Errors of verification wrap one of this package's errors, such as [ErrExpired]. A server uses package verify, which
+// guards gRPC and HTTP calls by means of this package.
 package token
 
 import (
@@ -16,11 +28,11 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// MediaType is the "typ" of an access token (RFC 9068 §2.1).
+// MediaType is the "typ" header of an access token (RFC 9068 §2.1).
 const MediaType = "at+jwt"
 
-// Claims are what an access token says (RFC 9068 §2.2). Times have whole seconds. Claims that [Verifier.Verify] gave
-// are shared between callers and must not be changed.
+// Claims are the claims of an access token (RFC 9068 §2.2). Times have a resolution of one second. Claims returned by
+// [Verifier.Verify] and [Cache.Verify] are shared between callers and must not be modified.
 type Claims struct {
 	Issuer    string
 	Subject   string
@@ -29,27 +41,28 @@ type Claims struct {
 	Scope     oauth.Scopes
 	IssuedAt  time.Time
 	ExpiresAt time.Time
-	// ID is the "jti", unique for the issuer.
+	// ID is the "jti", which is unique within the issuer.
 	ID string
 
-	// id is ID where it is one of ours, keyID the "kid" of the key that verified the token: what a [DenyList] asks for.
+	// id is ID parsed, if ours reports that it has this package's form. keyID is the "kid" of the key that verified the
+	// token. Both are what a [DenyList] looks up.
 	id    ID
 	ours  bool
 	keyID string
-	// notBefore is the "nbf", or zero.
+	// notBefore is the "nbf", or zero if the token has none.
 	notBefore time.Time
-	// raw has claim → JSON, for claims that only the caller knows.
+	// raw maps the names of all claims to their JSON, for [Claims.Decode].
 	raw map[string]json.RawMessage
 }
 
-// Identity gives the ID where it is one that this issuer makes.
+// Identity returns the token's ID in binary form; ok is false if it does not have the form of [NewID].
 func (c *Claims) Identity() (id ID, ok bool) { return c.id, c.ours }
 
-// KeyID gives the "kid" of the key that verified the token.
+// KeyID returns the "kid" of the key that verified the token. It is empty for claims that were not verified.
 func (c *Claims) KeyID() string { return c.keyID }
 
-// Decode puts the claim with the name into v as [json.Unmarshal] does. It serves claims that other issuers add. A claim
-// that the token does not have is [ErrNoClaim].
+// Decode decodes the claim with the given name into v, as [json.Unmarshal] does. Use it for claims that other issuers
+// add. If the token does not have the claim, the error is [ErrNoClaim].
 func (c *Claims) Decode(name string, v any) error {
 	raw, ok := c.raw[name]
 	if !ok {
@@ -58,15 +71,15 @@ func (c *Claims) Decode(name string, v any) error {
 	return json.Unmarshal(raw, v)
 }
 
-// ErrNoClaim says that a token does not have the claim asked for.
+// ErrNoClaim reports that a token does not have the requested claim.
 var ErrNoClaim = errors.New("the token has no such claim")
 
-// payload is the claims as they are signed; its field order is the order in the token.
+// payload is the signed form of Claims. The order of its fields is the order of claims in the token.
 type payload struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
 	ClientID string `json:"client_id"`
-	// Audience is a string where it has one member, else a list (RFC 7519 §4.1.3).
+	// Audience is a string if it has one member, otherwise a list (RFC 7519 §4.1.3).
 	Audience  any    `json:"aud"`
 	Scope     string `json:"scope,omitempty"`
 	IssuedAt  int64  `json:"iat"`
@@ -74,7 +87,7 @@ type payload struct {
 	ID        string `json:"jti"`
 }
 
-// marshal writes the claims for signing.
+// marshal returns the payload for signing.
 func (c *Claims) marshal() ([]byte, error) {
 	var audience any = c.Audience
 	if len(c.Audience) == 1 {
@@ -86,7 +99,7 @@ func (c *Claims) marshal() ([]byte, error) {
 	})
 }
 
-// parseClaims reads a payload whose signature is already verified. It goes through a map because encoding/json would
+// parseClaims parses a payload whose signature has been verified. It decodes into a map because encoding/json would
 // fill a struct's fields from names in any letter case: an issuer that lets its clients add a claim "AUD" must not let
 // them replace "aud".
 func parseClaims(data []byte) (*Claims, error) {
@@ -99,29 +112,29 @@ func parseClaims(data []byte) (*Claims, error) {
 		to   *string
 	}{{"iss", &c.Issuer}, {"sub", &c.Subject}, {"client_id", &c.ClientID}, {"jti", &c.ID}}
 	for _, claim := range texts {
-		if !text(c.raw[claim.name], claim.to) || *claim.to == "" {
+		if !parseString(c.raw[claim.name], claim.to) || *claim.to == "" {
 			return nil, fail(ErrMalformed, "the claim %s is missing or not a string", claim.name)
 		}
 	}
 	c.id, c.ours = ParseID(c.ID)
-	if c.Audience = audienceOf(c.raw["aud"]); len(c.Audience) == 0 {
+	if c.Audience = parseAudience(c.raw["aud"]); len(c.Audience) == 0 {
 		return nil, fail(ErrMalformed, "the claim aud is missing or not a string or a list of strings")
 	}
 	var err error
-	if c.IssuedAt, err = numericDate(c.raw, "iat"); err != nil {
+	if c.IssuedAt, err = parseTime(c.raw, "iat"); err != nil {
 		return nil, err
 	}
-	if c.ExpiresAt, err = numericDate(c.raw, "exp"); err != nil {
+	if c.ExpiresAt, err = parseTime(c.raw, "exp"); err != nil {
 		return nil, err
 	}
 	if _, ok := c.raw["nbf"]; ok {
-		if c.notBefore, err = numericDate(c.raw, "nbf"); err != nil {
+		if c.notBefore, err = parseTime(c.raw, "nbf"); err != nil {
 			return nil, err
 		}
 	}
 	if raw, ok := c.raw["scope"]; ok {
 		var scope string
-		if !text(raw, &scope) {
+		if !parseString(raw, &scope) {
 			return nil, fail(ErrMalformed, "the claim scope is not a string")
 		}
 		if c.Scope, err = oauth.ParseScopes(scope); err != nil {
@@ -131,30 +144,31 @@ func parseClaims(data []byte) (*Claims, error) {
 	return c, nil
 }
 
-// audienceOf reads a string or a list of strings, none of them empty; nil where it is anything else.
-func audienceOf(raw json.RawMessage) []string {
+// parseAudience parses a string or a list of strings, none of them empty. It returns nil for anything else.
+func parseAudience(raw json.RawMessage) []string {
 	all := make([]string, 1)
-	// A null in the list would read as "".
-	if (!text(raw, &all[0]) && json.Unmarshal(raw, &all) != nil) || slices.Contains(all, "") {
+	// A null in the list would decode as "".
+	if (!parseString(raw, &all[0]) && json.Unmarshal(raw, &all) != nil) || slices.Contains(all, "") {
 		return nil
 	}
 	return all
 }
 
-// text reads a JSON string, and nothing else: encoding/json alone would let a null pass as "". raw is valid JSON or empty.
-func text(raw json.RawMessage, to *string) bool {
+// parseString parses a JSON string and nothing else: encoding/json alone would accept a null as "". raw must be valid
+// JSON or empty.
+func parseString(raw json.RawMessage, to *string) bool {
 	if !bytes.HasPrefix(raw, []byte(`"`)) {
 		return false
 	}
 	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		*to = string(raw[1 : len(raw)-1]) // nothing in it stands for something else
+		*to = string(raw[1 : len(raw)-1]) // without a backslash, nothing is escaped
 		return true
 	}
 	return json.Unmarshal(raw, to) == nil
 }
 
-// numericDate reads a time of RFC 7519 §2: seconds since 1970, with or without a fraction, which is cut off.
-func numericDate(raw map[string]json.RawMessage, name string) (time.Time, error) {
+// parseTime parses a NumericDate (RFC 7519 §2): seconds since 1970, whose fraction, if any, is cut off.
+func parseTime(raw map[string]json.RawMessage, name string) (time.Time, error) {
 	const year9999 = 253402300799
 	seconds, err := strconv.ParseInt(string(raw[name]), 10, 64)
 	if err != nil {
@@ -165,12 +179,12 @@ func numericDate(raw map[string]json.RawMessage, name string) (time.Time, error)
 		seconds = int64(float)
 	}
 	if seconds < 0 || seconds > year9999 {
-		return time.Time{}, fail(ErrMalformed, "the claim %s is not a time of this era", name)
+		return time.Time{}, fail(ErrMalformed, "the claim %s is not between the years 1970 and 9999", name)
 	}
 	return time.Unix(seconds, 0), nil
 }
 
-// fail words why a token is refused, for the log; kind is one of the errors of this package.
+// fail returns an error that wraps kind, which is one of this package's errors, with details for the log.
 func fail(kind error, format string, args ...any) error {
 	return fmt.Errorf("%w: %s", kind, fmt.Sprintf(format, args...))
 }

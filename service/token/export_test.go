@@ -1,4 +1,4 @@
 package token
 
-// Joined is what puts R and S one after the other.
-var Joined = joined
+// JoinRS exports joinRS.
+var JoinRS = joinRS

@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func FuzzVerify(f *testing.F) {
@@ -19,16 +18,16 @@ func FuzzVerify(f *testing.F) {
 	f.Add(es256("null", "[]"))
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, raw string) {
-		// The key is made anew in each process: only the one token that was signed with it can hold.
+		// Each process has a new key: only the one token that was signed with it can be valid.
 		if got, err := verify(verifier, raw); err == nil && raw != good {
-			t.Errorf("%q holds: %+v", raw, got)
+			t.Errorf("%q is valid: %+v", raw, got)
 		} else if err != nil && got != nil {
-			t.Errorf("%q: claims %+v beside %v", raw, got, err)
+			t.Errorf("%q: got claims %+v with the error %v", raw, got, err)
 		}
 	})
 }
 
-// What the issuer itself signed may be anything, too: the claims are then those that were signed, or none.
+// A payload signed by the issuer may be arbitrary, too: the claims are those that were signed, or verification fails.
 func FuzzSigned(f *testing.F) {
 	verifier := newVerifier(signerFor(jwks.ES256).Public())
 	header := goodHeader().String()
@@ -42,11 +41,11 @@ func FuzzSigned(f *testing.F) {
 		}
 		signed := map[string]any{}
 		if err := json.Unmarshal([]byte(payload), &signed); err != nil {
-			t.Fatalf("%q holds and is no JSON", payload)
+			t.Fatalf("%q is valid but not JSON", payload)
 		}
 		if signed["iss"] != issuer || signed["sub"] != got.Subject || signed["client_id"] != got.ClientID ||
 			!strings.Contains(fmt.Sprint(signed["aud"]), orders) || got.ExpiresAt.Unix() <= issued.Unix()+60 {
-			t.Errorf("%q is read as %+v", payload, got)
+			t.Errorf("%q is parsed as %+v", payload, got)
 		}
 	})
 }

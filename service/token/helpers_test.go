@@ -16,13 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -32,13 +31,13 @@ const (
 	orders = "https://orders.internal"
 )
 
-// issued is when the test tokens are issued; they live an hour.
+// issued is when the test tokens are issued. They live an hour.
 var issued = time.Unix(1_800_000_000, 0)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// privates has a private key for each algorithm; RS256 and PS256 share one.
-var privates = sync.OnceValue(func() map[jwks.Algorithm]crypto.Signer {
+// privateKeys maps each algorithm to a private key. RS256 and PS256 share one.
+var privateKeys = sync.OnceValue(func() map[jwks.Algorithm]crypto.Signer {
 	rsaKey := must.Get(rsa.GenerateKey(rand.Reader, 2048))
 	_, edKey, err := ed25519.GenerateKey(rand.Reader)
 	return map[jwks.Algorithm]crypto.Signer{
@@ -48,7 +47,7 @@ var privates = sync.OnceValue(func() map[jwks.Algorithm]crypto.Signer {
 })
 
 func signerFor(algorithm jwks.Algorithm) *token.Signer {
-	return must.Get(token.NewSigner(algorithm, privates()[algorithm]))
+	return must.Get(token.NewSigner(algorithm, privateKeys()[algorithm]))
 }
 
 func claims() *token.Claims {
@@ -65,7 +64,7 @@ func newVerifier(keys ...jwks.Key) *token.Verifier {
 	}
 }
 
-// object is a JSON object whose values are written as they stand where they are json.RawMessage.
+// object is a JSON object. Values of type json.RawMessage are written as they are.
 type object map[string]any
 
 func (o object) with(change object) object {
@@ -81,14 +80,14 @@ func raw(s string) json.RawMessage { return json.RawMessage(s) }
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-// sign makes a token of any header and payload, with a signature that fits the key.
+// sign returns a token of any header and payload, with a valid signature of the key.
 func sign(algorithm jwks.Algorithm, key any, header, payload string) string {
 	signed := encode(header) + "." + encode(payload)
 	signature := must.Get(must.Get(jws.NewSigner(jwa.SignatureAlgorithm(algorithm))).Sign([]byte(signed), key))
 	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// goodHeader and goodPayload make a token that holds, for the ES256 key.
+// goodHeader and goodPayload are those of a valid token of the ES256 key.
 func goodHeader() object {
 	return object{"alg": "ES256", "kid": signerFor(jwks.ES256).Public().ID(), "typ": "at+jwt"}
 }
@@ -102,10 +101,10 @@ func goodPayload() object {
 
 // es256 signs header and payload with the ES256 key.
 func es256(header, payload string) string {
-	return sign(jwks.ES256, privates()[jwks.ES256], header, payload)
+	return sign(jwks.ES256, privateKeys()[jwks.ES256], header, payload)
 }
 
-// parts gives header, payload and signature as they stand in the token.
+// parts returns the encoded header, payload and signature of a token.
 func parts(t string) (header, payload, signature string) {
 	p := strings.Split(t, ".")
 	return p[0], p[1], p[2]

@@ -5,16 +5,17 @@ import (
 	"encoding/base64"
 )
 
-// ID is what makes a token of ours unique: 128 random bits. Its text, the "jti", is their base64url.
+// ID identifies a token: 128 random bits. Its text form, the "jti", is their base64url encoding without padding, 22
+// characters.
 type ID [16]byte
 
-// NewID makes an ID.
+// NewID returns a random ID.
 func NewID() (id ID) {
-	_, _ = rand.Read(id[:]) // it never fails (crypto/rand)
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
 	return id
 }
 
-// ParseID reads a "jti" of ours; ok is false for any other.
+// ParseID parses the text form of an ID; ok is false if s is anything else, such as the "jti" of another issuer.
 func ParseID(s string) (id ID, ok bool) {
 	if len(s) != base64.RawURLEncoding.EncodedLen(len(id)) {
 		return ID{}, false
@@ -23,5 +24,5 @@ func ParseID(s string) (id ID, ok bool) {
 	return id, err == nil && n == len(id)
 }
 
-// String gives the "jti".
+// String returns the text form of id.
 func (id ID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }

@@ -9,15 +9,17 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// Signer signs access tokens with one key. It may be used by several goroutines.
+// Signer signs access tokens with one private key. It is safe for concurrent use by multiple goroutines.
 type Signer struct {
-	// header is the encoded JOSE header and the dot that follows it: the same for every token of the key.
+	// header is the encoded JOSE header with the following dot: the same for every token of the key.
 	header []byte
 	sign   func(payload []byte) ([]byte, error)
 	public jwks.Key
 }
 
-// NewSigner makes a signer for the algorithm with an *ecdsa.PrivateKey, *rsa.PrivateKey or ed25519.PrivateKey.
+// NewSigner returns a signer for the algorithm. The private key is an *ecdsa.PrivateKey, *rsa.PrivateKey or
+// ed25519.PrivateKey, or another [crypto.Signer] with a public key of such a type. NewSigner returns an error if the
+// key does not fit the algorithm.
 func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error) {
 	public, err := jwks.NewKey(algorithm, private.Public())
 	if err != nil {
@@ -39,10 +41,10 @@ func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error)
 	return &Signer{encoded, sign, public}, nil
 }
 
-// Public gives the key that verifies what the signer signs.
+// Public returns the public key, with which the signer's tokens are verified.
 func (s *Signer) Public() jwks.Key { return s.public }
 
-// Sign makes the token (RFC 7515 §7.1) that says claims.
+// Sign returns the compact serialization (RFC 7515 §7.1) of a token with the claims.
 func (s *Signer) Sign(claims *Claims) (string, error) {
 	payload, err := claims.marshal()
 	if err != nil {
@@ -51,7 +53,8 @@ func (s *Signer) Sign(claims *Claims) (string, error) {
 	return s.SignUnchecked(payload)
 }
 
-// SignUnchecked makes the token whose payload is the JSON given, whatever it says: for tests of those who read tokens.
+// SignUnchecked returns the compact serialization of a token whose payload is the given JSON, unchecked. It is for
+// tests of programs that verify tokens.
 func (s *Signer) SignUnchecked(payload []byte) (string, error) {
 	const signatureSpace = 1 + 86
 	buf := make([]byte, 0, len(s.header)+base64.RawURLEncoding.EncodedLen(len(payload))+signatureSpace)

@@ -21,13 +21,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"github.com/lestrrat-go/jwx/v2/jwt"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -48,7 +47,7 @@ func TestRoundTrip(t *testing.T) {
 		"no scope":      func(c *token.Claims) { c.Scope = nil },
 		"letters":       func(c *token.Claims) { c.Subject = `a"b\c<é> ` },
 	}
-	for algorithm := range privates() {
+	for algorithm := range privateKeys() {
 		for name, change := range shapes {
 			t.Run(string(algorithm)+" "+name, func(t *testing.T) {
 				want := claims()
@@ -64,9 +63,9 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// jwx, which shares only the signature's arithmetic with Sign, finds the token right.
+// jwx, which shares only the arithmetic of signatures with Sign, accepts the token.
 func TestSignedForJWX(t *testing.T) {
-	for algorithm, private := range privates() {
+	for algorithm, private := range privateKeys() {
 		t.Run(string(algorithm), func(t *testing.T) {
 			signed := must.Get(signerFor(algorithm).Sign(claims()))
 			parsed, err := jwt.ParseString(signed, jwt.WithKey(jwa.SignatureAlgorithm(algorithm), private.Public()),
@@ -86,9 +85,9 @@ func TestSignedForJWX(t *testing.T) {
 	}
 }
 
-// The standard library alone, by the words of RFC 7518 §3 and RFC 8037 §3.1, finds the signature right.
+// The standard library alone, following RFC 7518 §3 and RFC 8037 §3.1, accepts the signature.
 func TestSignedForStdlib(t *testing.T) {
-	for algorithm, private := range privates() {
+	for algorithm, private := range privateKeys() {
 		t.Run(string(algorithm), func(t *testing.T) {
 			header, payload, signature64 := parts(must.Get(signerFor(algorithm).Sign(claims())))
 			signed, signature := []byte(header+"."+payload), must.Get(base64.RawURLEncoding.DecodeString(signature64))
@@ -115,9 +114,9 @@ func TestSignedForStdlib(t *testing.T) {
 	}
 }
 
-// A token that jwx signed holds here.
+// A token signed by jwx is valid.
 func TestSignedByJWX(t *testing.T) {
-	for algorithm, private := range privates() {
+	for algorithm, private := range privateKeys() {
 		t.Run(string(algorithm), func(t *testing.T) {
 			public := signerFor(algorithm).Public()
 			header := jws.NewHeaders()
@@ -143,7 +142,7 @@ func TestSignedByJWX(t *testing.T) {
 	}
 }
 
-// A token and a key set that never change: what was issued yesterday is read alike tomorrow.
+// A token and a key set that never change: tokens issued by an older version are read the same way.
 func TestGolden(t *testing.T) {
 	var vector struct {
 		Token  string          `json:"token"`
@@ -173,7 +172,7 @@ func TestGolden(t *testing.T) {
 		Scope: must.Get(oauth.ParseScopes(c.Scope)), IssuedAt: time.Unix(c.IssuedAt, 0), ExpiresAt: time.Unix(c.Expires, 0),
 	})
 
-	// Sign writes the same two parts, in the same order, for the same claims and key.
+	// Sign writes the same header and payload, in the same order, for the same claims and key.
 	header, payload, _ := parts(vector.Token)
 	ours, oursPayload, _ := parts(must.Get(signerFor(jwks.ES256).Sign(got)))
 	if oursPayload != payload {
@@ -186,7 +185,7 @@ func TestGolden(t *testing.T) {
 }
 
 func TestNewSignerRefuses(t *testing.T) {
-	if _, err := token.NewSigner(jwks.RS256, privates()[jwks.ES256]); err == nil {
+	if _, err := token.NewSigner(jwks.RS256, privateKeys()[jwks.ES256]); err == nil {
 		t.Error("an EC key for RS256: got no error")
 	}
 	p384 := must.Get(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
@@ -195,7 +194,7 @@ func TestNewSignerRefuses(t *testing.T) {
 	}
 }
 
-// The size of a usual token is what every call carries.
+// Every call carries a token, so a typical one must be small.
 func TestSize(t *testing.T) {
 	if got := len(must.Get(signerFor(jwks.ES256).Sign(claims()))); got > 512 {
 		t.Errorf("%d bytes, want at most 512", got)
@@ -205,10 +204,10 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// Printing a signer, or what holds one, shows nothing of its private key.
+// Printing a signer, or a struct that contains one, reveals nothing of its private key.
 func TestSignerPrintsNoKey(t *testing.T) {
 	secrets := map[jwks.Algorithm][]byte{}
-	for algorithm, private := range privates() {
+	for algorithm, private := range privateKeys() {
 		switch k := private.(type) {
 		case *ecdsa.PrivateKey:
 			secrets[algorithm] = must.Get(k.Bytes())
@@ -228,7 +227,7 @@ func TestSignerPrintsNoKey(t *testing.T) {
 			}
 		}
 		printed.Write(must.Get(json.Marshal(hidden)))
-		// A few bytes are enough to tell, in whatever form: what is cut or grouped shows too.
+		// A few bytes in any form are enough to detect a leak, even if the output is cut or grouped.
 		part := secret[:8]
 		for _, form := range []string{
 			string(part), fmt.Sprintf("%x", part), fmt.Sprintf("%q", part), strings.Trim(fmt.Sprint(part), "[]"),
@@ -242,8 +241,9 @@ func TestSignerPrintsNoKey(t *testing.T) {
 	}
 }
 
-// TestJoined has R and S at their places, whatever zeros they begin with, and nothing that is no signature of the curve.
-func TestJoined(t *testing.T) {
+// TestJoinRS checks that R and S are at their places, whatever leading zeros they have, and that anything but a
+// signature of the curve is rejected.
+func TestJoinRS(t *testing.T) {
 	der := func(numbers ...int64) []byte {
 		var all []*big.Int
 		for _, n := range numbers {
@@ -251,14 +251,14 @@ func TestJoined(t *testing.T) {
 		}
 		return must.Get(asn1.Marshal(all))
 	}
-	got, err := token.Joined(der(1, 0x80ff), 4)
+	got, err := token.JoinRS(der(1, 0x80ff), 4)
 	if want := []byte{0, 0, 0, 1, 0, 0, 0x80, 0xff}; err != nil || !bytes.Equal(got, want) {
 		t.Errorf("got %x, %v, want %x", got, err, want)
 	}
 	for name, wrong := range map[string][]byte{
 		"too large": der(1<<32, 1), "negative": der(-1, 1), "one number": der(1), "nothing": nil, "no sequence": must.Get(asn1.Marshal(1)),
 	} {
-		if got, err := token.Joined(wrong, 4); err == nil {
+		if got, err := token.JoinRS(wrong, 4); err == nil {
 			t.Errorf("%s: got %x", name, got)
 		}
 	}

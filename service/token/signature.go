@@ -18,25 +18,25 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// The signatures are made and checked by the standard library alone. jwx copies the key each time, so that what the standard
-// library has prepared for a private key is prepared anew: with ES256 that is an eighth of a signature.
+// Signatures are created and verified by the standard library alone. jwx copies the key each time, so that the standard
+// library repeats its precomputation for a private key: with ES256, an eighth of a signature.
 
-// scheme says how an algorithm works (RFC 7518 §3.1, RFC 8037 §3.1).
+// scheme describes a signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
 type scheme struct {
-	// hash is what is signed of the text; zero where it is the text.
+	// hash is the function whose result is signed. If it is zero, the text itself is signed.
 	hash crypto.Hash
-	// options are what a private key is told: the hash, and that the padding is PSS.
+	// options are passed to a private key: the hash, and for PSS the padding.
 	options crypto.SignerOpts
 }
 
 func pkcs1(hash crypto.Hash) scheme { return scheme{hash, hash} }
 
-// pss has a salt as long as the hash (RFC 7518 §3.5).
+// pss returns a PSS scheme whose salt is as long as the hash (RFC 7518 §3.5).
 func pss(hash crypto.Hash) scheme {
 	return scheme{hash, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}}
 }
 
-// schemes has all algorithms that a key can be for. Those beyond the constants of jwks are met only at other issuers.
+// schemes contains all algorithms that a key can have. Those without a constant in jwks occur only at other issuers.
 var schemes = map[jwks.Algorithm]scheme{
 	jwks.ES256: {crypto.SHA256, crypto.SHA256}, "ES384": {crypto.SHA384, crypto.SHA384}, "ES512": {crypto.SHA512, crypto.SHA512},
 	jwks.RS256: pkcs1(crypto.SHA256), "RS384": pkcs1(crypto.SHA384), "RS512": pkcs1(crypto.SHA512),
@@ -53,20 +53,20 @@ func (s scheme) digest(text []byte) []byte {
 	return h.Sum(nil)
 }
 
-// sign makes the signature of a text.
+// sign returns the signature of a text in the form of RFC 7515.
 func (s scheme) sign(private crypto.Signer, text []byte) ([]byte, error) {
 	signature, err := private.Sign(rand.Reader, s.digest(text), s.options)
 	if public, ok := private.Public().(*ecdsa.PublicKey); ok && err == nil {
-		return joined(signature, coordinate(public))
+		return joinRS(signature, coordinateSize(public))
 	}
 	return signature, err
 }
 
-// coordinate is the size of R and of S in a signature of the key, in bytes (RFC 7518 §3.4).
-func coordinate(public *ecdsa.PublicKey) int { return (public.Params().BitSize + 7) / 8 }
+// coordinateSize returns the size of R and of S in a signature with the key, in bytes (RFC 7518 §3.4).
+func coordinateSize(public *ecdsa.PublicKey) int { return (public.Params().BitSize + 7) / 8 }
 
-// joined gives R and S one after the other, which der has as integers in a sequence.
-func joined(der []byte, size int) ([]byte, error) {
+// joinRS converts an ECDSA signature from ASN.1 DER to R and S, one after the other, each of the given size.
+func joinRS(der []byte, size int) ([]byte, error) {
 	whole := cryptobyte.String(der)
 	var numbers cryptobyte.String
 	var r, s []byte
@@ -79,7 +79,7 @@ func joined(der []byte, size int) ([]byte, error) {
 	return signature, nil
 }
 
-// checkSignature reports a signature of the text that is not the key's.
+// checkSignature returns an error if signature is not the key's signature of text.
 func checkSignature(key jwks.Key, text, signature []byte) error {
 	s, ok := schemes[key.Algorithm()]
 	if !ok {
@@ -89,7 +89,7 @@ func checkSignature(key jwks.Key, text, signature []byte) error {
 	var right bool
 	switch public := key.Public().(type) {
 	case *ecdsa.PublicKey:
-		size := coordinate(public)
+		size := coordinateSize(public)
 		right = len(signature) == 2*size &&
 			ecdsa.Verify(public, digest, new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:]))
 	case *rsa.PublicKey:
@@ -109,8 +109,8 @@ func checkSignature(key jwks.Key, text, signature []byte) error {
 	return nil
 }
 
-// signWith gives what makes the signatures of a private key. It holds the key in a closure, where printing what has it
-// does not show it: some private keys are bytes that print as they are.
+// signWith returns the signing function for a private key. The key is in a closure so that printing a struct that
+// contains the function does not reveal it: some private keys are byte slices and print as such.
 func signWith(algorithm jwks.Algorithm, private crypto.Signer) (func(text []byte) ([]byte, error), error) {
 	s, ok := schemes[algorithm]
 	if !ok {

@@ -13,10 +13,11 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// MaxSize bounds a token, in bytes. It is checked before anything of the token is read.
+// MaxSize is the maximum size of a token, in bytes. It is checked before any part of the token is parsed.
 const MaxSize = 8 << 10
 
-// Why a token is refused. Every error of [Verifier.Verify] is one of these; the text around it is for the log.
+// Reasons for which a token is refused. Every error of [Verifier.Verify] wraps one of them; the rest of its text is for
+// the log and may quote the token.
 var (
 	ErrMalformed = errors.New("malformed token")
 	ErrType      = errors.New("not an access token")
@@ -27,54 +28,57 @@ var (
 	ErrExpired   = errors.New("token has expired")
 	ErrNotYet    = errors.New("token is not valid yet")
 	ErrRevoked   = errors.New("token was revoked")
-	// ErrNoKeys is the one that says nothing about the token: the issuer's keys could not be had.
+	// ErrNoKeys does not concern the token: the issuer's keys could not be obtained.
 	ErrNoKeys = errors.New("the issuer's keys are not available")
 )
 
-// KeySource finds the issuer's public keys. It may be used by several goroutines.
+// KeySource provides an issuer's public keys. Implementations must be safe for concurrent use by multiple goroutines;
+// jwks.Set and jwks.Remote are such.
 type KeySource interface {
-	// Find gives the key with the id. jwks.ErrUnknownKey says that the issuer has no such key; any other error that
-	// the keys could not be had. It may wait for the network, within ctx.
+	// Find returns the key with the id. The error is jwks.ErrUnknownKey if the issuer has no such key; any other error
+	// means that the keys could not be obtained. Find may wait for the network, within ctx.
 	Find(ctx context.Context, id string) (jwks.Key, error)
-	// Trusts reports, from memory, whether Find would still give this key.
+	// Trusts reports whether Find would still return this key. It must not block.
 	Trusts(key jwks.Key) bool
 }
 
-// DenyList knows the tokens that were revoked. It may be used by several goroutines.
+// DenyList contains the revoked tokens. Implementations must be safe for concurrent use by multiple goroutines.
 type DenyList interface {
-	// Revoked reports, from memory, whether the token is one of them. It is asked on every call.
+	// Revoked reports whether the token is revoked. It is called for every verification and must not block.
 	Revoked(claims *Claims) bool
 }
 
-// Verifier checks access tokens. Its fields are set before the first use and not changed after; it may then be used by
-// several goroutines, and must not be copied.
+// Verifier verifies access tokens. Its fields must not be changed after the first use, and it must not be copied. It is
+// safe for concurrent use by multiple goroutines.
 type Verifier struct {
-	// Issuer is the only "iss" accepted, compared byte for byte.
+	// Issuer is the only "iss" that is accepted, compared byte for byte.
 	Issuer string
-	// Audience lists the resources that this verifier guards: a token must name one. Empty means any audience, which
-	// only the issuer itself may choose, to look at the tokens it issued.
+	// Audience lists the resources that the verifier protects: a token must name one of them. An empty list accepts any
+	// audience, which only the issuer itself may do, to inspect tokens it has issued.
 	Audience []string
-	// Keys has the issuer's keys.
+	// Keys provides the issuer's keys. It is required.
 	Keys KeySource
-	// Denied has the revoked tokens; nil means that none is.
+	// Denied contains the revoked tokens. If it is nil, no token is revoked.
 	Denied DenyList
-	// Leeway is how far the issuer's clock may be ahead of ours. It does not prolong a token.
+	// Leeway is how far the issuer's clock may be ahead of the local one; the default is zero. It does not extend the
+	// lifetime of a token.
 	Leeway time.Duration
-	// Now is the clock; nil means time.Now.
+	// Now returns the current time. If it is nil, time.Now is used.
 	Now func() time.Time
 
-	// last is the header of the last token whose signature was right: one key gives all its tokens the same, and reading it
-	// again would be a twentieth of a verification.
-	last atomic.Pointer[readHeader]
+	// last is the header of the last token whose signature was valid. All tokens of a key have the same header, and
+	// parsing it again would cost a twentieth of a verification.
+	last atomic.Pointer[parsedHeader]
 }
 
-// readHeader is a header as it stands in a token, and what it says.
-type readHeader struct {
+// parsedHeader is a header in its encoded and its parsed form.
+type parsedHeader struct {
 	encoded string
 	header
 }
 
-// Verify gives the claims of a token that holds in every respect (RFC 9068 §4).
+// Verify returns the claims of a token after checking it in every respect (RFC 9068 §4). The error wraps one of this
+// package's errors.
 func (v *Verifier) Verify(ctx context.Context, raw string) (*Claims, error) {
 	claims, _, err := v.verify(ctx, raw)
 	return claims, err
@@ -99,7 +103,7 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*Claims, jwks.Key, e
 	return claims, key, nil
 }
 
-// open checks the header and the signature and reads the claims.
+// open checks the header and the signature, and parses the claims.
 func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, error) {
 	none := jwks.Key{}
 	if len(raw) > MaxSize {
@@ -116,7 +120,7 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		if err != nil {
 			return nil, none, err
 		}
-		header = &readHeader{strings.Clone(header64), read}
+		header = &parsedHeader{strings.Clone(header64), read}
 	}
 	payload, err := decode(payload64)
 	if err != nil {
@@ -132,7 +136,7 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		return nil, none, fail(ErrKey, "kid %.100q", header.KeyID)
 	case err != nil:
 		return nil, none, fail(ErrNoKeys, "%v", err)
-	// The algorithm is the key's, never the token's choice (RFC 8725 §3.1).
+	// The key determines the algorithm, never the token (RFC 8725 §3.1).
 	case header.Algorithm != string(key.Algorithm()):
 		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
 	}
@@ -148,7 +152,8 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	return claims, key, nil
 }
 
-// CheckCurrent checks what can change after a token was verified: its times, and whether it was revoked.
+// CheckCurrent checks what can change after a token was verified: its times, and whether it was revoked. The error is
+// [ErrExpired], [ErrNotYet] or [ErrRevoked].
 func (v *Verifier) CheckCurrent(claims *Claims) error {
 	now := v.now()
 	if !now.Before(claims.ExpiresAt) {
@@ -180,23 +185,23 @@ func (v *Verifier) now() time.Time {
 	return v.Now()
 }
 
-// header is what is read of the JOSE header (RFC 7515 §4.1).
+// header contains the parsed parameters of a JOSE header (RFC 7515 §4.1).
 type header struct {
 	Algorithm, KeyID, Type string
 }
 
-// parseHeader reads the header of a token that nobody has vouched for yet.
+// parseHeader parses the header of a token whose signature has not been checked yet.
 func parseHeader(encoded string) (header, error) {
 	data, err := decode(encoded)
 	if err != nil {
 		return header{}, err
 	}
-	// A map, so that names count in their own letter case alone, as in parseClaims.
+	// A map, so that names are compared with their letter case, as in parseClaims.
 	var raw map[string]json.RawMessage
 	if json.Unmarshal(data, &raw) != nil || raw == nil {
 		return header{}, fail(ErrMalformed, "the header is not a JSON object")
 	}
-	// No extension is understood here (RFC 7515 §4.1.11), and no key comes from the token itself (RFC 8725 §3.10).
+	// No extension is supported (RFC 7515 §4.1.11), and no key is taken from the token itself (RFC 8725 §3.10).
 	for _, name := range [...]string{"crit", "jku", "jwk", "x5u"} {
 		if _, ok := raw[name]; ok {
 			return header{}, fail(ErrMalformed, "the header has %s", name)
@@ -208,7 +213,7 @@ func parseHeader(encoded string) (header, error) {
 		to   *string
 	}{{"alg", &h.Algorithm}, {"kid", &h.KeyID}, {"typ", &h.Type}}
 	for _, field := range texts {
-		if value, ok := raw[field.name]; ok && !text(value, field.to) {
+		if value, ok := raw[field.name]; ok && !parseString(value, field.to) {
 			return header{}, fail(ErrMalformed, "%s in the header is not a string", field.name)
 		}
 	}
@@ -221,8 +226,8 @@ func parseHeader(encoded string) (header, error) {
 
 var strict = base64.RawURLEncoding.Strict()
 
-// decode reads base64url as RFC 7515 §2 wants it: no padding, no stray bits, and none of the line breaks that
-// encoding/base64 would pass over.
+// decode decodes base64url as RFC 7515 §2 requires it: without padding, stray bits, or the line breaks that
+// encoding/base64 ignores.
 func decode(s string) ([]byte, error) {
 	if s == "" || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
 		return nil, fail(ErrMalformed, "not base64url")

@@ -1,11 +1,18 @@
-// Package tokentest runs a real issuer inside a test: REST and gRPC on loopback, an embedded Redis, and a clock that the
-// test moves.
+// Package tokentest runs an issuer inside a test: REST and gRPC servers on loopback, an embedded Redis, and a clock
+// that the test controls.
 //
-//	issuer := tokentest.New(t)
-//	issuer.AddClient(t, "background-service", "https://orders.internal", "orders.read")
-//	token := issuer.Token(t, "background-service", "https://orders.internal", "orders.read")
+//	func TestOrders(t *testing.T) {
+//		issuer := tokentest.New(t)
+//		issuer.AddClient(t, "background-service", "https://orders.internal", "orders.read")
+//		verifier, err := verify.New(t.Context(), issuer.URL,
+//			verify.Audience("https://orders.internal"), verify.Now(issuer.Now))
+//		...
+//		token := issuer.Token(t, "background-service", "https://orders.internal", "orders.read")
+//		...
+//	}
 //
-// Tokens that no issuer would give come from [Issuer.Sign], forged ones from [Issuer.Forge].
+// [Issuer.Sign] returns tokens that no issuer would issue, [Issuer.Forge] tokens with a foreign signature. A function
+// that takes a [testing.TB] ends the test if it fails.
 package tokentest
 
 import (
@@ -23,8 +30,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/alicebob/miniredis/v2"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
@@ -33,6 +38,7 @@ import (
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
@@ -40,12 +46,12 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Secret is the secret of every client that [Issuer.AddClient] adds.
+// Secret is the secret of every client that [Issuer.AddClient] registers.
 const Secret = "tokentest-secret"
 
-// Issuer is a running issuer. It stops when its test ends. It may be used by several goroutines.
+// Issuer is a running issuer. It stops when its test ends. It is safe for concurrent use by multiple goroutines.
 type Issuer struct {
-	// URL is the issuer's name and the base of its REST endpoints: http://127.0.0.1:PORT.
+	// URL is the issuer identifier and the base of the REST endpoints: http://127.0.0.1:PORT.
 	URL string
 	// GRPCTarget is the address of the gRPC port, for grpc.NewClient with insecure credentials.
 	GRPCTarget string
@@ -58,7 +64,7 @@ type Issuer struct {
 	manifest registry.Manifest
 }
 
-// New starts an issuer without clients.
+// New starts an issuer without clients. Access tokens live one hour.
 func New(t testing.TB) *Issuer {
 	t.Helper()
 	i := &Issuer{}
@@ -87,7 +93,7 @@ func New(t testing.TB) *Issuer {
 	return i
 }
 
-// store makes a store on an embedded Redis.
+// store returns a store on an embedded Redis.
 func (i *Issuer) store(t testing.TB) *redisstore.Store {
 	server := miniredis.RunT(t)
 	client, err := redisstore.Connect("redis://" + server.Addr())
@@ -119,22 +125,23 @@ func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListen
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
-// Now is the issuer's clock. Give it to a verifier of the issuer's tokens, so that both have one time.
+// Now returns the time of the issuer's clock. Pass the method to the verifier of the issuer's tokens (verify.Now), so
+// that both share one clock.
 func (i *Issuer) Now() time.Time {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return time.Now().Add(i.offset)
 }
 
-// Advance moves the clock on by d; a negative d moves it back.
+// Advance moves the clock forward by d, or back if d is negative.
 func (i *Issuer) Advance(d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.offset += d
 }
 
-// AddClient registers a client with the secret [Secret] that may have the scopes of the resource; both are made if they
-// do not exist. A scope that another resource owns fails the test.
+// AddClient registers a client that has the secret [Secret] and may request the scopes of the resource. It creates the
+// client and the resource if they do not exist. It ends the test if another resource has one of the scopes.
 func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
@@ -152,23 +159,23 @@ func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) 
 			owner.Scopes = append(slices.Clip(owner.Scopes), scope)
 		}
 	}
-	wanted := registry.Manifest{Resources: slices.Clone(i.manifest.Resources)}
+	manifest := registry.Manifest{Resources: slices.Clone(i.manifest.Resources)}
 	i.mu.Unlock()
-	wanted.Clients = []registry.ClientSpec{{Secret: Secret, Client: registry.Client{
+	manifest.Clients = []registry.ClientSpec{{Secret: Secret, Client: registry.Client{
 		ID: clientID, Scopes: granted, GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}
-	i.Apply(t, wanted)
+	i.Apply(t, manifest)
 }
 
-// Apply registers what the manifest wants, as `grantor apply` does, and returns when it is in force.
-func (i *Issuer) Apply(t testing.TB, wanted registry.Manifest) {
+// Apply applies the manifest as "grantor apply" does, and returns when the changes are in effect.
+func (i *Issuer) Apply(t testing.TB, manifest registry.Manifest) {
 	t.Helper()
-	_, err := i.service.Applier().Apply(t.Context(), wanted)
+	_, err := i.service.Applier().Apply(t.Context(), manifest)
 	must.Succeed(t, err)
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
-// ExpireSecrets ends the secrets of a client, as of now, and returns when that is in force.
+// ExpireSecrets makes all secrets of a client expire now, and returns when that is in effect.
 func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
@@ -185,7 +192,7 @@ func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
-// Conn opens a connection to the gRPC port.
+// Conn returns a connection to the gRPC port. It is closed when the test ends.
 func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(i.GRPCTarget, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -194,14 +201,15 @@ func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
 	return conn
 }
 
-// Token makes a valid token of the client for the resource with the scopes. The client need not be registered.
+// Token returns a valid token of the client for the resource with the scopes. It expires in an hour. The client need
+// not be registered.
 func (i *Issuer) Token(t testing.TB, clientID, resource string, scopes ...string) string {
 	t.Helper()
 	_, granted := parse(t, resource, scopes)
 	return i.Sign(t, map[string]any{"sub": clientID, "client_id": clientID, "aud": resource, "scope": granted.String()})
 }
 
-// Expired makes a token that was valid until a minute ago.
+// Expired returns a token that expired a minute ago.
 func (i *Issuer) Expired(t testing.TB, clientID, resource string, scopes ...string) string {
 	t.Helper()
 	_, granted := parse(t, resource, scopes)
@@ -211,8 +219,8 @@ func (i *Issuer) Expired(t testing.TB, clientID, resource string, scopes ...stri
 	})
 }
 
-// Sign makes a token of the issuer with any claims: those given replace or add to sound ones (iss, sub, client_id, iat,
-// exp in an hour, jti); nil takes a claim away.
+// Sign returns a token of the issuer with arbitrary claims. The given claims replace or extend valid ones (iss, sub,
+// client_id, iat, exp in an hour, jti); a nil value removes a claim.
 func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 	t.Helper()
 	signer, err := i.ring.Signer(jwks.ES256)
@@ -220,12 +228,12 @@ func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 	return sign(t, signer, i.claims(claims))
 }
 
-// Forge makes a token like [Issuer.Sign]'s that somebody else signed.
+// Forge returns a token like [Issuer.Sign], but signed with a key that is not the issuer's.
 func (i *Issuer) Forge(t testing.TB, claims map[string]any) string {
 	t.Helper()
-	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	foreign, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must.Succeed(t, err)
-	signer, err := token.NewSigner(jwks.ES256, stranger)
+	signer, err := token.NewSigner(jwks.ES256, foreign)
 	must.Succeed(t, err)
 	return sign(t, signer, i.claims(claims))
 }

@@ -14,8 +14,8 @@ import (
 
 const resource = "https://orders.internal"
 
-// TestIssuer takes a token from the issuer over REST and has a verifier with the same clock check it, and the tokens that
-// no issuer would give.
+// TestIssuer requests a token from the issuer over REST. A verifier with the same clock checks it, and tokens that no
+// issuer would issue.
 func TestIssuer(t *testing.T) {
 	issuer := tokentest.New(t)
 	issuer.AddClient(t, "svc", resource, "orders.read")
@@ -31,7 +31,7 @@ func TestIssuer(t *testing.T) {
 		valid       bool
 	}{
 		{"issued", issued, true},
-		{"made", issuer.Token(t, "any", resource, "orders.read"), true},
+		{"signed", issuer.Token(t, "any", resource, "orders.read"), true},
 		{"expired", issuer.Expired(t, "any", resource, "orders.read"), false},
 		{"forged", issuer.Forge(t, map[string]any{"aud": resource}), false},
 		{"without jti", issuer.Sign(t, map[string]any{"aud": resource, "jti": nil}), false},
@@ -44,14 +44,14 @@ func TestIssuer(t *testing.T) {
 
 	issuer.Advance(time.Hour + time.Second)
 	if admits(verifier, issued) {
-		t.Error("a token still verifies after the clock went past its end")
+		t.Error("a token is valid after its expiry")
 	}
 	if !admits(verifier, request(t, issuer, "svc")) {
 		t.Error("a token issued after the clock moved is refused")
 	}
 }
 
-// admits reports whether an API behind the verifier lets the token in.
+// admits reports whether an API behind the verifier accepts the token.
 func admits(verifier *verify.Verifier, token string) bool {
 	call := httptest.NewRequest(http.MethodGet, "/", nil)
 	call.Header.Set("Authorization", "Bearer "+token)
@@ -60,7 +60,7 @@ func admits(verifier *verify.Verifier, token string) bool {
 	return answer.Code == http.StatusOK
 }
 
-// request asks for a token over REST.
+// request requests a token over REST.
 func request(t *testing.T, issuer *tokentest.Issuer, client string) string {
 	t.Helper()
 	answer, err := http.PostForm(issuer.URL+"/connect/token", url.Values{

@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: datasync/v1/sync.proto
 
-// The API that the data sync example calls.
+// Package datasync.v1 is the API that the datasync example calls.
 
 package datasyncv1
 
@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A request for what waits.
+// The request of ListPending.
 type ListPendingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -61,7 +61,7 @@ func (*ListPendingRequest) Descriptor() ([]byte, []int) {
 	return file_datasync_v1_sync_proto_rawDescGZIP(), []int{0}
 }
 
-// What waits.
+// The response of ListPending.
 type ListPendingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The names of the documents, oldest first.
@@ -107,7 +107,7 @@ func (x *ListPendingResponse) GetDocuments() []string {
 	return nil
 }
 
-// A request to be told what waits.
+// The request of WatchPending.
 type WatchPendingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -144,7 +144,8 @@ func (*WatchPendingRequest) Descriptor() ([]byte, []int) {
 	return file_datasync_v1_sync_proto_rawDescGZIP(), []int{2}
 }
 
-// What waits at one time. It is everything, not a difference: a watcher that was away has missed nothing.
+// The documents pending at one time. A message contains all of them, so that a client that was disconnected misses
+// nothing.
 type WatchPendingResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The names of the documents, oldest first.

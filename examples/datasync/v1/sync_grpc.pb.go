@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: datasync/v1/sync.proto
 
-// The API that the data sync example calls.
+// Package datasync.v1 is the API that the datasync example calls.
 
 package datasyncv1
 
@@ -29,13 +29,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// SyncService tells which documents wait to be synced. The rules below are the whole of its access control: the server
-// has none in Go, and does not start if a method here has no rule.
+// SyncService lists the documents that are pending. The rules below are the whole access control: the server has none
+// in Go, and does not start if a method has no rule.
 type SyncServiceClient interface {
-	// ListPending gives the documents that wait now.
+	// ListPending returns the pending documents.
 	ListPending(ctx context.Context, in *ListPendingRequest, opts ...grpc.CallOption) (*ListPendingResponse, error)
-	// WatchPending gives the documents that wait now, and again whenever that changes. The stream ends with the token
-	// that opened it.
+	// WatchPending sends the pending documents, and sends them again whenever they change. The stream ends when the token
+	// that opened it expires.
 	WatchPending(ctx context.Context, in *WatchPendingRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPendingResponse], error)
 }
 
@@ -80,13 +80,13 @@ type SyncService_WatchPendingClient = grpc.ServerStreamingClient[WatchPendingRes
 // All implementations must embed UnimplementedSyncServiceServer
 // for forward compatibility.
 //
-// SyncService tells which documents wait to be synced. The rules below are the whole of its access control: the server
-// has none in Go, and does not start if a method here has no rule.
+// SyncService lists the documents that are pending. The rules below are the whole access control: the server has none
+// in Go, and does not start if a method has no rule.
 type SyncServiceServer interface {
-	// ListPending gives the documents that wait now.
+	// ListPending returns the pending documents.
 	ListPending(context.Context, *ListPendingRequest) (*ListPendingResponse, error)
-	// WatchPending gives the documents that wait now, and again whenever that changes. The stream ends with the token
-	// that opened it.
+	// WatchPending sends the pending documents, and sends them again whenever they change. The stream ends when the token
+	// that opened it expires.
 	WatchPending(*WatchPendingRequest, grpc.ServerStreamingServer[WatchPendingResponse]) error
 	mustEmbedUnimplementedSyncServiceServer()
 }

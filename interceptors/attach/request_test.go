@@ -6,16 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -25,88 +21,39 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// tokenServer is an issuer over HTTP that gives "token-1", "token-2" and so on.
-type tokenServer struct {
-	*httptest.Server
-
-	mu      sync.Mutex
-	forms   []string
-	id      string
-	secret  string
-	lookups int
-}
-
-// newTokenServer starts an issuer; answer, if there is one, takes the place of its token endpoint.
-func newTokenServer(t testing.TB, answer http.HandlerFunc) *tokenServer {
-	t.Helper()
-	s := &tokenServer{}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.lookups++
-		_, _ = fmt.Fprintf(w, `{"issuer":%q,"token_endpoint":%q}`, s.URL, s.URL+"/connect/token")
-	})
-	mux.HandleFunc("POST /connect/token", func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		_ = r.ParseForm()
-		s.id, s.secret, _ = r.BasicAuth()
-		s.forms = append(s.forms, r.PostForm.Encode())
-		if answer != nil {
-			answer(w, r)
-			return
-		}
-		_, _ = fmt.Fprintf(w, `{"access_token":"token-%d","token_type":"Bearer","expires_in":3600}`, len(s.forms))
-	})
-	s.Server = httptest.NewServer(mux)
-	t.Cleanup(func() {
-		s.Close()
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	})
-	return s
-}
-
-// seen gives the forms of the token requests.
-func (s *tokenServer) seen() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.forms)
-}
-
 func TestTokenRequest(t *testing.T) {
 	server := newTokenServer(t, nil)
 	source := attach.ClientCredentials(server.URL, "team:background service", "p&ss wörd%",
 		attach.Scopes("api1", "orders.read"), attach.Resources("https://a.internal", "https://b.internal"))
-	if got := take(t, source); got != "token-1" {
+	if got := accessToken(t, source); got != "token-1" {
 		t.Errorf("got %q, want token-1", got)
 	}
 	want := "grant_type=client_credentials&resource=https%3A%2F%2Fa.internal&resource=https%3A%2F%2Fb.internal" +
 		"&scope=api1+orders.read"
-	if diff := cmp.Diff([]string{want}, server.seen()); diff != "" {
+	if diff := cmp.Diff([]string{want}, server.requestForms()); diff != "" {
 		t.Errorf("the form (-want +got):\n%s", diff)
 	}
 	if server.id != "team%3Abackground+service" || server.secret != "p%26ss+w%C3%B6rd%25" {
 		t.Errorf("got credentials %q and %q, want them form-encoded (RFC 6749 §2.3.1)", server.id, server.secret)
 	}
 	source.Drop("token-1")
-	if got := take(t, source); got != "token-2" || server.lookups != 1 {
-		t.Errorf("got %q after reading the description %d times, want token-2 and once", got, server.lookups)
+	if got := accessToken(t, source); got != "token-2" || server.lookups != 1 {
+		t.Errorf("got %q after %d metadata lookups, want token-2 after 1", got, server.lookups)
 	}
 }
 
 func TestTokenURLNeedsNoDescription(t *testing.T) {
 	server := newTokenServer(t, nil)
 	source := attach.ClientCredentials("", "background-service", "s3cret", attach.TokenURL(server.URL+"/connect/token"))
-	if got := take(t, source); got != "token-1" || server.lookups != 0 {
+	if got := accessToken(t, source); got != "token-1" || server.lookups != 0 {
 		t.Errorf("got %q with %d lookups, want token-1 and none", got, server.lookups)
 	}
-	if got := server.seen()[0]; got != "grant_type=client_credentials" {
+	if got := server.requestForms()[0]; got != "grant_type=client_credentials" {
 		t.Errorf("got form %q, want no scope or resource in it", got)
 	}
 }
 
-// An endpoint that no longer answers as one is looked up again.
+// An endpoint that no longer answers like one is looked up again.
 func TestTokenEndpointMoves(t *testing.T) {
 	moved := false
 	server := newTokenServer(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -138,7 +85,7 @@ func TestAnswers(t *testing.T) {
 		name   string
 		answer http.HandlerFunc
 		code   oauth.Code
-		text   string // in the error; empty where there is a token
+		text   string // in the error; empty if a token is issued
 		grpc   codes.Code
 	}{
 		{"letter case of the type", body(200, `{"access_token":"a","token_type":"bEARER","expires_in":60}`), "", "", 0},
@@ -172,7 +119,7 @@ func TestAnswers(t *testing.T) {
 		{"temporarily_unavailable", body(503, `{"error":"temporarily_unavailable"}`), oauth.TemporarilyUnavailable,
 			"temporarily_unavailable", codes.Unavailable},
 		{"secret and line breaks echoed", body(400, `{"error":"invalid_client","error_description":"not `+secret+`\nX: y"}`),
-			oauth.InvalidClient, "(left out: it repeated the secret)", codes.Internal},
+			oauth.InvalidClient, "(omitted: it contains the secret)", codes.Internal},
 		{"connection cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", "EOF",
 			codes.Unavailable},
 	} {
@@ -201,14 +148,14 @@ func TestAnswers(t *testing.T) {
 			if test.name == "temporarily_unavailable" || test.name == "connection cut" {
 				want = 4
 			}
-			if got := len(server.seen()); got != want {
+			if got := len(server.requestForms()); got != want {
 				t.Errorf("got %d requests, want %d", got, want)
 			}
 		})
 	}
 }
 
-// TestRequestAtARestart makes token requests of which the first ones fail as they do while a replica restarts.
+// TestRequestAtARestart makes token requests whose first attempts fail as they do while a replica restarts.
 func TestRequestAtARestart(t *testing.T) {
 	for name, fail := range map[string]http.HandlerFunc{
 		"not ready": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
@@ -225,22 +172,10 @@ func TestRequestAtARestart(t *testing.T) {
 				}
 				_, _ = fmt.Fprint(w, `{"access_token":"a","token_type":"Bearer"}`)
 			})
-			if got := take(t, attach.ClientCredentials(server.URL, "background-service", "s3cret")); got != "a" {
+			if got := accessToken(t, attach.ClientCredentials(server.URL, "background-service", "s3cret")); got != "a" {
 				t.Errorf("got %q, want a", got)
 			}
 		})
-	}
-}
-
-func wantNoSecret(t *testing.T, secret string, values ...any) {
-	t.Helper()
-	for _, value := range values {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
-			text := fmt.Sprintf(verb, value)
-			if strings.Contains(text, secret) || strings.Contains(text, fmt.Sprintf("%x", secret)) {
-				t.Errorf("the secret is in %s of a %T: %s", verb, value, text)
-			}
-		}
 	}
 }
 
@@ -251,7 +186,7 @@ func TestSourcePrintsNeitherSecretNorToken(t *testing.T) {
 		"HTTP": attach.ClientCredentials(server.URL, "background-service", secret),
 		"gRPC": attach.ClientCredentials("", "background-service", secret, attach.OverGRPC(tokenService(t, &grantor{}))),
 	} {
-		token := take(t, source)
+		token := accessToken(t, source)
 		held := struct{ Source *attach.Source }{source}
 		transport := source.Transport(roundTripper(nil))
 		wantNoSecret(t, secret, source, held, transport, source.PerRPCCredentials())
@@ -294,45 +229,9 @@ func TestPlaintextTokenEndpointByOption(t *testing.T) {
 	source := attach.ClientCredentials("", "background-service", "s3cret",
 		attach.TokenURL("http://auth.example.com/connect/token"), attach.HTTPClient(&http.Client{Transport: dialer}),
 		attach.AllowInsecurePlaintextToRemoteHosts())
-	if got := take(t, source); got != "token-1" {
+	if got := accessToken(t, source); got != "token-1" {
 		t.Errorf("got %q, want token-1", got)
 	}
-}
-
-// grantor is the token service over gRPC.
-type grantor struct {
-	grantorv1.UnimplementedTokenServiceServer
-
-	got   *grantorv1.IssueTokenRequest
-	reply *grantorv1.IssueTokenResponse
-	err   error
-}
-
-func (g *grantor) IssueToken(_ context.Context, request *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
-	g.got = request
-	if g.reply == nil {
-		g.reply = &grantorv1.IssueTokenResponse{AccessToken: "over-grpc", TokenType: "Bearer", ExpiresIn: 60}
-	}
-	return g.reply, g.err
-}
-
-func (g *grantor) serve(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	grantorv1.RegisterTokenServiceServer(server, g)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(listener) }()
-	t.Cleanup(func() { server.Stop(); <-done })
-	return listener.Addr().String()
-}
-
-func tokenService(t *testing.T, g *grantor) *grpc.ClientConn {
-	t.Helper()
-	return dial(t, g.serve(t), plaintext)
 }
 
 func TestOverGRPC(t *testing.T) {
@@ -352,7 +251,7 @@ func TestOverGRPC(t *testing.T) {
 
 func TestOverGRPCRefused(t *testing.T) {
 	const secret = "service-secret-here"
-	told, err := status.New(codes.Unauthenticated, "Not "+secret).WithDetails(
+	refusal, err := status.New(codes.Unauthenticated, "Not "+secret).WithDetails(
 		&errdetails.ErrorInfo{Reason: "invalid_client", Domain: "grantor"})
 	if err != nil {
 		t.Fatal(err)
@@ -364,8 +263,8 @@ func TestOverGRPCRefused(t *testing.T) {
 		text   string
 		grpc   codes.Code
 	}{
-		{"refused", &grantor{err: told.Err()}, oauth.InvalidClient, "invalid_client: (left out: it repeated the secret)", codes.Internal},
-		{"in trouble", &grantor{err: status.Error(codes.Unavailable, "no "+secret)}, "", "(left out: it repeated the secret)", codes.Unavailable},
+		{"refused", &grantor{err: refusal.Err()}, oauth.InvalidClient, "invalid_client: (omitted: it contains the secret)", codes.Internal},
+		{"in trouble", &grantor{err: status.Error(codes.Unavailable, "no "+secret)}, "", "(omitted: it contains the secret)", codes.Unavailable},
 		{"no lifetime", &grantor{reply: &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "Bearer"}}, "",
 			"expires_in 0", codes.Internal},
 		{"another type", &grantor{reply: &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "mac", ExpiresIn: 1}}, "",
@@ -394,7 +293,7 @@ func TestOverGRPCSendsNoSecretInPlaintext(t *testing.T) {
 		t.Errorf("got %v after the server got %v, want a refusal before anything is sent", err, server.got)
 	}
 	source := attach.ClientCredentials("", "a", "b", attach.OverGRPC(conn), attach.AllowInsecurePlaintextToRemoteHosts())
-	if got := take(t, source); got != "over-grpc" {
+	if got := accessToken(t, source); got != "over-grpc" {
 		t.Errorf("got %q, want over-grpc", got)
 	}
 }

@@ -1,0 +1,179 @@
+package attach
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// A failed token request is retried after firstRetry, doubled each time up to lastRetry, each reduced at random by up
+// to half.
+const firstRetry, lastRetry = 100 * time.Millisecond, 400 * time.Millisecond
+
+// maxResponse is the maximum size of a token response, in bytes.
+const maxResponse = 64 << 10
+
+// httpEndpoint is a token endpoint that is reached over HTTP (RFC 6749 §3.2).
+type httpEndpoint struct {
+	account
+	issuer     string
+	url        string // empty if it is found in the issuer's metadata
+	discovered string // the endpoint in the metadata, or empty; used only by the one request in flight
+	client     http.Client
+	plaintext  bool
+}
+
+func newHTTPEndpoint(issuer string, c config) *httpEndpoint {
+	e := &httpEndpoint{account: c.account, issuer: issuer, url: c.tokenURL, plaintext: c.plaintext}
+	if c.client != nil {
+		e.client = *c.client
+	}
+	if c.instruments != nil {
+		e.client.Transport = c.instruments.roundTripper(e.client.Transport)
+	}
+	e.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return e
+}
+
+// requestToken requests a token. It retries a request that reached a replica which has just stopped or is not ready
+// yet: issuing one token too many is harmless.
+func (e *httpEndpoint) requestToken(ctx context.Context, secret string) (issuedToken, error) {
+	for wait := firstRetry; ; wait *= 2 {
+		answer, err := e.requestOnce(ctx, secret)
+		if failed := (*Error)(nil); !errors.As(err, &failed) || !failed.transient || wait > lastRetry {
+			return answer, err
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2)): //nolint:gosec // not a secret: it only spreads load
+		case <-ctx.Done():
+			return answer, err
+		}
+	}
+}
+
+func (e *httpEndpoint) requestOnce(ctx context.Context, secret string) (issuedToken, error) {
+	endpoint, err := e.endpointURL(ctx)
+	if err != nil {
+		return issuedToken{}, err
+	}
+	answer, err := e.post(ctx, endpoint, secret)
+	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Code == "" {
+		// An OAuth server does not answer like this; the endpoint may have moved.
+		e.discovered = ""
+	}
+	return answer, err
+}
+
+// endpointURL returns the URL of the token endpoint. It fetches the issuer's metadata unless [TokenURL] is set.
+func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
+	switch {
+	case e.url != "":
+		if err := oauth.SecureURL(e.url); err != nil && !e.plaintext {
+			return "", misuse("the token endpoint: %w", err)
+		}
+		return e.url, nil
+	case e.discovered != "":
+		return e.discovered, nil
+	}
+	// Discover rejects such an issuer too, but as an error that a retry may cure.
+	if err := oauth.SecureURL(e.issuer); err != nil {
+		return "", misuse("the issuer: %w", err)
+	}
+	metadata, err := oauth.Discover(ctx, &e.client, e.issuer)
+	if err != nil {
+		return "", asTransient(unavailable(err))
+	}
+	if metadata.TokenEndpoint == "" {
+		return "", misuse("the metadata of %s has no token_endpoint", e.issuer)
+	}
+	e.discovered = metadata.TokenEndpoint
+	return e.discovered, nil
+}
+
+// post sends the request of RFC 6749 §4.4.2.
+func (e *httpEndpoint) post(ctx context.Context, endpoint, secret string) (issuedToken, error) {
+	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
+	if len(e.scopes) > 0 {
+		form.Set("scope", e.scope())
+	}
+	if len(e.resources) > 0 {
+		form["resource"] = e.resources
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return issuedToken{}, misuse("the token endpoint: %w", err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Accept", "application/json")
+	// An HTTP/2 connection that fell silent would stay in the client's pool and be used for every retry.
+	request.Close = true
+	// RFC 6749 §2.3.1: both are form-encoded before they are joined, so that a client id may contain a colon.
+	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(secret))
+	answer, err := e.client.Do(request)
+	if err != nil {
+		return issuedToken{}, asTransient(unavailable(err))
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
+	switch {
+	case err != nil:
+		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", endpoint, err)))
+	case len(body) > maxResponse:
+		return issuedToken{}, misuse("%s answered more than %d bytes", endpoint, maxResponse)
+	}
+	got, err := parseResponse(answer, body, secret)
+	if failed := (*Error)(nil); errors.As(err, &failed) {
+		switch answer.StatusCode {
+		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return got, asTransient(failed)
+		}
+	}
+	return got, err
+}
+
+// tokenResponse is the JSON of a token endpoint: RFC 6749 §5.1, or §5.2 if Error is set.
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	// ExpiresIn is a number. Some issuers send it as a string, which json.Number accepts too.
+	ExpiresIn   json.Number `json:"expires_in"`
+	Error       string      `json:"error"`
+	Description string      `json:"error_description"`
+}
+
+func parseResponse(response *http.Response, body []byte, secret string) (issuedToken, error) {
+	var a tokenResponse
+	err := json.Unmarshal(body, &a)
+	switch {
+	case err == nil && a.Error != "":
+		return issuedToken{}, refusal(a.Error, a.Description, secret)
+	case response.StatusCode >= 300 && response.StatusCode < 400:
+		return issuedToken{}, misuse("the token endpoint answered %s; a redirect is not followed, as the request carries "+
+			"the client's secret", response.Status)
+	case response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests:
+		return issuedToken{}, unavailable(fmt.Errorf("the token endpoint answered %s", response.Status))
+	case response.StatusCode != http.StatusOK:
+		return issuedToken{}, misuse("the token endpoint answered %s", response.Status)
+	case err != nil:
+		return issuedToken{}, misuse("the token endpoint's answer is not the JSON of RFC 6749 §5.1")
+	}
+	var lifetime time.Duration
+	if a.ExpiresIn != "" {
+		seconds, err := strconv.ParseFloat(string(a.ExpiresIn), 64)
+		if err != nil || seconds <= 0 {
+			return issuedToken{}, misuse("the token endpoint answered with expires_in %.20q", string(a.ExpiresIn))
+		}
+		lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+	}
+	return newIssuedToken(a.AccessToken, a.TokenType, lifetime)
+}

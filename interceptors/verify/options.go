@@ -1,0 +1,114 @@
+package verify
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// Option configures a [Verifier].
+type Option func(*config)
+
+type config struct {
+	audience     []string
+	keys         token.KeySource
+	denied       *revocation.List
+	conn         grpc.ClientConnInterface
+	client       *http.Client
+	cacheSize    int
+	leeway       time.Duration
+	keysMaxStale time.Duration
+	now          func() time.Time
+	// revocationsMaxStale and refuseStale apply to the feed.
+	revocationsMaxStale time.Duration
+	refuseStale         bool
+	onRefusal           func(ctx context.Context, method string, err error)
+	// telemetry is true if meters and tracers were set.
+	telemetry bool
+	meters    metric.MeterProvider
+	tracers   trace.TracerProvider
+}
+
+// Audience sets the resources that the server is: a token must name one of them in its "aud", byte for byte. It is
+// required. Repeated use adds resources.
+func Audience(resources ...string) Option {
+	return func(c *config) { c.audience = append(c.audience, resources...) }
+}
+
+// HTTPClient sets the client that fetches the issuer's metadata and keys. The default is [http.DefaultClient].
+func HTTPClient(client *http.Client) Option {
+	return func(c *config) { c.client = client }
+}
+
+// OverGRPC fetches the issuer's metadata and keys from the grantor.v1.TokenService on conn instead of over HTTP. The
+// security of conn decides whose keys are trusted, so a plaintext *grpc.ClientConn is rejected unless its target is
+// loopback.
+//
+// Make conn with attach.IssuerDialOptions, which uses another replica when one stops, or at least with
+// grpc.WithKeepaliveParams and a Time of 10 s: without keepalive, a connection that falls silent stays in use until the
+// kernel closes it a quarter of an hour later, and revocations made in the meantime are not known here.
+func OverGRPC(conn grpc.ClientConnInterface) Option {
+	return func(c *config) { c.conn = conn }
+}
+
+// Keys sets the source of the issuer's keys, such as a *jwks.Set, for tests and for servers that cannot reach the
+// issuer. Neither metadata nor revocations are fetched then.
+func Keys(source token.KeySource) Option {
+	return func(c *config) { c.keys = source }
+}
+
+// Denied sets the list of revocations, for an issuer that guards its own services. The verifier does not add to the
+// list. Use it with [Keys], so that no feed is followed.
+func Denied(list *revocation.List) Option {
+	return func(c *config) { c.denied = list }
+}
+
+// CacheSize sets the maximum number of verified tokens that are cached. The default is 10,000; a typical token takes
+// about 1.2 KiB.
+func CacheSize(tokens int) Option {
+	return func(c *config) { c.cacheSize = tokens }
+}
+
+// Leeway sets how far the issuer's clock may be ahead of the local one. The default is 30 s. It does not extend the
+// lifetime of a token.
+func Leeway(d time.Duration) Option {
+	return func(c *config) { c.leeway = d }
+}
+
+// MaxStaleKeys sets how long the last keys are used after their max-age while the issuer cannot be reached. The default
+// is 24 h.
+func MaxStaleKeys(d time.Duration) Option {
+	return func(c *config) { c.keysMaxStale = max(d, 1) } // zero is a value here, but the default to jwks
+}
+
+// Now sets the clock. The default is [time.Now].
+func Now(now func() time.Time) Option {
+	return func(c *config) { c.now = now }
+}
+
+// OnRefusal sets a function that is called for every refused call with the method ("/pkg.Service/Method", or "GET
+// /path" for HTTP) and the exact reason, which the caller does not get. The reason wraps one of the errors of this
+// package or of package token. The function must not block. Method and reason may contain text chosen by an attacker,
+// so quote them in logs.
+func OnRefusal(observe func(ctx context.Context, method string, err error)) Option {
+	return func(c *config) { c.onRefusal = observe }
+}
+
+// MaxStaleness sets the age up to which the knowledge of revocations is current. While the feed cannot be reached for
+// longer, calls count as stale ([FeedStatus]) and one warning is logged. The default is 30 s.
+func MaxStaleness(d time.Duration) Option {
+	return func(c *config) { c.revocationsMaxStale = d }
+}
+
+// RefuseWhenStale refuses calls with UNAVAILABLE (503) while the knowledge of revocations is older than [MaxStaleness].
+// By default, such calls are decided by what is known.
+func RefuseWhenStale() Option {
+	return func(c *config) { c.refuseStale = true }
+}

@@ -1,0 +1,39 @@
+package verify
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+// RegisterStreamRenewal registers grantor.v1.StreamService, with which clients renew the tokens of their streams.
+// Without it, a stream ends with its token. Clients that use interceptors/attach renew their streams automatically. The
+// handler goes on to see the caller with which the stream began.
+//
+// The server must be guarded by verifier.
+func RegisterStreamRenewal(server grpc.ServiceRegistrar, verifier *Verifier) {
+	grantorv1.RegisterStreamServiceServer(server, &renewal{verifier: verifier})
+}
+
+// renewal implements grantor.v1.StreamService.
+type renewal struct {
+	grantorv1.UnimplementedStreamServiceServer
+
+	verifier *Verifier
+}
+
+// RenewStream replaces the token of a stream by the token of this call.
+func (r *renewal) RenewStream(ctx context.Context, m *grantorv1.RenewStreamRequest) (*grantorv1.RenewStreamResponse, error) {
+	caller, ok := CallerFrom(ctx)
+	if !ok {
+		return nil, status.Error(codes.PermissionDenied, "The server does not guard this method.")
+	}
+	if !streamID.MatchString(m.GetStream()) {
+		return nil, status.Error(codes.InvalidArgument, "stream must be 16 to 64 characters of base64url.")
+	}
+	return &grantorv1.RenewStreamResponse{}, r.verifier.streams.renew(m.GetStream(), caller.Claims)
+}
