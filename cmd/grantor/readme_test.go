@@ -8,6 +8,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func readme(t *testing.T) string {
@@ -93,14 +97,11 @@ var _ = attach.Scopes
 // TestREADMEManifest reads the README's file of clients.
 func TestREADMEManifest(t *testing.T) {
 	for _, block := range blocks(t, "yaml") {
-		doc, err := parseYAML("README.md", []byte(block))
+		m, err := manifest.Parse("README.md", []byte(block))
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := newManifest(doc)
-		if err == nil {
-			err = checkAlone(m)
-		}
+		err = m.Check()
 		if err != nil || len(m.Clients) != 2 || len(m.Resources) != 1 {
 			t.Errorf("got %v, want a manifest of two clients and a resource", err)
 		}
@@ -109,12 +110,12 @@ func TestREADMEManifest(t *testing.T) {
 
 // TestREADMETranscript holds the first screen to what dev mode says.
 func TestREADMETranscript(t *testing.T) {
-	r := serveDev(t)
-	first, _, _ := strings.Cut(r.out.String(), "\n")
+	r := servetest.Dev(t)
+	first, _, _ := strings.Cut(r.Out.String(), "\n")
 	if !strings.Contains(readme(t), "    "+first+"\n") {
 		t.Errorf("the README's transcript lacks the line %q", first)
 	}
-	curl := regexp.MustCompile(`curl -d '[^']*' `).FindString(r.out.String())
+	curl := regexp.MustCompile(`curl -d '[^']*' `).FindString(r.Out.String())
 	if curl == "" || !strings.Contains(readme(t), curl+"http://localhost:8080/connect/token") {
 		t.Errorf("the README's transcript lacks the line %q", curl)
 	}
@@ -128,7 +129,7 @@ func TestREADMEImport(t *testing.T) {
 		t.Fatal("the README has no section on moving")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	exports := map[string]string{"openiddict.json": content(t, openIddictExport), "hydra.json": content(t, hydraExport)}
+	exports := map[string]string{"openiddict.json": string(must.Get(os.ReadFile(openIddictFile))), "hydra.json": string(must.Get(os.ReadFile(hydraFile)))}
 	var reports string
 	commands := regexp.MustCompile(`(?m)^    bin/grantor import ((?:.*\\\n)*.*)$`).FindAllStringSubmatch(section, -1)
 	if len(commands) != 2 {
@@ -141,11 +142,11 @@ func TestREADMEImport(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, report, err := runImport(t, strings.Fields(strings.ReplaceAll(command[1], "\\\n", ""))...)
+		_, report, err := importFrom(t, strings.Fields(strings.ReplaceAll(command[1], "\\\n", ""))...)
 		if err != nil {
 			t.Fatalf("%s: %v", command[1], err)
 		}
-		if m, err := readManifest("imported.yaml"); err != nil || len(m.Clients) == 0 || checkAlone(m) != nil {
+		if m, err := manifest.Read("imported.yaml"); err != nil || len(m.Clients) == 0 || m.Check() != nil {
 			t.Errorf("%s: got %v, want a file of clients", command[1], err)
 		}
 		reports += report
