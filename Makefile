@@ -9,7 +9,7 @@ FUZZTIME   ?= 10s
 .PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy lint fuzz vulncheck board bench
 
 build: ## Build the binary into bin/; VERSION=v1.2.3 names a release that is built without its repository.
-	go build -ldflags '-X main.version=$(VERSION)' -o bin/grantor ./cmd/grantor
+	go build -ldflags '-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=$(VERSION)' -o bin/grantor ./cmd/grantor
 
 test: ## Run the tests, with a real redis-server.
 	tools/install-for-tests

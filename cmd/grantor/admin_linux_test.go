@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -43,20 +45,20 @@ func TestConfirm(t *testing.T) {
 				}
 				_, _ = io.WriteString(person, typed)
 				got := runOn(t, terminal, strings.Fields(c.command)...)
-				got.exits(t, exitOther, "that is not the id; nothing was done")
-				if !strings.HasSuffix(got.errOut, "Type "+c.id+" to go on: ") {
-					t.Errorf("got the question %q", got.errOut)
+				got.Exits(t, cli.ExitOther, "that is not the id; nothing was done")
+				if !strings.HasSuffix(got.ErrOut, "Type "+c.id+" to go on: ") {
+					t.Errorf("got the question %q", got.ErrOut)
 				}
 			}
 			if len(p.calls)+len(p.asked) > 0 {
 				t.Errorf("the issuer was asked: %v %v", p.asked, p.calls)
 			}
 			t.Setenv("GRANTOR_CLIENT_SECRET", "")
-			_, _ = fmt.Fprintf(person, "%s\n%s\n", c.id, puppetSecret)
+			_, _ = fmt.Fprintf(person, "%s\n%s\n", c.id, clitest.Secret)
 			got := runOn(t, terminal, strings.Fields(c.command)...)
-			got.works(t)
-			if !strings.Contains(got.errOut, "Secret of administrator: ") || len(p.calls) != 1 {
-				t.Errorf("got %q and the calls %q, want a question for the secret and one call", got.errOut, p.calls)
+			got.Works(t)
+			if !strings.Contains(got.ErrOut, "Secret of administrator: ") || len(p.calls) != 1 {
+				t.Errorf("got %q and the calls %q, want a question for the secret and one call", got.ErrOut, p.calls)
 			}
 		})
 	}
@@ -102,6 +104,7 @@ func TestProgress(t *testing.T) {
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	const clearLine = "\r\x1b[K"
 	want := clearLine + "1 resources" + clearLine + "2 resources" + clearLine + "3 resources" + clearLine
 	shown := make([]byte, len(want))
 	if _, err := io.ReadFull(person, shown); err != nil {

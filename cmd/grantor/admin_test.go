@@ -17,6 +17,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -41,7 +44,7 @@ func TestAdminToken(t *testing.T) {
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			p.asked, p.calls = nil, nil
-			run(t, strings.Fields(c.command)...).works(t)
+			run(t, strings.Fields(c.command)...).Works(t)
 			if want := []string{c.scope + " for urn:grantor:admin"}; !slices.Equal(p.asked, want) {
 				t.Errorf("the command asked for tokens with the scopes %q, want %q", p.asked, want)
 			}
@@ -61,16 +64,16 @@ func TestAdminRefused(t *testing.T) {
 		code int
 		want string
 	}{
-		{"control characters", status.Error(codes.Unknown, "\x1b[2J\u009b"), exitOther, "?[2J?"},
-		{"an echo of the secret", status.Error(codes.Internal, puppetSecret), exitOther, "***"},
-		{"no such service", status.Error(codes.Unimplemented, "unknown service"), exitOther, "unknown service"},
-		{"a busy issuer", status.Error(codes.ResourceExhausted, "later"), exitUnavailable, "later"},
-		{"an issuer in trouble", status.Error(codes.Unavailable, "later"), exitUnavailable, "later"},
-		{"a state", status.Error(codes.FailedPrecondition, "is retiring"), exitConflict, "is retiring"},
+		{"control characters", status.Error(codes.Unknown, "\x1b[2J\u009b"), cli.ExitOther, "?[2J?"},
+		{"an echo of the secret", status.Error(codes.Internal, clitest.Secret), cli.ExitOther, "***"},
+		{"no such service", status.Error(codes.Unimplemented, "unknown service"), cli.ExitOther, "unknown service"},
+		{"a busy issuer", status.Error(codes.ResourceExhausted, "later"), cli.ExitUnavailable, "later"},
+		{"an issuer in trouble", status.Error(codes.Unavailable, "later"), cli.ExitUnavailable, "later"},
+		{"a state", status.Error(codes.FailedPrecondition, "is retiring"), cli.ExitConflict, "is retiring"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p.answer = func(any) (proto.Message, error) { return nil, c.err }
-			run(t, "client", "get", "x").exits(t, c.code, c.want)
+			run(t, "client", "get", "x").Exits(t, c.code, c.want)
 		})
 	}
 	for _, c := range []struct {
@@ -80,28 +83,28 @@ func TestAdminRefused(t *testing.T) {
 		code   int
 		want   string
 	}{
-		{"the wrong secret", 401, `{"error":"invalid_client"}`, exitDenied, "invalid_client"},
-		{"a scope that it lacks", 400, `{"error":"invalid_scope"}`, exitDenied, "administrator may not do this, which takes the scope grantor:clients.read; invalid_scope"},
-		{"an issuer in trouble", 503, `{"error":"temporarily_unavailable"}`, exitUnavailable, "temporarily_unavailable"},
-		{"a proxy", 502, `<html>`, exitUnavailable, "502"},
-		{"a page", 200, `<html>`, exitOther, "RFC 6749"},
+		{"the wrong secret", 401, `{"error":"invalid_client"}`, cli.ExitDenied, "invalid_client"},
+		{"a scope that it lacks", 400, `{"error":"invalid_scope"}`, cli.ExitDenied, "administrator may not do this, which takes the scope grantor:clients.read; invalid_scope"},
+		{"an issuer in trouble", 503, `{"error":"temporarily_unavailable"}`, cli.ExitUnavailable, "temporarily_unavailable"},
+		{"a proxy", 502, `<html>`, cli.ExitUnavailable, "502"},
+		{"a page", 200, `<html>`, cli.ExitOther, "RFC 6749"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p.grant = func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(c.status)
 				_, _ = io.WriteString(w, c.body)
 			}
-			run(t, "client", "list").exits(t, c.code, c.want)
+			run(t, "client", "list").Exits(t, c.code, c.want)
 		})
 	}
 	t.Setenv("GRANTOR_ISSUER", "http://localhost:1")
-	run(t, "client", "list").exits(t, exitUnavailable, "no description of the issuer")
+	run(t, "client", "list").Exits(t, cli.ExitUnavailable, "no description of the issuer")
 }
 
 // TestAdminUsage has what is wrong before anybody is asked.
 func TestAdminUsage(t *testing.T) {
 	p := pull(t, nil)
-	secret := file(t, "secret", "a-chosen-secret")
+	secret := servetest.WriteFile(t, "secret", "a-chosen-secret")
 	for _, c := range []struct{ command, want string }{
 		{"client", ""},
 		{"clients", `no command "clients"`},
@@ -121,8 +124,8 @@ func TestAdminUsage(t *testing.T) {
 		{"client update a --access-token-lifetime soon", "--access-token-lifetime"},
 		{"client create a --without-secret --secret-file " + secret, "--without-secret, --secret-file: give one of them"},
 		{"client create a --secret-file /nonexistent", "secret-file: "},
-		{"client create a --secret-file " + file(t, "empty", "\n"), "secret-file: is empty"},
-		{"client create a --secret-file " + file(t, "long", strings.Repeat("x", 513)), "secret-file: has more than 512 bytes"},
+		{"client create a --secret-file " + servetest.WriteFile(t, "empty", "\n"), "secret-file: is empty"},
+		{"client create a --secret-file " + servetest.WriteFile(t, "long", strings.Repeat("x", 513)), "secret-file: has more than 512 bytes"},
 		{"client create a --secret-file -", "secret-file: is empty"},
 		{"client secret create a --expires-in=-1s", "expires-in: "},
 		{"client secret expire a b --in 1h --never", "--in, --never: give one of them"},
@@ -138,14 +141,14 @@ func TestAdminUsage(t *testing.T) {
 		t.Run(c.command, func(t *testing.T) {
 			got := run(t, strings.Fields(c.command)...)
 			if c.want == "" {
-				got.works(t)
+				got.Works(t)
 				return
 			}
-			got.exits(t, exitUsage, c.want, "hush-hush", "a-chosen-secret")
+			got.Exits(t, cli.ExitUsage, c.want, "hush-hush", "a-chosen-secret")
 		})
 	}
 	t.Setenv("GRANTOR_ISSEUR", "x")
-	run(t, "client", "list").exits(t, exitUsage, "GRANTOR_ISSEUR: there is no such setting")
+	run(t, "client", "list").Exits(t, cli.ExitUsage, "GRANTOR_ISSEUR: there is no such setting")
 	if len(p.calls)+len(p.asked) > 0 {
 		t.Errorf("the issuer was asked: %v %v", p.asked, p.calls)
 	}
@@ -153,8 +156,8 @@ func TestAdminUsage(t *testing.T) {
 
 // TestExitCodesTopic compares the help with the exit codes, and the table of docs/errors.md with the help.
 func TestExitCodesTopic(t *testing.T) {
-	help := run(t, "help", "exit-codes").works(t)
-	for code := range exitInvalid + 1 {
+	help := run(t, "help", "exit-codes").Works(t)
+	for code := range cli.ExitInvalid + 1 {
 		line := regexp.MustCompile(fmt.Sprintf(`(?m)^  %d  (.*)$`, code)).FindStringSubmatch(help)
 		if line == nil {
 			t.Fatalf("the help lacks the code %d:\n%s", code, help)
@@ -167,7 +170,7 @@ func TestExitCodesTopic(t *testing.T) {
 	if doctor, _, _ = strings.Cut(doctor, "\n"); doctor == "" || !strings.Contains(page(t, "docs/errors.md"), "`grantor doctor` "+doctor) {
 		t.Errorf("docs/errors.md and the help differ on grantor doctor: %s", doctor)
 	}
-	if !strings.Contains(run(t, "--help").works(t), "exit-codes") {
+	if !strings.Contains(run(t, "--help").Works(t), "exit-codes") {
 		t.Error("grantor --help does not name the topic exit-codes")
 	}
 }
@@ -198,13 +201,13 @@ func TestAdminOutput(t *testing.T) {
 	}
 	for form, read := range parse {
 		t.Run(form, func(t *testing.T) {
-			one := run(t, "client", "get", "on", "-o", form).works(t)
+			one := run(t, "client", "get", "on", "-o", form).Works(t)
 			var got map[string]any
 			if err := read([]byte(one), &got); err != nil {
 				t.Fatalf("%v in %s", err, one)
 			}
 			check(t, got)
-			all := run(t, "client", "list", "-o", form).works(t)
+			all := run(t, "client", "list", "-o", form).Works(t)
 			var list struct{ Clients []map[string]any }
 			if err := read([]byte(all), &list); err != nil || len(list.Clients) != 2 {
 				t.Fatalf("%v in %s", err, all)
@@ -213,7 +216,7 @@ func TestAdminOutput(t *testing.T) {
 			safe(t, one+all)
 		})
 	}
-	text := run(t, "client", "get", "on").works(t) + run(t, "client", "list").works(t)
+	text := run(t, "client", "get", "on").Works(t) + run(t, "client", "list").Works(t)
 	safe(t, text)
 	if !strings.Contains(text, "a?[2J?31m???é no") {
 		t.Errorf("got this, without the name:\n%s", text)
@@ -223,7 +226,7 @@ func TestAdminOutput(t *testing.T) {
 // safe expects a text that does nothing to a terminal.
 func safe(t *testing.T, text string) {
 	t.Helper()
-	if visible(strings.ReplaceAll(text, "\n", "")) != strings.ReplaceAll(text, "\n", "") {
+	if cli.Printable(strings.ReplaceAll(text, "\n", "")) != strings.ReplaceAll(text, "\n", "") {
 		t.Errorf("this would act on a terminal: %q", text)
 	}
 }
@@ -234,7 +237,7 @@ func TestAdminEmptyList(t *testing.T) {
 	for form, want := range map[string]string{
 		"text": "CLIENT  NAME  STATE  SECRETS  CHANGED  SCOPES\n", "json": "{\n  \"clients\": []\n}\n", "yaml": "clients: []\n",
 	} {
-		if got := run(t, "client", "list", "-o", form).works(t); got != want {
+		if got := run(t, "client", "list", "-o", form).Works(t); got != want {
 			t.Errorf("%s: got %q, want %q", form, got, want)
 		}
 	}
@@ -305,8 +308,8 @@ func TestAdminListBreaks(t *testing.T) {
 		return &grantorv1.ListClientsResponse{Clients: []*grantorv1.Client{{ClientId: "a"}}, NextPageToken: "x"}, nil
 	})
 	got := run(t, "client", "list", "-o", "json")
-	if exitCode(got.err) != exitUnavailable || json.Valid([]byte(got.out)) {
-		t.Errorf("got %v and %s, want a failure and no whole document", got.err, got.out)
+	if cli.ExitCode(got.Err) != cli.ExitUnavailable || json.Valid([]byte(got.Out)) {
+		t.Errorf("got %v and %s, want a failure and no whole document", got.Err, got.Out)
 	}
 }
 
@@ -319,12 +322,12 @@ func TestCompletion(t *testing.T) {
 		"resource update https://x --signing-alg ": "ES256 RS256 PS256 EdDSA",
 	} {
 		args := append(strings.Fields(command), "")
-		got := run(t, append([]string{"__complete"}, args...)...).works(t)
+		got := run(t, append([]string{"__complete"}, args...)...).Works(t)
 		if values := strings.Fields(regexp.MustCompile(`(?m)^:.*`).ReplaceAllString(got, "")); strings.Join(values, " ") != want {
 			t.Errorf("%s: got %q, want %s", command, values, want)
 		}
 	}
-	if script := run(t, "completion", "bash").works(t); !strings.Contains(script, "grantor") {
+	if script := run(t, "completion", "bash").Works(t); !strings.Contains(script, "grantor") {
 		t.Errorf("got %q, want a script", script)
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -19,46 +22,46 @@ import (
 func TestApplyRemotely(t *testing.T) {
 	asAdministrator(t)
 	const mine = "\n  - client_id: sync\n    client_name: Data Sync\n    client_secret: a-secret-of-sync\n    scopes: [api1]\n    access_token_lifetime: 5m\n"
-	apply := func(content string, args ...string) commandRun {
+	apply := func(content string, args ...string) clitest.Result {
 		t.Helper()
-		return run(t, append([]string{"apply", "-f", file(t, "clients.yaml", content)}, args...)...)
+		return run(t, append([]string{"apply", "-f", servetest.WriteFile(t, "clients.yaml", content)}, args...)...)
 	}
 	same := "unchanged resource https://orders.internal\nunchanged client administrator\nunchanged client reader\nunchanged client clerk\n"
 	dry := apply(administration+mine, "--dry-run")
-	if want := same + "created   client sync\n"; dry.works(t) != want || dry.errOut != "dry run: nothing was done\n" {
-		t.Errorf("got %q and %q, want %q", dry.out, dry.errOut, want)
+	if want := same + "created   client sync\n"; dry.Works(t) != want || dry.ErrOut != "dry run: nothing was done\n" {
+		t.Errorf("got %q and %q, want %q", dry.Out, dry.ErrOut, want)
 	}
-	run(t, "client", "get", "sync").exits(t, exitNotFound, "not_found")
-	if got := apply(administration + mine).works(t); got != same+"created   client sync\n" {
+	run(t, "client", "get", "sync").Exits(t, cli.ExitNotFound, "not_found")
+	if got := apply(administration + mine).Works(t); got != same+"created   client sync\n" {
 		t.Errorf("got\n%s", got)
 	}
 	if !proves(t, "sync", "a-secret-of-sync") {
 		t.Error("the file's secret does not prove the client")
 	}
 	changed := strings.Replace(mine, "5m", "6m", 1)
-	if got := apply(administration + changed).works(t); got != same+"changed   client sync (access_token_lifetime)\n" {
+	if got := apply(administration + changed).Works(t); got != same+"changed   client sync (access_token_lifetime)\n" {
 		t.Errorf("got\n%s", got)
 	}
-	if got := apply(administration + changed).works(t); got != same+"unchanged client sync\n" {
+	if got := apply(administration + changed).Works(t); got != same+"unchanged client sync\n" {
 		t.Errorf("applied again: got\n%s", got)
 	}
 	grantor(t, "resource create https://old.internal --scope old")
 	want := "unchanged resource https://orders.internal\nremoved   resource https://old.internal\n" +
 		"unchanged client administrator\nunchanged client reader\nunchanged client clerk\nremoved   client background-service\nremoved   client sync\n"
-	if got := apply(administration, "--prune", "--dry-run").works(t); got != want {
+	if got := apply(administration, "--prune", "--dry-run").Works(t); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := apply(administration, "--prune").works(t); got != want {
+	if got := apply(administration, "--prune").Works(t); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if got := grantor(t, "client list"); strings.Contains(got, "sync") || strings.Contains(got, "background") {
 		t.Errorf("what was pruned is still there:\n%s", got)
 	}
-	run(t, "resource", "get", "https://old.internal").exits(t, exitNotFound, "not_found")
+	run(t, "resource", "get", "https://old.internal").Exits(t, cli.ExitNotFound, "not_found")
 
 	as(t, "clerk", "clerk-secret")
-	apply(administration).exits(t, exitDenied, "insufficient_scope: ", "clerk-secret")
-	apply("clients: [{client_id: a, client_secret: hush-hush-hush}]", "--prune").exits(t, exitUsage, "prune: the file does not name clerk", "hush-hush-hush")
+	apply(administration).Exits(t, cli.ExitDenied, "insufficient_scope: ", "clerk-secret")
+	apply("clients: [{client_id: a, client_secret: hush-hush-hush}]", "--prune").Exits(t, cli.ExitUsage, "prune: the file does not name clerk", "hush-hush-hush")
 }
 
 // TestApplyRemotelyErrors has files that are wrong: the issuer's word on them comes with the line, and nothing is applied.
@@ -73,14 +76,14 @@ func TestApplyRemotelyErrors(t *testing.T) {
 		{"an unknown field", "clients:\n  - client_id: a\n    secret: hush-hush-hush\n", "clients.yaml:3: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := file(t, "clients.yaml", c.content)
-			run(t, "apply", "-f", path).exits(t, exitInvalid, c.want, "hush-hush-hush")
+			path := servetest.WriteFile(t, "clients.yaml", c.content)
+			run(t, "apply", "-f", path).Exits(t, cli.ExitInvalid, c.want, "hush-hush-hush")
 		})
 	}
 	if got := grantor(t, "client list"); strings.Contains(got, "first") {
 		t.Errorf("something was applied:\n%s", got)
 	}
-	run(t, "apply", "-f", "/nonexistent").exits(t, exitInvalid, "/nonexistent")
+	run(t, "apply", "-f", "/nonexistent").Exits(t, cli.ExitInvalid, "/nonexistent")
 }
 
 // TestApplyRemotelyMany applies more clients than one call takes.
@@ -92,7 +95,7 @@ func TestApplyRemotelyMany(t *testing.T) {
 	for i := range more {
 		fmt.Fprintf(&content, "  - {client_id: many-%04d, scopes: [api1]}\n", i)
 	}
-	path := file(t, "many.yaml", content.String())
+	path := servetest.WriteFile(t, "many.yaml", content.String())
 	if got := grantor(t, "apply -f "+path); strings.Count(got, "created   client many-") != more || strings.Count(got, "resource") != 1 {
 		t.Errorf("got %d lines", strings.Count(got, "\n"))
 	}
@@ -100,12 +103,12 @@ func TestApplyRemotelyMany(t *testing.T) {
 		t.Errorf("applied again: got\n%s", got)
 	}
 	// What is wrong at the end keeps the beginning from being applied.
-	bad := file(t, "bad.yaml", strings.ReplaceAll(content.String(), "many-", "bad-")+"  - {client_id: last, scopes: [nope]}\n")
-	run(t, "apply", "-f", bad).exits(t, exitInvalid, fmt.Sprintf("bad.yaml:%d: client last: scopes: ", strings.Count(content.String(), "\n")+1))
+	bad := servetest.WriteFile(t, "bad.yaml", strings.ReplaceAll(content.String(), "many-", "bad-")+"  - {client_id: last, scopes: [nope]}\n")
+	run(t, "apply", "-f", bad).Exits(t, cli.ExitInvalid, fmt.Sprintf("bad.yaml:%d: client last: scopes: ", strings.Count(content.String(), "\n")+1))
 	if got := grantor(t, "client list"); strings.Contains(got, "bad-") || strings.Count(got, "many-") != more {
 		t.Error("something of the file was applied")
 	}
-	alone := file(t, "alone.yaml", administration)
+	alone := servetest.WriteFile(t, "alone.yaml", administration)
 	if got := grantor(t, "apply --prune -f "+alone); strings.Count(got, "removed   client many-") != more {
 		t.Errorf("got %d lines", strings.Count(got, "\n"))
 	}
@@ -124,7 +127,7 @@ func TestApplyBatches(t *testing.T) {
 	for i := range 501 {
 		fmt.Fprintf(&content, "  - {client_id: c%d, client_secret: hush-hush-hush}\n", i)
 	}
-	safe(t, grantor(t, "apply -f "+file(t, "clients.yaml", content.String())))
+	safe(t, grantor(t, "apply -f "+servetest.WriteFile(t, "clients.yaml", content.String())))
 	var got []string
 	for _, batch := range sent {
 		got = append(got, fmt.Sprint(len(batch.GetResources()), len(batch.GetClients()), batch.GetValidateOnly()))
@@ -137,7 +140,7 @@ func TestApplyBatches(t *testing.T) {
 	for i := range 400 {
 		fmt.Fprintf(&content, "  - {client_id: c%d, client_name: %s}\n", i, strings.Repeat("x", 10_000))
 	}
-	grantor(t, "apply --dry-run -f "+file(t, "clients.yaml", content.String()))
+	grantor(t, "apply --dry-run -f "+servetest.WriteFile(t, "clients.yaml", content.String()))
 	clients := 0
 	for _, batch := range sent {
 		clients += len(batch.GetClients())
@@ -149,14 +152,14 @@ func TestApplyBatches(t *testing.T) {
 		t.Errorf("got %d clients in %d batches, want 400 in 5", clients, len(sent))
 	}
 	p.answer = func(any) (proto.Message, error) {
-		return nil, status.Error(codes.Internal, "hush-hush-hush "+puppetSecret)
+		return nil, status.Error(codes.Internal, "hush-hush-hush "+clitest.Secret)
 	}
-	run(t, "apply", "-f", file(t, "clients.yaml", "clients: [{client_id: a, client_secret: hush-hush-hush}]")).exits(t, exitOther, "*** ***", "hush-hush-hush")
+	run(t, "apply", "-f", servetest.WriteFile(t, "clients.yaml", "clients: [{client_id: a, client_secret: hush-hush-hush}]")).Exits(t, cli.ExitOther, "*** ***", "hush-hush-hush")
 }
 
 // TestApplyWay finds out whether a Redis or an issuer is meant.
 func TestApplyWay(t *testing.T) {
-	isolate(t)
+	clitest.Isolate(t)
 	for _, c := range []struct {
 		name, args string
 		env        map[string]string
@@ -173,16 +176,16 @@ func TestApplyWay(t *testing.T) {
 			for name, value := range c.env {
 				t.Setenv(name, value)
 			}
-			path := file(t, "clients.yaml", "clients: [{client_id: a}]")
-			args := append([]string{"apply", "-f", path, "--key-encryption-key-file", kekFile(t)}, strings.Fields(c.args)...)
+			path := servetest.WriteFile(t, "clients.yaml", "clients: [{client_id: a}]")
+			args := append([]string{"apply", "-f", path, "--key-encryption-key-file", servetest.KEKFile(t)}, strings.Fields(c.args)...)
 			want := "redis: "
 			if c.remote {
 				want = "client-id: is required"
 			}
 			got := run(t, args...)
-			got.fails(t, want)
+			got.Fails(t, want)
 		})
 	}
 	_ = os.Unsetenv("GRANTOR_REDIS")
-	run(t, "apply", "-f", "x").exits(t, exitUsage, "redis, issuer: one is required")
+	run(t, "apply", "-f", "x").Exits(t, cli.ExitUsage, "redis, issuer: one is required")
 }

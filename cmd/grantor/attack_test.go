@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/grantorhq/grantor/cmd/grantor/serve"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -30,27 +32,27 @@ var attacking = flag.Duration("attack", time.Second, "how long each attack of Te
 // TestAttacks attacks each port in each way, from another process, while other callers ask for tokens: all get theirs, and
 // memory is bounded. What it does to the time they wait is logged, and means something with -attack 10s on an idle machine.
 func TestAttacks(t *testing.T) {
-	ours := newAuthority(t)
-	cert, key := ours.leaf(t, t.TempDir(), 2)
-	secure := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
-	t.Cleanup(gatherGarbage(usualGarbage)) // as grantor serve does
+	ours := servetest.NewAuthority(t)
+	cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
+	secure := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
+	t.Cleanup(serve.TuneGC(serve.DefaultGarbage)) // as grantor serve does
 	for _, name := range slices.Sorted(maps.Keys(attacks)) {
 		for _, wire := range slices.Sorted(maps.Keys(attacks[name])) {
 			t.Run(name+"/"+wire, func(t *testing.T) {
 				if name == "idle connections" { // which are ten thousand handshakes otherwise
-					testAttack(t, serveDev(t), nil, name, wire)
+					testAttack(t, servetest.Dev(t), nil, name, wire)
 					return
 				}
-				testAttack(t, serveDev(t, "--tls-cert-file="+cert, "--tls-key-file="+key), secure, name, wire)
+				testAttack(t, servetest.Dev(t, "--tls-cert-file="+cert, "--tls-key-file="+key), secure, name, wire)
 			})
 		}
 	}
 }
 
-func testAttack(t *testing.T, r *replica, secure *tls.Config, name, wire string) {
-	target := r.ports.http.Addr().String()
+func testAttack(t *testing.T, r *servetest.Replica, secure *tls.Config, name, wire string) {
+	target := r.HTTPAddr()
 	if wire == onGRPC {
-		target = r.ports.grpc.Addr().String()
+		target = r.GRPCAddr()
 	}
 	callers := newCallers(t, r, secure)
 	callers.ask(t, 100*time.Millisecond) // the first calls open connections
@@ -65,10 +67,11 @@ func testAttack(t *testing.T, r *replica, secure *tls.Config, name, wire string)
 	if most > before+bound {
 		t.Errorf("memory grew from %d to %d MiB", before>>20, most>>20)
 	}
+	open, refused := r.Connections()
 	t.Logf("99th percentile %s, attacked %s (%.1f times); median %s, %s; memory %d MiB, attacked %d MiB; connections %d, refused %d",
 		percentile(calm, 99), percentile(attacked, 99), float64(percentile(attacked, 99))/float64(percentile(calm, 99)),
 		percentile(calm, 50), percentile(attacked, 50), before>>20, most>>20,
-		r.ports.connections.open.Load(), r.ports.connections.refused.Load())
+		open, refused)
 }
 
 // begin runs an attack in another process until the test ends, and returns when it is under way.
@@ -105,15 +108,15 @@ type callers struct {
 	tokens grantorv1.TokenServiceClient
 }
 
-func newCallers(t *testing.T, r *replica, secure *tls.Config) *callers {
+func newCallers(t *testing.T, r *servetest.Replica, secure *tls.Config) *callers {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: secure, ForceAttemptHTTP2: true}
-	c := &callers{web: &http.Client{Transport: transport}, url: r.url("/connect/token")}
+	c := &callers{web: &http.Client{Transport: transport}, url: r.URL("/connect/token")}
 	proof := insecure.NewCredentials()
 	if secure != nil {
 		c.url, proof = strings.Replace(c.url, "http:", "https:", 1), credentials.NewTLS(secure)
 	}
-	conn, err := grpc.NewClient(r.ports.grpc.Addr().String(), grpc.WithTransportCredentials(proof))
+	conn, err := grpc.NewClient(r.GRPCAddr(), grpc.WithTransportCredentials(proof))
 	if err != nil {
 		t.Fatal(err)
 	}

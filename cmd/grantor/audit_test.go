@@ -12,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/telemetry"
@@ -138,7 +142,7 @@ func TestAuditText(t *testing.T) {
 func TestAuditFollow(t *testing.T) {
 	server, trail := auditKit(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	var out, errOut text
+	var out, errOut servetest.Output
 	cmd := newCommand()
 	cmd.SetArgs([]string{"audit", "-f", "-n", "1", "-o", "json", "--event", "token.*", "--redis", server.URL() + "?max_retries=-1"})
 	cmd.SetOut(&out)
@@ -146,15 +150,15 @@ func TestAuditFollow(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- cmd.ExecuteContext(ctx) }()
 	has := func(want string) func() bool { return func() bool { return listed(t, out.String()) == want } }
-	await(t, "printing the last event", has("d"))
+	must.Eventually(t, "printing the last event", has("d"))
 	keepEvent(t, trail, telemetry.Decisions, 0, "token.issued", `{"jti":"1"}`)
 	keepEvent(t, trail, telemetry.Changes, 0, "client.created", `{"jti":"2"}`)
 	keepEvent(t, trail, telemetry.Refusals, time.Hour, "token.refused", `{"jti":"3"}`)
-	await(t, "printing the next events", has("d13"))
+	must.Eventually(t, "printing the next events", has("d13"))
 	server.Kill()
-	await(t, "telling of the outage", func() bool { return strings.Contains(errOut.String(), "the Redis does not answer") })
+	must.Eventually(t, "telling of the outage", func() bool { return strings.Contains(errOut.String(), "the Redis does not answer") })
 	server.Start()
-	await(t, "printing events after the outage", func() bool {
+	must.Eventually(t, "printing events after the outage", func() bool {
 		keepEvent(t, trail, telemetry.Decisions, 0, "token.issued", `{"jti":"4"}`)
 		return strings.Contains(listed(t, out.String()), "4")
 	})
@@ -172,21 +176,21 @@ func TestAuditErrors(t *testing.T) {
 		code int
 		want string
 	}{
-		"": {exitUsage, "redis: is required"},
-		"--redis " + server.URL() + " --event token.isued":                {exitUsage, `event: there is no event "token.isued"; a * counts at the end alone; there are token.issued, token.refused, `},
-		"--redis " + server.URL() + " --event *.issued":                   {exitUsage, "a * counts at the end alone"},
-		"--redis " + server.URL() + " --reason wrong_secrets":             {exitUsage, `reason: there is no reason "wrong_secrets"; there are unknown_client, wrong_secret, `},
-		"--redis " + server.URL() + " --event nothing.*":                  {exitUsage, "event: "},
-		"--redis " + server.URL() + " --since yesterday":                  {exitUsage, "since: "},
-		"--redis " + server.URL() + " --until 25:00":                      {exitUsage, "until: "},
-		"--redis " + server.URL() + " --until 1h --follow":                {exitUsage, "until: "},
-		"--redis " + server.URL() + " --limit=-1":                         {exitUsage, "limit: "},
-		"--redis " + server.URL() + " -o yaml":                            {exitUsage, "output: "},
-		"--redis " + server.URL() + " --redis-prefix a{":                  {exitUsage, "redis-prefix: "},
-		"--redis redis://user:hidden@127.0.0.1:1?max_retries=-1":          {exitUnavailable, "refused"},
-		"--redis " + server.URL() + " --config /nonexistent/grantor.yaml": {exitUsage, "config: "},
+		"": {cli.ExitUsage, "redis: is required"},
+		"--redis " + server.URL() + " --event token.isued":                {cli.ExitUsage, `event: there is no event "token.isued"; a * counts at the end alone; there are token.issued, token.refused, `},
+		"--redis " + server.URL() + " --event *.issued":                   {cli.ExitUsage, "a * counts at the end alone"},
+		"--redis " + server.URL() + " --reason wrong_secrets":             {cli.ExitUsage, `reason: there is no reason "wrong_secrets"; there are unknown_client, wrong_secret, `},
+		"--redis " + server.URL() + " --event nothing.*":                  {cli.ExitUsage, "event: "},
+		"--redis " + server.URL() + " --since yesterday":                  {cli.ExitUsage, "since: "},
+		"--redis " + server.URL() + " --until 25:00":                      {cli.ExitUsage, "until: "},
+		"--redis " + server.URL() + " --until 1h --follow":                {cli.ExitUsage, "until: "},
+		"--redis " + server.URL() + " --limit=-1":                         {cli.ExitUsage, "limit: "},
+		"--redis " + server.URL() + " -o yaml":                            {cli.ExitUsage, "output: "},
+		"--redis " + server.URL() + " --redis-prefix a{":                  {cli.ExitUsage, "redis-prefix: "},
+		"--redis redis://user:hidden@127.0.0.1:1?max_retries=-1":          {cli.ExitUnavailable, "refused"},
+		"--redis " + server.URL() + " --config /nonexistent/grantor.yaml": {cli.ExitUsage, "config: "},
 	} {
-		run(t, append([]string{"audit"}, strings.Fields(args)...)...).exits(t, c.code, c.want, "hidden")
+		run(t, append([]string{"audit"}, strings.Fields(args)...)...).Exits(t, c.code, c.want, "hidden")
 	}
 }
 
@@ -194,20 +198,20 @@ func TestAuditErrors(t *testing.T) {
 func TestAuditSettings(t *testing.T) {
 	server := redistest.New(t)
 	keepEvent(t, trailIn(t, server, "mine:"), telemetry.Changes, 0, "key.gone", `{"jti":"x"}`)
-	config := file(t, "grantor.yaml", "issuer: https://auth.example.com\nhttp_listen: :1\nredis_prefix: 'mine:'\nkey_encryption_key_file: /nonexistent\n")
+	config := servetest.WriteFile(t, "grantor.yaml", "issuer: https://auth.example.com\nhttp_listen: :1\nredis_prefix: 'mine:'\nkey_encryption_key_file: /nonexistent\n")
 	t.Setenv("GRANTOR_REDIS", server.URL())
 	t.Setenv("GRANTOR_LIMIT", "5")
 	if got := listed(t, grantor(t, "audit -o json --config "+config)); got != "x" {
 		t.Errorf("got %q, want x", got)
 	}
-	run(t, "audit", "--config", file(t, "grantor.yaml", "isuer: https://auth.example.com\n")).exits(t, exitUsage, "isuer")
+	run(t, "audit", "--config", servetest.WriteFile(t, "grantor.yaml", "isuer: https://auth.example.com\n")).Exits(t, cli.ExitUsage, "isuer")
 }
 
 // TestAuditOfApply has grantor apply keep what it changes in the Redis, and nothing of what it does not.
 func TestAuditOfApply(t *testing.T) {
-	isolate(t)
+	clitest.Isolate(t)
 	server := redistest.New(t)
-	kek, path := kekFile(t), file(t, "clients.yaml", goodManifest)
+	kek, path := servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
 	apply := func(more string) {
 		t.Helper()
 		grantor(t, "apply -f "+path+" --redis "+server.URL()+" --key-encryption-key-file "+kek+" "+more)
@@ -226,7 +230,7 @@ func TestAuditOfApply(t *testing.T) {
 	if got := events(); got != first {
 		t.Errorf("applied again, the audit has %s", got)
 	}
-	path = file(t, "clients.yaml", strings.ReplaceAll(goodManifest, "Orders API", "Orders"))
+	path = servetest.WriteFile(t, "clients.yaml", strings.ReplaceAll(servetest.Manifest, "Orders API", "Orders"))
 	apply("--audit-entries 0")
 	if got := events(); got != first {
 		t.Errorf("without any entries, the audit has %s", got)

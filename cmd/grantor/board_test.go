@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
@@ -34,33 +35,33 @@ type metrics map[string]*dto.MetricFamily
 func exercised(t *testing.T) metrics {
 	t.Helper()
 	redis := redistest.New(t)
-	authority := newAuthority(t)
-	cert, key := authority.leaf(t, t.TempDir(), 2)
+	authority := servetest.NewAuthority(t)
+	cert, key := authority.WriteLeaf(t, t.TempDir(), 2)
 	generated := registry.NewSecret()
-	manifest := strings.Replace(goodManifest, "client_secret: orders-api-secret", "client_secret: "+generated, 1)
-	r, err := tryServe(t, append(production(redis, kekFile(t), file(t, "clients.yaml", manifest)), "--issuer=http://localhost:1",
+	manifest := strings.Replace(servetest.Manifest, "client_secret: orders-api-secret", "client_secret: "+generated, 1)
+	r, err := servetest.Try(t, append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", manifest)), "--issuer=http://localhost:1",
 		"--grpc-endpoint=localhost:1", "--tls-cert-file="+cert, "--tls-key-file="+key,
 		"--tokens-per-client=4")...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.exercise(t, redis, generated, &tls.Config{RootCAs: authority.pool(), MinVersion: tls.VersionTLS13})
+	return exercise(t, r, redis, generated, &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS13})
 }
 
 // exercise asks for tokens, rightly and wrongly, introspects and revokes, follows the revocations, and then takes the Redis
 // away.
-func (r *replica) exercise(t *testing.T, redis *redistest.Server, generated string, trust *tls.Config) metrics {
+func exercise(t *testing.T, r *servetest.Replica, redis *redistest.Server, generated string, trust *tls.Config) metrics {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: trust}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	post := func(path string, form url.Values) string {
 		t.Helper()
-		answer, err := client.PostForm("https://"+r.ports.http.Addr().String()+path, form)
+		answer, err := client.PostForm("https://"+r.HTTPAddr()+path, form)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return read(t, answer)
+		return servetest.ReadBody(t, answer)
 	}
 	who := func(id, secret string, more ...string) url.Values {
 		form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
@@ -89,7 +90,7 @@ func (r *replica) exercise(t *testing.T, redis *redistest.Server, generated stri
 		post("/connect/token", who("background-service", "service-secret-here"))
 	}
 	post("/nowhere", nil)
-	stream, err := grantorv1.NewRevocationServiceClient(dialTLS(t, r.ports.grpc.Addr().String(), trust)).
+	stream, err := grantorv1.NewRevocationServiceClient(servetest.DialTLS(t, r.GRPCAddr(), trust)).
 		WatchRevocations(t.Context(), &grantorv1.WatchRevocationsRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func (r *replica) exercise(t *testing.T, redis *redistest.Server, generated stri
 	post("/connect/revoke", who("background-service", "service-secret-here", "token", issued.Token))
 	redis.Stop()
 	post("/connect/token", who("somebody-else", generated))
-	_, body := get(t, "http://"+r.ports.ops.Addr().String()+"/metrics")
+	_, body := servetest.Get(t, "http://"+r.OpsAddr()+"/metrics")
 	redis.Start() // for the end of the test
 	parse := expfmt.NewTextParser(model.UTF8Validation)
 	found, err := parse.TextToMetricFamilies(strings.NewReader(body))

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc"
 
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -82,7 +84,7 @@ func TestCanaryScan(t *testing.T) {
 
 // spill is a running issuer into which secrets are put, and what comes out of it.
 type spill struct {
-	*replica
+	*servetest.Replica
 	*canaries
 
 	t      *testing.T
@@ -92,7 +94,7 @@ type spill struct {
 	args  []string
 	redis *redistest.Server
 	// collector gets all traces and metrics.
-	collector *collector
+	collector *servetest.Collector
 	// answers are what callers were told, other than secrets that were made for them.
 	answers bytes.Buffer
 	// calls counts them.
@@ -130,22 +132,22 @@ func TestCanaries(t *testing.T) {
 // newSpill starts the issuer.
 func newSpill(t *testing.T, more ...string) *spill {
 	t.Helper()
-	isolate(t)
-	s := &spill{t: t, canaries: newCanaries(), redis: redistest.New(t), collector: newCollector(t)}
+	clitest.Isolate(t)
+	s := &spill{t: t, canaries: newCanaries(), redis: redistest.New(t), collector: servetest.NewCollector(t)}
 	s.must(s.redis.Client().Do(t.Context(), "ACL", "SETUSER", "grantor", "on", ">"+canary("redis"), "~*", "&*", "+@all").Err())
-	ours := newAuthority(t)
-	cert, key := ours.leaf(t, t.TempDir(), 2)
+	ours := servetest.NewAuthority(t)
+	cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
 	keyPEM, err := os.ReadFile(key)
 	s.must(err)
 	s.add("the key of the certificate", strings.Split(string(keyPEM), "\n")[1])
 	t.Setenv("CANARY_SECRET", canary("in-env"))
-	manifest := file(t, "clients.yaml", `
+	manifest := servetest.WriteFile(t, "clients.yaml", `
 resources:
   - {resource: "https://orders.internal", scopes: [api1]}
 clients:
   - {client_id: in-file, client_secret: `+canary("in-file")+`, scopes: [api1], resources: ["https://orders.internal"]}
   - {client_id: in-env, client_secret_env: CANARY_SECRET, scopes: [api1]}
-  - {client_id: in-another-file, client_secret_file: `+file(t, "secret", canary("in-another-file"))+`, scopes: [api1]}
+  - {client_id: in-another-file, client_secret_file: `+servetest.WriteFile(t, "secret", canary("in-another-file"))+`, scopes: [api1]}
   - {client_id: imported, client_secret_hashes: ["`+importedHash(t, canary("imported"))+`"], scopes: [api1]}
   - client_id: administrator
     client_secret: `+canary("administrator")+`
@@ -155,15 +157,15 @@ clients:
 	previous := []byte(mark + "-previous-kek-1234567890123")[:32]
 	s.args = append([]string{
 		"--redis=redis://grantor:" + canary("redis") + "@" + s.redis.Addr(), "--apply=" + manifest, "--issuer=https://localhost:1",
-		"--key-encryption-key=" + encode(kek), "--previous-key-encryption-key-file=" + file(t, "previous", encode(previous)),
+		"--key-encryption-key=" + encode(kek), "--previous-key-encryption-key-file=" + servetest.WriteFile(t, "previous", encode(previous)),
 		"--tls-cert-file=" + cert, "--tls-key-file=" + key, "--log-level=debug",
-		"--otlp-endpoint=" + s.collector.url, "--trace-sampling=1", "--profiling",
+		"--otlp-endpoint=" + s.collector.URL, "--trace-sampling=1", "--profiling",
 	}, more...)
-	s.replica = mustServe(t, s.args...)
-	config := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
+	s.Replica = servetest.Start(t, s.args...)
+	config := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
 	transport := &http.Transport{TLSClientConfig: config}
 	t.Cleanup(transport.CloseIdleConnections)
-	s.client, s.conn = &http.Client{Transport: transport}, dialTLS(t, s.ports.grpc.Addr().String(), config)
+	s.client, s.conn = &http.Client{Transport: transport}, servetest.DialTLS(t, s.GRPCAddr(), config)
 	return s
 }
 
@@ -179,13 +181,13 @@ func (s *spill) places() map[string]string {
 	t := s.t
 	places := make(map[string]string)
 	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug", "/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
-		code, body := get(t, "http://"+s.ports.ops.Addr().String()+path)
+		code, body := servetest.Get(t, "http://"+s.OpsAddr()+path)
 		places["the operations port's "+path] = fmt.Sprint(code, body)
 	}
-	s.stop()
-	<-s.ended
-	places["the log"], places["standard output"] = s.log.String(), "-"+s.out.String()
-	places["what a collector got"] = s.collector.text()
+	s.Stop()
+	<-s.Ended
+	places["the log"], places["standard output"] = s.Log.String(), "-"+s.Out.String()
+	places["what a collector got"] = s.collector.Text()
 	places["what callers were told"] = s.answers.String()
 	places["the audit"] = grantor(t, "audit -n 100000 --redis "+s.redis.URL())
 	places["the audit as JSON"] = grantor(t, "audit -n 100000 -o json --redis "+s.redis.URL())

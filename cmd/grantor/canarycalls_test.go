@@ -16,6 +16,7 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -23,14 +24,14 @@ import (
 func (s *spill) send(method, path, body string, headers ...string) (int, string) {
 	s.t.Helper()
 	s.pace()
-	request, err := http.NewRequestWithContext(s.t.Context(), method, "https://"+s.ports.http.Addr().String()+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(s.t.Context(), method, "https://"+s.HTTPAddr()+path, strings.NewReader(body))
 	s.must(err)
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Add(headers[i], headers[i+1])
 	}
 	answer, err := s.client.Do(request)
 	s.must(err)
-	text := read(s.t, answer)
+	text := servetest.ReadBody(s.t, answer)
 	if answer.StatusCode != http.StatusOK {
 		fmt.Fprintln(&s.answers, method, answer.Status, answer.Header, text)
 	}
@@ -204,10 +205,10 @@ func (s *spill) panics() {
 	request := &grantorv1.IssueTokenRequest{ClientSecret: canary("panic")}
 	info := &grpc.UnaryServerInfo{FullMethod: "/grantor.v1.TokenService/IssueToken"}
 	for _, value := range []any{request, request.GetClientSecret(), fmt.Errorf("broken by %s", request.GetClientSecret())} {
-		_, err := s.service.UnaryInterceptor()(s.t.Context(), request, info, func(context.Context, any) (any, error) { panic(value) })
+		_, err := s.Service().UnaryInterceptor()(s.t.Context(), request, info, func(context.Context, any) (any, error) { panic(value) })
 		fmt.Fprintln(&s.answers, err, status.Convert(err).Proto())
 	}
-	if !strings.Contains(s.log.String(), "panic in a call") {
+	if !strings.Contains(s.Log.String(), "panic in a call") {
 		s.t.Error("the panic is not in the log")
 	}
 }
@@ -236,22 +237,22 @@ func (s *spill) commands() {
 	shown := func(args ...string) {
 		t.Helper()
 		ran := run(t, args...)
-		fmt.Fprintln(&s.answers, args[:2], ran.out, ran.errOut, ran.err)
+		fmt.Fprintln(&s.answers, args[:2], ran.Out, ran.ErrOut, ran.Err)
 	}
 	shown(append([]string{"config", "print"}, s.args...)...)
 	shown(append([]string{"config", "print", "-o", "json"}, s.args...)...)
-	t.Setenv("GRANTOR_ISSUER", "https://"+s.ports.http.Addr().String())
+	t.Setenv("GRANTOR_ISSUER", "https://"+s.HTTPAddr())
 	t.Setenv("GRANTOR_CLIENT_ID", "in-file")
 	t.Setenv("GRANTOR_CLIENT_SECRET", canary("command"))
 	shown("token", "issue")
 	shown("client", "list")
 	shown("audit", "--redis", "redis://grantor:"+canary("wrong-redis")+"@"+s.redis.Addr())
 	for _, secret := range []string{"[" + canary("list") + "]", "{a: " + canary("map") + "}", `"` + canary("control") + `\u0007"`, canary("open") + "\n   x: y", "&" + canary("anchor"), "*" + canary("alias")} {
-		path := file(t, "bad.yaml", "clients:\n  - client_id: a\n    client_secret: "+secret+"\n")
+		path := servetest.WriteFile(t, "bad.yaml", "clients:\n  - client_id: a\n    client_secret: "+secret+"\n")
 		shown("apply", "-f", path, s.args[0], s.args[3])
 	}
 	for _, line := range []string{"client_secret_hashes: [" + canary("hash") + "]", "client_secret_hashes: " + canary("hash"), "client_secret_hashes: {a: " + canary("hash") + "}"} {
-		path := file(t, "bad.yaml", "clients:\n  - client_id: a\n    "+line+"\n")
+		path := servetest.WriteFile(t, "bad.yaml", "clients:\n  - client_id: a\n    "+line+"\n")
 		shown("apply", "-f", path, s.args[0], s.args[3])
 	}
 }
@@ -261,7 +262,7 @@ func (s *spill) startsWrong() {
 	bare := s.args[1:3]
 	url, other := s.args[0], "--key-encryption-key="+encode([]byte(mark + "-another-key-1234567890123")[:32])
 	for _, args := range [][]string{
-		{url, other}, {url, "--key-encryption-key=" + canary("kek")}, {url, "--key-encryption-key-file=" + file(s.t, "kek", canary("kek"))},
+		{url, other}, {url, "--key-encryption-key=" + canary("kek")}, {url, "--key-encryption-key-file=" + servetest.WriteFile(s.t, "kek", canary("kek"))},
 		{url, s.args[3], "--previous-key-encryption-key=" + canary("kek")},
 		{url, s.args[3], "--key-encryption-key-url=base64key://" + canary("url")},
 		{"--redis=redis://grantor:" + canary("wrong-redis") + "@" + s.redis.Addr(), s.args[3]},
@@ -271,7 +272,7 @@ func (s *spill) startsWrong() {
 		{"--redis=" + canary("scheme") + "://" + s.redis.Addr(), s.args[3]},
 		{"--redis=redis://" + s.redis.Addr() + "?password=" + canary("parameter"), s.args[3]},
 	} {
-		_, err := tryServe(s.t, append(slices.Clone(bare), args...)...)
+		_, err := servetest.Try(s.t, append(slices.Clone(bare), args...)...)
 		if err == nil {
 			s.t.Errorf("a server started with %q", args)
 		}

@@ -11,6 +11,10 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
 const adminSecret = "administrator-secret"
@@ -32,14 +36,14 @@ clients:
 `
 
 // asAdministrator starts a server and sets what the commands need to be its first administrator.
-func asAdministrator(t *testing.T) *replica {
+func asAdministrator(t *testing.T) *servetest.Replica {
 	t.Helper()
-	r := serveDev(t, "--apply="+file(t, "administration.yaml", administration))
-	issuer, err := r.issuer()
+	r := servetest.Dev(t, "--apply="+servetest.WriteFile(t, "administration.yaml", administration))
+	issuer, err := r.Issuer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	isolate(t)
+	clitest.Isolate(t)
 	t.Setenv("GRANTOR_ISSUER", issuer.String())
 	as(t, "administrator", adminSecret)
 	return r
@@ -65,29 +69,29 @@ func shows(t *testing.T, text string, patterns ...string) {
 // proves reports whether a client gets a token with a secret.
 func proves(t *testing.T, id, secret string) bool {
 	t.Helper()
-	path := file(t, "secret", secret)
+	path := servetest.WriteFile(t, "secret", secret)
 	saved := os.Getenv("GRANTOR_CLIENT_SECRET")
 	t.Setenv("GRANTOR_CLIENT_SECRET", "")
 	got := run(t, "token", "issue", "--client-id="+id, "--client-secret-file="+path)
 	t.Setenv("GRANTOR_CLIENT_SECRET", saved)
-	if got.err != nil && exitCode(got.err) != exitDenied {
-		t.Fatal(got.err)
+	if got.Err != nil && cli.ExitCode(got.Err) != cli.ExitDenied {
+		t.Fatal(got.Err)
 	}
-	return got.err == nil
+	return got.Err == nil
 }
 
 func TestClientLife(t *testing.T) {
 	asAdministrator(t)
 	made := run(t, "client", "create", "sync", "--name", "Data Sync", "--scope", "api1 orders.read", "--default-scope", "api1",
 		"--access-token-lifetime", "10m", "--auth-method", "client_secret_basic")
-	secret := strings.TrimSuffix(made.works(t), "\n")
-	if strings.ContainsAny(secret, " \n") || !strings.HasPrefix(made.errOut, "Client sync is registered.\n") {
-		t.Errorf("got %q and %q, want the secret alone, and what was done beside it", made.out, made.errOut)
+	secret := strings.TrimSuffix(made.Works(t), "\n")
+	if strings.ContainsAny(secret, " \n") || !strings.HasPrefix(made.ErrOut, "Client sync is registered.\n") {
+		t.Errorf("got %q and %q, want the secret alone, and what was done beside it", made.Out, made.ErrOut)
 	}
 	if !proves(t, "sync", secret) {
 		t.Error("the secret that was printed does not prove the client")
 	}
-	run(t, "client", "create", "sync").exits(t, exitConflict, "client sync: already_exists: ")
+	run(t, "client", "create", "sync").Exits(t, cli.ExitConflict, "client sync: already_exists: ")
 
 	shows(t, grantor(t, "client get sync"), `^client_id +sync$`, `^client_name +Data Sync$`, `^disabled +false$`,
 		`^grant_types +client_credentials$`, `^scopes +api1 orders.read$`, `^default_scopes +api1$`, `^resources +none$`,
@@ -124,7 +128,7 @@ func TestClientLife(t *testing.T) {
 	if got := grantor(t, "client revoke administrator --yes"); got != "All tokens of administrator that were issued until now are revoked.\n" {
 		t.Errorf("got %q", got)
 	}
-	if got := runToken(t, raw, "introspect").works(t); got != "  active  false\n" {
+	if got := runToken(t, raw, "introspect").Works(t); got != "  active  false\n" {
 		t.Errorf("a token after the revocation: got %q", got)
 	}
 	if got := grantor(t, "client delete sync --yes"); got != "Client sync is removed, and its tokens are revoked.\n" {
@@ -151,12 +155,12 @@ func TestClientSecrets(t *testing.T) {
 	}
 	before := ids()
 	rotated := run(t, "client", "secret", "rotate", "sync", "--grace", "1h")
-	second := strings.TrimSpace(rotated.works(t))
+	second := strings.TrimSpace(rotated.Works(t))
 	after := ids()
 	if len(before) != 1 || len(after) != 2 || after[0] != before[0] {
 		t.Fatalf("got the secrets %q and then %q, want one and then another beside it", before, after)
 	}
-	shows(t, rotated.errOut, `^Client sync has the new secret `+after[1]+`; any other ends within 1h0m0s.$`)
+	shows(t, rotated.ErrOut, `^Client sync has the new secret `+after[1]+`; any other ends within 1h0m0s.$`)
 	shows(t, grantor(t, "client secret list sync"), `^`+after[0]+` +generated +\S+Z +\S+Z +`, `^`+after[1]+` +generated +\S+Z +never +`)
 	if !proves(t, "sync", first) || !proves(t, "sync", second) {
 		t.Error("within the grace a secret does not prove the client")
@@ -171,7 +175,7 @@ func TestClientSecrets(t *testing.T) {
 	if got := ids(); !slices.Equal(got, after[1:]) {
 		t.Errorf("got the secrets %q, want %q", got, after[1:])
 	}
-	run(t, "client", "secret", "delete", "sync", after[0], "--yes").exits(t, exitNotFound, "secret "+after[0]+": not_found: ")
+	run(t, "client", "secret", "delete", "sync", after[0], "--yes").Exits(t, cli.ExitNotFound, "secret "+after[0]+": not_found: ")
 
 	answer := fields(t, grantor(t, "client secret create sync --expires-in 1h -o json"))
 	third, _ := answer["client_secret"].(string)
@@ -184,12 +188,12 @@ func TestClientSecrets(t *testing.T) {
 	}
 	const own = "a-secret-of-my-own"
 	chosen := runOn(t, strings.NewReader(own+"\n"), "client", "secret", "create", "sync", "--secret-file", "-")
-	if chosen.works(t) != "" || strings.Contains(chosen.errOut, own) || !proves(t, "sync", own) {
-		t.Errorf("got %q and %q, want nothing of the secret, and that it proves the client", chosen.out, chosen.errOut)
+	if chosen.Works(t) != "" || strings.Contains(chosen.ErrOut, own) || !proves(t, "sync", own) {
+		t.Errorf("got %q and %q, want nothing of the secret, and that it proves the client", chosen.Out, chosen.ErrOut)
 	}
-	run(t, "client", "secret", "create", "sync", "--secret-file", file(t, "own", "short")).exits(t, exitInvalid, "client_secret", "short")
-	if got := run(t, "client", "create", "bare", "--without-secret"); got.works(t) != "" || got.errOut != "Client bare is registered.\n" {
-		t.Errorf("got %q and %q, want no secret", got.out, got.errOut)
+	run(t, "client", "secret", "create", "sync", "--secret-file", servetest.WriteFile(t, "own", "short")).Exits(t, cli.ExitInvalid, "client_secret", "short")
+	if got := run(t, "client", "create", "bare", "--without-secret"); got.Works(t) != "" || got.ErrOut != "Client bare is registered.\n" {
+		t.Errorf("got %q and %q, want no secret", got.Out, got.ErrOut)
 	}
 	if got := grantor(t, "client secret list bare -o yaml"); got != "secrets: []\n" {
 		t.Errorf("got %q, want none", got)
@@ -205,43 +209,43 @@ func TestClientRefusals(t *testing.T) {
 		code         int
 		want         string
 	}{
-		{"administrator", "client get nobody", exitNotFound, "client nobody: not_found: "},
-		{"administrator", "client update nobody --name x", exitNotFound, "client nobody: not_found: "},
-		{"administrator", "client disable nobody", exitNotFound, "client nobody: not_found: "},
-		{"administrator", "client delete nobody --yes", exitNotFound, "client nobody: not_found: "},
-		{"administrator", "client revoke nobody --yes", exitNotFound, "client nobody: not_found: "},
-		{"administrator", "client secret list nobody", exitNotFound, "client nobody: not_found: "},
-		{"administrator", "client secret expire sync nothing", exitNotFound, "client sync: secret nothing: not_found: "},
-		{"administrator", "client update sync --name x --etag zz", exitConflict, "client sync: conflict: "},
-		{"administrator", "client delete sync --yes --etag zz", exitConflict, "client sync: conflict: "},
-		{"administrator", "client create other --scope nope", exitInvalid, `"nope" belongs to no resource`},
-		{"administrator", "client update sync --access-token-lifetime 25h", exitInvalid, "access_token_lifetime"},
-		{"administrator", "client update sync --allowed-network 10.0.0.1/8", exitInvalid, "allowed_networks"},
-		{"administrator", "client create other --grant-type password", exitInvalid, "grant_types"},
-		{"administrator", "client secret rotate sync --grace 1500ms", exitInvalid, "grace_period"},
-		{"reader", "client create other", exitDenied, "insufficient_scope: "},
-		{"reader", "client delete sync --yes", exitDenied, "insufficient_scope: "},
-		{"reader", "resource create https://a.example", exitDenied, "reader may not do this, which takes the scope grantor:resources.write; invalid_scope"},
-		{"reader", "key rotate", exitDenied, "reader may not do this, which takes the scope grantor:keys.write; invalid_scope"},
-		{"clerk", "client disable administrator", exitDenied, "insufficient_scope: "},
-		{"clerk", "client create other --scope grantor:keys.write", exitDenied, "insufficient_scope: "},
-		{"background-service", "client list", exitDenied, "background-service may not do this"},
-		{"background-service", "client revoke sync --yes", exitDenied, "background-service may not do this"},
-		{"stranger", "client list", exitDenied, "invalid_client: "},
+		{"administrator", "client get nobody", cli.ExitNotFound, "client nobody: not_found: "},
+		{"administrator", "client update nobody --name x", cli.ExitNotFound, "client nobody: not_found: "},
+		{"administrator", "client disable nobody", cli.ExitNotFound, "client nobody: not_found: "},
+		{"administrator", "client delete nobody --yes", cli.ExitNotFound, "client nobody: not_found: "},
+		{"administrator", "client revoke nobody --yes", cli.ExitNotFound, "client nobody: not_found: "},
+		{"administrator", "client secret list nobody", cli.ExitNotFound, "client nobody: not_found: "},
+		{"administrator", "client secret expire sync nothing", cli.ExitNotFound, "client sync: secret nothing: not_found: "},
+		{"administrator", "client update sync --name x --etag zz", cli.ExitConflict, "client sync: conflict: "},
+		{"administrator", "client delete sync --yes --etag zz", cli.ExitConflict, "client sync: conflict: "},
+		{"administrator", "client create other --scope nope", cli.ExitInvalid, `"nope" belongs to no resource`},
+		{"administrator", "client update sync --access-token-lifetime 25h", cli.ExitInvalid, "access_token_lifetime"},
+		{"administrator", "client update sync --allowed-network 10.0.0.1/8", cli.ExitInvalid, "allowed_networks"},
+		{"administrator", "client create other --grant-type password", cli.ExitInvalid, "grant_types"},
+		{"administrator", "client secret rotate sync --grace 1500ms", cli.ExitInvalid, "grace_period"},
+		{"reader", "client create other", cli.ExitDenied, "insufficient_scope: "},
+		{"reader", "client delete sync --yes", cli.ExitDenied, "insufficient_scope: "},
+		{"reader", "resource create https://a.example", cli.ExitDenied, "reader may not do this, which takes the scope grantor:resources.write; invalid_scope"},
+		{"reader", "key rotate", cli.ExitDenied, "reader may not do this, which takes the scope grantor:keys.write; invalid_scope"},
+		{"clerk", "client disable administrator", cli.ExitDenied, "insufficient_scope: "},
+		{"clerk", "client create other --scope grantor:keys.write", cli.ExitDenied, "insufficient_scope: "},
+		{"background-service", "client list", cli.ExitDenied, "background-service may not do this"},
+		{"background-service", "client revoke sync --yes", cli.ExitDenied, "background-service may not do this"},
+		{"stranger", "client list", cli.ExitDenied, "invalid_client: "},
 	} {
 		t.Run(c.who+" "+c.command, func(t *testing.T) {
-			secret := map[string]string{"administrator": adminSecret, "background-service": devSecret}[c.who]
+			secret := map[string]string{"administrator": adminSecret, "background-service": clitest.DevSecret}[c.who]
 			if secret == "" {
 				secret = c.who + "-secret"
 			}
 			as(t, c.who, secret)
-			run(t, strings.Fields(c.command)...).exits(t, c.code, c.want, secret)
+			run(t, strings.Fields(c.command)...).Exits(t, c.code, c.want, secret)
 		})
 	}
 	// The state that was read is the state that is changed.
 	etag, _ := fields(t, grantor(t, "client get sync -o json"))["etag"].(string)
 	grantor(t, "client update sync --name first --etag "+etag)
-	run(t, "client", "update", "sync", "--name=second", "--etag="+etag).exits(t, exitConflict, "client sync: conflict: ")
+	run(t, "client", "update", "sync", "--name=second", "--etag="+etag).Exits(t, cli.ExitConflict, "client sync: conflict: ")
 	shows(t, grantor(t, "client get sync"), `^client_name +first$`)
 }
 
@@ -260,8 +264,8 @@ func TestClientForms(t *testing.T) {
 		} {
 			got := run(t, append(strings.Fields(command), "-o", form)...)
 			var document map[string]any
-			if err := read([]byte(got.works(t)), &document); err != nil || got.errOut != "" {
-				t.Errorf("%s -o %s: %v in %s; %s", command, form, err, got.out, got.errOut)
+			if err := read([]byte(got.Works(t)), &document); err != nil || got.ErrOut != "" {
+				t.Errorf("%s -o %s: %v in %s; %s", command, form, err, got.Out, got.ErrOut)
 			}
 		}
 	}
@@ -270,7 +274,7 @@ func TestClientForms(t *testing.T) {
 // TestClientProfile is an administrator by a profile alone.
 func TestClientProfile(t *testing.T) {
 	r := asAdministrator(t)
-	issuer, err := r.issuer()
+	issuer, err := r.Issuer()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ var attacks = map[string]map[string]func(*hostile){
 		onHTTP2: func(h *hostile) { h.keep(10, h.frames(100, ping)) }, onGRPC: func(h *hostile) { h.keep(10, h.frames(100, ping)) },
 	},
 	"settings floods": {
-		onHTTP2: func(h *hostile) { h.keep(10, h.frames(100, settings)) }, onGRPC: func(h *hostile) { h.keep(10, h.frames(100, settings)) },
+		onHTTP2: func(h *hostile) { h.keep(10, h.frames(100, settingsFrame)) }, onGRPC: func(h *hostile) { h.keep(10, h.frames(100, settingsFrame)) },
 	},
 }
 
@@ -297,6 +297,6 @@ func reset(h *hostile, f *http2.Framer, n int) error {
 
 func ping(_ *hostile, f *http2.Framer, _ int) error { return f.WritePing(false, [8]byte{}) }
 
-func settings(_ *hostile, f *http2.Framer, n int) error {
+func settingsFrame(_ *hostile, f *http2.Framer, n int) error {
 	return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(1000 + n%1000)})
 }

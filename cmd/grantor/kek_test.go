@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/cmd/grantor/kms"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
@@ -46,12 +48,12 @@ func wrapped(t *testing.T, args ...string) string {
 func TestKEKErrors(t *testing.T) {
 	url, plain := localURL(), encode(keys.NewKEK())
 	good := strings.TrimSpace(wrapped(t, "--key-encryption-key-url="+url))
-	short, err := openWrapper(t.Context(), url)
+	short, err := kms.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer short.close()
-	tooShort, err := short.wrap(t.Context(), []byte("sixteen bytes !!"))
+	defer short.Close()
+	tooShort, err := short.Wrap(t.Context(), []byte("sixteen bytes !!"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,11 +63,11 @@ func TestKEKErrors(t *testing.T) {
 		want string
 	}{
 		{"previous alone", []string{"--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: is of no use"},
-		{"previous file alone", []string{"--previous-key-encryption-key-file=" + kekFile(t)}, "previous-key-encryption-key-file: is of no use"},
+		{"previous file alone", []string{"--previous-key-encryption-key-file=" + servetest.KEKFile(t)}, "previous-key-encryption-key-file: is of no use"},
 		{"two previous", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key=x", "--previous-key-encryption-key-file=x"}, "previous-key-encryption-key, previous-key-encryption-key-file: give one"},
 		{"short previous", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key=" + plain[1:]}, "previous-key-encryption-key: a key-encryption key is 32"},
 		{"no previous file", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key-file=/nonexistent"}, "previous-key-encryption-key-file: "},
-		{"empty file", []string{"--key-encryption-key-file=" + file(t, "kek", "\n")}, "key-encryption-key-file: the file is empty"},
+		{"empty file", []string{"--key-encryption-key-file=" + servetest.WriteFile(t, "kek", "\n")}, "key-encryption-key-file: the file is empty"},
 		{"URL alone", []string{"--key-encryption-key-url=" + url}, "key-encryption-key-url: is of no use"},
 		{"wrapped without a URL", []string{"--key-encryption-key=" + good}, "key-encryption-key: a key-encryption key is 32"},
 		{"plain with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + plain}, "key-encryption-key: is a plain key"},
@@ -78,7 +80,7 @@ func TestKEKErrors(t *testing.T) {
 		{"malformed key in the URL", []string{"--key-encryption-key-url=" + url[:30], "--key-encryption-key=" + good}, "key-encryption-key-url: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := tryServe(t, append([]string{"--dev"}, c.args...)...)
+			_, err := servetest.Try(t, append([]string{"--dev"}, c.args...)...)
 			if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v, want one line with %q", err, c.want)
 			}
@@ -97,7 +99,7 @@ func TestKeyWrapErrors(t *testing.T) {
 		"key-encryption-key-url: is required":  {},
 		"key-encryption-key-url: open secrets": {"--key-encryption-key-url=nokms://x"},
 		"plain-key-file: open":                 {"--key-encryption-key-url=" + localURL(), "--plain-key-file=/nonexistent"},
-		"plain-key-file: a key-encryption":     {"--key-encryption-key-url=" + localURL(), "--plain-key-file=" + file(t, "kek", "x")},
+		"plain-key-file: a key-encryption":     {"--key-encryption-key-url=" + localURL(), "--plain-key-file=" + servetest.WriteFile(t, "kek", "x")},
 		"key: the commands are ":               nil,
 	} {
 		if args == nil {
@@ -117,16 +119,16 @@ func TestKeyWrapErrors(t *testing.T) {
 // issuing starts a replica with the arguments, checks that it publishes the keys and issues, and stops it.
 func issuing(t *testing.T, args []string, keySet string) string {
 	t.Helper()
-	r, err := tryServe(t, append(args, "--issuer=http://localhost:1")...)
+	r, err := servetest.Try(t, append(args, "--issuer=http://localhost:1")...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		r.stop()
-		<-r.ended
+		r.Stop()
+		<-r.Ended
 	}()
-	r.token(t)
-	_, got := get(t, r.url("/.well-known/jwks.json"))
+	r.Token(t)
+	_, got := servetest.Get(t, r.URL("/.well-known/jwks.json"))
 	if keySet != "" && got != keySet {
 		t.Errorf("the keys are\n%s, want\n%s", got, keySet)
 	}
@@ -136,8 +138,8 @@ func issuing(t *testing.T, args []string, keySet string) string {
 // TestKEKSteps goes from one key-encryption key to another by the settings, and from a plain one to a wrapped one.
 func TestKEKSteps(t *testing.T) {
 	redis := redistest.New(t)
-	manifest := "--apply=" + file(t, "clients.yaml", goodManifest)
-	first, second, url := kekFile(t), kekFile(t), localURL()
+	manifest := "--apply=" + servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
+	first, second, url := servetest.KEKFile(t), servetest.KEKFile(t), localURL()
 	with := func(args ...string) []string { return append([]string{"--redis=" + redis.URL(), manifest}, args...) }
 	keySet := issuing(t, with("--key-encryption-key-file="+first), "")
 	for _, args := range [][]string{
@@ -147,23 +149,23 @@ func TestKEKSteps(t *testing.T) {
 	} {
 		issuing(t, with(args...), keySet)
 	}
-	if _, err := tryServe(t, with("--issuer=http://localhost:1", "--key-encryption-key-file="+first)...); err == nil ||
+	if _, err := servetest.Try(t, with("--issuer=http://localhost:1", "--key-encryption-key-file="+first)...); err == nil ||
 		!strings.Contains(err.Error(), keys.ErrSealed.Error()) {
 		t.Errorf("the old key alone: got %v, want %v", err, keys.ErrSealed)
 	}
 	// The same key, wrapped: nothing is sealed anew for that.
 	kms := "--key-encryption-key-url=" + url
-	third := file(t, "wrapped", wrapped(t, kms, "--plain-key-file="+second))
+	third := servetest.WriteFile(t, "wrapped", wrapped(t, kms, "--plain-key-file="+second))
 	issuing(t, with(kms, "--key-encryption-key-file="+third), keySet)
 	issuing(t, with("--key-encryption-key-file="+second), keySet)
 	// And on to one that nobody has seen.
-	fourth := file(t, "wrapped", wrapped(t, kms))
+	fourth := servetest.WriteFile(t, "wrapped", wrapped(t, kms))
 	issuing(t, with(kms, "--key-encryption-key-file="+fourth, "--previous-key-encryption-key-file="+third), keySet)
 	issuing(t, with(kms, "--key-encryption-key-file="+fourth), keySet)
 	// grantor apply knows the same settings.
 	cmd := newCommand()
 	cmd.SetOut(&bytes.Buffer{})
-	cmd.SetArgs([]string{"apply", "--redis=" + redis.URL(), kms, "--key-encryption-key-file=" + fourth, "-f", file(t, "clients.yaml", goodManifest)})
+	cmd.SetArgs([]string{"apply", "--redis=" + redis.URL(), kms, "--key-encryption-key-file=" + fourth, "-f", servetest.WriteFile(t, "clients.yaml", servetest.Manifest)})
 	if err := cmd.ExecuteContext(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -173,32 +175,32 @@ func TestKEKSteps(t *testing.T) {
 // apply made, and the secret counts. A dry run makes nothing.
 func TestApplyFirst(t *testing.T) {
 	redis := redistest.New(t)
-	kek := kekFile(t)
-	manifest := strings.Replace(goodManifest, "service-secret-here", registry.NewSecret(), 1)
+	kek := servetest.KEKFile(t)
+	manifest := strings.Replace(servetest.Manifest, "service-secret-here", registry.NewSecret(), 1)
 	secret := strings.Fields(manifest[strings.Index(manifest, registry.SecretPrefix):])[0]
-	path := file(t, "clients.yaml", manifest)
-	if out, err := apply(t, redis, kek, "-f", path, "--dry-run"); err != nil || !strings.Contains(out, "created   client background-service") {
+	path := servetest.WriteFile(t, "clients.yaml", manifest)
+	if out, err := applyTo(t, redis, kek, "-f", path, "--dry-run"); err != nil || !strings.Contains(out, "created   client background-service") {
 		t.Errorf("dry run: got %q, %v", out, err)
 	}
 	if n := redis.Client().DBSize(t.Context()).Val(); n != 0 {
 		t.Errorf("a dry run made %d keys", n)
 	}
-	if out, err := apply(t, redis, kek, "-f", path); err != nil || !strings.Contains(out, "created   client background-service") {
+	if out, err := applyTo(t, redis, kek, "-f", path); err != nil || !strings.Contains(out, "created   client background-service") {
 		t.Fatalf("got %q, %v", out, err)
 	}
-	r, err := tryServe(t, "--redis="+redis.URL(), "--key-encryption-key-file="+kek, "--issuer=http://localhost:1")
+	r, err := servetest.Try(t, "--redis="+redis.URL(), "--key-encryption-key-file="+kek, "--issuer=http://localhost:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := http.Post(r.url("/connect/token"), "application/x-www-form-urlencoded",
+	answer, err := http.Post(r.URL("/connect/token"), "application/x-www-form-urlencoded",
 		strings.NewReader("grant_type=client_credentials&client_id=background-service&client_secret="+secret))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body := read(t, answer); answer.StatusCode != http.StatusOK {
+	if body := servetest.ReadBody(t, answer); answer.StatusCode != http.StatusOK {
 		t.Errorf("got %d %s, want a token", answer.StatusCode, body)
 	}
-	if out, err := apply(t, redis, kek, "-f", path); err != nil || strings.Contains(out, "created") || strings.Contains(out, "changed   ") {
+	if out, err := applyTo(t, redis, kek, "-f", path); err != nil || strings.Contains(out, "created") || strings.Contains(out, "changed   ") {
 		t.Errorf("again: got %q, %v, want it left", out, err)
 	}
 }
@@ -250,12 +252,12 @@ func TestVault(t *testing.T) {
 	t.Setenv("VAULT_SERVER_URL", server.URL)
 	t.Setenv("VAULT_SERVER_TOKEN", "s.token")
 	url := "--key-encryption-key-url=hashivault://grantor"
-	kek := file(t, "wrapped", wrapped(t, url))
+	kek := servetest.WriteFile(t, "wrapped", wrapped(t, url))
 	redis := redistest.New(t)
-	args := []string{"--redis=" + redis.URL(), "--apply=" + file(t, "clients.yaml", goodManifest), url, "--key-encryption-key-file=" + kek}
+	args := []string{"--redis=" + redis.URL(), "--apply=" + servetest.WriteFile(t, "clients.yaml", servetest.Manifest), url, "--key-encryption-key-file=" + kek}
 	keySet := issuing(t, args, "")
 	issuing(t, args, keySet)
-	_, err := tryServe(t, append(args, "--issuer=http://localhost:1", "--key-encryption-key-url=hashivault://other")...)
+	_, err := servetest.Try(t, append(args, "--issuer=http://localhost:1", "--key-encryption-key-url=hashivault://other")...)
 	if err == nil || !strings.Contains(err.Error(), "does not unwrap it") || strings.Contains(err.Error(), "s.token") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("another key: got %v, want one line that says so", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -27,7 +28,7 @@ func TestOperations(t *testing.T) {
 	}
 	var pairs []string
 	for _, port := range []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"} {
-		_, free, _ := strings.Cut(freeAddress(t), ":")
+		_, free, _ := strings.Cut(servetest.FreeAddress(t), ":")
 		pairs = append(pairs, port, free)
 	}
 	// The first replica listens on the default ports, which have to be named to be replaced.

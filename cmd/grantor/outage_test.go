@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"flag"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os/exec"
 	"sync"
@@ -20,34 +19,26 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
 // outage is short by default, so that these tests run with all others; make faults has longer ones.
 var outage = flag.Duration("outage", 5*time.Second, "how long the outage lasts in the tests TestOutage...")
 
-// mustServe is tryServe for a server that has to start.
-func mustServe(t testing.TB, args ...string) *replica {
-	t.Helper()
-	r, err := tryServe(t, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 // revokes takes back one new token after the other for as long, at least one, and looks on in between.
-func (r *replica) revokes(t *testing.T, d time.Duration, look func(token string, since time.Duration)) []string {
+func revokes(t *testing.T, r *servetest.Replica, d time.Duration, look func(token string, since time.Duration)) []string {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	var tokens []string
 	for began := time.Now(); len(tokens) == 0 || time.Since(began) < d; <-tick.C {
-		token := r.token(t)
-		r.revoke(t, token)
+		token := r.Token(t)
+		revoke(t, r, token)
 		tokens = append(tokens, token)
 		look(token, time.Since(began))
 	}
@@ -60,7 +51,7 @@ func expectCaughtUp(t *testing.T, services map[string]*guarded, tokens []string,
 	t.Helper()
 	began := time.Now()
 	for name, service := range services {
-		await(t, name+" follows again", func() bool { return service.Feed().Live >= len(tokens) && service.Feed().Age < 3*time.Second })
+		must.Eventually(t, name+" follows again", func() bool { return service.Feed().Live >= len(tokens) && service.Feed().Age < 3*time.Second })
 		t.Logf("%s: knew all after %s", name, time.Since(began))
 		if got := service.Feed().Live; got != len(tokens) {
 			t.Errorf("%s: %d revocations in force, want %d", name, got, len(tokens))
@@ -94,20 +85,20 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 	redis := redistest.New(t)
 	rest, rpc := newWire(t), newWire(t)
 	issuer := scheme + "://" + rest.address
-	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer="+issuer)
-	near := mustServe(t, args...)
+	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer="+issuer)
+	near := servetest.Start(t, args...)
 	args = append(args, "--grpc-endpoint="+rpc.address)
 	transport, security := http.DefaultTransport.(*http.Transport).Clone(), insecure.NewCredentials()
 	if scheme == "https" {
-		ours := newAuthority(t)
-		cert, key := ours.leaf(t, t.TempDir(), 2)
+		ours := servetest.NewAuthority(t)
+		cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
 		args = append(args, "--tls-cert-file="+cert, "--tls-key-file="+key)
-		config := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
+		config := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
 		transport.TLSClientConfig, security = config, credentials.NewTLS(config)
 	}
-	far := mustServe(t, args...)
-	rest.connect(t, far.ports.http.Addr())
-	rpc.connect(t, far.ports.grpc.Addr())
+	far := servetest.Start(t, args...)
+	rest.connect(t, far.HTTPAddr())
+	rpc.connect(t, far.GRPCAddr())
 	// A connection of the caller's own is the caller's to watch over.
 	conn, err := grpc.NewClient(rpc.address, grpc.WithTransportCredentials(security),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
@@ -129,10 +120,10 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 		t.Fatal(err)
 	}
 
-	kept := near.token(t)
-	tokens := near.revokes(t, 0, func(string, time.Duration) {})
+	kept := near.Token(t)
+	tokens := revokes(t, near, 0, func(string, time.Duration) {})
 	expectCaughtUp(t, services, tokens, kept)
-	tokens = append(tokens, near.revokes(t, 0, func(string, time.Duration) {})...) // nobody has time to hear of it
+	tokens = append(tokens, revokes(t, near, 0, func(string, time.Duration) {})...) // nobody has time to hear of it
 	rest.become(cut)
 	rpc.become(cut)
 	began := time.Now()
@@ -144,7 +135,7 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 		token, err := caller.TokenContext(ctx)
 		return err == nil && token.AccessToken != first.AccessToken
 	}
-	tokens = append(tokens, near.revokes(t, *outage, func(token string, since time.Duration) {
+	tokens = append(tokens, revokes(t, near, *outage, func(token string, since time.Duration) {
 		if renew() {
 			t.Errorf("%s into the outage: there is a new token", since)
 		}
@@ -170,19 +161,7 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 	rest.become(whole)
 	rpc.become(whole)
 	expectCaughtUp(t, services, tokens, kept)
-	await(t, "giving a caller a new token", renew)
-}
-
-// freeAddress gives an address that was free a moment ago, for a server that must be known before it starts or has to
-// come back where it was.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	must.Eventually(t, "giving a caller a new token", renew)
 }
 
 // watcher follows the revocations as a program without our packages does: it goes on at its last cursor.
@@ -237,24 +216,24 @@ func (w *watcher) count() int {
 func TestOutageOfReplica(t *testing.T) {
 	t.Parallel()
 	redis := redistest.New(t)
-	rest, rpc := freeAddress(t), freeAddress(t)
+	rest, rpc := servetest.FreeAddress(t), servetest.FreeAddress(t)
 	issuer := "http://" + rest
-	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer="+issuer)
-	other := mustServe(t, args...)
+	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer="+issuer)
+	other := servetest.Start(t, args...)
 	args = append(args, "--http-listen="+rest, "--grpc-listen="+rpc)
-	followed := mustServe(t, args...)
+	followed := servetest.Start(t, args...)
 	services := map[string]*guarded{
 		"by default":    newGuarded(t, issuer, verify.MaxStaleness(*outage/2)),
-		"with OverGRPC": newGuarded(t, issuer, verify.MaxStaleness(*outage/2), verify.OverGRPC(dial(t, rpc))),
+		"with OverGRPC": newGuarded(t, issuer, verify.MaxStaleness(*outage/2), verify.OverGRPC(servetest.Dial(t, rpc))),
 	}
-	plain := watch(t, dial(t, rpc))
-	kept := other.token(t)
+	plain := watch(t, servetest.Dial(t, rpc))
+	kept := other.Token(t)
 	var tokens []string
 	for _, away := range []time.Duration{0, *outage} {
-		tokens = append(tokens, other.revokes(t, 0, func(string, time.Duration) {})...)
-		followed.stop()
-		<-followed.ended
-		tokens = append(tokens, other.revokes(t, away, func(token string, since time.Duration) {
+		tokens = append(tokens, revokes(t, other, 0, func(string, time.Duration) {})...)
+		followed.Stop()
+		<-followed.Ended
+		tokens = append(tokens, revokes(t, other, away, func(token string, since time.Duration) {
 			for name, service := range services {
 				if got := service.Feed(); !got.Complete || got.Age < since-time.Second {
 					t.Errorf("%s: %s into the outage: got %+v", name, since, got)
@@ -264,9 +243,9 @@ func TestOutageOfReplica(t *testing.T) {
 				}
 			}
 		})...)
-		followed = mustServe(t, args...)
+		followed = servetest.Start(t, args...)
 		expectCaughtUp(t, services, tokens, kept)
-		await(t, "telling the watcher everything", func() bool { return plain.count() >= len(tokens) })
+		must.Eventually(t, "telling the watcher everything", func() bool { return plain.count() >= len(tokens) })
 		if got := plain.count(); got != len(tokens) {
 			t.Errorf("the watcher was told of %d revocations, want %d", got, len(tokens))
 		}
@@ -276,7 +255,7 @@ func TestOutageOfReplica(t *testing.T) {
 // process is a replica that is the real binary.
 type process struct {
 	command *exec.Cmd
-	log     text
+	log     servetest.Output
 }
 
 // startProcess runs the binary and returns when it is ready.
@@ -293,7 +272,7 @@ func startProcess(t testing.TB, binary, ops string, args ...string) *process {
 			t.Logf("the log of a killed replica:\n%s", p.log.String())
 		}
 	})
-	await(t, "ready", func() bool {
+	must.Eventually(t, "ready", func() bool {
 		answer, err := http.Get("http://" + ops + "/readyz")
 		if err != nil {
 			return false
@@ -350,16 +329,16 @@ func issueAndRevoke(t *testing.T, issuer, revoker grantorv1.TokenServiceClient, 
 func TestOutageByKill(t *testing.T) {
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
-	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer=http://localhost:1")
-	survivor := mustServe(t, args...)
-	rpc, ops := freeAddress(t), freeAddress(t)
+	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")
+	survivor := servetest.Start(t, args...)
+	rpc, ops := servetest.FreeAddress(t), servetest.FreeAddress(t)
 	start := func() *process {
 		return startProcess(t, binary, ops, append([]string{"serve", "--http-listen=127.0.0.1:0", "--grpc-listen=" + rpc}, args...)...)
 	}
 	victim := start()
-	api := newGuarded(t, "http://localhost:1", verify.OverGRPC(dial(t, rpc)))
-	issuer := grantorv1.NewTokenServiceClient(dial(t, survivor.ports.grpc.Addr().String()))
-	kept := survivor.token(t)
+	api := newGuarded(t, "http://localhost:1", verify.OverGRPC(servetest.Dial(t, rpc)))
+	issuer := grantorv1.NewTokenServiceClient(servetest.Dial(t, survivor.GRPCAddr()))
+	kept := survivor.Token(t)
 	var tokens []string
 	kills := 0
 	for began := time.Now(); kills == 0 || time.Since(began) < *outage; kills++ {
@@ -368,12 +347,12 @@ func TestOutageByKill(t *testing.T) {
 		}
 		var done atomic.Int32
 		enough := int32(20 + rand.N(100))
-		acknowledged := issueAndRevoke(t, issuer, grantorv1.NewTokenServiceClient(dial(t, rpc)), func() {
+		acknowledged := issueAndRevoke(t, issuer, grantorv1.NewTokenServiceClient(servetest.Dial(t, rpc)), func() {
 			if done.Add(1) == enough {
 				victim.kill()
 			}
 		})
-		if err := survivor.service.CatchUp(t.Context()); err != nil {
+		if err := survivor.Service().CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		for _, token := range acknowledged {
@@ -389,7 +368,7 @@ func TestOutageByKill(t *testing.T) {
 	t.Logf("%d revocations were acknowledged by a replica that was killed %d times", len(tokens), kills)
 	start()
 	for _, token := range tokens {
-		await(t, "refusing a revoked token in the service that follows", func() bool { return api.status(token) == http.StatusUnauthorized })
+		must.Eventually(t, "refusing a revoked token in the service that follows", func() bool { return api.status(token) == http.StatusUnauthorized })
 	}
 	if got := api.status(kept); got != http.StatusOK {
 		t.Errorf("a good token: got %d, want 200", got)

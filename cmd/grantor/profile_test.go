@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -76,7 +78,7 @@ elsewhere: {issuer: "https://auth.example.com", client_id: a, client_secret: hus
 			for name, value := range c.env {
 				t.Setenv(name, value)
 			}
-			run(t, append([]string{"key", "list"}, strings.Fields(c.args)...)...).works(t)
+			run(t, append([]string{"key", "list"}, strings.Fields(c.args)...)...).Works(t)
 			if user != c.want {
 				t.Errorf("got the credentials %q, want %q", user, c.want)
 			}
@@ -85,17 +87,17 @@ elsewhere: {issuer: "https://auth.example.com", client_id: a, client_secret: hus
 	// A profile's secret is not for another issuer, nor for another client.
 	user = ""
 	list := []string{"key", "list", "--profile=prod"}
-	run(t, append(list, "--client-id=c")...).exits(t, exitUsage, "the secret of the profile prod is not for c at http", "hush")
-	run(t, "key", "list", "--profile=elsewhere", "--issuer="+issuer).exits(t, exitUsage, "the secret of the profile elsewhere is not for a at http", "hush")
+	run(t, append(list, "--client-id=c")...).Exits(t, cli.ExitUsage, "the secret of the profile prod is not for c at http", "hush")
+	run(t, "key", "list", "--profile=elsewhere", "--issuer="+issuer).Exits(t, cli.ExitUsage, "the secret of the profile elsewhere is not for a at http", "hush")
 	if user != "" {
 		t.Errorf("the issuer was asked with %q", user)
 	}
-	run(t, "key", "list", "--profile=other").exits(t, exitUsage, `there is no profile "other"`)
+	run(t, "key", "list", "--profile=other").Exits(t, cli.ExitUsage, `there is no profile "other"`)
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o620} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		run(t, list...).exits(t, exitUsage, "run: chmod 600 '"+path+"'", "hush")
+		run(t, list...).Exits(t, cli.ExitUsage, "run: chmod 600 '"+path+"'", "hush")
 	}
 }
 
@@ -109,17 +111,17 @@ func TestProfileErrors(t *testing.T) {
 		{"a secret of nobody", "prod: {issuer: https://a.example, client_secret: hush}", "needs the client_id"},
 		{"two secrets", "prod: {issuer: https://a.example, client_id: a, client_secret: hush, client_secret_file: b}", "give one of client_secret and client_secret_file"},
 		{"another is wrong", "prod: {issuer: https://a.example}\nb: {}", "profiles.yaml:2: "},
-		{"too long", strings.Repeat("#", maxProfiles+1), "more than 1048576 bytes"},
+		{"too long", strings.Repeat("#", 1<<20+1), "more than 1048576 bytes"},
 		{"empty", "", "not one document"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			profiles(t, c.content)
-			run(t, "key", "list", "--profile=prod").exits(t, exitUsage, c.want, "hush")
+			run(t, "key", "list", "--profile=prod").Exits(t, cli.ExitUsage, c.want, "hush")
 		})
 	}
-	isolate(t)
-	run(t, "key", "list", "--profile=prod").exits(t, exitUsage, "no such file")
+	clitest.Isolate(t)
+	run(t, "key", "list", "--profile=prod").Exits(t, cli.ExitUsage, "no such file")
 	t.Setenv("XDG_CONFIG_HOME", "relative") // is passed over
 	t.Setenv("HOME", t.TempDir())
-	run(t, "token", "issue", "--profile=prod").exits(t, exitUsage, filepath.Join(".config", "grantor", "profiles.yaml"))
+	run(t, "token", "issue", "--profile=prod").Exits(t, cli.ExitUsage, filepath.Join(".config", "grantor", "profiles.yaml"))
 }

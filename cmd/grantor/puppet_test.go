@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -16,11 +15,10 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 )
-
-const puppetSecret = "a secret: of + the % client"
 
 // puppet is an issuer whose administration answers as a test says: what no real one does, or not so quickly.
 type puppet struct {
@@ -74,10 +72,10 @@ func pull(t *testing.T, answer func(request any) (proto.Message, error)) *puppet
 			t.Error(err)
 		}
 	})
-	isolate(t)
+	clitest.Isolate(t)
 	t.Setenv("GRANTOR_ISSUER", base)
 	t.Setenv("GRANTOR_CLIENT_ID", "administrator")
-	t.Setenv("GRANTOR_CLIENT_SECRET", puppetSecret)
+	t.Setenv("GRANTOR_CLIENT_SECRET", clitest.Secret)
 	return p
 }
 
@@ -89,38 +87,19 @@ func (p *puppet) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	return p.answer(request)
 }
 
-// isolate keeps whatever profiles the machine has out of the test.
-func isolate(t *testing.T) { t.Helper(); t.Setenv("XDG_CONFIG_HOME", t.TempDir()) }
-
 // run runs grantor with the arguments, and nothing on standard input.
-func run(t *testing.T, args ...string) commandRun {
+func run(t *testing.T, args ...string) clitest.Result {
 	t.Helper()
 	return runOn(t, strings.NewReader(""), args...)
 }
 
-func runOn(t *testing.T, stdin io.Reader, args ...string) commandRun {
+func runOn(t *testing.T, stdin io.Reader, args ...string) clitest.Result {
 	t.Helper()
-	var out, errOut bytes.Buffer
-	cmd := newCommand()
-	cmd.SetArgs(args)
-	cmd.SetIn(stdin)
-	cmd.SetOut(&out)
-	cmd.SetErr(&errOut)
-	err := cmd.ExecuteContext(t.Context())
-	return commandRun{out.String(), errOut.String(), err}
-}
-
-// exits expects a command to fail with a code and a text.
-func (c commandRun) exits(t *testing.T, code int, want string, hidden ...string) {
-	t.Helper()
-	c.fails(t, want, append(hidden, puppetSecret)...)
-	if got := exitCode(c.err); got != code {
-		t.Errorf("%v: got exit code %d, want %d", c.err, got, code)
-	}
+	return clitest.Run(t, newCommand(), stdin, args...)
 }
 
 // grantor runs a command line whose arguments have no spaces, and gives what it printed.
 func grantor(t *testing.T, command string) string {
 	t.Helper()
-	return run(t, strings.Fields(command)...).works(t)
+	return run(t, strings.Fields(command)...).Works(t)
 }

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -43,15 +45,15 @@ func (g *guarded) status(token string) int {
 }
 
 // revoke takes a token back as its client.
-func (r *replica) revoke(t testing.TB, token string) {
+func revoke(t testing.TB, r *servetest.Replica, token string) {
 	t.Helper()
-	answer, err := http.PostForm(r.url("/connect/revoke"), url.Values{
+	answer, err := http.PostForm(r.URL("/connect/revoke"), url.Values{
 		"client_id": {"background-service"}, "client_secret": {"service-secret-here"}, "token": {token},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body := read(t, answer); answer.StatusCode != http.StatusOK || body != "{}" {
+	if body := servetest.ReadBody(t, answer); answer.StatusCode != http.StatusOK || body != "{}" {
 		t.Fatalf("revoking: got %s %s, want 200 {}", answer.Status, body)
 	}
 }
@@ -59,22 +61,22 @@ func (r *replica) revoke(t testing.TB, token string) {
 // TestRevocationReaches revokes a token at one replica: a verifier that follows the other one refuses it.
 func TestRevocationReaches(t *testing.T) {
 	redis := redistest.New(t)
-	args := production(redis, kekFile(t), file(t, "clients.yaml", goodManifest))
-	first, err := tryServe(t, append(args, "--issuer=http://localhost:1")...)
+	args := servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest))
+	first, err := servetest.Try(t, append(args, "--issuer=http://localhost:1")...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := tryServe(t, append(args, "--issuer=http://localhost:1")...)
+	second, err := servetest.Try(t, append(args, "--issuer=http://localhost:1")...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := newGuarded(t, "http://localhost:1", verify.OverGRPC(dial(t, second.ports.grpc.Addr().String())))
-	kept, revoked := first.token(t), first.token(t)
+	api := newGuarded(t, "http://localhost:1", verify.OverGRPC(servetest.Dial(t, second.GRPCAddr())))
+	kept, revoked := first.Token(t), first.Token(t)
 	if !api.admits(kept) || !api.admits(revoked) {
 		t.Fatal("a good token is refused")
 	}
-	first.revoke(t, revoked)
-	await(t, "refusing the revoked token", func() bool { return !api.admits(revoked) })
+	revoke(t, first, revoked)
+	must.Eventually(t, "refusing the revoked token", func() bool { return !api.admits(revoked) })
 	if !api.admits(kept) {
 		t.Error("a token that was not revoked is refused")
 	}
@@ -86,23 +88,23 @@ func BenchmarkRevocationReaches(b *testing.B) {
 	for _, verifiers := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("verifiers=%d", verifiers), func(b *testing.B) {
 			redis := redistest.New(b)
-			r, err := tryServe(b, append(production(redis, kekFile(b), file(b, "clients.yaml", goodManifest)), "--issuer=http://localhost:1", "--log-level=error")...)
+			r, err := servetest.Try(b, append(servetest.Production(redis, servetest.KEKFile(b), servetest.WriteFile(b, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1", "--log-level=error")...)
 			if err != nil {
 				b.Fatal(err)
 			}
 			apis := make([]*guarded, verifiers)
 			for i := range apis {
-				apis[i] = newGuarded(b, "http://localhost:1", verify.OverGRPC(dial(b, r.ports.grpc.Addr().String())))
+				apis[i] = newGuarded(b, "http://localhost:1", verify.OverGRPC(servetest.Dial(b, r.GRPCAddr())))
 			}
 			var took []time.Duration
 			for b.Loop() {
-				token := r.token(b)
+				token := r.Token(b)
 				for _, api := range apis {
 					if !api.admits(token) {
 						b.Fatal("a good token is refused")
 					}
 				}
-				r.revoke(b, token)
+				revoke(b, r, token)
 				took = append(took, untilRefused(apis, token))
 			}
 			slices.Sort(took)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -106,14 +108,11 @@ var _ = attach.Scopes
 func TestREADMEManifest(t *testing.T) {
 	const name = "docs/clients-and-resources.md"
 	for _, block := range fenced(t, name, "yaml") {
-		doc, err := parseYAML(name, []byte(block))
+		m, err := manifest.Parse(name, []byte(block))
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := newManifest(doc)
-		if err == nil {
-			err = checkAlone(m)
-		}
+		err = m.Check()
 		if err != nil || len(m.Clients) != 2 || len(m.Resources) != 1 {
 			t.Errorf("got %v, want a manifest with two clients and one resource", err)
 		}
@@ -122,7 +121,7 @@ func TestREADMEManifest(t *testing.T) {
 
 // TestREADMETranscript compares the transcript on the first screen with the output of development mode.
 func TestREADMETranscript(t *testing.T) {
-	readme, out := page(t, "README.md"), serveDev(t).out.String()
+	readme, out := page(t, "README.md"), servetest.Dev(t).Out.String()
 	first, _, _ := strings.Cut(out, "\n")
 	if !strings.Contains(readme, "    "+first+"\n") {
 		t.Errorf("the README's transcript lacks the line %q", first)
@@ -144,7 +143,7 @@ func TestREADMETranscript(t *testing.T) {
 // that the page shows with the reports.
 func TestREADMEImport(t *testing.T) {
 	section := page(t, "docs/migrating.md")
-	exports := map[string]string{"openiddict.json": content(t, openIddictExport), "hydra.json": content(t, hydraExport)}
+	exports := map[string]string{"openiddict.json": string(must.Get(os.ReadFile(openIddictFile))), "hydra.json": string(must.Get(os.ReadFile(hydraFile)))}
 	var reports string
 	commands := regexp.MustCompile(`(?m)^    bin/grantor import ((?:.*\\\n)*.*)$`).FindAllStringSubmatch(section, -1)
 	if len(commands) != 2 {
@@ -157,12 +156,12 @@ func TestREADMEImport(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, report, err := runImport(t, strings.Fields(strings.ReplaceAll(command[1], "\\\n", ""))...)
+		_, report, err := importFrom(t, strings.Fields(strings.ReplaceAll(command[1], "\\\n", ""))...)
 		if err != nil {
 			t.Fatalf("%s: %v", command[1], err)
 		}
-		if m, err := readManifest("imported.yaml"); err != nil || len(m.Clients) == 0 || checkAlone(m) != nil {
-			t.Errorf("%s: got %v, want a manifest with clients", command[1], err)
+		if m, err := manifest.Read("imported.yaml"); err != nil || len(m.Clients) == 0 || m.Check() != nil {
+			t.Errorf("%s: got %v, want a file of clients", command[1], err)
 		}
 		reports += report
 	}

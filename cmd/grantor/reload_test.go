@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -17,11 +19,11 @@ import (
 // server, which would take its time, and by a second signal at once.
 func TestSignals(t *testing.T) {
 	redis := redistest.New(t)
-	ours := newAuthority(t)
-	firstCert, firstKey := ours.leaf(t, t.TempDir(), 2)
-	nextCert, nextKey := ours.leaf(t, t.TempDir(), 3)
-	manifest := file(t, "clients.yaml", goodManifest)
-	config := file(t, "grantor.yaml", "")
+	ours := servetest.NewAuthority(t)
+	firstCert, firstKey := ours.WriteLeaf(t, t.TempDir(), 2)
+	nextCert, nextKey := ours.WriteLeaf(t, t.TempDir(), 3)
+	manifest := servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
+	config := servetest.WriteFile(t, "grantor.yaml", "")
 	write := func(path, format string, args ...any) {
 		t.Helper()
 		if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {
@@ -30,11 +32,11 @@ func TestSignals(t *testing.T) {
 	}
 	const settings = "tls_cert_file: %s\ntls_key_file: %s\napply: %s\nlog_level: %s\ncached_clients: 7\n"
 	write(config, settings, firstCert, firstKey, manifest, "info")
-	rest, ops := freeAddress(t), freeAddress(t)
+	rest, ops := servetest.FreeAddress(t), servetest.FreeAddress(t)
 	p := startProcess(t, buildGrantor(t), ops, "serve", "--config="+config, "--issuer=https://localhost:1", "--redis="+redis.URL(),
-		"--key-encryption-key-file="+kekFile(t), "--http-listen="+rest, "--grpc-listen=127.0.0.1:0", "--cached-clients=5",
+		"--key-encryption-key-file="+servetest.KEKFile(t), "--http-listen="+rest, "--grpc-listen=127.0.0.1:0", "--cached-clients=5",
 		"--signing-algorithms=ES256,RS256", "--shutdown-delay=1h")
-	client := &http.Client{Transport: trusting(t, &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}, false)}
+	client := &http.Client{Transport: servetest.Transport(t, &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}, false)}
 	status := func(id string) int {
 		t.Helper()
 		answer, err := client.PostForm("https://"+rest+"/connect/token", url.Values{
@@ -43,12 +45,12 @@ func TestSignals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		read(t, answer)
+		servetest.ReadBody(t, answer)
 		return answer.StatusCode
 	}
 	serial := func() int64 {
 		t.Helper()
-		conn, err := tls.Dial("tcp", rest, &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12})
+		conn, err := tls.Dial("tcp", rest, &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,10 +68,10 @@ func TestSignals(t *testing.T) {
 		t.Helper()
 		before := p.log.String()
 		signal(syscall.SIGHUP)
-		await(t, "logging "+text, func() bool { return strings.Contains(p.log.String()[len(before):], text) })
+		must.Eventually(t, "logging "+text, func() bool { return strings.Contains(p.log.String()[len(before):], text) })
 		return p.log.String()[len(before):]
 	}
-	renamed := func(name string) string { return strings.ReplaceAll(goodManifest, "background-service", name) }
+	renamed := func(name string) string { return strings.ReplaceAll(servetest.Manifest, "background-service", name) }
 
 	if want := `"version":"v1.2.3"`; !strings.Contains(p.log.String(), want) {
 		t.Errorf("the log lacks %s: %s", want, p.log.String())
@@ -115,13 +117,16 @@ func TestSignals(t *testing.T) {
 	}
 	write(config, settings, nextCert, nextKey, manifest, "error")
 	signal(syscall.SIGHUP)
-	await(t, "silent about tokens", func() bool {
+	must.Eventually(t, "silent about tokens", func() bool {
 		before := len(p.log.String())
 		return status("third") == http.StatusOK && !strings.Contains(p.log.String()[before:], "token.issued")
 	})
 
 	signal(syscall.SIGTERM)
-	await(t, "about to stop", func() bool { code, _ := get(t, "http://"+ops+"/readyz"); return code == http.StatusServiceUnavailable })
+	must.Eventually(t, "about to stop", func() bool {
+		code, _ := servetest.Get(t, "http://"+ops+"/readyz")
+		return code == http.StatusServiceUnavailable
+	})
 	signal(syscall.SIGTERM)
 	if err := p.command.Wait(); err == nil || err.Error() != "signal: terminated" {
 		t.Errorf("got %v, want the end by the second signal", err)

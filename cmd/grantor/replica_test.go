@@ -8,27 +8,23 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
-
-// production gives the arguments of a replica on a Redis, with a file of clients to apply.
-func production(redis *redistest.Server, kek, manifest string) []string {
-	return []string{"--redis=" + redis.URL(), "--key-encryption-key-file=" + kek, "--apply=" + manifest}
-}
 
 // TestReplicas starts two replicas at once on an empty Redis: they agree on one key ring and one set of clients, and
 // each one's keys verify the other's tokens.
 func TestReplicas(t *testing.T) {
 	redis := redistest.New(t)
-	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer=http://localhost:1")
-	var replicas [2]*replica
+	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")
+	var replicas [2]*servetest.Replica
 	var errs [2]error
 	var started sync.WaitGroup
 	for i := range replicas {
-		started.Go(func() { replicas[i], errs[i] = tryServe(t, args...) })
+		started.Go(func() { replicas[i], errs[i] = servetest.Try(t, args...) })
 	}
 	started.Wait()
 	for _, err := range errs {
@@ -36,15 +32,15 @@ func TestReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, keys := get(t, replicas[0].url("/.well-known/jwks.json"))
-	if _, others := get(t, replicas[1].url("/.well-known/jwks.json")); keys != others || strings.Count(keys, `"kid"`) != 2 {
+	_, keys := servetest.Get(t, replicas[0].URL("/.well-known/jwks.json"))
+	if _, others := servetest.Get(t, replicas[1].URL("/.well-known/jwks.json")); keys != others || strings.Count(keys, `"kid"`) != 2 {
 		t.Fatalf("the replicas publish different keys, or not two:\n%s\n%s", keys, others)
 	}
 	for i, r := range replicas {
-		token := r.token(t)
+		token := r.Token(t)
 		other := replicas[1-i]
 		verifier, err := verify.New(t.Context(), "http://localhost:1", verify.Audience("https://orders.internal"),
-			verify.OverGRPC(dial(t, other.ports.grpc.Addr().String())))
+			verify.OverGRPC(servetest.Dial(t, other.GRPCAddr())))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,33 +58,33 @@ func TestReplicas(t *testing.T) {
 // TestChangeReachesReplicas changes a client through apply while a replica has it in memory.
 func TestChangeReachesReplicas(t *testing.T) {
 	redis := redistest.New(t)
-	kek, manifest := kekFile(t), file(t, "clients.yaml", goodManifest)
-	r, err := tryServe(t, append(production(redis, kek, manifest), "--issuer=http://localhost:1")...)
+	kek, manifest := servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
+	r, err := servetest.Try(t, append(servetest.Production(redis, kek, manifest), "--issuer=http://localhost:1")...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.token(t)
-	changed := strings.Replace(goodManifest, "service-secret-here", "another-secret", 1)
-	if out, err := apply(t, redis, kek, "-f", file(t, "clients.yaml", changed)); err != nil || !strings.Contains(out, "changed   client background-service (client_secret)") {
+	r.Token(t)
+	changed := strings.Replace(servetest.Manifest, "service-secret-here", "another-secret", 1)
+	if out, err := applyTo(t, redis, kek, "-f", servetest.WriteFile(t, "clients.yaml", changed)); err != nil || !strings.Contains(out, "changed   client background-service (client_secret)") {
 		t.Fatalf("apply: got %q and %v, want the secret changed", out, err)
 	}
-	if err := r.service.CatchUp(t.Context()); err != nil {
+	if err := r.Service().CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	body := "grant_type=client_credentials&client_id=background-service&client_secret="
 	for secret, want := range map[string]int{"service-secret-here": http.StatusUnauthorized, "another-secret": http.StatusOK} {
-		answer, err := http.Post(r.url("/connect/token"), "application/x-www-form-urlencoded", strings.NewReader(body+secret))
+		answer, err := http.Post(r.URL("/connect/token"), "application/x-www-form-urlencoded", strings.NewReader(body+secret))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := read(t, answer); answer.StatusCode != want {
+		if got := servetest.ReadBody(t, answer); answer.StatusCode != want {
 			t.Errorf("%s: got %d %s, want %d", secret, answer.StatusCode, got, want)
 		}
 	}
 }
 
-// apply runs `grantor apply` against a Redis.
-func apply(t *testing.T, redis *redistest.Server, kek string, args ...string) (string, error) {
+// applyTo runs `grantor apply` against a Redis.
+func applyTo(t *testing.T, redis *redistest.Server, kek string, args ...string) (string, error) {
 	t.Helper()
 	cmd := newCommand()
 	var out bytes.Buffer
@@ -101,8 +97,8 @@ func apply(t *testing.T, redis *redistest.Server, kek string, args ...string) (s
 // TestApply goes through the life of a file: created, left, dry run, changed, pruned, and refused as a whole.
 func TestApply(t *testing.T) {
 	redis := redistest.New(t)
-	kek := kekFile(t)
-	path := file(t, "clients.yaml", goodManifest)
+	kek := servetest.KEKFile(t)
+	path := servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
 	steps := []struct {
 		name, old, new string // what is replaced in the file
 		args           []string
@@ -120,14 +116,14 @@ func TestApply(t *testing.T) {
 		{name: "pruned", args: []string{"--prune"}, want: "unchanged resource https://orders.internal\nunchanged client background-service\nunchanged client orders-api\n"},
 	}
 	for _, step := range steps {
-		content := goodManifest
+		content := servetest.Manifest
 		if step.old != "" {
 			content = strings.Replace(content, step.old, step.new, 1)
 		}
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		out, err := apply(t, redis, kek, append([]string{"-f", path}, step.args...)...)
+		out, err := applyTo(t, redis, kek, append([]string{"-f", path}, step.args...)...)
 		if step.fails {
 			if err == nil || !strings.Contains(err.Error(), step.want) || out != "" {
 				t.Errorf("%s: got %q and %v, want %q", step.name, out, err, step.want)
@@ -138,13 +134,13 @@ func TestApply(t *testing.T) {
 			t.Errorf("%s: got %v and\n%swant\n%s", step.name, err, out, step.want)
 		}
 	}
-	if _, err := tryServe(t, append(production(redis, kek, path), "--issuer=http://localhost:1")...); err != nil {
+	if _, err := servetest.Try(t, append(servetest.Production(redis, kek, path), "--issuer=http://localhost:1")...); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := apply(t, redis, kekFile(t), "-f", path); err == nil || !strings.Contains(err.Error(), "key-encryption key") {
+	if _, err := applyTo(t, redis, servetest.KEKFile(t), "-f", path); err == nil || !strings.Contains(err.Error(), "key-encryption key") {
 		t.Errorf("another key-encryption key: got %v, want a refusal", err)
 	}
-	if _, err := apply(t, redis, kek); err == nil || !strings.HasPrefix(err.Error(), "file: is required") {
+	if _, err := applyTo(t, redis, kek); err == nil || !strings.HasPrefix(err.Error(), "file: is required") {
 		t.Errorf("no file: got %v, want an error that names it", err)
 	}
 }
@@ -153,38 +149,26 @@ func TestApply(t *testing.T) {
 // that it cannot, and when the Redis is back it recovers by itself.
 func TestRedisAway(t *testing.T) {
 	redis := redistest.New(t, "--appendonly", "yes")
-	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer=http://localhost:1", "--max-staleness=2s")
-	r, err := tryServe(t, args...)
+	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1", "--max-staleness=2s")
+	r, err := servetest.Try(t, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.token(t)
+	r.Token(t)
 	redis.Stop()
-	r.token(t)
-	ops := "http://" + r.ports.ops.Addr().String() + "/readyz"
-	await(t, "not ready", func() bool { code, _ := get(t, ops); return code == http.StatusServiceUnavailable })
-	answer, err := http.Post(r.url("/connect/token"), "application/x-www-form-urlencoded",
+	r.Token(t)
+	ops := "http://" + r.OpsAddr() + "/readyz"
+	must.Eventually(t, "not ready", func() bool { code, _ := servetest.Get(t, ops); return code == http.StatusServiceUnavailable })
+	answer, err := http.Post(r.URL("/connect/token"), "application/x-www-form-urlencoded",
 		strings.NewReader("grant_type=client_credentials&client_id=background-service&client_secret=service-secret-here"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body := read(t, answer); answer.StatusCode != http.StatusServiceUnavailable ||
+	if body := servetest.ReadBody(t, answer); answer.StatusCode != http.StatusServiceUnavailable ||
 		!strings.Contains(body, "temporarily_unavailable") || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("past max-staleness: got %d %s with Retry-After %q", answer.StatusCode, body, answer.Header.Get("Retry-After"))
 	}
 	redis.Start()
-	await(t, "ready again", func() bool { code, _ := get(t, ops); return code == http.StatusOK })
-	r.token(t)
-}
-
-// await asks until the answer is yes.
-func await(t testing.TB, what string, yes func() bool) {
-	t.Helper()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for deadline := time.Now().Add(time.Minute); !yes(); <-again.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("a minute passed and the server is not %s", what)
-		}
-	}
+	must.Eventually(t, "ready again", func() bool { code, _ := servetest.Get(t, ops); return code == http.StatusOK })
+	r.Token(t)
 }

@@ -5,15 +5,18 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 )
 
 func TestResourceLife(t *testing.T) {
 	asAdministrator(t)
 	made := run(t, "resource", "create", "https://mail.internal", "--name", "Mail", "--scope", "mail.read mail.send", "--signing-alg", "RS256")
-	if got := made.works(t); got != "Resource https://mail.internal is registered.\n" {
+	if got := made.Works(t); got != "Resource https://mail.internal is registered.\n" {
 		t.Errorf("got %q", got)
 	}
-	run(t, "resource", "create", "https://mail.internal").exits(t, exitConflict, "resource https://mail.internal: already_exists: ")
+	run(t, "resource", "create", "https://mail.internal").Exits(t, cli.ExitConflict, "resource https://mail.internal: already_exists: ")
 	shows(t, grantor(t, "resource get https://mail.internal"), `^resource +https://mail.internal$`, `^name +Mail$`,
 		`^scopes +mail.read mail.send$`, `^access_token_lifetime +the issuer's$`, `^signing_alg +RS256$`, `^etag +\S+$`)
 	shows(t, grantor(t, "resource list"), `^RESOURCE +NAME +SCOPES$`, `^https://mail.internal +Mail +mail.read mail.send$`,
@@ -25,15 +28,15 @@ func TestResourceLife(t *testing.T) {
 	}
 	etag, _ := got["etag"].(string)
 	grantor(t, "resource update https://mail.internal --name Post --etag "+etag)
-	run(t, "resource", "update", "https://mail.internal", "--name=x", "--etag="+etag).exits(t, exitConflict, "conflict: ")
-	run(t, "resource", "delete", "https://mail.internal", "--yes", "--etag="+etag).exits(t, exitConflict, "conflict: ")
-	run(t, "resource", "update", "https://mail.internal", "--scope=api1").exits(t, exitInvalid, "api1")
-	run(t, "resource", "create", "mail").exits(t, exitInvalid, "resource mail: ")
+	run(t, "resource", "update", "https://mail.internal", "--name=x", "--etag="+etag).Exits(t, cli.ExitConflict, "conflict: ")
+	run(t, "resource", "delete", "https://mail.internal", "--yes", "--etag="+etag).Exits(t, cli.ExitConflict, "conflict: ")
+	run(t, "resource", "update", "https://mail.internal", "--scope=api1").Exits(t, cli.ExitInvalid, "api1")
+	run(t, "resource", "create", "mail").Exits(t, cli.ExitInvalid, "resource mail: ")
 	if got := grantor(t, "resource delete https://mail.internal --yes"); got != "Resource https://mail.internal is removed.\n" {
 		t.Errorf("got %q", got)
 	}
-	run(t, "resource", "get", "https://mail.internal").exits(t, exitNotFound, "resource https://mail.internal: not_found: ")
-	run(t, "resource", "delete", "https://mail.internal", "--yes").exits(t, exitNotFound, "not_found: ")
+	run(t, "resource", "get", "https://mail.internal").Exits(t, cli.ExitNotFound, "resource https://mail.internal: not_found: ")
+	run(t, "resource", "delete", "https://mail.internal", "--yes").Exits(t, cli.ExitNotFound, "not_found: ")
 }
 
 func TestKeyLife(t *testing.T) {
@@ -50,26 +53,26 @@ func TestKeyLife(t *testing.T) {
 	}
 	active := kid(list, "ES256", "active")
 	rotated := run(t, "key", "rotate", "--alg", "ES256")
-	upcoming := kid(rotated.works(t), "ES256", "upcoming")
-	if rotated.errOut != "Every active key that was meant has a successor.\n" || strings.Contains(rotated.out, "RS256  upcoming") {
-		t.Errorf("got %q and\n%s", rotated.errOut, rotated.out)
+	upcoming := kid(rotated.Works(t), "ES256", "upcoming")
+	if rotated.ErrOut != "Every active key that was meant has a successor.\n" || strings.Contains(rotated.Out, "RS256  upcoming") {
+		t.Errorf("got %q and\n%s", rotated.ErrOut, rotated.Out)
 	}
 	if got := grantor(t, "key retire -- "+upcoming); strings.Contains(got, upcoming) {
 		t.Errorf("a key that has signed nothing is still there:\n%s", got)
 	}
-	raw := r.token(t)
+	raw := r.Token(t)
 	gone := run(t, "key", "compromise", "--yes", "--", active)
-	if strings.Contains(gone.works(t), active) || gone.errOut != "Key "+active+" is gone, and every token that it signed is refused.\n" {
-		t.Errorf("got %q and\n%s", gone.errOut, gone.out)
+	if strings.Contains(gone.Works(t), active) || gone.ErrOut != "Key "+active+" is gone, and every token that it signed is refused.\n" {
+		t.Errorf("got %q and\n%s", gone.ErrOut, gone.Out)
 	}
-	as(t, "background-service", devSecret)
-	if got := runToken(t, raw, "introspect").works(t); got != "  active  false\n" {
+	as(t, "background-service", clitest.DevSecret)
+	if got := runToken(t, raw, "introspect").Works(t); got != "  active  false\n" {
 		t.Errorf("a token of the key: got %q", got)
 	}
 	as(t, "administrator", adminSecret)
-	run(t, "key", "retire", "--", active).exits(t, exitNotFound, "key "+active+": not_found: ")
-	run(t, "key", "retire", "nothing").exits(t, exitInvalid, "key nothing: invalid_request: ")
-	run(t, "key", "rotate", "--alg", "HS256").exits(t, exitInvalid, "")
+	run(t, "key", "retire", "--", active).Exits(t, cli.ExitNotFound, "key "+active+": not_found: ")
+	run(t, "key", "retire", "nothing").Exits(t, cli.ExitInvalid, "key nothing: invalid_request: ")
+	run(t, "key", "rotate", "--alg", "HS256").Exits(t, cli.ExitInvalid, "")
 	old := kid(grantor(t, "key list"), "RS256", "active")
 	grantor(t, "key retire -- "+old)
 	shows(t, grantor(t, "key list -o yaml"), `^keys:$`, `^- kid: `)

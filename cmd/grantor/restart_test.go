@@ -29,9 +29,11 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -42,7 +44,7 @@ var restarts = flag.Duration("restarts", 15*time.Second, "how long TestRollingRe
 func buildGrantor(t testing.TB) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "grantor")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X main.version=v1.2.3", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=v1.2.3", "-o", binary, ".").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	return binary
@@ -63,30 +65,32 @@ func (p *process) stop(t testing.TB) {
 type station struct{ rest, grpc, ops string }
 
 func newStation(t testing.TB) station {
-	return station{freeAddress(t), freeAddress(t), freeAddress(t)}
+	return station{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t)}
 }
 
 // Rest, GRPC and Ops are what haproxy.cfg names.
 func (s station) Rest() string { return s.rest }
+
 func (s station) GRPC() string { return s.grpc }
-func (s station) Ops() string  { _, port, _ := net.SplitHostPort(s.ops); return port }
+
+func (s station) Ops() string { _, port, _ := net.SplitHostPort(s.ops); return port }
 
 // TestRollingRestart restarts two replicas in turn, every five seconds, while callers of every kind ask them and follow
 // them, some by a load balancer and some by themselves. No call fails.
 func TestRollingRestart(t *testing.T) {
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
-	ours := newAuthority(t)
-	cert, key := ours.leaf(t, t.TempDir(), 2)
+	ours := servetest.NewAuthority(t)
+	cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
 	stations := [2]station{newStation(t), newStation(t)}
 	front := struct {
 		Rest, GRPC, Web, CA string
 		A, B                station
-	}{freeAddress(t), freeAddress(t), freeAddress(t), file(t, "ca.pem", string(ours.pem)), stations[0], stations[1]}
+	}{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.WriteFile(t, "ca.pem", string(ours.PEM)), stations[0], stations[1]}
 	_, port, _ := net.SplitHostPort(front.Rest)
 	_, grpcPort, _ := net.SplitHostPort(front.GRPC)
 	issuer := "https://localhost:" + port
-	args := append(production(redis, kekFile(t), file(t, "clients.yaml", goodManifest)), "--issuer="+issuer,
+	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer="+issuer,
 		"--grpc-endpoint=localhost:"+grpcPort, "--tls-cert-file="+cert, "--tls-key-file="+key, "--shutdown-delay=2s",
 		"--connection-age=3s", "--log-level=warn")
 	start := func(at station) *process {
@@ -94,7 +98,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 	replicas := [2]*process{start(stations[0]), start(stations[1])}
 	haproxy(t, front)
-	await(t, "reached through haproxy", func() bool {
+	must.Eventually(t, "reached through haproxy", func() bool {
 		answer, err := http.Get("http://" + front.Web + "/.well-known/jwks.json")
 		if err != nil {
 			return false
@@ -103,7 +107,7 @@ func TestRollingRestart(t *testing.T) {
 		return answer.StatusCode == http.StatusOK
 	})
 
-	trust := &tls.Config{RootCAs: ours.pool(), MinVersion: tls.VersionTLS12}
+	trust := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
 	// What DNS would tell of the replicas.
 	names := manual.NewBuilderWithScheme("replicas")
 	names.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: stations[0].grpc}, {Addr: stations[1].grpc}}})
@@ -113,7 +117,7 @@ func TestRollingRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	client := &http.Client{Transport: trusting(t, trust, true)}
+	client := &http.Client{Transport: servetest.Transport(t, trust, true)}
 	apis := map[string]*guarded{
 		"by default":    newGuarded(t, issuer, verify.HTTPClient(client), verify.RefuseWhenStale()),
 		"with OverGRPC": newGuarded(t, issuer, verify.OverGRPC(conn), verify.RefuseWhenStale()),
@@ -145,8 +149,8 @@ func TestRollingRestart(t *testing.T) {
 		client *http.Client
 	}{
 		"HTTP/2, TLS passed on":   {issuer, client},
-		"HTTP/1.1, TLS passed on": {issuer, &http.Client{Transport: trusting(t, trust, false)}},
-		"HTTP/1.1, TLS ended":     {"http://" + front.Web, &http.Client{Transport: trusting(t, trust, false)}},
+		"HTTP/1.1, TLS passed on": {issuer, &http.Client{Transport: servetest.Transport(t, trust, false)}},
+		"HTTP/1.1, TLS ended":     {"http://" + front.Web, &http.Client{Transport: servetest.Transport(t, trust, false)}},
 	} {
 		l.run("x/oauth2 over "+name, func(ctx context.Context) error {
 			config := &clientcredentials.Config{
@@ -200,7 +204,7 @@ func TestRollingRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, api := range apis {
-		await(t, "refused by the API that verifies "+name, func() bool { return api.status(token.AccessToken) == http.StatusUnauthorized })
+		must.Eventually(t, "refused by the API that verifies "+name, func() bool { return api.status(token.AccessToken) == http.StatusUnauthorized })
 		if got := api.Feed().StaleCalls; got != 0 {
 			t.Errorf("the API that verifies %s: %d calls met stale knowledge", name, got)
 		}
@@ -214,8 +218,8 @@ func haproxy(t testing.TB, front any) {
 	if err := template.Must(template.ParseFiles("testdata/haproxy.cfg")).Execute(&config, front); err != nil {
 		t.Fatal(err)
 	}
-	var log text
-	command := exec.Command("haproxy", "-db", "-f", file(t, "haproxy.cfg", config.String()))
+	var log servetest.Output
+	command := exec.Command("haproxy", "-db", "-f", servetest.WriteFile(t, "haproxy.cfg", config.String()))
 	command.Stdout, command.Stderr = &log, &log
 	if err := command.Start(); err != nil {
 		t.Fatalf("%v: make test installs it", err)
@@ -227,22 +231,6 @@ func haproxy(t testing.TB, front any) {
 			t.Logf("the log of haproxy:\n%s", log.String())
 		}
 	})
-}
-
-// trusting makes a transport of its own, which keeps its connections. Over HTTP/1.1 a server cannot end one that is not
-// in use without the risk that a request is on its way to it (RFC 9112 §9.5). So it lets go of them sooner than the
-// shutdown-delay, within which one that is in use is told to end.
-func trusting(t testing.TB, trust *tls.Config, http2 bool) *http.Transport {
-	t.Helper()
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = trust.Clone()
-	if !http2 {
-		transport.Protocols = new(http.Protocols)
-		transport.Protocols.SetHTTP1(true)
-	}
-	transport.MaxIdleConnsPerHost, transport.IdleConnTimeout = 100, 500*time.Millisecond
-	t.Cleanup(transport.CloseIdleConnections)
-	return transport
 }
 
 // issueAndRevokeByForm takes a token and takes it back, as a caller without any library.

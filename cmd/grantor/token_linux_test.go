@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 )
 
 // pseudoTerminal opens a terminal and the end at which a person would sit.
@@ -51,16 +53,16 @@ func TestTokenPrompt(t *testing.T) {
 	r := asDevClient(t)
 	t.Setenv("GRANTOR_CLIENT_SECRET", "")
 	person, terminal := pseudoTerminal(t)
-	raw := r.token(t)
-	if _, err := fmt.Fprintf(person, "%s\n%s\n", raw, devSecret); err != nil {
+	raw := r.Token(t)
+	if _, err := fmt.Fprintf(person, "%s\n%s\n", raw, clitest.DevSecret); err != nil {
 		t.Fatal(err)
 	}
 	got := runTokenOn(t, terminal, "introspect")
-	if !strings.Contains(got.works(t), "true") {
-		t.Errorf("got %q, want an active token", got.out)
+	if !strings.Contains(got.Works(t), "true") {
+		t.Errorf("got %q, want an active token", got.Out)
 	}
-	if want := "Token: \nSecret of background-service: \n"; got.errOut != want {
-		t.Errorf("standard error: got %q, want %q", got.errOut, want)
+	if want := "Token: \nSecret of background-service: \n"; got.ErrOut != want {
+		t.Errorf("standard error: got %q, want %q", got.ErrOut, want)
 	}
 	if !echoes(t, terminal) {
 		t.Error("the terminal no longer shows what is typed")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -17,7 +18,7 @@ func TestWalkthrough(t *testing.T) {
 	redis := redistest.New(t)
 	dir := t.TempDir()
 	kek := filepath.Join(dir, "kek")
-	content, err := os.ReadFile(kekFile(t))
+	content, err := os.ReadFile(servetest.KEKFile(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func serveAt(t *testing.T, args ...string) string {
 		}
 		address := listener.Addr().String()
 		_ = listener.Close()
-		if _, err = tryServe(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...); err == nil {
+		if _, err = servetest.Try(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...); err == nil {
 			return "http://" + address
 		}
 	}

@@ -47,8 +47,8 @@ func newWire(t testing.TB) *wire {
 }
 
 // connect leads the wire to a port until the test ends. It ends first, so that nobody waits for its connections.
-func (w *wire) connect(t testing.TB, target net.Addr) {
-	w.target = target.String()
+func (w *wire) connect(t testing.TB, target string) {
+	w.target = target
 	w.running.Go(func() {
 		for {
 			near, err := w.listener.Accept()

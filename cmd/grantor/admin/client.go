@@ -1,0 +1,247 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+func NewClientCommand() *cobra.Command {
+	return cli.NewGroup("client", "Administer the clients of a running issuer",
+		`Administer the clients of a running issuer, and their secrets.
+
+The client that asks needs the scopes grantor:clients.read and grantor:clients.write, and every scope "grantor:…" that the
+client it changes has or gets. See also: grantor help profiles, grantor help exit-codes.`,
+		newClientListCommand(), newClientGetCommand(), newClientCreateCommand(), newClientUpdateCommand(),
+		newClientAbleCommand(true), newClientAbleCommand(false), newClientDeleteCommand(), newClientRevokeCommand(),
+		newClientSecretCommand())
+}
+
+func newClientListCommand() *cobra.Command {
+	return newCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List the clients",
+		Example: `  grantor client list
+  grantor client list -o json | jq -r '.clients[] | select(.disabled) | .client_id'`,
+		Args: cobra.ExactArgs(0),
+	}, registry.ScopeClientsRead, func(ctx context.Context, a *administrator, _ []string) error {
+		list := cli.List[*grantorv1.Client]{
+			Printer: a.Printer, Name: "clients",
+			Header: []string{"CLIENT", "NAME", "STATE", "SECRETS", "CHANGED", "SCOPES"},
+			Row: func(c *grantorv1.Client) []string {
+				return []string{
+					c.GetClientId(), c.GetClientName(), stateOf(c),
+					strconv.Itoa(len(c.GetSecrets())), cli.FormatTime(c.GetUpdateTime(), ""), cli.JoinOr(c.GetScopes(), ""),
+				}
+			},
+		}
+		return list.Pages(a.cmd, func(token string) ([]*grantorv1.Client, string, error) {
+			page, err := a.Clients.ListClients(ctx, &grantorv1.ListClientsRequest{PageSize: cli.PageSize, PageToken: token})
+			return page.GetClients(), page.GetNextPageToken(), err
+		})
+	})
+}
+
+func stateOf(c *grantorv1.Client) string {
+	if c.GetDisabled() {
+		return "disabled"
+	}
+	return "enabled"
+}
+
+func newClientGetCommand() *cobra.Command {
+	return newCommand(&cobra.Command{
+		Use:     "get ID",
+		Short:   "Show a client",
+		Example: `  grantor client get background-service`,
+		Args:    cobra.ExactArgs(1),
+	}, registry.ScopeClientsRead, func(ctx context.Context, a *administrator, args []string) error {
+		answer, err := a.Clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: args[0]})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		return a.Print(answer.GetClient(), func(out io.Writer) error { return describeClient(out, answer.GetClient()) })
+	})
+}
+
+// describeClient prints a client for people, with the field names of the manifest.
+func describeClient(out io.Writer, c *grantorv1.Client) error {
+	err := cli.WriteTable(out,
+		[]string{"client_id", c.GetClientId()},
+		[]string{"client_name", c.GetClientName()},
+		[]string{"disabled", strconv.FormatBool(c.GetDisabled())},
+		[]string{"grant_types", cli.JoinOr(c.GetGrantTypes(), "none")},
+		[]string{"scopes", cli.JoinOr(c.GetScopes(), "none")},
+		[]string{"default_scopes", cli.JoinOr(c.GetDefaultScopes(), "all")},
+		[]string{"resources", cli.JoinOr(c.GetResources(), "none")},
+		[]string{"auth_methods", cli.JoinOr(c.GetAuthMethods(), "all")},
+		[]string{"allowed_networks", cli.JoinOr(c.GetAllowedNetworks(), "any")},
+		[]string{"access_token_lifetime", lifetimeOf(c.GetAccessTokenLifetime())},
+		[]string{"create_time", cli.FormatTime(c.GetCreateTime(), "")},
+		[]string{"update_time", cli.FormatTime(c.GetUpdateTime(), "")},
+		[]string{"etag", c.GetEtag()},
+	)
+	if err != nil || len(c.GetSecrets()) == 0 {
+		return err
+	}
+	_, _ = fmt.Fprintln(out)
+	return secretList(cli.Printer{Out: out, Form: "text"}).Page(c.GetSecrets(), true)
+}
+
+func newClientCreateCommand() *cobra.Command {
+	var change clientChange
+	var own ownSecret
+	var without, disabled bool
+	cmd := newCommand(&cobra.Command{
+		Use:   "create ID",
+		Short: "Register a client",
+		Long: `Register a client and give it a secret. The secret goes to standard output, alone; it is shown now and never again. What
+was done goes to standard error. A client with scopes gets the grant client_credentials, unless --grant-type says otherwise.`,
+		Example: `  grantor client create background-service --name "Background Service" --scope api1 > secret
+  grantor client create orders-api --resource https://orders.internal --without-secret`,
+		Args: cobra.ExactArgs(1),
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+		client := &grantorv1.Client{ClientId: args[0], Disabled: new(disabled)}
+		change.apply(client)
+		a.Hide(own.value)
+		answer, err := a.Clients.CreateClient(ctx, &grantorv1.CreateClientRequest{
+			Client: client, ClientSecret: own.value, WithoutSecret: without,
+		})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		return a.made(answer, answer.GetClientSecret(), "Client %s is registered.", cli.Printable(args[0]))
+	})
+	change.declare(cmd, false)
+	own.declare(cmd)
+	cmd.Flags().BoolVar(&without, "without-secret", false, "give it no secret")
+	cmd.Flags().BoolVar(&disabled, "disabled", false, "keep it from asking for tokens for now")
+	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error {
+		if err := exclusive(cmd.Flags(), "without-secret", "secret-file"); err != nil {
+			return err
+		}
+		return own.read(cmd)
+	})
+}
+
+// made prints what came with a secret: for people the secret alone, and to standard error what was done.
+func (a *administrator) made(answer proto.Message, secret, format string, args ...any) error {
+	return a.Print(answer, func(out io.Writer) error {
+		a.cmd.PrintErrf(format+"\n", args...)
+		if secret == "" {
+			return nil
+		}
+		a.cmd.PrintErrln("This is the secret; it is not shown again:")
+		_, err := fmt.Fprintln(out, cli.Printable(secret))
+		return err
+	})
+}
+
+func newClientUpdateCommand() *cobra.Command {
+	var change clientChange
+	var etag string
+	cmd := newCommand(&cobra.Command{
+		Use:   "update ID",
+		Short: "Change a client",
+		Long: `Change the fields of a client that flags name, and leave the others as they are. An empty value takes away what is there.
+If somebody else changes the client at the same time, the command fails with exit code 5 and changes nothing; with --etag
+it does so if the client was changed since it was read.`,
+		Example: `  grantor client update background-service --add-scope orders.read
+  grantor client update background-service --scope "api1 orders.read" --access-token-lifetime 10m
+  grantor client update background-service --default-scope ""`,
+		Args: cobra.ExactArgs(1),
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+		read, err := a.Clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: args[0]})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		client := read.GetClient()
+		fields := change.apply(client)
+		if etag != "" {
+			client.Etag = etag
+		}
+		answer, err := a.Clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: client, UpdateMask: &fieldmaskpb.FieldMask{Paths: fields}})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		return a.Printf(answer.GetClient(), "Client %s is changed.", cli.Printable(args[0]))
+	})
+	change.declare(cmd, true)
+	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor client get shows it")
+	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error { return checkUpdate(cmd.Flags(), clientFields) })
+}
+
+// newClientAbleCommand makes the command that enables a client, or disables it.
+func newClientAbleCommand(enable bool) *cobra.Command {
+	cmd, done := &cobra.Command{
+		Use:   "disable ID",
+		Short: "Keep a client from asking for tokens, and revoke those that it has",
+		Long: `Keep a client from asking for tokens, and revoke those that it has. Its secrets stay, so that grantor client enable makes
+it as it was, its tokens aside.`,
+		Example: `  grantor client disable background-service`,
+	}, "Client %s is disabled, and its tokens are revoked."
+	if enable {
+		cmd, done = &cobra.Command{
+			Use:     "enable ID",
+			Short:   "Let a client that is disabled ask for tokens again",
+			Example: `  grantor client enable background-service`,
+		}, "Client %s is enabled."
+	}
+	cmd.Args = cobra.ExactArgs(1)
+	return newCommand(cmd, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+		answer, err := a.Clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{
+			Client:     &grantorv1.Client{ClientId: args[0], Disabled: new(!enable)},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"disabled"}},
+		})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		return a.Printf(answer.GetClient(), done, cli.Printable(args[0]))
+	})
+}
+
+func newClientDeleteCommand() *cobra.Command {
+	var etag string
+	cmd := newCommand(&cobra.Command{
+		Use:   "delete ID",
+		Short: "Remove a client for good, and revoke its tokens",
+		Example: `  grantor client delete background-service
+  grantor client delete background-service --yes`,
+		Args: cobra.ExactArgs(1),
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+		answer, err := a.Clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: args[0], Etag: etag})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		return a.Printf(answer, "Client %s is removed, and its tokens are revoked.", cli.Printable(args[0]))
+	})
+	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor client get shows it")
+	return cli.WithConfirmation(cmd, "This removes the client with its secrets for good, and revokes its tokens.")
+}
+
+func newClientRevokeCommand() *cobra.Command {
+	return cli.WithConfirmation(newCommand(&cobra.Command{
+		Use:   "revoke ID",
+		Short: "Revoke all tokens of a client that were issued up to now",
+		Long: `Revoke all tokens of a client that were issued up to now. The client itself stays as it is and can ask for new ones;
+grantor client disable keeps it from that.`,
+		Example: `  grantor client revoke background-service --yes`,
+		Args:    cobra.ExactArgs(1),
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+		answer, err := a.Clients.RevokeTokens(ctx, &grantorv1.RevokeTokensRequest{ClientId: args[0]})
+		if err != nil {
+			return cli.About("client", args[0], err)
+		}
+		return a.Printf(answer, "All tokens of %s that were issued until now are revoked.", cli.Printable(args[0]))
+	}), "This revokes every token of the client that was issued until now.")
+}

@@ -1,0 +1,214 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+const (
+	// batchTimeout bounds one call: each secret in it that a person chose costs the issuer a slow hash.
+	batchTimeout = 10 * time.Minute
+	// batchClients and batchBytes bound what one call carries. The issuer takes 500 clients and 1 MiB.
+	batchClients = 500
+	batchBytes   = 900 << 10
+)
+
+// remoteApplier applies a manifest by the services of a running issuer.
+type remoteApplier struct {
+	*remote.Admin
+
+	cmd           *cobra.Command
+	wanted        *manifest.File
+	dryRun, prune bool
+	tell          func(registry.Change)
+}
+
+// applyRemotely applies a manifest by the issuer of the settings.
+func (s *options) applyRemotely(cmd *cobra.Command, wanted *manifest.File, tell func(registry.Change)) error {
+	if s.prune && !slices.ContainsFunc(wanted.Clients, func(c registry.ClientSpec) bool { return c.ID.String() == s.ClientID }) {
+		return cli.SettingError("prune", fmt.Errorf("the file does not name %s, the client that asks, so it would remove itself", cli.Printable(s.ClientID)))
+	}
+	return s.Administer(cmd, batchTimeout, remote.AllScopes, func(ctx context.Context, a *remote.Admin) error {
+		for i := range wanted.Clients {
+			a.Hide(wanted.Clients[i].Secret)
+			for _, hash := range wanted.Clients[i].Hashes {
+				a.Hide(string(hash))
+			}
+		}
+		r := &remoteApplier{Admin: a, cmd: cmd, wanted: wanted, dryRun: s.dryRun, prune: s.prune, tell: tell}
+		return r.apply(ctx)
+	})
+}
+
+// apply has the whole manifest checked before any of it is written.
+func (r *remoteApplier) apply(ctx context.Context) error {
+	batches := r.batches()
+	if err := r.send(ctx, batches, true); err != nil {
+		return err
+	}
+	if !r.dryRun {
+		if err := r.send(ctx, batches, false); err != nil {
+			return err
+		}
+	}
+	if r.prune {
+		return r.pruneClients(ctx)
+	}
+	return nil
+}
+
+// batches cuts the manifest into requests. Each has all resources, so that the scopes of its clients are known.
+func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
+	var resources []*grantorv1.Resource
+	for i := range r.wanted.Resources {
+		resources = append(resources, wireResource(&r.wanted.Resources[i]))
+	}
+	// Resources that the file does not name go with the first batch, as they go before any client where it is applied to the
+	// Redis.
+	begin := func() (*grantorv1.ApplyManifestRequest, int) {
+		batch := &grantorv1.ApplyManifestRequest{Resources: resources, PruneResources: r.prune}
+		return batch, proto.Size(batch)
+	}
+	batch, size := begin()
+	batches := []*grantorv1.ApplyManifestRequest{batch}
+	for i := range r.wanted.Clients {
+		client := wireClient(&r.wanted.Clients[i])
+		const overhead = 8 // of a message within another
+		more := proto.Size(client) + overhead
+		if n := len(batch.GetClients()); n == batchClients || (n > 0 && size+more > batchBytes) {
+			batch, size = begin()
+			batches = append(batches, batch)
+		}
+		batch.Clients = append(batch.Clients, client)
+		size += more
+	}
+	return batches
+}
+
+// send sends all batches, either to be checked or to be applied. What is told is what was asked for.
+func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyManifestRequest, check bool) error {
+	progress := cli.NewProgress(r.cmd)
+	defer progress.End()
+	verb, sent := "applied", 0
+	if check {
+		verb = "checked"
+	}
+	for i, batch := range batches {
+		batch.ValidateOnly = check
+		answer, err := r.Resources.ApplyManifest(ctx, batch)
+		if err != nil {
+			return r.locate(err)
+		}
+		for _, change := range answer.GetChanges() {
+			// The resources are in each batch, and done with the first.
+			if check == r.dryRun && (i == 0 || change.GetKind() != "resource") {
+				r.tell(readChange(change))
+			}
+		}
+		sent += len(batch.GetClients())
+		progress.Showf("%s %d of %d clients", verb, sent, len(r.wanted.Clients))
+	}
+	return nil
+}
+
+// locate puts file and line before what the issuer says about one client or resource.
+func (r *remoteApplier) locate(err error) error {
+	call, ok := errors.AsType[*remote.CallError](err)
+	if !ok {
+		return err
+	}
+	// It begins with "client ID: " or "resource URI: ", and neither an id nor a URI has a space.
+	item, _, _ := strings.Cut(call.Message, ": ")
+	position := r.wanted.Position(item, call.Field)
+	if position == "" {
+		return err
+	}
+	return &remote.CallError{Code: call.Code, Text: position + ": " + r.Clean(call.Message)}
+}
+
+// pruneClients removes the clients that the manifest does not name.
+func (r *remoteApplier) pruneClients(ctx context.Context) error {
+	named := make(map[string]bool, len(r.wanted.Clients))
+	for i := range r.wanted.Clients {
+		named[r.wanted.Clients[i].ID.String()] = true
+	}
+	for token, more := "", true; more; more = token != "" {
+		page, err := r.Clients.ListClients(ctx, &grantorv1.ListClientsRequest{PageSize: cli.PageSize, PageToken: token})
+		if err != nil {
+			return err
+		}
+		for _, client := range page.GetClients() {
+			if named[client.GetClientId()] {
+				continue
+			}
+			if err := r.remove(ctx, client.GetClientId()); err != nil {
+				return err
+			}
+		}
+		token = page.GetNextPageToken()
+	}
+	return nil
+}
+
+func (r *remoteApplier) remove(ctx context.Context, id string) error {
+	if !r.dryRun {
+		_, err := r.Clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: id})
+		// Somebody else may have been quicker.
+		if call, ok := errors.AsType[*remote.CallError](err); err != nil && (!ok || call.Code != codes.NotFound) {
+			return cli.About("client", id, err)
+		}
+	}
+	r.tell(registry.Change{Action: registry.Removed, Kind: "client", ID: cli.Printable(id)})
+	return nil
+}
+
+func readChange(c *grantorv1.AppliedChange) registry.Change {
+	change := registry.Change{Action: registry.Action(cli.Printable(c.GetAction())), Kind: cli.Printable(c.GetKind()), ID: cli.Printable(c.GetId())}
+	for _, field := range c.GetFields() {
+		change.Differences = append(change.Differences, registry.FieldChange{Field: cli.Printable(field)})
+	}
+	return change
+}
+
+func wireResource(r *registry.Resource) *grantorv1.Resource {
+	return &grantorv1.Resource{
+		Resource: r.ID.String(), Name: r.Name, Scopes: r.Scopes.Strings(), AccessTokenLifetime: remote.Lifetime(r.AccessTokenLifetime),
+		SigningAlg: string(r.SigningAlg),
+	}
+}
+
+func wireClient(w *registry.ClientSpec) *grantorv1.WantedClient {
+	client := &grantorv1.Client{
+		ClientId: w.ID.String(), ClientName: w.Name, GrantTypes: w.GrantTypes, Scopes: w.Scopes.Strings(),
+		DefaultScopes: w.DefaultScopes.Strings(), AuthMethods: w.AuthMethods,
+		AccessTokenLifetime: remote.Lifetime(w.AccessTokenLifetime),
+	}
+	if !w.LeaveDisabled {
+		client.Disabled = new(w.Disabled)
+	}
+	for _, resource := range w.Resources {
+		client.Resources = append(client.Resources, resource.String())
+	}
+	for _, network := range w.AllowedNetworks {
+		client.AllowedNetworks = append(client.AllowedNetworks, network.String())
+	}
+	wanted := &grantorv1.WantedClient{Client: client, ClientSecret: w.Secret}
+	for _, hash := range w.Hashes {
+		wanted.ClientSecretHashes = append(wanted.ClientSecretHashes, string(hash))
+	}
+	return wanted
+}

@@ -1,0 +1,155 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/service/redisstore"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// entry is an audit event that was read. Its texts may be what an attacker chose.
+type entry struct {
+	*redisstore.Kept
+
+	values map[string]any
+}
+
+func readEntry(kept *redisstore.Kept) *entry {
+	entry := &entry{Kept: kept}
+	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
+	decoder.UseNumber()
+	_ = decoder.Decode(&entry.values) // it is an object: the store has seen to that
+	return entry
+}
+
+// text gives an attribute that is a text; empty where there is none.
+func (e *entry) text(name string) string {
+	text, _ := e.values[name].(string)
+	return text
+}
+
+// printer prints events piece by piece.
+type printer struct {
+	out   io.Writer
+	form  string
+	table cli.Table
+	begun bool
+}
+
+func newPrinter(out io.Writer, form string) (*printer, error) {
+	if form != "text" && form != "json" {
+		return nil, cli.SettingError("output", fmt.Errorf("%q is neither text nor json", cli.Printable(form)))
+	}
+	return &printer{out: out, form: form}, nil
+}
+
+func (p *printer) print(entries []*entry) error {
+	if p.form == "json" {
+		for _, e := range entries {
+			if _, err := p.out.Write(append(e.json(), '\n')); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var lines [][]string
+	if !p.begun {
+		p.begun = true
+		lines = append(lines, []string{"TIME", "EVENT", "CLIENT", "FROM", "DETAILS"})
+	}
+	for _, e := range entries {
+		lines = append(lines, e.row())
+	}
+	return p.table.Write(p.out, lines...)
+}
+
+// auditTimes is RFC 3339 with the milliseconds that a stream keeps.
+const auditTimes = "2006-01-02T15:04:05.000Z07:00"
+
+// json gives the event as one line.
+func (e *entry) json() []byte {
+	name, _ := json.Marshal(e.Event) //nolint:errchkjson // a text always works
+	line := fmt.Appendf(nil, `{"time":%q,"event":%s`, e.Time.UTC().Format(auditTimes), name)
+	var attributes bytes.Buffer
+	_ = json.Compact(&attributes, e.Attributes) // it is an object: the store has seen to that
+	if rest := attributes.Bytes()[1:]; len(rest) > 1 {
+		line = append(append(line, ','), rest...)
+	} else {
+		line = append(line, '}')
+	}
+	return cli.EscapeJSON(line)
+}
+
+// row gives the event for people: who asked, from where, and what else it tells.
+func (e *entry) row() []string {
+	who := "client_id"
+	if _, ok := e.values["by"]; ok {
+		who = "by"
+	}
+	var details []string
+	for _, name := range e.names() {
+		if name == who || name == "peer" {
+			continue
+		}
+		if text := detail(e.values[name]); text != "" {
+			details = append(details, name+"="+text)
+		}
+	}
+	return []string{e.Time.UTC().Format(auditTimes), e.Event, e.text(who), e.text("peer"), strings.Join(details, " ")}
+}
+
+// names gives the attributes in the order in which they are declared, and then any others.
+func (e *entry) names() []string {
+	i := slices.IndexFunc(telemetry.Events, func(known telemetry.Event) bool { return known.Name == e.Event })
+	var names []string
+	if i >= 0 {
+		names = slices.Clone(telemetry.Events[i].Attributes)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.values)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// detail words a value; empty where it says nothing.
+func detail(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case string:
+		if v == "" || !strings.ContainsAny(v, " \"=") {
+			return v
+		}
+		return strconv.Quote(v)
+	case bool:
+		if !v {
+			return ""
+		}
+	case []any:
+		texts := make([]string, len(v))
+		for i, one := range v {
+			texts[i] = detailOf(one)
+		}
+		return strings.Join(texts, ",")
+	}
+	return fmt.Sprint(value)
+}
+
+// detailOf words one value of a list: a text, or what was changed from what to what.
+func detailOf(value any) string {
+	change, ok := value.(map[string]any)
+	if !ok {
+		return detail(value)
+	}
+	return fmt.Sprintf("%v:%q->%q", change["field"], fmt.Sprint(change["from"]), fmt.Sprint(change["to"]))
+}

@@ -1,0 +1,193 @@
+// Package bench implements grantor bench, which puts load on a running issuer and measures it.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/cmd/grantor/tokens"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// options say what load is put on an issuer.
+type options struct {
+	*tokens.Settings
+	load load
+	// clients is a file of clients that ask in turn; empty for the one client of the connection.
+	clients string
+	// grpcEndpoint is one replica's, in place of that in the issuer's description.
+	grpcEndpoint string
+	quiet        bool
+}
+
+func NewCommand(shared settings.Names) *cobra.Command {
+	s := &options{Settings: tokens.NewSettings(shared)}
+	cmd := &cobra.Command{
+		Use:   "bench [issue | introspect]",
+		Short: "Put load on a running issuer and measure it",
+		Long: `Put load on a running issuer and tell how many calls it answers in a second and how long they take. issue asks for
+tokens, which is the default; introspect asks about tokens that it got before.
+
+Without --rate the loop is closed: as many calls as --in-flight says are under way all the time, and a slow answer keeps
+the next call from being made. With --rate the loop is open: calls are due at fixed times, and the time of each counts from
+when it was due, also while it waits for a place among those in flight. So a server that stands still for a second shows
+in the figures of all the calls of that second (coordinated omission). A call that is under way at the end has no place
+among the answered ones; how many there are and how long the oldest has taken is reported beside them.
+
+The load is real: tokens are signed, audited and counted. Against a production issuer give a --rate. The client program
+takes processor time too; give it a machine of its own to learn the limit of a server.`,
+		Example: `  grantor bench --client-id background-service --scope api1 --duration 10s
+  grantor bench introspect --wire rest --rate 500 -o json`,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{operationIssue, operationIntrospect},
+		PreRunE:   s.Prepare,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s.load.Operation = operationIssue
+			if len(args) > 0 {
+				s.load.Operation = args[0]
+			}
+			return s.run(cmd)
+		},
+	}
+	flags := cmd.Flags()
+	flags.AddFlagSet(s.Flags)
+	flags.StringVar(&s.load.Wire, "wire", wireGRPC, "`wire` of the calls: grpc or rest")
+	flags.IntVar(&s.load.Connections, "connections", 4, "`number` of connections, at most 10,000; over HTTP/1.1 each call in flight needs one of its own")
+	flags.IntVar(&s.load.InFlight, "in-flight", 64, "most `calls` under way at once, at most 10,000")
+	flags.Float64Var(&s.load.Rate, "rate", 0, "`calls` a second, 0.001 to 1,000,000; 0: as many as are answered")
+	flags.DurationVar(&s.load.Duration, "duration", 10*time.Second, "`time` that is measured")
+	flags.DurationVar(&s.load.WarmUp, "warm-up", 2*time.Second, "`time` before it")
+	flags.Int64Var(&s.load.Calls, "calls", 0, "`number` of calls, those of the warm-up too, after which the load ends before its time; 0: it does not")
+	flags.StringSliceVar(&s.load.Scopes, "scope", nil, "`scope` of the tokens; can be repeated. Default: the client's default scopes")
+	flags.StringSliceVar(&s.load.Resources, "resource", nil, "`URI` of a resource that the tokens are for, whose algorithm signs them; can be repeated")
+	flags.IntVar(&s.load.Tokens, "tokens", 64, "`number` of tokens that introspect asks about in turn, at most 10,000")
+	flags.StringVar(&s.clients, "clients", "", "`file` with clients that ask for tokens in turn: a line for each, with its id, a space and its secret. Not for introspect")
+	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` of the gRPC port of one replica, with --wire grpc alone. Default: the one in the issuer's description")
+	flags.BoolVarP(&s.quiet, "quiet", "q", false, "show no progress")
+	return cmd
+}
+
+// run finds the issuer, makes the load and prints what came of it.
+func (s *options) run(cmd *cobra.Command) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	callers, err := s.callers(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), remote.Timeout)
+	defer cancel()
+	client, err := remote.Dial(ctx, s.Issuer, callers[0].ID, callers[0].Secret)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if s.grpcEndpoint != "" {
+		client.Metadata.GRPCEndpoint = s.grpcEndpoint
+	}
+	target, err := s.load.Reach(cmd.Context(), client, callers)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	progress := func(string) {}
+	if !s.quiet {
+		progress = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
+	}
+	result := s.load.Run(cmd.Context(), target, progress)
+	if s.Output == "json" {
+		err = result.writeJSON(cmd.OutOrStdout())
+	} else {
+		err = result.WriteText(cmd.OutOrStdout())
+	}
+	switch {
+	case err != nil || result.Calls > 0:
+		return err
+	case s.load.Calls > 0 && len(result.Failures) == 0:
+		return errors.New("no call was left when the warm-up was over; give a shorter --warm-up")
+	}
+	return errors.New("no call was answered")
+}
+
+// caller is a client and its secret.
+type caller struct{ ID, Secret string }
+
+// callers gives who asks: the clients of the file, or the one of the connection.
+func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
+	if s.clients == "" {
+		secret, err := s.Credentials(cmd)
+		return []caller{{s.ClientID, secret}}, err
+	}
+	content, err := os.ReadFile(s.clients)
+	if err != nil {
+		return nil, cli.SettingError("clients", err)
+	}
+	var callers []caller
+	number := 0
+	for line := range strings.Lines(string(content)) {
+		number++
+		id, secret, found := strings.Cut(strings.TrimSpace(line), " ")
+		if !found || id == "" || strings.ContainsRune(secret, ' ') {
+			return nil, cli.SettingError("clients", fmt.Errorf("line %d is not an id, a space and a secret", number))
+		}
+		callers = append(callers, caller{id, secret})
+	}
+	if len(callers) == 0 {
+		return nil, cli.SettingError("clients", errors.New("the file names no client"))
+	}
+	if err := oauth.SecureURL(s.Issuer); err != nil {
+		return nil, cli.SettingError("issuer", err)
+	}
+	return callers, nil
+}
+
+// check reports a setting that cannot be.
+func (s *options) check() error {
+	if s.clients != "" && s.load.Operation == operationIntrospect {
+		return cli.SettingError("clients", errors.New("introspect asks as one client; they are for issue alone"))
+	}
+	if s.grpcEndpoint != "" {
+		if s.load.Wire == wireREST {
+			return cli.SettingError("grpc-endpoint", errors.New("it has no meaning with --wire rest"))
+		}
+		if _, _, err := net.SplitHostPort(s.grpcEndpoint); err != nil {
+			return cli.SettingError("grpc-endpoint", fmt.Errorf("%.200q is not host:port", s.grpcEndpoint))
+		}
+	}
+	return s.load.check()
+}
+
+// The bounds of settings: what a client program can have under way, and the calls a second of an open loop.
+const (
+	mostAtOnce          = 10_000
+	lowestRate, topRate = 0.001, 1_000_000
+)
+
+func (l *load) check() error {
+	switch {
+	case l.Wire != wireGRPC && l.Wire != wireREST:
+		return cli.SettingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.Wire))
+	case min(l.Connections, l.InFlight, l.Tokens) < 1 || max(l.Connections, l.InFlight, l.Tokens) > mostAtOnce:
+		return cli.SettingError("connections, in-flight, tokens", fmt.Errorf("each is at least 1 and at most %d", mostAtOnce))
+	case math.IsNaN(l.Rate) || l.Rate != 0 && (l.Rate < lowestRate || l.Rate > topRate):
+		return cli.SettingError("rate", fmt.Errorf("%g is neither 0 nor within %g to %d", l.Rate, lowestRate, topRate))
+	case l.Duration <= 0 || l.WarmUp < 0 || l.Calls < 0:
+		return cli.SettingError("duration, warm-up, calls", errors.New("none is negative, and duration is more than 0"))
+	case slices.Contains(l.Scopes, ""):
+		return cli.SettingError("scope", errors.New("is empty"))
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package doctor
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// NewCommandAt makes the command with a clock.
+func NewCommandAt(now func() time.Time) *cobra.Command {
+	return (&options{now: now}).command()
+}
+
+type (
+	Check    = check
+	Outcome  = outcome
+	Severity = severity
+	Release  = release
+	Flaw     = flaw
+)
+
+const (
+	IsError   = isError
+	IsWarning = isWarning
+	IsNote    = isNote
+	IsFine    = isFine
+)
+
+var (
+	Checks         = checks
+	NeededCommands = neededCommands
+	RedisFlaws     = redisFlaws
+	ValkeyFlaws    = valkeyFlaws
+
+	Flaws        = flaws
+	ParseVersion = parseVersion
+	Software     = software
+)

@@ -1,0 +1,207 @@
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// lookAtIssuer looks at what callers see: the certificate, the description, the keys and the gRPC endpoint.
+func (d *doctor) lookAtIssuer(ctx context.Context) {
+	if d.issuer == "" {
+		return
+	}
+	var others []string
+	for _, r := range d.live {
+		if told := r.Settings["issuer"]; told != d.issuer {
+			others = append(others, label(&r)+" is of "+told)
+		}
+	}
+	d.named("issuer.other", others)
+	if !d.trusted(ctx) {
+		return
+	}
+	c := &remote.Client{HTTP: remote.NewHTTPClient()}
+	defer c.Close()
+	found, err := discover(ctx, c.HTTP, d.issuer)
+	other := errors.Is(err, oauth.ErrOtherIssuer)
+	d.checkf("issuer.metadata", other, "%v", err)
+	d.checkf("issuer.reach", err != nil && !other, "%v", err)
+	if err != nil {
+		return
+	}
+	c.Metadata = found
+	d.lookAtKeySet(ctx, c)
+	d.lookAtGRPC(ctx, c)
+}
+
+func discover(ctx context.Context, client *http.Client, issuer string) (*oauth.Metadata, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return oauth.Discover(ctx, client, issuer)
+}
+
+// trusted looks at the issuer's certificate, and reports whether it is worth going on.
+func (d *doctor) trusted(ctx context.Context) bool {
+	u, err := url.Parse(d.issuer)
+	if err != nil || u.Scheme != "https" {
+		return true
+	}
+	address := net.JoinHostPort(u.Hostname(), u.Port())
+	if u.Port() == "" {
+		address = net.JoinHostPort(u.Hostname(), "443")
+	}
+	chain, err := handshake(ctx, address, &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12})
+	d.checkf("issuer.reach", err != nil, "%v", err)
+	if err != nil {
+		return false
+	}
+	//nolint:gosec // to see that it is refused
+	_, err = handshake(ctx, address, &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
+	d.checkf("tls.version", err == nil, "a connection by TLS 1.1 or older is taken")
+	return d.verify(chain, u.Hostname())
+}
+
+// handshake gives the certificates that a server shows, whatever they are.
+func handshake(ctx context.Context, address string, config *tls.Config) ([]*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	// Nothing is sent over the connection; verify looks at the certificates, and can say more than the handshake would.
+	config.InsecureSkipVerify = true
+	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return nil, errors.New("the connection is not TLS")
+	}
+	return secure.ConnectionState().PeerCertificates, nil
+}
+
+// verify looks at a server's certificates as a caller does (RFC 5280 §6), and reports whether one would go on.
+func (d *doctor) verify(shown []*x509.Certificate, host string) bool {
+	if len(shown) == 0 {
+		d.checkf("tls.trust", true, "the server shows no certificate")
+		return false
+	}
+	options := x509.VerifyOptions{DNSName: host, CurrentTime: d.now(), Intermediates: x509.NewCertPool()}
+	for _, intermediate := range shown[1:] {
+		options.Intermediates.AddCert(intermediate)
+	}
+	chains, err := shown[0].Verify(options)
+	invalid, _ := errors.AsType[x509.CertificateInvalidError](err)
+	ended := err != nil && invalid.Reason == x509.Expired && invalid.Cert != nil
+	d.checkf("tls.ended", ended, "%v", err)
+	d.checkf("tls.trust", err != nil && !ended, "%v", err)
+	if err != nil {
+		return false
+	}
+	// The chain that lasts longest is the one that counts.
+	var ends time.Time
+	for _, chain := range chains {
+		first := chain[0].NotAfter
+		for _, certificate := range chain {
+			if certificate.NotAfter.Before(first) {
+				first = certificate.NotAfter
+			}
+		}
+		if first.After(ends) {
+			ends = first
+		}
+	}
+	d.checkf("tls.ends", ends.Before(d.now().Add(soonEnds)), "%s", instant(ends))
+	return true
+}
+
+// lookAtKeySet compares the key set that callers get with the ring.
+func (d *doctor) lookAtKeySet(ctx context.Context, c *remote.Client) {
+	const apart = 5 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	document, header, err := oauth.Get(ctx, c.HTTP, c.Metadata.JWKSURI, jwks.MaxDocument)
+	var set *jwks.Set
+	if err == nil {
+		set, err = jwks.Parse(document)
+	}
+	d.checkf("issuer.keys", err != nil, "%v", err)
+	if err != nil {
+		return
+	}
+	if date, err := http.ParseTime(header.Get("Date")); err == nil && header.Get("Age") == "" {
+		off := date.Sub(d.now())
+		d.checkf("issuer.clock", off.Abs() > apart, "it is %s from this machine's", off.Round(time.Second))
+	}
+	if d.ring == nil {
+		return
+	}
+	var published []string
+	for _, key := range set.Keys() {
+		published = append(published, key.ID())
+	}
+	different := d.unlike(published)
+	d.checkf("issuer.keys", different != "", "%s", different)
+}
+
+// lookAtGRPC asks the gRPC endpoint of the description for its health.
+func (d *doctor) lookAtGRPC(ctx context.Context, c *remote.Client) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := c.DialGRPC()
+	var answer *healthpb.HealthCheckResponse
+	if err == nil {
+		defer func() { _ = conn.Close() }()
+		answer, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	}
+	d.checkf("grpc.reach", err != nil, "%s: %v", c.Metadata.GRPCEndpoint, err)
+	if err == nil {
+		state := answer.GetStatus()
+		d.checkf("grpc.health", state != healthpb.HealthCheckResponse_SERVING, "%s: %s", c.Metadata.GRPCEndpoint, state)
+	}
+}
+
+// lookAtPorts asks the operations ports whether their replicas are ready.
+func (d *doctor) lookAtPorts(ctx context.Context) {
+	client := remote.NewHTTPClient()
+	defer client.CloseIdleConnections()
+	for _, port := range d.opsPorts {
+		status, text, err := ready(ctx, client, strings.TrimSuffix(port, "/")+"/readyz")
+		d.checkf("ops.reach", err != nil, "%v", err)
+		if err == nil {
+			d.checkf("ops.ready", status != http.StatusOK, "%s: %s", port, text)
+		}
+	}
+}
+
+// ready gives what is answered, in its first line.
+func ready(ctx context.Context, client *http.Client, url string) (status int, text string, err error) {
+	const most = 300
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, most))
+	text, _, _ = strings.Cut(strings.TrimSpace(string(body)), "\n")
+	return answer.StatusCode, text, err
+}

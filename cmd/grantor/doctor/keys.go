@@ -1,0 +1,105 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantorhq/grantor/service/heartbeat"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// lookAtRing looks at the signing keys.
+func (d *doctor) lookAtRing(ctx context.Context) error {
+	sealed, _, err := d.store.LoadRing(ctx)
+	if err != nil {
+		return err
+	}
+	d.checkf("key.ring", sealed == nil, "there is none under %s", d.store.Name())
+	d.checkf("key.unchecked", d.sealer == nil, "no key-encryption key is given")
+	if sealed == nil || d.sealer == nil {
+		return nil
+	}
+	d.ring, err = keys.Inspect(ctx, d.store, d.sealer, registry.MaxLifetime, d.now())
+	d.checkf("key.seal", errors.Is(err, keys.ErrSealed), "%v", err)
+	if err != nil {
+		d.checkf("record.unreadable", !errors.Is(err, keys.ErrSealed), "%v", err)
+		return nil
+	}
+	if d.ring == nil {
+		return nil // it went meanwhile
+	}
+	d.checkf("key.previous", d.ring.Previous, "the ring opens with the previous key alone")
+	d.lookAtRotation()
+	d.named("replica.keys", d.those(func(r *heartbeat.Status) string { return d.unlike(r.Published) }))
+	return nil
+}
+
+// lookAtRotation looks whether each algorithm has a key, and whether the keys change as they should.
+func (d *doctor) lookAtRotation() {
+	var rotation time.Duration
+	var algorithms []string
+	for _, r := range d.live {
+		if told, err := time.ParseDuration(r.Settings["key-rotation"]); err == nil {
+			rotation = max(rotation, told)
+		}
+		for algorithm := range strings.SplitSeq(r.Settings["signing-algorithms"], ",") {
+			if !slices.Contains(algorithms, algorithm) && algorithm != "" {
+				algorithms = append(algorithms, algorithm)
+			}
+		}
+	}
+	if rotation == 0 {
+		rotation = d.keyRotation // where no replica runs, the settings here are all that there is
+	}
+	var overdue, missing []string
+	signing := make(map[jwks.Algorithm]bool)
+	for _, key := range d.ring.Keys {
+		if key.State != keys.Active {
+			continue
+		}
+		signing[key.Public.Algorithm()] = true
+		if key.Retires.IsZero() && d.now().After(key.Activates.Add(rotation)) {
+			overdue = append(overdue, fmt.Sprintf("%s of %s signs since %s", key.Public.ID(), key.Public.Algorithm(), instant(key.Activates)))
+		}
+	}
+	for _, algorithm := range algorithms {
+		if !signing[jwks.Algorithm(algorithm)] {
+			missing = append(missing, fmt.Sprintf("%.20q", algorithm))
+		}
+	}
+	d.named("key.overdue", overdue)
+	d.named("key.missing", missing)
+}
+
+// unlike says how published keys differ from the ring's; nothing where they do not. A key that was just made may not be
+// known everywhere yet.
+func (d *doctor) unlike(published []string) string {
+	const justMade = 30 * time.Second
+	var lacks, has []string
+	known := make(map[string]bool)
+	for _, key := range d.ring.Keys {
+		known[key.Public.ID()] = true
+		if !slices.Contains(published, key.Public.ID()) && d.now().Sub(key.Created) > justMade {
+			lacks = append(lacks, key.Public.ID())
+		}
+	}
+	for _, id := range published {
+		if !known[id] {
+			has = append(has, fmt.Sprintf("%.50q", id))
+		}
+	}
+	var words []string
+	if len(lacks) > 0 {
+		words = append(words, "it lacks "+strings.Join(lacks, ", "))
+	}
+	if len(has) > 0 {
+		words = append(words, "it has "+strings.Join(has[:min(len(has), mostNamed)], ", ")+", which the ring has not")
+	}
+	return strings.Join(words, "; ")
+}

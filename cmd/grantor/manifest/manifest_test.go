@@ -1,0 +1,155 @@
+package manifest_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/must"
+)
+
+func TestManifest(t *testing.T) {
+	m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", servetest.Manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Resources) != 1 || len(m.Clients) != 2 {
+		t.Fatalf("got %d resources and %d clients, want 1 and 2", len(m.Resources), len(m.Clients))
+	}
+	r, c := m.Resources[0], m.Clients[0]
+	for _, field := range []struct{ name, got, want string }{
+		{"resource", r.ID.String(), "https://orders.internal"},
+		{"name", r.Name, "Orders API"},
+		{"scopes of the resource", r.Scopes.String(), "api1 orders.read"},
+		{"access_token_lifetime", r.AccessTokenLifetime.String(), "1h0m0s"},
+		{"signing_alg", string(r.SigningAlg), "ES256"},
+		{"client_id", c.ID.String(), "background-service"},
+		{"client_name", c.Name, "Background Service"},
+		{"client_secret", c.Secret, "service-secret-here"},
+		{"scopes of the client", c.Scopes.String(), "api1"},
+		{"grant_types", strings.Join(c.GrantTypes, " "), "client_credentials"},
+		{"resources", m.Clients[1].Resources[0].String(), "https://orders.internal"},
+	} {
+		if field.got != field.want {
+			t.Errorf("%s: got %q, want %q", field.name, field.got, field.want)
+		}
+	}
+}
+
+// TestManifestSecrets reads a secret from each place it can stand in.
+func TestManifestSecrets(t *testing.T) {
+	t.Setenv("MANIFEST_TEST_SECRET", "from-environment")
+	path := servetest.WriteFile(t, "secret", "from-file\n")
+	for _, c := range []struct{ field, want string }{
+		{"client_secret: in-place", "in-place"},
+		{"client_secret_env: MANIFEST_TEST_SECRET", "from-environment"},
+		{"client_secret_file: " + path, "from-file"},
+	} {
+		m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    "+c.field+"\n"))
+		if err != nil || m.Clients[0].Secret != c.want {
+			t.Errorf("%s: got %v, want %q", c.field, err, c.want)
+		}
+	}
+}
+
+// someHash is of PBKDF2 in the layout of OpenIddict.
+const someHash = "AQAAAAEAACcQAAAAEAzBdbnA8baoMcOZ4ml3JmEWtgaLylFK2so9jus+oFxB6gTy9bHbLPhCd1oE9F6EDA=="
+
+// TestManifestHashes reads hashes that other servers stored, beside a secret.
+func TestManifestHashes(t *testing.T) {
+	const bcrypt = "$2a$10$lAPDeJTgZPKpm7kToI6CAe8I5zEgdUHQGh6keZAQhtpaGIk2aCbf."
+	m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_hashes: ["+someHash+", "+bcrypt+"]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := m.Clients[0]; c.Secret != "s" || len(c.Hashes) != 2 || c.Hashes[1] != bcrypt {
+		t.Errorf("got %d hashes beside %q, want both", len(c.Hashes), c.Secret)
+	}
+}
+
+// TestManifestErrors expects each mistake to be told with file and line.
+func TestManifestErrors(t *testing.T) {
+	for _, c := range []struct{ name, yaml, want string }{
+		{"misspelt section", "client:\n  - client_id: a\n", `clients.yaml:2: there is no field "client"`},
+		{"misspelt field of a client", "clients:\n  - client_id: a\n    sopes: [x]\n", `clients.yaml:3: a client has no field "sopes"`},
+		{"misspelt field of a resource", "resources:\n  - resource: https://a\n    scope: [x]\n", `clients.yaml:3: a resource has no field "scope"`},
+		{"client without id", "clients:\n  - client_name: a\n", "clients.yaml:2: a client needs its client_id"},
+		{"resource without identifier", "resources:\n  - name: a\n", "clients.yaml:2: a resource needs its identifier"},
+		{"client twice", "clients:\n  - client_id: a\n  - client_id: b\n  - client_id: a\n", "clients.yaml:4: client a is there twice, first at line 2"},
+		{"resource twice", "resources:\n  - resource: https://a\n  - resource: https://a\n", "clients.yaml:3: resource https://a is there twice"},
+		{"field twice", "clients:\n  - client_id: a\n    scopes: [x]\n    scopes: [y]\n", "clients.yaml:4: "},
+		{"scope of two resources", "resources:\n  - resource: https://a\n    scopes: [x]\n  - resource: https://b\n    scopes:\n      - x\n", `clients.yaml:6: resource https://b: scopes: "x" belongs to https://a already`},
+		{"unknown scope", "clients:\n  - client_id: a\n    scopes: [x]\n", `clients.yaml:3: client a: scopes: "x" belongs to no resource`},
+		{"default scope it may not have", "clients:\n  - client_id: a\n    default_scopes: [x]\n", "clients.yaml:3: client a: default_scopes: "},
+		{"unknown resource", "clients:\n  - client_id: a\n    resources: [https://a]\n", "clients.yaml:3: client a: resources: "},
+		{"unknown grant", "clients:\n  - client_id: a\n    grant_types: [password]\n", "clients.yaml:3: client a: grant_types: "},
+		{"unknown method", "clients:\n  - client_id: a\n    auth_methods: [none]\n", "clients.yaml:3: client a: auth_methods: "},
+		{"unknown algorithm", "resources:\n  - resource: https://a\n    signing_alg: HS256\n", "clients.yaml:3: resource https://a: signing_alg: "},
+		{"network without a length", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.0]\n", `clients.yaml:3: "10.0.0.0" is no network`},
+		{"network with bits beyond", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.1/8]\n", "clients.yaml:3: 10.0.0.1/8 has bits"},
+		{"no network", "clients:\n  - client_id: a\n    allowed_networks: []\n", "clients.yaml:3: allowed_networks is empty"},
+		{"network twice", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.0/8, 10.0.0.0/8]\n", "clients.yaml:3: client a: allowed_networks: "},
+		{"long lifetime", "resources:\n  - resource: https://a\n    access_token_lifetime: 25h\n", "clients.yaml:3: resource https://a: access_token_lifetime: "},
+		{"lifetime of no unit", "resources:\n  - resource: https://a\n    access_token_lifetime: 25\n", "clients.yaml:3: "},
+		{"reserved scope", "resources:\n  - resource: https://a\n    scopes: [openid]\n", "clients.yaml:3: "},
+		{"malformed scope", "resources:\n  - resource: https://a\n    scopes: ['a b']\n", "clients.yaml:3: "},
+		{"scope twice", "resources:\n  - resource: https://a\n    scopes: [a, a]\n", "clients.yaml:3: "},
+		{"malformed resource", "resources:\n  - resource: orders\n", "clients.yaml:2: "},
+		{"malformed id", "clients:\n  - client_id: 'a b'\n", "clients.yaml:2: "},
+		{"a hash that is none", "clients:\n  - client_id: a\n    client_secret_hashes:\n      - " + someHash + "\n      - a-plain-secret\n", "clients.yaml:5: not a hash"},
+		{"a hash twice", "clients:\n  - client_id: a\n    client_secret_hashes: [" + someHash + ", " + someHash + "]\n", "clients.yaml:3: the hash is there twice"},
+		{"hashes of no list", "clients:\n  - client_id: a\n    client_secret_hashes: " + someHash + "\n", "clients.yaml:3: expected a list"},
+		{"two secrets", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_env: s\n", "clients.yaml:4: give one of"},
+		{"empty secret", "clients:\n  - client_id: a\n    client_secret: ''\n", "clients.yaml:3: client_secret is empty"},
+		{"unset variable", "clients:\n  - client_id: a\n    client_secret_env: MANIFEST_TEST_UNSET\n", "clients.yaml:3: the environment variable MANIFEST_TEST_UNSET is empty"},
+		{"no such secret file", "clients:\n  - client_id: a\n    client_secret_file: /nonexistent\n", "clients.yaml:3: "},
+		{"long secret", "clients:\n  - client_id: a\n    client_secret: " + strings.Repeat("s", 513) + "\n", "clients.yaml:3: "},
+		{"disabled of no kind", "clients:\n  - client_id: a\n    disabled: perhaps\n", "clients.yaml:3: disabled is true or false"},
+		{"an alias", "clients:\n  - client_id: &a a\n  - client_id: *a\n", "clients.yaml:3: expected a value"},
+		{"a list where a value belongs", "clients:\n  - client_id: [a]\n", "clients.yaml:2: expected a value"},
+		{"a value where a list belongs", "clients:\n  - client_id: a\n    scopes: x\n", "clients.yaml:3: expected a list"},
+		{"no mapping", "- a\n", "clients.yaml:1: expected names and values"},
+		{"empty", "", "clients.yaml: the file is empty"},
+		{"no YAML", "clients: [\n", "clients.yaml: "},
+		{"a second document", "clients: []\n---\nclients: []\n", "clients.yaml: there is more than one document"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := servetest.WriteFile(t, "clients.yaml", c.yaml)
+			m, err := manifest.Read(path)
+			if err == nil {
+				err = m.Check()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			if strings.Contains(err.Error(), someHash) || strings.Contains(err.Error(), "plain") {
+				t.Errorf("the error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+// FuzzManifest holds that no file makes the parser panic, and that what it accepts names each client once.
+func FuzzManifest(f *testing.F) {
+	f.Add([]byte(servetest.Manifest))
+	f.Add([]byte("clients:\n  - client_id: &a a\n    <<: *a\n"))
+	f.Add(must.Get(os.ReadFile("../serve/dev.yaml")))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if strings.Contains(string(data), "_file") || strings.Contains(string(data), "_env") {
+			return // a fuzzed path could name a device
+		}
+		m, err := manifest.Parse("clients.yaml", data)
+		if err != nil {
+			return
+		}
+		seen := make(map[string]bool)
+		for _, c := range m.Clients {
+			if id := c.ID.String(); id == "" || seen[id] {
+				t.Errorf("accepted the client %q twice, or without an id", id)
+			}
+			seen[c.ID.String()] = true
+		}
+	})
+}

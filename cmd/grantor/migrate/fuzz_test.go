@@ -1,0 +1,43 @@
+package migrate_test
+
+import (
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/grantorhq/grantor/cmd/grantor/migrate"
+)
+
+// FuzzImport holds that no export makes the readers panic, that the same one gives the same manifest, and that nothing
+// in it can move the terminal of who reads the report.
+func FuzzImport(f *testing.F) {
+	// Short ones: shortening an input of the size of the exports would take the whole time of a run.
+	for _, seed := range []string{
+		`{"scopes":[{"Name":"a","Resources":"[\"b\",\"https://c\"]"}]}`,
+		`[{"ClientId":"b","Permissions":["ept:token","gt:client_credentials","scp:a"]}]`,
+		`[{"ClientId":"b","Permissions":["ept:token","gt:client_credentials"],"Settings":{"tkn_lft:act":"1:00"}}]`,
+		`{"items":[{"id":"a","grant_types":"client_credentials|x","audience":"b","scope":"c d"}]}`,
+		`[{"client_id":"a","grant_types":["client_credentials"],"rotated_secrets":"[\"$2a$\"]","jwks":{"keys":[]}}]`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, server := range []string{"openiddict", "hydra"} {
+			var first string
+			for range 2 {
+				manifest, report, err := migrate.Convert(server, data, "https://services.internal")
+				if err != nil {
+					break
+				}
+				if strings.ContainsFunc(report, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+					t.Errorf("the report has what is not printable: %q", report)
+				}
+				if again := manifest + report; first == "" {
+					first = again
+				} else if first != again {
+					t.Errorf("the same export gave two manifests:\n%s\n%s", first, again)
+				}
+			}
+		}
+	})
+}

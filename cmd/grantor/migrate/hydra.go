@@ -1,0 +1,300 @@
+package migrate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// The fields are those of Hydra's API, versions 1 and 2; its table hydra_client has the same, but for the id, and lists
+// separated by | in versions before 2.
+
+// hydraClient is a client that goes over, before it is known which resources own its scopes.
+type hydraClient struct {
+	*importedClient
+	row
+	scopes []string
+	// audiences are those that its tokens could be for; none means that they were for nobody in particular.
+	audiences []string
+}
+
+// importHydra reads clients.
+func importHydra(i *importer, path string) error {
+	whole, err := readExport(path)
+	if err != nil {
+		return err
+	}
+	records, err := i.hydraRecords(whole)
+	if err != nil {
+		return err
+	}
+	return i.hydra(records)
+}
+
+// hydraRecords gives the clients of a list or of a page as the command line prints it.
+func (i *importer) hydraRecords(whole value) ([]*record, error) {
+	if whole.is('[') {
+		return whole.records()
+	}
+	page, err := whole.record()
+	if err != nil {
+		return nil, err
+	}
+	items := page.take("items", "clients")
+	if items.empty() {
+		return nil, whole.errorf("there are no clients: expected a list, or an object with items")
+	}
+	if more := page.take("next_page_token"); !more.empty() {
+		i.notef(rankFile, more.name, "there are more clients than those in the file; export them too")
+	}
+	page.take("is_last_page")
+	for _, name := range page.rest() {
+		i.notef(rankFile, name, "not looked at; only items are")
+	}
+	return items.records()
+}
+
+// hydra turns the records into clients and resources.
+func (i *importer) hydra(records []*record) error {
+	list, err := rows(records, "client_id", "id")
+	if err != nil {
+		return err
+	}
+	var clients []*hydraClient
+	for _, r := range list {
+		c, err := i.hydraClient(r)
+		if err != nil {
+			return err
+		}
+		if c != nil {
+			clients = append(clients, c)
+		}
+	}
+	if err := i.hydraOwners(clients); err != nil {
+		return err
+	}
+	for _, c := range clients {
+		i.hydraScopes(c)
+		i.finish(c.importedClient, c.row)
+	}
+	if len(clients) > 0 {
+		i.notef(rankFile, "all clients", "a request that names no scope gets every scope of the client here; write default_scopes where that is too much")
+	}
+	return nil
+}
+
+// hydraClient reads one client. It gives nil for one that is left out.
+func (i *importer) hydraClient(r row) (*hydraClient, error) {
+	grants, err := r.take("grant_types").list("|")
+	if err != nil {
+		return nil, err
+	}
+	method, err := r.take("token_endpoint_auth_method").text()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !slices.Contains(grants, oauth.GrantClientCredentials):
+		i.leavef(r.id, "it has not the grant type %s", oauth.GrantClientCredentials)
+		return nil, nil
+	case method == "none":
+		i.leavef(r.id, "a public client has no secret to prove itself by")
+		return nil, nil
+	}
+	made, err := i.client(r.id, r.take("client_name").value)
+	if made == nil || err != nil {
+		return nil, err
+	}
+	c := &hydraClient{importedClient: made, row: r}
+	c.GrantTypes = []string{oauth.GrantClientCredentials}
+	if others := slices.DeleteFunc(grants, func(g string) bool { return g == oauth.GrantClientCredentials }); len(others) > 0 {
+		i.notef(rankClient, r.id, "grant_types: %s: no counterpart here", shown(strings.Join(others, ", ")))
+	}
+	for _, name := range hydraMeaningless {
+		r.take(name)
+	}
+	if err := i.hydraSecret(c, method); err != nil {
+		return nil, err
+	}
+	if err := i.hydraLifetime(c); err != nil {
+		return nil, err
+	}
+	return c, i.hydraReach(c)
+}
+
+// hydraReach reads the scopes and the audiences.
+func (i *importer) hydraReach(c *hydraClient) error {
+	scope, err := c.take("scope").text()
+	if err != nil {
+		return err
+	}
+	c.scopes = i.hydraUsable(c.ID, strings.Fields(scope))
+	column := c.take("audience")
+	names, err := column.list("|")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		uri, err := i.resource(column.value, name)
+		if err != nil {
+			return err
+		}
+		c.audiences = append(c.audiences, uri)
+	}
+	return nil
+}
+
+// hydraMeaningless are fields that every client has and that say nothing about a service: keys of the row, times, and
+// what is about users.
+var hydraMeaningless = []string{
+	"id", "pk", "nid", "created_at", "updated_at", "response_types", "subject_type", "userinfo_signed_response_alg",
+	"request_object_signing_alg", "skip_consent", "skip_logout_consent",
+	"registration_access_token", "registration_access_token_signature", "registration_client_uri",
+}
+
+// hydraSecret gives the client its secrets and the one way of sending them that it had.
+func (i *importer) hydraSecret(c *hydraClient, method string) error {
+	secret, rotated := c.take("client_secret"), c.take("rotated_secrets")
+	switch method {
+	case "":
+		method = oauth.ClientSecretBasic
+	case oauth.ClientSecretBasic, oauth.ClientSecretPost:
+	default:
+		// A secret that such a client may have was never enough to prove it.
+		i.notef(rankClient, c.ID, "token_endpoint_auth_method: %s is not offered here; give the client a secret", shown(method))
+		return nil
+	}
+	c.AuthMethods = []string{method}
+	found, err := i.secret(c.importedClient, secret.value)
+	if err != nil {
+		return err
+	}
+	if !found {
+		i.notef(rankClient, c.ID, "client_secret: there is none in the export; give the client a secret, or export the table hydra_client")
+	}
+	if rotated.empty() {
+		return nil
+	}
+	older, err := rotated.unwrapped()
+	if err != nil {
+		return err
+	}
+	if !older.is('[') {
+		return older.errorf("expected a list")
+	}
+	return older.parts(func(one value) error {
+		_, err := i.secret(c.importedClient, one)
+		return err
+	})
+}
+
+// hydraLifetime reads "1h" as the API gives it, or nanoseconds as the table has them.
+func (i *importer) hydraLifetime(c *hydraClient) error {
+	column := c.take("client_credentials_grant_access_token_lifespan")
+	if column.blank() || string(column.raw) == "null" {
+		return nil
+	}
+	var nanoseconds int64
+	if json.Unmarshal(column.raw, &nanoseconds) == nil {
+		return i.lifetime(c.importedClient, column.value, time.Duration(nanoseconds))
+	}
+	text, err := column.text()
+	if err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return column.errorf("it is not a time such as 10m")
+	}
+	return i.lifetime(c.importedClient, column.value, d)
+}
+
+// hydraUsable gives the scopes that can be here, each once.
+func (i *importer) hydraUsable(id string, scopes []string) (usable []string) {
+	for _, scope := range scopes {
+		err := checkScope(scope)
+		switch {
+		case slices.Contains(usable, scope):
+		case err == nil && scope == "offline":
+			err = errors.New("it asks for refresh tokens, which are not here")
+		case err == nil && strings.Contains(scope, "*"):
+			err = errors.New("it is a pattern there and would be that very scope here; write out the scopes that the client needs")
+		case err == nil:
+			usable = append(usable, scope)
+		}
+		if err != nil {
+			i.notef(rankClient, id, "scope: %s is left out: %v", shown(scope), err)
+		}
+	}
+	return usable
+}
+
+// hydraOwners finds the resource that each scope belongs to. Which one it is decides what tokens are for, so what the
+// clients do not agree on is the operator's to say.
+func (i *importer) hydraOwners(clients []*hydraClient) error {
+	audiences := make(map[string][]string) // scope → those of the clients that have it; "" stands for none
+	for _, c := range clients {
+		for _, scope := range c.scopes {
+			audiences[scope] = append(audiences[scope], c.audiences...)
+			if len(c.audiences) == 0 {
+				audiences[scope] = append(audiences[scope], "")
+			}
+		}
+	}
+	var without, disputed []string
+	for _, scope := range slices.Sorted(maps.Keys(audiences)) {
+		named := slices.Compact(slices.Sorted(slices.Values(audiences[scope])))
+		switch uri, chosen := i.owners[scope]; {
+		case chosen:
+			i.own(scope, uri)
+		case len(named) > 1:
+			disputed = append(disputed, scope)
+		case named[0] != "":
+			i.own(scope, named[0])
+		case i.fallback != "":
+			i.own(scope, i.fallback)
+		default:
+			without = append(without, scope)
+		}
+	}
+	var err error
+	if len(without) > 0 {
+		err = fmt.Errorf("no client with the scopes %s has an audience; say which resource they belong to by --default-resource URI, or --owner SCOPE=URI for each",
+			strings.Join(without, ", "))
+	}
+	if len(disputed) > 0 {
+		err = errors.Join(err, fmt.Errorf("the clients with the scopes %s do not agree in their audiences; say which resource each belongs to by --owner SCOPE=URI",
+			strings.Join(disputed, ", ")))
+	}
+	return err
+}
+
+// hydraScopes gives the client the scopes whose owner its tokens could be for. Those of a client without audiences were
+// for nobody in particular, but not for what others name as an audience.
+func (i *importer) hydraScopes(c *hydraClient) {
+	var owners []string
+	for _, scope := range c.scopes {
+		owner := i.owned[scope]
+		_, named := i.sources[owner]
+		if (named || len(c.audiences) > 0) && !slices.Contains(c.audiences, owner) {
+			i.notef(rankClient, c.ID, "scope: %s is left out: it belongs to %s, which is not among the audiences of the client", scope, owner)
+			continue
+		}
+		owners = append(owners, owner)
+		c.Scopes = append(c.Scopes, scope)
+	}
+	for _, audience := range slices.Sorted(slices.Values(c.audiences)) {
+		if !slices.Contains(owners, audience) {
+			i.notef(rankClient, c.ID, "audience: %s: it gets no tokens for it here, as none of its scopes belongs to it", audience)
+		}
+	}
+	if len(c.Scopes) == 0 {
+		i.notef(rankClient, c.ID, "scope: it gets no token here, as it has no scope; give it one")
+	}
+}

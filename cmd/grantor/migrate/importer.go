@@ -1,0 +1,309 @@
+package migrate
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// importer gathers the clients and resources of an export, and what has no counterpart here.
+type importer struct {
+	server string
+	// names has a resource's name there → its identifier here, owners a scope → the resource that owns it here. Both
+	// are the operator's choices, as is fallback, the owner of the scopes that say of none.
+	names, owners map[string]string
+	fallback      string
+
+	// known has a resource's name there → its identifier here, sources that identifier → the first name.
+	known     map[string]string
+	sources   map[string]string
+	resources map[string]*importedResource
+	owned     map[string]string // scope → the identifier of its owner
+	clients   []*importedClient
+	leftOut   int
+	notes     []note
+}
+
+func newImporter(server string) *importer {
+	return &importer{
+		server: server, known: make(map[string]string), sources: make(map[string]string),
+		resources: make(map[string]*importedResource), owned: make(map[string]string),
+	}
+}
+
+// importedResource is a resource as the manifest has it.
+type importedResource struct {
+	ID     string   `yaml:"resource"`
+	Scopes []string `yaml:"scopes,omitempty"`
+}
+
+// importedClient is a client as the manifest has it.
+type importedClient struct {
+	ID          string   `yaml:"client_id"`
+	Name        string   `yaml:"client_name,omitempty"`
+	Hashes      []string `yaml:"client_secret_hashes,omitempty"`
+	AuthMethods []string `yaml:"auth_methods,omitempty,flow"`
+	GrantTypes  []string `yaml:"grant_types,omitempty,flow"`
+	Scopes      []string `yaml:"scopes,omitempty"`
+	Resources   []string `yaml:"resources,omitempty"`
+	Lifetime    string   `yaml:"access_token_lifetime,omitempty"`
+}
+
+// row is a record and the name by which others speak of it.
+type row struct {
+	*record
+	id string
+}
+
+// rows reads the names of records and puts them in order. The same name twice is an error: either row could be the one
+// that counts.
+func rows(records []*record, columns ...string) ([]row, error) {
+	list := make([]row, 0, len(records))
+	first := make(map[string]*record)
+	for _, r := range records {
+		column := r.take(columns...)
+		id, err := column.text()
+		if err == nil && id == "" {
+			err = column.errorf("is missing")
+		}
+		if other := first[id]; err == nil && other != nil {
+			err = column.errorf("%.100q is there twice, first at %s", id, other.place())
+		}
+		if err != nil {
+			return nil, err
+		}
+		first[id] = r
+		list = append(list, row{r, id})
+	}
+	slices.SortFunc(list, func(a, b row) int { return cmp.Compare(a.id, b.id) })
+	return list, nil
+}
+
+// checkResource reports why a resource with one scope or none cannot be here.
+func checkResource(id oauth.Resource, scopes oauth.Scopes) error {
+	_, err := registry.NewResources(0, []registry.Resource{{ID: id, Scopes: scopes}})
+	if field, ok := errors.AsType[*registry.FieldError](err); ok {
+		return errors.New(field.Problem)
+	}
+	return err
+}
+
+// checkScope reports why a scope cannot be here.
+func checkScope(name string) error {
+	scope, err := oauth.ParseScope(name)
+	if err != nil {
+		return errors.New(string(oauth.From(err).Text))
+	}
+	someone, err := oauth.ParseResource("urn:someone")
+	if err != nil {
+		return err
+	}
+	return checkResource(someone, oauth.Scopes{scope})
+}
+
+// resource gives the identifier here of a resource that has a name there: the one that the operator chose, the name
+// itself if it can be one, else one made of it.
+func (i *importer) resource(v value, name string) (string, error) {
+	if uri, ok := i.known[name]; ok {
+		return uri, nil
+	}
+	uri, chosen := i.names[name]
+	if !chosen {
+		uri = name
+		if _, err := usableResource(name); err != nil {
+			uri = "urn:" + i.server + ":" + url.PathEscape(name) // escaping keeps different names apart
+			i.notef(rankResource, name, "it is %s here, and so the aud of its tokens; choose another with --resource NAME=URI", uri)
+		}
+	}
+	return uri, i.claim(v, uri, name)
+}
+
+// claim makes the resource for what has the name there. Two that become one by chance are an error: a token for the one
+// would be for the other.
+func (i *importer) claim(v value, uri, name string) error {
+	if _, err := usableResource(uri); err != nil || name == "" {
+		return v.errorf("%.100q can be no resource here; choose one for it with --resource NAME=URI", name)
+	}
+	other, taken := i.sources[uri]
+	switch {
+	case !taken:
+		i.sources[uri] = name
+	case i.names[name] == "" && i.names[other] == "":
+		return v.errorf("%.100q and %.100q would both be the resource %s; choose with --resource NAME=URI", other, name, uri)
+	default:
+		i.notef(rankResource, name, "it is %s here, as is %s", uri, shown(other))
+	}
+	i.known[name] = uri
+	i.add(uri)
+	return nil
+}
+
+func (i *importer) add(uri string) *importedResource {
+	if i.resources[uri] == nil {
+		i.resources[uri] = &importedResource{ID: uri}
+	}
+	return i.resources[uri]
+}
+
+// own gives a scope to a resource.
+func (i *importer) own(scope, uri string) {
+	if _, done := i.owned[scope]; !done {
+		i.owned[scope] = uri
+		owner := i.add(uri)
+		owner.Scopes = append(owner.Scopes, scope)
+	}
+}
+
+// leave leaves a client out.
+func (i *importer) leavef(id, format string, args ...any) {
+	i.leftOut++
+	i.notef(rankClient, id, "left out: "+format, args...)
+}
+
+// client begins a client of the id and the name. It gives nil for an id that none can have here.
+func (i *importer) client(id string, name value) (*importedClient, error) {
+	if _, err := oauth.ParseClientID(id); err != nil {
+		i.leavef(id, "%s", oauth.From(err).Text)
+		return nil, nil
+	}
+	text, err := name.text()
+	if err != nil {
+		return nil, err
+	}
+	nameless, err := registry.NewResources(0, nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &importedClient{ID: id, Name: text}
+	if (&registry.Client{Name: text}).Check(nameless) != nil {
+		i.notef(rankClient, id, "%s: it cannot be a name here and is left out", name.name)
+		c.Name = ""
+	}
+	return c, nil
+}
+
+// secret adds the hash of a secret to the client. It reports whether there was one; no message quotes it.
+func (i *importer) secret(c *importedClient, v value) (bool, error) {
+	hash, err := v.text()
+	if err != nil || hash == "" {
+		return false, err
+	}
+	if _, err := registry.ParseImported(hash); err != nil {
+		i.notef(rankClient, c.ID, "%s: %v; give the client a new secret", v.name, err)
+		return true, nil
+	}
+	if !slices.Contains(c.Hashes, hash) {
+		c.Hashes = append(c.Hashes, hash)
+	}
+	if len(c.Hashes) > registry.MaxSecrets {
+		return true, v.errorf("the client has more than %d secrets", registry.MaxSecrets)
+	}
+	return true, nil
+}
+
+// lifetime sets how long the client's tokens live, which is never more than it was.
+func (i *importer) lifetime(c *importedClient, v value, d time.Duration) error {
+	const most = registry.MaxLifetime
+	switch whole := d.Truncate(time.Second); {
+	case whole <= 0:
+		return v.errorf("it is less than a second, which no token lives")
+	case whole > most:
+		i.notef(rankClient, c.ID, "%s: %s is more than a token can live here; it is %s now", v.name, d, most)
+		d = most
+	case whole != d:
+		i.notef(rankClient, c.ID, "%s: %s is %s here, in whole seconds", v.name, d, whole)
+		d = whole
+	}
+	c.Lifetime = d.String()
+	if hours, ok := strings.CutSuffix(c.Lifetime, "h0m0s"); ok {
+		c.Lifetime = hours + "h"
+	} else if minutes, ok := strings.CutSuffix(c.Lifetime, "m0s"); ok {
+		c.Lifetime = minutes + "m"
+	}
+	return nil
+}
+
+// finish adds the client, with what of its row has no counterpart here.
+func (i *importer) finish(c *importedClient, r row) {
+	if unused := r.rest(); len(unused) > 0 {
+		i.notef(rankClient, c.ID, "%s: no counterpart here", strings.Join(unused, ", "))
+	}
+	slices.Sort(c.Scopes)
+	slices.Sort(c.Resources)
+	i.clients = append(i.clients, c)
+}
+
+const manifestHead = `# Written by grantor import %s. Review it, then: grantor apply -f FILE
+# Keep it from others: whoever has the hashes of the secrets can try secrets against them.
+`
+
+// manifest gives the file that apply takes. It has been read back as apply would.
+func (i *importer) manifest() ([]byte, error) {
+	if err := i.unusedChoices(); err != nil {
+		return nil, err
+	}
+	whole := struct {
+		Resources []*importedResource `yaml:"resources"`
+		Clients   []*importedClient   `yaml:"clients"`
+	}{make([]*importedResource, 0, len(i.resources)), i.clients}
+	for _, uri := range slices.Sorted(maps.Keys(i.resources)) {
+		r := i.resources[uri]
+		if len(r.Scopes) > oauth.MaxScopes {
+			return nil, fmt.Errorf("the resource %s would have %d scopes, and %d is the most; give some to another with --owner SCOPE=URI",
+				uri, len(r.Scopes), oauth.MaxScopes)
+		}
+		slices.Sort(r.Scopes)
+		whole.Resources = append(whole.Resources, r)
+	}
+	for _, c := range i.clients {
+		if len(c.Scopes) > oauth.MaxScopes {
+			return nil, fmt.Errorf("the client %s would have %d scopes, and %d is the most; make several clients of it there first",
+				c.ID, len(c.Scopes), oauth.MaxScopes)
+		}
+	}
+	var text bytes.Buffer
+	_, _ = fmt.Fprintf(&text, manifestHead, i.server)
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	if err := cmp.Or(encoder.Encode(whole), encoder.Close()); err != nil {
+		return nil, err
+	}
+	return text.Bytes(), checkManifest(text.Bytes())
+}
+
+// unusedChoices refuses a choice that chose nothing: it is misspelt, and what it was for went elsewhere.
+func (i *importer) unusedChoices() error {
+	for _, name := range slices.Sorted(maps.Keys(i.names)) {
+		if _, ok := i.known[name]; !ok {
+			return cli.SettingError("resource", fmt.Errorf("the export has no resource or audience %.100q", name))
+		}
+	}
+	for _, scope := range slices.Sorted(maps.Keys(i.owners)) {
+		if _, ok := i.owned[scope]; !ok {
+			return cli.SettingError("owner", fmt.Errorf("the export has no scope %.100q that could be here", scope))
+		}
+	}
+	return nil
+}
+
+// checkManifest reads the file as apply does.
+func checkManifest(text []byte) error {
+	m, err := manifest.Parse("the file that was made", text)
+	if err != nil {
+		return err
+	}
+	return m.Check()
+}

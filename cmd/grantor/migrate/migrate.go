@@ -1,0 +1,211 @@
+// Package migrate implements grantor import, which converts the export of another server to the file that grantor apply
+// reads. It never guesses: what has no counterpart is reported, and no client gets more than it had.
+package migrate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// options are what the import commands are told. Like what a token command is about, it comes from the arguments
+// alone.
+type options struct {
+	scopesFile, output string
+	names, owners      []string
+	fallback           string
+}
+
+func NewCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import",
+		Short: "Make a file for apply from what another server exports",
+		// cobra would answer a misspelt command with the help and success.
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return errors.New("import: the servers are openiddict and hydra")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newOpenIddictCommand(), newHydraCommand())
+	return cmd
+}
+
+const importHelp = `
+
+What has no counterpart here is told on standard error, one line each; no client gets more than it had. The secrets go
+over as hashes, so that the clients keep theirs. Review the file, then: grantor apply -f FILE`
+
+func newOpenIddictCommand() *cobra.Command {
+	var s options
+	cmd := &cobra.Command{
+		Use:   "openiddict FILE",
+		Short: "Make it from the applications and scopes of OpenIddict",
+		Long: `Read the rows of OpenIddict's tables of applications and scopes, as JSON: {"applications": [...], "scopes": [...]}, or the
+applications alone with the scopes in --scopes, and write clients and resources in YAML, as apply takes them.` + importHelp,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.run(cmd, "openiddict", func(i *importer) error { return importOpenIddict(i, args[0], s.scopesFile) })
+		},
+	}
+	s.declare(cmd)
+	cmd.Flags().StringVar(&s.scopesFile, "scopes", "", "`file` with the scopes, where the other has the applications alone")
+	return cmd
+}
+
+func newHydraCommand() *cobra.Command {
+	var s options
+	cmd := &cobra.Command{
+		Use:   "hydra FILE",
+		Short: "Make it from the OAuth 2.0 clients of Ory Hydra",
+		Long: `Read Hydra's clients as JSON: rows of its table hydra_client, which have the hashes of the secrets, or what its API and
+hydra list oauth2-clients give, which has none. Write clients and resources in YAML, as apply takes them.
+
+Hydra's scopes belong to nobody; here each belongs to one resource, and so decides the audience of a token. A scope
+belongs to the audience of the clients that have it. Where they have none --default-resource says whose it is, and where
+they differ --owner does.` + importHelp,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.run(cmd, "hydra", func(i *importer) error { return importHydra(i, args[0]) })
+		},
+	}
+	s.declare(cmd)
+	return cmd
+}
+
+func (s *options) declare(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&s.output, "output", "", "`file` to make instead of writing to standard output; it must not be there yet")
+	flags.StringArrayVar(&s.names, "resource", nil, "`NAME=URI`: the identifier that the resource or audience NAME gets here; can be repeated")
+	flags.StringArrayVar(&s.owners, "owner", nil, "`SCOPE=URI`: the resource that the scope belongs to here; can be repeated")
+	flags.StringVar(&s.fallback, "default-resource", "", "`URI` of the resource of the scopes that say of none")
+}
+
+// run makes the manifest, writes it and tells what the operator should know.
+func (s *options) run(cmd *cobra.Command, server string, read func(*importer) error) error {
+	i := newImporter(server)
+	if err := s.choose(i); err != nil {
+		return err
+	}
+	if err := read(i); err != nil {
+		return err
+	}
+	text, err := i.manifest()
+	if err != nil {
+		return err
+	}
+	if err := s.write(cmd.OutOrStdout(), text); err != nil {
+		return err
+	}
+	i.report(cmd.ErrOrStderr())
+	return nil
+}
+
+// choose reads what the operator decided.
+func (s *options) choose(i *importer) (err error) {
+	if i.names, err = pairs("resource", s.names); err != nil {
+		return err
+	}
+	if i.owners, err = pairs("owner", s.owners); err != nil {
+		return err
+	}
+	if s.fallback != "" {
+		i.fallback, err = usableResource(s.fallback)
+		if err != nil {
+			return cli.SettingError("default-resource", err)
+		}
+	}
+	return nil
+}
+
+// pairs reads NAME=URI.
+func pairs(flag string, texts []string) (map[string]string, error) {
+	chosen := make(map[string]string)
+	for _, text := range texts {
+		name, uri, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, cli.SettingError(flag, fmt.Errorf("%.100q is not NAME=URI", text))
+		}
+		if _, twice := chosen[name]; twice {
+			return nil, cli.SettingError(flag, fmt.Errorf("%.100q is there twice", name))
+		}
+		uri, err := usableResource(uri)
+		if err != nil {
+			return nil, cli.SettingError(flag, fmt.Errorf("%.100q: %w", text, err))
+		}
+		chosen[name] = uri
+	}
+	return chosen, nil
+}
+
+// write puts the manifest where it belongs. A file that is there may have been reviewed and edited since, or be the
+// export itself, so none is written over.
+func (s *options) write(out io.Writer, text []byte) error {
+	if s.output == "" {
+		_, err := out.Write(text)
+		return err
+	}
+	// Hashes are for nobody else to see.
+	f, err := os.OpenFile(s.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("%s is there already; name another file, or remove it", s.output)
+		}
+		return cli.SettingError("output", err)
+	}
+	_, err = f.Write(text)
+	return cmp.Or(err, f.Close())
+}
+
+// note is a line of the report.
+type note struct {
+	rank  int // the order of what a line is about
+	about string
+	text  string
+}
+
+// What a line is about, in the order of the report.
+const (
+	rankFile = iota
+	rankResource
+	rankScope
+	rankClient
+)
+
+func (i *importer) notef(rank int, id, format string, args ...any) {
+	about := [...]string{"", "resource ", "scope ", "client "}[rank] + shown(id)
+	i.notes = append(i.notes, note{rank, about, fmt.Sprintf(format, args...)})
+}
+
+// report tells the operator what to look at, and how much there was.
+func (i *importer) report(out io.Writer) {
+	slices.SortStableFunc(i.notes, func(a, b note) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.about, b.about))
+	})
+	for _, n := range i.notes {
+		_, _ = fmt.Fprintf(out, "%s: %s\n", n.about, n.text)
+	}
+	_, _ = fmt.Fprintf(out, "clients in the file: %d, resources: %d, scopes: %d; clients left out: %d\n",
+		len(i.clients), len(i.resources), len(i.owned), i.leftOut)
+}
+
+// usableResource reports why a resource could not have the identifier.
+func usableResource(uri string) (string, error) {
+	id, err := oauth.ParseResource(uri)
+	if err != nil {
+		return "", errors.New(string(oauth.From(err).Text))
+	}
+	return uri, checkResource(id, nil)
+}

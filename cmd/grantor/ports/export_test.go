@@ -1,0 +1,9 @@
+package ports
+
+import (
+	"time"
+)
+
+func (f *TLSFiles) ForgetCheck() { f.checked = time.Time{} }
+
+const MostOperationsPerSource = mostOperationsPerSource

@@ -1,0 +1,260 @@
+package ports_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/grantorhq/grantor/cmd/grantor/ports"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+)
+
+// TestTLS calls both ports over TLS, with and without a certificate of the caller's, where one is asked for and where not.
+func TestTLS(t *testing.T) {
+	ours, strangers := servetest.NewAuthority(t), servetest.NewAuthority(t)
+	serverCert, serverKey := ours.WriteLeaf(t, t.TempDir(), 2)
+	load := func(a *servetest.Authority) []tls.Certificate {
+		pair, err := tls.LoadX509KeyPair(a.WriteLeaf(t, t.TempDir(), 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []tls.Certificate{pair}
+	}
+	clientCA := servetest.WriteFile(t, "ca.pem", string(ours.PEM))
+	for _, c := range []struct {
+		name   string
+		args   []string
+		caller []tls.Certificate
+		want   bool
+	}{
+		{"TLS", nil, nil, true},
+		{"mutual TLS", []string{"--tls-client-ca-file=" + clientCA}, load(ours), true},
+		{"mutual TLS without a certificate", []string{"--tls-client-ca-file=" + clientCA}, nil, false},
+		{"mutual TLS with a stranger's certificate", []string{"--tls-client-ca-file=" + clientCA}, load(strangers), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := servetest.Dev(t, append(c.args, "--tls-cert-file="+serverCert, "--tls-key-file="+serverKey)...)
+			config := &tls.Config{RootCAs: ours.Pool(), Certificates: c.caller, MinVersion: tls.VersionTLS12}
+			if err := servetest.GetKeySet(t, servetest.DialTLS(t, r.GRPCAddr(), config)); (err == nil) != c.want {
+				t.Errorf("gRPC: got %v, want success=%t", err, c.want)
+			}
+			transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+			defer transport.CloseIdleConnections()
+			answer, err := (&http.Client{Transport: transport}).Get("https://" + r.HTTPAddr() + "/.well-known/jwks.json")
+			if (err == nil) != c.want {
+				t.Fatalf("REST: got %v, want success=%t", err, c.want)
+			}
+			if err == nil {
+				servetest.ReadBody(t, answer)
+			}
+		})
+	}
+}
+
+// TestTLSReload changes the certificate under a running server: new connections get the new one, an open one goes on,
+// and files that do not fit leave the last good ones in use.
+func TestTLSReload(t *testing.T) {
+	ours := servetest.NewAuthority(t)
+	dir := t.TempDir()
+	certFile, keyFile := ours.WriteLeaf(t, dir, 2)
+	var log bytes.Buffer
+	files, err := ports.NewTLSFiles(ports.TLSPaths{Certificate: certFile, Key: keyFile}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() int64 {
+		files.ForgetCheck() // as if the last look were long ago
+		config, err := files.Config("h2").GetConfigForClient(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(config.NextProtos) != 1 || config.NextProtos[0] != "h2" {
+			t.Errorf("got ALPN %v, want h2", config.NextProtos)
+		}
+		return config.Certificates[0].Leaf.SerialNumber.Int64()
+	}
+	if got := serial(); got != 2 {
+		t.Errorf("at first: got certificate %d, want 2", got)
+	}
+	ours.WriteLeaf(t, dir, 3)
+	later(t, certFile, 1)
+	if got := serial(); got != 3 {
+		t.Errorf("after a change: got certificate %d, want 3", got)
+	}
+	if err := os.WriteFile(keyFile, []byte("broken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	later(t, certFile, 2)
+	if got := serial(); got != 3 {
+		t.Errorf("after a broken change: got certificate %d, want 3", got)
+	}
+	if !strings.Contains(log.String(), "the old ones stay in use") {
+		t.Errorf("the log does not tell of the broken change:\n%s", log.String())
+	}
+	ours.WriteLeaf(t, dir, 4)
+	later(t, certFile, 3)
+	if got := serial(); got != 4 {
+		t.Errorf("after mending: got certificate %d, want 4", got)
+	}
+}
+
+// later sets a file's time on, as a change in another second would.
+func later(t *testing.T, path string, seconds int) {
+	t.Helper()
+	when := time.Now().Add(time.Duration(seconds) * time.Second)
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTLSReloadKeepsConnections changes the certificate between two calls on one connection.
+func TestTLSReloadKeepsConnections(t *testing.T) {
+	ours := servetest.NewAuthority(t)
+	dir := t.TempDir()
+	certFile, keyFile := ours.WriteLeaf(t, dir, 2)
+	r := servetest.Dev(t, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile)
+	handshakes := 0
+	config := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12, VerifyConnection: func(tls.ConnectionState) error {
+		handshakes++
+		return nil
+	}}
+	conn := servetest.DialTLS(t, r.GRPCAddr(), config)
+	for range 2 {
+		if err := servetest.GetKeySet(t, conn); err != nil {
+			t.Fatal(err)
+		}
+		ours.WriteLeaf(t, dir, 3)
+		later(t, certFile, 1)
+	}
+	if handshakes != 1 {
+		t.Errorf("got %d handshakes, want the one connection to stay", handshakes)
+	}
+	plain := servetest.Dial(t, r.GRPCAddr())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := grantorv1.NewTokenServiceClient(plain).GetKeySet(ctx, &grantorv1.GetKeySetRequest{})
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("plaintext to a TLS port: got %v, want %v", err, codes.Unavailable)
+	}
+}
+
+// TestTLSResumes connects to both ports twice: who kept the session needs no whole handshake the second time, also where
+// it has a certificate.
+func TestTLSResumes(t *testing.T) {
+	ours := servetest.NewAuthority(t)
+	certFile, keyFile := ours.WriteLeaf(t, t.TempDir(), 2)
+	caller, err := tls.LoadX509KeyPair(ours.WriteLeaf(t, t.TempDir(), 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{"TLS": nil, "mutual TLS": {"--tls-client-ca-file=" + servetest.WriteFile(t, "ca.pem", string(ours.PEM))}} {
+		r := servetest.Dev(t, append(args, "--tls-cert-file="+certFile, "--tls-key-file="+keyFile)...)
+		for port, address := range map[string]string{"REST": r.HTTPAddr(), "gRPC": r.GRPCAddr()} {
+			config := &tls.Config{
+				RootCAs: ours.Pool(), Certificates: []tls.Certificate{caller}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			}
+			for _, want := range []bool{false, true} {
+				conn, err := tls.Dial("tcp", address, config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// The ticket comes before the first byte of HTTP/2, which the server sends.
+				if _, err := conn.Read(make([]byte, 1)); err != nil {
+					t.Fatal(err)
+				}
+				if got := conn.ConnectionState().DidResume; got != want {
+					t.Errorf("%s, %s: resumed %t, want %t", name, port, got, want)
+				}
+				_ = conn.Close()
+			}
+		}
+	}
+}
+
+// BenchmarkTLS connects to a port like that of REST over loopback with TLS 1.3: with a whole handshake, and by a session
+// that the caller has kept.
+func BenchmarkTLS(b *testing.B) {
+	ours := servetest.NewAuthority(b)
+	certFile, keyFile := ours.WriteLeaf(b, b.TempDir(), 2)
+	files, err := ports.NewTLSFiles(ports.TLSPaths{Certificate: certFile, Key: keyFile}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	address := greetTLS(b, files.Config("h2", "http/1.1"))
+	for _, way := range []struct {
+		name     string
+		sessions tls.ClientSessionCache
+	}{{"handshake", nil}, {"resumed", tls.NewLRUClientSessionCache(1)}} {
+		config := &tls.Config{
+			RootCAs: ours.Pool(), MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, ClientSessionCache: way.sessions,
+		}
+		b.Run(way.name, func(b *testing.B) {
+			connectTLS(b, address, config) // from here on there is a session
+			b.ReportAllocs()
+			for b.Loop() {
+				if connectTLS(b, address, config) != (way.sessions != nil) {
+					b.Fatal("the wrong handshake")
+				}
+			}
+		})
+	}
+}
+
+// greetTLS sends a byte to everybody who connects, until the benchmark ends.
+func greetTLS(b *testing.B, config *tls.Config) (address string) {
+	b.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				_, _ = conn.Write([]byte{0})
+				_, _ = io.Copy(io.Discard, conn) // until the caller has gone
+				_ = conn.Close()
+			})
+		}
+	})
+	b.Cleanup(func() {
+		_ = listener.Close()
+		running.Wait()
+	})
+	return listener.Addr().String()
+}
+
+// connectTLS makes a connection, and reports whether it resumed an earlier one. The byte that the server sends is behind
+// the ticket for the next.
+func connectTLS(b *testing.B, address string, config *tls.Config) bool {
+	b.Helper()
+	conn, err := tls.Dial("tcp", address, config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		b.Fatal(err)
+	}
+	inner := conn.NetConn().(*net.TCPConn)
+	_ = inner.SetLinger(0) // else the ports of connections that were closed would run out
+	_ = inner.Close()
+	return conn.ConnectionState().DidResume
+}

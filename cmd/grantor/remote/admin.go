@@ -1,0 +1,103 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// AllScopes stands for every scope of the administration that the client gets when it names none. A change of a client
+// takes a token with each such scope that the client has or gets, and those are not known beforehand.
+const AllScopes = ""
+
+// maxPage bounds an answer, in bytes: a thousand clients with all that they may have.
+const maxPage = 256 << 20
+
+// Admin reaches the administrative services of an issuer. Errors of its calls are [*callError].
+type Admin struct {
+	*Client
+
+	Clients   grantorv1.ClientServiceClient
+	Resources grantorv1.ResourceServiceClient
+	Keys      grantorv1.KeyServiceClient
+}
+
+// Administer opens a connection whose calls carry a token with the scopes, and end after a time.
+func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scopes string, do func(context.Context, *Admin) error) error {
+	secret, err := c.Credentials(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), Timeout)
+	defer cancel()
+	client, err := Dial(ctx, c.Issuer, c.ClientID, secret)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	source := attach.ClientCredentials(c.Issuer, c.ClientID, secret, attach.HTTPClient(client.HTTP),
+		attach.TokenURL(client.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource), attach.Scopes(strings.Fields(scopes)...))
+	conn, err := client.DialGRPC(
+		grpc.WithChainUnaryInterceptor(client.explained(timeout, scopes), attach.UnaryInterceptor(source)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPage)),
+	)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	return do(cmd.Context(), &Admin{
+		Client: client, Clients: grantorv1.NewClientServiceClient(conn),
+		Resources: grantorv1.NewResourceServiceClient(conn), Keys: grantorv1.NewKeyServiceClient(conn),
+	})
+}
+
+// explained bounds each call in time and words what went wrong with it.
+func (c *Client) explained(timeout time.Duration, scopes string) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		err := invoke(ctx, method, request, reply, cc, opts...)
+		if refused, ok := errors.AsType[*attach.Error](err); ok {
+			return c.noToken(refused, scopes)
+		}
+		return c.explain(err)
+	}
+}
+
+// noToken words why there is no token to make a call with.
+func (c *Client) noToken(e *attach.Error, scopes string) error {
+	refused := &CallError{Code: e.GRPCStatus().Code(), Text: c.Clean(e.Error())}
+	if e.Code == "" {
+		return refused
+	}
+	refused.Code, refused.Text = codeOfOAuth[e.Code], c.refusal(string(e.Code), e.Description)
+	if e.Code == oauth.InvalidScope || e.Code == oauth.InvalidTarget {
+		needed := "a scope of " + registry.AdminResource
+		if scopes != AllScopes {
+			needed = "the scope " + scopes
+		}
+		refused.Code = codes.PermissionDenied
+		refused.Text = cli.Printable(c.ID) + " may not do this, which takes " + needed + "; " + refused.Text
+	}
+	return refused
+}
+
+// Lifetime writes a length of time; zero is none.
+func Lifetime(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}

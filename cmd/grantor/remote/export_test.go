@@ -1,0 +1,4 @@
+package remote
+
+// GrpcSecurity is grpcSecurity.
+var GrpcSecurity = grpcSecurity

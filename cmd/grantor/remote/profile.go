@@ -1,0 +1,182 @@
+package remote
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/yamldoc"
+)
+
+// profile is what the file of profiles says under one name.
+type profile struct {
+	issuer, clientID string
+	// secretFile is absolute, or relative to where the command runs.
+	secretFile, secret string
+}
+
+func NewProfilesTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "profiles",
+		Short: "How to keep issuer, client and secret in a file",
+		Long: `Commands that talk to an issuer take --issuer, --client-id and the client's secret. Each comes from its flag, else from the
+profile that --profile names, else from the environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, and GRANTOR_CLIENT_SECRET or
+GRANTOR_CLIENT_SECRET_FILE), else from the profile that GRANTOR_PROFILE names. Profiles are in $XDG_CONFIG_HOME/grantor/profiles.yaml, which is
+~/.config/grantor/profiles.yaml where that is not set:
+
+  prod:
+    issuer: https://auth.example.com
+    client_id: administrator
+    client_secret_file: prod.secret     # relative to this file; or client_secret: the secret itself
+  local:
+    issuer: http://localhost:8080
+
+Nobody else may read the file: chmod 600 it. A profile's secret is sent to the profile's own issuer, as the profile's own
+client, and nowhere else.
+
+  grantor client list --profile prod
+  GRANTOR_PROFILE=local grantor key list --client-id administrator`,
+	}
+}
+
+// profilesPath names the file of profiles.
+func profilesPath() (string, error) {
+	dir := os.Getenv("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) { // the XDG base directory specification has a relative path passed over
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	return filepath.Join(dir, "grantor", "profiles.yaml"), nil
+}
+
+// readProfile reads one profile. No error quotes a secret.
+func readProfile(name string) (*profile, error) {
+	path, err := profilesPath()
+	if err != nil {
+		return nil, err
+	}
+	doc, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	var found *profile
+	err = doc.Fields(doc.Root, func(key string, node *yaml.Node) error {
+		p := &profile{}
+		if err := p.read(doc, node); err != nil {
+			return err
+		}
+		if key == name {
+			found = p
+		}
+		return nil
+	})
+	if err == nil && found == nil {
+		err = fmt.Errorf("there is no profile %q in %s", name, path)
+	}
+	return found, err
+}
+
+// ProfileIssuer gives the issuer of a profile.
+func ProfileIssuer(name string) (string, error) {
+	p, err := readProfile(name)
+	if err != nil {
+		return "", err
+	}
+	return p.issuer, nil
+}
+
+func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
+	err := doc.Fields(whole, func(key string, node *yaml.Node) (err error) {
+		switch key {
+		case "issuer":
+			p.issuer, err = doc.Scalar(node)
+		case "client_id":
+			p.clientID, err = doc.Scalar(node)
+		case "client_secret":
+			p.secret, err = doc.Scalar(node)
+		case "client_secret_file":
+			p.secretFile, err = doc.Scalar(node)
+			if !filepath.IsAbs(p.secretFile) {
+				p.secretFile = filepath.Join(filepath.Dir(doc.File), p.secretFile)
+			}
+		default:
+			err = doc.Errorf(node, "a profile has no field %q", key)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case p.issuer == "":
+		return doc.Errorf(whole, "a profile needs its issuer")
+	case p.secret != "" && p.secretFile != "":
+		return doc.Errorf(whole, "give one of client_secret and client_secret_file")
+	case p.hasSecret() && p.clientID == "":
+		return doc.Errorf(whole, "a profile with a secret needs the client_id that it is of")
+	}
+	return nil
+}
+
+func (p *profile) hasSecret() bool { return p != nil && (p.secret != "" || p.secretFile != "") }
+
+func (p *profile) isFor(issuer, clientID string) bool {
+	return p.issuer == issuer && p.clientID == clientID
+}
+
+func (p *profile) readSecret() (string, error) {
+	if p.secretFile == "" {
+		return p.secret, nil
+	}
+	secret, err := ReadSecret(p.secretFile)
+	if err != nil {
+		return "", cli.SettingError("profile", err)
+	}
+	return secret, nil
+}
+
+// readPrivate reads a YAML file that may have secrets, and that nobody else may read for that.
+func readPrivate(path string) (*yamldoc.Document, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// Windows keeps such rights elsewhere.
+	if others := info.Mode().Perm() & 0o077; others != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("others can read %s, which may have secrets; run: chmod 600 '%s'", path, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxProfiles+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxProfiles {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxProfiles)
+	}
+	doc, err := yamldoc.Parse(path, data)
+	if err != nil {
+		// The parser quotes what it does not understand, which may be a secret.
+		return nil, fmt.Errorf("%s: the file is not one document of YAML; see %s", path, cmp.Or(wrongLine.FindString(err.Error()), "its lines"))
+	}
+	return doc, nil
+}
+
+// maxProfiles bounds the file of profiles, in bytes.
+const maxProfiles = 1 << 20
+
+// wrongLine finds where the parser stopped.
+var wrongLine = regexp.MustCompile(`\bline \d+\b`)

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/grantorhq/grantor/cmd/grantor/admin"
+	"github.com/grantorhq/grantor/cmd/grantor/apply"
+	"github.com/grantorhq/grantor/cmd/grantor/audit"
+	"github.com/grantorhq/grantor/cmd/grantor/bench"
+	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/doctor"
+	"github.com/grantorhq/grantor/cmd/grantor/kms"
+	"github.com/grantorhq/grantor/cmd/grantor/migrate"
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	"github.com/grantorhq/grantor/cmd/grantor/serve"
+	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/cmd/grantor/tokens"
+)
+
+// newCommand makes the whole command line.
+func newCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "grantor",
+		Short:         "OAuth 2.0 tokens for services, over gRPC and REST",
+		SilenceErrors: true, // main prints the error, once
+		SilenceUsage:  true, // a wrong setting is no reason to print every setting
+	}
+	server := serve.NewCommand()
+	shared := settings.NamesOf(server.Flags()) // one file of settings may serve every command that reads one
+	root.AddCommand(
+		server, serve.NewConfigCommand(),
+		apply.NewCommand(shared), audit.NewCommand(shared), doctor.NewCommand(shared), migrate.NewCommand(),
+		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewKeyCommand(kms.NewWrapCommand(shared)),
+		tokens.NewCommand(shared), bench.NewCommand(shared),
+		buildinfo.NewCommand(), cli.NewExitCodesTopic(), remote.NewProfilesTopic(),
+	)
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		return cli.UsageError(settings.CheckEnvironment(root.Commands(), remote.SecretVariable))
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return fmt.Errorf("there is no command %q; grantor --help lists those that there are", args[0])
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cli.MarkUsage(root)
+	return root
+}
+
+// flagError names a flag that is not there without what was typed after it: that may be a secret.
+func flagError(_ *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	switch {
+	case !ok:
+		return cli.UsageError(err)
+	case unknown.GetSpecifiedName() == "client-secret":
+		return cli.UsageError(errors.New("there is no flag --client-secret, as others could read it; " + remote.SecretWays))
+	case unknown.GetSpecifiedShortnames() != "":
+		return cli.UsageError(fmt.Errorf("there is no flag -%.1s; an id that begins with - goes behind --, at the end", unknown.GetSpecifiedName()))
+	}
+	return cli.UsageError(fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName()))
+}

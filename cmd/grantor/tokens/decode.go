@@ -1,0 +1,210 @@
+package tokens
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/token"
+)
+
+// clockLeeway is how far the issuer's clock may be ahead of ours, as in interceptors/verify.
+const clockLeeway = 30 * time.Second
+
+// maxSeconds is the last second of the year 9999, the last that RFC 3339 can write.
+const maxSeconds = 253402300799
+
+func newDecodeCommand(shared settings.Names) *cobra.Command {
+	s := NewSettings(shared)
+	var verify bool
+	cmd := &cobra.Command{
+		Use:   "decode [- | TOKEN]",
+		Short: "Print what a token says, without asking anybody",
+		Long: `Print header and claims of a JWT. The token is read from standard input; it can also be the argument, where the shell's
+history and other users may see it.
+
+Nothing is verified: anyone can write a token that says anything. With --verify the keys are fetched from --issuer, and
+signature, issuer and times are checked; a token that does not pass is an error, and nothing of it is printed. Whom the
+token is for is left to the reader, and whether it was revoked to grantor token introspect.`,
+		Args:    cobra.MaximumNArgs(1),
+		PreRunE: s.Prepare,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := readToken(cmd, args)
+			if err != nil {
+				return err
+			}
+			decoded, err := Decode(raw)
+			if err != nil {
+				return err
+			}
+			if verify {
+				if err := s.verify(cmd.Context(), raw); err != nil {
+					return err
+				}
+				decoded.Verified = true
+			}
+			if s.Output == "json" {
+				document, err := json.Marshal(decoded)
+				if err != nil {
+					return err
+				}
+				return printJSON(cmd.OutOrStdout(), document)
+			}
+			return decoded.print(cmd.OutOrStdout(), s.Issuer)
+		},
+	}
+	// The others are read all the same, so that one file of settings serves every token command.
+	for _, name := range []string{"config", "issuer", "profile", "output"} {
+		cmd.Flags().AddFlag(s.Flags.Lookup(name))
+	}
+	cmd.Flags().BoolVar(&verify, "verify", false, "fetch the issuer's keys and check signature, issuer and times")
+	return cmd
+}
+
+// verify checks a token with the issuer's keys. Any audience will do: nothing is guarded here.
+func (s *Settings) verify(ctx context.Context, raw string) error {
+	ctx, cancel := context.WithTimeout(ctx, remote.Timeout)
+	defer cancel()
+	client := remote.NewHTTPClient()
+	defer client.CloseIdleConnections()
+	keys, _, err := jwks.HTTP(client, s.Issuer)(ctx)
+	if err != nil {
+		return fmt.Errorf("the issuer's keys: %w", err)
+	}
+	verifier := &token.Verifier{Issuer: s.Issuer, Keys: keys, Leeway: clockLeeway}
+	if _, err = verifier.Verify(ctx, raw); err != nil {
+		return fmt.Errorf("the token does not hold: %w", err)
+	}
+	return nil
+}
+
+// Decoded is a JWT taken apart.
+type Decoded struct {
+	Header   json.RawMessage `json:"header"`
+	Claims   json.RawMessage `json:"claims"`
+	Verified bool            `json:"verified"`
+
+	header, claims []member
+}
+
+// Decode takes a JWT apart, signed or not. Its errors quote nothing of it.
+func Decode(raw string) (*Decoded, error) {
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("not a signed JWT: it has %d parts between dots, not 3", len(parts))
+	}
+	t := &Decoded{}
+	for _, part := range []struct {
+		name, encoded string
+		raw           *json.RawMessage
+		to            *[]member
+	}{{"header", parts[0], &t.Header, &t.header}, {"payload", parts[1], &t.Claims, &t.claims}} {
+		data, err := base64.RawURLEncoding.DecodeString(part.encoded)
+		if err != nil {
+			return nil, fmt.Errorf("not a signed JWT: its %s is not base64url", part.name)
+		}
+		if *part.to, err = members(data); err != nil {
+			return nil, fmt.Errorf("not a signed JWT: its %s is %w", part.name, err)
+		}
+		*part.raw = data
+	}
+	return t, nil
+}
+
+func (t *Decoded) print(out io.Writer, issuer string) error {
+	now := time.Now()
+	for _, part := range []struct {
+		name   string
+		fields []member
+	}{{"Header", t.header}, {"Claims", t.claims}} {
+		if _, err := fmt.Fprintln(out, part.name); err != nil {
+			return err
+		}
+		if err := printMembers(out, part.fields, now); err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintln(out)
+	}
+	verdict := "NOT VERIFIED: anyone can write this. Check signature, issuer and times with --verify."
+	if t.Verified {
+		verdict = "Verified: signed by " + cli.Printable(issuer) + ", within its times. Whether it was revoked, introspect tells."
+	}
+	_, err := fmt.Fprintln(out, verdict)
+	return err
+}
+
+// member is one member of a JSON object.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// members reads a JSON object in its own order, members that are there twice included: whoever looks at a token wants
+// to see them.
+func members(document []byte) ([]member, error) {
+	errNone := errors.New("not a JSON object")
+	if !json.Valid(document) || !bytes.HasPrefix(bytes.TrimLeft(document, " \t\r\n"), []byte("{")) {
+		return nil, errNone
+	}
+	decoder := json.NewDecoder(bytes.NewReader(document))
+	if _, err := decoder.Token(); err != nil {
+		return nil, errNone
+	}
+	var found []member
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, errNone
+		}
+		m := member{name: fmt.Sprint(name)}
+		if err := decoder.Decode(&m.value); err != nil {
+			return nil, errNone
+		}
+		found = append(found, m)
+	}
+	return found, nil
+}
+
+// times are the members that are times (RFC 7519 §4.1, OpenID Connect Core §2).
+var times = []string{"exp", "iat", "nbf", "auth_time"}
+
+// printMembers prints members for people, one a line.
+func printMembers(out io.Writer, fields []member, now time.Time) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, m := range fields {
+		text := string(m.value)
+		var plain string
+		var seconds float64
+		switch {
+		case json.Unmarshal(m.value, &plain) == nil:
+			text = plain
+		case slices.Contains(times, m.name) && json.Unmarshal(m.value, &seconds) == nil && seconds >= 0 && seconds <= maxSeconds:
+			text += "  " + moment(time.Unix(int64(seconds), 0), now)
+		}
+		_, _ = fmt.Fprintf(table, "  %s\t%s\n", cli.Printable(m.name), cli.Printable(text))
+	}
+	return table.Flush()
+}
+
+// moment writes a time and how far it is from now.
+func moment(at, now time.Time) string {
+	text := at.UTC().Format(time.RFC3339)
+	if distance := at.Sub(now).Round(time.Second); distance > 0 {
+		return text + ", in " + distance.String()
+	}
+	return text + ", " + now.Sub(at).Round(time.Second).String() + " ago"
+}

@@ -1,0 +1,132 @@
+// Package yamldoc reads a YAML file node by node, so that each error names a file and a line. It imports no other package of
+// this module.
+package yamldoc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxSize bounds a YAML file that is read, in bytes.
+const maxSize = 64 << 20
+
+// Document is a YAML file read node by node, so that whatever is wrong in it can be told with its line.
+type Document struct {
+	File string
+	Root *yaml.Node
+}
+
+// Read reads the one document of a file.
+func Read(path string) (*Document, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxSize {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxSize)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+func Parse(file string, data []byte) (*Document, error) {
+	var node, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	err := decoder.Decode(&node)
+	if errors.Is(err, io.EOF) || (err == nil && len(node.Content) == 0) {
+		return nil, fmt.Errorf("%s: the file is empty", file)
+	}
+	if err != nil {
+		// What follows would be the text behind a *, which may be a secret that lacks its quotes.
+		problem, _, alias := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "unknown anchor")
+		if alias {
+			problem += "an alias of nothing; a value that begins with * goes between quotes"
+		}
+		return nil, fmt.Errorf("%s: %s", file, problem)
+	}
+	// What stands after the first document would be left out without a word.
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: there is more than one document in the file", file)
+	}
+	return &Document{file, node.Content[0]}, nil
+}
+
+// Place gives file:line of a node.
+func (d *Document) Place(node *yaml.Node) string { return fmt.Sprintf("%s:%d", d.File, node.Line) }
+
+// Errorf makes an error about a node.
+func (d *Document) Errorf(node *yaml.Node, format string, args ...any) error {
+	return fmt.Errorf("%s: %s", d.Place(node), fmt.Sprintf(format, args...))
+}
+
+// Fields calls each for every key of a mapping and its value. A key that is there twice is an error, as is an alias: a
+// file that registers clients should say the same to whoever reads it.
+func (d *Document) Fields(node *yaml.Node, each func(key string, value *yaml.Node) error) error {
+	if node.Kind != yaml.MappingNode {
+		return d.Errorf(node, "expected names and values")
+	}
+	seen := make(map[string]bool)
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		if key.Kind != yaml.ScalarNode {
+			return d.Errorf(key, "expected a name")
+		}
+		if seen[key.Value] {
+			return d.Errorf(key, "%q is there twice", key.Value)
+		}
+		seen[key.Value] = true
+		if err := each(key.Value, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Items calls each for every item of a list.
+func (d *Document) Items(node *yaml.Node, each func(*yaml.Node) error) error {
+	if node.Kind != yaml.SequenceNode {
+		return d.Errorf(node, "expected a list")
+	}
+	for _, item := range node.Content {
+		if err := each(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Scalar gives a single value as it is written.
+func (d *Document) Scalar(node *yaml.Node) (string, error) {
+	if node.Kind != yaml.ScalarNode || node.Tag == "!!null" {
+		return "", d.Errorf(node, "expected a value")
+	}
+	return node.Value, nil
+}
+
+// List gives the values of a list.
+func (d *Document) List(node *yaml.Node) (values []string, err error) {
+	err = d.Items(node, func(item *yaml.Node) error {
+		value, err := d.Scalar(item)
+		values = append(values, value)
+		return err
+	})
+	return values, err
+}
+
+// ScalarOrList gives one value or those of a list.
+func (d *Document) ScalarOrList(node *yaml.Node) ([]string, error) {
+	if node.Kind == yaml.SequenceNode {
+		return d.List(node)
+	}
+	value, err := d.Scalar(node)
+	return []string{value}, err
+}
