@@ -13,16 +13,13 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
 )
@@ -215,80 +212,4 @@ func TestAllowedNetworks(t *testing.T) {
 	if status.Convert(err).String() != status.Convert(wrong).String() {
 		t.Errorf("from elsewhere: %v, with a wrong secret: %v", err, wrong)
 	}
-}
-
-// A call whose request does not arrive ends, one stream or one answer; and the connection serves on.
-func TestHalfSent(t *testing.T) {
-	c := newCluster(t)
-	r := c.start(t, func(s *service.Service) { s.SetArrival(200 * time.Millisecond) })
-	for _, method := range []string{
-		grantorv1.TokenService_IssueToken_FullMethodName, grantorv1.ClientService_ListClients_FullMethodName,
-		grantorv1.RevocationService_WatchRevocations_FullMethodName,
-	} {
-		stream, err := r.conn.NewStream(within(t, patience), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
-		must.Succeed(t, err)
-		if err := stream.RecvMsg(&grantorv1.GetKeySetResponse{}); status.Code(err) != codes.DeadlineExceeded || t.Context().Err() != nil {
-			t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
-		}
-	}
-}
-
-// Beyond some number, calls that are sent by half have little time; whoever sends a whole one is served meanwhile. When
-// the first have ended there is time again.
-func TestManyHalfSent(t *testing.T) {
-	c := newCluster(t)
-	r := c.start(t, func(s *service.Service) { s.SetArrival(time.Hour) })
-	r.apply(t, manifest())
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	half := func(method string) <-chan error {
-		stream, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
-		must.Succeed(t, err)
-		ended := make(chan error, 1)
-		go func() { ended <- stream.RecvMsg(&grantorv1.GetKeySetResponse{}) }()
-		return ended
-	}
-	methods := []string{grantorv1.TokenService_IssueToken_FullMethodName, grantorv1.RevocationService_WatchRevocations_FullMethodName}
-	for i := range service.ArrivingPerSource {
-		_ = half(methods[i%len(methods)])
-	}
-	for _, method := range methods {
-		select {
-		case err := <-half(method):
-			if status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
-			}
-		case <-time.After(patience):
-			t.Errorf("%s: it may still arrive", method)
-		}
-	}
-	for range 2 * service.ArrivingPerSource {
-		r.token(t)
-	}
-	if n := r.Arriving(); n != service.ArrivingPerSource {
-		t.Errorf("%d calls count, want %d", n, service.ArrivingPerSource)
-	}
-	cancel()
-	must.Eventually(t, "none counts any more", func() bool { return r.Arriving() == 0 })
-}
-
-// Answering may take longer than arriving.
-func TestSlowAnswer(t *testing.T) {
-	const arrival = 2 * time.Second
-	server := redistest.New(t)
-	c := newClusterOn(server, server.URL()+"?read_timeout=30s")
-	r := c.start(t, func(s *service.Service) { s.SetArrival(arrival) })
-	r.apply(t, manifest())
-	raw := r.token(t)
-	server.Freeze()
-	began, thawed := time.Now(), make(chan struct{})
-	time.AfterFunc(arrival*3/2, func() {
-		defer close(thawed)
-		server.Thaw()
-	})
-	must.Succeed(t, r.revoke(t.Context(), raw))
-	if took := time.Since(began); took < arrival {
-		t.Errorf("it took %s, and did not wait for the Redis", took)
-	}
-	<-thawed
 }

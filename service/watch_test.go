@@ -13,6 +13,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/rpc"
 )
 
 // TestWatch follows the revocations: what is live, then what comes.
@@ -43,10 +44,10 @@ func TestWatch(t *testing.T) {
 		began, told := time.Now(), w.told
 		must.Succeed(t, w.next())
 		must.Succeed(t, w.next())
-		if took := time.Since(began); took < service.Heartbeat || took > 5*service.Heartbeat {
+		if took := time.Since(began); took < rpc.HeartbeatInterval || took > 5*rpc.HeartbeatInterval {
 			t.Errorf("two heartbeats took %s", took)
 		}
-		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.told != told || !w.last.GetComplete() || age > 5*service.Heartbeat {
+		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.told != told || !w.last.GetComplete() || age > 5*rpc.HeartbeatInterval {
 			t.Errorf("got %v", w.last)
 		}
 	})
@@ -87,7 +88,7 @@ func TestWatch(t *testing.T) {
 // TestSlowWatcher does not read. It is dropped, and goes on from its cursor without losing anything.
 func TestSlowWatcher(t *testing.T) {
 	c := newCluster(t)
-	r := c.start(t, func(s *service.Service) { s.SetSlowest(time.Second) })
+	r := c.start(t, func(s *service.Service) { s.SetSendTimeout(time.Second) })
 	r.apply(t, manifest())
 	// On a connection of its own, whose window does not grow with what others read.
 	const window = 64 << 10

@@ -22,7 +22,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -225,7 +224,7 @@ func (c *tokenClient) explain(err error) error {
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if d.GetDomain() == service.Domain {
+			if d.GetDomain() == oauth.ErrorDomain {
 				e.text = c.refusal(d.GetReason(), s.Message())
 			}
 		case *errdetails.BadRequest:

@@ -10,11 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
@@ -102,7 +100,7 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 		return nil, err
 	}
 	a := &administrator{
-		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)},
+		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: remoteaddr.FromContext(ctx).String()},
 		registrar:     new(c.Registrar), applier: new(c.Applier),
 	}
 	a.registrar.Planned = func(d []registry.FieldChange) { a.planned = d }
@@ -125,7 +123,7 @@ func (c *Config) holds(ctx context.Context, caller verify.Caller) error {
 	if err != nil {
 		return err
 	}
-	if source := sourceOf(ctx); !client.AllowsFrom(source) {
+	if source := remoteaddr.FromContext(ctx).IP(); !client.AllowsFrom(source) {
 		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{ID: id, Scope: caller.Scopes[0]})
 	}
 	for _, scope := range caller.Scopes {
@@ -172,20 +170,4 @@ func (c *Config) inForce(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_ = c.CatchUp(ctx)
-}
-
-// sourceOf is the address that a call comes from; the zero address where that is not known.
-func sourceOf(ctx context.Context) netip.Addr {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return netip.Addr{}
-	}
-	return remoteaddr.Parse(p.Addr)
-}
-
-func peerOf(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok {
-		return p.Addr.String()
-	}
-	return ""
 }

@@ -85,7 +85,7 @@ func checkParameter(name string, sent []string) *failure {
 			return invalid("A parameter is not UTF-8.")
 		}
 		if strings.Contains(value, "\x00") {
-			return invalid("A parameter has a NUL.")
+			return invalid("A parameter contains a NUL byte.")
 		}
 	}
 	if len(sent) > 1 && name != repeatable {

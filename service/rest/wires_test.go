@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -16,7 +17,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
@@ -250,8 +250,8 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	}
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			if info.GetReason() != reason || info.GetDomain() != service.Domain {
-				t.Errorf("got reason %q of %q, want %q of %q", info.GetReason(), info.GetDomain(), reason, service.Domain)
+			if info.GetReason() != reason || info.GetDomain() != oauth.ErrorDomain {
+				t.Errorf("got reason %q of %q, want %q of %q", info.GetReason(), info.GetDomain(), reason, oauth.ErrorDomain)
 			}
 			return
 		}

@@ -53,16 +53,6 @@ type origin struct {
 	source netip.Addr
 }
 
-// sourceOf gives the source of a peer, as the limits count it; that of a text that is no address is the zero one.
-func sourceOf(peer string) netip.Addr {
-	end, err := netip.ParseAddrPort(peer)
-	addr := end.Addr()
-	if err != nil {
-		addr, _ = netip.ParseAddr(peer) // behind a proxy there is no port
-	}
-	return remoteaddr.RateLimitKey(addr)
-}
-
 // sample is how many events of a kind were written, and what was left out.
 type sample struct {
 	written int
@@ -96,7 +86,7 @@ func (s *sampler) room(k kind, peer string) bool {
 	if k.event == fault {
 		return true
 	}
-	source := sourceOf(peer)
+	source := remoteaddr.RateLimitKey(remoteaddr.ParseString(peer))
 	one, all := origin{k, source}, origin{source: source}
 	if s.written == inAll || s.sources[one] == perSource || s.sources[all] == inAllOfOneSource {
 		return false
