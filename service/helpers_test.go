@@ -145,8 +145,8 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	}
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
-		AuditSink:  trail,
-		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
+		AuditSink: trail,
+		Issuer:    must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: meter, Tracer: c.tracer,
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
 		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100, Now: c.now,

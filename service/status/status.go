@@ -74,48 +74,51 @@ var refusals = []struct {
 	{context.DeadlineExceeded, oauth.Error{Code: oauth.TemporarilyUnavailable, Text: "The call ended before its answer."}},
 }
 
-// lookup returns the refusal that err wraps or is mapped to, and what gRPC can carry beside it: the scope or the field
-// that it is about. ok is false for an error that this package does not know.
-func lookup(err error) (refusal *oauth.Error, info *errdetails.ErrorInfo, more []protoadapt.MessageV1, ok bool) {
-	info = &errdetails.ErrorInfo{Domain: oauth.ErrorDomain}
+// answer is a refusal, and what gRPC can carry beside it: the scope or the field that it is about.
+type answer struct {
+	*oauth.Error
+
+	scope string
+	field *registry.FieldError
+}
+
+// lookup returns the refusal that err wraps or is mapped to. ok is false for an error that this package does not know,
+// which is the server's own fault.
+func lookup(err error) (_ answer, ok bool) {
 	if refusal, ok := errors.AsType[*oauth.Error](err); ok {
-		return refusal, info, nil, true
+		return answer{Error: refusal}, true
 	}
-	// The texts of these name what is wrong with the request, and nothing else.
+	// The texts of these errors name what is wrong with the request, and nothing else.
 	if forbidden, ok := errors.AsType[*registry.ForbiddenError](err); ok {
-		info.Metadata = map[string]string{"scope": forbidden.Scope.String()}
-		return &oauth.Error{Code: oauth.InsufficientScope, Text: oauth.Text(forbidden.Error()), Cause: err}, info, nil, true
+		refusal := &oauth.Error{Code: oauth.InsufficientScope, Text: oauth.Text(forbidden.Error()), Cause: err}
+		return answer{Error: refusal, scope: forbidden.Scope.String()}, true
 	}
 	for _, row := range refusals {
 		if errors.Is(err, row.err) {
 			refusal := row.refusal
 			refusal.Cause = err
-			return &refusal, info, nil, true
+			return answer{Error: &refusal}, true
 		}
 	}
-	invalid := &oauth.Error{Code: oauth.InvalidRequest, Text: oauth.Text(err.Error()), Cause: err}
-	if errors.Is(err, keys.ErrID) || errors.Is(err, keys.ErrAlgorithm) {
-		return invalid, info, nil, true
+	field, isField := errors.AsType[*registry.FieldError](err)
+	if isField || errors.Is(err, keys.ErrID) || errors.Is(err, keys.ErrAlgorithm) {
+		refusal := &oauth.Error{Code: oauth.InvalidRequest, Text: oauth.Text(err.Error()), Cause: err}
+		return answer{Error: refusal, field: field}, true
 	}
-	if field, ok := errors.AsType[*registry.FieldError](err); ok {
-		return invalid, info, []protoadapt.MessageV1{&errdetails.BadRequest{
-			FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: field.Field, Description: field.Problem}},
-		}}, true
-	}
-	return oauth.From(err), info, nil, false
+	return answer{Error: oauth.From(err)}, false
 }
 
 // Refusal returns the refusal that err wraps or is mapped to. An error that this package does not know is the server's
 // own fault.
 func Refusal(err error) *oauth.Error {
-	refusal, _, _, _ := lookup(err)
-	return refusal
+	a, _ := lookup(err)
+	return a.Error
 }
 
 // OrStore returns err if this package knows it, and otherwise a refusal for a store that is out of reach, with err as its
 // cause. It is for calls all of whose other failures come from the store.
 func OrStore(err error) error {
-	if _, _, _, ok := lookup(err); ok {
+	if _, ok := lookup(err); ok {
 		return err
 	}
 	return &oauth.Error{
@@ -126,7 +129,7 @@ func OrStore(err error) error {
 // Is reports whether err itself is a gRPC status. One that it merely wraps came from elsewhere, for example from a key
 // management service, and is not for the caller.
 func Is(err error) bool {
-	_, ok := err.(interface{ GRPCStatus() *status.Status }) //nolint:errorlint // not what it wraps
+	_, ok := err.(interface{ GRPCStatus() *status.Status })
 	return ok
 }
 
@@ -135,27 +138,45 @@ func From(err error) error {
 	if Is(err) {
 		return err
 	}
-	refusal, info, more, _ := lookup(err)
-	code := codes.Internal
-	if wire, ok := wires[refusal.Code]; ok {
-		code = wire.grpc
-	}
-	if refusal.Limited {
-		code = codes.ResourceExhausted
-	}
-	if refusal.RetryAfter > 0 {
-		more = append(more, &errdetails.RetryInfo{RetryDelay: durationpb.New(refusal.RetryAfter)})
-	}
-	info.Reason = string(refusal.Code)
-	plain := status.New(code, string(refusal.Text))
-	detailed, err := plain.WithDetails(append([]protoadapt.MessageV1{info}, more...)...)
+	a, _ := lookup(err)
+	plain := status.New(a.grpc(), string(a.Text))
+	detailed, err := plain.WithDetails(a.details()...)
 	if err != nil {
 		return plain.Err()
 	}
 	return detailed.Err()
 }
 
-// HTTP returns the HTTP status code that a refusal with the code goes out with.
+func (a answer) grpc() codes.Code {
+	if a.Limited {
+		return codes.ResourceExhausted
+	}
+	if wire, ok := wires[a.Code]; ok {
+		return wire.grpc
+	}
+	return codes.Internal
+}
+
+// details returns the messages of google.rpc that the status carries.
+func (a answer) details() []protoadapt.MessageV1 {
+	info := &errdetails.ErrorInfo{Reason: string(a.Code), Domain: oauth.ErrorDomain}
+	if a.scope != "" {
+		info.Metadata = map[string]string{"scope": a.scope}
+	}
+	details := []protoadapt.MessageV1{info}
+	if a.field != nil {
+		details = append(details, &errdetails.BadRequest{
+			FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: a.field.Field, Description: a.field.Problem}},
+		})
+	}
+	if a.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(a.RetryAfter)})
+	}
+	return details
+}
+
+// HTTP returns the HTTP status code that a refusal with the code goes out with. A limit is 429 instead, which the gRPC
+// code RESOURCE_EXHAUSTED says.
 func HTTP(code oauth.Code) int {
 	if wire, ok := wires[code]; ok {
 		return wire.http
