@@ -4,19 +4,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// TestAlteredRecords widens what the Redis says about a client, by hand: nobody gets a token by it, the caller is told to
-// come again, and the log says which record it is.
+// TestAlteredRecords adds a scope to a record in the Redis. The record yields no token, the caller is asked to retry, and
+// the log names the record.
 func TestAlteredRecords(t *testing.T) {
 	for key, alter := range map[string]func(data string) string{
 		"client:svc": func(data string) string { return strings.Replace(data, `"scope":"api1"`, `"scope":"api1 admin"`, 1) },
@@ -34,7 +33,7 @@ func TestAlteredRecords(t *testing.T) {
 				t.Fatalf("there is nothing to alter in %s", data)
 			}
 			must.Succeed(t, redis.HSet(t.Context(), name, "d", alter(data)).Err())
-			r.token(t) // memory is as it was
+			r.token(t) // from memory
 			fresh := c.start(t)
 			for _, scope := range []string{"", "api1", "api1 admin"} {
 				_, err := fresh.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
@@ -42,21 +41,21 @@ func TestAlteredRecords(t *testing.T) {
 				})
 				expectCode(t, err, codes.Unavailable)
 				if err == nil || strings.Contains(err.Error(), name) {
-					t.Errorf("got %v, want an error that says nothing about the record", err)
+					t.Errorf("got %v, want an error that does not name the record", err)
 				}
 			}
 			if fresh.log.count(name) == 0 || fresh.log.count(registry.ErrAltered.Error()) == 0 {
-				t.Error("the log does not say which record was altered")
+				t.Error("the log does not name the record that was altered")
 			}
-			// Put back as it was, it counts again.
+			// Restored, it is accepted again.
 			must.Succeed(t, redis.HSet(t.Context(), name, "d", data).Err())
 			fresh.token(t)
 		})
 	}
 }
 
-// TestChangeOfKEK takes an issuer of two replicas from one key-encryption key to another, one replica after the other, as
-// the README has it. Tokens of before hold all along, and every replica issues.
+// TestChangeOfKEK moves an issuer of two replicas from one key-encryption key to another, one replica after the other, as
+// documented. Tokens issued before stay valid, and every replica issues throughout.
 func TestChangeOfKEK(t *testing.T) {
 	before, after := keys.NewKEK(), keys.NewKEK()
 	c := newCluster(t)
@@ -65,7 +64,7 @@ func TestChangeOfKEK(t *testing.T) {
 	replicas := []*replica{c.start(t), c.start(t)}
 	replicas[0].apply(t, manifest())
 	first := replicas[0].token(t)
-	kids := replicas[0].kids(t)
+	kids := replicas[0].keyIDs(t)
 	for step, sealer := range []*keys.Sealer{sealed(before, after), sealed(after, before), sealed(after)} {
 		for i := range replicas {
 			c.sealer = sealer
@@ -77,16 +76,16 @@ func TestChangeOfKEK(t *testing.T) {
 				r.expectActive(t, r.token(t), true)
 			}
 		}
-		if got := replicas[0].kids(t); strings.Join(got, " ") != strings.Join(kids, " ") {
+		if got := replicas[0].keyIDs(t); strings.Join(got, " ") != strings.Join(kids, " ") {
 			t.Errorf("step %d: got the keys %q, want %q", step+1, got, kids)
 		}
 	}
 	for _, r := range replicas {
 		if r.log.count("level=ERROR") > 0 {
-			t.Errorf("the log has errors")
+			t.Error("the log has errors")
 		}
 	}
-	// The old key alone opens nothing any more, and spoils nothing.
+	// The old key alone opens nothing, and damages nothing.
 	store := c.open(t)
 	document, version, err := store.LoadRing(t.Context())
 	must.Succeed(t, err)
@@ -100,20 +99,20 @@ func TestChangeOfKEK(t *testing.T) {
 	}
 }
 
-// TestCompromiseNotReplicated has too few replicas of the Redis for giving up a key: it is done, said to be unsafe, and
-// can be asked for again.
+// TestCompromiseNotReplicated compromises a key while too few replicas of the Redis acknowledge it. The key is compromised,
+// the change is reported as unsafe, and it can be repeated.
 func TestCompromiseNotReplicated(t *testing.T) {
 	c := newCluster(t)
 	c.required = 1
 	r := c.start(t)
-	kid := r.kids(t)[0]
+	kid := r.keyIDs(t)[0]
 	ring := c.ring(t, r.store)
 	for range 2 {
 		if err := ring.Compromise(t.Context(), kid); err == nil || !strings.Contains(err.Error(), revocation.ErrNotReplicated.Error()) {
 			t.Errorf("got %v, want %v", err, revocation.ErrNotReplicated)
 		}
 	}
-	must.Eventually(t, "another key signs", func() bool { return r.kids(t)[0] != kid })
+	must.Eventually(t, "another key signs", func() bool { return r.keyIDs(t)[0] != kid })
 	w := r.watch(t, "")
 	w.complete()
 	if !w.known["key:"+kid] {

@@ -9,19 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// trailOf gives the audit events that the cluster keeps, the oldest first within a stream.
-func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
+// auditEvents returns the audit events that the cluster keeps, the oldest of each stream first.
+func (c *cluster) auditEvents(t testing.TB) []redisstore.Kept {
 	t.Helper()
 	trail := c.open(t).AuditTrail(10_000)
 	var all []redisstore.Kept
@@ -34,8 +33,8 @@ func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
 	return all
 }
 
-// attributesOf gives the names of an event's attributes, in their order.
-func attributesOf(t testing.TB, kept redisstore.Kept) []string {
+// attributeNames returns the names of an event's attributes, in order.
+func attributeNames(t testing.TB, kept redisstore.Kept) []string {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	_, err := decoder.Token()
@@ -51,7 +50,7 @@ func attributesOf(t testing.TB, kept redisstore.Kept) []string {
 	return names
 }
 
-// TestAuditEvents brings every audit event about, and holds each to its declaration.
+// TestAuditEvents causes every audit event, and compares each with its declaration.
 func TestAuditEvents(t *testing.T) {
 	c := newCluster(t)
 	c.audited = true
@@ -61,22 +60,22 @@ func TestAuditEvents(t *testing.T) {
 	}
 	r := c.start(t)
 	r.apply(t, withBoss(manifest()))
-	decide(t, r)
-	administer(t, r)
+	causeDecisions(t, r)
+	causeChanges(t, r)
 	r.stop()
 	ahead(31) // the next key is due
 	c.start(t).stop()
-	ahead(33) // and nothing is left of the one before
+	ahead(33) // and no token of the previous one is left
 	c.start(t).stop()
 
-	events := c.trailOf(t)
+	events := c.auditEvents(t)
 	for _, declared := range telemetry.Events {
 		of := func(kept redisstore.Kept) bool { return kept.Event == declared.Name }
 		if !slices.ContainsFunc(events, of) {
-			t.Errorf("there is no %s", declared.Name)
+			t.Errorf("got no %s", declared.Name)
 		}
 		for _, kept := range events {
-			if of(kept) && !slices.Equal(attributesOf(t, kept), declared.Attributes) {
+			if of(kept) && !slices.Equal(attributeNames(t, kept), declared.Attributes) {
 				t.Errorf("%s: got %s, want the attributes %v", kept.Event, kept.Attributes, declared.Attributes)
 			}
 		}
@@ -86,41 +85,41 @@ func TestAuditEvents(t *testing.T) {
 			t.Errorf("the event %s is not declared", kept.Event)
 		}
 		if kept.Time.Before(began.Truncate(time.Millisecond)) || kept.Time.After(time.Now()) {
-			t.Errorf("%s is of %s", kept.Event, kept.Time)
+			t.Errorf("%s: got the time %s", kept.Event, kept.Time)
 		}
 	}
-	tells(t, events, "token.refused", `"client_id":"svc","auth_method":"client_secret_post"`, `"error":"invalid_client","reason":"wrong_secret"`)
-	tells(t, events, "token.refused", `"client_id":"nobody"`, `"reason":"unknown_client"`)
-	tells(t, events, "admin.refused", `"by":"","peer":"127.0.0.1:`, `"method":"grantor.v1.KeyService/ListKeys","reason":"no_token"`)
-	tells(t, events, "admin.refused", `"by":"boss"`, `"reason":"not_found"`)
-	tells(t, events, "audit.left_out", `"of":"admin.refused","reason":"no_token"`)
-	tells(t, events, "client.created", `"by":"boss","peer":"127.0.0.1:`, `"id":"new"`, `{"field":"scopes","from":"","to":"api1"}`)
-	tells(t, events, "client.changed", `"id":"new"`, `"changes":[{"field":"client_name","from":"","to":"A name"},{"field":"disabled","from":"","to":"true"}]`)
-	tells(t, events, "client.changed", `"id":"new"`, `"changes":[]`)
-	tells(t, events, "client.secret_rotated", `"grace_period":60`, ` (until `)
-	tells(t, events, "client.deleted", `"id":"new"`, `{"field":"client_name","from":"A name","to":""}`)
-	tells(t, events, "client.created", `"by":"boss"`, `"id":"applied"`)
-	tells(t, events, "resource.changed", `"changes":[{"field":"scopes","from":"n1","to":"n1 n2"}]`)
-	tells(t, events, "key.rotated", `"by":"","peer":"","alg":"ES256"`, `"replaces":""`)
-	tells(t, events, "key.rotated", `"by":"boss"`, `"alg":"ES256"`)
-	tells(t, events, "key.gone", `"by":""`)
+	expectEvent(t, events, "token.refused", `"client_id":"svc","auth_method":"client_secret_post"`, `"error":"invalid_client","reason":"wrong_secret"`)
+	expectEvent(t, events, "token.refused", `"client_id":"nobody"`, `"reason":"unknown_client"`)
+	expectEvent(t, events, "admin.refused", `"by":"","peer":"127.0.0.1:`, `"method":"grantor.v1.KeyService/ListKeys","reason":"no_token"`)
+	expectEvent(t, events, "admin.refused", `"by":"boss"`, `"reason":"not_found"`)
+	expectEvent(t, events, "audit.left_out", `"of":"admin.refused","reason":"no_token"`)
+	expectEvent(t, events, "client.created", `"by":"boss","peer":"127.0.0.1:`, `"id":"new"`, `{"field":"scopes","from":"","to":"api1"}`)
+	expectEvent(t, events, "client.changed", `"id":"new"`, `"changes":[{"field":"client_name","from":"","to":"A name"},{"field":"disabled","from":"","to":"true"}]`)
+	expectEvent(t, events, "client.changed", `"id":"new"`, `"changes":[]`)
+	expectEvent(t, events, "client.secret_rotated", `"grace_period":60`, ` (until `)
+	expectEvent(t, events, "client.deleted", `"id":"new"`, `{"field":"client_name","from":"A name","to":""}`)
+	expectEvent(t, events, "client.created", `"by":"boss"`, `"id":"applied"`)
+	expectEvent(t, events, "resource.changed", `"changes":[{"field":"scopes","from":"n1","to":"n1 n2"}]`)
+	expectEvent(t, events, "key.rotated", `"by":"","peer":"","alg":"ES256"`, `"replaces":""`)
+	expectEvent(t, events, "key.rotated", `"by":"boss"`, `"alg":"ES256"`)
+	expectEvent(t, events, "key.gone", `"by":""`)
 }
 
-// tells expects an event of the name that has all of the texts.
-func tells(t *testing.T, events []redisstore.Kept, name string, texts ...string) {
+// expectEvent expects an event of the name that contains all of the texts.
+func expectEvent(t *testing.T, events []redisstore.Kept, name string, texts ...string) {
 	t.Helper()
 	if !slices.ContainsFunc(events, func(kept redisstore.Kept) bool {
 		return kept.Event == name && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(string(kept.Attributes), text) })
 	}) {
-		t.Errorf("no %s has %q", name, texts)
+		t.Errorf("no %s contains %q", name, texts)
 	}
 }
 
-// decide brings about what is decided for clients.
-func decide(t *testing.T, r *replica) {
+// causeDecisions makes requests that are granted and refused.
+func causeDecisions(t *testing.T, r *replica) {
 	t.Helper()
 	raw := r.token(t)
-	expectCode(t, r.tryIn(t, "a wrong secret"), codes.Unauthenticated)
+	expectCode(t, r.tryWith(t, "a wrong secret"), codes.Unauthenticated)
 	_, err := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{GrantType: "client_credentials", ClientId: "nobody", ClientSecret: "a wrong secret"})
 	expectCode(t, err, codes.Unauthenticated)
 	r.expectActive(t, raw, true)
@@ -134,11 +133,11 @@ func decide(t *testing.T, r *replica) {
 	must.Succeed(t, r.revokeAll(t.Context()))
 }
 
-// administer brings about what an administrator does and is refused.
-func administer(t *testing.T, r *replica) {
+// causeChanges makes every administrative change, and calls that are refused.
+func causeChanges(t *testing.T, r *replica) {
 	t.Helper()
 	clients, resources, keys := grantorv1.NewClientServiceClient(r.conn), grantorv1.NewResourceServiceClient(r.conn), grantorv1.NewKeyServiceClient(r.conn)
-	ctx := r.administer(t)
+	ctx := r.adminContext(t)
 	do(t, ctx, clients.CreateClient, &grantorv1.CreateClientRequest{Client: &grantorv1.Client{ClientId: "new", Scopes: []string{"api1"}}})
 	change := &grantorv1.UpdateClientRequest{Client: &grantorv1.Client{ClientId: "new", ClientName: "A name", Disabled: new(true)}}
 	do(t, ctx, clients.UpdateClient, change)
@@ -175,7 +174,7 @@ func administer(t *testing.T, r *replica) {
 	})
 }
 
-// do makes a call that works.
+// do makes a call that must succeed.
 func do[Request, Reply any, Option any](t *testing.T, ctx context.Context, call func(context.Context, *Request, ...Option) (*Reply, error), request *Request) *Reply {
 	t.Helper()
 	reply, err := call(ctx, request)

@@ -6,12 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// BenchmarkRevokeToken revokes tokens through a whole replica. Each is a new one, whose issue is not timed.
+// BenchmarkRevokeToken revokes tokens through a whole replica. Each token is new, and issuing it is not timed.
 func BenchmarkRevokeToken(b *testing.B) {
 	c := newCluster(b)
 	r := c.start(b)
@@ -24,7 +23,8 @@ func BenchmarkRevokeToken(b *testing.B) {
 	}
 }
 
-// BenchmarkSnapshot has a fresh follower take over 100,000 revocations, over gRPC and from a replica that knows them.
+// BenchmarkSnapshot has a fresh follower receive 100,000 revocations, over gRPC from a replica that knows them, and a fresh
+// replica read them from the Redis.
 func BenchmarkSnapshot(b *testing.B) {
 	const revocations = 100_000
 	c := newCluster(b)
@@ -36,15 +36,15 @@ func BenchmarkSnapshot(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			stream, err := r.revocations.WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{})
 			must.Succeed(b, err)
-			told := 0
+			received := 0
 			for complete := false; !complete; {
 				answer, err := stream.Recv()
 				must.Succeed(b, err)
-				told, complete = told+len(answer.GetTokens()), answer.GetComplete()
+				received, complete = received+len(answer.GetTokens()), answer.GetComplete()
 			}
 			cancel()
-			if told != revocations {
-				b.Fatalf("got %d revocations", told)
+			if received != revocations {
+				b.Fatalf("got %d revocations", received)
 			}
 		}
 		b.ReportMetric(revocations*float64(b.N)/b.Elapsed().Seconds(), "revocations/s")
@@ -59,7 +59,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	})
 }
 
-// BenchmarkReach revokes at one replica and waits until a follower of another has it.
+// BenchmarkReach revokes at one replica and waits until a follower of another receives the revocation.
 func BenchmarkReach(b *testing.B) {
 	c := newCluster(b)
 	near, far := c.start(b), c.start(b)

@@ -8,73 +8,72 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
 // A Redis acknowledges a write before its replicas have it, so a fail-over may lose it. With revocation-replicas=1 no
-// revocation is lost that was answered with success, as long as the replica that takes over has what the others have; the
-// first two tests hold Grantor to that. Without it those of the last moments are lost to the Redis. A running Grantor
-// replica that has read them puts them back, which is the third test; where none runs any more they are lost for good.
+// revocation is lost that was acknowledged, if the replica that takes over has what the others have; the first two tests
+// check that. Without it the Redis loses the revocations of the last moments. A running Grantor replica that has read them
+// restores them, which the third test checks; if none is running they are lost for good.
 
-// atOnce has a client tell at once that there is no server, so that the tests need not wait for its tries.
-const atOnce = "&max_retries=-1&dialer_retries=1"
+// withoutRetries has a client report at once that there is no server, so that the tests need not wait for its retries.
+const withoutRetries = "&max_retries=-1&dialer_retries=1"
 
 // TestSentinelFailOver kills a primary that Sentinels watch.
 func TestSentinelFailOver(t *testing.T) {
 	t.Parallel()
 	d := redistest.NewSentinel(t, 2)
-	f := beginFailOver(t, newClusterOn(d.Primary, d.URL()+atOnce))
-	f.expectRefused("while no primary is there")
-	f.expectAcknowledged("with the new primary and the replica that is left to it")
+	f := beginFailOver(t, newClusterOn(d.Primary, d.URL()+withoutRetries))
+	f.expectRefused("while there is no primary")
+	f.expectAcknowledged("with the new primary and its remaining replica")
 	d.AwaitFailOver(t)
 	f.finish()
 }
 
-// TestClusterFailOver kills the primary that has the issuer's slot. The one that takes its place has no replica then, so
-// nothing can be acknowledged before the dead one is back as its replica.
+// TestClusterFailOver kills the primary that has the issuer's slot. The new primary has no replica, so nothing can be
+// acknowledged before the old one is back as its replica.
 func TestClusterFailOver(t *testing.T) {
 	t.Parallel()
 	d := redistest.NewShards(t)
-	f := beginFailOver(t, newClusterOn(d.Primary(t, "{grantor}"), d.URL()+atOnce))
-	f.expectRefused("while no primary is there")
+	f := beginFailOver(t, newClusterOn(d.Primary(t, "{grantor}"), d.URL()+withoutRetries))
+	f.expectRefused("while there is no primary")
 	for _, r := range f.replicas {
-		must.Eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
+		must.Eventually(t, "the new primary is followed", func() bool { return r.CatchUp(withTimeout(t, time.Second)) == nil })
 	}
 	t.Logf("the new primary was followed after %s", time.Since(f.killed))
 	f.expectRefused("while the new primary has no replica")
 	f.c.redis.Start()
-	f.expectAcknowledged("with the one that is back")
+	f.expectAcknowledged("with the old primary as a replica")
 	f.finish()
 }
 
-// TestFailOverLoses has revocations acknowledged that no replica of the Redis has, and kills the primary.
+// TestFailOverLoses acknowledges revocations that no replica of the Redis has, and kills the primary.
 func TestFailOverLoses(t *testing.T) {
 	t.Parallel()
 	d := redistest.NewSentinel(t, 2)
-	c := newClusterOn(d.Primary, d.URL()+atOnce)
+	c := newClusterOn(d.Primary, d.URL()+withoutRetries)
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
 	raw, other, left := a.token(t), a.token(t), a.token(t)
-	ids, keys := []string{a.idOf(t, raw), a.idOf(t, other)}, a.kids(t)
+	ids, keys := []string{a.idOf(t, raw), a.idOf(t, other)}, a.keyIDs(t)
 	d.CutOff(t)
 	must.Succeed(t, a.revoke(t.Context(), raw))
 	must.Succeed(t, b.revoke(t.Context(), other))
 	running := []*replica{a, b}
 	for _, r := range running {
-		must.Succeed(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 	}
 	d.Primary.Kill()
 	for _, r := range running {
-		must.Eventually(t, "what was lost is put back", func() bool { return r.log.count("published again") > 0 })
+		must.Eventually(t, "what was lost is restored", func() bool { return r.log.count("published again") > 0 })
 	}
 	d.AwaitFailOver(t)
 	for _, r := range append(running, c.start(t)) {
-		must.Eventually(t, "the new primary is followed", func() bool { return r.CatchUp(within(t, time.Second)) == nil })
+		must.Eventually(t, "the new primary is followed", func() bool { return r.CatchUp(withTimeout(t, time.Second)) == nil })
 		r.expectActive(t, raw, false)
 		r.expectActive(t, other, false)
 		r.expectActive(t, left, true)
@@ -82,17 +81,17 @@ func TestFailOverLoses(t *testing.T) {
 		w.complete()
 		for _, id := range ids {
 			if !w.known[id] {
-				t.Errorf("a fresh follower is not told of %s", id)
+				t.Errorf("a fresh follower does not receive %s", id)
 			}
 		}
-		if got := r.kids(t); !slices.Equal(got, keys) {
+		if got := r.keyIDs(t); !slices.Equal(got, keys) {
 			t.Errorf("got the keys %q, want %q", got, keys)
 		}
 	}
 }
 
-// TestRevokeAgain tries a revocation again that no replica of the Redis had. By then it is in force, as the feed has told
-// it; but it is not recorded as it must be, so it is not answered with success.
+// TestRevokeAgain repeats a revocation that no replica of the Redis has. It is in effect by then, because it has been read
+// from the feed; but it is not recorded as it must be, so it is not acknowledged.
 func TestRevokeAgain(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "--repl-diskless-sync-delay", "0")
@@ -102,38 +101,38 @@ func TestRevokeAgain(t *testing.T) {
 	raw := a.token(t)
 	expectCode(t, a.revoke(t.Context(), raw), codes.Unavailable)
 	for _, r := range []*replica{a, b} {
-		must.Succeed(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 		r.expectActive(t, raw, false)
 		expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
 	}
 	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
 	for _, r := range []*replica{a, b} {
-		must.Eventually(t, "it is recorded", func() bool { return r.revoke(t.Context(), raw) == nil })
+		must.Eventually(t, "the revocation is recorded", func() bool { return r.revoke(t.Context(), raw) == nil })
 	}
 }
 
-// failOver is a deployment whose primary was killed while tokens were issued and revoked. The revocations go on.
+// failOver is a deployment whose primary was killed while tokens were issued and revoked. The revocations continue.
 type failOver struct {
 	*testing.T
 	c        *cluster
 	replicas []*replica
-	// keys are those of before, left a token that nobody revokes.
+	// keys are the IDs of the signing keys before the fail-over, and left a token that is never revoked.
 	keys   []string
 	left   string
 	killed time.Time
 
-	stop  func()
-	mu    sync.Mutex
-	tried []try
+	stop     func()
+	mu       sync.Mutex
+	attempts []attempt
 }
 
-// try is one revocation.
-type try struct {
+// attempt is one revocation.
+type attempt struct {
 	raw string
 	// id is in the form of a watcher's known.
 	id    string
 	began time.Time
-	// acknowledged is false for one that was refused.
+	// acknowledged is false if it was refused.
 	acknowledged bool
 }
 
@@ -144,10 +143,10 @@ func beginFailOver(t *testing.T, c *cluster) *failOver {
 	a := f.replicas[0]
 	a.apply(t, manifest())
 	for _, r := range f.replicas {
-		must.Succeed(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 		r.expectActive(t, r.token(t), true) // from here on both clients are in memory
 	}
-	f.left, f.keys = a.token(t), a.kids(t)
+	f.left, f.keys = a.token(t), a.keyIDs(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	for _, r := range f.replicas {
@@ -161,8 +160,8 @@ func beginFailOver(t *testing.T, c *cluster) *failOver {
 	return f
 }
 
-// revoke revokes one new token after the other. Issuing and introspecting never fail: what is known does not grow too old
-// in a fail-over.
+// revoke revokes one new token after another. Issuing and introspecting never fail, because a fail-over is shorter than
+// the maximum staleness.
 func (f *failOver) revoke(ctx context.Context, r *replica) {
 	for next := time.NewTicker(10 * time.Millisecond); ; <-next.C {
 		raw, err := r.issue(ctx)
@@ -183,19 +182,19 @@ func (f *failOver) revoke(ctx context.Context, r *replica) {
 			f.Errorf("revoking: got %v, want success or %s", err, codes.Unavailable)
 		}
 		f.mu.Lock()
-		f.tried = append(f.tried, try{raw, id, began, err == nil})
+		f.attempts = append(f.attempts, attempt{raw, id, began, err == nil})
 		f.mu.Unlock()
 	}
 }
 
-// count gives how many of the revocations that began since then were acknowledged, and how many refused.
+// count returns how many of the revocations that began since then were acknowledged, and how many were refused.
 func (f *failOver) count(since time.Time) (acknowledged, refused int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range f.tried {
+	for i := range f.attempts {
 		switch {
-		case f.tried[i].began.Before(since):
-		case f.tried[i].acknowledged:
+		case f.attempts[i].began.Before(since):
+		case f.attempts[i].acknowledged:
 			acknowledged++
 		default:
 			refused++
@@ -204,7 +203,7 @@ func (f *failOver) count(since time.Time) (acknowledged, refused int) {
 	return acknowledged, refused
 }
 
-// expectRefused waits for revocations to be refused from now on, and none to be acknowledged.
+// expectRefused waits until revocations are refused, and expects that none is acknowledged in between.
 func (f *failOver) expectRefused(when string) {
 	f.Helper()
 	now := time.Now()
@@ -229,30 +228,31 @@ func (f *failOver) expectAcknowledged(when string) {
 	}
 }
 
-// finish ends the revocations. Every one that was acknowledged holds, at whoever has been there and whoever comes new.
+// finish ends the revocations. Every revocation that was acknowledged is in effect, at the running replicas and at a new
+// one.
 func (f *failOver) finish() {
 	f.Helper()
 	f.stop()
 	acknowledged, refused := f.count(time.Time{})
 	f.Logf("%d revocations were acknowledged, %d refused", acknowledged, refused)
 	for _, r := range append(f.replicas, f.c.start(f)) {
-		// go-redis may not dial again for a second after it has failed often; each replica's client has its own second.
+		// After repeated failures go-redis may wait a second before it dials again, each replica's client by itself.
 		next := r.token(f)
-		must.Eventually(f, "it revokes without a restart", func() bool { return r.revoke(f.Context(), next) == nil })
+		must.Eventually(f, "the replica revokes without a restart", func() bool { return r.revoke(f.Context(), next) == nil })
 		r.expectActive(f, next, false)
-		must.Eventually(f, "the new primary is followed", func() bool { return r.CatchUp(within(f, time.Second)) == nil })
+		must.Eventually(f, "the new primary is followed", func() bool { return r.CatchUp(withTimeout(f, time.Second)) == nil })
 		w := r.watch(f, "")
 		w.complete()
-		for _, try := range f.tried {
-			if try.acknowledged && !w.known[try.id] {
-				f.Errorf("a fresh follower is not told of %s", try.id)
+		for _, attempt := range f.attempts {
+			if attempt.acknowledged && !w.known[attempt.id] {
+				f.Errorf("a fresh follower does not receive %s", attempt.id)
 			}
-			if try.acknowledged {
-				r.expectActive(f, try.raw, false)
+			if attempt.acknowledged {
+				r.expectActive(f, attempt.raw, false)
 			}
 		}
 		r.expectActive(f, f.left, true)
-		if got := r.kids(f.T); !slices.Equal(got, f.keys) {
+		if got := r.keyIDs(f.T); !slices.Equal(got, f.keys) {
 			f.Errorf("got the keys %q, want %q", got, f.keys)
 		}
 	}

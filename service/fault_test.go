@@ -6,42 +6,41 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// TestRestart stops a Redis that keeps what it has: nothing is lost.
+// TestRestart restarts a Redis that persists its data: nothing is lost.
 func TestRestart(t *testing.T) {
 	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")
 	a := c.start(t)
 	a.apply(t, manifest())
 	raw, left := a.token(t), a.token(t)
-	id, keys := a.idOf(t, raw), a.kids(t)
+	id, keys := a.idOf(t, raw), a.keyIDs(t)
 	must.Succeed(t, a.revoke(t.Context(), raw))
 	c.redis.Kill()
 	c.redis.Start()
-	must.Eventually(t, "the replica is back", func() bool { return a.CatchUp(within(t, time.Second)) == nil })
+	must.Eventually(t, "the replica follows the feed again", func() bool { return a.CatchUp(withTimeout(t, time.Second)) == nil })
 	for _, r := range []*replica{a, c.start(t)} {
 		r.expectActive(t, raw, false)
 		r.expectActive(t, left, true)
-		if got := r.kids(t); !slices.Equal(got, keys) {
+		if got := r.keyIDs(t); !slices.Equal(got, keys) {
 			t.Errorf("got the keys %q, want %q", got, keys)
 		}
 		w := r.watch(t, "")
 		w.complete()
 		if !w.known[id] {
-			t.Error("a fresh follower is not told of the revocation")
+			t.Error("a fresh follower does not receive the revocation")
 		}
 	}
 	if a.log.count("lost data") > 0 {
-		t.Error("the log tells of lost data")
+		t.Error("the log reports lost data")
 	}
 }
 
-// TestRestartEmpty brings the Redis back without anything, twice: the replicas put back what they know.
+// TestRestartEmpty restarts the Redis without its data, twice: the replicas restore what they know.
 func TestRestartEmpty(t *testing.T) {
 	for name, replicas := range map[string]int{"one replica": 1, "two replicas": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -53,10 +52,10 @@ func TestRestartEmpty(t *testing.T) {
 			a := running[0]
 			a.apply(t, manifest())
 			raw := a.token(t)
-			id, keys := a.idOf(t, raw), a.kids(t)
+			id, keys := a.idOf(t, raw), a.keyIDs(t)
 			must.Succeed(t, a.revokeAll(t.Context()))
 			left := a.token(t)
-			must.Succeed(t, a.revoke(t.Context(), raw)) // it is revoked already, which changes nothing
+			must.Succeed(t, a.revoke(t.Context(), raw)) // revoked already, which changes nothing
 			single := a.token(t)
 			singleID := a.idOf(t, single)
 			must.Succeed(t, a.revoke(t.Context(), single))
@@ -71,27 +70,27 @@ func TestRestartEmpty(t *testing.T) {
 				c.redis.Wipe()
 				c.redis.Start()
 				for _, r := range running {
-					must.Eventually(t, "the log tells of the loss", func() bool { return r.log.count("lost data") == loss+1 })
+					must.Eventually(t, "the loss is logged", func() bool { return r.log.count("lost data") == loss+1 })
 				}
-				must.Eventually(t, "the key ring is back", func() bool {
+				must.Eventually(t, "the key ring is restored", func() bool {
 					data, _, err := a.store.LoadRing(t.Context())
 					return err == nil && data != nil
 				})
 				for _, r := range running {
-					// Nothing is called complete before everything is back.
+					// No answer is complete before everything is restored.
 					w := r.watch(t, "")
 					w.complete()
 					if !w.known[singleID] {
-						t.Error("a revocation is not told")
+						t.Error("a revocation is missing")
 					}
-					expectKnown(t, w, others, id)
+					expectReceived(t, w, others, id)
 				}
 				fresh := c.start(t)
-				fresh.apply(t, manifest()) // clients are put back by who has their file
+				fresh.apply(t, manifest()) // clients are restored by applying their file
 				w := fresh.watch(t, "")
 				w.complete()
-				expectKnown(t, w, others, id)
-				if got := fresh.kids(t); !slices.Equal(got, keys) {
+				expectReceived(t, w, others, id)
+				if got := fresh.keyIDs(t); !slices.Equal(got, keys) {
 					t.Errorf("got the keys %q, want %q", got, keys)
 				}
 				for _, r := range append(running, fresh) {
@@ -102,7 +101,7 @@ func TestRestartEmpty(t *testing.T) {
 				}
 				fresh.stop()
 			}
-			// One that has followed all along is begun anew and goes on.
+			// A stream that has been open throughout starts over and continues.
 			last := a.token(t)
 			lastID := a.idOf(t, last)
 			must.Succeed(t, a.revoke(t.Context(), last))
@@ -111,11 +110,11 @@ func TestRestartEmpty(t *testing.T) {
 	}
 }
 
-func expectKnown(t *testing.T, w *watcher, ids []string, revokedByClient string) {
+func expectReceived(t *testing.T, w *watcher, ids []string, revokedByClient string) {
 	t.Helper()
 	for _, id := range ids {
 		if !w.known["token:"+id] {
-			t.Fatalf("of %d revocations, %s is not told", len(ids), id)
+			t.Fatalf("of %d revocations, %s is missing", len(ids), id)
 		}
 	}
 	if !w.known["client:svc"] || w.known[revokedByClient] {
@@ -123,7 +122,7 @@ func expectKnown(t *testing.T, w *watcher, ids []string, revokedByClient string)
 	}
 }
 
-// TestRevokeWithoutStore revokes while there is no Redis.
+// TestRevokeWithoutStore revokes while the Redis is down.
 func TestRevokeWithoutStore(t *testing.T) {
 	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")
 	r := c.start(t)
@@ -133,13 +132,13 @@ func TestRevokeWithoutStore(t *testing.T) {
 	c.redis.Kill()
 	expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
 	expectCode(t, r.revokeAll(t.Context()), codes.Unavailable)
-	r.expectActive(t, raw, true) // as everywhere else
+	r.expectActive(t, raw, true) // as at every other replica
 	c.redis.Start()
 	must.Eventually(t, "it revokes again", func() bool { return r.revoke(t.Context(), raw) == nil })
 	r.expectActive(t, raw, false)
 }
 
-// TestStoppedAfterAnswer ends a replica as soon as it has answered: what it answered, the other one knows.
+// TestStoppedAfterAnswer stops a replica as soon as it has answered: the other replica knows what was acknowledged.
 func TestStoppedAfterAnswer(t *testing.T) {
 	c := newCluster(t)
 	b := c.start(t)
@@ -149,12 +148,12 @@ func TestStoppedAfterAnswer(t *testing.T) {
 		raw := b.token(t)
 		must.Succeed(t, a.revoke(t.Context(), raw))
 		a.stop()
-		must.Succeed(t, b.CatchUp(within(t, patience)))
+		must.Succeed(t, b.CatchUp(withTimeout(t, timeout)))
 		b.expectActive(t, raw, false)
 	}
 }
 
-// TestRequiredReplicas has revocations wait for a replica of the Redis, and issuing not.
+// TestRequiredReplicas requires a replica of the Redis. Revocations wait for it; issuing does not.
 func TestRequiredReplicas(t *testing.T) {
 	c := newCluster(t, "--repl-diskless-sync-delay", "0")
 	c.required = 1
@@ -164,7 +163,7 @@ func TestRequiredReplicas(t *testing.T) {
 	expectCode(t, r.revoke(t.Context(), raw), codes.Unavailable)
 	expectCode(t, r.revokeAll(t.Context()), codes.Unavailable)
 	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
-	must.Eventually(t, "the replica counts", func() bool { return r.revoke(t.Context(), raw) == nil })
+	must.Eventually(t, "the replica acknowledges", func() bool { return r.revoke(t.Context(), raw) == nil })
 	next := r.token(t)
 	must.Succeed(t, r.revoke(t.Context(), next))
 	r.expectActive(t, next, false)

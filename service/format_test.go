@@ -12,20 +12,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	goredis "github.com/redis/go-redis/v9"
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// release is the next release of Grantor, beside replicas of this one on the same Redis: it writes each record in a
-// format that these do not know, and puts it back.
+// release is the next release of Grantor, on the same Redis as replicas of this one. It writes each record in a format
+// that they do not know, and restores it.
 type release struct {
 	redis *goredis.Client
 	key   []byte // authenticates records
@@ -48,7 +47,7 @@ func (n *release) record(t *testing.T, record string) map[string]string {
 	return fields
 }
 
-// write stores a record under a new version and announces it.
+// write stores a record under a new version and adds the change to the feed.
 func (n *release) write(t *testing.T, record string, data []byte, kind, id string) {
 	t.Helper()
 	key, version := "grantor:{grantor}:"+record, fmt.Sprint(time.Now().UnixNano())
@@ -65,8 +64,7 @@ func (n *release) write(t *testing.T, record string, data []byte, kind, id strin
 	must.Succeed(t, n.redis.XAdd(t.Context(), &goredis.XAddArgs{Stream: "grantor:{grantor}:feed", Values: []string{"k", kind, "i", id, "t", ""}}).Err())
 }
 
-// newer gives the record in the format after the newest that this release reads, with a field of which it knows
-// nothing.
+// newer returns the record in the format after the newest that this release reads, with a field that it does not know.
 func newer(t *testing.T, record, data string) []byte {
 	t.Helper()
 	var fields map[string]any
@@ -80,20 +78,21 @@ func newer(t *testing.T, record, data string) []byte {
 	return must.Get(json.Marshal(fields))
 }
 
-// TestNewerRelease has replicas of this release on one Redis with a newer one. What that writes is refused and logged,
-// and neither used by half nor written over; what it did not touch goes on; and when it is put back, everything does.
+// TestNewerRelease has replicas of this release share a Redis with a newer one. A record that the newer one has written is
+// refused and logged, and neither partly used nor overwritten; everything else keeps working, and so does the record once
+// it is restored.
 func TestNewerRelease(t *testing.T) {
 	c := newCluster(t)
 	r, other := c.start(t), c.start(t)
 	r.apply(t, manifest())
 	must.Succeed(t, other.CatchUp(t.Context()))
 	raw := r.token(t)
-	kids := r.kids(t)
+	kids := r.keyIDs(t)
 	next := c.nextRelease(t)
 	for _, test := range []struct {
 		record, kind, id string
-		// issues and asks are whether svc gets tokens and res1 may introspect; ready whether the replica is ready.
-		issues, asks, ready bool
+		// issues and introspects report whether svc gets tokens and res1 may introspect; ready whether the replica is ready.
+		issues, introspects, ready bool
 	}{
 		{"client:svc", "client", "svc", false, true, true},
 		{"client:res1", "client", "res1", true, false, true},
@@ -104,28 +103,28 @@ func TestNewerRelease(t *testing.T) {
 			name, _, _ := strings.Cut(test.record, ":")
 			before := next.record(t, test.record)["d"]
 			next.write(t, test.record, newer(t, name, before), test.kind, test.id)
-			stands := next.record(t, test.record)
+			written := next.record(t, test.record)
 			for _, replica := range []*replica{r, other} {
 				must.Succeed(t, replica.CatchUp(t.Context()))
-				must.Eventually(t, "knowing whether it is ready", func() bool { return (replica.Ready() == nil) == test.ready })
+				must.Eventually(t, "readiness", func() bool { return (replica.Ready() == nil) == test.ready })
 				if err := replica.Ready(); !test.ready && !strings.Contains(err.Error(), "newer release") {
 					t.Errorf("not ready: got %v", err)
 				}
 				_, err := replica.issue(t.Context())
 				expectCode(t, err, map[bool]codes.Code{true: codes.OK, false: codes.Unavailable}[test.issues])
 				_, err = replica.ask(t.Context(), raw)
-				expectCode(t, err, map[bool]codes.Code{true: codes.OK, false: codes.Unavailable}[test.asks])
+				expectCode(t, err, map[bool]codes.Code{true: codes.OK, false: codes.Unavailable}[test.introspects])
 				if replica.log.count("newer release") == 0 {
-					t.Error("the log says nothing of it")
+					t.Error("the log does not report it")
 				}
 			}
-			// Nothing that this release does writes over it.
+			// Nothing that this release does overwrites it.
 			_, err := r.Applier().Apply(t.Context(), manifest(func(c *registry.Client) { c.Name = "Changed" }))
 			if want := test.record == "ring"; want != (err == nil) || err != nil && !errors.Is(err, registry.ErrNewer) {
 				t.Errorf("applying: got %v", err)
 			}
-			if got := next.record(t, test.record); !reflect.DeepEqual(got, stands) {
-				t.Errorf("it was written over: got %q, want %q", got, stands)
+			if got := next.record(t, test.record); !reflect.DeepEqual(got, written) {
+				t.Errorf("it was overwritten: got %q, want %q", got, written)
 			}
 			if test.record == "ring" {
 				_, err := keys.Open(t.Context(), keys.Config{
@@ -144,7 +143,7 @@ func TestNewerRelease(t *testing.T) {
 			}
 		})
 	}
-	if got := r.kids(t); !reflect.DeepEqual(got, kids) {
+	if got := r.keyIDs(t); !reflect.DeepEqual(got, kids) {
 		t.Errorf("the keys are %q, want %q", got, kids)
 	}
 
@@ -158,17 +157,17 @@ func TestNewerRelease(t *testing.T) {
 		must.Succeed(t, r.CatchUp(t.Context()))
 		r.expectActive(t, raw, false)
 		if got := r.log.count("kind=later"); got != 1 {
-			t.Errorf("the log tells of it %d times, want once", got)
+			t.Errorf("it is logged %d times, want once", got)
 		}
 	})
 }
 
-// TestNewerClientInList lists clients, one of which a newer release wrote.
+// TestNewerClientInList lists clients, one of which a newer release has written.
 func TestNewerClientInList(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
 	r.apply(t, withBoss(manifest()))
-	ctx := r.administer(t)
+	ctx := r.adminContext(t)
 	next := c.nextRelease(t)
 	next.write(t, "client:res1", newer(t, "client", next.record(t, "client:res1")["d"]), "client", "res1")
 	answer, err := grantorv1.NewClientServiceClient(r.conn).ListClients(ctx, &grantorv1.ListClientsRequest{})
@@ -178,9 +177,9 @@ func TestNewerClientInList(t *testing.T) {
 		ids = append(ids, client.GetClientId())
 	}
 	if got := strings.Join(ids, " "); got != "boss svc" {
-		t.Errorf("listed %q, want the two that can be read", got)
+		t.Errorf("got %q, want the two that can be read", got)
 	}
 	if r.log.count("client_id=res1") == 0 {
-		t.Error("the log does not say what is left out")
+		t.Error("the log does not name the client that is left out")
 	}
 }

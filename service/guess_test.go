@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -21,16 +19,17 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
 var guessing = flag.Duration("guessing", 3*time.Second, "how long TestGuessing guesses")
 
-// chosen is a secret that a person chose.
+// chosen is a secret that a person has chosen.
 const chosen = "correct horse battery staple"
 
-// from opens a connection to the replica from an address of its own on loopback.
+// from opens a connection to the replica from the loopback address source.
 func (r *replica) from(t testing.TB, source string) grantorv1.TokenServiceClient {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
@@ -50,10 +49,10 @@ func issueWith(ctx context.Context, c grantorv1.TokenServiceClient, id, secret s
 	return err
 }
 
-// guesses counts what became of them.
+// guesses counts guesses by their outcome.
 type guesses struct{ sent, checked, limited, other atomic.Int64 }
 
-func (g *guesses) note(err error) {
+func (g *guesses) count(err error) {
 	switch status.Code(err) {
 	case codes.Unauthenticated:
 		g.checked.Add(1)
@@ -65,8 +64,8 @@ func (g *guesses) note(err error) {
 	}
 }
 
-// TestGuessing guesses a thousand secrets per second, of every kind and for every kind of client, at two replicas at once.
-// None gets in, who has the right secret is never refused, and what is kept of it all is bounded.
+// TestGuessing guesses a thousand secrets per second, of every kind and for every kind of client, at two replicas. No guess
+// is accepted, a client with the right secret is never refused, and the memory that the guesses take is bounded.
 func TestGuessing(t *testing.T) {
 	for _, sources := range []int{1, 100} {
 		t.Run(fmt.Sprint("from ", sources), func(t *testing.T) { testGuessing(t, sources) })
@@ -83,9 +82,9 @@ func testGuessing(t *testing.T, sources int) {
 	person.ID, person.Secret = must.Get(oauth.ParseClientID("person")), chosen
 	m.Clients = append(m.Clients, person)
 	replicas[0].apply(t, m)
-	must.Succeed(t, replicas[1].CatchUp(within(t, patience)))
+	must.Succeed(t, replicas[1].CatchUp(withTimeout(t, timeout)))
 	for _, r := range replicas {
-		must.Succeed(t, issueWith(t.Context(), r.tokens, "person", chosen)) // it is known here from now on
+		must.Succeed(t, issueWith(t.Context(), r.tokens, "person", chosen)) // remembered by this replica from now on
 	}
 	var attackers []grantorv1.TokenServiceClient
 	for i := range sources {
@@ -93,34 +92,34 @@ func testGuessing(t *testing.T, sources int) {
 			attackers = append(attackers, r.from(t, fmt.Sprintf("127.0.1.%d", i+1)))
 		}
 	}
-	neighbour := replicas[0].from(t, "127.0.1.1") // has the right secret, and the address of a guesser
+	neighbour := replicas[0].from(t, "127.0.1.1") // has the right secret and the address of an attacker
 
 	ctx, cancel := context.WithTimeout(t.Context(), *guessing)
 	defer cancel()
 	began := time.Now()
 	var running sync.WaitGroup
-	running.Go(func() { trueClients(ctx, t, replicas, neighbour) })
-	var told guesses
-	guess(ctx, &told, &running, attackers, perSecond)
+	running.Go(func() { authenticate(ctx, t, replicas, neighbour) })
+	var got guesses
+	guess(ctx, &got, &running, attackers, perSecond)
 	running.Wait()
 
-	t.Logf("%d sent, %d checked, %d refused unchecked or after one too many", told.sent.Load(), told.checked.Load(), told.limited.Load())
-	if n := told.other.Load(); n > 0 {
-		t.Errorf("%d guesses got another answer than a refusal", n)
+	t.Logf("%d sent, %d checked, %d refused unchecked or after one too many", got.sent.Load(), got.checked.Load(), got.limited.Load())
+	if n := got.other.Load(); n > 0 {
+		t.Errorf("%d guesses were not refused", n)
 	}
-	// The sum of all replicas is known 200 ms late, and a window slides with some unevenness.
+	// A replica learns the counts of the others 200 ms late, and the window slides in steps.
 	minutes := int64(time.Since(began)/time.Minute) + 2
-	if most := minutes * int64(len(replicas)*sources) * perSource; told.checked.Load() > most {
-		t.Errorf("%d guesses were checked, want %d at the most", told.checked.Load(), most)
+	if limit := minutes * int64(len(replicas)*sources) * perSource; got.checked.Load() > limit {
+		t.Errorf("%d guesses were checked, want at most %d", got.checked.Load(), limit)
 	}
-	if told.limited.Load() == 0 {
-		t.Error("nobody met a limit")
+	if got.limited.Load() == 0 {
+		t.Error("no guess reached a limit")
 	}
 	expectBounded(t, c, sources)
 }
 
-// guess sends guesses from each of the attackers in turn until ctx ends, so many per second.
-func guess(ctx context.Context, told *guesses, running *sync.WaitGroup, attackers []grantorv1.TokenServiceClient, perSecond int) {
+// guess sends perSecond guesses per second, from each attacker in turn, until ctx ends.
+func guess(ctx context.Context, got *guesses, running *sync.WaitGroup, attackers []grantorv1.TokenServiceClient, perSecond int) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	began := time.Now()
@@ -130,8 +129,8 @@ func guess(ctx context.Context, told *guesses, running *sync.WaitGroup, attacker
 			return
 		case <-tick.C:
 		}
-		for told.sent.Load() < int64(time.Since(began).Seconds()*float64(perSecond)) {
-			n := told.sent.Add(1)
+		for got.sent.Load() < int64(time.Since(began).Seconds()*float64(perSecond)) {
+			n := got.sent.Add(1)
 			id, guessed := "person", fmt.Sprint("guess ", n)
 			switch n % 10 {
 			case 0:
@@ -142,26 +141,26 @@ func guess(ctx context.Context, told *guesses, running *sync.WaitGroup, attacker
 				id = fmt.Sprint("nobody-", n)
 			}
 			attacker := attackers[int(n)%len(attackers)]
-			running.Go(func() { told.note(issueWith(ctx, attacker, id, guessed)) })
+			running.Go(func() { got.count(issueWith(ctx, attacker, id, guessed)) })
 		}
 	}
 }
 
-// trueClients ask with the right secrets until ctx ends. None may be refused.
-func trueClients(ctx context.Context, t *testing.T, replicas []*replica, neighbour grantorv1.TokenServiceClient) {
+// authenticate requests tokens with the right secrets until ctx ends. No request may be refused.
+func authenticate(ctx context.Context, t *testing.T, replicas []*replica, neighbour grantorv1.TokenServiceClient) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	asked := 0
-	for ; ctx.Err() == nil; asked++ {
-		at := replicas[asked%len(replicas)]
-		for who, err := range map[string]error{
-			"generated secret":                       issueWith(t.Context(), at.tokens, "svc", secret),
-			"chosen secret":                          issueWith(t.Context(), at.tokens, "person", chosen),
-			"generated secret, address of a guesser": issueWith(t.Context(), neighbour, "svc", secret),
-			"chosen secret, known, and that address": issueWith(t.Context(), neighbour, "person", chosen),
+	requests := 0
+	for ; ctx.Err() == nil; requests++ {
+		at := replicas[requests%len(replicas)]
+		for name, err := range map[string]error{
+			"generated secret": issueWith(t.Context(), at.tokens, "svc", secret),
+			"chosen secret":    issueWith(t.Context(), at.tokens, "person", chosen),
+			"generated secret, address of an attacker": issueWith(t.Context(), neighbour, "svc", secret),
+			"chosen secret, remembered, that address":  issueWith(t.Context(), neighbour, "person", chosen),
 		} {
 			if err != nil {
-				t.Errorf("%s: got %v", who, err)
+				t.Errorf("%s: got %v", name, err)
 				return
 			}
 		}
@@ -170,26 +169,26 @@ func trueClients(ctx context.Context, t *testing.T, replicas []*replica, neighbo
 		case <-tick.C:
 		}
 	}
-	if asked == 0 {
-		t.Error("no true client asked")
+	if requests == 0 {
+		t.Error("no request was sent")
 	}
 }
 
-// expectBounded checks what is left in the Redis and in memory.
+// expectBounded checks what the guesses have left in the Redis and in memory.
 func expectBounded(t *testing.T, c *cluster, sources int) {
 	t.Helper()
 	client := c.redis.Client()
 	windows, err := client.Keys(t.Context(), "grantor:{grantor}:limit:*").Result()
 	must.Succeed(t, err)
-	if most := 2 + int(*guessing/time.Minute); len(windows) == 0 || len(windows) > min(most, 4) {
-		t.Errorf("there are the windows %q", windows)
+	if limit := 2 + int(*guessing/time.Minute); len(windows) == 0 || len(windows) > min(limit, 4) {
+		t.Errorf("got the windows %q", windows)
 	}
 	for _, window := range windows {
 		fields, err := client.HLen(t.Context(), window).Result()
 		must.Succeed(t, err)
 		// A failure counts for a source, and for a source and a client; a source fails a hundred times per replica.
-		if most := int64(sources) * (1 + 2*100); fields > most {
-			t.Errorf("%s has %d fields, want %d at the most", window, fields, most)
+		if limit := int64(sources) * (1 + 2*100); fields > limit {
+			t.Errorf("%s has %d fields, want at most %d", window, fields, limit)
 		}
 		left, err := client.TTL(t.Context(), window).Result()
 		if err != nil || left <= 0 || left > 2*time.Minute {
@@ -199,9 +198,9 @@ func expectBounded(t *testing.T, c *cluster, sources int) {
 	var memory runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&memory)
-	const most = 256 << 20 // slow hashes under way have 19 MiB each
-	if memory.HeapAlloc > most {
-		t.Errorf("the heap has %d bytes", memory.HeapAlloc)
+	const maxHeap = 256 << 20 // a slow hash takes 19 MiB
+	if memory.HeapAlloc > maxHeap {
+		t.Errorf("the heap has %d bytes, want at most %d", memory.HeapAlloc, maxHeap)
 	}
 	t.Logf("heap %d KiB", memory.HeapAlloc>>10)
 }

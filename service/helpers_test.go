@@ -11,9 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-	"github.com/grantorhq/grantor/service/remoteaddr"
-
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
@@ -28,10 +25,12 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
 	"github.com/grantorhq/grantor/service/token"
@@ -39,58 +38,58 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what should come soon.
-const patience = 30 * time.Second
+// timeout is how long a test waits for what should come soon.
+const timeout = 30 * time.Second
 
 const resource = "https://res1.internal"
 
-// secret is that of every client: a generated one, which costs no slow hash.
+// secret is the secret of every client: a generated one, which costs no slow hash.
 var secret = registry.NewSecret()
 
-// within is the test's context for as long.
-func within(t testing.TB, d time.Duration) context.Context {
+// withTimeout returns the test's context with a timeout.
+func withTimeout(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// record is a log that can be read while it is written.
-type record struct {
+// buffer is a log that can be read while it is written.
+type buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(p)
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
 }
 
-func (r *record) count(text string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return strings.Count(r.text.String(), text)
+func (b *buffer) count(text string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.text.String(), text)
 }
 
 // cluster is what the replicas of one issuer share.
 type cluster struct {
-	// redis is the server, and url what the replicas are told of it.
+	// redis is the server, and url the replicas' URL of it.
 	redis  *redistest.Server
 	url    string
 	sealer *keys.Sealer
-	// staleness is MaxStaleness, required the replicas of the Redis that a revocation needs.
+	// staleness is MaxStaleness, and required the number of replicas of the Redis that must have a revocation.
 	staleness time.Duration
 	required  int
 	// now is the clock; nil means time.Now.
 	now func() time.Time
-	// limits and proxies are those of the replicas.
+	// limits and proxies are the replicas' settings of those names.
 	limits  limit.Limits
 	proxies remoteaddr.Networks
-	// log is where the replicas log; nil where each has a record of its own.
+	// log is where the replicas log; nil if each has its own buffer.
 	log io.Writer
-	// audited says that the replicas keep their audit events in the Redis.
+	// audited reports whether the replicas keep their audit events in the Redis.
 	audited bool
-	// meter and tracer are the replicas'; a nil meter measures nothing.
+	// meter and tracer are those of the replicas; a nil meter measures nothing.
 	meter  metric.Meter
 	tracer trace.Tracer
 }
@@ -105,19 +104,19 @@ func newClusterOn(server *redistest.Server, url string) *cluster {
 	return &cluster{redis: server, url: url, sealer: must.Get(keys.NewSealer(keys.NewKEK())), staleness: time.Minute}
 }
 
-// replica is one issuer process, as far as the stores and the callers can tell.
+// replica is one issuer process, as far as stores and callers can observe.
 type replica struct {
 	*service.Service
 	store       *redisstore.Store
-	log         *record
+	log         *buffer
 	conn        *grpc.ClientConn
 	tokens      grantorv1.TokenServiceClient
 	revocations grantorv1.RevocationServiceClient
-	// stop ends the replica as a killed process ends.
+	// stop ends the replica as abruptly as a killed process.
 	stop func()
 }
 
-// open makes a store of the cluster.
+// open connects a store to the cluster's Redis.
 func (c *cluster) open(t testing.TB) *redisstore.Store {
 	t.Helper()
 	client := must.Get(redisstore.Connect(c.url))
@@ -127,10 +126,10 @@ func (c *cluster) open(t testing.TB) *redisstore.Store {
 	return store
 }
 
-// start runs a replica on a port of its own until it or the test ends, and returns when it knows everything.
+// start runs a replica on its own port until it or the test ends, and returns when it has read the feed.
 func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replica {
 	t.Helper()
-	r := &replica{store: c.open(t), log: &record{}}
+	r := &replica{store: c.open(t), log: &buffer{}}
 	log := c.log
 	if log == nil {
 		log = r.log
@@ -145,8 +144,8 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	}
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
-		AuditSink:  trail,
-		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
+		AuditSink: trail,
+		Issuer:    must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: meter, Tracer: c.tracer,
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
 		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100, Now: c.now,
@@ -174,11 +173,11 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	})
 	t.Cleanup(r.stop)
 	r.tokens, r.revocations = grantorv1.NewTokenServiceClient(r.conn), grantorv1.NewRevocationServiceClient(r.conn)
-	must.Succeed(t, r.CatchUp(within(t, patience)))
+	must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 	return r
 }
 
-// manifest has the clients svc, which gets tokens, and res1, which serves them; changes are made to svc.
+// manifest returns one with the clients svc, which gets tokens, and res1, which serves them. It applies changes to svc.
 func manifest(changes ...func(*registry.Client)) registry.Manifest {
 	api := must.Get(oauth.ParseScopes("api1"))
 	id := must.Get(oauth.ParseResource(resource))
@@ -193,12 +192,12 @@ func manifest(changes ...func(*registry.Client)) registry.Manifest {
 	}
 }
 
-// apply registers what the manifest wants, and returns when it is in force here.
+// apply applies the manifest, and returns when it is in effect at this replica.
 func (r *replica) apply(t testing.TB, m registry.Manifest) {
 	t.Helper()
 	_, err := r.Applier().Apply(t.Context(), m)
 	must.Succeed(t, err)
-	must.Succeed(t, r.CatchUp(within(t, patience)))
+	must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 }
 
 func (r *replica) issue(ctx context.Context) (string, error) {
@@ -237,7 +236,7 @@ func (r *replica) revokeAll(ctx context.Context) error {
 	return err
 }
 
-// publish revokes n tokens that nobody has and gives their ids.
+// publish revokes n tokens that were never issued, and returns their IDs.
 func publish(t testing.TB, store *redisstore.Store, n int) []string {
 	t.Helper()
 	ids := make([]string, 0, n)
@@ -257,21 +256,21 @@ func publish(t testing.TB, store *redisstore.Store, n int) []string {
 type watcher struct {
 	t      testing.TB
 	stream grpc.ServerStreamingClient[grantorv1.WatchRevocationsResponse]
-	// known has what was told, as "kind:id"; told counts it.
-	known  map[string]bool
-	told   int
-	cursor string
-	last   *grantorv1.WatchRevocationsResponse
+	// known has the revocations that were received, as "kind:id"; received counts them.
+	known    map[string]bool
+	received int
+	cursor   string
+	last     *grantorv1.WatchRevocationsResponse
 }
 
 func (r *replica) watch(t testing.TB, cursor string) *watcher {
 	t.Helper()
-	stream, err := r.revocations.WatchRevocations(within(t, 2*patience), &grantorv1.WatchRevocationsRequest{Cursor: cursor})
+	stream, err := r.revocations.WatchRevocations(withTimeout(t, 2*timeout), &grantorv1.WatchRevocationsRequest{Cursor: cursor})
 	must.Succeed(t, err)
 	return &watcher{t: t, stream: stream, known: make(map[string]bool)}
 }
 
-// next takes the next answer.
+// next receives the next answer.
 func (w *watcher) next() error {
 	answer, err := w.stream.Recv()
 	if err != nil {
@@ -286,30 +285,30 @@ func (w *watcher) next() error {
 	for _, key := range answer.GetKeys() {
 		w.known["key:"+key.GetKid()] = true
 	}
-	w.told += len(answer.GetTokens()) + len(answer.GetClients()) + len(answer.GetKeys())
+	w.received += len(answer.GetTokens()) + len(answer.GetClients()) + len(answer.GetKeys())
 	w.cursor, w.last = answer.GetCursor(), answer
 	return nil
 }
 
-// until takes answers until it is so.
-func (w *watcher) until(so func() bool) {
+// until receives answers, at least one, until cond returns true.
+func (w *watcher) until(cond func() bool) {
 	w.t.Helper()
-	for first := true; first || !so(); first = false {
+	for first := true; first || !cond(); first = false {
 		must.Succeed(w.t, w.next())
 	}
 }
 
-// complete takes answers until everything is told.
+// complete receives answers until they are complete.
 func (w *watcher) complete() {
 	w.t.Helper()
 	w.until(func() bool { return w.last.GetComplete() })
 }
 
-// end takes answers until the stream ends and gives why.
+// end receives answers until the stream ends, and returns its error.
 func (w *watcher) end() error {
 	for {
 		if err := w.next(); err != nil {
-			if err == io.EOF { //nolint:errorlint // Recv gives it bare
+			if err == io.EOF { //nolint:errorlint // Recv returns it unwrapped
 				return nil
 			}
 			return err
@@ -324,7 +323,7 @@ func expectCode(t testing.TB, err error, want codes.Code) {
 	}
 }
 
-// idOf gives the "jti" of a token, in the form of a watcher's known.
+// idOf returns the "jti" of a token, in the form of a watcher's known.
 func (r *replica) idOf(t testing.TB, raw string) string {
 	t.Helper()
 	answer, err := r.ask(t.Context(), raw)

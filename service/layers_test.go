@@ -12,11 +12,17 @@ import (
 
 const module = "github.com/grantorhq/grantor/"
 
-// TestLayers holds the directions of dependency: who may not come to know of whom, directly or by way of others.
+// TestLayers checks the directions of dependency, direct and indirect.
 func TestLayers(t *testing.T) {
 	packages := list(t)
-	domain := []string{"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation", "limit"}
-	edges := []string{"service", "service/admin", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/", "tools/"}
+	domain := []string{
+		"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr", "issuer",
+	}
+	transports := []string{"rpc", "admin", "rest", "middleware", "status"}
+	edges := []string{
+		"service", "service/rpc", "service/admin", "service/rest", "service/middleware", "service/tokentest",
+		"interceptors/", "cmd/", "gen/", "examples/", "tools/",
+	}
 	for path, deps := range packages {
 		name, ours := strings.CutPrefix(path, module)
 		if !ours {
@@ -30,12 +36,19 @@ func TestLayers(t *testing.T) {
 			}
 		}
 		if inner, ok := strings.CutPrefix(name, "service/"); ok && slices.Contains(domain, inner) {
-			forbid("the domain knows neither wires nor stores", "google.golang.org/grpc", "google.golang.org/protobuf",
+			forbid("the domain knows neither transports nor stores", "google.golang.org/grpc", "google.golang.org/protobuf",
 				"github.com/redis", "github.com/grpc-ecosystem", module+"gen")
+		}
+		if inner, ok := strings.CutPrefix(name, "service/"); ok && slices.Contains(transports, inner) {
+			forbid("the transports know the domain, and no store", "github.com/redis", module+"service/redisstore")
+			if slices.Contains(deps, module+"service") {
+				t.Errorf("%s depends on the service, which assembles it", name)
+			}
 		}
 		if strings.HasPrefix(name, "interceptors/") {
 			forbid("a user's build must not compile the server", module+"service/keys", module+"service/registry",
 				module+"service/clientauth", module+"service/grant", module+"service/redisstore", module+"service/rest",
+				module+"service/issuer", module+"service/rpc", module+"service/middleware", module+"service/status",
 				module+"service/telemetry", "github.com/redis", "github.com/grpc-ecosystem", "github.com/spf13", "golang.org/x/crypto/argon2")
 			if slices.Contains(deps, module+"service") {
 				t.Errorf("%s depends on the service", name)
@@ -46,7 +59,7 @@ func TestLayers(t *testing.T) {
 			forbid("the user's program chooses the driver", append(clouds, "gocloud.dev/runtimevar/awssecretsmanager",
 				"gocloud.dev/runtimevar/gcpsecretmanager", "gocloud.dev/blob")...)
 		case !strings.HasPrefix(name, "cmd/"):
-			forbid("only cmd/grantor speaks to a KMS or vault, and only interceptors/secretvar to secret managers",
+			forbid("only cmd/grantor links a KMS or vault, and only interceptors/secretvar secret managers",
 				append(clouds, "gocloud.dev", "go.opencensus.io", "github.com/googleapis", "google.golang.org/api")...)
 		}
 		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/secretvar" {
@@ -61,22 +74,20 @@ func TestLayers(t *testing.T) {
 		}
 	}
 	if !slices.Contains(packages[module+"cmd/grantor"], "gocloud.dev/secrets") {
-		t.Error("cmd/grantor speaks to no KMS; this test holds nothing about it")
+		t.Error("cmd/grantor links no KMS, so this test checks nothing of it")
 	}
-	named := []string{
-		"service/rest", "service/admin", "service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar",
-	}
-	for _, name := range domain {
+	named := []string{"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar"}
+	for _, name := range append(transports, domain...) {
 		named = append(named, "service/"+name)
 	}
 	for _, name := range named {
 		if _, ok := packages[module+name]; !ok {
-			t.Errorf("there is no package %s; this test holds nothing about it", name)
+			t.Errorf("there is no package %s, so this test checks nothing of it", name)
 		}
 	}
 }
 
-// list gives package → everything that it depends on, tests aside.
+// list maps each package to everything that it depends on, tests aside.
 func list(t *testing.T) map[string][]string {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", "./...")

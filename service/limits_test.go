@@ -9,21 +9,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-	"github.com/grantorhq/grantor/service/remoteaddr"
-
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/rest"
 )
 
@@ -45,34 +41,34 @@ func expectLimit(t testing.TB, err error) {
 	}
 }
 
-// What one replica gives, the others count.
+// TestQuota reaches the quota at one replica, whose tokens the other counts too.
 func TestQuota(t *testing.T) {
-	const most = 20
+	const quota = 20
 	c := newCluster(t)
-	c.limits = limit.Limits{TokensPerClient: most, TokensPeriod: time.Hour}
+	c.limits = limit.Limits{TokensPerClient: quota, TokensPeriod: time.Hour}
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	must.Succeed(t, b.CatchUp(within(t, patience)))
-	given := 0
+	must.Succeed(t, b.CatchUp(withTimeout(t, timeout)))
+	issued := 0
 	for {
 		if _, err := a.issue(t.Context()); err != nil {
 			expectLimit(t, err)
 			break
 		}
-		given++
+		issued++
 	}
-	// A new hour may begin meanwhile, in which nearly as many are left of the one before.
-	if given < most || given > 2*most {
-		t.Errorf("one replica gave %d tokens, want %d", given, most)
+	// A new hour may begin in between, with nearly a whole quota.
+	if issued < quota || issued > 2*quota {
+		t.Errorf("one replica issued %d tokens, want %d", issued, quota)
 	}
 	must.Eventually(t, "the other replica refuses too", func() bool {
 		_, err := b.issue(t.Context())
 		return status.Code(err) == codes.ResourceExhausted
 	})
-	// Whoever asks about tokens is not bound by it.
+	// Introspection does not count.
 	_, err := b.ask(t.Context(), "x.y.z")
 	must.Succeed(t, err)
-	a.SetLimits(limit.Limits{TokensPerClient: 100 * most, TokensPeriod: time.Hour})
+	a.SetLimits(limit.Limits{TokensPerClient: 100 * quota, TokensPeriod: time.Hour})
 	_, err = a.issue(t.Context())
 	must.Succeed(t, err)
 }
@@ -85,7 +81,7 @@ func TestQuotaWarns(t *testing.T) {
 	for range 10 {
 		r.token(t)
 	}
-	if n := r.log.count("tokens-per-client"); n < 1 || n > 2 { // 2 where a new hour begins meanwhile
+	if n := r.log.count("tokens-per-client"); n < 1 || n > 2 { // 2 if a new hour begins in between
 		t.Errorf("it is logged %d times, want once", n)
 	}
 }
@@ -94,20 +90,20 @@ func TestRequestsPerSource(t *testing.T) {
 	c := newCluster(t)
 	c.limits = limit.Limits{RequestsPerSource: 3}
 	r := c.start(t)
-	must.Eventually(t, "one second has too many requests", func() bool {
+	must.Eventually(t, "a second has too many requests", func() bool {
 		_, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
 		if err != nil {
 			expectLimit(t, err)
 		}
 		return err != nil
 	})
-	must.Eventually(t, "the next one has room", func() bool {
+	must.Eventually(t, "the next second has room", func() bool {
 		_, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
 		return err == nil
 	})
 }
 
-// Whatever a request over REST is, it counts, and once.
+// TestRequestsPerSourceOverREST checks that a request over REST counts once, whatever it is.
 func TestRequestsPerSourceOverREST(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
@@ -123,12 +119,12 @@ func TestRequestsPerSourceOverREST(t *testing.T) {
 			return answer.Code
 		}
 		r.SetLimits(limit.Limits{RequestsPerSource: 1})
-		must.Eventually(t, target+": one second has too many requests", func() bool { return send("PUT") == http.StatusTooManyRequests })
-		must.Eventually(t, target+": the next one has room", func() bool { return send("GET") != http.StatusTooManyRequests })
+		must.Eventually(t, target+": a second has too many requests", func() bool { return send("PUT") == http.StatusTooManyRequests })
+		must.Eventually(t, target+": the next second has room", func() bool { return send("GET") != http.StatusTooManyRequests })
 	}
 }
 
-// unread is a body that notes whether it was read.
+// unread is a body that records whether it was read.
 type unread struct{ read bool }
 
 // Read implements [io.Reader].
@@ -156,13 +152,14 @@ func TestStreamsPerSource(t *testing.T) {
 	_, err = open()
 	expectLimit(t, err)
 	first()
-	must.Eventually(t, "there is a place again", func() bool {
+	must.Eventually(t, "another stream may be opened", func() bool {
 		_, err := open()
 		return err == nil
 	})
 }
 
-// Where a call came from is what its connection says, unless a trusted proxy says otherwise.
+// TestOriginOverGRPC checks that a call originates from the other end of its connection, unless a trusted proxy reports
+// another address.
 func TestOriginOverGRPC(t *testing.T) {
 	for name, test := range map[string]struct {
 		proxies   remoteaddr.Networks
@@ -171,7 +168,7 @@ func TestOriginOverGRPC(t *testing.T) {
 	}{
 		"from a trusted proxy":          {remoteaddr.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.113.9", codes.OK},
 		"from a trusted proxy, another": {remoteaddr.Networks{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.114.9", codes.Unauthenticated},
-		"from anybody":                  {nil, "203.0.113.9", codes.Unauthenticated},
+		"from any peer":                 {nil, "203.0.113.9", codes.Unauthenticated},
 		"from another network":          {remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8")}, "203.0.113.9", codes.Unauthenticated},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -183,14 +180,14 @@ func TestOriginOverGRPC(t *testing.T) {
 			}))
 			_, err := r.issue(metadata.AppendToOutgoingContext(t.Context(), "x-forwarded-for", test.forwarded))
 			expectCode(t, err, test.want)
-			if told := r.log.count("peer=203.0.113.9 "); (told > 0) != (test.want == codes.OK) {
-				t.Errorf("the audit log names the address %d times", told)
+			if n := r.log.count("peer=203.0.113.9 "); (n > 0) != (test.want == codes.OK) {
+				t.Errorf("the audit log has the address %d times", n)
 			}
 		})
 	}
 }
 
-// The networks of a client bound every call that takes its secret.
+// TestAllowedNetworks checks that the networks of a client bound every call that takes its secret.
 func TestAllowedNetworks(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
@@ -206,89 +203,13 @@ func TestAllowedNetworks(t *testing.T) {
 	expectCode(t, r.revoke(t.Context(), raw), codes.Unauthenticated)
 	expectCode(t, r.revokeAll(t.Context()), codes.Unauthenticated)
 	if r.log.count("reason=network_not_allowed") != 4 {
-		t.Error("the audit log does not give the reason of each")
+		t.Error("the audit log does not have the reason of each refusal")
 	}
 	_, wrong := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
 		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: registry.NewSecret(),
 	})
 	_, err = r.issue(t.Context())
 	if status.Convert(err).String() != status.Convert(wrong).String() {
-		t.Errorf("from elsewhere: %v, with a wrong secret: %v", err, wrong)
+		t.Errorf("from another network: %v, with a wrong secret: %v", err, wrong)
 	}
-}
-
-// A call whose request does not arrive ends, one stream or one answer; and the connection serves on.
-func TestHalfSent(t *testing.T) {
-	c := newCluster(t)
-	r := c.start(t, func(s *service.Service) { s.SetArrival(200 * time.Millisecond) })
-	for _, method := range []string{
-		grantorv1.TokenService_IssueToken_FullMethodName, grantorv1.ClientService_ListClients_FullMethodName,
-		grantorv1.RevocationService_WatchRevocations_FullMethodName,
-	} {
-		stream, err := r.conn.NewStream(within(t, patience), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
-		must.Succeed(t, err)
-		if err := stream.RecvMsg(&grantorv1.GetKeySetResponse{}); status.Code(err) != codes.DeadlineExceeded || t.Context().Err() != nil {
-			t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
-		}
-	}
-}
-
-// Beyond some number, calls that are sent by half have little time; whoever sends a whole one is served meanwhile. When
-// the first have ended there is time again.
-func TestManyHalfSent(t *testing.T) {
-	c := newCluster(t)
-	r := c.start(t, func(s *service.Service) { s.SetArrival(time.Hour) })
-	r.apply(t, manifest())
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	half := func(method string) <-chan error {
-		stream, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
-		must.Succeed(t, err)
-		ended := make(chan error, 1)
-		go func() { ended <- stream.RecvMsg(&grantorv1.GetKeySetResponse{}) }()
-		return ended
-	}
-	methods := []string{grantorv1.TokenService_IssueToken_FullMethodName, grantorv1.RevocationService_WatchRevocations_FullMethodName}
-	for i := range service.ArrivingPerSource {
-		_ = half(methods[i%len(methods)])
-	}
-	for _, method := range methods {
-		select {
-		case err := <-half(method):
-			if status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("%s: got %v, want %s", method, err, codes.DeadlineExceeded)
-			}
-		case <-time.After(patience):
-			t.Errorf("%s: it may still arrive", method)
-		}
-	}
-	for range 2 * service.ArrivingPerSource {
-		r.token(t)
-	}
-	if n := r.Arriving(); n != service.ArrivingPerSource {
-		t.Errorf("%d calls count, want %d", n, service.ArrivingPerSource)
-	}
-	cancel()
-	must.Eventually(t, "none counts any more", func() bool { return r.Arriving() == 0 })
-}
-
-// Answering may take longer than arriving.
-func TestSlowAnswer(t *testing.T) {
-	const arrival = 2 * time.Second
-	server := redistest.New(t)
-	c := newClusterOn(server, server.URL()+"?read_timeout=30s")
-	r := c.start(t, func(s *service.Service) { s.SetArrival(arrival) })
-	r.apply(t, manifest())
-	raw := r.token(t)
-	server.Freeze()
-	began, thawed := time.Now(), make(chan struct{})
-	time.AfterFunc(arrival*3/2, func() {
-		defer close(thawed)
-		server.Thaw()
-	})
-	must.Succeed(t, r.revoke(t.Context(), raw))
-	if took := time.Since(began); took < arrival {
-		t.Errorf("it took %s, and did not wait for the Redis", took)
-	}
-	<-thawed
 }

@@ -9,15 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// outage is short by default, so that these tests run with all others; make faults has longer ones.
+// outage is short by default, so that these tests run with all others; make faults sets a longer one.
 var outage = flag.Duration("outage", 5*time.Second, "how long the outage lasts in the tests TestOutage...")
 
 // guarded is another service: an API behind a verifier that follows a replica.
@@ -34,7 +33,7 @@ func (r *replica) guard(t testing.TB, options ...verify.Option) *guarded {
 	return &guarded{v, verify.HTTP(v, verify.Scopes("api1"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
 }
 
-// status is what a caller with the token gets.
+// status returns the HTTP status that a caller with the token gets.
 func (g *guarded) status(raw string) int {
 	call := httptest.NewRequest(http.MethodGet, "/", nil)
 	call.Header.Set("Authorization", "Bearer "+raw)
@@ -43,16 +42,16 @@ func (g *guarded) status(raw string) int {
 	return answer.Code
 }
 
-// frozen is an outage of the Redis and what each call made in it must come to.
+// frozen is an outage of the Redis, and what is expected of each call during it.
 type frozen struct {
 	*testing.T
 	since time.Time
-	// limit is how old the knowledge may be.
+	// limit is the maximum age of the knowledge.
 	limit time.Duration
 }
 
-// expect makes a call that goes on until the knowledge is too old and is refused from then on. When the Redis froze, the
-// knowledge may have been a second old already, on a busy machine.
+// expect makes a call that succeeds until the knowledge is too old, and is refused from then on. On a busy machine the
+// knowledge may have been a second old when the Redis froze.
 func (f *frozen) expect(what string, call func() (refused bool)) {
 	f.Helper()
 	began := time.Since(f.since)
@@ -66,30 +65,30 @@ func (f *frozen) expect(what string, call func() (refused bool)) {
 	}
 }
 
-// TestOutageOfStore freezes the Redis under two replicas and the services that follow them. What the README's table says
-// holds all the while, and afterwards everything goes on by itself.
+// TestOutageOfStore freezes the Redis under two replicas and the services that follow them. The documented behaviour holds
+// throughout, and afterwards everything recovers by itself.
 func TestOutageOfStore(t *testing.T) {
 	c := newCluster(t)
 	c.staleness = *outage / 2
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	must.Succeed(t, b.CatchUp(within(t, patience)))
+	must.Succeed(t, b.CatchUp(withTimeout(t, timeout)))
 	left, acknowledged, tried := a.token(t), a.token(t), a.token(t)
 	replicas := []*replica{a, b}
 	var lenient, strict []*guarded
 	for _, r := range replicas {
-		r.token(t) // from here on its client is in memory, and with the next line so is the other one
+		r.token(t) // from here on its client is in memory; with the next line the other one is too
 		r.expectActive(t, left, true)
 		lenient = append(lenient, r.guard(t, verify.MaxStaleness(c.staleness)))
 		strict = append(strict, r.guard(t, verify.MaxStaleness(c.staleness), verify.RefuseWhenStale()))
 	}
 	services := slices.Concat(lenient, strict)
 
-	must.Succeed(t, a.revoke(t.Context(), acknowledged)) // and nobody has time to hear of it
+	must.Succeed(t, a.revoke(t.Context(), acknowledged)) // and no other replica has time to read it
 	c.redis.Freeze()
-	t.Cleanup(c.redis.Thaw) // for a test that fails, whose replicas could not stop otherwise
+	t.Cleanup(c.redis.Thaw) // so that the replicas of a failing test can stop
 	f := &frozen{t, time.Now(), c.staleness}
-	// These need the Redis, so they wait for it in vain; who asks beside them must not.
+	// These calls need the Redis and wait for it in vain; concurrent calls must not.
 	var waiting sync.WaitGroup
 	waiting.Go(func() { expectCode(t, a.revoke(t.Context(), tried), codes.Unavailable) })
 	waiting.Go(func() { expectCode(t, b.revokeOther(t), codes.Unavailable) })
@@ -108,7 +107,7 @@ func TestOutageOfStore(t *testing.T) {
 			f.expect("introspecting", func() bool {
 				answer, err := r.ask(t.Context(), left)
 				if err == nil && !answer.GetActive() {
-					t.Error("introspecting: a good token is called inactive")
+					t.Error("introspecting: a valid token is reported as inactive")
 				}
 				return unavailable(t, err)
 			})
@@ -120,7 +119,7 @@ func TestOutageOfStore(t *testing.T) {
 				return status != http.StatusOK
 			})
 			if status := lenient[i].status(left); status != http.StatusOK {
-				t.Errorf("verifying: got %d, want it to go on", status)
+				t.Errorf("verifying: got %d, want %d", status, http.StatusOK)
 			}
 		}
 	}
@@ -129,36 +128,36 @@ func TestOutageOfStore(t *testing.T) {
 		expectCode(t, r.revoke(t.Context(), tried), codes.Unavailable)
 		expectCode(t, r.revokeOther(t), codes.Unavailable)
 		if r.Ready() == nil {
-			t.Error("a replica calls itself ready")
+			t.Error("a replica reports that it is ready")
 		}
 		if got := r.log.count("the feed cannot be read"); got != 1 {
-			t.Errorf("the log tells %d times of the outage, want once", got)
+			t.Errorf("the outage is logged %d times, want once", got)
 		}
 	}
 	for _, g := range services {
-		if got := g.Feed(); !got.Complete || got.StaleCalls == 0 || got.Age < *outage-time.Second/2 || got.Age > *outage+patience {
+		if got := g.Feed(); !got.Complete || got.StaleCalls == 0 || got.Age < *outage-time.Second/2 || got.Age > *outage+timeout {
 			t.Errorf("got %+v after an outage of %s", got, *outage)
 		}
 	}
 
 	c.redis.Thaw()
 	for _, r := range replicas {
-		must.Eventually(t, "it issues again", func() bool {
+		must.Eventually(t, "the replica issues again", func() bool {
 			_, err := r.issue(t.Context())
 			return !unavailable(t, err)
 		})
 	}
-	must.Eventually(t, "what was refused can be done now", func() bool { return a.revoke(t.Context(), tried) == nil })
+	must.Eventually(t, "the refused revocation succeeds", func() bool { return a.revoke(t.Context(), tried) == nil })
 	late := b.token(t)
 	must.Succeed(t, b.revoke(t.Context(), late))
 	for _, r := range replicas {
-		must.Succeed(t, r.CatchUp(within(t, patience)))
+		must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 		r.expectActive(t, left, true)
 	}
 	for _, g := range services {
-		must.Eventually(t, "a service knows what it may", func() bool { return g.Feed().Age < c.staleness })
+		must.Eventually(t, "the knowledge of a service is recent", func() bool { return g.Feed().Age < c.staleness })
 		if got := g.status(left); got != http.StatusOK {
-			t.Errorf("a good token: got %d", got)
+			t.Errorf("a valid token: got %d", got)
 		}
 	}
 	for name, raw := range map[string]string{
@@ -175,7 +174,7 @@ func TestOutageOfStore(t *testing.T) {
 	}
 }
 
-// unavailable reports whether a call failed, which it may for one reason only.
+// unavailable reports whether a call failed. It may fail with one code only.
 func unavailable(t *testing.T, err error) bool {
 	t.Helper()
 	if err != nil {
@@ -184,7 +183,7 @@ func unavailable(t *testing.T, err error) bool {
 	return err != nil
 }
 
-// revokeOther takes back all tokens of a client that has none: what is not acknowledged may take place all the same.
+// revokeOther revokes all tokens of a client that has none, because a revocation that is not acknowledged may still be made.
 func (r *replica) revokeOther(t *testing.T) error {
 	t.Helper()
 	_, err := r.tokens.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{ClientId: "res1", ClientSecret: secret})

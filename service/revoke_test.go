@@ -9,21 +9,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// TestRevokedEverywhere revokes at one replica and asks the other.
+// TestRevokedEverywhere revokes at one replica and introspects at the other.
 func TestRevokedEverywhere(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
@@ -33,7 +32,7 @@ func TestRevokedEverywhere(t *testing.T) {
 	b.expectActive(t, raw, true)
 	must.Succeed(t, a.revoke(t.Context(), raw))
 	began := time.Now()
-	a.expectActive(t, raw, false) // at once
+	a.expectActive(t, raw, false) // immediately
 	must.Eventually(t, "the other replica knows it", func() bool {
 		answer, err := b.ask(t.Context(), raw)
 		return err == nil && !answer.GetActive()
@@ -41,7 +40,7 @@ func TestRevokedEverywhere(t *testing.T) {
 	t.Logf("the other replica refused the token after %s", time.Since(began))
 	b.expectActive(t, other, true)
 	must.Succeed(t, a.revoke(t.Context(), raw)) // again
-	// Here it is in force with the answer, before the feed tells it.
+	// At this replica it is in effect with the answer, before it is read from the feed.
 	for range 100 {
 		raw := a.token(t)
 		must.Succeed(t, a.revoke(t.Context(), raw))
@@ -49,7 +48,7 @@ func TestRevokedEverywhere(t *testing.T) {
 	}
 }
 
-// TestRevokeClientTokens ends all tokens up to now, and none of those that come after, however soon.
+// TestRevokeClientTokens revokes all tokens issued up to now, and none of those issued later, however soon.
 func TestRevokeClientTokens(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
@@ -70,11 +69,11 @@ func TestRevokeClientTokens(t *testing.T) {
 	answer, err := a.ask(t.Context(), a.token(t))
 	must.Succeed(t, err)
 	if lived := answer.GetExp() - answer.GetIat(); lived != 3600 {
-		t.Errorf("a token that was dated later lives %d s, want 3600", lived)
+		t.Errorf("a token that was dated later has a lifetime of %d s, want 3600", lived)
 	}
 }
 
-// TestRevokeTooOften stops short of dating tokens so late that nobody takes them.
+// TestRevokeTooOften revokes until it is refused, which is before tokens are dated so late that no verifier accepts them.
 func TestRevokeTooOften(t *testing.T) {
 	r := newCluster(t).start(t)
 	r.apply(t, manifest())
@@ -88,7 +87,7 @@ func TestRevokeTooOften(t *testing.T) {
 	r.expectActive(t, r.token(t), true)
 }
 
-// TestClientEnds disables and deletes a client: its tokens end with it.
+// TestClientEnds disables and deletes a client, whose tokens are revoked by that.
 func TestClientEnds(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, r *replica){
 		"disabled": func(t *testing.T, r *replica) {
@@ -115,9 +114,9 @@ func TestClientEnds(t *testing.T) {
 			must.Succeed(t, b.CatchUp(t.Context()))
 			b.expectActive(t, raw, false)
 			if _, err := a.issue(t.Context()); err == nil {
-				t.Error("it still gets tokens")
+				t.Error("the client still gets tokens")
 			}
-			// Back again, it gets tokens that hold; the old ones stay refused.
+			// Registered again, it gets valid tokens; the old ones stay revoked.
 			a.apply(t, manifest())
 			a.expectActive(t, raw, false)
 			a.expectActive(t, a.token(t), true)
@@ -133,7 +132,7 @@ func (c *cluster) ring(t *testing.T, store keys.Store) *keys.Ring {
 	}))
 }
 
-func (r *replica) kids(t *testing.T) []string {
+func (r *replica) keyIDs(t *testing.T) []string {
 	t.Helper()
 	set, err := r.tokens.GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
 	must.Succeed(t, err)
@@ -144,15 +143,15 @@ func (r *replica) kids(t *testing.T) []string {
 	return ids
 }
 
-// meeting makes the first loads of two rings wait for each other, from when both is set, so that both see the ring before
+// rendezvous makes the first loads of two rings after both is set wait for each other, so that both read the ring before
 // either changes it.
-type meeting struct {
+type rendezvous struct {
 	keys.Store
 	once *sync.Once
 	both *sync.WaitGroup
 }
 
-func (m *meeting) LoadRing(ctx context.Context) ([]byte, uint64, error) {
+func (m *rendezvous) LoadRing(ctx context.Context) ([]byte, uint64, error) {
 	data, version, err := m.Store.LoadRing(ctx)
 	if m.both != nil {
 		m.once.Do(func() {
@@ -163,19 +162,19 @@ func (m *meeting) LoadRing(ctx context.Context) ([]byte, uint64, error) {
 	return data, version, err
 }
 
-// TestCompromise has two replicas give a key up at once.
+// TestCompromise has two replicas compromise a key at once.
 func TestCompromise(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
 	must.Succeed(t, b.CatchUp(t.Context()))
-	raw, kid := a.token(t), a.kids(t)[0]
+	raw, kid := a.token(t), a.keyIDs(t)[0]
 	a.expectActive(t, raw, true)
 	b.expectActive(t, raw, true)
 	var both, group sync.WaitGroup
 	both.Add(2)
 	for _, r := range []*replica{a, b} {
-		store := &meeting{Store: r.store}
+		store := &rendezvous{Store: r.store}
 		ring := c.ring(t, store)
 		store.both, store.once = &both, &sync.Once{}
 		group.Go(func() {
@@ -185,55 +184,55 @@ func TestCompromise(t *testing.T) {
 		})
 	}
 	group.Wait()
-	var told []revocation.Change
+	var published []revocation.Change
 	entries, _, err := a.store.Read(t.Context(), revocation.Cursor{}, 0)
 	must.Succeed(t, err)
 	for _, e := range entries {
 		if e.Kind == revocation.KeyRevoked {
-			told = append(told, e.Change)
+			published = append(published, e.Change)
 		}
 	}
-	if len(told) != 1 || told[0].ID != kid {
-		t.Errorf("the feed has %v, want the key once", told)
+	if len(published) != 1 || published[0].ID != kid {
+		t.Errorf("the feed has %v, want the key once", published)
 	}
 	for _, r := range []*replica{a, b} {
 		must.Eventually(t, "another key signs", func() bool {
-			ids := r.kids(t)
+			ids := r.keyIDs(t)
 			return len(ids) == 1 && !slices.Contains(ids, kid)
 		})
 		must.Succeed(t, r.CatchUp(t.Context()))
 		r.expectActive(t, raw, false)
 		r.expectActive(t, r.token(t), true)
 	}
-	if got, want := a.kids(t), b.kids(t); !slices.Equal(got, want) {
+	if got, want := a.keyIDs(t), b.keyIDs(t); !slices.Equal(got, want) {
 		t.Errorf("the replicas have the keys %q and %q", got, want)
 	}
-	// Who comes later learns that the key was revoked, not only that it is gone.
+	// A later follower learns that the key was revoked, not only that it is gone.
 	fresh := c.start(t)
 	fresh.expectActive(t, raw, false)
 	w := fresh.watch(t, "")
 	w.complete()
 	if !w.known["key:"+kid] {
-		t.Error("a fresh watcher is not told of the key")
+		t.Error("a fresh follower does not receive the key")
 	}
-	// A key that is in the ring no more is revoked all the same.
+	// A key that is no longer in the ring is revoked too.
 	const gone = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	must.Succeed(t, c.ring(t, a.store).Compromise(t.Context(), gone))
 	w.until(func() bool { return w.known["key:"+gone] })
 }
 
-// TestDisabledAfterRevoking has a client push the moment of its revocation ahead, so that its next token is dated ahead
-// too. Disabling the client, or removing it, takes that one back as well.
+// TestDisabledAfterRevoking has a client push the moment of its revocation into the future, so that its next token is
+// dated in the future too. Disabling the client, or removing it, revokes that token as well.
 func TestDisabledAfterRevoking(t *testing.T) {
 	for name, end := range map[string]func(*replica) error{
 		"disabled": func(r *replica) error {
-			return changed(r, func(c *registry.Client) error {
+			return withCopy(r, func(c *registry.Client) error {
 				c.Disabled = true
 				return r.Applier().Clients.SaveClient(t.Context(), c)
 			})
 		},
 		"deleted": func(r *replica) error {
-			return changed(r, func(c *registry.Client) error {
+			return withCopy(r, func(c *registry.Client) error {
 				return r.Applier().Clients.DeleteClient(t.Context(), c.ID, c.Version)
 			})
 		},
@@ -249,30 +248,30 @@ func TestDisabledAfterRevoking(t *testing.T) {
 			raw := r.token(t)
 			r.expectActive(t, raw, true)
 			must.Succeed(t, end(r))
-			must.Succeed(t, r.CatchUp(within(t, patience)))
+			must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 			r.expectActive(t, raw, false)
 		})
 	}
 }
 
-// changed does something with a copy of the client svc.
-func changed(r *replica, do func(*registry.Client) error) error {
+// withCopy calls fn with a copy of the client svc as it is stored.
+func withCopy(r *replica, fn func(*registry.Client) error) error {
 	stored, err := r.Applier().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
 	if err != nil {
 		return err
 	}
 	c := *stored
-	return do(&c)
+	return fn(&c)
 }
 
-// TestEndedWithoutReplicas disables and deletes clients where too few replicas of the Redis acknowledge it. It is made, and
-// said not to be safe yet; who asks again gets no better answer before a replica has it.
+// TestEndedWithoutReplicas disables and deletes clients while too few replicas of the Redis acknowledge it. The change is
+// made, but reported as unsafe; repeating it gets no better answer before a replica has it.
 func TestEndedWithoutReplicas(t *testing.T) {
 	c := newCluster(t, "--repl-diskless-sync-delay", "0")
 	c.required = 1
 	r := c.start(t)
 	r.apply(t, withBoss(manifest()))
-	ctx := r.administer(t)
+	ctx := r.adminContext(t)
 	clients := grantorv1.NewClientServiceClient(r.conn)
 	raw := r.token(t)
 	disable := func() error {
@@ -291,18 +290,18 @@ func TestEndedWithoutReplicas(t *testing.T) {
 		expectCode(t, disable(), codes.Unavailable)
 	}
 	if err := apply(); !errors.Is(err, revocation.ErrNotReplicated) {
-		t.Errorf("applying that it is disabled: got %v, want %v", err, revocation.ErrNotReplicated)
+		t.Errorf("applying the disabled client: got %v, want %v", err, revocation.ErrNotReplicated)
 	}
 	r.expectActive(t, raw, false)
 	if n := r.log.count("event=client.changed"); n != 2 {
-		t.Errorf("%d changes are in the audit, want 2", n)
+		t.Errorf("got %d audit events of changes, want 2", n)
 	}
 	for range 2 {
 		expectCode(t, remove(), codes.Unavailable)
 	}
 	if n := r.log.count("event=client.deleted"); n != 1 {
-		t.Errorf("%d deletions are in the audit, want 1", n)
+		t.Errorf("got %d audit events of deletions, want 1", n)
 	}
 	redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(c.redis.Port()))
-	must.Eventually(t, "a replica has it", func() bool { return status.Code(remove()) == codes.NotFound })
+	must.Eventually(t, "a replica of the Redis has it", func() bool { return status.Code(remove()) == codes.NotFound })
 }

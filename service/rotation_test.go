@@ -10,28 +10,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// rotation is how long secrets and keys are rotated under load.
+// rotation is how long TestRotationUnderLoad rotates secrets and keys.
 var rotation = flag.Duration("rotation", 5*time.Second, "how long TestRotationUnderLoad runs")
 
-// fast makes a clock on which thirty seconds pass in one, so that keys come of age while a test runs.
-func fast() func() time.Time {
+// fastClock returns a clock that runs 30 times as fast, so that keys become active while a test runs.
+func fastClock() func() time.Time {
 	start := time.Now()
 	return func() time.Time { return start.Add(30 * time.Since(start)) }
 }
 
-// administer gives the context of calls by the client boss, who has every administrative scope.
-func (r *replica) administer(t testing.TB) context.Context {
+// adminContext returns the context of calls by the client boss, which has every administrative scope.
+func (r *replica) adminContext(t testing.TB) context.Context {
 	t.Helper()
 	answer, err := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
 		GrantType: oauth.GrantClientCredentials, ClientId: "boss", ClientSecret: secret,
@@ -50,14 +49,14 @@ func withBoss(m registry.Manifest) registry.Manifest {
 	return m
 }
 
-// TestRotationUnderLoad rotates the secrets and the keys again and again, at two replicas at once, while callers ask both
-// for tokens and verifiers that keep the keys for as long as they may check them: no call fails.
+// TestRotationUnderLoad rotates secrets and keys repeatedly at two replicas, while callers request tokens from both, and
+// verifiers that keep the keys for as long as they may verify the tokens. No call fails.
 func TestRotationUnderLoad(t *testing.T) {
 	c := newCluster(t)
-	c.now = fast()
+	c.now = fastClock()
 	replicas := []*replica{c.start(t), c.start(t)}
 	replicas[0].apply(t, withBoss(manifest()))
-	must.Succeed(t, replicas[1].CatchUp(within(t, patience)))
+	must.Succeed(t, replicas[1].CatchUp(withTimeout(t, timeout)))
 	var services []*guarded
 	for _, r := range replicas {
 		services = append(services, r.guard(t, verify.Now(c.now)))
@@ -75,11 +74,11 @@ func TestRotationUnderLoad(t *testing.T) {
 					GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: *current.Load(),
 				})
 				if err != nil {
-					t.Errorf("asking for a token: %v", err)
+					t.Errorf("requesting a token: %v", err)
 					return
 				}
 				if got := services[(n/2)%2].status(answer.GetAccessToken()); got != http.StatusOK {
-					t.Errorf("a good token: got %d", got)
+					t.Errorf("a valid token: got %d", got)
 					return
 				}
 				calls.Add(1)
@@ -95,20 +94,20 @@ func TestRotationUnderLoad(t *testing.T) {
 	t.Logf("%d calls, %d rotations of the secret, %d keys signed", calls.Load(), rotations, len(signed))
 }
 
-// rotate rotates until the time is over. It gives how often it did, and which keys were active in the meantime.
+// rotate rotates for the duration of the flag. It returns how often it did, and which keys were active.
 func rotate(t *testing.T, replicas []*replica, current *atomic.Pointer[string]) (rotations int, signed map[string]bool) {
 	t.Helper()
 	signed = make(map[string]bool)
-	pause := time.NewTicker(500 * time.Millisecond)
-	defer pause.Stop()
-	for end := time.Now().Add(*rotation); time.Now().Before(end) && !t.Failed(); <-pause.C {
-		ctx := replicas[0].administer(t)
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(*rotation); time.Now().Before(end) && !t.Failed(); <-tick.C {
+		ctx := replicas[0].adminContext(t)
 		rotated, err := grantorv1.NewClientServiceClient(replicas[rotations%2].conn).RotateClientSecret(ctx, &grantorv1.RotateClientSecretRequest{
-			ClientId: "svc", GracePeriod: durationpb.New(time.Minute), // two seconds of ours
+			ClientId: "svc", GracePeriod: durationpb.New(time.Minute), // two seconds of real time
 		})
 		must.Succeed(t, err)
 		next := rotated.GetClientSecret()
-		must.Succeed(t, replicas[1-rotations%2].CatchUp(within(t, patience))) // as an operator waits before handing it out
+		must.Succeed(t, replicas[1-rotations%2].CatchUp(withTimeout(t, timeout))) // as an operator waits before distributing it
 		current.Store(&next)
 		rotations++
 		var both sync.WaitGroup

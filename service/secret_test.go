@@ -8,18 +8,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// tryIn asks for a token with the secret.
-func (r *replica) tryIn(t testing.TB, secret string) error {
+// tryWith requests a token with the secret.
+func (r *replica) tryWith(t testing.TB, secret string) error {
 	t.Helper()
 	_, err := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
 		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: secret,
@@ -27,7 +26,7 @@ func (r *replica) tryIn(t testing.TB, secret string) error {
 	return err
 }
 
-// svc gives the client as it is stored.
+// svc returns the client as it is stored.
 func (r *replica) svc(t testing.TB) *registry.Client {
 	t.Helper()
 	c, err := r.store.Client(t.Context(), must.Get(oauth.ParseClientID("svc")))
@@ -35,7 +34,7 @@ func (r *replica) svc(t testing.TB) *registry.Client {
 	return c
 }
 
-// change stores a change of svc, and returns when it is in force at all replicas.
+// change stores a change of svc, and returns when it is in effect at all replicas.
 func (r *replica) change(t testing.TB, change func(*registry.Client), others ...*replica) {
 	t.Helper()
 	c := *r.svc(t)
@@ -43,11 +42,11 @@ func (r *replica) change(t testing.TB, change func(*registry.Client), others ...
 	change(&c)
 	must.Succeed(t, r.store.SaveClient(t.Context(), &c))
 	for _, replica := range append(others, r) {
-		must.Succeed(t, replica.CatchUp(within(t, patience)))
+		must.Succeed(t, replica.CatchUp(withTimeout(t, timeout)))
 	}
 }
 
-// lastUse gives when the secret of svc last proved it.
+// lastUse returns when svc last authenticated with the secret.
 func (r *replica) lastUse(t testing.TB, id string) time.Time {
 	t.Helper()
 	c := r.svc(t)
@@ -61,19 +60,19 @@ func (r *replica) lastUse(t testing.TB, id string) time.Time {
 	return time.Time{}
 }
 
-// expectIn checks which of the secrets prove svc.
-func (r *replica) expectIn(t testing.TB, want map[string]bool) {
+// expectAccepted checks which of the secrets are accepted.
+func (r *replica) expectAccepted(t testing.TB, want map[string]bool) {
 	t.Helper()
-	for secret, in := range want {
+	for secret, accepted := range want {
 		code := codes.Unauthenticated
-		if in {
+		if accepted {
 			code = codes.OK
 		}
-		expectCode(t, r.tryIn(t, secret), code)
+		expectCode(t, r.tryWith(t, secret), code)
 	}
 }
 
-// TestRotation changes secrets while two replicas serve: both old and new hold, until the old one ends.
+// TestRotation changes secrets while two replicas serve: both old and new are accepted until the old one expires.
 func TestRotation(t *testing.T) {
 	const chosen, next = "a chosen secret", "the next chosen secret"
 	c := newCluster(t)
@@ -90,7 +89,7 @@ func TestRotation(t *testing.T) {
 	a.change(t, add("3", chosen), b)
 	a.change(t, add("4", next), b)
 	for _, r := range []*replica{a, b} {
-		r.expectIn(t, map[string]bool{secret: true, fresh: true, chosen: true, next: true, registry.NewSecret(): false, "wrong": false})
+		r.expectAccepted(t, map[string]bool{secret: true, fresh: true, chosen: true, next: true, registry.NewSecret(): false, "wrong": false})
 	}
 	stored := a.svc(t).Secrets
 	for i := range stored {
@@ -102,11 +101,11 @@ func TestRotation(t *testing.T) {
 		c.Secrets[0].ExpiresAt, c.Secrets[2].ExpiresAt = time.Now(), time.Now()
 	}, a)
 	for _, r := range []*replica{a, b} {
-		r.expectIn(t, map[string]bool{secret: false, fresh: true, chosen: false, next: true})
+		r.expectAccepted(t, map[string]bool{secret: false, fresh: true, chosen: false, next: true})
 	}
 }
 
-// openIddict hashes a secret as OpenIddict does.
+// openIddict returns the hash of a secret as OpenIddict has it.
 func openIddict(t testing.TB, secret string) string {
 	t.Helper()
 	salt := make([]byte, 16)
@@ -116,7 +115,7 @@ func openIddict(t testing.TB, secret string) string {
 	return base64.StdEncoding.EncodeToString(slices.Concat(header, salt, sum))
 }
 
-// TestImportedSecrets has hashes of other servers replaced by the use of their secrets.
+// TestImportedSecrets checks that the hashes of other servers are replaced when their secrets are used.
 func TestImportedSecrets(t *testing.T) {
 	const fromOpenIddict, fromHydra = "a secret of OpenIddict's", "a secret of Hydra's"
 	c := newCluster(t)
@@ -131,21 +130,21 @@ func TestImportedSecrets(t *testing.T) {
 	}, b)
 	before := a.svc(t)
 	raw := a.token(t)
-	a.expectIn(t, map[string]bool{"wrong": false})
+	a.expectAccepted(t, map[string]bool{"wrong": false})
 	for i := range before.Secrets[1:] {
 		if got := a.svc(t).Secrets[i+1].Hash; got.Kind() != registry.KindImported {
-			t.Errorf("before its use it is replaced by %s", got)
+			t.Errorf("got %s before its use, want the imported hash", got)
 		}
 	}
-	// At once at both replicas, which race to replace them.
+	// At both replicas, which race to replace them.
 	for range 5 {
 		for _, r := range []*replica{a, b} {
-			r.expectIn(t, map[string]bool{fromOpenIddict: true, fromHydra: true, secret: true})
+			r.expectAccepted(t, map[string]bool{fromOpenIddict: true, fromHydra: true, secret: true})
 		}
 	}
-	// A race that is lost is run again with the next use.
+	// A replica that loses the race retries at the next use.
 	must.Eventually(t, "the hashes are replaced", func() bool {
-		a.expectIn(t, map[string]bool{fromOpenIddict: true, fromHydra: true})
+		a.expectAccepted(t, map[string]bool{fromOpenIddict: true, fromHydra: true})
 		secrets := a.svc(t).Secrets
 		return secrets[1].Hash.Kind() == registry.KindChosen && secrets[2].Hash.Kind() == registry.KindChosen
 	})
@@ -157,16 +156,16 @@ func TestImportedSecrets(t *testing.T) {
 		}
 	}
 	for _, r := range []*replica{a, b} {
-		must.Succeed(t, r.CatchUp(within(t, patience)))
-		r.expectIn(t, map[string]bool{fromOpenIddict: true, fromHydra: true, secret: true, "wrong": false})
+		must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
+		r.expectAccepted(t, map[string]bool{fromOpenIddict: true, fromHydra: true, secret: true, "wrong": false})
 		r.expectActive(t, raw, true)
 		if r.log.count("replacing the imported hash") > 0 {
-			t.Error("the log tells of a failure to replace one")
+			t.Error("the log reports a failure to replace one")
 		}
 	}
 }
 
-// TestLastUse has two replicas write when secrets were used.
+// TestLastUse has two replicas record when secrets were used.
 func TestLastUse(t *testing.T) {
 	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")
 	a, b := c.start(t), c.start(t)
@@ -180,20 +179,20 @@ func TestLastUse(t *testing.T) {
 			registry.Secret{ID: "never", Hash: hasher.Hash(registry.NewSecret()), CreatedAt: time.Now()})
 	}, b)
 	began := time.Now().Truncate(time.Second)
-	b.expectIn(t, map[string]bool{secret: true, gone: true, other: true})
-	a.expectIn(t, map[string]bool{secret: true, gone: true})
+	b.expectAccepted(t, map[string]bool{secret: true, gone: true, other: true})
+	a.expectAccepted(t, map[string]bool{secret: true, gone: true})
 	expect := func(r *replica, what string, want map[string]bool) {
 		t.Helper()
 		for id, used := range want {
 			if at := r.lastUse(t, id); at.IsZero() == used || used && (at.Before(began) || at.After(time.Now())) {
-				t.Errorf("%s: %s was last used at %s, begun at %s", what, id, at, began)
+				t.Errorf("%s: %s was last used at %s, the test began at %s", what, id, at, began)
 			}
 		}
 	}
 	expect(a, "before it is written", map[string]bool{first: false, "gone": false, "other": false, "never": false})
 	a.stop()
 	expect(a, "of one replica", map[string]bool{first: true, "gone": true, "other": false, "never": false})
-	// The other replica ends after the secret that it saw used.
+	// The other replica stops after the secret that it saw used is deleted.
 	b.change(t, func(c *registry.Client) {
 		c.Secrets = slices.DeleteFunc(c.Secrets, func(s registry.Secret) bool { return s.ID == "gone" })
 	})
@@ -203,13 +202,13 @@ func TestLastUse(t *testing.T) {
 	found, err := b.store.LastUses(t.Context(), []oauth.ClientID{b.svc(t).ID})
 	must.Succeed(t, err)
 	if got := len(found[b.svc(t).ID]); got != 2 {
-		t.Errorf("%d uses are kept, want those of the two secrets that are there", got)
+		t.Errorf("got %d uses, want those of the two secrets that exist", got)
 	}
 	c.redis.Kill()
 	c.redis.Start()
 	last := c.start(t)
 	expect(last, "after a restart", want)
-	// What a replica noted of a client that is deleted meanwhile is not written.
+	// The uses of a client that was deleted in between are not written.
 	last.token(t)
 	svc := last.svc(t)
 	must.Succeed(t, last.store.DeleteClient(t.Context(), svc.ID, svc.Version))
@@ -219,7 +218,7 @@ func TestLastUse(t *testing.T) {
 	}
 }
 
-// TestLastUseOutage has the Redis away while secrets are used and when the replica ends: nothing waits for it for long.
+// TestLastUseOutage freezes the Redis while secrets are used and when the replica stops. Neither waits for it for long.
 func TestLastUseOutage(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
@@ -231,9 +230,9 @@ func TestLastUseOutage(t *testing.T) {
 	began := time.Now()
 	r.stop()
 	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("ending took %s", took)
+		t.Errorf("stopping took %s", took)
 	}
 	if r.log.count("writing when secrets were last used") != 1 {
-		t.Error("the log does not tell that uses are lost")
+		t.Error("the log does not report that uses are lost")
 	}
 }

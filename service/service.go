@@ -1,36 +1,33 @@
-// Package service has the gRPC servers of the issuer: each translates a message for the domain, calls it, and translates
-// the answer back. It builds the domain from its stores and keeps it up to date.
+// Package service assembles an issuer: it builds the domain from its stores, puts the gRPC servers and the middleware in
+// front of it, and keeps it up to date.
 package service
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 
-	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/admin"
-	"github.com/grantorhq/grantor/service/clientauth"
-	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/middleware"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
-	"github.com/grantorhq/grantor/service/token"
 )
 
-// Store is everything that an issuer keeps.
+// Store keeps everything that an issuer keeps.
 type Store interface {
 	registry.ClientStore
 	registry.ResourceStore
@@ -39,11 +36,11 @@ type Store interface {
 	keys.Store
 	revocation.Log
 	revocation.Publisher
-	// Authenticate gives the store the key that authenticates its records. It comes before the first use of one.
+	// Authenticate sets the key that authenticates the store's records. It is called before the first use of a record.
 	Authenticate(key []byte)
 }
 
-// Config says what issuer is built. A field without a default is required.
+// Config configures an issuer. A field without a default is required.
 type Config struct {
 	// Issuer is the "iss" of the tokens and the base of the endpoints' URLs.
 	Issuer oauth.Issuer
@@ -53,222 +50,149 @@ type Config struct {
 	Meter  metric.Meter
 	// AuditSink keeps the audit events. Default none: they are in the log alone.
 	AuditSink telemetry.AuditSink
-	// Tracer makes the spans; nil where nothing is traced.
+	// Tracer makes the spans. Default none.
 	Tracer trace.Tracer
 	// Algorithms are those that tokens can be signed with; the first signs where no resource chooses.
 	Algorithms []jwks.Algorithm
-	// AccessTokenLifetime is that of a token where neither client nor resource bounds it.
+	// AccessTokenLifetime is the lifetime of a token where neither client nor resource bounds it.
 	AccessTokenLifetime time.Duration
 	// KeyRotation is how long a key signs; JWKSMaxAge is how long a verifier may keep the published keys.
 	KeyRotation, JWKSMaxAge time.Duration
-	// MaxStaleness is how old this replica's knowledge may be while it issues.
+	// MaxStaleness is the maximum age of this replica's knowledge at which it still issues.
 	MaxStaleness time.Duration
 	// CachedClients and CachedTokens are how many clients, and tokens that were introspected, are held in memory.
 	CachedClients, CachedTokens int
 	// StartupGrace is how long a new key ring waits for an older one that the store has lost. Default zero.
 	StartupGrace time.Duration
-	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty where that is not known.
+	// GRPCEndpoint is where callers reach the gRPC port, as host:port. Default empty: it is not known.
 	GRPCEndpoint string
 	// ConnectionAge is how long a connection of the gRPC port is used, give or take a tenth. Default 10 minutes.
 	ConnectionAge time.Duration
 	// Limits bound what callers may do. Default none.
 	Limits limit.Limits
-	// Proxies are the networks whose X-Forwarded-For says where a request came from. Default none.
+	// Proxies are the networks whose X-Forwarded-For is trusted. Default none.
 	Proxies remoteaddr.Networks
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }
 
-// Service is an issuer without its listeners.
+// Service is an issuer without its listeners. It is safe for concurrent use by multiple goroutines.
 type Service struct {
-	issuer *issuer
-	events *telemetry.Recorder
-	hasher *registry.Hasher
-	usage  *registry.Usage
-	limits *limit.Limiter
-	config Config
-	admin  admin.Config
-	// unaryGuard and streamGuard let through what the rules in the protos allow.
-	unaryGuard  grpc.UnaryServerInterceptor
-	streamGuard grpc.StreamServerInterceptor
-	// slowest is how long a follower of the revocations may take to accept an answer.
-	slowest time.Duration
-	// methods has the full names of the methods, which calls may be counted by.
-	methods     methodNames
-	subscribers subscribers
-	// arrivals bounds the calls whose request has not arrived.
-	arrivals *arrivals
-	// mend asks Run to publish again what the feed has lost.
-	mend chan struct{}
-	// look asks it to read the resources.
-	look chan struct{}
+	*domain
+	*servers
+
+	chain *middleware.Chain
 }
 
-// New builds the issuer: it opens the key ring, and makes one where the store has none.
+// New builds an issuer. It opens the key ring, and creates one if the store has none.
 func New(ctx context.Context, config Config) (*Service, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	events, err := telemetry.New(config.Log, config.Meter, config.Tracer, config.Algorithms)
+	if config.ConnectionAge == 0 {
+		config.ConnectionAge = defaultConnectionAge
+	}
+	domain, err := newDomain(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	if config.AuditSink != nil {
-		events.Keep(config.AuditSink)
-	}
-	ring, err := openRing(ctx, &config, events)
-	if err != nil {
-		return nil, fmt.Errorf("opening the key ring: %w", err)
-	}
-	config.Store.Authenticate(keys.RecordKey(ring.Pepper()))
-	hasher, err := registry.NewHasher(ring.Pepper())
+	servers, err := newServers(domain)
 	if err != nil {
 		return nil, err
 	}
-	directory := registry.NewDirectory(config.Store, config.Store, config.CachedClients)
-	ledger := revocation.NewLedger()
-	signed := &token.Verifier{Issuer: config.Issuer.String(), Keys: ring, Leeway: leeway, Now: config.Now}
-	verifier, err := token.NewCache(&token.Verifier{
-		Issuer: signed.Issuer, Keys: ring, Denied: ledger.List, Leeway: leeway, Now: config.Now,
-	}, config.CachedTokens)
-	if err != nil {
-		return nil, err
-	}
-	s := &Service{
-		events: events, hasher: hasher, usage: registry.NewUsage(config.Store), config: config, slowest: slowest,
-		arrivals: newArrivals(), methods: make(methodNames), mend: make(chan struct{}, 1), look: make(chan struct{}, 1),
-	}
-	if s.limits, err = s.newLimiter(ring.Pepper()); err != nil {
-		return nil, err
-	}
-	s.issuer = &issuer{
-		name: config.Issuer,
-		authenticator: clientauth.New(clientauth.Config{
-			Clients: directory, Store: config.Store, Hasher: hasher, Uses: s.usage, Failures: s.limits, Now: config.Now,
-			Slow: events.SlowHash,
-		}),
-		limiter:      s.limits,
-		directory:    directory,
-		ring:         ring,
-		grant:        &grant.ClientCredentials{Lifetime: config.AccessTokenLifetime, Algorithm: config.Algorithms[0]},
-		ledger:       ledger,
-		publisher:    config.Store,
-		verifier:     verifier,
-		signed:       signed,
-		maxStaleness: config.MaxStaleness,
-		now:          config.Now,
-	}
-	s.look <- struct{}{} // what was written before the feed begins counts too
-	s.issuer.feed = revocation.NewTail(config.Store, &follower{Service: s})
-	s.Register(s.methods)
-	s.methods.RegisterService(&healthpb.Health_ServiceDesc, nil)
-	return s, errors.Join(s.protect(ctx), s.observe())
-}
-
-// openRing opens the key ring, and tells of what becomes of its keys.
-func openRing(ctx context.Context, config *Config, events *telemetry.Recorder) (*keys.Ring, error) {
-	return keys.Open(ctx, keys.Config{
-		Store: config.Store, Sealer: config.Sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
-		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, StartupGrace: config.StartupGrace, Now: config.Now,
-		OnChange: recordKeys(events), OnCreate: func() {
-			if config.StartupGrace > 0 { // development mode, which waits for no older ring, makes one at each start
-				config.Log.Warn("the store had no key ring, so a new one was made; if this issuer is not new, its Redis has lost its data")
-			}
-		},
+	chain, err := middleware.New(ctx, middleware.Config{
+		Events: domain.events, Limiter: domain.limiter, Proxies: config.Proxies, Methods: servers.methods(),
+		Issuer: config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
 	})
-}
-
-// observe publishes how the issuer stands.
-func (s *Service) observe() error {
-	return telemetry.Observe(s.config.Meter, telemetry.Sources{
-		Ready: s.Ready,
-		FeedAge: func() time.Duration {
-			age, _ := s.issuer.feed.Age()
-			return age
-		},
-		Revocations: s.issuer.ledger.List.Len,
-		Clients:     s.issuer.directory.Lookups, Tokens: s.issuer.verifier.Lookups,
-		Authentication: s.issuer.authenticator.Stats,
-		Ring:           s.issuer.ring, Now: s.config.Now,
-		Subscribers: func() (int64, uint64) { return s.subscribers.following.Load(), s.subscribers.dropped.Load() },
-	})
-}
-
-// Applier makes what registers clients in this issuer's store, for who runs the issuer.
-func (s *Service) Applier() *registry.Applier {
-	return &registry.Applier{
-		Clients: s.config.Store, Resources: s.config.Store, Hasher: s.hasher, Algorithms: s.config.Algorithms, Now: s.config.Now,
-		Authority: registry.Unlimited(), Confirm: Confirm(s.config.Store, s.config.Now),
+	if err != nil {
+		return nil, err
 	}
+	s := &Service{domain: domain, servers: servers, chain: chain}
+	return s, s.observe()
 }
 
-// Applied writes the audit event of what an [Service.Applier] did.
+// Run keeps the issuer up to date until ctx ends: it follows the feed, and maintains the feed and the key ring. It also
+// writes what no request waits for: the times at which secrets were used, new hashes in place of imported ones, audit
+// events, and the counts of the limits, for the other replicas.
+func (s *Service) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	warn := func(err error) { s.config.Log.Warn(err.Error()) }
+	group.Go(func() error { return s.events.Run(ctx) })
+	group.Go(func() error { return s.feed.Run(ctx) })
+	group.Go(func() error {
+		return s.ring.Run(ctx, func(err error) { s.config.Log.Error(err.Error()) })
+	})
+	group.Go(func() error { return s.sync.run(ctx, s.feed, s.issuer.CheckResources) })
+	group.Go(func() error { return s.usage.Run(ctx, warn) })
+	group.Go(func() error { return s.authenticator.Run(ctx, warn) })
+	group.Go(func() error { return s.limiter.Run(ctx, warn) })
+	return group.Wait()
+}
+
+// Ready reports why no token can be issued now, or why none should be because another replica knows more; nil if neither
+// applies.
+func (s *Service) Ready() error { return s.issuer.Ready() }
+
+// CatchUp waits until every change made before the call, by any replica, is in effect here. It requires that [Service.Run]
+// is running.
+func (s *Service) CatchUp(ctx context.Context) error { return s.feed.CatchUp(ctx) }
+
+// SetLimits replaces the limits at once.
+func (s *Service) SetLimits(limits limit.Limits) { s.limiter.SetLimits(limits) }
+
+// Applied writes the audit event of what a [Service.Applier] did.
 func (s *Service) Applied(ctx context.Context, c registry.Change) {
 	admin.Applied(ctx, s.events, telemetry.Administrator{}, c)
 }
 
-// Confirm makes what a [registry.Applier] calls by that name.
-func Confirm(publisher revocation.Publisher, now func() time.Time) func(context.Context, oauth.ClientID) error {
-	return func(ctx context.Context, id oauth.ClientID) error {
-		return publisher.Confirm(ctx, revocation.Change{Kind: revocation.ClientRevoked, ID: id.String(), At: now().Add(revocation.Ahead)})
-	}
+const (
+	// maxMessage is the maximum size of a request, in bytes: room for a full batch of tokens.
+	maxMessage = 1 << 20
+	// defaultConnectionAge is how long a connection of the gRPC port is used.
+	defaultConnectionAge = 10 * time.Minute
+)
+
+// ServerOptions returns the options of the issuer's gRPC server, transport security aside.
+func (s *Service) ServerOptions() []grpc.ServerOption {
+	return append(s.chain.ServerOptions(),
+		// Each connection keeps a buffer, also while it is idle; 8 KiB hold some twenty requests.
+		grpc.ReadBufferSize(8<<10),
+		// Workers keep their grown stacks; a fresh goroutine would grow its own for each signature.
+		grpc.NumStreamWorkers(64),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.MaxConcurrentStreams(250),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: 30 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second,
+			// Clients reconnect, and so spread over new replicas.
+			MaxConnectionAge: s.config.ConnectionAge, MaxConnectionAgeGrace: time.Minute,
+		}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	)
 }
 
-// Register adds the services to a server.
-func (s *Service) Register(server grpc.ServiceRegistrar) {
-	grantorv1.RegisterTokenServiceServer(server, &tokenServer{issuer: s.issuer, events: s.events, grpcEndpoint: s.config.GRPCEndpoint})
-	grantorv1.RegisterRevocationServiceServer(server, &revocationServer{issuer: s.issuer, slowest: s.slowest, subscribers: &s.subscribers})
-	admin.Register(server, s.admin)
+// UnaryInterceptor returns the middleware that every unary call passes, over either wire.
+func (s *Service) UnaryInterceptor() grpc.UnaryServerInterceptor { return s.chain.UnaryInterceptor() }
+
+// MeasureHTTP returns a handler that measures what next answers. route returns the route of a request: one of a fixed
+// set, or "".
+func (s *Service) MeasureHTTP(next http.Handler, route func(*http.Request) string) http.Handler {
+	return s.chain.MeasureHTTP(next, route)
 }
 
-// Unread writes the audit event of a request that was refused because it could not be read, so that no call came of it.
+// Origin returns the address that a request originates from, given the other end of its connection and the values of its
+// X-Forwarded-For headers. It differs from that end only behind a trusted proxy, and has no port then.
+func (s *Service) Origin(end net.Addr, forwarded []string) net.Addr {
+	return s.config.Proxies.Resolve(end, forwarded)
+}
+
+// Admit refuses a request over REST of a source that makes too many, before its body is read. ctx has the peer. The calls
+// that serve the request get the context that is returned, and are not counted again.
+func (s *Service) Admit(ctx context.Context) (context.Context, error) { return s.chain.Admit(ctx) }
+
+// Unread records, as the audit event with the name, the refusal of a request over REST that could not be read, so that no
+// call came of it. ctx is the one that [Service.Admit] returned.
 func (s *Service) Unread(ctx context.Context, event string, refusal *oauth.Error) {
-	about := telemetry.Token{Peer: peerOf(ctx)}
-	switch event {
-	case telemetry.EventAdminRefused:
-		s.events.AdminRefused(ctx, "", telemetry.Administrator{Peer: about.Peer}, string(refusal.Why()), refusal)
-	case telemetry.EventTokenRefused:
-		s.events.TokenRefused(ctx, about, refusal)
-	default:
-		s.events.Refused(ctx, event, about, refusal)
-	}
+	s.chain.Unread(ctx, event, refusal)
 }
-
-// Run keeps the issuer up to date until ctx ends: it follows the feed, mends it, and maintains the key ring. It also
-// writes what nobody waits for: when secrets were used, hashes of our own for imported ones, the audit events, and what the
-// limits count, for the other replicas.
-func (s *Service) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.events.Run(ctx) })
-	group.Go(func() error { return s.issuer.feed.Run(ctx) })
-	group.Go(func() error {
-		return s.issuer.ring.Run(ctx, func(err error) { s.config.Log.Error(err.Error()) })
-	})
-	group.Go(func() error { return s.maintain(ctx) })
-	warn := func(err error) { s.config.Log.Warn(err.Error()) }
-	group.Go(func() error { return s.usage.Run(ctx, warn) })
-	group.Go(func() error { return s.issuer.authenticator.Run(ctx, warn) })
-	group.Go(func() error { return s.limits.Run(ctx, warn) })
-	return group.Wait()
-}
-
-// leeway is how far the clocks of replicas may be apart.
-const leeway = 30 * time.Second
-
-// Ready reports why no token can be issued now, or none should be because another replica knows more; nil when it can.
-func (s *Service) Ready() error {
-	if err := s.issuer.upToDate(); err != nil {
-		return err
-	}
-	if s.issuer.ring.Outdated() {
-		return fmt.Errorf("the stored key ring: %w", keys.ErrNewer)
-	}
-	if s.issuer.outdated.Load() {
-		return fmt.Errorf("the stored resources: %w", registry.ErrNewer)
-	}
-	return nil
-}
-
-// CatchUp waits until every change made before the call, by whichever replica, is in force here. It needs [Service.Run]
-// to be under way.
-func (s *Service) CatchUp(ctx context.Context) error { return s.issuer.feed.CatchUp(ctx) }

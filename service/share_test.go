@@ -13,8 +13,8 @@ import (
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
-// TestSourceShare floods each call that takes a secret from one source with wrong chosen ones, fewer than the queue for
-// slow hashes has places: some are refused for the source's share, whichever call it is.
+// TestSourceShare floods each method that takes a secret with wrong chosen ones from one source, fewer than fit into the
+// queue for slow hashes. Some exceed the source's share of the queue, whichever method it is.
 func TestSourceShare(t *testing.T) {
 	const flood = 40
 	const id, wrong, about = "nobody", "a wrong secret", "a.b.c"
@@ -53,7 +53,7 @@ func TestSourceShare(t *testing.T) {
 		}
 		calls.Wait()
 		if limited.Load() == 0 || refused.Load() == 0 {
-			t.Errorf("%s: %d beyond the share and %d refused, want some of each", name, limited.Load(), refused.Load())
+			t.Errorf("%s: %d exceeded the share and %d were refused, want some of each", name, limited.Load(), refused.Load())
 		}
 	}
 }

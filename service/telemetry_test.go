@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
@@ -32,14 +30,15 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
 )
 
-// measured gives a meter, and the registry in which its metrics are.
-func measured(t testing.TB) (*prometheusclient.Registry, metric.Meter) {
+// newMeter returns a meter, preceded by the registry of its metrics.
+func newMeter(t testing.TB) (*prometheusclient.Registry, metric.Meter) {
 	t.Helper()
 	registry := prometheusclient.NewRegistry()
 	exporter := must.Get(prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo()))
@@ -48,8 +47,8 @@ func measured(t testing.TB) (*prometheusclient.Registry, metric.Meter) {
 	return registry, provider.Meter("test")
 }
 
-// traced gives a tracer that records a share of the traces, and what it has recorded.
-func traced(t testing.TB, share float64) (*tracetest.InMemoryExporter, trace.Tracer) {
+// newTracer returns a tracer that records a share of the traces, preceded by what it has recorded.
+func newTracer(t testing.TB, share float64) (*tracetest.InMemoryExporter, trace.Tracer) {
 	t.Helper()
 	spans := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))))
@@ -57,10 +56,10 @@ func traced(t testing.TB, share float64) (*tracetest.InMemoryExporter, trace.Tra
 	return spans, provider.Tracer("test")
 }
 
-// TestLossIsCounted takes the data of the Redis away from a running replica.
+// TestLossIsCounted deletes the data of the Redis under a running replica.
 func TestLossIsCounted(t *testing.T) {
 	c := newCluster(t)
-	metrics, meter := measured(t)
+	metrics, meter := newMeter(t)
 	c.meter = meter
 	r := c.start(t)
 	must.Succeed(t, r.CatchUp(t.Context()))
@@ -79,7 +78,7 @@ func TestLossIsCounted(t *testing.T) {
 	})
 }
 
-// direct calls the methods of a service in this process, through its chain.
+// direct calls the methods of a service in process, through its middleware.
 type direct struct {
 	chain   grpc.UnaryServerInterceptor
 	methods map[string]grpc.MethodHandler
@@ -111,25 +110,25 @@ func (d *direct) issue(ctx context.Context, m *grantorv1.IssueTokenRequest) erro
 	return err
 }
 
-// nobody is a store that knows no client.
-type nobody struct{ *redisstore.Store }
+// clientless is a store without clients.
+type clientless struct{ *redisstore.Store }
 
-func (nobody) Client(context.Context, oauth.ClientID) (*registry.Client, error) {
+func (clientless) Client(context.Context, oauth.ClientID) (*registry.Client, error) {
 	return nil, registry.ErrNotFound
 }
 
-// callers is how many names callers have in TestSeriesAreBounded; make test also runs it with a million, without the race
+// callers is the number of callers in TestSeriesAreBounded. make test also runs it with a million, without the race
 // detector.
 var callers = flag.Int("callers", 20_000, "number of callers in the test of the metrics")
 
-// TestSeriesAreBounded has callers, each under a name of its own, send what no caller has sent before: every one of them an
-// id, every hundredth also a method, a path, a scope and a trace. The metrics have as many series after them as before.
+// TestSeriesAreBounded has callers send values that no other has sent: each of them a client ID, every hundredth also a
+// method, a path, a scope and a trace. The metrics have as many series afterwards as before.
 func TestSeriesAreBounded(t *testing.T) {
 	c := newCluster(t)
-	metrics, meter := measured(t)
+	metrics, meter := newMeter(t)
 	store := c.open(t)
 	s, err := service.New(t.Context(), service.Config{
-		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: nobody{store}, Sealer: c.sealer,
+		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: clientless{store}, Sealer: c.sealer,
 		Log: slog.New(slog.DiscardHandler), Meter: meter, Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour,
 		KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: time.Hour, CachedClients: 100, CachedTokens: 100,
 	})
@@ -141,21 +140,21 @@ func TestSeriesAreBounded(t *testing.T) {
 	must.Succeed(t, s.CatchUp(t.Context()))
 	d, face := newDirect(s), s.MeasureHTTP(must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
 	caller := func(name string, everything bool) {
-		about := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: name, ClientSecret: secret}
+		request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: name, ClientSecret: secret}
 		if !everything {
-			expectCode(t, d.issue(ctx, about), codes.Unauthenticated)
+			expectCode(t, d.issue(ctx, request), codes.Unauthenticated)
 			return
 		}
-		about.GrantType, about.Scope = name, name
-		expectCode(t, d.issue(ctx, about), codes.InvalidArgument)
+		request.GrantType, request.Scope = name, name
+		expectCode(t, d.issue(ctx, request), codes.InvalidArgument)
 		r := httptest.NewRequest(http.MethodPost, "/"+name, strings.NewReader("grant_type="+name))
 		r.Method = name
 		r.Header.Set("Traceparent", name)
 		face.ServeHTTP(httptest.NewRecorder(), r)
-		_, _ = d.chain(ctx, about, &grpc.UnaryServerInfo{FullMethod: "/" + name + "/" + name},
+		_, _ = d.chain(ctx, request, &grpc.UnaryServerInfo{FullMethod: "/" + name + "/" + name},
 			func(context.Context, any) (any, error) { return nil, nil })
 	}
-	for range 100 { // every kind of series is there from here on
+	for range 100 { // from here on every kind of series exists
 		caller(rand.Text(), false)
 		caller(rand.Text(), true)
 	}
@@ -179,7 +178,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	}
 }
 
-// series gives the names and labels of all series in a registry, in order.
+// series returns the names and labels of all series in a registry, sorted.
 func series(t testing.TB, metrics prometheusclient.Gatherer) []string {
 	t.Helper()
 	families, err := metrics.Gather()
@@ -197,10 +196,10 @@ func series(t testing.TB, metrics prometheusclient.Gatherer) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// TestCallIsTraced has the spans of a call follow the caller's: of the call, and within it of what is slow.
+// TestCallIsTraced checks that the spans of a call, and of what is slow within it, are children of the caller's span.
 func TestCallIsTraced(t *testing.T) {
 	c := newCluster(t)
-	spans, tracer := traced(t, 0) // nothing that the caller does not record
+	spans, tracer := newTracer(t, 0) // nothing but what the caller records
 	c.tracer = tracer
 	r := c.start(t)
 	m := manifest()
@@ -215,10 +214,10 @@ func TestCallIsTraced(t *testing.T) {
 	}{
 		{"a caller that records", []string{"traceparent", "00-" + traceID + "-" + caller + "-01"}, []string{"argon2id", "grantor.v1.TokenService/IssueToken"}},
 		{"the same, remembered", []string{"traceparent", "00-" + traceID + "-" + caller + "-01"}, []string{"grantor.v1.TokenService/IssueToken"}},
-		{"a caller that does not", []string{"traceparent", "00-" + traceID + "-" + caller + "-00"}, nil},
-		{"nobody", nil, nil},
+		{"a caller that does not record", []string{"traceparent", "00-" + traceID + "-" + caller + "-00"}, nil},
+		{"no caller", nil, nil},
 		{"two callers", []string{"traceparent", "00-" + traceID + "-" + caller + "-01", "traceparent", "00-" + traceID + "-" + caller + "-01"}, nil},
-		{"something else", []string{"traceparent", strings.Repeat("0", 4000)}, nil},
+		{"malformed", []string{"traceparent", strings.Repeat("0", 4000)}, nil},
 	} {
 		spans.Reset()
 		ctx := metadata.AppendToOutgoingContext(t.Context(), c.header...)
@@ -231,10 +230,10 @@ func TestCallIsTraced(t *testing.T) {
 		for _, span := range spans.GetSpans() {
 			names = append(names, span.Name)
 			if span.SpanContext.TraceID().String() != traceID {
-				t.Errorf("%s: %s is of another trace", c.name, span.Name)
+				t.Errorf("%s: %s belongs to another trace", c.name, span.Name)
 			}
 			if call := span.SpanKind == trace.SpanKindServer; call && span.Parent.SpanID().String() != caller {
-				t.Errorf("%s: %s does not follow the caller", c.name, span.Name)
+				t.Errorf("%s: %s is not a child of the caller's span", c.name, span.Name)
 			}
 		}
 		if slices.Sort(names); !slices.Equal(names, c.want) {
@@ -243,18 +242,18 @@ func TestCallIsTraced(t *testing.T) {
 	}
 }
 
-// BenchmarkTelemetry issues tokens through the chain: without metrics and traces, with metrics as in production, and with
-// traces of a hundredth as well. The three take turns, so that a busy moment meets all of them, and what they cost is told
-// in percent of the first.
+// BenchmarkTelemetry issues tokens through the middleware: without metrics and traces, with metrics as in production, and
+// with traces of a hundredth of the calls as well. The three take turns, so that a busy moment affects all of them. Costs
+// are reported in percent of the first.
 func BenchmarkTelemetry(b *testing.B) {
 	c := newCluster(b)
 	c.log = io.Discard // the audit events are written, as in production, but not kept
-	_, meter := measured(b)
-	_, tracer := traced(b, .01)
+	_, meter := newMeter(b)
+	_, tracer := newTracer(b, .01)
 	replicas := []*replica{c.start(b)}
 	c.meter = meter
 	replicas = append(replicas, c.start(b))
-	_, c.meter = measured(b)
+	_, c.meter = newMeter(b)
 	c.tracer = tracer
 	replicas = append(replicas, c.start(b))
 	replicas[0].apply(b, manifest())
@@ -272,7 +271,7 @@ func BenchmarkTelemetry(b *testing.B) {
 			var took [3]time.Duration
 			for turn := 0; b.Loop(); turn++ {
 				for i := range issue {
-					i = (i + turn) % len(issue) // who comes after whom makes a difference too
+					i = (i + turn) % len(issue) // the order makes a difference too
 					start := time.Now()
 					must.Succeed(b, issue[i]())
 					took[i] += time.Since(start)

@@ -16,18 +16,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/tap"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// echo gives everybody the same answers, after a work that the answer could not do without.
+// echo always returns the same answers, after work that no implementation could do without.
 type echo struct {
 	grantorv1.UnimplementedTokenServiceServer
 	issued       *grantorv1.IssueTokenResponse
@@ -43,16 +42,16 @@ func (e *echo) IntrospectToken(context.Context, *grantorv1.IntrospectTokenReques
 	return e.introspected, e.work()
 }
 
-// serve starts the echo on a server with the same workers as an issuer's.
+// serve runs the echo on a server with as many workers as an issuer's.
 func (e *echo) serve(b *testing.B) grantorv1.TokenServiceClient {
 	b.Helper()
 	server := grpc.NewServer(grpc.NumStreamWorkers(64))
 	grantorv1.RegisterTokenServiceServer(server, e)
-	return overLoopback(b, server)
+	return serveOverLoopback(b, server)
 }
 
-// overLoopback runs the server until the benchmark ends, and gives a client of it.
-func overLoopback(b *testing.B, server *grpc.Server, options ...grpc.DialOption) grantorv1.TokenServiceClient {
+// serveOverLoopback runs the server until the benchmark ends, and returns a client of it.
+func serveOverLoopback(b *testing.B, server *grpc.Server, options ...grpc.DialOption) grantorv1.TokenServiceClient {
 	b.Helper()
 	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
 	var running sync.WaitGroup
@@ -67,8 +66,8 @@ func overLoopback(b *testing.B, server *grpc.Server, options ...grpc.DialOption)
 	return grantorv1.NewTokenServiceClient(conn)
 }
 
-// newBusy starts a replica for many calls.
-func newBusy(b *testing.B) *replica {
+// newBenchReplica starts a replica that discards its log.
+func newBenchReplica(b *testing.B) *replica {
 	b.Helper()
 	c := newCluster(b)
 	c.log = io.Discard // the audit events are written, as in production, but not kept
@@ -77,12 +76,12 @@ func newBusy(b *testing.B) *replica {
 	return r
 }
 
-// manyCallers has many callers make a call over and over.
-func manyCallers(b *testing.B, call func() error) {
+// callInParallel has many callers make a call repeatedly.
+func callInParallel(b *testing.B, call func() error) {
 	b.Helper()
 	b.ReportAllocs()
 	b.SetParallelism(32)
-	b.ResetTimer() // what was made ready for the call does not count
+	b.ResetTimer() // preparing the call does not count
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if err := call(); err != nil {
@@ -94,7 +93,7 @@ func manyCallers(b *testing.B, call func() error) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 }
 
-// bare is ES256 by the standard library alone, over as many bytes as those that the token signs.
+// bare is ES256 by the standard library alone, over as many bytes as a token signs.
 type bare struct {
 	private           *ecdsa.PrivateKey
 	signed, signature []byte
@@ -121,12 +120,12 @@ func (s *bare) verify() error {
 	return nil
 }
 
-// request asks for a token.
+// request returns a request for a token.
 func request() *grantorv1.IssueTokenRequest {
 	return &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: secret}
 }
 
-// issuance asks for tokens.
+// issuance returns a function that requests a token.
 func issuance(ctx context.Context, of grantorv1.TokenServiceClient) func() error {
 	return func() error {
 		_, err := of.IssueToken(ctx, request())
@@ -135,9 +134,9 @@ func issuance(ctx context.Context, of grantorv1.TokenServiceClient) func() error
 }
 
 // BenchmarkIssueToken issues tokens through a whole replica, for many callers on one connection over loopback. The floor
-// makes one signature between the same messages.
+// makes one signature and exchanges the same messages.
 func BenchmarkIssueToken(b *testing.B) {
-	r := newBusy(b)
+	r := newBenchReplica(b)
 	answer, err := r.tokens.IssueToken(b.Context(), request())
 	must.Succeed(b, err)
 	floor := (&echo{issued: answer, work: newBare(answer.GetAccessToken()).sign}).serve(b)
@@ -145,11 +144,11 @@ func BenchmarkIssueToken(b *testing.B) {
 		name string
 		of   grantorv1.TokenServiceClient
 	}{{"grantor", r.tokens}, {"floor", floor}} {
-		b.Run(s.name, func(b *testing.B) { manyCallers(b, issuance(b.Context(), s.of)) })
+		b.Run(s.name, func(b *testing.B) { callInParallel(b, issuance(b.Context(), s.of)) })
 	}
 }
 
-// introspection asks about the tokens in turn.
+// introspection returns a function that introspects the tokens in turn.
 func introspection(ctx context.Context, of grantorv1.TokenServiceClient, tokens ...string) func() error {
 	var turn atomic.Uint64
 	return func() error {
@@ -163,37 +162,37 @@ func introspection(ctx context.Context, of grantorv1.TokenServiceClient, tokens 
 	}
 }
 
-// BenchmarkIntrospectToken asks a whole replica about a token that it has seen, and about tokens that it has not or has
-// forgotten, for many callers on one connection over loopback. Between the same messages the floor does nothing in the one
-// case, and checks one signature in the other.
+// BenchmarkIntrospectToken introspects at a whole replica a token that it has in memory, and tokens that it has not, for
+// many callers on one connection over loopback. The floor exchanges the same messages; it does nothing else in the first
+// case, and verifies one signature in the second.
 func BenchmarkIntrospectToken(b *testing.B) {
-	r := newBusy(b)
+	r := newBenchReplica(b)
 	raw := r.token(b)
 	answer, err := r.ask(b.Context(), raw)
 	must.Succeed(b, err)
-	b.Run("seen/grantor", func(b *testing.B) { manyCallers(b, introspection(b.Context(), r.tokens, raw)) })
+	b.Run("seen/grantor", func(b *testing.B) { callInParallel(b, introspection(b.Context(), r.tokens, raw)) })
 	b.Run("seen/floor", func(b *testing.B) {
 		floor := (&echo{introspected: answer, work: func() error { return nil }}).serve(b)
-		manyCallers(b, introspection(b.Context(), floor, raw))
+		callInParallel(b, introspection(b.Context(), floor, raw))
 	})
 	many := sync.OnceValue(func() []string {
-		tokens := make([]string, 10_000) // a hundred times as many as a replica of the tests remembers
+		tokens := make([]string, 10_000) // a hundred times as many as a replica of the tests keeps in memory
 		for i := range tokens {
 			tokens[i] = r.token(b)
 		}
 		return tokens
 	})
-	b.Run("new/grantor", func(b *testing.B) { manyCallers(b, introspection(b.Context(), r.tokens, many()...)) })
+	b.Run("new/grantor", func(b *testing.B) { callInParallel(b, introspection(b.Context(), r.tokens, many()...)) })
 	b.Run("new/floor", func(b *testing.B) {
 		floor := (&echo{introspected: answer, work: newBare(raw).verify}).serve(b)
-		manyCallers(b, introspection(b.Context(), floor, many()...))
+		callInParallel(b, introspection(b.Context(), floor, many()...))
 	})
 }
 
-// BenchmarkServerOptions calls one issuer on servers that differ from the one that is shipped by one option each. The two
-// take turns, so that a busy moment meets both, and what a call takes is told in percent of the one that is shipped.
+// BenchmarkServerOptions calls one issuer on servers that differ from the shipped one by one option each. The two take
+// turns, so that a busy moment affects both. Durations are reported in percent of the shipped one.
 func BenchmarkServerOptions(b *testing.B) {
-	r := newBusy(b)
+	r := newBenchReplica(b)
 	raw := r.token(b)
 	shipped := func(more ...grpc.ServerOption) []grpc.ServerOption { return append(r.ServerOptions(), more...) }
 	for _, v := range []struct {
@@ -215,7 +214,7 @@ func BenchmarkServerOptions(b *testing.B) {
 		b.Run(v.name, func(b *testing.B) {
 			server := grpc.NewServer(v.server...)
 			r.Register(server)
-			other := overLoopback(b, server, v.client...)
+			other := serveOverLoopback(b, server, v.client...)
 			b.Run("issue", func(b *testing.B) {
 				inTurns(b, issuance(b.Context(), other), issuance(b.Context(), r.tokens))
 			})
@@ -226,14 +225,14 @@ func BenchmarkServerOptions(b *testing.B) {
 	}
 }
 
-// inTurns tells what a call costs in percent of the shipped one: the median of the turns.
+// inTurns reports what a call costs in percent of the shipped one, as the median of the turns.
 func inTurns(b *testing.B, other, shipped func() error) {
 	b.Helper()
 	var percent []float64
 	var total time.Duration
 	for b.Loop() {
 		took, usual := turn(b, other), turn(b, shipped)
-		// Who comes after whom makes a difference too.
+		// The order makes a difference too.
 		usual += turn(b, shipped)
 		took += turn(b, other)
 		percent = append(percent, 100*took.Seconds()/usual.Seconds())
@@ -242,7 +241,7 @@ func inTurns(b *testing.B, other, shipped func() error) {
 	slices.Sort(percent)
 	b.ReportMetric(percent[len(percent)/2], "%as-shipped")
 	b.ReportMetric(float64(total.Nanoseconds())/float64(2*callsPerTurn*b.N), "ns/call")
-	b.ReportMetric(0, "ns/op") // it would be that of four turns
+	b.ReportMetric(0, "ns/op") // which would be that of four turns
 }
 
 const (
@@ -250,7 +249,7 @@ const (
 	callsPerTurn = 4 * turnCallers
 )
 
-// turn has many callers make their calls, and gives how long that took.
+// turn has many callers make their calls, and returns how long that took.
 func turn(b *testing.B, call func() error) time.Duration {
 	b.Helper()
 	start := time.Now()
@@ -268,7 +267,7 @@ func turn(b *testing.B, call func() error) time.Duration {
 	return time.Since(start)
 }
 
-// withoutTap takes the tap handle away. Which option that is shows in that gRPC takes only one.
+// withoutTap removes the tap handle, which it recognizes because gRPC accepts only one.
 func withoutTap(options []grpc.ServerOption) []grpc.ServerOption {
 	pass := func(ctx context.Context, _ *tap.Info) (context.Context, error) { return ctx, nil }
 	for i := range options {

@@ -5,17 +5,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/rpc"
 )
 
-// TestWatch follows the revocations: what is live, then what comes.
+// TestWatch follows the revocations: the live ones, and then each new one.
 func TestWatch(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
@@ -28,25 +28,25 @@ func TestWatch(t *testing.T) {
 
 	w := a.watch(t, "")
 	w.complete()
-	if w.told != len(old) || !w.known["token:"+old[0]] || !w.known["token:"+old[len(old)-1]] {
-		t.Errorf("got %d revocations, want %d", w.told, len(old))
+	if w.received != len(old) || !w.known["token:"+old[0]] || !w.known["token:"+old[len(old)-1]] {
+		t.Errorf("got %d revocations, want %d", w.received, len(old))
 	}
 	began := time.Now()
 	must.Succeed(t, b.revoke(t.Context(), raw))
 	w.until(func() bool { return w.known[id] })
-	t.Logf("a revocation at the other replica was told after %s", time.Since(began))
-	if w.told != len(old)+1 {
-		t.Errorf("got %d revocations, want one more than %d", w.told, len(old))
+	t.Logf("a revocation at the other replica was received after %s", time.Since(began))
+	if w.received != len(old)+1 {
+		t.Errorf("got %d revocations, want one more than %d", w.received, len(old))
 	}
 
 	t.Run("heartbeat", func(t *testing.T) {
-		began, told := time.Now(), w.told
+		began, received := time.Now(), w.received
 		must.Succeed(t, w.next())
 		must.Succeed(t, w.next())
-		if took := time.Since(began); took < service.Heartbeat || took > 5*service.Heartbeat {
+		if took := time.Since(began); took < rpc.HeartbeatInterval || took > 5*rpc.HeartbeatInterval {
 			t.Errorf("two heartbeats took %s", took)
 		}
-		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.told != told || !w.last.GetComplete() || age > 5*service.Heartbeat {
+		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.received != received || !w.last.GetComplete() || age > 5*rpc.HeartbeatInterval {
 			t.Errorf("got %v", w.last)
 		}
 	})
@@ -57,39 +57,39 @@ func TestWatch(t *testing.T) {
 			must.Succeed(t, r.CatchUp(t.Context()))
 			w := r.watch(t, cursor)
 			w.complete()
-			if w.told != len(more) || !w.known["token:"+more[2]] {
-				t.Errorf("got %d revocations, want the %d that were missed", w.told, len(more))
+			if w.received != len(more) || !w.known["token:"+more[2]] {
+				t.Errorf("got %d revocations, want the %d that were missed", w.received, len(more))
 			}
 			w.until(func() bool { return w.last.GetComplete() })
 		})
 		w = a.watch(t, "")
 		w.complete()
 	}
-	for name, cursor := range map[string]string{"unknown": "1-1", "later": "9999999999999-0", "no cursor at all": "x"} {
-		t.Run("begun anew: "+name, func(t *testing.T) {
+	for name, cursor := range map[string]string{"unknown": "1-1", "later": "9999999999999-0", "malformed": "x"} {
+		t.Run("from the beginning: "+name, func(t *testing.T) {
 			w := a.watch(t, cursor)
 			w.complete()
-			if want := len(old) + 1 + 6; w.told != want {
-				t.Errorf("got %d revocations, want all %d", w.told, want)
+			if want := len(old) + 1 + 6; w.received != want {
+				t.Errorf("got %d revocations, want all %d", w.received, want)
 			}
 		})
 	}
 	t.Run("clients and keys", func(t *testing.T) {
 		must.Succeed(t, b.revokeAll(t.Context()))
 		w.until(func() bool { return w.known["client:svc"] })
-		told := w.last.GetClients()[0]
-		if now := time.Now().Unix(); told.GetUntil() < now-int64(patience.Seconds()) || told.GetUntil() > now+1 {
-			t.Errorf("got %v, want a moment of now", told)
+		revoked := w.last.GetClients()[0]
+		if now := time.Now().Unix(); revoked.GetUntil() < now-int64(timeout.Seconds()) || revoked.GetUntil() > now+1 {
+			t.Errorf("got %v, want a moment of now", revoked)
 		}
 	})
 }
 
-// TestSlowWatcher does not read. It is dropped, and goes on from its cursor without losing anything.
+// TestSlowWatcher has a follower that does not read. It is dropped, and resumes from its cursor without losing anything.
 func TestSlowWatcher(t *testing.T) {
 	c := newCluster(t)
-	r := c.start(t, func(s *service.Service) { s.SetSlowest(time.Second) })
+	r := c.start(t, func(s *service.Service) { s.SetSendTimeout(time.Second) })
 	r.apply(t, manifest())
-	// On a connection of its own, whose window does not grow with what others read.
+	// Its own connection, whose window does not grow with what others read.
 	const window = 64 << 10
 	conn := must.Get(grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window)))
@@ -100,21 +100,21 @@ func TestSlowWatcher(t *testing.T) {
 	must.Succeed(t, r.CatchUp(t.Context()))
 	quick := r.watch(t, "")
 	quick.complete()
-	if quick.told != len(ids) {
-		t.Fatalf("a watcher beside it got %d revocations, want %d", quick.told, len(ids))
+	if quick.received != len(ids) {
+		t.Fatalf("a watcher beside it got %d revocations, want %d", quick.received, len(ids))
 	}
-	// The beats of another stream, one a second, show that the time is over.
+	// The heartbeats of another stream, one a second, show that the timeout has passed.
 	for range 3 {
 		must.Succeed(t, quick.next())
 	}
 	expectCode(t, slow.end(), codes.ResourceExhausted)
-	if slow.told >= len(ids) {
-		t.Fatal("it was told everything, so it was not slow")
+	if slow.received >= len(ids) {
+		t.Fatal("it received everything, so it was not slow")
 	}
 	resumed := r.watch(t, slow.cursor)
 	resumed.complete()
-	if resumed.told != len(ids)-slow.told {
-		t.Errorf("it got %d revocations and then %d, want %d", slow.told, resumed.told, len(ids))
+	if resumed.received != len(ids)-slow.received {
+		t.Errorf("it got %d revocations and then %d, want %d", slow.received, resumed.received, len(ids))
 	}
 	for _, id := range ids {
 		if !slow.known["token:"+id] && !resumed.known["token:"+id] {
@@ -123,7 +123,7 @@ func TestSlowWatcher(t *testing.T) {
 	}
 }
 
-// TestManyWatchers has many follow at once, each of them told everything once.
+// TestManyWatchers has many followers at once, each of which receives everything once.
 func TestManyWatchers(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
@@ -136,9 +136,9 @@ func TestManyWatchers(t *testing.T) {
 		group.Go(func() {
 			w.complete()
 			ready.Done()
-			w.until(func() bool { return w.told >= 1000 })
-			if w.told != 1000 || len(w.known) != 1000 {
-				t.Errorf("got %d revocations, want 1000", w.told)
+			w.until(func() bool { return w.received >= 1000 })
+			if w.received != 1000 || len(w.known) != 1000 {
+				t.Errorf("got %d revocations, want 1000", w.received)
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/instrument"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -90,37 +91,24 @@ func newInstruments(c *config, v *Verifier) (*instruments, error) {
 	return i, errors.Join(errs[:]...)
 }
 
-// reasons has why a call is refused → the word that it is counted by.
-var reasons = []struct {
-	err  error
-	word string
-}{
-	{ErrNoToken, "no_token"},
-	{ErrScope, "insufficient_scope"},
-	{ErrNoRule, "no_rule"},
-	{ErrStale, "stale"},
-	{token.ErrExpired, "expired"},
-	{token.ErrRevoked, "revoked"},
-	{token.ErrAudience, "other_audience"},
-	{token.ErrIssuer, "other_issuer"},
-	{token.ErrKey, "unknown_key"},
-	{token.ErrSignature, "wrong_signature"},
-	{token.ErrNotYet, "not_yet_valid"},
-	{token.ErrType, "no_access_token"},
-	{token.ErrMalformed, "malformed"},
-	{token.ErrNoKeys, "no_keys"},
+// reason returns the word that a refusal is counted by: that of the token package where the token is at fault.
+func reason(cause error) string {
+	switch {
+	case errors.Is(cause, ErrNoToken):
+		return string(oauth.NoToken)
+	case errors.Is(cause, ErrScope):
+		return string(oauth.InsufficientScope)
+	case errors.Is(cause, ErrNoRule):
+		return string(oauth.NoRule)
+	case errors.Is(cause, ErrStale):
+		return "stale"
+	}
+	return token.Reason(cause)
 }
 
 // count counts a refusal.
 func (i *instruments) count(ctx context.Context, cause error) {
-	word := "other"
-	for _, reason := range reasons {
-		if errors.Is(cause, reason.err) {
-			word = reason.word
-			break
-		}
-	}
-	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", word)))
+	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason(cause))))
 }
 
 // errPanicked is the status under which a call is counted if its handler panics.

@@ -12,11 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
@@ -104,7 +102,7 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 		return nil, err
 	}
 	a := &administrator{
-		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)},
+		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: remoteaddr.FromContext(ctx).String()},
 		registrar:     new(c.Registrar), applier: new(c.Applier),
 	}
 	a.registrar.Planned = func(d []registry.FieldChange) { a.planned = d }
@@ -128,7 +126,7 @@ func (c *Config) checkRights(ctx context.Context, caller verify.Caller) error {
 	if err != nil {
 		return err
 	}
-	if source := sourceOf(ctx); !client.AllowsFrom(source) {
+	if source := remoteaddr.FromContext(ctx).IP(); !client.AllowsFrom(source) {
 		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{ID: id, Scope: caller.Scopes[0]})
 	}
 	for _, scope := range caller.Scopes {
@@ -174,21 +172,4 @@ func (c *Config) awaitApplied(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_ = c.CatchUp(ctx)
-}
-
-// sourceOf returns the address that a call comes from, or the zero address if it is unknown.
-func sourceOf(ctx context.Context) netip.Addr {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return netip.Addr{}
-	}
-	return remoteaddr.Parse(p.Addr)
-}
-
-// peerOf returns the peer of a call as text, or the empty string if it is unknown.
-func peerOf(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok {
-		return p.Addr.String()
-	}
-	return ""
 }

@@ -1,5 +1,6 @@
-// Package heartbeat has what each running replica of an issuer tells about itself, so that `grantor doctor` can see whether
-// all of them are there, up to date and alike. Nothing else is decided by it: a replica that cannot tell serves on.
+// Package heartbeat defines what each running replica of an issuer reports about itself, so that `grantor doctor` can see
+// whether all of them are there, up to date and alike. Nothing else depends on it: a replica that cannot report keeps
+// serving.
 package heartbeat
 
 import (
@@ -10,68 +11,72 @@ import (
 )
 
 const (
-	// Interval is how often a replica tells.
+	// Interval is the time between two reports of a replica.
 	Interval = 10 * time.Second
-	// Kept is how long a replica is remembered that has fallen silent: long enough for somebody to see that it did.
-	Kept = 10 * time.Minute
-	// Most bounds how many replicas are remembered. A further one waits until another is forgotten.
-	Most = 1000
+	// Retention is how long the store keeps the last report of a replica that has stopped reporting: long enough for a
+	// person to notice.
+	Retention = 10 * time.Minute
+	// MaxReplicas is the maximum number of replicas that the store keeps reports of. A further one is not kept until
+	// another has expired.
+	MaxReplicas = 1000
 )
 
-// Status is a replica as it describes itself. It has nothing that is secret.
+// Status is a replica as it describes itself. It contains no secret.
 type Status struct {
-	// ID tells this process from others.
+	// ID is unique for the process.
 	ID string
 	// Version is the release that runs, Host the machine that it runs on.
 	Version, Host string
 	// HTTP and GRPC are the addresses of the ports, as host:port.
 	HTTP, GRPC string
 	StartedAt  time.Time
-	// Settings has what must be the same for all replicas of an issuer: the setting's name → its value.
+	// Settings maps the names of the settings that must be the same for all replicas of an issuer to their values.
 	Settings map[string]string
-	// Insecure lists the insecure options in force, by their words.
+	// Insecure lists the names of the insecure options in effect.
 	Insecure []string
-	// CertificateEnds is when the certificate of the ports ends; zero without TLS.
+	// CertificateEnds is when the certificate of the ports expires; zero without TLS.
 	CertificateEnds time.Time
-	// FeedAge is how old the replica's knowledge is; negative before it has read the feed to its end.
+	// FeedAge is the age of the replica's knowledge; negative until it has read the feed to its end.
 	FeedAge time.Duration
-	// Published has the ids of the keys that the replica publishes, Active of those that it signs with.
+	// Published are the IDs of the keys that the replica publishes, and Active those of the keys that it signs with.
 	Published, Active []string
 
-	// Ahead is how far the replica's clock is ahead of the store's, at least, as it was found the last time; negative is
-	// behind. What the way to the store and back may explain does not count.
+	// Ahead is how far, at least, the replica's clock was ahead of the store's at its last report; negative is behind. A
+	// difference that the round trip to the store could explain does not count.
 	Ahead time.Duration
-	// StoredAt is the store's clock when the replica told. The store sets it.
+	// StoredAt is when the report arrived, by the store's clock. The store sets it.
 	StoredAt time.Time
 }
 
-// Store keeps what the replicas tell. It may be used by several goroutines.
+// Store keeps the reports of the replicas. It is safe for concurrent use by multiple goroutines.
 type Store interface {
-	// Announce keeps the status, with the store's own time, in place of what the replica told before, and gives that time.
-	// It forgets the replicas that have been silent for [Kept].
+	// Announce replaces the replica's report by status, with the store's own time, and returns that time. It removes the
+	// reports that are older than [Retention].
 	Announce(ctx context.Context, status Status) (time.Time, error)
-	// Withdraw forgets a replica.
+	// Withdraw removes the report of a replica.
 	Withdraw(ctx context.Context, id string) error
-	// Replicas gives what is known, in the order of the ids, and the store's time. What cannot be read is left out.
+	// Replicas returns the reports ordered by ID, and the store's time. A report that cannot be decoded is left out.
 	Replicas(ctx context.Context) ([]Status, time.Time, error)
 }
 
 const (
-	// patience bounds one announcement.
-	patience = 3 * time.Second
-	// soon is when the second announcement follows the first, since it is the first that knows of the clocks.
-	soon = time.Second
+	// announceTimeout bounds one report.
+	announceTimeout = 3 * time.Second
+	// withdrawTimeout bounds the removal of the report when the replica stops.
+	withdrawTimeout = time.Second
+	// secondReport is the time between the first report and the second, which is the first that can compare the clocks.
+	secondReport = time.Second
 )
 
-// Run tells the store about a replica until ctx ends, and then that it has gone. look gives the status without ID,
-// StartedAt and Ahead. failed is told why the store cannot be told, once for each outage.
-func Run(ctx context.Context, store Store, look func() Status, failed func(error)) {
+// Run reports about a replica until ctx ends, and then removes its report. describe returns the status without ID,
+// StartedAt and Ahead. Run calls failed with the reason why it cannot report, once for each outage of the store.
+func Run(ctx context.Context, store Store, describe func() Status, failed func(error)) {
 	id, started := rand.Text(), time.Now()
 	var ahead time.Duration
-	broken := false
+	failing := false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for wait := soon; ; wait = Interval {
+	for wait := secondReport; ; wait = Interval {
 		select {
 		case <-ctx.Done():
 			withdraw(context.WithoutCancel(ctx), store, id)
@@ -79,22 +84,22 @@ func Run(ctx context.Context, store Store, look func() Status, failed func(error
 		case <-timer.C:
 		}
 		timer.Reset(wait)
-		status := look()
+		status := describe()
 		status.ID, status.StartedAt, status.Ahead = id, started, ahead
-		found, err := announce(ctx, store, status)
-		if err != nil && !broken && ctx.Err() == nil {
+		measured, err := announce(ctx, store, status)
+		if err != nil && !failing && ctx.Err() == nil {
 			failed(fmt.Errorf("the other replicas cannot be told about this one: %w", err))
 		}
-		if broken = err != nil; !broken {
-			ahead = found
+		if failing = err != nil; !failing {
+			ahead = measured
 		}
 	}
 }
 
-// announce tells the store, and finds how far the clock here is ahead of the store's, which was read between two looks at
-// the one here.
+// announce reports the status, and measures how far the clock here is ahead of the store's, which is read between two
+// readings of the one here.
 func announce(ctx context.Context, store Store, status Status) (ahead time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	before := time.Now()
 	theirs, err := store.Announce(ctx, status)
@@ -110,9 +115,9 @@ func announce(ctx context.Context, store Store, status Status) (ahead time.Durat
 	return 0, nil
 }
 
-// withdraw leaves it at that if the store is away: it forgets by itself.
+// withdraw ignores the error of a store that is out of reach: the report expires by itself.
 func withdraw(ctx context.Context, store Store, id string) {
-	ctx, cancel := context.WithTimeout(ctx, soon)
+	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
 	defer cancel()
 	_ = store.Withdraw(ctx, id)
 }

@@ -11,20 +11,20 @@ import (
 	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
-// memory is a store that takes a time to answer, whose clock may be wrong, and which can be away.
+// memory is a store that takes time to answer, whose clock may be wrong, and which can be out of reach.
 type memory struct {
 	mu        sync.Mutex
-	told      []heartbeat.Status
+	reports   []heartbeat.Status
 	withdrawn []string
 	takes     time.Duration
 	clock     time.Duration
-	away      error
+	err       error
 }
 
-// Announce looks at its clock in the midst of the time that it takes.
+// Announce reads its clock halfway through the time that it takes.
 func (m *memory) Announce(ctx context.Context, s heartbeat.Status) (time.Time, error) {
 	m.mu.Lock()
-	takes, away := m.takes, m.away
+	takes, err := m.takes, m.err
 	m.mu.Unlock()
 	var now time.Time
 	for range 2 {
@@ -37,12 +37,12 @@ func (m *memory) Announce(ctx context.Context, s heartbeat.Status) (time.Time, e
 			now = time.Now().Add(m.clock).Round(0)
 		}
 	}
-	if away != nil {
-		return time.Time{}, away
+	if err != nil {
+		return time.Time{}, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.told = append(m.told, s)
+	m.reports = append(m.reports, s)
 	return now, nil
 }
 
@@ -52,10 +52,10 @@ func (m *memory) Withdraw(_ context.Context, id string) error {
 }
 
 func (m *memory) Replicas(context.Context) ([]heartbeat.Status, time.Time, error) {
-	return m.told, time.Now(), nil
+	return m.reports, time.Now(), nil
 }
 
-// TestRun tells a store for a minute, and takes leave.
+// TestRun reports for a minute, and withdraws.
 func TestRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{takes: 20 * time.Millisecond}
@@ -63,13 +63,13 @@ func TestRun(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		heartbeat.Run(ctx, store, func() heartbeat.Status { return heartbeat.Status{Version: "v1"} }, func(err error) { t.Error(err) })
-		if len(store.told) != 7 {
-			t.Fatalf("told %d times in a minute, want at 0 s, 1 s, and then every 10 s", len(store.told))
+		if len(store.reports) != 7 {
+			t.Fatalf("got %d reports in a minute, want them at 0 s, 1 s, and then every 10 s", len(store.reports))
 		}
-		id := store.told[0].ID
-		for i, told := range store.told {
-			if told.ID != id || id == "" || told.Version != "v1" || !told.StartedAt.Equal(start) || told.Ahead != 0 {
-				t.Errorf("announcement %d: got %+v", i, told)
+		id := store.reports[0].ID
+		for i, report := range store.reports {
+			if report.ID != id || id == "" || report.Version != "v1" || !report.StartedAt.Equal(start) || report.Ahead != 0 {
+				t.Errorf("report %d: got %+v", i, report)
 			}
 		}
 		if len(store.withdrawn) != 1 || store.withdrawn[0] != id {
@@ -78,15 +78,15 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// TestRunClock has clocks that differ: what the way to the store may explain is not counted.
+// TestRunClock has clocks that differ: a difference that the round trip could explain does not count.
 func TestRunClock(t *testing.T) {
 	for name, c := range map[string]struct{ store, takes, want time.Duration }{
-		"alike, on a slow way":       {0, 2 * time.Second, 0},
-		"less apart than the way":    {400 * time.Millisecond, time.Second, 0},
-		"the replica is ahead":       {-10 * time.Second, time.Second, 9500 * time.Millisecond},
-		"the replica is behind":      {10 * time.Second, time.Second, -9500 * time.Millisecond},
-		"and the way takes no time":  {10 * time.Second, 0, -10 * time.Second},
-		"ahead by a little, as said": {-100 * time.Millisecond, 0, 100 * time.Millisecond},
+		"alike, slow round trip": {0, 2 * time.Second, 0},
+		"within the round trip":  {400 * time.Millisecond, time.Second, 0},
+		"the replica is ahead":   {-10 * time.Second, time.Second, 9500 * time.Millisecond},
+		"the replica is behind":  {10 * time.Second, time.Second, -9500 * time.Millisecond},
+		"no round trip":          {10 * time.Second, 0, -10 * time.Second},
+		"ahead by a little":      {-100 * time.Millisecond, 0, 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -94,15 +94,15 @@ func TestRunClock(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				defer cancel()
 				heartbeat.Run(ctx, store, func() heartbeat.Status { return heartbeat.Status{} }, func(err error) { t.Error(err) })
-				if len(store.told) != 2 || store.told[0].Ahead != 0 || store.told[1].Ahead != c.want {
-					t.Errorf("got %+v, want the second to be %s ahead, and the first not to know", store.told, c.want)
+				if len(store.reports) != 2 || store.reports[0].Ahead != 0 || store.reports[1].Ahead != c.want {
+					t.Errorf("got %+v, want the second to be %s ahead, and the first not to know yet", store.reports, c.want)
 				}
 			})
 		})
 	}
 }
 
-// TestRunOutage loses the store twice: each outage is told once.
+// TestRunOutage loses the store twice: each outage is reported once.
 func TestRunOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{takes: time.Hour}
@@ -127,15 +127,15 @@ func TestRunOutage(t *testing.T) {
 			store.mu.Lock()
 			defer store.mu.Unlock()
 			if failures != wantFailures {
-				t.Errorf("%s: %d failures told, want %d", name, failures, wantFailures)
+				t.Errorf("%s: got %d failures, want %d", name, failures, wantFailures)
 			}
 			change()
 		}
 		pass("silent", 1, func() { store.takes = time.Millisecond })
-		pass("back", 1, func() { store.away = errors.New("away") })
-		pass("away", 2, func() {})
-		if len(store.told) == 0 {
-			t.Error("the replica did not come back")
+		pass("back", 1, func() { store.err = errors.New("out of reach") })
+		pass("out of reach", 2, func() {})
+		if len(store.reports) == 0 {
+			t.Error("the replica did not report again")
 		}
 		cancel()
 		<-ended

@@ -68,7 +68,7 @@ func (s *Store) Announce(ctx context.Context, status heartbeat.Status) (time.Tim
 	if err != nil {
 		return time.Time{}, err
 	}
-	now, err := announce.Run(ctx, s.client, []string{s.key("replicas")}, status.ID, record, heartbeat.Kept.Milliseconds(), heartbeat.Most).Int64Slice()
+	now, err := announce.Run(ctx, s.client, []string{s.key("replicas")}, status.ID, record, heartbeat.Retention.Milliseconds(), heartbeat.MaxReplicas).Int64Slice()
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -73,9 +73,9 @@ func testReplicasForgotten(t *testing.T, k *kit) {
 	put := func(id string, at time.Time, document string) {
 		must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", id, strconv.FormatInt(at.UnixMilli(), 10)+" "+document).Err())
 	}
-	put("old", now.Add(-heartbeat.Kept-time.Minute), `{"format":1,"id":"old"}`)
-	put("from the future", now.Add(heartbeat.Kept+time.Minute), `{"format":1,"id":"from the future"}`)
-	put("silent", now.Add(-heartbeat.Kept/2), `{"format":1,"id":"silent"}`)
+	put("old", now.Add(-heartbeat.Retention-time.Minute), `{"format":1,"id":"old"}`)
+	put("from the future", now.Add(heartbeat.Retention+time.Minute), `{"format":1,"id":"from the future"}`)
+	put("silent", now.Add(-heartbeat.Retention/2), `{"format":1,"id":"silent"}`)
 	put("of another release", now, `{"format":2,"id":"of another release"}`)
 	put("of another name", now, `{"format":1,"id":"other"}`)
 	put("broken", now, `{`)
@@ -91,15 +91,15 @@ func testReplicasForgotten(t *testing.T, k *kit) {
 			t.Errorf("%s: kept %v, want %v", id, got, want)
 		}
 	}
-	if ttl := must.Get(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > heartbeat.Kept {
-		t.Errorf("the key ends in %s, want within %s", ttl, heartbeat.Kept)
+	if ttl := must.Get(k.client.PTTL(t.Context(), k.base+"replicas").Result()); ttl <= 0 || ttl > heartbeat.Retention {
+		t.Errorf("the key ends in %s, want within %s", ttl, heartbeat.Retention)
 	}
 }
 
 func testReplicasBounded(t *testing.T, k *kit) {
 	now := must.Get(k.client.Time(t.Context()).Result()).UnixMilli()
-	full := make([]any, 0, 2*heartbeat.Most)
-	for i := range heartbeat.Most {
+	full := make([]any, 0, 2*heartbeat.MaxReplicas)
+	for i := range heartbeat.MaxReplicas {
 		full = append(full, fmt.Sprintf("replica-%d", i), fmt.Sprintf(`%d {"format":1,"id":"replica-%d"}`, now, i))
 	}
 	must.Succeed(t, k.client.HSet(t.Context(), k.base+"replicas", full...).Err())
@@ -107,7 +107,7 @@ func testReplicasBounded(t *testing.T, k *kit) {
 	known := sample("replica-0")
 	k.announce(t, known)
 	got := k.replicas(t)
-	if len(got) != heartbeat.Most || !reflect.DeepEqual(got[0], known) {
-		t.Errorf("got %d replicas and %+v, want %d and the one that was there told anew", len(got), got[0], heartbeat.Most)
+	if len(got) != heartbeat.MaxReplicas || !reflect.DeepEqual(got[0], known) {
+		t.Errorf("got %d replicas and %+v, want %d and the one that was there told anew", len(got), got[0], heartbeat.MaxReplicas)
 	}
 }

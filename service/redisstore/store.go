@@ -148,7 +148,7 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 		block = -1 // go-redis: no BLOCK at all
 	}
 	streams, err := s.client.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{s.key("feed"), streamID(after)}, Count: readCount, Block: block,
+		Streams: []string{s.key("feed"), after.String()}, Count: readCount, Block: block,
 	}).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, false, err
@@ -186,7 +186,7 @@ func (s *Store) continues(ctx context.Context, after revocation.Cursor) error {
 	if after == (revocation.Cursor{}) {
 		return nil
 	}
-	found, err := s.client.XRangeN(ctx, s.key("feed"), streamID(after), streamID(after), 1).Result()
+	found, err := s.client.XRangeN(ctx, s.key("feed"), after.String(), after.String(), 1).Result()
 	if err != nil || len(found) > 0 {
 		return err
 	}
@@ -207,12 +207,11 @@ func (s *Store) End(ctx context.Context) (revocation.Cursor, error) {
 	return parseStreamID(last[0].ID)
 }
 
-// streamID writes a cursor as Redis does: milliseconds, a hyphen, a number within the millisecond.
-func streamID(c revocation.Cursor) string { return fmt.Sprintf("%d-%d", c.Time, c.Sequence) }
-
-func parseStreamID(id string) (c revocation.Cursor, err error) {
-	if _, err = fmt.Sscanf(id, "%d-%d", &c.Time, &c.Sequence); err != nil {
-		err = fmt.Errorf("the feed has an entry %q: %w", id, err)
+// parseStreamID parses the ID of an entry of the feed.
+func parseStreamID(id string) (revocation.Cursor, error) {
+	c, err := revocation.ParseCursor(id)
+	if err != nil {
+		return c, fmt.Errorf("the feed has an entry %q: %w", id, err)
 	}
-	return c, err
+	return c, nil
 }

@@ -1,6 +1,7 @@
-// Package remoteaddr determines the address that a request comes from, and the key that limits count it by.
+// Package remoteaddr determines the address that a request originates from, and the key that limits count it by.
 //
-// It depends on nothing but package net, so that the domain can name networks without knowing a transport.
+// It depends on the standard library alone, so that the domain can name networks without knowing a transport. The
+// middleware, which knows it, puts the address into the context of a request with [NewContext].
 package remoteaddr
 
 import (
@@ -29,9 +30,15 @@ func Parse(end net.Addr) netip.Addr {
 	case *net.TCPAddr:
 		addr = end.AddrPort().Addr()
 	default:
-		addr, _ = parseText(end.String())
+		return ParseString(end.String())
 	}
 	return addr.Unmap().WithZone("")
+}
+
+// ParseString returns the IP address in text, which may have a port, or the zero Addr if there is none.
+func ParseString(text string) netip.Addr {
+	addr, _ := parseText(text)
+	return addr
 }
 
 // Networks is a set of networks. IPv4 networks are held with IPv4 addresses, never mapped into IPv6.

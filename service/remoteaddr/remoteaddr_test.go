@@ -24,7 +24,7 @@ func TestRateLimitKey(t *testing.T) {
 		}
 	}
 	if remoteaddr.RateLimitKey(netip.Addr{}).IsValid() {
-		t.Error("no address became one")
+		t.Error("the zero Addr has a key")
 	}
 }
 
@@ -40,7 +40,7 @@ func TestOrigin(t *testing.T) {
 		"from a stranger":             {stranger, []string{"192.0.2.1"}, stranger},
 		"one":                         {proxy, []string{"192.0.2.1"}, "192.0.2.1"},
 		"the last counts":             {proxy, []string{"198.51.100.1, 192.0.2.1"}, "192.0.2.1"},
-		"proxies are passed over":     {proxy, []string{"192.0.2.1, 10.1.1.1 ,10.2.2.2"}, "192.0.2.1"},
+		"proxies are skipped":         {proxy, []string{"192.0.2.1, 10.1.1.1 ,10.2.2.2"}, "192.0.2.1"},
 		"in several headers":          {proxy, []string{"192.0.2.1", "10.1.1.1"}, "192.0.2.1"},
 		"what the caller wrote":       {proxy, []string{"10.9.9.9", "192.0.2.1"}, "192.0.2.1"},
 		"proxies alone":               {proxy, []string{"10.3.3.3, 10.2.2.2"}, "10.3.3.3"},

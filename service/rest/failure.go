@@ -13,9 +13,10 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/status"
 )
 
 // failure is a refusal and the HTTP status that it is sent with.
@@ -28,24 +29,10 @@ type failure struct {
 	parameters string
 }
 
-// statusOf maps a reason to its HTTP status, if that is not 400.
-var statusOf = map[string]int{
-	string(oauth.InvalidClient):          http.StatusUnauthorized,
-	string(oauth.TemporarilyUnavailable): http.StatusServiceUnavailable,
-	string(oauth.ServerError):            http.StatusInternalServerError,
-
-	"invalid_token":      http.StatusUnauthorized,
-	"insufficient_scope": http.StatusForbidden,
-	"no_rule":            http.StatusForbidden,
-	"not_found":          http.StatusNotFound,
-	"already_exists":     http.StatusConflict,
-	"conflict":           http.StatusConflict,
-}
-
 // newFailure returns the failure for the gRPC status of a call. A status without one of our reasons was not made by a
 // handler, and its message is not sent.
 func newFailure(err error) *failure {
-	s := status.Convert(err)
+	s := grpcstatus.Convert(err)
 	refusal := &oauth.Error{Code: oauth.ServerError, Text: "The server failed to answer; its log says why."}
 	if s.Code() == codes.InvalidArgument {
 		refusal = oauth.Refuse(oauth.InvalidRequest, describeDecodeError(s.Message()))
@@ -60,16 +47,13 @@ func newFailure(err error) *failure {
 			refusal.RetryAfter = d.GetRetryDelay().AsDuration()
 		}
 	}
-	f := &failure{status: http.StatusBadRequest, refusal: refusal}
-	if status, ok := statusOf[string(refusal.Code)]; ok {
-		f.status = status
-	}
+	f := &failure{status: status.HTTP(refusal.Code), refusal: refusal}
 	switch {
 	case s.Code() == codes.ResourceExhausted:
 		f.status = http.StatusTooManyRequests
-	case refusal.Code == "invalid_token":
+	case refusal.Code == oauth.InvalidToken:
 		f.bearer, f.parameters = true, `, error="invalid_token"`
-	case refusal.Code == "insufficient_scope":
+	case refusal.Code == oauth.InsufficientScope:
 		// A scope contains no character that needs an escape within quotes (RFC 6749 §3.3).
 		f.bearer, f.parameters = true, `, error="insufficient_scope", scope="`+scope+`"`
 	}

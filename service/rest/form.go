@@ -87,7 +87,7 @@ func checkParameter(name string, values []string) *failure {
 			return invalid("A parameter is not UTF-8.")
 		}
 		if strings.Contains(value, "\x00") {
-			return invalid("A parameter has a NUL.")
+			return invalid("A parameter contains a NUL byte.")
 		}
 	}
 	if len(values) > 1 && name != repeatable {

@@ -14,8 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
@@ -249,8 +249,8 @@ func wantStatus(t *testing.T, err error, code codes.Code, reason string) {
 	}
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok {
-			if info.GetReason() != reason || info.GetDomain() != service.Domain {
-				t.Errorf("got reason %q of %q, want %q of %q", info.GetReason(), info.GetDomain(), reason, service.Domain)
+			if info.GetReason() != reason || info.GetDomain() != oauth.ErrorDomain {
+				t.Errorf("got reason %q of %q, want %q of %q", info.GetReason(), info.GetDomain(), reason, oauth.ErrorDomain)
 			}
 			return
 		}

@@ -56,16 +56,6 @@ type origin struct {
 	source netip.Addr
 }
 
-// sourceOf returns the rate-limit key of a peer. It is the zero address if peer is not an address.
-func sourceOf(peer string) netip.Addr {
-	end, err := netip.ParseAddrPort(peer)
-	addr := end.Addr()
-	if err != nil {
-		addr, _ = netip.ParseAddr(peer) // behind a proxy there is no port
-	}
-	return remoteaddr.RateLimitKey(addr)
-}
-
 // sample counts the events of a kind, the written ones and those that were left out.
 type sample struct {
 	written int
@@ -100,7 +90,7 @@ func (s *sampler) reserve(k kind, peer string) bool {
 	if k.event == fault {
 		return true
 	}
-	source := sourceOf(peer)
+	source := remoteaddr.RateLimitKey(remoteaddr.ParseString(peer))
 	one, all := origin{k, source}, origin{source: source}
 	if s.written == maxTotal || s.sources[one] == maxPerKindAndSource || s.sources[all] == maxPerSource {
 		return false

@@ -246,7 +246,7 @@ func (c *Client) explain(err error) error {
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
-			if d.GetDomain() == errorDomain {
+			if d.GetDomain() == oauth.ErrorDomain {
 				e.Text = c.refusal(d.GetReason(), s.Message())
 			}
 		case *errdetails.BadRequest:

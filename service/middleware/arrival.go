@@ -1,0 +1,211 @@
+package middleware
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+
+	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/remoteaddr"
+)
+
+const (
+	// receiveTimeout is how long a request may take to arrive once its call has begun. A call that is sent by half would
+	// hold a goroutine, and hold up a server that stops, for as long as its connection lives.
+	receiveTimeout = 15 * time.Second
+	// crowdedTimeout replaces receiveTimeout once maxPending requests, or maxPendingPerSource of one source, are being
+	// received. Each request holds up to the maximum size of a message, so this bounds the memory that a source can hold to
+	// what it sends in this time. The calls are not refused, because a caller may begin a few hundred calls at once, which
+	// arrive within milliseconds.
+	crowdedTimeout      = time.Second
+	maxPending          = 128
+	maxPendingPerSource = 32
+	// sweepInterval is the time between two searches for calls that are late or were canceled.
+	sweepInterval = 100 * time.Millisecond
+)
+
+// arrivals bounds the time in which requests arrive. It checks all pending calls periodically, because a timer for each
+// would cost a twentieth of issuing a token.
+type arrivals struct {
+	methods Methods
+	timeout time.Duration
+
+	mu sync.Mutex
+	// pending are the calls whose request has not arrived. Those within the bounds of maxPending are counted: counted is
+	// their number, sources that of each source.
+	pending map[*pendingCall]struct{}
+	sources limit.Concurrency
+	counted int
+	// sweeping reports whether a sweep is scheduled.
+	sweeping bool
+}
+
+func newArrivals(methods Methods) *arrivals {
+	return &arrivals{methods: methods, timeout: receiveTimeout, pending: make(map[*pendingCall]struct{})}
+}
+
+// pendingCall is the context of a call. It ends with gRPC's own context, and when the request should have arrived and has
+// not.
+type pendingCall struct {
+	context.Context
+
+	arrivals *arrivals
+	// cancel ends the context; nil for a stream, which ends with its handler.
+	cancel context.CancelFunc
+	late   atomic.Bool
+	// timeout is how long the request may take, and deadline the end of that.
+	timeout  time.Duration
+	deadline time.Time
+	source   netip.Addr
+	counted  bool
+}
+
+// pendingKey is the key of the pendingCall in a context that derives from it.
+type pendingKey struct{}
+
+// Value implements [context.Context].
+func (p *pendingCall) Value(key any) any {
+	if key == (pendingKey{}) {
+		return p
+	}
+	return p.Context.Value(key)
+}
+
+// Err implements [context.Context].
+func (p *pendingCall) Err() error {
+	if p.late.Load() {
+		return context.DeadlineExceeded
+	}
+	return p.Context.Err()
+}
+
+// begin is called when a call begins, before its request arrives. gRPC receives the request in the context that begin
+// returns. It is a [tap.ServerInHandle].
+func (a *arrivals) begin(ctx context.Context, info *tap.Info) (context.Context, error) {
+	shape, ok := a.methods[info.FullMethodName]
+	if !ok || shape == clientStream {
+		return ctx, nil // there is no such method, or not one request to wait for
+	}
+	p := &pendingCall{Context: ctx, arrivals: a, timeout: a.timeout, source: sourceOf(ctx)}
+	if shape == unary {
+		p.Context, p.cancel = context.WithCancel(ctx)
+	}
+	a.add(p)
+	return p, nil
+}
+
+// sourceOf returns the address at the other end of the call's connection; zero if it is not known. The tap handle runs
+// before the chain, which resolves proxies.
+func sourceOf(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return netip.Addr{}
+	}
+	return remoteaddr.Parse(p.Addr)
+}
+
+func (a *arrivals) add(p *pendingCall) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p.counted = a.counted < maxPending && a.sources.Enter(p.source, maxPendingPerSource)
+	if p.counted {
+		a.counted++
+	} else {
+		p.timeout = min(crowdedTimeout, a.timeout)
+	}
+	p.deadline = time.Now().Add(p.timeout)
+	a.pending[p] = struct{}{}
+	if !a.sweeping {
+		a.sweeping = true
+		time.AfterFunc(sweepInterval, a.sweep)
+	}
+}
+
+// remove forgets a call. a.mu must be held.
+func (a *arrivals) remove(p *pendingCall) {
+	if _, ok := a.pending[p]; !ok {
+		return
+	}
+	delete(a.pending, p)
+	if p.counted {
+		a.counted--
+		a.sources.Leave(p.source)
+	}
+}
+
+// sweep ends the calls that are late and forgets those that were canceled, and schedules itself again while calls are
+// pending.
+func (a *arrivals) sweep() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for p := range a.pending {
+		if late := now.After(p.deadline); late && p.cancel != nil {
+			p.late.Store(true)
+			p.cancel()
+		} else if !late && p.Context.Err() == nil {
+			continue
+		}
+		a.remove(p)
+	}
+	if len(a.pending) < maxPending {
+		// A map never shrinks, and iterating over it takes as long as when it was full.
+		pending := make(map[*pendingCall]struct{}, maxPending)
+		maps.Copy(pending, a.pending)
+		a.pending = pending
+	}
+	if a.sweeping = len(a.pending) > 0; a.sweeping {
+		time.AfterFunc(sweepInterval, a.sweep)
+	}
+}
+
+// received is called when the request of the call has arrived: from then on the call may take its time.
+func (p *pendingCall) received() {
+	p.arrivals.mu.Lock()
+	defer p.arrivals.mu.Unlock()
+	p.arrivals.remove(p)
+}
+
+// arrived notes that the request of a unary call has arrived.
+func (*arrivals) arrived(ctx context.Context) {
+	if p, ok := ctx.Value(pendingKey{}).(*pendingCall); ok {
+		p.received()
+	}
+}
+
+// bound returns a stream whose one request must arrive in time.
+func (*arrivals) bound(s grpc.ServerStream) grpc.ServerStream {
+	if p, ok := s.Context().Value(pendingKey{}).(*pendingCall); ok {
+		return &pendingStream{s, p}
+	}
+	return s
+}
+
+// pendingStream is a stream of one request, which must arrive in time.
+type pendingStream struct {
+	grpc.ServerStream
+
+	call *pendingCall
+}
+
+// RecvMsg implements [grpc.ServerStream]. A receive that it gives up on ends with the stream, which ends with the error.
+func (s *pendingStream) RecvMsg(m any) error {
+	done := make(chan error, 1)
+	go func() { done <- s.ServerStream.RecvMsg(m) }()
+	select {
+	case err := <-done:
+		s.call.received()
+		return err
+	case <-time.After(s.call.timeout):
+		return status.Error(codes.DeadlineExceeded, "the request did not arrive in time")
+	}
+}

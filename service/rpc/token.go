@@ -1,0 +1,106 @@
+// Package rpc has the servers of grantor.v1.TokenService and grantor.v1.RevocationService. Each method translates its
+// message for the domain, calls it, and translates the result back. Methods return errors of the domain; the middleware
+// converts them to gRPC statuses.
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/grant"
+	"github.com/grantorhq/grantor/service/issuer"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/telemetry"
+)
+
+// TokenServer implements grantor.v1.TokenService.
+type TokenServer struct {
+	grantorv1.UnimplementedTokenServiceServer
+
+	Issuer *issuer.Issuer
+	Events *telemetry.Recorder
+	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty if that is not known.
+	GRPCEndpoint string
+}
+
+// IssueToken issues a token to an authenticated client.
+func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
+	resources := m.GetResource()
+	if m.GetAudience() != "" {
+		resources = append(slices.Clip(resources), m.GetAudience())
+	}
+	caller, err := s.authenticate(ctx, clientauth.Evidence{
+		ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
+		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(),
+	}, append(resources, m.GetGrantType(), m.GetScope()), func() error { return checkGrantType(m.GetGrantType()) })
+	if err != nil {
+		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
+	}
+	issued, err := s.Issuer.Issue(ctx, caller.client, grant.Request{Scope: m.GetScope(), Resources: resources})
+	if err != nil {
+		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
+	}
+	caller.event.Algorithm = issued.Algorithm
+	s.Events.TokenIssued(ctx, caller.event, slog.String("jti", issued.Claims.ID), slog.String("scope", issued.Claims.Scope.String()),
+		slog.Any("aud", issued.Claims.Audience), slog.Int64("lifetime", int64(issued.Lifetime.Seconds())))
+	return &grantorv1.IssueTokenResponse{
+		AccessToken: issued.Token,
+		TokenType:   "Bearer",
+		ExpiresIn:   int32(issued.Lifetime.Seconds()),
+		Scope:       issued.Claims.Scope.String(),
+	}, nil
+}
+
+// checkGrantType returns what is wrong with a grant type, or nil.
+func checkGrantType(grantType string) error {
+	switch grantType {
+	case oauth.GrantClientCredentials:
+		return nil
+	case "":
+		return oauth.Refuse(oauth.InvalidRequest, "grant_type is missing.")
+	}
+	return oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be client_credentials.")
+}
+
+// GetServerMetadata describes the issuer (RFC 8414 §2).
+func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetServerMetadataRequest) (*grantorv1.GetServerMetadataResponse, error) {
+	scopes, err := s.Issuer.Scopes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base := s.Issuer.Name().String()
+	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost}
+	return &grantorv1.GetServerMetadataResponse{
+		Issuer:                            base,
+		TokenEndpoint:                     base + "/connect/token",
+		JwksUri:                           base + "/.well-known/jwks.json",
+		ScopesSupported:                   scopes,
+		GrantTypesSupported:               []string{oauth.GrantClientCredentials},
+		TokenEndpointAuthMethodsSupported: methods,
+		IntrospectionEndpoint:             base + "/connect/introspect",
+		RevocationEndpoint:                base + "/connect/revoke",
+		GrantorGrpcEndpoint:               s.GRPCEndpoint,
+
+		IntrospectionEndpointAuthMethodsSupported: methods,
+		RevocationEndpointAuthMethodsSupported:    methods,
+	}, nil
+}
+
+// GetKeySet returns the issuer's public keys (RFC 7517 §5).
+func (s *TokenServer) GetKeySet(context.Context, *grantorv1.GetKeySetRequest) (*grantorv1.GetKeySetResponse, error) {
+	published, maxAge := s.Issuer.Keys()
+	answer := &grantorv1.GetKeySetResponse{MaxAge: int32(maxAge.Seconds())}
+	for _, key := range published {
+		k, err := key.JWK()
+		if err != nil {
+			return nil, err
+		}
+		answer.Keys = append(answer.Keys, &grantorv1.JsonWebKey{
+			Kty: k.KeyType, Use: k.Use, Alg: k.Algorithm, Kid: k.ID, Crv: k.Curve, X: k.X, Y: k.Y, N: k.N, E: k.E,
+		})
+	}
+	return answer, nil
+}
