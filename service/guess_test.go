@@ -20,9 +20,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 var guessing = flag.Duration("guessing", 3*time.Second, "how long TestGuessing guesses")
@@ -135,7 +135,7 @@ func guess(ctx context.Context, told *guesses, running *sync.WaitGroup, attacker
 			id, guessed := "person", fmt.Sprint("guess ", n)
 			switch n % 10 {
 			case 0:
-				id, guessed = "svc", registry.NewSecret()
+				id, guessed = "svc", clientsecret.New()
 			case 1:
 				id = fmt.Sprint("nobody ", n) // no client has such an id
 			case 2:

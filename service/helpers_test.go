@@ -25,6 +25,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/limit"
@@ -45,7 +46,7 @@ const patience = 30 * time.Second
 const resource = "https://res1.internal"
 
 // secret is that of every client: a generated one, which costs no slow hash.
-var secret = registry.NewSecret()
+var secret = clientsecret.New()
 
 // within is the test's context for as long.
 func within(t testing.TB, d time.Duration) context.Context {
@@ -145,8 +146,8 @@ func (c *cluster) start(t testing.TB, changes ...func(*service.Service)) *replic
 	}
 	var err error
 	r.Service, err = service.New(t.Context(), service.Config{
-		AuditSink:  trail,
-		Issuer: must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
+		AuditSink: trail,
+		Issuer:    must.Get(oauth.ParseIssuer("https://issuer.test")), Store: r.store, Sealer: c.sealer,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Meter: meter, Tracer: c.tracer,
 		Algorithms: []jwks.Algorithm{jwks.ES256}, AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour,
 		JWKSMaxAge: time.Minute, MaxStaleness: c.staleness, CachedClients: 100, CachedTokens: 100, Now: c.now,

@@ -15,7 +15,7 @@ const module = "github.com/grantorhq/grantor/"
 // TestLayers holds the directions of dependency: who may not come to know of whom, directly or by way of others.
 func TestLayers(t *testing.T) {
 	packages := list(t)
-	domain := []string{"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation", "limit"}
+	domain := []string{"oauth", "jwks", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit"}
 	edges := []string{"service", "service/admin", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/", "tools/"}
 	for path, deps := range packages {
 		name, ours := strings.CutPrefix(path, module)
@@ -35,7 +35,7 @@ func TestLayers(t *testing.T) {
 		}
 		if strings.HasPrefix(name, "interceptors/") {
 			forbid("a user's build must not compile the server", module+"service/keys", module+"service/registry",
-				module+"service/clientauth", module+"service/grant", module+"service/redisstore", module+"service/rest",
+				module+"service/clientsecret", module+"service/clientauth", module+"service/grant", module+"service/redisstore", module+"service/rest",
 				module+"service/telemetry", "github.com/redis", "github.com/grpc-ecosystem", "github.com/spf13", "golang.org/x/crypto/argon2")
 			if slices.Contains(deps, module+"service") {
 				t.Errorf("%s depends on the service", name)

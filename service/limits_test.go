@@ -20,6 +20,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redistest"
@@ -209,7 +210,7 @@ func TestAllowedNetworks(t *testing.T) {
 		t.Error("the audit log does not give the reason of each")
 	}
 	_, wrong := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
-		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: registry.NewSecret(),
+		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: clientsecret.New(),
 	})
 	_, err = r.issue(t.Context())
 	if status.Convert(err).String() != status.Convert(wrong).String() {

@@ -18,6 +18,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/admin"
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
@@ -83,7 +84,7 @@ type Config struct {
 type Service struct {
 	issuer *issuer
 	events *telemetry.Recorder
-	hasher *registry.Hasher
+	hasher *clientsecret.Hasher
 	usage  *registry.Usage
 	limits *limit.Limiter
 	config Config
@@ -121,7 +122,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 		return nil, fmt.Errorf("opening the key ring: %w", err)
 	}
 	config.Store.Authenticate(keys.RecordKey(ring.Pepper()))
-	hasher, err := registry.NewHasher(ring.Pepper())
+	hasher, err := clientsecret.NewHasher(ring.Pepper())
 	if err != nil {
 		return nil, err
 	}

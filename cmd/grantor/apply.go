@@ -16,6 +16,7 @@ import (
 
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/admin"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -125,7 +126,7 @@ func (s *applySettings) applyDirectly(ctx context.Context, wanted *manifest, tel
 		return err
 	}
 	store.Authenticate(keys.RecordKey(pepper))
-	hasher, err := registry.NewHasher(pepper)
+	hasher, err := clientsecret.NewHasher(pepper)
 	if err != nil {
 		return err
 	}

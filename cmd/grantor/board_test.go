@@ -23,8 +23,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/redistest"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 // metrics has the name of a metric in Prometheus → its family, as /metrics of an issuer has it.
@@ -36,7 +36,7 @@ func exercised(t *testing.T) metrics {
 	redis := redistest.New(t)
 	authority := newAuthority(t)
 	cert, key := authority.leaf(t, t.TempDir(), 2)
-	generated := registry.NewSecret()
+	generated := clientsecret.New()
 	manifest := strings.Replace(goodManifest, "client_secret: orders-api-secret", "client_secret: "+generated, 1)
 	r, err := tryServe(t, append(production(redis, kekFile(t), file(t, "clients.yaml", manifest)), "--issuer=http://localhost:1",
 		"--grpc-endpoint=localhost:1", "--tls-cert-file="+cert, "--tls-key-file="+key,

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -199,7 +200,7 @@ func (i *importer) secret(c *importedClient, v value) (bool, error) {
 	if err != nil || hash == "" {
 		return false, err
 	}
-	if _, err := registry.ParseImported(hash); err != nil {
+	if _, err := clientsecret.ParseImported(hash); err != nil {
 		i.notef(rankClient, c.ID, "%s: %v; give the client a new secret", v.name, err)
 		return true, nil
 	}

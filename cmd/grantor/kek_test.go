@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redistest"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 func encode(key []byte) string { return base64.StdEncoding.EncodeToString(key) }
@@ -174,8 +174,8 @@ func TestKEKSteps(t *testing.T) {
 func TestApplyFirst(t *testing.T) {
 	redis := redistest.New(t)
 	kek := kekFile(t)
-	manifest := strings.Replace(goodManifest, "service-secret-here", registry.NewSecret(), 1)
-	secret := strings.Fields(manifest[strings.Index(manifest, registry.SecretPrefix):])[0]
+	manifest := strings.Replace(goodManifest, "service-secret-here", clientsecret.New(), 1)
+	secret := strings.Fields(manifest[strings.Index(manifest, clientsecret.Prefix):])[0]
 	path := file(t, "clients.yaml", manifest)
 	if out, err := apply(t, redis, kek, "-f", path, "--dry-run"); err != nil || !strings.Contains(out, "created   client background-service") {
 		t.Errorf("dry run: got %q, %v", out, err)

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -222,13 +223,13 @@ func (m *manifest) secret(key string, node *yaml.Node) (string, error) {
 }
 
 // hashes reads what another server stored of a client's secrets. No error quotes it.
-func (m *manifest) hashes(node *yaml.Node) (hashes []registry.Hash, err error) {
+func (m *manifest) hashes(node *yaml.Node) (hashes []clientsecret.Hash, err error) {
 	err = m.doc.items(node, func(one *yaml.Node) error {
 		text, err := m.doc.scalar(one)
 		if err != nil {
 			return err
 		}
-		hash, err := registry.ParseImported(text)
+		hash, err := clientsecret.ParseImported(text)
 		switch {
 		case err != nil:
 			return m.doc.errorf(one, "%v", err)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/secretvar"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -199,7 +200,7 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := registry.NewSecret()
+	next := clientsecret.New()
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: next, Client: registry.Client{
 		ID: id, Scopes: oauth.Scopes{scope}, GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -112,10 +113,10 @@ func writeClient(c *registry.Client, used map[string]time.Time) *grantorv1.Clien
 }
 
 // kinds has the domain's word → that of the wire.
-var kinds = map[registry.Kind]grantorv1.ClientSecret_Kind{
-	registry.KindGenerated: grantorv1.ClientSecret_KIND_GENERATED,
-	registry.KindChosen:    grantorv1.ClientSecret_KIND_CHOSEN,
-	registry.KindImported:  grantorv1.ClientSecret_KIND_IMPORTED,
+var kinds = map[clientsecret.Kind]grantorv1.ClientSecret_Kind{
+	clientsecret.KindGenerated: grantorv1.ClientSecret_KIND_GENERATED,
+	clientsecret.KindChosen:    grantorv1.ClientSecret_KIND_CHOSEN,
+	clientsecret.KindImported:  grantorv1.ClientSecret_KIND_IMPORTED,
 }
 
 // readResource reads the identifier and the fields that are named; all others stay zero.
@@ -180,7 +181,7 @@ func readManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error)
 			}
 		}
 		for _, text := range sent.GetClientSecretHashes() {
-			hash, err := registry.ParseImported(text)
+			hash, err := clientsecret.ParseImported(text)
 			if err != nil {
 				return nil, &registry.ManifestError{ID: client.ID, Err: invalid("client_secret_hashes", err.Error())}
 			}

@@ -3,7 +3,7 @@
 //
 // Whatever fails, an unknown client, a wrong secret, an expired one, a disabled client, the answer is the same and so is
 // the work: how a secret is checked depends on the secret that was sent, never on the client that was named or on how many
-// secrets it has. The one exception is a client with a hash from another server, see [registry.Hasher.Match].
+// secrets it has. The one exception is a client with a hash from another server, see [clientsecret.Hasher.Match].
 package clientauth
 
 import (
@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -50,7 +51,7 @@ type Config struct {
 	Clients Clients
 	// Store is where a hash is replaced.
 	Store  Store
-	Hasher *registry.Hasher
+	Hasher *clientsecret.Hasher
 	// Uses is told of every proof.
 	Uses Uses
 	// Failures bounds the proofs that fail.

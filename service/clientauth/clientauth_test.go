@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -27,10 +28,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	start     = time.Unix(1_800_000_000, 0)
-	hasher    = must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
-	generated = registry.NewSecret()
+	hasher    = must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32))))
+	generated = clientsecret.New()
 	// old and soon are secrets of a client that changes its secret.
-	old, soon = registry.NewSecret(), registry.NewSecret()
+	old, soon = clientsecret.New(), clientsecret.New()
 )
 
 // registered are clients by id; an entry nil stands for a store that fails.
@@ -50,7 +51,7 @@ func (r registered) Client(_ context.Context, id oauth.ClientID) (*registry.Clie
 func client(id string, secrets ...string) *registry.Client {
 	c := &registry.Client{ID: must.Get(oauth.ParseClientID(id))}
 	for i, s := range secrets {
-		c.Secrets = append(c.Secrets, registry.Secret{ID: fmt.Sprintf("%s-%d", id, i), Hash: hasher.Hash(s, c.Secrets...)})
+		c.Secrets = append(c.Secrets, clientsecret.Secret{ID: fmt.Sprintf("%s-%d", id, i), Hash: hasher.Hash(s, c.Secrets...)})
 	}
 	return c
 }
@@ -197,7 +198,7 @@ type counter struct{ slow, fast atomic.Int64 }
 func count(a *clientauth.Authenticator) *counter {
 	c := &counter{}
 	a.Watch(func(secret string) {
-		if registry.Generated(secret) {
+		if clientsecret.Generated(secret) {
 			c.fast.Add(1)
 		} else {
 			c.slow.Add(1)
@@ -222,12 +223,12 @@ func clientsOfAllKinds() registered {
 }
 
 // The kind and the amount of work follow from the secret that was sent, not from the client that was named. What one
-// comparison computes is counted by the test of registry.Hasher.Match.
+// comparison computes is counted by the test of clientsecret.Hasher.Match.
 func TestSameWork(t *testing.T) {
 	clients := clientsOfAllKinds()
 	a := newAuthenticator(clients)
 	c := count(a)
-	work := map[string]string{"guess": "1 slow, 0 fast", registry.NewSecret(): "0 slow, 1 fast"}
+	work := map[string]string{"guess": "1 slow, 0 fast", clientsecret.New(): "0 slow, 1 fast"}
 	for _, id := range []string{"unknown", "fast", "slow", "bare", "three", "disabled", "post", "expired", "no id"} {
 		for secret, want := range work {
 			if _, _, err := a.Authenticate(t.Context(), post(id, secret)); oauth.From(err).Code != oauth.InvalidClient {
@@ -254,7 +255,7 @@ func TestSameWork(t *testing.T) {
 // BenchmarkRefusal measures what TestSameWork counts.
 func BenchmarkRefusal(b *testing.B) {
 	a := newAuthenticator(clientsOfAllKinds())
-	for kind, secret := range map[string]string{"chosen": "guess", "generated": registry.NewSecret()} {
+	for kind, secret := range map[string]string{"chosen": "guess", "generated": clientsecret.New()} {
 		for _, id := range []string{"unknown", "slow", "three", "disabled", "expired"} {
 			b.Run(kind+"/"+id, func(b *testing.B) {
 				for b.Loop() {

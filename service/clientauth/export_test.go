@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/clientsecret"
 )
 
 // Queued is how many requests may wait for a slow hash.
@@ -25,14 +25,14 @@ func Parallel() int { return runtime.GOMAXPROCS(0) }
 // Watch has f called for every comparison of a secret with those of a client, before it.
 func (a *Authenticator) Watch(f func(secret string)) {
 	find := a.secrets.find
-	a.secrets.find = func(secrets []registry.Secret, secret string, now time.Time) int {
+	a.secrets.find = func(secrets []clientsecret.Secret, secret string, now time.Time) int {
 		f(secret)
 		return find(secrets, secret, now)
 	}
 }
 
 // Pretend replaces the comparison with the secrets of a client.
-func (a *Authenticator) Pretend(find func(secrets []registry.Secret, secret string, now time.Time) int) {
+func (a *Authenticator) Pretend(find func(secrets []clientsecret.Secret, secret string, now time.Time) int) {
 	a.secrets.find = find
 }
 

@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 // blocked makes an authenticator whose slow hashes take until the gate is closed.
 func blocked(clients registered) (a *clientauth.Authenticator, underWay *atomic.Int64, gate chan struct{}) {
 	a, underWay, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
-	a.Pretend(func(secrets []registry.Secret, secret string, now time.Time) int {
-		if registry.Generated(secret) {
+	a.Pretend(func(secrets []clientsecret.Secret, secret string, now time.Time) int {
+		if clientsecret.Generated(secret) {
 			return hasher.Match(secrets, secret, now)
 		}
 		underWay.Add(1)
@@ -41,7 +41,7 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	synctest.Test(t, func(t *testing.T) {
 		a, gate := newAuthenticator(clients), make(chan struct{})
-		a.Pretend(func([]registry.Secret, string, time.Time) int {
+		a.Pretend(func([]clientsecret.Secret, string, time.Time) int {
 			<-gate
 			return 0
 		})
@@ -183,7 +183,7 @@ func TestSourceShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	a := newAuthenticator(clients)
 	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.Queued)
-	a.Pretend(func([]registry.Secret, string, time.Time) int {
+	a.Pretend(func([]clientsecret.Secret, string, time.Time) int {
 		entered <- struct{}{}
 		<-gate
 		return 0

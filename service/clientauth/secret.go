@@ -16,6 +16,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
@@ -127,7 +128,7 @@ var (
 // then remembered, so that who chose a secret makes no difference to a client's speed.
 type secrets struct {
 	// find is the hasher's Match.
-	find func(secrets []registry.Secret, secret string, now time.Time) int
+	find func(secrets []clientsecret.Secret, secret string, now time.Time) int
 	// slow bounds the slow hashes under way, waiting bounds those who wait for their turn.
 	slow, waiting *semaphore.Weighted
 	failures      Failures
@@ -152,7 +153,7 @@ type secrets struct {
 type match struct {
 	// id and hash are those of the client's secret; no hash stands for none.
 	id   string
-	hash registry.Hash
+	hash clientsecret.Hash
 	// outdated says that the hash is one to be replaced.
 	outdated bool
 }
@@ -180,7 +181,7 @@ func newSecrets(config Config) *secrets {
 // Where too many proofs have failed, a chosen secret is not looked at any more, unless it is remembered. A generated one
 // always is: nobody can guess it, so whoever has it is the client, and one that is wrong costs next to nothing.
 func (s *secrets) match(ctx context.Context, client *registry.Client, usable bool, p proof) (match, error) {
-	if registry.Generated(p.secret) {
+	if clientsecret.Generated(p.secret) {
 		found := s.compare(client, p)
 		s.generated.count(found)
 		return found, nil
@@ -313,7 +314,7 @@ func (s *secrets) compare(client *registry.Client, p proof) match {
 		return match{}
 	}
 	found := &client.Secrets[i]
-	return match{found.ID, found.Hash, registry.Outdated(client.Secrets, i)}
+	return match{found.ID, found.Hash, clientsecret.Outdated(client.Secrets, i)}
 }
 
 // holds reports whether what matched is a secret of the client that counts now.

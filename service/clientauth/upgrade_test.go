@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -72,13 +73,13 @@ func (s *shelf) change(f func(*registry.Client)) {
 }
 
 // stored gives the hash of the secret at i, and how often one was saved.
-func (s *shelf) stored(i int) (hash registry.Hash, saves int) {
+func (s *shelf) stored(i int) (hash clientsecret.Hash, saves int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.client.Secrets[i].Hash, s.saves
 }
 
-var importedHash = registry.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
+var importedHash = clientsecret.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
 
 // upgrading runs the test with a client that has a chosen, an imported and a generated secret, in this order, and with an
 // authenticator that replaces hashes.
@@ -126,7 +127,7 @@ func TestUpgrade(t *testing.T) {
 		if !reflect.DeepEqual(s.client, &want) {
 			t.Errorf("got %+v, want %+v", s.client, want)
 		}
-		if hash := s.client.Secrets[1].Hash; hash.Kind() != registry.KindChosen || registry.Outdated(s.client.Secrets, 1) {
+		if hash := s.client.Secrets[1].Hash; hash.Kind() != clientsecret.KindChosen || clientsecret.Outdated(s.client.Secrets, 1) {
 			t.Errorf("it is replaced by %s", hash)
 		}
 		if !in("imported") || !in("chosen") || !in(generated) || in("wrong") {
@@ -142,7 +143,7 @@ func TestUpgrade(t *testing.T) {
 func TestUpgradeSalt(t *testing.T) {
 	upgrading(t, func(t *testing.T, s *shelf, in func(string) bool, _ *[]error) {
 		s.change(func(c *registry.Client) { c.Secrets[1].Hash = hasher.Hash("imported") })
-		if !in("imported") || registry.Outdated(s.client.Secrets, 1) {
+		if !in("imported") || clientsecret.Outdated(s.client.Secrets, 1) {
 			t.Errorf("got %v", s.client.Secrets)
 		}
 	})
@@ -219,7 +220,7 @@ func TestUpgradeFails(t *testing.T) {
 		s.answer(nil)
 		time.Sleep(clientauth.UpgradePause)
 		synctest.Wait()
-		if hash, _ := s.stored(1); hash.Kind() != registry.KindChosen || len(*failed) != 1 {
+		if hash, _ := s.stored(1); hash.Kind() != clientsecret.KindChosen || len(*failed) != 1 {
 			t.Errorf("after the pause: %s, failures %v", hash, *failed)
 		}
 	})

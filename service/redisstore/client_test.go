@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -64,7 +65,7 @@ func testClientLife(t *testing.T, k *kit) {
 func testClientFields(t *testing.T, k *kit) {
 	full := &registry.Client{
 		ID: clientID("full"), Name: "Ünï \"quoted\" \n {name}",
-		Secrets: []registry.Secret{
+		Secrets: []clientsecret.Secret{
 			{ID: "1", Hash: "$hmac-sha256$abc", CreatedAt: start},
 			{
 				ID: "2", Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c3Vt", CreatedAt: start, ExpiresAt: start.Add(time.Hour), FromFile: true,

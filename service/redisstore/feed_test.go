@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
@@ -247,11 +248,11 @@ func (f *follower) expectLost(t *testing.T) {
 
 // testAppliersAgree has two replicas apply one manifest at the same time, as they do when they start with one.
 func testAppliersAgree(t *testing.T, k *kit) {
-	hasher := must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
+	hasher := must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32))))
 	manifest := registry.Manifest{Resources: []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a b")}}}
 	for i := range 5 {
 		manifest.Clients = append(manifest.Clients, registry.ClientSpec{
-			Client: *newClient(fmt.Sprint("c", i)), Secret: registry.NewSecret(),
+			Client: *newClient(fmt.Sprint("c", i)), Secret: clientsecret.New(),
 		})
 	}
 	accounts := make([][]registry.Change, 4)

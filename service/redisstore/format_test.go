@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -162,7 +163,7 @@ func testFormat1(t *testing.T, k *kit) {
 	must.Succeed(t, err)
 	want := &registry.Client{
 		ID: clientID("full"), Name: "Everything",
-		Secrets: []registry.Secret{
+		Secrets: []clientsecret.Secret{
 			{ID: "1", Hash: "$hmac-sha256$abc", CreatedAt: start},
 			{ID: "2", Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c3Vt", CreatedAt: start, ExpiresAt: start.Add(time.Hour), FromFile: true},
 		},

@@ -10,13 +10,14 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
 func (k *kit) registrar() *registry.Registrar {
 	return &registry.Registrar{
-		Clients: k, Resources: k, Hasher: must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32)))),
+		Clients: k, Resources: k, Hasher: must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32)))),
 		Now: func() time.Time { return start.Add(time.Millisecond) }, Authority: registry.Unlimited(),
 	}
 }

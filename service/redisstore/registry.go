@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -306,8 +307,8 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 		c.AllowedNetworks = append(c.AllowedNetworks, network)
 	}
 	for _, secret := range record.Secrets {
-		c.Secrets = append(c.Secrets, registry.Secret{
-			ID: secret.ID, Hash: registry.Hash(secret.Hash),
+		c.Secrets = append(c.Secrets, clientsecret.Secret{
+			ID: secret.ID, Hash: clientsecret.Hash(secret.Hash),
 			CreatedAt: timeOf(secret.CreatedAt), ExpiresAt: timeOf(secret.ExpiresAt),
 			FromFile: secret.FromFile,
 		})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -18,7 +19,7 @@ func (k *kit) withSecrets(t *testing.T, id string, secrets ...string) *registry.
 	t.Helper()
 	c := newClient(id)
 	for _, secret := range secrets {
-		c.Secrets = append(c.Secrets, registry.Secret{ID: secret, Hash: "h", CreatedAt: start})
+		c.Secrets = append(c.Secrets, clientsecret.Secret{ID: secret, Hash: "h", CreatedAt: start})
 	}
 	return k.save(t, c)
 }
@@ -81,7 +82,7 @@ func testUsesEnd(t *testing.T, k *kit) {
 	a = k.save(t, a)
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 10)}))
 	k.expectUses(t, "a", nil)
-	a.Secrets = []registry.Secret{{ID: "2", Hash: "h", CreatedAt: start}}
+	a.Secrets = []clientsecret.Secret{{ID: "2", Hash: "h", CreatedAt: start}}
 	a = k.save(t, a)
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 11)}))
 	expectConflict(t, k.DeleteClient(ctx, a.ID, a.Version+1))

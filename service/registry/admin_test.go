@@ -11,6 +11,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -34,7 +35,7 @@ var callers = map[string]struct {
 
 // administered are clients from none to many of the issuer's own scopes.
 func administered() map[string]registry.Client {
-	secrets := []registry.Secret{{ID: "x", Hash: "x"}}
+	secrets := []clientsecret.Secret{{ID: "x", Hash: "x"}}
 	return map[string]registry.Client{
 		"plain":    {ID: clientID("plain"), Scopes: scopes("a"), Secrets: secrets},
 		"clients":  {ID: clientID("clients"), Scopes: scopes(clientsWrite), Secrets: secrets},
@@ -84,9 +85,11 @@ func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
 	prune := func(a *registry.Applier) { a.Prune = true }
 	none := func(registry.Client) []registry.ClientSpec { return nil }
 	same := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c}} }
-	given := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c, Secret: secret}} }
+	given := func(c registry.Client) []registry.ClientSpec {
+		return []registry.ClientSpec{{Client: c, Secret: secret}}
+	}
 	hashed := func(c registry.Client) []registry.ClientSpec {
-		return []registry.ClientSpec{{Client: c, Hashes: []registry.Hash{"x"}}}
+		return []registry.ClientSpec{{Client: c, Hashes: []clientsecret.Hash{"x"}}}
 	}
 	less := func(c registry.Client) []registry.ClientSpec {
 		return []registry.ClientSpec{{Client: registry.Client{ID: c.ID}}}
@@ -174,14 +177,14 @@ func TestAuthority(t *testing.T) {
 func TestStrongerMeanwhile(t *testing.T) {
 	strengthen := func(store *memory) func() {
 		return func() {
-			c := registry.Client{ID: clientID("x"), Scopes: scopes(keysWrite), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}}
+			c := registry.Client{ID: clientID("x"), Scopes: scopes(keysWrite), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}}
 			if stored, ok := store.clients[c.ID]; ok {
 				c.Version = stored.Version
 			}
 			must.Succeed(t, store.SaveClient(t.Context(), &c))
 		}
 	}
-	weak := registry.Client{ID: clientID("x"), Scopes: scopes("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}}
+	weak := registry.Client{ID: clientID("x"), Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}}
 	for name := range operations(t, nil) {
 		store, r := newRegistry()
 		store.put(t, weak)

@@ -2,12 +2,12 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/revocation"
@@ -29,7 +29,7 @@ type ClientSpec struct {
 	// in an emergency would otherwise be enabled by the next replica that applies its file.
 	LeaveDisabled bool
 	// Hashes are of secrets that the client brings from another server. Each is salted, and added once.
-	Hashes []Hash
+	Hashes []clientsecret.Hash
 }
 
 // ManifestError says which client of a manifest is wrong, and how.
@@ -48,10 +48,10 @@ type Action string
 
 // The actions.
 const (
-	Created Action = "created"
-	Changed Action = "changed"
-	Unchanged    Action = "unchanged"
-	Removed Action = "removed"
+	Created   Action = "created"
+	Changed   Action = "changed"
+	Unchanged Action = "unchanged"
+	Removed   Action = "removed"
 )
 
 // Change is one line of the account of applying a manifest.
@@ -80,7 +80,7 @@ func (c *Change) Fields() []string {
 type Applier struct {
 	Clients   ClientStore
 	Resources ResourceStore
-	Hasher    *Hasher
+	Hasher    *clientsecret.Hasher
 	// Algorithms are those that the issuer can sign with; empty where that is not known.
 	Algorithms []jwks.Algorithm
 	Now        func() time.Time
@@ -294,17 +294,19 @@ func (a *Applier) applyClient(ctx context.Context, wanted *ClientSpec) ([]Change
 func unmade(err error) bool { return err != nil && !errors.Is(err, revocation.ErrNotReplicated) }
 
 // secrets gives what becomes of the secrets that the client has.
-func (a *Applier) secrets(wanted *ClientSpec, secrets []Secret, now time.Time) (_ []Secret, err error) {
-	imported := make([]Secret, len(wanted.Hashes))
+func (a *Applier) secrets(wanted *ClientSpec, secrets []clientsecret.Secret, now time.Time) (_ []clientsecret.Secret, err error) {
+	imported := make([]clientsecret.Secret, len(wanted.Hashes))
 	for i, hash := range wanted.Hashes {
-		imported[i] = Secret{ID: importID(hash), Hash: hash, CreatedAt: now, FromFile: true}
+		imported[i] = clientsecret.Secret{ID: clientsecret.ImportID(hash), Hash: hash, CreatedAt: now, FromFile: true}
 	}
-	has := func(id string) func(Secret) bool { return func(s Secret) bool { return s.ID == id } }
+	has := func(id string) func(clientsecret.Secret) bool {
+		return func(s clientsecret.Secret) bool { return s.ID == id }
+	}
 	if wanted.Secret != "" && a.Hasher.Match(secrets, wanted.Secret, time.Time{}) < 0 {
-		secrets = slices.DeleteFunc(slices.Clone(secrets), func(s Secret) bool {
+		secrets = slices.DeleteFunc(slices.Clone(secrets), func(s clientsecret.Secret) bool {
 			return s.FromFile && !slices.ContainsFunc(imported, has(s.ID))
 		})
-		added := Secret{ID: newSecretID(), Hash: a.Hasher.Hash(wanted.Secret, secrets...), CreatedAt: now, FromFile: true}
+		added := clientsecret.Secret{ID: clientsecret.NewID(), Hash: a.Hasher.Hash(wanted.Secret, secrets...), CreatedAt: now, FromFile: true}
 		if secrets, err = addSecret(secrets, added, now); err != nil {
 			return nil, err
 		}
@@ -318,13 +320,6 @@ func (a *Applier) secrets(wanted *ClientSpec, secrets []Secret, now time.Time) (
 		}
 	}
 	return secrets, nil
-}
-
-// importID names a secret by the hash that it came with. The id stays when the first use gives the secret a hash of
-// ours, so that it is not taken for another when the manifest is applied again.
-func importID(hash Hash) string {
-	sum := sha256.Sum256([]byte(hash))
-	return secretText.EncodeToString(sum[:5])
 }
 
 // pruneClients removes the clients that the manifest does not name.

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"reflect"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -91,7 +93,7 @@ func TestApplyAfterRotation(t *testing.T) {
 		}
 	}
 	// A file that was changed since is another matter.
-	next := registry.NewSecret()
+	next := clientsecret.New()
 	m.Clients[0].Secret = next
 	expectApplied(t, a, m, "changed client x(client_secret)")
 	if c := store.clients[clientID("x")]; matching(r, c, next, now) != 1 || matching(r, c, secret, now) != 0 {
@@ -101,15 +103,18 @@ func TestApplyAfterRotation(t *testing.T) {
 
 // TestApplyHashes imports secrets of another server.
 func TestApplyHashes(t *testing.T) {
-	hash := func(n int) registry.Hash { return registry.ArgonWith("m=8,t=1,p=1", 8+n, 32) }
-	wanted := func(hashes ...registry.Hash) registry.Manifest {
+	hash := func(n int) clientsecret.Hash {
+		encode := func(size int) string { return base64.RawStdEncoding.EncodeToString(make([]byte, size)) }
+		return clientsecret.Hash("$argon2id$v=19$m=8,t=1,p=1$" + encode(8+n) + "$" + encode(32))
+	}
+	wanted := func(hashes ...clientsecret.Hash) registry.Manifest {
 		return registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("x")}, Hashes: hashes}}}
 	}
 	store := newMemory()
 	a := applier(store)
-	expectHashes := func(want ...registry.Hash) {
+	expectHashes := func(want ...clientsecret.Hash) {
 		t.Helper()
-		var got []registry.Hash
+		var got []clientsecret.Hash
 		ids := make(map[string]bool)
 		for _, s := range store.clients[clientID("x")].Secrets {
 			got = append(got, s.Hash)
@@ -130,9 +135,9 @@ func TestApplyHashes(t *testing.T) {
 
 	// One that has been given a hash of ours by its first use, and one that has ended, are known all the same.
 	c := *store.clients[clientID("x")]
-	c.Secrets = append([]registry.Secret{}, c.Secrets...)
+	c.Secrets = append([]clientsecret.Secret{}, c.Secrets...)
 	c.Secrets[0].Hash, c.Secrets[1].ExpiresAt = hash(9), start
-	c.Secrets = append(c.Secrets, registry.Secret{ID: "made", Hash: "$hmac-sha256$"})
+	c.Secrets = append(c.Secrets, clientsecret.Secret{ID: "made", Hash: "$hmac-sha256$"})
 	store.put(t, c)
 	expectApplied(t, a, wanted(hash(1), hash(2), hash(3)), "unchanged client x")
 	expectHashes(hash(9), hash(2), hash(3), "$hmac-sha256$")
@@ -149,7 +154,7 @@ func TestApplyHashes(t *testing.T) {
 	expectApplied(t, a, m, "unchanged client x")
 
 	// No more than there is room for, be it wanted at once or one by one.
-	var many []registry.Hash
+	var many []clientsecret.Hash
 	for n := range registry.MaxSecrets + 1 {
 		many = append(many, hash(20+n))
 	}

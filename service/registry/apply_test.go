@@ -13,6 +13,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -20,13 +21,13 @@ import (
 
 func applier(store *memory) *registry.Applier {
 	return &registry.Applier{
-		Clients: store, Resources: store, Hasher: must.Get(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+		Clients: store, Resources: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
 		Authority: registry.Unlimited(),
 	}
 }
 
 // secret is a generated one: chosen ones are slow to hash.
-var secret = registry.NewSecret()
+var secret = clientsecret.New()
 
 func manifest() registry.Manifest {
 	return registry.Manifest{
@@ -111,7 +112,7 @@ func TestApplyChanges(t *testing.T) {
 		"lifetime":       {func(m *registry.Manifest) { m.Clients[0].AccessTokenLifetime = 0 }, "changed client full(access_token_lifetime)"},
 		"networks":       {func(m *registry.Manifest) { m.Clients[0].AllowedNetworks = m.Clients[0].AllowedNetworks[:1] }, "changed client full(allowed_networks)"},
 		"disabled":       {func(m *registry.Manifest) { m.Clients[0].Disabled = true }, "changed client full(disabled)"},
-		"client_secret":  {func(m *registry.Manifest) { m.Clients[0].Secret = registry.NewSecret() }, "changed client full(client_secret)"},
+		"client_secret":  {func(m *registry.Manifest) { m.Clients[0].Secret = clientsecret.New() }, "changed client full(client_secret)"},
 		"first secret":   {func(m *registry.Manifest) { m.Clients[1].Secret = secret }, "changed client bare(client_secret)"},
 		"two fields": {
 			func(m *registry.Manifest) { m.Clients[0].Name, m.Clients[0].Disabled = "x", true }, "changed client full(client_name,disabled)",

@@ -16,6 +16,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
@@ -26,7 +27,7 @@ type Client struct {
 	ID   oauth.ClientID
 	Name string
 	// Secrets are alternatives: any one that has not expired proves the client.
-	Secrets []Secret
+	Secrets []clientsecret.Secret
 	// AuthMethods lists how the client may prove who it is, as [oauth.ClientSecretBasic]; empty means by either way of
 	// sending a secret.
 	AuthMethods []string
@@ -50,23 +51,6 @@ type Client struct {
 	Version uint64
 	// Newer says, in a list, that a newer release wrote the client's record ([ErrNewer]). Only ID is set then.
 	Newer bool
-}
-
-// Secret is one secret of a client. The secret itself is not kept.
-type Secret struct {
-	// ID names the secret to an operator.
-	ID        string
-	Hash      Hash
-	CreatedAt time.Time
-	// ExpiresAt is when the secret ceases to count; zero means never.
-	ExpiresAt time.Time
-	// FromFile says that a manifest gave the secret, so that another one in a manifest takes its place.
-	FromFile bool
-}
-
-// Expired reports whether the secret has ceased to count.
-func (s *Secret) Expired(now time.Time) bool {
-	return !s.ExpiresAt.IsZero() && !now.Before(s.ExpiresAt)
 }
 
 // Allows reports whether the client may prove who it is by method.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -74,7 +75,7 @@ func flagText(set bool) string {
 	return ""
 }
 
-func secretsText(secrets []Secret) string {
+func secretsText(secrets []clientsecret.Secret) string {
 	texts := make([]string, len(secrets))
 	for i := range secrets {
 		texts[i] = secrets[i].ID

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -16,7 +17,7 @@ import (
 type Registrar struct {
 	Clients   ClientStore
 	Resources ResourceStore
-	Hasher    *Hasher
+	Hasher    *clientsecret.Hasher
 	// Algorithms are those that the issuer can sign with; empty where that is not known.
 	Algorithms []jwks.Algorithm
 	Now        func() time.Time
@@ -38,7 +39,7 @@ type Issued struct {
 	Client *Client
 	// SecretID names the new secret; empty where there is none.
 	SecretID string
-	// Secret is the new secret where [NewSecret] made it. It cannot be had again.
+	// Secret is the new secret where [clientsecret.New] made it. It cannot be had again.
 	Secret string
 }
 
@@ -64,7 +65,7 @@ func (r *Registrar) CreateClient(ctx context.Context, c Client, secret string, w
 			return nil, err
 		}
 		made.Hash = r.Hasher.Hash(made.value)
-		c.Secrets = []Secret{made.Secret}
+		c.Secrets = []clientsecret.Secret{made.Secret}
 	}
 	r.plan(new(Client).differences(&c))
 	err = r.Clients.SaveClient(ctx, &c)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -51,7 +52,7 @@ func TestLostUpdates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := func() (*memory, registry.Target, func(registry.Target) error) {
 				store, r := newRegistry()
-				stored := store.put(t, registry.Client{ID: clientID("a"), Scopes: scopes("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}})
+				stored := store.put(t, registry.Client{ID: clientID("a"), Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
 				return store, registry.Target{ID: stored.ID, Version: stored.Version}, operations(t, r)[name]
 			}
 			store, target, operate := start()
@@ -73,7 +74,7 @@ func TestLostUpdates(t *testing.T) {
 			store.meanwhile = []func(){other}
 			expectError(t, operate(target), registry.ErrConflict)
 			want := registry.Client{
-				ID: target.ID, Scopes: scopes("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}, AccessTokenLifetime: time.Minute,
+				ID: target.ID, Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}, AccessTokenLifetime: time.Minute,
 				Version: store.version,
 			}
 			store.expectStored(t, &want)
@@ -129,7 +130,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 	for name, issue := range issue {
 		store, r := newRegistry()
-		stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}})
+		stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
 		r.Clients = &lossy{memory: store, unheard: 2}
 		made, err := issue(r, registry.Target{ID: stored.ID})
 		must.Succeed(t, err)
@@ -148,7 +149,7 @@ func TestLostAnswers(t *testing.T) {
 
 func TestRegistrarStoreFails(t *testing.T) {
 	store, r := newRegistry()
-	stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}})
+	stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
 	store.fail = errors.New("down")
 	for name, operate := range operations(t, r) {
 		if err := operate(registry.Target{ID: stored.ID}); !errors.Is(err, store.fail) {

@@ -2,13 +2,13 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -39,7 +39,7 @@ func (r *Registrar) AddSecret(ctx context.Context, t Target, value string, expir
 	if err != nil {
 		return nil, err
 	}
-	return r.issue(ctx, t, made, func(*Secret) {})
+	return r.issue(ctx, t, made, func(*clientsecret.Secret) {})
 }
 
 // RotateSecret gives the client a generated secret, and lets every other end after the grace, unless it ends earlier.
@@ -52,7 +52,7 @@ func (r *Registrar) RotateSecret(ctx context.Context, t Target, grace time.Durat
 		return nil, err
 	}
 	end := made.CreatedAt.Add(grace).Truncate(time.Second)
-	return r.issue(ctx, t, made, func(old *Secret) {
+	return r.issue(ctx, t, made, func(old *clientsecret.Secret) {
 		if old.ExpiresAt.IsZero() || old.ExpiresAt.After(end) {
 			old.ExpiresAt = end
 		}
@@ -60,10 +60,10 @@ func (r *Registrar) RotateSecret(ctx context.Context, t Target, grace time.Durat
 }
 
 // issue adds a secret to the client and does something to each other one.
-func (r *Registrar) issue(ctx context.Context, t Target, made newSecret, each func(old *Secret)) (*Issued, error) {
+func (r *Registrar) issue(ctx context.Context, t Target, made newSecret, each func(old *clientsecret.Secret)) (*Issued, error) {
 	c, err := r.change(ctx, t, func(next, _ *Client) (err error) {
 		// It is there already if the store took the first attempt and its answer was lost on the way.
-		next.Secrets = slices.DeleteFunc(next.Secrets, func(s Secret) bool { return s.ID == made.ID })
+		next.Secrets = slices.DeleteFunc(next.Secrets, func(s clientsecret.Secret) bool { return s.ID == made.ID })
 		for i := range next.Secrets {
 			each(&next.Secrets[i])
 		}
@@ -87,7 +87,7 @@ func (r *Registrar) ExpireSecret(ctx context.Context, t Target, secretID string,
 		}
 	}
 	return r.change(ctx, t, func(next, _ *Client) error {
-		i := slices.IndexFunc(next.Secrets, func(s Secret) bool { return s.ID == secretID })
+		i := slices.IndexFunc(next.Secrets, func(s clientsecret.Secret) bool { return s.ID == secretID })
 		if i < 0 {
 			return ErrNotFound
 		}
@@ -100,7 +100,7 @@ func (r *Registrar) ExpireSecret(ctx context.Context, t Target, secretID string,
 // by [Registrar.ExpireSecret] it does not.
 func (r *Registrar) RemoveSecret(ctx context.Context, t Target, secretID string) (*Client, error) {
 	return r.change(ctx, t, func(next, _ *Client) error {
-		kept := slices.DeleteFunc(next.Secrets, func(s Secret) bool { return s.ID == secretID })
+		kept := slices.DeleteFunc(next.Secrets, func(s clientsecret.Secret) bool { return s.ID == secretID })
 		if len(kept) == len(next.Secrets) {
 			return ErrNotFound
 		}
@@ -111,18 +111,18 @@ func (r *Registrar) RemoveSecret(ctx context.Context, t Target, secretID string)
 
 // newSecret is a secret to be stored, as yet without its hash, and its value; generated is that where it was generated.
 type newSecret struct {
-	Secret
+	clientsecret.Secret
 	value, generated string
 }
 
 // newSecret makes a secret of a value; of a generated one, where that is empty.
 func (r *Registrar) newSecret(value string, expires time.Time) (newSecret, error) {
-	made := newSecret{Secret: Secret{ID: newSecretID(), CreatedAt: r.now(), ExpiresAt: expires.Truncate(time.Second)}, value: value}
+	made := newSecret{Secret: clientsecret.Secret{ID: clientsecret.NewID(), CreatedAt: r.now(), ExpiresAt: expires.Truncate(time.Second)}, value: value}
 	if !expires.IsZero() && !made.ExpiresAt.After(made.CreatedAt) {
 		return newSecret{}, &FieldError{"expire_time", "is not yet to come"}
 	}
 	if value == "" {
-		made.value = NewSecret()
+		made.value = clientsecret.New()
 		made.generated = made.value
 	} else if err := CheckSecret(value); err != nil {
 		return newSecret{}, err
@@ -130,23 +130,15 @@ func (r *Registrar) newSecret(value string, expires time.Time) (newSecret, error
 	return made, nil
 }
 
-// newSecretID makes an id that no secret of the client has had, so that what is known about one is not taken for
-// another.
-func newSecretID() string {
-	var random [5]byte
-	_, _ = rand.Read(random[:]) // it never fails (crypto/rand)
-	return secretText.EncodeToString(random[:])
-}
-
 // addSecret adds one to the secrets of a client. Where there is no room, those that have ended go, the oldest first.
 // Those of a manifest go last: as long as they are known, a manifest that was not changed since does not give them
 // back.
-func addSecret(secrets []Secret, added Secret, now time.Time) ([]Secret, error) {
+func addSecret(secrets []clientsecret.Secret, added clientsecret.Secret, now time.Time) ([]clientsecret.Secret, error) {
 	secrets = slices.Clone(secrets)
 	for len(secrets) >= MaxSecrets {
-		i := slices.IndexFunc(secrets, func(s Secret) bool { return s.Expired(now) && !s.FromFile })
+		i := slices.IndexFunc(secrets, func(s clientsecret.Secret) bool { return s.Expired(now) && !s.FromFile })
 		if i < 0 {
-			i = slices.IndexFunc(secrets, func(s Secret) bool { return s.Expired(now) })
+			i = slices.IndexFunc(secrets, func(s clientsecret.Secret) bool { return s.Expired(now) })
 		}
 		if i < 0 {
 			return nil, &FieldError{"secrets", fmt.Sprintf("the client has %d already; take one away first", len(secrets))}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -17,12 +18,12 @@ const day = 24 * time.Hour
 
 // secretsOf makes secrets of a text such as "a b:-1 c:2 d:3f": an id, the hours after which it ends, f for one of a
 // file.
-func secretsOf(t *testing.T, text string) []registry.Secret {
+func secretsOf(t *testing.T, text string) []clientsecret.Secret {
 	t.Helper()
-	var secrets []registry.Secret
+	var secrets []clientsecret.Secret
 	for _, field := range strings.Fields(text) {
 		id, rest, _ := strings.Cut(field, ":")
-		s := registry.Secret{ID: id, Hash: registry.Hash("hash of " + id), CreatedAt: start.Add(-day)}
+		s := clientsecret.Secret{ID: id, Hash: clientsecret.Hash("hash of " + id), CreatedAt: start.Add(-day)}
 		rest, s.FromFile = strings.CutSuffix(rest, "f")
 		if rest != "" {
 			var hours int
@@ -37,7 +38,7 @@ func secretsOf(t *testing.T, text string) []registry.Secret {
 }
 
 // textOf is the opposite of secretsOf; the secret with the id new is written as "new".
-func textOf(secrets []registry.Secret, fresh string) string {
+func textOf(secrets []clientsecret.Secret, fresh string) string {
 	var fields []string
 	for _, s := range secrets {
 		field, end := s.ID, ""
@@ -122,7 +123,7 @@ func TestIssueSecret(t *testing.T) {
 				t.Errorf("got %q, changed %s, want %q", got, made.Client.ChangedAt, test.want)
 			}
 			fresh := made.Client.Secrets[len(made.Client.Secrets)-1]
-			if !registry.Generated(made.Secret) || !r.Hasher.Matches(fresh.Hash, made.Secret) || fresh.CreatedAt != start || fresh.FromFile {
+			if !clientsecret.Generated(made.Secret) || !r.Hasher.Matches(fresh.Hash, made.Secret) || fresh.CreatedAt != start || fresh.FromFile {
 				t.Errorf("got %+v with %+v", made, fresh)
 			}
 			if got := textOf(stored.Secrets, ""); got != test.has {

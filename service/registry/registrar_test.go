@@ -10,6 +10,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -27,7 +28,7 @@ func newRegistry() (*memory, *registry.Registrar) {
 
 func registrar(store *memory, authority registry.Authority) *registry.Registrar {
 	return &registry.Registrar{
-		Clients: store, Resources: store, Hasher: must.Get(registry.NewHasher(pepper)), Now: func() time.Time { return start },
+		Clients: store, Resources: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
 		Algorithms: []jwks.Algorithm{jwks.ES256}, Authority: authority,
 	}
 }
@@ -72,15 +73,15 @@ func TestCreateClient(t *testing.T) {
 	store, r := newRegistry()
 	r.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
 	c := full()
-	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []registry.Secret{{ID: "x", Hash: "x"}}
+	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []clientsecret.Secret{{ID: "x", Hash: "x"}}
 	made, err := r.CreateClient(t.Context(), c, "", false)
 	must.Succeed(t, err)
-	if !registry.Generated(made.Secret) || len(made.Client.Secrets) != 1 {
+	if !clientsecret.Generated(made.Secret) || len(made.Client.Secrets) != 1 {
 		t.Fatalf("got %+v, want a generated secret", made)
 	}
 	want := full()
 	want.CreatedAt, want.ChangedAt, want.Version = start, start, store.versionOf(c.ID)
-	want.Secrets = []registry.Secret{{ID: made.SecretID, Hash: r.Hasher.Hash(made.Secret), CreatedAt: start}}
+	want.Secrets = []clientsecret.Secret{{ID: made.SecretID, Hash: r.Hasher.Hash(made.Secret), CreatedAt: start}}
 	store.expectStored(t, &want)
 	if !reflect.DeepEqual(made.Client, &want) || made.SecretID == "" || want.Version == 0 {
 		t.Errorf("got %+v, want %+v", made.Client, &want)
@@ -178,7 +179,7 @@ func TestUpdateClient(t *testing.T) {
 	old := func() registry.Client {
 		c := full()
 		c.CreatedAt, c.ChangedAt = start.Add(-time.Hour), start.Add(-time.Hour)
-		c.Secrets = []registry.Secret{{ID: "x", Hash: "x"}}
+		c.Secrets = []clientsecret.Secret{{ID: "x", Hash: "x"}}
 		return c
 	}
 	stored, before := store.put(t, old()), old()
@@ -187,7 +188,7 @@ func TestUpdateClient(t *testing.T) {
 	got, err := r.UpdateClient(t.Context(), registry.Target{ID: before.ID}, func(c *registry.Client) error {
 		c.ID, c.Version, c.CreatedAt, c.ChangedAt = clientID("other"), 0, start, start.Add(time.Hour)
 		c.Secrets[0].Hash = "y"
-		c.Secrets = append(c.Secrets, registry.Secret{ID: "y"})
+		c.Secrets = append(c.Secrets, clientsecret.Secret{ID: "y"})
 		c.Name, c.Scopes[1], c.DefaultScopes[0], c.Disabled = "renamed", scopes("c")[0], scopes("c")[0], true
 		c.GrantTypes[0], c.AuthMethods[0], c.AuthMethods[1] = oauth.GrantClientCredentials, oauth.ClientSecretPost, oauth.ClientSecretBasic
 		c.Resources[0] = resourceID("urn:c")

@@ -12,6 +12,7 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -278,7 +279,7 @@ func TestExpired(t *testing.T) {
 		"now":           {start, true},
 		"a second past": {start.Add(-time.Second), true},
 	} {
-		if got := (&registry.Secret{ExpiresAt: test.expires}).Expired(start); got != test.want {
+		if got := (&clientsecret.Secret{ExpiresAt: test.expires}).Expired(start); got != test.want {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}

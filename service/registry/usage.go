@@ -15,7 +15,7 @@ type UsageStore interface {
 	// no longer, is passed over. What is kept of a client ends with the client, and of a secret with the first use of the
 	// client after its end.
 	RecordUses(ctx context.Context, uses []Use) error
-	// LastUses gives, by client and the secret's id, what is kept of the clients. [Secret.LastUse] reads it.
+	// LastUses gives, by client and the secret's id, what is kept of the clients. See [clientsecret.Secret.LastUse].
 	LastUses(ctx context.Context, clients []oauth.ClientID) (map[oauth.ClientID]map[string]time.Time, error)
 }
 
@@ -26,21 +26,9 @@ type Use struct {
 	At       time.Time // in whole seconds
 }
 
-// clocks is how far the clocks of replicas may be apart.
-const clocks = time.Minute
-
-// LastUse picks, out of what a [UsageStore] keeps of the client, when the secret last proved it; zero is never. A use from
-// before the secret was made was that of another, which had its id.
-func (s *Secret) LastUse(uses map[string]time.Time) time.Time {
-	if at := uses[s.ID]; at.After(s.CreatedAt.Add(-clocks)) {
-		return at
-	}
-	return time.Time{}
-}
-
 const (
-	// mostUses bounds how many secrets' uses wait to be written. A use beyond that is not noted; one of the next minute is.
-	mostUses = 100_000
+	// maxUses bounds how many secrets' uses wait to be written. A use beyond that is not noted; one of the next minute is.
+	maxUses = 100_000
 	// usesEvery is how often they are written: so that a use is known within a minute, with the time that writing takes.
 	usesEvery = 50 * time.Second
 	// usesBatch is how many are written at once.
@@ -78,7 +66,7 @@ func (u *Usage) Note(client oauth.ClientID, secretID string, at time.Time) {
 
 func (u *Usage) note(key secretKey, second int64) {
 	last, ok := u.noted[key]
-	if last < second && (ok || len(u.noted) < mostUses) {
+	if last < second && (ok || len(u.noted) < maxUses) {
 		u.noted[key] = second
 	}
 }

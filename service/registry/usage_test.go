@@ -12,6 +12,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -112,7 +113,7 @@ func TestUsageKept(t *testing.T) {
 func TestUsageIsBounded(t *testing.T) {
 	l := newLedger()
 	u := registry.NewUsage(l)
-	for i := range registry.MostUses + 10 {
+	for i := range registry.MaxUses + 10 {
 		u.Note(clientID(fmt.Sprint(i)), "1", start)
 	}
 	// Those that are noted go on being noted.
@@ -120,11 +121,11 @@ func TestUsageIsBounded(t *testing.T) {
 	if err := u.WriteUses(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(l.kept) != registry.MostUses || !l.kept["0 1"].Equal(start.Add(time.Second)) {
+	if len(l.kept) != registry.MaxUses || !l.kept["0 1"].Equal(start.Add(time.Second)) {
 		t.Errorf("kept %d, the first of %s", len(l.kept), l.kept["0 1"])
 	}
-	u.Note(clientID(fmt.Sprint(registry.MostUses)), "1", start)
-	if err := u.WriteUses(t.Context()); err != nil || len(l.kept) != registry.MostUses+1 {
+	u.Note(clientID(fmt.Sprint(registry.MaxUses)), "1", start)
+	if err := u.WriteUses(t.Context()); err != nil || len(l.kept) != registry.MaxUses+1 {
 		t.Errorf("once it is written there is room: kept %d, %v", len(l.kept), err)
 	}
 }
@@ -172,7 +173,7 @@ func TestUsageRun(t *testing.T) {
 }
 
 func TestLastUse(t *testing.T) {
-	secret := registry.Secret{ID: "2", CreatedAt: start}
+	secret := clientsecret.Secret{ID: "2", CreatedAt: start}
 	for name, test := range map[string]struct {
 		uses map[string]time.Time
 		want time.Time

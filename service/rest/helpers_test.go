@@ -20,6 +20,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/must"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -34,7 +35,7 @@ const (
 // secret is that of most clients: a generated one, which costs no slow hash. wrong is nobody's. oddID and oddSecret, a
 // chosen one, need escapes.
 var (
-	secret, wrong = registry.NewSecret(), registry.NewSecret()
+	secret, wrong = clientsecret.New(), clientsecret.New()
 	oddID         = "odd+id%:"
 	oddSecret     = "a-secret+with%odd:marks"
 )
