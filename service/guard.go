@@ -133,10 +133,7 @@ func (s *Service) administration() (admin.Config, error) {
 		return admin.Config{}, fmt.Errorf("deriving the key for page tokens: %w", err)
 	}
 	return admin.Config{
-		Registrar: registry.Registrar{
-			Clients: s.config.Store, Resources: s.config.Store, Hasher: s.hasher, Algorithms: s.config.Algorithms, Now: s.config.Now,
-		},
-		Applier: *s.Applier(), Usage: s.config.Store, Directory: s.issuer.directory, Ring: s.issuer.ring, RevokeTokens: s.revokeTokens,
+		Editor: s.Editor(), Usage: s.config.Store, Directory: s.issuer.directory, Ring: s.issuer.ring, RevokeTokens: s.revokeTokens,
 		Fresh: s.issuer.fresh, CatchUp: s.CatchUp, Events: s.events, Log: s.config.Log, PageKey: pageKey,
 	}, nil
 }

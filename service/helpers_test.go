@@ -197,7 +197,7 @@ func manifest(changes ...func(*registry.Client)) registry.Manifest {
 // apply registers what the manifest wants, and returns when it is in force here.
 func (r *replica) apply(t testing.TB, m registry.Manifest) {
 	t.Helper()
-	_, err := r.Applier().Apply(t.Context(), m)
+	_, err := r.Editor().Apply(t.Context(), m, registry.ApplyOptions{})
 	must.Succeed(t, err)
 	must.Succeed(t, r.CatchUp(within(t, patience)))
 }

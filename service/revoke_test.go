@@ -97,9 +97,7 @@ func TestClientEnds(t *testing.T) {
 		"deleted": func(t *testing.T, r *replica) {
 			wanted := manifest()
 			wanted.Clients = wanted.Clients[1:]
-			applier := r.Applier()
-			applier.Prune = true
-			_, err := applier.Apply(t.Context(), wanted)
+			_, err := r.Editor().Apply(t.Context(), wanted, registry.ApplyOptions{Prune: true})
 			must.Succeed(t, err)
 			must.Succeed(t, r.CatchUp(t.Context()))
 		},
@@ -229,12 +227,12 @@ func TestDisabledAfterRevoking(t *testing.T) {
 		"disabled": func(r *replica) error {
 			return changed(r, func(c *registry.Client) error {
 				c.Disabled = true
-				return r.Applier().Clients.SaveClient(t.Context(), c)
+				return r.Editor().Clients.SaveClient(t.Context(), c)
 			})
 		},
 		"deleted": func(r *replica) error {
 			return changed(r, func(c *registry.Client) error {
-				return r.Applier().Clients.DeleteClient(t.Context(), c.ID, c.Version)
+				return r.Editor().Clients.DeleteClient(t.Context(), c.ID, c.Version)
 			})
 		},
 	} {
@@ -257,7 +255,7 @@ func TestDisabledAfterRevoking(t *testing.T) {
 
 // changed does something with a copy of the client svc.
 func changed(r *replica, do func(*registry.Client) error) error {
-	stored, err := r.Applier().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
+	stored, err := r.Editor().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
 	if err != nil {
 		return err
 	}
@@ -284,7 +282,7 @@ func TestEndedWithoutReplicas(t *testing.T) {
 		return err
 	}
 	apply := func() error {
-		_, err := r.Applier().Apply(t.Context(), manifest(func(svc *registry.Client) { svc.Disabled = true }))
+		_, err := r.Editor().Apply(t.Context(), manifest(func(svc *registry.Client) { svc.Disabled = true }), registry.ApplyOptions{})
 		return err
 	}
 	for range 2 {

@@ -195,20 +195,20 @@ func (s *Service) observe() error {
 	})
 }
 
-// Applier makes what registers clients in this issuer's store, for who runs the issuer.
-func (s *Service) Applier() *registry.Applier {
-	return &registry.Applier{
+// Editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
+func (s *Service) Editor() *registry.Editor {
+	return registry.NewEditor(registry.Config{
 		Clients: s.config.Store, Resources: s.config.Store, Hasher: s.hasher, Algorithms: s.config.Algorithms, Now: s.config.Now,
-		Authority: registry.Unlimited(), Confirm: Confirm(s.config.Store, s.config.Now),
-	}
+		Confirm: Confirm(s.config.Store, s.config.Now),
+	}).As(registry.Unlimited())
 }
 
-// Applied writes the audit event of what an [Service.Applier] did.
+// Applied records a change that [Service.Editor] made in the audit log.
 func (s *Service) Applied(ctx context.Context, c registry.Change) {
 	admin.Applied(ctx, s.events, telemetry.Administrator{}, c)
 }
 
-// Confirm makes what a [registry.Applier] calls by that name.
+// Confirm returns the Confirm function of a [registry.Config].
 func Confirm(publisher revocation.Publisher, now func() time.Time) func(context.Context, oauth.ClientID) error {
 	return func(ctx context.Context, id oauth.ClientID) error {
 		return publisher.Confirm(ctx, revocation.Change{Kind: revocation.ClientRevoked, ID: id.String(), At: now().Add(revocation.Ahead)})

@@ -131,10 +131,10 @@ func (s *applySettings) applyDirectly(ctx context.Context, wanted *manifest, tel
 		return err
 	}
 	var changes []registry.Change
-	err = applyManifest(ctx, wanted, &registry.Applier{
+	err = applyManifest(ctx, wanted, registry.NewEditor(registry.Config{
 		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now,
-		Authority: registry.Unlimited(), Confirm: service.Confirm(store, time.Now), DryRun: s.dryRun, Prune: s.prune,
-	}, func(c registry.Change) {
+		Confirm: service.Confirm(store, time.Now),
+	}).As(registry.Unlimited()), registry.ApplyOptions{DryRun: s.dryRun, Prune: s.prune}, func(c registry.Change) {
 		tell(c)
 		changes = append(changes, c)
 	})
@@ -196,8 +196,8 @@ func (s *applySettings) pepper(ctx context.Context, store *redisstore.Store) ([]
 const settle = 2 * time.Second
 
 // applyManifest applies a manifest and tells each change.
-func applyManifest(ctx context.Context, wanted *manifest, applier *registry.Applier, tell func(registry.Change)) error {
-	changes, err := applier.Apply(ctx, wanted.Manifest)
+func applyManifest(ctx context.Context, wanted *manifest, editor *registry.Editor, options registry.ApplyOptions, tell func(registry.Change)) error {
+	changes, err := editor.Apply(ctx, wanted.Manifest, options)
 	for _, change := range changes {
 		tell(change)
 	}

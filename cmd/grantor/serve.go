@@ -266,7 +266,7 @@ func (srv *server) register(ctx context.Context) error {
 
 // applyFile registers what a file wants.
 func (srv *server) applyFile(ctx context.Context, m *manifest) error {
-	err := applyManifest(ctx, m, srv.service.Applier(), func(c registry.Change) {
+	err := applyManifest(ctx, m, srv.service.Editor(), registry.ApplyOptions{}, func(c registry.Change) {
 		srv.log.Info("applied", "action", c.Action, c.Kind, c.ID, "fields", strings.Join(c.Fields(), ","))
 		srv.service.Applied(ctx, c)
 	})

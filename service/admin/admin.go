@@ -41,11 +41,9 @@ type Ring interface {
 
 // Config is what the servers work on. Every field is required.
 type Config struct {
-	// Registrar changes clients and resources; each call is made with the authority of its caller.
-	Registrar registry.Registrar
-	// Applier does the same for many at once.
-	Applier registry.Applier
-	Usage   registry.UsageStore
+	// Editor changes clients and resources. Each call does so with the authority of its caller.
+	Editor *registry.Editor
+	Usage  registry.UsageStore
 	// Directory has the clients as they are now.
 	Directory interface {
 		Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
@@ -79,10 +77,10 @@ var errAudience = oauth.Refuse(oauth.InvalidRequest, "The access token must be f
 // administrator is who makes a call.
 type administrator struct {
 	telemetry.Administrator
-	registrar *registry.Registrar
-	applier   *registry.Applier
-	// planned is what the registrar's last change makes different.
-	planned []registry.FieldChange
+	// editor has the caller's authority.
+	editor *registry.Editor
+	// changes are those of the editor's last attempt to write.
+	changes []registry.FieldChange
 }
 
 // admit gives the one who calls, and tools that have no more rights than they.
@@ -101,13 +99,8 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	if err := c.holds(ctx, caller); err != nil {
 		return nil, err
 	}
-	a := &administrator{
-		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)},
-		registrar:     new(c.Registrar), applier: new(c.Applier),
-	}
-	a.registrar.Planned = func(d []registry.FieldChange) { a.planned = d }
-	a.registrar.Authority = registry.AuthorityOf(caller.Scopes)
-	a.applier.Authority = a.registrar.Authority
+	a := &administrator{Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: peerOf(ctx)}}
+	a.editor = c.Editor.As(registry.AuthorityOf(caller.Scopes)).Observe(func(changes []registry.FieldChange) { a.changes = changes })
 	return a, nil
 }
 

@@ -29,7 +29,7 @@ func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequ
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.Clients.Client(ctx, id)
+	client, err := a.editor.Clients.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 			return nil, errPageToken
 		}
 	}
-	clients, err := a.registrar.Clients.Clients(ctx, after, size)
+	clients, err := a.editor.Clients.Clients(ctx, after, size)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (s *clientServer) CreateClient(ctx context.Context, m *grantorv1.CreateClie
 	if err != nil {
 		return nil, err
 	}
-	issued, err := a.registrar.CreateClient(ctx, *wanted, m.GetClientSecret(), m.GetWithoutSecret())
+	issued, err := a.editor.CreateClient(ctx, *wanted, m.GetClientSecret(), m.GetWithoutSecret())
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (s *clientServer) UpdateClient(ctx context.Context, m *grantorv1.UpdateClie
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.UpdateClient(ctx, target, func(c *registry.Client) error {
+	client, err := a.editor.UpdateClient(ctx, target, func(c *registry.Client) error {
 		copyClient(c, wanted, fields)
 		return nil
 	})
@@ -127,13 +127,13 @@ func (s *clientServer) DeleteClient(ctx context.Context, m *grantorv1.DeleteClie
 	if err != nil {
 		return nil, err
 	}
-	err = a.registrar.DeleteClient(ctx, target)
+	err = a.editor.DeleteClient(ctx, target)
 	if made(err) {
 		s.changed(ctx, a, telemetry.EventClientDeleted, target.ID)
 	}
 	if errors.Is(err, registry.ErrNotFound) {
 		// It may be that this is asked again because the replicas had not acknowledged it.
-		err = cmp.Or(s.Applier.Confirm(ctx, target.ID), err)
+		err = cmp.Or(s.Editor.Confirm(ctx, target.ID), err)
 	}
 	if err != nil {
 		return nil, err
@@ -151,11 +151,11 @@ func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeToke
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.Clients.Client(ctx, id)
+	client, err := a.editor.Clients.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.registrar.Authority.Over(client); err != nil {
+	if err := a.editor.Authorize(client); err != nil {
 		return nil, err
 	}
 	if err := s.Config.RevokeTokens(ctx, client); err != nil {
@@ -189,7 +189,7 @@ func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, 
 // changed records a change of a client, and returns when it is in force here.
 func (s *clientServer) changed(ctx context.Context, a *administrator, event string, id oauth.ClientID, details ...slog.Attr) {
 	what := append([]slog.Attr{slog.String("id", id.String())}, details...)
-	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.planned))...)
+	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.changes))...)
 	s.inForce(ctx)
 }
 

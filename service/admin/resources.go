@@ -24,7 +24,7 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.registrar.Resources.Resources(ctx)
+	all, err := a.editor.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListRes
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.registrar.Resources.Resources(ctx)
+	all, err := a.editor.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *resourceServer) CreateResource(ctx context.Context, m *grantorv1.Create
 	if err != nil {
 		return nil, err
 	}
-	if err := a.registrar.CreateResource(ctx, *wanted); err != nil {
+	if err := a.editor.CreateResource(ctx, *wanted); err != nil {
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceCreated, wanted.ID)
@@ -95,7 +95,7 @@ func (s *resourceServer) UpdateResource(ctx context.Context, m *grantorv1.Update
 	if err != nil {
 		return nil, err
 	}
-	resource, err := a.registrar.UpdateResource(ctx, id, m.GetResource().GetEtag(), func(r *registry.Resource) error {
+	resource, err := a.editor.UpdateResource(ctx, id, m.GetResource().GetEtag(), func(r *registry.Resource) error {
 		copyResource(r, wanted, fields)
 		return nil
 	})
@@ -112,7 +112,7 @@ func (s *resourceServer) DeleteResource(ctx context.Context, m *grantorv1.Delete
 	if err != nil {
 		return nil, err
 	}
-	if err := a.registrar.DeleteResource(ctx, id, m.GetEtag()); err != nil {
+	if err := a.editor.DeleteResource(ctx, id, m.GetEtag()); err != nil {
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceDeleted, id)
@@ -135,8 +135,7 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	if err != nil {
 		return nil, err
 	}
-	a.applier.DryRun, a.applier.PruneResources = m.GetValidateOnly(), m.GetPruneResources()
-	account, err := a.applier.Apply(ctx, *manifest)
+	account, err := a.editor.Apply(ctx, *manifest, registry.ApplyOptions{DryRun: m.GetValidateOnly(), PruneResources: m.GetPruneResources()})
 	answer := &grantorv1.ApplyManifestResponse{}
 	for _, c := range account {
 		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields()})
@@ -163,6 +162,6 @@ func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() 
 
 // changed records a change of a resource, and returns when it is in force here.
 func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource) {
-	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.planned))
+	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.changes))
 	s.inForce(ctx)
 }

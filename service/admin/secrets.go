@@ -22,7 +22,7 @@ func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.Crea
 	if err != nil {
 		return nil, err
 	}
-	issued, err := a.registrar.AddSecret(ctx, target, m.GetClientSecret(), expires)
+	issued, err := a.editor.AddSecret(ctx, target, m.GetClientSecret(), expires)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 			return nil, err
 		}
 	}
-	issued, err := a.registrar.RotateSecret(ctx, target, grace, expires)
+	issued, err := a.editor.RotateSecret(ctx, target, grace, expires)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.Upda
 		return nil, err
 	}
 	secret := m.GetSecret().GetSecretId()
-	client, err := a.registrar.ExpireSecret(ctx, target, secret, expires)
+	client, err := a.editor.ExpireSecret(ctx, target, secret, expires)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (s *clientServer) DeleteClientSecret(ctx context.Context, m *grantorv1.Dele
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.RemoveSecret(ctx, target, m.GetSecretId())
+	client, err := a.editor.RemoveSecret(ctx, target, m.GetSecretId())
 	if err != nil {
 		return nil, err
 	}

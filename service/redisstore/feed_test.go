@@ -259,9 +259,9 @@ func testAppliersAgree(t *testing.T, k *kit) {
 	var group sync.WaitGroup
 	for i := range accounts {
 		group.Go(func() {
-			applier := &registry.Applier{Clients: k, Resources: k, Hasher: hasher, Now: time.Now}
+			editor := registry.NewEditor(registry.Config{Clients: k, Resources: k, Hasher: hasher, Now: time.Now})
 			var err error
-			if accounts[i], err = applier.Apply(t.Context(), manifest); err != nil {
+			if accounts[i], err = editor.Apply(t.Context(), manifest, registry.ApplyOptions{}); err != nil {
 				t.Error(err)
 			}
 		})

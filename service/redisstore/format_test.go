@@ -70,17 +70,14 @@ func testNewerClient(t *testing.T, k *kit) {
 	}
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("b", "1", 5)}))
 	stands := k.upgrade(t, "client", "client:b")
-	r := k.registrar()
-	applier := &registry.Applier{
-		Clients: k, Resources: k, Hasher: r.Hasher, Algorithms: []jwks.Algorithm{jwks.ES256}, Now: r.Now, Authority: registry.Unlimited(),
-	}
+	e := k.editor()
 	target := registry.Target{ID: clientID("b")}
 	for name, try := range map[string]func() error{
 		"reading":         func() error { _, err := k.Client(ctx, target.ID); return err },
-		"adding a secret": func() error { _, err := r.AddSecret(ctx, target, "", time.Time{}); return err },
-		"deleting":        func() error { return r.DeleteClient(ctx, target) },
+		"adding a secret": func() error { _, err := e.AddSecret(ctx, target, "", time.Time{}); return err },
+		"deleting":        func() error { return e.DeleteClient(ctx, target) },
 		"applying": func() error {
-			_, err := applier.Apply(ctx, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: target.ID}}}})
+			_, err := e.Apply(ctx, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: target.ID}}}}, registry.ApplyOptions{})
 			return err
 		},
 		"replacing a hash": func() error { return k.SaveClient(ctx, newClient("b")) },
@@ -103,11 +100,10 @@ func testNewerClient(t *testing.T, k *kit) {
 		t.Errorf("listed %+v, want b by its id alone, and the others whole", listed)
 	}
 	// The others can be used and changed.
-	if _, err := r.AddSecret(ctx, registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
+	if _, err := e.AddSecret(ctx, registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
 		t.Error(err)
 	}
-	applier.Prune = true
-	if _, err := applier.Apply(ctx, registry.Manifest{}); !errors.Is(err, registry.ErrNewer) || !reflect.DeepEqual(k.whole(t, "client:b"), stands) {
+	if _, err := e.Apply(ctx, registry.Manifest{}, registry.ApplyOptions{Prune: true}); !errors.Is(err, registry.ErrNewer) || !reflect.DeepEqual(k.whole(t, "client:b"), stands) {
 		t.Errorf("pruning: got %v, want %v and the client left", err, registry.ErrNewer)
 	}
 }
@@ -115,16 +111,15 @@ func testNewerClient(t *testing.T, k *kit) {
 // testNewerResources has a newer release write the table of resources.
 func testNewerResources(t *testing.T, k *kit) {
 	ctx := t.Context()
-	r := k.registrar()
-	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
+	e := k.editor()
+	must.Succeed(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
 	stands := k.upgrade(t, "resources", "resources")
-	applier := &registry.Applier{Clients: k, Resources: k, Hasher: r.Hasher, Now: r.Now, Authority: registry.Unlimited()}
 	for name, try := range map[string]func() error{
 		"reading": func() error { _, err := k.Resources(ctx); return err },
 		"creating": func() error {
-			return r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")})
+			return e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")})
 		},
-		"applying": func() error { _, err := applier.Apply(ctx, registry.Manifest{}); return err },
+		"applying": func() error { _, err := e.Apply(ctx, registry.Manifest{}, registry.ApplyOptions{}); return err },
 	} {
 		if err := try(); !errors.Is(err, registry.ErrNewer) {
 			t.Errorf("%s: got %v, want %v", name, err, registry.ErrNewer)

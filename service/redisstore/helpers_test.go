@@ -126,7 +126,7 @@ func TestStore(t *testing.T) {
 		"key ring: moved":                 testMovedRing,
 		"applied by two at once":          testAppliersAgree,
 		"registered one by one":           testRegistered,
-		"registered by many at once":      testRegistrarsAtOnce,
+		"registered by many at once":      testEditorsAtOnce,
 		"disabled twice":                  testDisabledAgain,
 		"audit: read back and followed":   testAudit,
 		"audit: trimmed":                  testAuditTrimmed,

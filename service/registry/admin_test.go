@@ -62,13 +62,12 @@ func expectForbidden(t *testing.T, err error, want bool, of registry.Client) {
 }
 
 // deed is something that is done with a client: to the one of its id, or to get one like it.
-type deed func(*testing.T, *registry.Registrar, registry.Client) error
+type deed func(*testing.T, *registry.Editor, registry.Client) error
 
 // apply is applying a manifest of the clients that wanted gives.
-func apply(set func(*registry.Applier), wanted func(registry.Client) []registry.ClientSpec) deed {
-	return func(t *testing.T, r *registry.Registrar, c registry.Client) error {
-		a := applier(r.Clients.(*memory))
-		a.Authority = r.Authority
+func apply(set func(*applier), wanted func(registry.Client) []registry.ClientSpec) deed {
+	return func(t *testing.T, r *registry.Editor, c registry.Client) error {
+		a := &applier{Editor: r}
 		set(a)
 		_, err := a.Apply(t.Context(), registry.Manifest{
 			Resources: []registry.Resource{{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}}, Clients: wanted(c),
@@ -80,9 +79,9 @@ func apply(set func(*registry.Applier), wanted func(registry.Client) []registry.
 // deeds are all ways to do something to a client that is there, to make one, and to make more of one that has no scope
 // of the issuer's own.
 func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
-	as := func(*registry.Applier) {}
-	dry := func(a *registry.Applier) { a.DryRun = true }
-	prune := func(a *registry.Applier) { a.Prune = true }
+	as := func(*applier) {}
+	dry := func(a *applier) { a.DryRun = true }
+	prune := func(a *applier) { a.Prune = true }
 	none := func(registry.Client) []registry.ClientSpec { return nil }
 	same := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c}} }
 	given := func(c registry.Client) []registry.ClientSpec {
@@ -95,7 +94,7 @@ func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
 		return []registry.ClientSpec{{Client: registry.Client{ID: c.ID}}}
 	}
 	create := func(without bool) deed {
-		return func(t *testing.T, r *registry.Registrar, c registry.Client) error {
+		return func(t *testing.T, r *registry.Editor, c registry.Client) error {
 			_, err := r.CreateClient(t.Context(), c, "", without)
 			return err
 		}
@@ -105,7 +104,7 @@ func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
 		"apply less": apply(as, less), "apply, dry": apply(dry, given), "prune": apply(prune, none),
 	}
 	for name := range operations(t, nil) {
-		toOne[name] = func(t *testing.T, r *registry.Registrar, c registry.Client) error {
+		toOne[name] = func(t *testing.T, r *registry.Editor, c registry.Client) error {
 			return operations(t, r)[name](registry.Target{ID: c.ID})
 		}
 	}
@@ -113,7 +112,7 @@ func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
 		"create": create(false), "create without secret": create(true), "apply": apply(as, given), "apply, dry": apply(dry, same),
 	}
 	growing = map[string]deed{
-		"update": func(t *testing.T, r *registry.Registrar, c registry.Client) error {
+		"update": func(t *testing.T, r *registry.Editor, c registry.Client) error {
 			_, err := r.UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(next *registry.Client) error {
 				next.Scopes, next.DefaultScopes, next.Disabled = c.Scopes, c.DefaultScopes, c.Disabled
 				return nil
@@ -139,7 +138,7 @@ func TestEscalation(t *testing.T) {
 						if before != nil {
 							before = store.put(t, *before)
 						}
-						r.Authority = by.authority
+						r = r.As(by.authority)
 						writes := store.writes
 						expectForbidden(t, do(t, r, c), forbidden, c)
 						if forbidden && (store.writes != writes || store.clients[c.ID] != before) {
@@ -164,13 +163,13 @@ func TestAuthority(t *testing.T) {
 			t.Errorf("got %v, want it forbidden: %v", err, want)
 		}
 	}
-	expect(registry.AuthorityOf(scopes(clientsWrite)).Over(&c), true)
-	expect(registry.AuthorityOf(nil).Over(&c), true)
-	expect(registry.AuthorityOf(scopes(keysWrite)).Over(&c), false)
-	expect(registry.Unlimited().Over(&c), false)
-	expect(registry.Authority{}.Over(&registry.Client{Scopes: scopes("Grantor:x grantor a")}), false)
+	expect(registry.AuthorityOf(scopes(clientsWrite)).Check(&c), true)
+	expect(registry.AuthorityOf(nil).Check(&c), true)
+	expect(registry.AuthorityOf(scopes(keysWrite)).Check(&c), false)
+	expect(registry.Unlimited().Check(&c), false)
+	expect(registry.Authority{}.Check(&registry.Client{Scopes: scopes("Grantor:x grantor a")}), false)
 	// One that this release does not know is nobody's either.
-	expect(registry.AuthorityOf(scopes(both)).Over(&registry.Client{Scopes: scopes("grantor:later")}), true)
+	expect(registry.AuthorityOf(scopes(both)).Check(&registry.Client{Scopes: scopes("grantor:later")}), true)
 }
 
 // A client that becomes stronger between reading and writing is out of reach from then on.
@@ -188,19 +187,19 @@ func TestStrongerMeanwhile(t *testing.T) {
 	for name := range operations(t, nil) {
 		store, r := newRegistry()
 		store.put(t, weak)
-		r.Authority = registry.AuthorityOf(scopes(clientsWrite))
+		r = r.As(registry.AuthorityOf(scopes(clientsWrite)))
 		store.meanwhile = []func(){strengthen(store)}
 		err := operations(t, r)[name](registry.Target{ID: weak.ID})
 		if _, ok := errors.AsType[*registry.ForbiddenError](err); !ok || store.writes != 2 {
 			t.Errorf("%s: got %v after %d writes", name, err, store.writes)
 		}
 	}
-	for name, set := range map[string]func(*registry.Applier, *registry.Manifest){
-		"apply": func(_ *registry.Applier, m *registry.Manifest) {
+	for name, set := range map[string]func(*applier, *registry.Manifest){
+		"apply": func(_ *applier, m *registry.Manifest) {
 			m.Clients = []registry.ClientSpec{{Client: weak, Secret: secret}}
 		},
-		"apply to a new": func(_ *registry.Applier, m *registry.Manifest) { m.Clients = []registry.ClientSpec{{Client: weak}} },
-		"prune": func(a *registry.Applier, m *registry.Manifest) {
+		"apply to a new": func(_ *applier, m *registry.Manifest) { m.Clients = []registry.ClientSpec{{Client: weak}} },
+		"prune": func(a *applier, m *registry.Manifest) {
 			a.Prune, m.Resources = true, []registry.Resource{{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")}}
 		},
 	} {
@@ -211,8 +210,8 @@ func TestStrongerMeanwhile(t *testing.T) {
 		} else {
 			store.put(t, weak)
 		}
-		a := applier(store)
-		a.Authority = registry.AuthorityOf(scopes(clientsWrite))
+		a := newApplier(store)
+		a.Editor = a.As(registry.AuthorityOf(scopes(clientsWrite)))
 		var m registry.Manifest
 		set(a, &m)
 		store.meanwhile = []func(){strengthen(store)}
@@ -242,8 +241,8 @@ func TestApplyForbiddenFirst(t *testing.T) {
 		store, _ := newRegistry()
 		store.put(t, registry.Client{ID: clientID("plain")})
 		store.put(t, registry.Client{ID: clientID("strong"), Scopes: scopes(keysWrite)})
-		a := applier(store)
-		a.Authority, a.Prune = registry.AuthorityOf(scopes(clientsWrite)), test.prune
+		a := newApplier(store)
+		a.Editor, a.Prune = a.As(registry.AuthorityOf(scopes(clientsWrite))), test.prune
 		changes, err := a.Apply(t.Context(), test.m)
 		if _, ok := errors.AsType[*registry.ForbiddenError](err); !ok || len(changes) > 0 || store.writes != 2 {
 			t.Errorf("%s: got %v, %v after %d writes", name, account(changes), err, store.writes)
@@ -264,9 +263,9 @@ func TestNobodyServesTheIssuer(t *testing.T) {
 	server := registry.Client{ID: clientID("x"), Resources: []oauth.Resource{resourceID(registry.AdminResource)}}
 	_, err := r.CreateClient(t.Context(), server, "", false)
 	expectField(t, err, "resources")
-	_, err = applier(store).Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: server}}})
+	_, err = newApplier(store).Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: server}}})
 	expectField(t, err, "resources")
-	_, err = applier(store).Apply(t.Context(), registry.Manifest{Resources: []registry.Resource{{ID: resourceID(registry.AdminResource)}}})
+	_, err = newApplier(store).Apply(t.Context(), registry.Manifest{Resources: []registry.Resource{{ID: resourceID(registry.AdminResource)}}})
 	if expectField(t, err, "resource"); !strings.Contains(err.Error(), "the issuer's own") {
 		t.Errorf("%q does not say whose it is", err)
 	}

@@ -37,7 +37,7 @@ func TestApplySecrets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newMemory()
-			a := applier(store)
+			a := newApplier(store)
 			has := secretsOf(t, test.has)
 			for i := range has {
 				if has[i].ID == "S" {
@@ -77,7 +77,7 @@ func TestApplySecrets(t *testing.T) {
 // A secret that was rotated away is not given back by the file that still names it, however often both are done.
 func TestApplyAfterRotation(t *testing.T) {
 	store := newMemory()
-	a, r := applier(store), registrar(store, registry.Unlimited())
+	a, r := newApplier(store), newEditor(store)
 	m := registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("x")}, Secret: secret}}}
 	expectApplied(t, a, m, "created client x")
 	now := start
@@ -111,7 +111,7 @@ func TestApplyHashes(t *testing.T) {
 		return registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("x")}, Hashes: hashes}}}
 	}
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectHashes := func(want ...clientsecret.Hash) {
 		t.Helper()
 		var got []clientsecret.Hash
@@ -185,14 +185,14 @@ func TestApplyHashes(t *testing.T) {
 func TestApplyChosenSecret(t *testing.T) {
 	store := newMemory()
 	m := registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("a")}, Secret: "service-secret-here"}}}
-	expectApplied(t, applier(store), m, "created client a")
-	expectApplied(t, applier(store), m, "unchanged client a")
+	expectApplied(t, newApplier(store), m, "created client a")
+	expectApplied(t, newApplier(store), m, "unchanged client a")
 }
 
 // What is the store's to say is not looked at in a manifest.
 func TestApplyIgnores(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	a.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
 	c := registry.Client{
 		ID: clientID("x"), Secrets: secretsOf(t, "a"), Version: 7, CreatedAt: start.Add(-day), ChangedAt: start.Add(-day),

@@ -19,11 +19,16 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-func applier(store *memory) *registry.Applier {
-	return &registry.Applier{
-		Clients: store, Resources: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
-		Authority: registry.Unlimited(),
-	}
+// applier is an editor and the options with which it applies manifests.
+type applier struct {
+	*registry.Editor
+	registry.ApplyOptions
+}
+
+func newApplier(store *memory) *applier { return &applier{Editor: newEditor(store)} }
+
+func (a *applier) Apply(ctx context.Context, m registry.Manifest) ([]registry.Change, error) {
+	return a.Editor.Apply(ctx, m, a.ApplyOptions)
 }
 
 // secret is a generated one: chosen ones are slow to hash.
@@ -55,7 +60,7 @@ func account(changes []registry.Change) []string {
 	return lines
 }
 
-func expectApplied(t *testing.T, a *registry.Applier, m registry.Manifest, want ...string) {
+func expectApplied(t *testing.T, a *applier, m registry.Manifest, want ...string) {
 	t.Helper()
 	changes, err := a.Apply(t.Context(), m)
 	if err != nil {
@@ -73,7 +78,7 @@ var (
 
 func TestApply(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	got := *store.clients[clientID("full")]
 	if len(got.Secrets) != 1 || !a.Hasher.Matches(got.Secrets[0].Hash, secret) || got.Secrets[0].CreatedAt != start {
@@ -125,7 +130,7 @@ func TestApplyChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newMemory()
-			a := applier(store)
+			a := newApplier(store)
 			expectApplied(t, a, manifest(), allCreated...)
 			before := *store.clients[clientID("full")]
 			a.Now = func() time.Time { return start.Add(time.Hour) }
@@ -158,7 +163,7 @@ func TestApplyChanges(t *testing.T) {
 
 func TestApplyDryRun(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	a.DryRun, a.Prune = true, true
 	expectApplied(t, a, manifest(), allCreated...)
 	expectApplied(t, a, manifest(), allCreated...)
@@ -174,7 +179,7 @@ func TestApplyDryRun(t *testing.T) {
 
 func TestApplyPrune(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	m := manifest()
 	m.Resources, m.Clients = m.Resources[:1], m.Clients[:1]
@@ -229,7 +234,7 @@ func TestApplyRefuses(t *testing.T) {
 			store.resources = must.Get(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:stored"), Scopes: scopes("stored")}}))
 			m := manifest()
 			test.change(&m)
-			changes, err := applier(store).Apply(t.Context(), m)
+			changes, err := newApplier(store).Apply(t.Context(), m)
 			expectField(t, err, test.want)
 			_, ofClient := errors.AsType[*registry.ManifestError](err)
 			_, ofResource := errors.AsType[*registry.ResourceError](err)
@@ -244,12 +249,12 @@ func TestApplyRefuses(t *testing.T) {
 func TestApplyConflicts(t *testing.T) {
 	store := newMemory()
 	other := func() {
-		if _, err := applier(store).Apply(t.Context(), manifest()); err != nil {
+		if _, err := newApplier(store).Apply(t.Context(), manifest()); err != nil {
 			t.Error(err)
 		}
 	}
 	store.meanwhile = []func(){other}
-	expectApplied(t, applier(store), manifest(), allLeft...)
+	expectApplied(t, newApplier(store), manifest(), allLeft...)
 
 	// Another changes the name while this one changes the scopes: the manifest has the last word on both.
 	rename := func() {
@@ -262,7 +267,7 @@ func TestApplyConflicts(t *testing.T) {
 	m := manifest()
 	m.Clients[0].Scopes = scopes("b")
 	store.meanwhile = []func(){rename}
-	expectApplied(t, applier(store), m, allLeft[0], allLeft[1], "changed client full(client_name,scopes)", allLeft[3])
+	expectApplied(t, newApplier(store), m, allLeft[0], allLeft[1], "changed client full(client_name,scopes)", allLeft[3])
 
 	// One whom each attempt meets again is told, and what failed is not in the account.
 	m.Clients[0].Scopes = scopes("b a")
@@ -270,7 +275,7 @@ func TestApplyConflicts(t *testing.T) {
 		store.meanwhile = append(store.meanwhile, rename)
 		store.meanwhile = append(store.meanwhile, nil)
 	}
-	changes, err := applier(store).Apply(t.Context(), m)
+	changes, err := newApplier(store).Apply(t.Context(), m)
 	if got := account(changes); !errors.Is(err, registry.ErrConflict) || !reflect.DeepEqual(got, allLeft[:2]) {
 		t.Errorf("got %q, %v, want %v", got, err, registry.ErrConflict)
 	}
@@ -279,7 +284,7 @@ func TestApplyConflicts(t *testing.T) {
 // A client that changes while it is pruned is pruned all the same, and those before it stay in the account.
 func TestPruneConflict(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	a.Prune = true
 	m := registry.Manifest{Resources: manifest().Resources}
@@ -298,24 +303,24 @@ func TestPruneConflict(t *testing.T) {
 func TestApplyStoreFails(t *testing.T) {
 	store := newMemory()
 	store.fail = errors.New("down")
-	if changes, err := applier(store).Apply(t.Context(), manifest()); !errors.Is(err, store.fail) || len(changes) > 0 {
+	if changes, err := newApplier(store).Apply(t.Context(), manifest()); !errors.Is(err, store.fail) || len(changes) > 0 {
 		t.Errorf("got %v, %v, want %v", changes, err, store.fail)
 	}
 	// A store that fails midway leaves a true account.
 	store = newMemory()
 	down := errors.New("down")
 	store.meanwhile = []func(){nil, nil, func() { store.fail = down }}
-	changes, err := applier(store).Apply(t.Context(), manifest())
+	changes, err := newApplier(store).Apply(t.Context(), manifest())
 	if got := account(changes); !errors.Is(err, down) || !reflect.DeepEqual(got, allCreated[:3]) {
 		t.Errorf("got %q, %v, want %q", got, err, allCreated[:3])
 	}
 	store.fail = nil
-	expectApplied(t, applier(store), manifest(), allLeft[0], allLeft[1], allLeft[2], allCreated[3])
+	expectApplied(t, newApplier(store), manifest(), allLeft[0], allLeft[1], allLeft[2], allCreated[3])
 }
 
 // TestApplyLeavesNetworks has a client bound to networks in an emergency, and a manifest that does not name any.
 func TestApplyLeavesNetworks(t *testing.T) {
-	a, id := applier(newMemory()), clientID("a")
+	a, id := newApplier(newMemory()), clientID("a")
 	bound := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
 	for _, wanted := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
@@ -345,7 +350,7 @@ func TestApplyLeavesDisabled(t *testing.T) {
 		"another field": {registry.ClientSpec{Client: registry.Client{Name: "x"}, LeaveDisabled: true}, true, registry.Changed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := applier(newMemory())
+			a := newApplier(newMemory())
 			var confirmed []string
 			a.Confirm = func(_ context.Context, id oauth.ClientID) error {
 				confirmed = append(confirmed, id.String())

@@ -25,7 +25,7 @@ func TestConformanceNPM(t *testing.T) {
 	run(t, folder, nil, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
 	issuer := newIssuer(t)
-	issuer.Apply(t, registry.Manifest{Clients: []registry.Wanted{
+	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{
 		withSecret(client(t, "npm+%:", registry.Client{Scopes: scopes(t, "api1 other.read")}), oddSecret),
 	}})
 	environment := []string{

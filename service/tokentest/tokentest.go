@@ -163,7 +163,7 @@ func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) 
 // Apply registers what the manifest wants, as `grantor apply` does, and returns when it is in force.
 func (i *Issuer) Apply(t testing.TB, wanted registry.Manifest) {
 	t.Helper()
-	_, err := i.service.Applier().Apply(t.Context(), wanted)
+	_, err := i.service.Editor().Apply(t.Context(), wanted, registry.ApplyOptions{})
 	must.Succeed(t, err)
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
@@ -173,7 +173,7 @@ func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
 	must.Succeed(t, err)
-	clients := i.service.Applier().Clients
+	clients := i.service.Editor().Clients
 	stored, err := clients.Client(t.Context(), clientID)
 	must.Succeed(t, err)
 	changed := *stored

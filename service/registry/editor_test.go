@@ -17,20 +17,21 @@ import (
 )
 
 // newRegistry is a store with two resources, and a registrar that may do everything with it.
-func newRegistry() (*memory, *registry.Registrar) {
+func newRegistry() (*memory, *registry.Editor) {
 	store := newMemory()
 	store.resources = must.Get(registry.NewResources(1, []registry.Resource{
 		{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")},
 	}))
 	store.version = 1
-	return store, registrar(store, registry.Unlimited())
+	return store, newEditor(store, jwks.ES256)
 }
 
-func registrar(store *memory, authority registry.Authority) *registry.Registrar {
-	return &registry.Registrar{
+// newEditor returns an editor with authority over every client.
+func newEditor(store *memory, algorithms ...jwks.Algorithm) *registry.Editor {
+	return registry.NewEditor(registry.Config{
 		Clients: store, Resources: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
-		Algorithms: []jwks.Algorithm{jwks.ES256}, Authority: authority,
-	}
+		Algorithms: algorithms,
+	}).As(registry.Unlimited())
 }
 
 // put stores the client, past all rules, and gives what a store gives.
@@ -59,7 +60,7 @@ func (m *memory) expectStored(t *testing.T, want *registry.Client) {
 }
 
 // matching counts the secrets of the client that the value matches and that count at the moment.
-func matching(r *registry.Registrar, c *registry.Client, value string, at time.Time) int {
+func matching(r *registry.Editor, c *registry.Client, value string, at time.Time) int {
 	n := 0
 	for i := range c.Secrets {
 		if r.Hasher.Matches(c.Secrets[i].Hash, value) && !c.Secrets[i].Expired(at) {

@@ -13,7 +13,7 @@ import (
 )
 
 // operations are all that can be done to a client that is there.
-func operations(t *testing.T, r *registry.Registrar) map[string]func(registry.Target) error {
+func operations(t *testing.T, r *registry.Editor) map[string]func(registry.Target) error {
 	update := func(change func(*registry.Client)) func(registry.Target) error {
 		return func(target registry.Target) error {
 			_, err := r.UpdateClient(t.Context(), target, func(c *registry.Client) error { change(c); return nil })
@@ -120,11 +120,11 @@ func (l *lossy) SaveClient(ctx context.Context, c *registry.Client) error {
 
 // A secret that was made is never lost with an answer, and never made twice.
 func TestLostAnswers(t *testing.T) {
-	issue := map[string]func(*registry.Registrar, registry.Target) (*registry.Issued, error){
-		"add": func(r *registry.Registrar, target registry.Target) (*registry.Issued, error) {
+	issue := map[string]func(*registry.Editor, registry.Target) (*registry.Issued, error){
+		"add": func(r *registry.Editor, target registry.Target) (*registry.Issued, error) {
 			return r.AddSecret(t.Context(), target, "", time.Time{})
 		},
-		"rotate": func(r *registry.Registrar, target registry.Target) (*registry.Issued, error) {
+		"rotate": func(r *registry.Editor, target registry.Target) (*registry.Issued, error) {
 			return r.RotateSecret(t.Context(), target, 0, time.Time{})
 		},
 	}
@@ -147,7 +147,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-func TestRegistrarStoreFails(t *testing.T) {
+func TestEditorStoreFails(t *testing.T) {
 	store, r := newRegistry()
 	stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
 	store.fail = errors.New("down")

@@ -15,37 +15,37 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-func (k *kit) registrar() *registry.Registrar {
-	return &registry.Registrar{
+func (k *kit) editor() *registry.Editor {
+	return registry.NewEditor(registry.Config{
 		Clients: k, Resources: k, Hasher: must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32)))),
-		Now: func() time.Time { return start.Add(time.Millisecond) }, Authority: registry.Unlimited(),
-	}
+		Now: func() time.Time { return start.Add(time.Millisecond) },
+	}).As(registry.Unlimited())
 }
 
-// testRegistered checks that a registrar gives what is stored, and that an etag is good for one change.
+// testRegistered checks that an editor returns what is stored, and that an etag is valid for one change.
 func testRegistered(t *testing.T, k *kit) {
-	r, ctx := k.registrar(), t.Context()
-	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
+	e, ctx := k.editor(), t.Context()
+	must.Succeed(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
 	c := newClient("a")
 	c.Scopes = scopes("a " + registry.ScopeKeysRead)
-	made, err := r.CreateClient(ctx, *c, "", false)
+	made, err := e.CreateClient(ctx, *c, "", false)
 	must.Succeed(t, err)
 	k.expectClient(t, made.Client)
 	version, err := registry.ParseETag(made.Client.ETag())
 	must.Succeed(t, err)
 	target := registry.Target{ID: c.ID, Version: version}
 	// The beginning of 1970 stands for never in a record; as an end it must not.
-	ended, err := r.ExpireSecret(ctx, target, made.SecretID, time.Unix(0, 0))
+	ended, err := e.ExpireSecret(ctx, target, made.SecretID, time.Unix(0, 0))
 	must.Succeed(t, err)
 	if k.expectClient(t, ended); !ended.Secrets[0].Expired(start) {
 		t.Errorf("got %+v, want a secret that has ended", ended.Secrets)
 	}
-	_, err = r.RemoveSecret(ctx, target, made.SecretID)
+	_, err = e.RemoveSecret(ctx, target, made.SecretID)
 	expectConflict(t, err)
-	rotated, err := r.RotateSecret(ctx, registry.Target{ID: c.ID}, time.Hour, start.Add(1999*time.Millisecond))
+	rotated, err := e.RotateSecret(ctx, registry.Target{ID: c.ID}, time.Hour, start.Add(1999*time.Millisecond))
 	must.Succeed(t, err)
 	k.expectClient(t, rotated.Client)
-	got, err := r.UpdateResource(ctx, resourceID("urn:a"), "", func(r *registry.Resource) error { r.Name = "A"; return nil })
+	got, err := e.UpdateResource(ctx, resourceID("urn:a"), "", func(r *registry.Resource) error { r.Name = "A"; return nil })
 	must.Succeed(t, err)
 	table, err := k.Resources(ctx)
 	must.Succeed(t, err)
@@ -57,9 +57,9 @@ func testRegistered(t *testing.T, k *kit) {
 // testDisabledAgain disables a client twice: its tokens are revoked each time, for who did not hear of the first.
 func testDisabledAgain(t *testing.T, k *kit) {
 	c := k.save(t, newClient("a"))
-	must.Succeed(t, k.registrar().CreateResource(t.Context(), registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
+	must.Succeed(t, k.editor().CreateResource(t.Context(), registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
 	for n := range 2 {
-		_, err := k.registrar().UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(c *registry.Client) error {
+		_, err := k.editor().UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(c *registry.Client) error {
 			c.Disabled = true
 			return nil
 		})
@@ -76,8 +76,8 @@ func testDisabledAgain(t *testing.T, k *kit) {
 	}
 }
 
-// testRegistrarsAtOnce has several replicas change one client and one table at the same time: nothing is lost.
-func testRegistrarsAtOnce(t *testing.T, k *kit) {
+// testEditorsAtOnce has several replicas change one client and one table at the same time: nothing is lost.
+func testEditorsAtOnce(t *testing.T, k *kit) {
 	const many = 8
 	c := k.save(t, &registry.Client{ID: clientID("a")})
 	made := make([]*registry.Issued, many)
@@ -85,13 +85,13 @@ func testRegistrarsAtOnce(t *testing.T, k *kit) {
 	for i := range many {
 		group.Go(func() {
 			var err error
-			if made[i], err = k.registrar().AddSecret(t.Context(), registry.Target{ID: c.ID}, "", time.Time{}); err != nil {
+			if made[i], err = k.editor().AddSecret(t.Context(), registry.Target{ID: c.ID}, "", time.Time{}); err != nil {
 				t.Error(err)
 			}
 		})
 		group.Go(func() {
 			resource := registry.Resource{ID: resourceID(fmt.Sprint("urn:", i)), Scopes: scopes(fmt.Sprint("s", i))}
-			if err := k.registrar().CreateResource(t.Context(), resource); err != nil {
+			if err := k.editor().CreateResource(t.Context(), resource); err != nil {
 				t.Error(err)
 			}
 		})
@@ -117,7 +117,7 @@ func testRegistrarsAtOnce(t *testing.T, k *kit) {
 func (k *kit) holds(c *registry.Client, issued *registry.Issued) bool {
 	for _, s := range c.Secrets {
 		if s.ID == issued.SecretID {
-			return k.registrar().Hasher.Matches(s.Hash, issued.Secret)
+			return k.editor().Hasher.Matches(s.Hash, issued.Secret)
 		}
 	}
 	return false

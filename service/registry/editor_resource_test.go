@@ -67,11 +67,11 @@ func TestRegisterResources(t *testing.T) {
 func TestResourcesRefused(t *testing.T) {
 	admin := resourceID(registry.AdminResource)
 	refused := errors.New("refused")
-	create := func(resource registry.Resource) func(*testing.T, *registry.Registrar) error {
-		return func(t *testing.T, r *registry.Registrar) error { return r.CreateResource(t.Context(), resource) }
+	create := func(resource registry.Resource) func(*testing.T, *registry.Editor) error {
+		return func(t *testing.T, r *registry.Editor) error { return r.CreateResource(t.Context(), resource) }
 	}
-	update := func(id oauth.Resource, etag string, change func(*registry.Resource) error) func(*testing.T, *registry.Registrar) error {
-		return func(t *testing.T, r *registry.Registrar) error {
+	update := func(id oauth.Resource, etag string, change func(*registry.Resource) error) func(*testing.T, *registry.Editor) error {
+		return func(t *testing.T, r *registry.Editor) error {
 			got, err := r.UpdateResource(t.Context(), id, etag, change)
 			if got != nil {
 				t.Errorf("got %+v", got)
@@ -79,15 +79,15 @@ func TestResourcesRefused(t *testing.T) {
 			return err
 		}
 	}
-	remove := func(id oauth.Resource, etag string) func(*testing.T, *registry.Registrar) error {
-		return func(t *testing.T, r *registry.Registrar) error { return r.DeleteResource(t.Context(), id, etag) }
+	remove := func(id oauth.Resource, etag string) func(*testing.T, *registry.Editor) error {
+		return func(t *testing.T, r *registry.Editor) error { return r.DeleteResource(t.Context(), id, etag) }
 	}
 	with := func(change func(*registry.Resource)) func(*registry.Resource) error {
 		return func(r *registry.Resource) error { change(r); return nil }
 	}
 	a, none := resourceID("urn:a"), resourceID("urn:none")
 	for name, test := range map[string]struct {
-		do    func(*testing.T, *registry.Registrar) error
+		do    func(*testing.T, *registry.Editor) error
 		want  error
 		field string // where want is nil
 		blame oauth.Resource
@@ -132,7 +132,7 @@ func TestResourcesRefused(t *testing.T) {
 	r.Algorithms = nil // where the issuer's are not known, none is refused
 	must.Succeed(t, r.CreateResource(t.Context(), registry.Resource{ID: none, SigningAlg: jwks.RS256}))
 	// One who may do nothing with clients may yet change resources: that is for the caller's scopes to say.
-	r.Authority = registry.Authority{}
+	r = r.As(registry.Authority{})
 	must.Succeed(t, r.DeleteResource(t.Context(), none, ""))
 }
 
