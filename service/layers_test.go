@@ -16,7 +16,7 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{"oauth", "jwks", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit"}
-	edges := []string{"service", "service/admin", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/", "tools/"}
+	edges := []string{"service", "service/admin", "service/registrypb", "service/rest", "service/tokentest", "interceptors/", "cmd/", "gen/", "examples/", "tools/"}
 	for path, deps := range packages {
 		name, ours := strings.CutPrefix(path, module)
 		if !ours {

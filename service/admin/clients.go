@@ -10,6 +10,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -82,7 +83,7 @@ func (s *clientServer) CreateClient(ctx context.Context, m *grantorv1.CreateClie
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readClient(m.GetClient(), clientFields)
+	wanted, err := registrypb.ToClient(m.GetClient())
 	if err != nil {
 		return nil, err
 	}
@@ -100,16 +101,16 @@ func (s *clientServer) UpdateClient(ctx context.Context, m *grantorv1.UpdateClie
 	if err != nil {
 		return nil, err
 	}
-	fields, err := masked(m.GetClient(), m.GetUpdateMask(), clientFields...)
+	fields, err := masked(m.GetClient(), m.GetUpdateMask(), fieldNames(registry.ClientFields()))
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readClient(m.GetClient(), fields)
+	wanted, err := registrypb.ToClient(m.GetClient())
 	if err != nil {
 		return nil, err
 	}
 	client, err := a.editor.UpdateClient(ctx, target, func(c *registry.Client) error {
-		copyClient(c, wanted, fields)
+		c.CopyFields(wanted, fields)
 		return nil
 	})
 	if made(err) {
@@ -198,7 +199,7 @@ func (s *clientServer) changed(ctx context.Context, a *administrator, event stri
 func (s *clientServer) after(ctx context.Context, client *registry.Client) *grantorv1.Client {
 	shown, err := s.show(ctx, client)
 	if err != nil {
-		return writeClient(client, nil)
+		return registrypb.FromClient(client, nil)
 	}
 	return shown
 }
@@ -223,7 +224,7 @@ func (s *clientServer) showAll(ctx context.Context, clients []*registry.Client) 
 	}
 	shown := make([]*grantorv1.Client, len(clients))
 	for i, c := range clients {
-		shown[i] = writeClient(c, uses[c.ID])
+		shown[i] = registrypb.FromClient(c, uses[c.ID])
 	}
 	return shown, nil
 }

@@ -6,12 +6,23 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/grantorhq/grantor/service/registry"
 )
 
-// masked gives the fields of message that a mask asks to change, from among those that can be (AIP-161). Without a mask
-// they are those that are set; "*" is all. A field that the server alone writes is left out without a word, so that what
-// was read can be changed and sent back (AIP-203); one that the message does not have is an error.
-func masked(message proto.Message, mask *fieldmaskpb.FieldMask, changeable ...string) ([]string, error) {
+// fieldNames returns the names of the fields.
+func fieldNames[T any](fields []registry.Field[T]) []string {
+	names := make([]string, len(fields))
+	for i := range fields {
+		names[i] = fields[i].Name
+	}
+	return names
+}
+
+// masked returns the fields of message that a mask selects, of those that can be changed (AIP-161). Without a mask they are
+// those that are set; "*" selects all. Output-only fields are ignored, so that a message that was read can be changed and
+// sent back (AIP-203). A field that the message does not have is an error.
+func masked(message proto.Message, mask *fieldmaskpb.FieldMask, changeable []string) ([]string, error) {
 	if slices.Equal(mask.GetPaths(), []string{"*"}) {
 		return changeable, nil
 	}

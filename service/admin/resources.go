@@ -9,6 +9,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -32,7 +33,7 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 	if !ok {
 		return nil, registry.ErrNotFound
 	}
-	return &grantorv1.GetResourceResponse{Resource: writeResource(resource)}, nil
+	return &grantorv1.GetResourceResponse{Resource: registrypb.FromResource(resource)}, nil
 }
 
 // ListResources gives a page of resources.
@@ -59,7 +60,7 @@ func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListRes
 		answer.NextPageToken = s.pageToken(name, list[size-1].ID.String())
 	}
 	for i := range list {
-		answer.Resources = append(answer.Resources, writeResource(&list[i]))
+		answer.Resources = append(answer.Resources, registrypb.FromResource(&list[i]))
 	}
 	return answer, nil
 }
@@ -70,7 +71,7 @@ func (s *resourceServer) CreateResource(ctx context.Context, m *grantorv1.Create
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readResource(m.GetResource(), resourceFields)
+	wanted, err := registrypb.ToResource(m.GetResource())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func (s *resourceServer) CreateResource(ctx context.Context, m *grantorv1.Create
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceCreated, wanted.ID)
-	return &grantorv1.CreateResourceResponse{Resource: writeResource(wanted)}, nil
+	return &grantorv1.CreateResourceResponse{Resource: registrypb.FromResource(wanted)}, nil
 }
 
 // UpdateResource changes a resource.
@@ -87,23 +88,23 @@ func (s *resourceServer) UpdateResource(ctx context.Context, m *grantorv1.Update
 	if err != nil {
 		return nil, err
 	}
-	fields, err := masked(m.GetResource(), m.GetUpdateMask(), resourceFields...)
+	fields, err := masked(m.GetResource(), m.GetUpdateMask(), fieldNames(registry.ResourceFields()))
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readResource(m.GetResource(), fields)
+	wanted, err := registrypb.ToResource(m.GetResource())
 	if err != nil {
 		return nil, err
 	}
 	resource, err := a.editor.UpdateResource(ctx, id, m.GetResource().GetEtag(), func(r *registry.Resource) error {
-		copyResource(r, wanted, fields)
+		r.CopyFields(wanted, fields)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceChanged, id)
-	return &grantorv1.UpdateResourceResponse{Resource: writeResource(resource)}, nil
+	return &grantorv1.UpdateResourceResponse{Resource: registrypb.FromResource(resource)}, nil
 }
 
 // DeleteResource removes a resource.
@@ -131,7 +132,7 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	if len(m.GetClients()) > maxWanted {
 		return nil, invalid("clients", "has more than 500 clients")
 	}
-	manifest, err := readManifest(m)
+	manifest, err := toManifest(m)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -18,7 +19,7 @@ func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.Crea
 	if err != nil {
 		return nil, err
 	}
-	expires, err := moment("expire_time", m.GetExpireTime())
+	expires, err := toTime("expire_time", m.GetExpireTime())
 	if err != nil {
 		return nil, err
 	}
@@ -36,13 +37,13 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 	if err != nil {
 		return nil, err
 	}
-	expires, err := moment("expire_time", m.GetExpireTime())
+	expires, err := toTime("expire_time", m.GetExpireTime())
 	if err != nil {
 		return nil, err
 	}
 	grace := usualGrace
 	if m.GetGracePeriod() != nil {
-		if grace, err = span("grace_period", m.GetGracePeriod()); err != nil {
+		if grace, err = registrypb.ToDuration("grace_period", m.GetGracePeriod()); err != nil {
 			return nil, err
 		}
 	}
@@ -60,14 +61,14 @@ func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	fields, err := masked(m.GetSecret(), m.GetUpdateMask(), "expire_time")
+	fields, err := masked(m.GetSecret(), m.GetUpdateMask(), []string{"expire_time"})
 	if err != nil {
 		return nil, err
 	}
 	if len(fields) == 0 {
 		return nil, invalid("update_mask", "names nothing that can be changed: expire_time can")
 	}
-	expires, err := moment("expire_time", m.GetSecret().GetExpireTime())
+	expires, err := toTime("expire_time", m.GetSecret().GetExpireTime())
 	if err != nil {
 		return nil, err
 	}
