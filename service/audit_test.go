@@ -21,10 +21,10 @@ import (
 )
 
 // trailOf gives the audit events that the cluster keeps, the oldest first within a stream.
-func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
+func (c *cluster) trailOf(t testing.TB) []redisstore.AuditEntry {
 	t.Helper()
 	trail := c.open(t).AuditTrail(10_000)
-	var all []redisstore.Kept
+	var all []redisstore.AuditEntry
 	for _, stream := range telemetry.Streams {
 		kept, err := trail.Before(t.Context(), stream, "", 10_000)
 		must.Succeed(t, err)
@@ -35,7 +35,7 @@ func (c *cluster) trailOf(t testing.TB) []redisstore.Kept {
 }
 
 // attributesOf gives the names of an event's attributes, in their order.
-func attributesOf(t testing.TB, kept redisstore.Kept) []string {
+func attributesOf(t testing.TB, kept redisstore.AuditEntry) []string {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	_, err := decoder.Token()
@@ -71,7 +71,7 @@ func TestAuditEvents(t *testing.T) {
 
 	events := c.trailOf(t)
 	for _, declared := range telemetry.Events {
-		of := func(kept redisstore.Kept) bool { return kept.Event == declared.Name }
+		of := func(kept redisstore.AuditEntry) bool { return kept.Event == declared.Name }
 		if !slices.ContainsFunc(events, of) {
 			t.Errorf("there is no %s", declared.Name)
 		}
@@ -107,9 +107,9 @@ func TestAuditEvents(t *testing.T) {
 }
 
 // tells expects an event of the name that has all of the texts.
-func tells(t *testing.T, events []redisstore.Kept, name string, texts ...string) {
+func tells(t *testing.T, events []redisstore.AuditEntry, name string, texts ...string) {
 	t.Helper()
-	if !slices.ContainsFunc(events, func(kept redisstore.Kept) bool {
+	if !slices.ContainsFunc(events, func(kept redisstore.AuditEntry) bool {
 		return kept.Event == name && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(string(kept.Attributes), text) })
 	}) {
 		t.Errorf("no %s has %q", name, texts)

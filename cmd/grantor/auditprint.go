@@ -17,13 +17,13 @@ import (
 
 // auditEntry is an audit event that was read. Its texts may be what an attacker chose.
 type auditEntry struct {
-	*redisstore.Kept
+	*redisstore.AuditEntry
 
 	values map[string]any
 }
 
-func readEntry(kept *redisstore.Kept) *auditEntry {
-	entry := &auditEntry{Kept: kept}
+func readEntry(kept *redisstore.AuditEntry) *auditEntry {
+	entry := &auditEntry{AuditEntry: kept}
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	decoder.UseNumber()
 	_ = decoder.Decode(&entry.values) // it is an object: the store has seen to that

@@ -7,11 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 // foreign is a hash that other software made.

@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
@@ -34,11 +33,11 @@ func testRegistered(t *testing.T, k *kit) {
 	version, err := registry.ParseETag(made.Client.ETag())
 	must.Succeed(t, err)
 	target := registry.Target{ID: c.ID, Version: version}
-	// The beginning of 1970 stands for never in a record; as an end it must not.
+	// In a record the beginning of 1970 means never. As the expiry of a secret it must not.
 	ended, err := e.ExpireSecret(ctx, target, made.SecretID, time.Unix(0, 0))
 	must.Succeed(t, err)
 	if k.expectClient(t, ended); !ended.Secrets[0].Expired(start) {
-		t.Errorf("got %+v, want a secret that has ended", ended.Secrets)
+		t.Errorf("got %+v, want an expired secret", ended.Secrets)
 	}
 	_, err = e.RemoveSecret(ctx, target, made.SecretID)
 	expectConflict(t, err)
@@ -54,7 +53,7 @@ func testRegistered(t *testing.T, k *kit) {
 	}
 }
 
-// testDisabledAgain disables a client twice: its tokens are revoked each time, for who did not hear of the first.
+// testDisabledAgain disables a client twice: its tokens are revoked each time, for a caller who did not learn of the first.
 func testDisabledAgain(t *testing.T, k *kit) {
 	c := k.save(t, newClient("a"))
 	must.Succeed(t, k.editor().CreateResource(t.Context(), registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a b")}))
@@ -71,21 +70,21 @@ func testDisabledAgain(t *testing.T, k *kit) {
 			}
 		}
 		if revoked != n+1 {
-			t.Errorf("disabled %d times, revoked %d times", n+1, revoked)
+			t.Errorf("disabled %d times: got %d revocations", n+1, revoked)
 		}
 	}
 }
 
-// testEditorsAtOnce has several replicas change one client and one table at the same time: nothing is lost.
+// testEditorsAtOnce checks that no concurrent change of one client, or of the resources, is lost.
 func testEditorsAtOnce(t *testing.T, k *kit) {
 	const many = 8
 	c := k.save(t, &registry.Client{ID: clientID("a")})
-	made := make([]*registry.Issued, many)
+	issued := make([]*registry.Issued, many)
 	var group sync.WaitGroup
 	for i := range many {
 		group.Go(func() {
 			var err error
-			if made[i], err = k.editor().AddSecret(t.Context(), registry.Target{ID: c.ID}, "", time.Time{}); err != nil {
+			if issued[i], err = k.editor().AddSecret(t.Context(), registry.Target{ID: c.ID}, "", time.Time{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -106,15 +105,15 @@ func testEditorsAtOnce(t *testing.T, k *kit) {
 	if len(stored.Secrets) != many || len(table.List()) != many {
 		t.Errorf("%d secrets and %d resources, want %d", len(stored.Secrets), len(table.List()), many)
 	}
-	for _, one := range made {
-		if !k.holds(stored, one) {
-			t.Errorf("the secret %s is lost", one.SecretID)
+	for _, secret := range issued {
+		if !k.hasSecret(stored, secret) {
+			t.Errorf("the secret %s is lost", secret.SecretID)
 		}
 	}
 }
 
-// holds reports whether the client has the secret that was issued.
-func (k *kit) holds(c *registry.Client, issued *registry.Issued) bool {
+// hasSecret reports whether the client has the secret that was issued.
+func (k *kit) hasSecret(c *registry.Client, issued *registry.Issued) bool {
 	for _, s := range c.Secrets {
 		if s.ID == issued.SecretID {
 			return k.editor().Hasher.Matches(s.Hash, issued.Secret)
