@@ -13,7 +13,7 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// foreign is a hash that other software made.
+// foreign is a secret and its hash by other software.
 type foreign struct {
 	secret string
 	hash   clientsecret.Hash
@@ -25,9 +25,9 @@ const (
 	umlauts = "pässwörd ☃"
 )
 
-// imported are hashes of other software than what is tested: bcrypt by crypt(3) of libxcrypt 4.4, PBKDF2 by hashlib of
-// Python 3.11, written in the layouts that OpenIddict's OpenIddictApplicationManager and Hydra's hasherx read, Argon2id by
-// OpenSSL through Python's cryptography 48.
+// imported are hashes that other software computed: bcrypt by crypt(3) of libxcrypt 4.4, PBKDF2 by hashlib of Python 3.11, in
+// the layouts that OpenIddict's OpenIddictApplicationManager and Hydra's hasherx read, and Argon2id by OpenSSL through
+// Python's cryptography 48.
 var imported = map[string]foreign{
 	"bcrypt, a":          {horse, "$2a$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG"},
 	"bcrypt, b":          {horse, "$2b$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG"},
@@ -49,7 +49,7 @@ var imported = map[string]foreign{
 func TestImported(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	for name, test := range imported {
-		text, _ := strings.CutPrefix(string(test.hash), "$openiddict$") // which stands without it where it comes from
+		text, _ := strings.CutPrefix(string(test.hash), "$openiddict$") // OpenIddict stores it without the prefix
 		for _, text := range []string{text, string(test.hash)} {
 			if got, err := clientsecret.ParseImported(text); got != test.hash || err != nil {
 				t.Errorf("%s: got %q, %v", name, got, err)
@@ -57,7 +57,7 @@ func TestImported(t *testing.T) {
 		}
 		want := clientsecret.KindImported
 		if name == "Argon2id, our cost" {
-			want = clientsecret.KindChosen // nothing tells it from ours
+			want = clientsecret.KindChosen // it is indistinguishable from ours
 		}
 		if got := test.hash.Kind(); got != want {
 			t.Errorf("%s: got kind %d, want %d", name, got, want)
@@ -67,13 +67,13 @@ func TestImported(t *testing.T) {
 				t.Errorf("%s: %q matches: %t", name, secret, got)
 			}
 		}
-		if got := hasher.Match(beside(test.hash), test.secret, start); got != 0 {
-			t.Errorf("%s: it is not found", name)
+		if got := hasher.Match(withHashes(test.hash), test.secret, start); got != 0 {
+			t.Errorf("%s: got index %d, want 0", name, got)
 		}
 	}
 }
 
-// What is no hash from elsewhere is not taken for one, and the error does not show it.
+// TestNotImported checks that other texts are not accepted as imported hashes, and that errors do not quote them.
 func TestNotImported(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	for name, text := range map[string]string{
@@ -94,12 +94,12 @@ func TestNotImported(t *testing.T) {
 		if got != "" || err == nil {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		} else if len(text) > 3 && strings.Contains(err.Error(), text) {
-			t.Errorf("%s: the error shows it: %v", name, err)
+			t.Errorf("%s: the error quotes it: %v", name, err)
 		}
 	}
 }
 
-// bcrypt itself takes each of these for the secret.
+// TestBcryptPitfalls checks secrets that bcrypt itself accepts in place of the right one.
 func TestBcryptPitfalls(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	long, short := imported["bcrypt, 72 bytes"].hash, imported["bcrypt, two bytes"].hash
@@ -111,10 +111,10 @@ func TestBcryptPitfalls(t *testing.T) {
 		"NUL and again": {short, "ab\x00ab"}, "NUL and again, twice": {short, "ab\x00ab\x00ab"},
 	} {
 		if bcrypt.CompareHashAndPassword([]byte(test.hash), []byte(test.secret)) != nil {
-			t.Errorf("%s: bcrypt tells it apart, so the test is beside the point", name)
+			t.Errorf("%s: bcrypt rejects it, so the test proves nothing", name)
 		}
 		if hasher.Matches(test.hash, test.secret) {
-			t.Errorf("%s: it matches", name)
+			t.Errorf("%s: got a match", name)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func TestHostilePBKDF2(t *testing.T) {
 	}
 }
 
-// openIddict writes a hash in its layout.
+// openIddict returns a hash in the layout of OpenIddict.
 func openIddict(marker byte, function, iterations, size uint32, rest int) string {
 	raw := []byte{marker}
 	for _, n := range []uint32{function, iterations, size} {
@@ -225,25 +225,25 @@ func TestHostileOpenIddict(t *testing.T) {
 	}
 }
 
-// expectHostile checks that the hash is refused before anything is computed.
+// expectHostile checks that the hash is rejected before anything is computed.
 func expectHostile(t *testing.T, name, hash string) {
 	t.Helper()
 	began := time.Now()
 	if got, err := clientsecret.ParseImported(hash); err == nil {
-		t.Errorf("%s: %q is read as %q", name, hash, got)
+		t.Errorf("%s: %q is parsed as %q", name, hash, got)
 	}
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	for _, stored := range []clientsecret.Hash{clientsecret.Hash(hash), clientsecret.Hash("$openiddict$" + hash)} {
 		if stored.Kind() != clientsecret.KindUnknown || hasher.Matches(stored, horse) {
-			t.Errorf("%s: %q is a hash", name, stored)
+			t.Errorf("%s: %q is accepted as a hash", name, stored)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("%s: refusing took %s", name, took)
+		t.Errorf("%s: rejecting it took %s", name, took)
 	}
 }
 
-// A record that asks for too much is refused before anything is computed.
+// TestHostileArgon checks that a hash with excessive costs is rejected before anything is computed.
 func TestHostileArgon(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	const costs = "m=8,t=1,p=1"
@@ -285,14 +285,14 @@ func TestHostileArgon(t *testing.T) {
 		"spare bits used":  clientsecret.Hash(well[:len(well)-1] + "B"),
 	} {
 		if _, _, _, _, err := clientsecret.ParseArgon(hash); err == nil {
-			t.Errorf("%s: %s is read", name, hash)
+			t.Errorf("%s: %s is parsed", name, hash)
 		}
 		if hasher.Matches(hash, "secret") {
 			t.Errorf("%s: %s matches", name, hash)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("refusing took %s", took)
+		t.Errorf("rejecting it took %s", took)
 	}
 }
 
@@ -312,11 +312,11 @@ func FuzzParseArgon(f *testing.F) {
 	})
 }
 
-// expectCanonical checks that what was read can be read again, as the same.
+// expectCanonical checks that a parsed hash parses to itself.
 func expectCanonical(t *testing.T, hash clientsecret.Hash) {
 	t.Helper()
-	if again, err := clientsecret.ParseImported(string(hash)); again != hash || err != nil {
-		t.Errorf("%q: got %q, %v the second time", hash, again, err)
+	if parsed, err := clientsecret.ParseImported(string(hash)); parsed != hash || err != nil {
+		t.Errorf("%q: got %q, %v the second time", hash, parsed, err)
 	}
 	if kind := hash.Kind(); kind != clientsecret.KindImported && kind != clientsecret.KindChosen {
 		t.Errorf("%q is of kind %d", hash, kind)
@@ -335,12 +335,12 @@ func FuzzParseImported(f *testing.F) {
 		if hash, err := clientsecret.ParseImported(s); err == nil {
 			expectCanonical(t, hash)
 		} else if hash != "" {
-			t.Errorf("%q was refused and gave %q", s, hash)
+			t.Errorf("%q was rejected with the hash %q", s, hash)
 		}
 	})
 }
 
-// FuzzParseBcrypt reads any bcrypt hash. One that is read, computing can be begun with.
+// FuzzParseBcrypt parses bcrypt hashes. The bcrypt package must accept every hash that parses.
 func FuzzParseBcrypt(f *testing.F) {
 	for _, name := range []string{"bcrypt, a", "bcrypt, b", "bcrypt, y", "bcrypt, umlauts"} {
 		f.Add(string(imported[name].hash)[2:])
@@ -352,7 +352,7 @@ func FuzzParseBcrypt(f *testing.F) {
 		}
 		expectCanonical(t, hash)
 		if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost < 4 || cost > 13 {
-			t.Errorf("%q: bcrypt reads a cost of %d, %v", hash, cost, err)
+			t.Errorf("%q: bcrypt parses the cost as %d, %v", hash, cost, err)
 		}
 	})
 }
@@ -386,7 +386,7 @@ func FuzzParseOpenIddict(f *testing.F) {
 		}
 		expectCanonical(t, hash)
 		if clientsecret.PBKDF2Cost(hash) == 0 || raw[0] != 1 {
-			t.Errorf("%x is read as %q", raw, hash)
+			t.Errorf("%x is parsed as %q", raw, hash)
 		}
 	})
 }

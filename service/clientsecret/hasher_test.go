@@ -3,7 +3,6 @@ package clientsecret_test
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -11,77 +10,6 @@ import (
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 )
-
-func TestNew(t *testing.T) {
-	form := regexp.MustCompile(`^grantor_cs_[a-z2-7]{59}$`)
-	seen := make(map[string]bool)
-	for range 10_000 {
-		secret := clientsecret.New()
-		if !form.MatchString(secret) || !clientsecret.Generated(secret) || seen[secret] {
-			t.Fatalf("%q: generated %v, seen %v", secret, clientsecret.Generated(secret), seen[secret])
-		}
-		seen[secret] = true
-	}
-}
-
-func TestGenerated(t *testing.T) {
-	secret := clientsecret.New()
-	zeros := make([]byte, 32)
-	if crafted := clientsecret.CraftSecret(zeros, clientsecret.Encode(zeros)); !clientsecret.Generated(crafted) {
-		t.Fatalf("%q is well-formed", crafted)
-	}
-	// The last character of the random part has four spare bits, which decoding passes over.
-	spare := clientsecret.Encode(zeros)
-	spare = spare[:len(spare)-1] + "b"
-	for name, s := range map[string]string{
-		"empty":               "",
-		"prefix":              clientsecret.Prefix,
-		"no prefix":           strings.TrimPrefix(secret, clientsecret.Prefix),
-		"other prefix":        "x" + secret[1:],
-		"upper-case prefix":   "G" + secret[1:],
-		"upper case":          clientsecret.Prefix + strings.ToUpper(secret[len(clientsecret.Prefix):]),
-		"cut off":             secret[:len(secret)-1],
-		"longer":              secret + "a",
-		"blank before":        " " + secret,
-		"line end behind":     secret + "\n",
-		"wrong checksum":      secret[:len(secret)-7] + clientsecret.New()[len(secret)-7:],
-		"a letter changed":    changed(secret, 20),
-		"last letter":         changed(secret, len(secret)-1),
-		"of line ends":        clientsecret.CraftSecret(nil, strings.Repeat("\n", 52)),
-		"with line ends":      clientsecret.CraftSecret(zeros[:30], clientsecret.Encode(zeros[:30])+"\r\n\r\n"),
-		"spare bits used":     clientsecret.CraftSecret(zeros, spare),
-		"not of the alphabet": clientsecret.CraftSecret(zeros, strings.Repeat("0", 52)),
-	} {
-		if clientsecret.Generated(s) {
-			t.Errorf("%s: %q passes as generated", name, s)
-		}
-	}
-}
-
-func changed(s string, i int) string {
-	c := byte('a')
-	if s[i] == c {
-		c = 'b'
-	}
-	return s[:i] + string(c) + s[i+1:]
-}
-
-func FuzzGenerated(f *testing.F) {
-	f.Add(clientsecret.New())
-	f.Add(clientsecret.CraftSecret(nil, strings.Repeat("\n", 52)))
-	f.Add("")
-	form := regexp.MustCompile(`^grantor_cs_[a-z2-7]{59}$`)
-	f.Fuzz(func(t *testing.T, s string) {
-		if clientsecret.Generated(s) && !form.MatchString(s) {
-			t.Errorf("%q passes as generated", s)
-		}
-		random := make([]byte, 32)
-		copy(random, s)
-		if made := clientsecret.CraftSecret(random, clientsecret.Encode(random)); !clientsecret.Generated(made) {
-			t.Errorf("%q does not pass as generated", made)
-		}
-	})
-}
 
 func TestHasher(t *testing.T) {
 	if _, err := clientsecret.NewHasher(pepper[:31]); err == nil {
@@ -127,17 +55,17 @@ func TestHasher(t *testing.T) {
 		strings.Contains(printed, "0x70, 0x70") {
 		t.Errorf("printing shows the key: %s", printed)
 	}
-	// The hasher keeps its key though the caller's is gone.
+	// The hasher has its own copy of the key.
 	key := bytes.Clone(pepper)
 	keeps := must.Get(clientsecret.NewHasher(key))
 	clear(key)
 	if !keeps.Matches(fast, generated) {
-		t.Error("the key is not the hasher's own")
+		t.Error("the hasher shares the key with its caller")
 	}
 }
 
-// beside gives secrets with the hashes.
-func beside(hashes ...clientsecret.Hash) []clientsecret.Secret {
+// withHashes returns secrets with the hashes.
+func withHashes(hashes ...clientsecret.Hash) []clientsecret.Secret {
 	secrets := make([]clientsecret.Secret, 0, len(hashes))
 	for i, hash := range hashes {
 		secrets = append(secrets, clientsecret.Secret{ID: fmt.Sprint(i), Hash: hash})
@@ -149,18 +77,18 @@ func TestSharedSalt(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	saltOf := func(hash clientsecret.Hash) string { return strings.Split(string(hash), "$")[4] }
 	first := hasher.Hash("first")
-	others := beside(hasher.Hash(clientsecret.New()), imported["bcrypt, b"].hash, "malformed", first)
+	others := withHashes(hasher.Hash(clientsecret.New()), imported["bcrypt, b"].hash, "malformed", first)
 	second := hasher.Hash("second", others...)
 	if saltOf(second) != saltOf(first) || second == first {
-		t.Errorf("got %s beside %s, want another with its salt", second, first)
+		t.Errorf("got %s for a secret beside %s, want another hash with its salt", second, first)
 	}
 	if hasher.Hash("first", others...) != first {
-		t.Error("the same secret beside itself has another hash")
+		t.Error("a secret beside itself: got another hash")
 	}
-	// Neither a hash from elsewhere nor another client's gives its salt.
+	// The salt never comes from an imported hash.
 	for name, others := range map[string][]clientsecret.Secret{
-		"nothing": nil, "generated": beside(hasher.Hash(clientsecret.New())),
-		"imported": beside(imported["bcrypt, b"].hash, imported["Argon2id"].hash),
+		"nothing": nil, "generated": withHashes(hasher.Hash(clientsecret.New())),
+		"imported": withHashes(imported["bcrypt, b"].hash, imported["Argon2id"].hash),
 	} {
 		a, b := hasher.Hash("first", others...), hasher.Hash("first", others...)
 		if saltOf(a) == saltOf(b) || a.Kind() != clientsecret.KindChosen {
@@ -172,26 +100,26 @@ func TestSharedSalt(t *testing.T) {
 	}
 }
 
-// One presented secret costs one computation, however many secrets the client has and of whatever kind; a hash from
-// elsewhere costs its own besides.
+// TestMatch checks that comparing a presented secret costs one computation, however many secrets the client has and of
+// whatever kind, and that an imported hash adds its own.
 func TestMatch(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	const first, second, third, foreign = "first secret", "second secret", "third secret", "correct horse battery staple"
 	generated, another := clientsecret.New(), clientsecret.New()
 	one := hasher.Hash(first)
-	two := hasher.Hash(second, beside(one)...)
+	two := hasher.Hash(second, withHashes(one)...)
 	apart := hasher.Hash(third)
 	bcrypt := imported["bcrypt, b"].hash
-	many := beside(hasher.Hash(generated), one, two, hasher.Hash(another), hasher.Hash(third, beside(one)...))
-	ended := beside(one, two, hasher.Hash(generated), bcrypt)
+	many := withHashes(hasher.Hash(generated), one, two, hasher.Hash(another), hasher.Hash(third, withHashes(one)...))
+	ended := withHashes(one, two, hasher.Hash(generated), bcrypt)
 	for i := range ended {
 		ended[i].ExpiresAt = start
 	}
-	overlap := beside(one, two)
+	overlap := withHashes(one, two)
 	overlap[0].ExpiresAt, overlap[1].ExpiresAt = start, start.Add(time.Second)
-	twice := beside(one, one)
+	twice := withHashes(one, one)
 	twice[0].ExpiresAt = start
-	imports := beside(bcrypt, bcrypt, bcrypt, bcrypt, bcrypt, imported["OpenIddict"].hash)
+	imports := withHashes(bcrypt, bcrypt, bcrypt, bcrypt, bcrypt, imported["OpenIddict"].hash)
 	work := hasher.Count()
 	slow, fast := clientsecret.Work{Slow: 1}, clientsecret.Work{Fast: 1}
 	for name, test := range map[string]struct {
@@ -202,10 +130,10 @@ func TestMatch(t *testing.T) {
 	}{
 		"none":                        {nil, first, -1, slow},
 		"none, generated":             {nil, generated, -1, fast},
-		"empty":                       {beside(one), "", -1, slow},
-		"one":                         {beside(one), first, 0, slow},
-		"one, wrong":                  {beside(one), second, -1, slow},
-		"malformed":                   {beside("", "$argon2id$", "$2b$"), first, -1, slow},
+		"empty":                       {withHashes(one), "", -1, slow},
+		"one":                         {withHashes(one), first, 0, slow},
+		"one, wrong":                  {withHashes(one), second, -1, slow},
+		"malformed":                   {withHashes("", "$argon2id$", "$2b$"), first, -1, slow},
 		"many, the first":             {many, first, 1, slow},
 		"many, the second":            {many, second, 2, slow},
 		"many, the third":             {many, third, 4, slow},
@@ -213,20 +141,20 @@ func TestMatch(t *testing.T) {
 		"many, generated":             {many, generated, 0, fast},
 		"many, the other generated":   {many, another, 3, fast},
 		"many, wrong generated":       {many, clientsecret.New(), -1, fast},
-		"chosen for a generated":      {beside(hasher.Hash(generated)), first, -1, slow},
-		"generated for a chosen":      {beside(one, bcrypt), generated, -1, fast},
+		"chosen for a generated":      {withHashes(hasher.Hash(generated)), first, -1, slow},
+		"generated for a chosen":      {withHashes(one, bcrypt), generated, -1, fast},
 		"all expired":                 {ended, first, -1, slow},
 		"all expired, generated":      {ended, generated, -1, fast},
 		"all expired, imported":       {ended, foreign, -1, slow},
 		"expired and not, expired":    {overlap, first, -1, slow},
 		"expired and not, the other":  {overlap, second, 1, slow},
 		"twice, one expired":          {twice, first, 1, slow},
-		"the same twice":              {beside(one, one), first, 0, slow},
-		"of another salt":             {beside(one, apart), third, 1, clientsecret.Work{Slow: 1, Foreign: 1}},
-		"imported":                    {beside(bcrypt), foreign, 0, clientsecret.Work{Slow: 1, Foreign: 1}},
-		"imported, wrong":             {beside(bcrypt), first, -1, clientsecret.Work{Slow: 1, Foreign: 1}},
-		"imported beside chosen":      {beside(one, bcrypt), foreign, 1, clientsecret.Work{Slow: 1, Foreign: 1}},
-		"chosen beside imported":      {beside(bcrypt, one), first, 1, clientsecret.Work{Slow: 1, Foreign: 1}},
+		"the same twice":              {withHashes(one, one), first, 0, slow},
+		"of another salt":             {withHashes(one, apart), third, 1, clientsecret.Work{Slow: 1, Foreign: 1}},
+		"imported":                    {withHashes(bcrypt), foreign, 0, clientsecret.Work{Slow: 1, Foreign: 1}},
+		"imported, wrong":             {withHashes(bcrypt), first, -1, clientsecret.Work{Slow: 1, Foreign: 1}},
+		"imported beside chosen":      {withHashes(one, bcrypt), foreign, 1, clientsecret.Work{Slow: 1, Foreign: 1}},
+		"chosen beside imported":      {withHashes(bcrypt, one), first, 1, clientsecret.Work{Slow: 1, Foreign: 1}},
 		"more imported than compared": {imports, "wrong", -1, clientsecret.Work{Slow: 1, Foreign: clientsecret.MaxForeign}},
 	} {
 		*work = clientsecret.Work{}
@@ -239,44 +167,44 @@ func TestMatch(t *testing.T) {
 func TestOutdated(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	one := hasher.Hash("first")
-	secrets := beside(hasher.Hash(clientsecret.New()), one, hasher.Hash("second", beside(one)...), hasher.Hash("apart"), "malformed")
+	secrets := withHashes(hasher.Hash(clientsecret.New()), one, hasher.Hash("second", withHashes(one)...), hasher.Hash("apart"), "malformed")
 	want := []bool{false, false, false, true, false}
 	for _, name := range []string{"bcrypt, b", "OpenIddict", "PBKDF2", "Argon2id"} {
-		secrets, want = append(secrets, beside(imported[name].hash)...), append(want, true)
+		secrets, want = append(secrets, withHashes(imported[name].hash)...), append(want, true)
 	}
 	for i := range secrets {
 		if got := clientsecret.Outdated(secrets, i); got != want[i] {
 			t.Errorf("%s: got %t, want %t", secrets[i].Hash, got, want[i])
 		}
 	}
-	if !clientsecret.Outdated(beside(imported["bcrypt, b"].hash), 0) {
-		t.Error("a hash from elsewhere is not outdated where there is no other")
+	if !clientsecret.Outdated(withHashes(imported["bcrypt, b"].hash), 0) {
+		t.Error("an imported hash without others is not outdated")
 	}
 }
 
 func TestMatchOfExpired(t *testing.T) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
-	ended := beside(hasher.Hash("first"))
+	ended := withHashes(hasher.Hash("first"))
 	ended[0].ExpiresAt = start
 	if got := hasher.Match(ended, "first", time.Time{}); got != 0 {
 		t.Errorf("at the zero time: got %d", got)
 	}
 }
 
-// BenchmarkMatch compares wrong secrets with those of clients of all kinds; see TestMatch for what makes the times alike.
+// BenchmarkMatch compares wrong secrets with those of clients of all kinds. TestMatch checks what makes the times equal.
 func BenchmarkMatch(b *testing.B) {
 	hasher := must.Get(clientsecret.NewHasher(pepper))
 	one, generated := hasher.Hash("first"), hasher.Hash(clientsecret.New())
-	three := beside(one, hasher.Hash("second", beside(one)...), hasher.Hash("third", beside(one)...))
-	expired := beside(one, generated)
+	three := withHashes(one, hasher.Hash("second", withHashes(one)...), hasher.Hash("third", withHashes(one)...))
+	expired := withHashes(one, generated)
 	expired[0].ExpiresAt, expired[1].ExpiresAt = start, start
 	clients := []struct {
 		name    string
 		secrets []clientsecret.Secret
 	}{
-		{"unknown", nil}, {"one", beside(one, generated)}, {"expired", expired},
-		{"three chosen", three}, {"three generated", beside(generated, generated, generated)},
-		{"OpenIddict", beside(imported["OpenIddict"].hash)}, {"Hydra", beside(imported["PBKDF2"].hash)},
+		{"unknown", nil}, {"one", withHashes(one, generated)}, {"expired", expired},
+		{"three chosen", three}, {"three generated", withHashes(generated, generated, generated)},
+		{"OpenIddict", withHashes(imported["OpenIddict"].hash)}, {"Hydra", withHashes(imported["PBKDF2"].hash)},
 	}
 	for kind, secret := range map[string]string{"chosen": "guess", "generated": clientsecret.New()} {
 		for _, client := range clients {

@@ -16,7 +16,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// expectResources checks what is stored, as "id(name scopes)", in byte order.
+// expectResources checks the stored resources, formatted as "id(name scopes)", in byte order.
 func (m *memory) expectResources(t *testing.T, want ...string) {
 	t.Helper()
 	var got []string
@@ -31,18 +31,18 @@ func (m *memory) expectResources(t *testing.T, want ...string) {
 
 const storedA, storedC = "urn:a(A a b)", "urn:c( c)"
 
-func nothing(*registry.Resource) error { return nil }
+func noChange(*registry.Resource) error { return nil }
 
 func TestRegisterResources(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	ctx, a := t.Context(), resourceID("urn:a")
 	store.expectResources(t, storedA, storedC)
-	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Name: "B", Scopes: scopes("b2"), SigningAlg: jwks.ES256}))
+	must.Succeed(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Name: "B", Scopes: scopes("b2"), SigningAlg: jwks.ES256}))
 	store.expectResources(t, storedA, "urn:b(B b2)", storedC)
 
 	before, _ := store.resources.Get(a)
 	etag := before.ETag()
-	got, err := r.UpdateResource(ctx, a, etag, func(r *registry.Resource) error {
+	got, err := e.UpdateResource(ctx, a, etag, func(r *registry.Resource) error {
 		r.ID, r.Name, r.Scopes[1], r.AccessTokenLifetime = resourceID("urn:x"), "AA", scopes("a2")[0], time.Hour
 		return nil
 	})
@@ -56,10 +56,10 @@ func TestRegisterResources(t *testing.T) {
 	}
 	store.expectResources(t, "urn:a(AA a a2)", "urn:b(B b2)", storedC)
 
-	expectError(t, r.DeleteResource(ctx, a, etag), registry.ErrConflict)
+	expectError(t, e.DeleteResource(ctx, a, etag), registry.ErrConflict)
 	store.expectResources(t, "urn:a(AA a a2)", "urn:b(B b2)", storedC)
-	must.Succeed(t, r.DeleteResource(ctx, a, got.ETag()))
-	must.Succeed(t, r.DeleteResource(ctx, resourceID("urn:b"), ""))
+	must.Succeed(t, e.DeleteResource(ctx, a, got.ETag()))
+	must.Succeed(t, e.DeleteResource(ctx, resourceID("urn:b"), ""))
 	store.expectResources(t, storedC)
 }
 
@@ -67,11 +67,11 @@ func TestResourcesRefused(t *testing.T) {
 	admin := resourceID(registry.AdminResource)
 	refused := errors.New("refused")
 	create := func(resource registry.Resource) func(*testing.T, *registry.Editor) error {
-		return func(t *testing.T, r *registry.Editor) error { return r.CreateResource(t.Context(), resource) }
+		return func(t *testing.T, e *registry.Editor) error { return e.CreateResource(t.Context(), resource) }
 	}
 	update := func(id oauth.Resource, etag string, change func(*registry.Resource) error) func(*testing.T, *registry.Editor) error {
-		return func(t *testing.T, r *registry.Editor) error {
-			got, err := r.UpdateResource(t.Context(), id, etag, change)
+		return func(t *testing.T, e *registry.Editor) error {
+			got, err := e.UpdateResource(t.Context(), id, etag, change)
 			if got != nil {
 				t.Errorf("got %+v", got)
 			}
@@ -79,7 +79,7 @@ func TestResourcesRefused(t *testing.T) {
 		}
 	}
 	remove := func(id oauth.Resource, etag string) func(*testing.T, *registry.Editor) error {
-		return func(t *testing.T, r *registry.Editor) error { return r.DeleteResource(t.Context(), id, etag) }
+		return func(t *testing.T, e *registry.Editor) error { return e.DeleteResource(t.Context(), id, etag) }
 	}
 	with := func(change func(*registry.Resource)) func(*registry.Resource) error {
 		return func(r *registry.Resource) error { change(r); return nil }
@@ -88,33 +88,33 @@ func TestResourcesRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		do    func(*testing.T, *registry.Editor) error
 		want  error
-		field string // where want is nil
+		field string // if want is nil
 		blame oauth.Resource
 	}{
-		"made twice":              {create(registry.Resource{ID: a}), registry.ErrExists, "", a},
-		"made, another's scope":   {create(registry.Resource{ID: none, Scopes: scopes("c")}), nil, "scopes", none},
-		"made, the issuer's":      {create(registry.Resource{ID: admin}), nil, "resource", admin},
-		"made, issuer's scope":    {create(registry.Resource{ID: none, Scopes: scopes("grantor:clients.read")}), nil, "scopes", none},
-		"made, too many scopes":   {create(registry.Resource{ID: none, Scopes: many(oauth.MaxScopes + 1)}), nil, "scopes", none},
-		"made, no key":            {create(registry.Resource{ID: none, SigningAlg: jwks.RS256}), nil, "signing_alg", none},
-		"made, odd name":          {create(registry.Resource{ID: none, Name: "\x1b"}), nil, "name", none},
-		"made, lifetime":          {create(registry.Resource{ID: none, AccessTokenLifetime: 25 * time.Hour}), nil, "access_token_lifetime", none},
-		"changed, not there":      {update(none, "", nothing), registry.ErrNotFound, "", none},
-		"changed, the issuer's":   {update(admin, "", nothing), nil, "resource", admin},
-		"changed, another state":  {update(a, "x", nothing), registry.ErrConflict, "", a},
-		"changed, refused":        {update(a, "", func(*registry.Resource) error { return refused }), refused, "", a},
-		"changed, later's scope":  {update(a, "", with(func(r *registry.Resource) { r.Scopes = scopes("a c") })), nil, "scopes", a},
-		"changed, issuer's scope": {update(a, "", with(func(r *registry.Resource) { r.Scopes = scopes("grantor:x") })), nil, "scopes", a},
-		"changed, many scopes":    {update(a, "", with(func(r *registry.Resource) { r.Scopes = many(oauth.MaxScopes + 1) })), nil, "scopes", a},
-		"changed, no key":         {update(a, "", with(func(r *registry.Resource) { r.SigningAlg = jwks.RS256 })), nil, "signing_alg", a},
-		"changed, long name":      {update(a, "", with(func(r *registry.Resource) { r.Name = strings.Repeat("a", 256) })), nil, "name", a},
-		"removed, not there":      {remove(none, ""), registry.ErrNotFound, "", none},
-		"removed, the issuer's":   {remove(admin, ""), nil, "resource", admin},
-		"removed, another state":  {remove(a, "x"), registry.ErrConflict, "", a},
+		"created twice":            {create(registry.Resource{ID: a}), registry.ErrExists, "", a},
+		"created, another's scope": {create(registry.Resource{ID: none, Scopes: scopes("c")}), nil, "scopes", none},
+		"created, the issuer's":    {create(registry.Resource{ID: admin}), nil, "resource", admin},
+		"created, issuer's scope":  {create(registry.Resource{ID: none, Scopes: scopes("grantor:clients.read")}), nil, "scopes", none},
+		"created, too many scopes": {create(registry.Resource{ID: none, Scopes: many(oauth.MaxScopes + 1)}), nil, "scopes", none},
+		"created, no key":          {create(registry.Resource{ID: none, SigningAlg: jwks.RS256}), nil, "signing_alg", none},
+		"created, odd name":        {create(registry.Resource{ID: none, Name: "\x1b"}), nil, "name", none},
+		"created, lifetime":        {create(registry.Resource{ID: none, AccessTokenLifetime: 25 * time.Hour}), nil, "access_token_lifetime", none},
+		"changed, not stored":      {update(none, "", noChange), registry.ErrNotFound, "", none},
+		"changed, the issuer's":    {update(admin, "", noChange), nil, "resource", admin},
+		"changed, another state":   {update(a, "x", noChange), registry.ErrConflict, "", a},
+		"changed, refused":         {update(a, "", func(*registry.Resource) error { return refused }), refused, "", a},
+		"changed, later's scope":   {update(a, "", with(func(r *registry.Resource) { r.Scopes = scopes("a c") })), nil, "scopes", a},
+		"changed, issuer's scope":  {update(a, "", with(func(r *registry.Resource) { r.Scopes = scopes("grantor:x") })), nil, "scopes", a},
+		"changed, many scopes":     {update(a, "", with(func(r *registry.Resource) { r.Scopes = many(oauth.MaxScopes + 1) })), nil, "scopes", a},
+		"changed, no key":          {update(a, "", with(func(r *registry.Resource) { r.SigningAlg = jwks.RS256 })), nil, "signing_alg", a},
+		"changed, long name":       {update(a, "", with(func(r *registry.Resource) { r.Name = strings.Repeat("a", 256) })), nil, "name", a},
+		"deleted, not stored":      {remove(none, ""), registry.ErrNotFound, "", none},
+		"deleted, the issuer's":    {remove(admin, ""), nil, "resource", admin},
+		"deleted, another state":   {remove(a, "x"), registry.ErrConflict, "", a},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, r := newRegistry()
-			err := test.do(t, r)
+			store, e := newRegistry()
+			err := test.do(t, e)
 			if test.want != nil {
 				expectError(t, err, test.want)
 			} else if expectField(t, err, test.field); err != nil {
@@ -127,66 +127,66 @@ func TestResourcesRefused(t *testing.T) {
 			}
 		})
 	}
-	_, r := newRegistry()
-	r.Algorithms = nil // where the issuer's are not known, none is refused
-	must.Succeed(t, r.CreateResource(t.Context(), registry.Resource{ID: none, SigningAlg: jwks.RS256}))
-	// One who may do nothing with clients may yet change resources: that is for the caller's scopes to say.
-	r = r.As(registry.Authority{})
-	must.Succeed(t, r.DeleteResource(t.Context(), none, ""))
+	_, e := newRegistry()
+	e.Algorithms = nil // if the issuer's algorithms are not known, any is accepted
+	must.Succeed(t, e.CreateResource(t.Context(), registry.Resource{ID: none, SigningAlg: jwks.RS256}))
+	// The authority bounds clients only; the scopes of the caller decide about resources.
+	e = e.As(registry.Authority{})
+	must.Succeed(t, e.DeleteResource(t.Context(), none, ""))
 }
 
-// All resources are one record. Who changes another one meanwhile is no conflict, and loses nothing.
+// TestResourcesAtOnce checks concurrent changes. All resources are one record, but a change of another resource is no conflict.
 func TestResourcesAtOnce(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	ctx, a, c := t.Context(), resourceID("urn:a"), resourceID("urn:c")
 	rename := func(id oauth.Resource, name string) func() {
 		return func() {
-			_, err := r.UpdateResource(ctx, id, "", func(r *registry.Resource) error { r.Name = name; return nil })
+			_, err := e.UpdateResource(ctx, id, "", func(r *registry.Resource) error { r.Name = name; return nil })
 			must.Succeed(t, err)
 		}
 	}
 	before, _ := store.resources.Get(a)
 	addScope := func(r *registry.Resource) error { r.Scopes = append(r.Scopes, scopes("a3")...); return nil }
-	store.meanwhile = []func(){rename(c, "C")}
-	_, err := r.UpdateResource(ctx, a, before.ETag(), addScope)
+	store.concurrent = []func(){rename(c, "C")}
+	_, err := e.UpdateResource(ctx, a, before.ETag(), addScope)
 	must.Succeed(t, err)
 	store.expectResources(t, "urn:a(A a b a3)", "urn:c(C c)")
-	// The same one, meanwhile: with a state that is meant it is a conflict, else both changes stay.
+	// A concurrent change of the same resource is a conflict if a state is required; otherwise both changes are made.
 	now, _ := store.resources.Get(a)
-	store.meanwhile = []func(){rename(a, "AA")}
-	_, err = r.UpdateResource(ctx, a, now.ETag(), func(r *registry.Resource) error { r.Scopes = scopes("a"); return nil })
+	store.concurrent = []func(){rename(a, "AA")}
+	_, err = e.UpdateResource(ctx, a, now.ETag(), func(r *registry.Resource) error { r.Scopes = scopes("a"); return nil })
 	expectError(t, err, registry.ErrConflict)
 	store.expectResources(t, "urn:a(AA a b a3)", "urn:c(C c)")
-	store.meanwhile = []func(){rename(a, "AAA")}
-	_, err = r.UpdateResource(ctx, a, "", func(r *registry.Resource) error { r.Scopes = scopes("a"); return nil })
+	store.concurrent = []func(){rename(a, "AAA")}
+	_, err = e.UpdateResource(ctx, a, "", func(r *registry.Resource) error { r.Scopes = scopes("a"); return nil })
 	must.Succeed(t, err)
 	store.expectResources(t, "urn:a(AAA a)", "urn:c(C c)")
-	// A scope that another one takes meanwhile is not taken twice.
-	store.meanwhile = []func(){func() {
-		must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")}))
+	// A scope that another resource takes concurrently is not taken twice.
+	store.concurrent = []func(){func() {
+		must.Succeed(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")}))
 	}}
-	expectField(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:d"), Scopes: scopes("b")}), "scopes")
-	store.meanwhile = []func(){func() { must.Succeed(t, r.DeleteResource(ctx, resourceID("urn:b"), "")) }}
-	expectError(t, r.DeleteResource(ctx, resourceID("urn:b"), ""), registry.ErrNotFound)
+	expectField(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:d"), Scopes: scopes("b")}), "scopes")
+	store.concurrent = []func(){func() { must.Succeed(t, e.DeleteResource(ctx, resourceID("urn:b"), "")) }}
+	expectError(t, e.DeleteResource(ctx, resourceID("urn:b"), ""), registry.ErrNotFound)
 	store.expectResources(t, "urn:a(AAA a)", "urn:c(C c)")
 
 	for range 100 {
-		store.meanwhile = append(store.meanwhile, rename(c, "C"), nil)
+		store.concurrent = append(store.concurrent, rename(c, "C"), nil)
 	}
-	if expectError(t, r.DeleteResource(ctx, a, ""), registry.ErrConflict); len(store.meanwhile) < 100 {
-		t.Error("it was tried too often")
+	if expectError(t, e.DeleteResource(ctx, a, ""), registry.ErrConflict); len(store.concurrent) < 100 {
+		t.Error("too many attempts")
 	}
-	store.meanwhile = nil
+	store.concurrent = nil
 
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {
-			if err := r.CreateResource(ctx, registry.Resource{ID: resourceID(fmt.Sprint("urn:many:", i))}); err != nil {
+			if err := e.CreateResource(ctx, registry.Resource{ID: resourceID(fmt.Sprint("urn:many:", i))}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	if group.Wait(); len(store.resources.List()) != 10 {
-		t.Errorf("there are %d resources, want 10", len(store.resources.List()))
+		t.Errorf("got %d resources, want 10", len(store.resources.List()))
 	}
 }

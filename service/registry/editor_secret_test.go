@@ -15,8 +15,8 @@ import (
 
 const day = 24 * time.Hour
 
-// secretsOf makes secrets of a text such as "a b:-1 c:2 d:3f": an id, the hours after which it ends, f for one of a
-// file.
+// secretsOf parses secrets from a text such as "a b:-1 c:2 d:3f": an id, the hours after which it expires, f for a secret from
+// a manifest.
 func secretsOf(t *testing.T, text string) []clientsecret.Secret {
 	t.Helper()
 	var secrets []clientsecret.Secret
@@ -36,7 +36,7 @@ func secretsOf(t *testing.T, text string) []clientsecret.Secret {
 	return secrets
 }
 
-// textOf is the opposite of secretsOf; the secret with the id new is written as "new".
+// textOf is the inverse of secretsOf; it formats the secret with the id fresh as "new".
 func textOf(secrets []clientsecret.Secret, fresh string) string {
 	var fields []string
 	for _, s := range secrets {
@@ -58,7 +58,7 @@ func textOf(secrets []clientsecret.Secret, fresh string) string {
 	return strings.Join(fields, " ")
 }
 
-// TestIssueSecret holds what becomes of the secrets that a client has when it gets another.
+// TestIssueSecret checks what becomes of the secrets of a client when one is added.
 func TestIssueSecret(t *testing.T) {
 	const rotate = true
 	hours := func(n int) time.Time { return start.Add(time.Duration(n) * time.Hour) }
@@ -67,49 +67,49 @@ func TestIssueSecret(t *testing.T) {
 		rotate  bool
 		grace   time.Duration
 		expires time.Time
-		want    string // or the field that is wrong, with "!"
+		want    string // or "!" and the field of the error
 	}{
 		"added to none":             {"", !rotate, 0, time.Time{}, "new"},
 		"added to others":           {"a b:-1 c:1f", !rotate, 0, time.Time{}, "a b:-1 c:1f new"},
-		"added with an end":         {"a", !rotate, 0, hours(2), "a new:2"},
-		"added, ended":              {"a", !rotate, 0, hours(-1), "!expire_time"},
-		"added, ending now":         {"a", !rotate, 0, start, "!expire_time"},
-		"added, ending in a moment": {"a", !rotate, 0, start.Add(999 * time.Millisecond), "!expire_time"},
-		"added, ending in a second": {"a", !rotate, 0, start.Add(1999 * time.Millisecond), fmt.Sprint("a new:", time.Second.Hours())},
-		"added, ended in year 1":    {"a", !rotate, 0, time.Time{}.Add(time.Nanosecond), "!expire_time"},
+		"added with an expiry":      {"a", !rotate, 0, hours(2), "a new:2"},
+		"added, expired":            {"a", !rotate, 0, hours(-1), "!expire_time"},
+		"added, expiring now":       {"a", !rotate, 0, start, "!expire_time"},
+		"added, within the second":  {"a", !rotate, 0, start.Add(999 * time.Millisecond), "!expire_time"},
+		"added, in the next second": {"a", !rotate, 0, start.Add(1999 * time.Millisecond), fmt.Sprint("a new:", time.Second.Hours())},
+		"added, expired in year 1":  {"a", !rotate, 0, time.Time{}.Add(time.Nanosecond), "!expire_time"},
 
-		"the tenth":                        {"a b c d e f g h i", !rotate, 0, time.Time{}, "a b c d e f g h i new"},
-		"the tenth, one has ended":         {"a b:-1 c d e f g h i", !rotate, 0, time.Time{}, "a b:-1 c d e f g h i new"},
-		"the eleventh":                     {"a b c d e f g h i j:1", !rotate, 0, time.Time{}, "!secrets"},
-		"the eleventh, one has ended":      {"a b c d e f:0 g h i j", !rotate, 0, time.Time{}, "a b c d e g h i j new"},
-		"the eleventh, two have ended":     {"a b c:-1 d e:-2 f g h i j", !rotate, 0, time.Time{}, "a b d e:-2 f g h i j new"},
-		"the eleventh, a file's has ended": {"a:-2f b c:-1 d e f g h i j", !rotate, 0, time.Time{}, "a:-2f b d e f g h i j new"},
-		"the eleventh, only a file's has":  {"a:-2f b c:1 d e f g h i j", !rotate, 0, time.Time{}, "b c:1 d e f g h i j new"},
-		"the twelfth, a file's has ended":  {"a:-2f b c:-1 d e f g h i j k", !rotate, 0, time.Time{}, "b d e f g h i j k new"},
+		"the tenth":                      {"a b c d e f g h i", !rotate, 0, time.Time{}, "a b c d e f g h i new"},
+		"the tenth, one expired":         {"a b:-1 c d e f g h i", !rotate, 0, time.Time{}, "a b:-1 c d e f g h i new"},
+		"the eleventh":                   {"a b c d e f g h i j:1", !rotate, 0, time.Time{}, "!secrets"},
+		"the eleventh, one expired":      {"a b c d e f:0 g h i j", !rotate, 0, time.Time{}, "a b c d e g h i j new"},
+		"the eleventh, two expired":      {"a b c:-1 d e:-2 f g h i j", !rotate, 0, time.Time{}, "a b d e:-2 f g h i j new"},
+		"the eleventh, a file's expired": {"a:-2f b c:-1 d e f g h i j", !rotate, 0, time.Time{}, "a:-2f b d e f g h i j new"},
+		"the eleventh, only a file's":    {"a:-2f b c:1 d e f g h i j", !rotate, 0, time.Time{}, "b c:1 d e f g h i j new"},
+		"the twelfth, a file's expired":  {"a:-2f b c:-1 d e f g h i j k", !rotate, 0, time.Time{}, "b d e f g h i j k new"},
 
-		"rotated":                    {"a b:f", rotate, day, time.Time{}, "a:24 b:24f new"},
-		"rotated, none there":        {"", rotate, day, time.Time{}, "new"},
-		"rotated, some end earlier":  {"a:-1 b:1 c:24 d:25", rotate, day, time.Time{}, "a:-1 b:1 c:24 d:24 new"},
-		"rotated, with an end":       {"a", rotate, day, hours(1), "a:24 new:1"},
-		"rotated, ended":             {"a", rotate, day, hours(-1), "!expire_time"},
-		"rotated at once":            {"a b:1 c:-1", rotate, 0, time.Time{}, "a:0 b:0 c:-1 new"},
-		"rotated, parts of a second": {"a", rotate, time.Hour + 999*time.Millisecond, time.Time{}, "a:1 new"},
-		"rotated, the longest grace": {"a", rotate, 366 * day, time.Time{}, "a:8784 new"},
-		"rotated, longer grace":      {"a", rotate, 366*day + 1, time.Time{}, "!grace_period"},
-		"rotated, negative grace":    {"a", rotate, -1, time.Time{}, "!grace_period"},
-		"the eleventh, rotated":      {"a b c d e f g h i j", rotate, time.Hour, time.Time{}, "!secrets"},
-		"the eleventh, at once":      {"a b c d e f g h i j", rotate, 0, time.Time{}, "b:0 c:0 d:0 e:0 f:0 g:0 h:0 i:0 j:0 new"},
+		"rotated":                      {"a b:f", rotate, day, time.Time{}, "a:24 b:24f new"},
+		"rotated, none stored":         {"", rotate, day, time.Time{}, "new"},
+		"rotated, some expire earlier": {"a:-1 b:1 c:24 d:25", rotate, day, time.Time{}, "a:-1 b:1 c:24 d:24 new"},
+		"rotated, with an expiry":      {"a", rotate, day, hours(1), "a:24 new:1"},
+		"rotated, expired":             {"a", rotate, day, hours(-1), "!expire_time"},
+		"rotated at once":              {"a b:1 c:-1", rotate, 0, time.Time{}, "a:0 b:0 c:-1 new"},
+		"rotated, parts of a second":   {"a", rotate, time.Hour + 999*time.Millisecond, time.Time{}, "a:1 new"},
+		"rotated, the longest grace":   {"a", rotate, 366 * day, time.Time{}, "a:8784 new"},
+		"rotated, longer grace":        {"a", rotate, 366*day + 1, time.Time{}, "!grace_period"},
+		"rotated, negative grace":      {"a", rotate, -1, time.Time{}, "!grace_period"},
+		"the eleventh, rotated":        {"a b c d e f g h i j", rotate, time.Hour, time.Time{}, "!secrets"},
+		"the eleventh, at once":        {"a b c d e f g h i j", rotate, 0, time.Time{}, "b:0 c:0 d:0 e:0 f:0 g:0 h:0 i:0 j:0 new"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, r := newRegistry()
+			store, e := newRegistry()
 			stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: secretsOf(t, test.has), ChangedAt: start.Add(-day)})
 			target := registry.Target{ID: stored.ID, Version: stored.Version}
-			var made *registry.Issued
+			var issued *registry.Issued
 			var err error
 			if test.rotate {
-				made, err = r.RotateSecret(t.Context(), target, test.grace, test.expires)
+				issued, err = e.RotateSecret(t.Context(), target, test.grace, test.expires)
 			} else {
-				made, err = r.AddSecret(t.Context(), target, "", test.expires)
+				issued, err = e.AddSecret(t.Context(), target, "", test.expires)
 			}
 			if field, refused := strings.CutPrefix(test.want, "!"); refused {
 				expectField(t, err, field)
@@ -117,31 +117,31 @@ func TestIssueSecret(t *testing.T) {
 				return
 			}
 			must.Succeed(t, err)
-			store.expectStored(t, made.Client)
-			if got := textOf(made.Client.Secrets, made.SecretID); got != test.want || made.Client.ChangedAt != start {
-				t.Errorf("got %q, changed %s, want %q", got, made.Client.ChangedAt, test.want)
+			store.expectStored(t, issued.Client)
+			if got := textOf(issued.Client.Secrets, issued.SecretID); got != test.want || issued.Client.ChangedAt != start {
+				t.Errorf("got %q, changed %s, want %q", got, issued.Client.ChangedAt, test.want)
 			}
-			fresh := made.Client.Secrets[len(made.Client.Secrets)-1]
-			if !clientsecret.Generated(made.Secret) || !r.Hasher.Matches(fresh.Hash, made.Secret) || fresh.CreatedAt != start || fresh.FromFile {
-				t.Errorf("got %+v with %+v", made, fresh)
+			fresh := issued.Client.Secrets[len(issued.Client.Secrets)-1]
+			if !clientsecret.Generated(issued.Secret) || !e.Hasher.Matches(fresh.Hash, issued.Secret) || fresh.CreatedAt != start || fresh.FromFile {
+				t.Errorf("got %+v with %+v", issued, fresh)
 			}
 			if got := textOf(stored.Secrets, ""); got != test.has {
-				t.Errorf("the client that the store gave has %q, want %q", got, test.has)
+				t.Errorf("the client that the store returned has changed to %q, want %q", got, test.has)
 			}
 		})
 	}
 }
 
 func TestAddChosenSecret(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	stored := store.put(t, registry.Client{ID: clientID("a")})
-	made, err := r.AddSecret(t.Context(), registry.Target{ID: stored.ID}, "twelve bytes", start.Add(time.Hour))
+	issued, err := e.AddSecret(t.Context(), registry.Target{ID: stored.ID}, "twelve bytes", start.Add(time.Hour))
 	must.Succeed(t, err)
-	if made.Secret != "" || made.SecretID == "" || matching(r, made.Client, "twelve bytes", start) != 1 {
-		t.Errorf("got %+v", made)
+	if issued.Secret != "" || issued.SecretID == "" || matching(e, issued.Client, "twelve bytes", start) != 1 {
+		t.Errorf("got %+v", issued)
 	}
-	if n := matching(r, made.Client, "twelve bytes", start.Add(time.Hour)); n != 0 {
-		t.Errorf("%d secrets match when the hour is over", n)
+	if n := matching(e, issued.Client, "twelve bytes", start.Add(time.Hour)); n != 0 {
+		t.Errorf("got %d matching secrets after an hour, want 0", n)
 	}
 }
 
@@ -152,19 +152,19 @@ func TestExpireAndRemoveSecret(t *testing.T) {
 		remove  bool
 		id      string
 		expires time.Time
-		want    string // empty where there is no such secret
+		want    string // empty if there is no such secret
 	}{
-		"an end":              {!remove, "a", hours(3), "a:3 b:1 c:-1f"},
-		"an earlier end":      {!remove, "b", start.Add(90 * time.Minute), "a b:1.5 c:-1f"},
+		"an expiry":           {!remove, "a", hours(3), "a:3 b:1 c:-1f"},
+		"an earlier expiry":   {!remove, "b", start.Add(90 * time.Minute), "a b:1.5 c:-1f"},
 		"parts of a second":   {!remove, "a", hours(3).Add(999 * time.Millisecond), "a:3 b:1 c:-1f"},
-		"a later end":         {!remove, "b", hours(3), "a b:3 c:-1f"},
-		"no end":              {!remove, "b", time.Time{}, "a b c:-1f"},
+		"a later expiry":      {!remove, "b", hours(3), "a b:3 c:-1f"},
+		"no expiry":           {!remove, "b", time.Time{}, "a b c:-1f"},
 		"at once":             {!remove, "b", start, "a b:0 c:-1f"},
 		"in the past":         {!remove, "a", hours(-5), "a:0 b:1 c:-1f"},
 		"in 1970":             {!remove, "a", time.Unix(0, 0), "a:0 b:1 c:-1f"},
 		"before 1970":         {!remove, "a", time.Unix(-1, 1), "a:0 b:1 c:-1f"},
 		"in year 1":           {!remove, "a", time.Time{}.Add(1), "a:0 b:1 c:-1f"},
-		"one that has ended":  {!remove, "c", hours(1), "a b:1 c:1f"},
+		"an expired one":      {!remove, "c", hours(1), "a b:1 c:1f"},
 		"none such":           {!remove, "d", hours(1), ""},
 		"no id":               {!remove, "", hours(1), ""},
 		"removed":             {remove, "a", time.Time{}, "b:1 c:-1f"},
@@ -174,18 +174,18 @@ func TestExpireAndRemoveSecret(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			const has = "a b:1 c:-1f"
-			store, r := newRegistry()
+			store, e := newRegistry()
 			stored := store.put(t, registry.Client{ID: clientID("x"), Secrets: secretsOf(t, has), ChangedAt: start.Add(-day)})
 			target := registry.Target{ID: stored.ID, Version: stored.Version}
 			var got *registry.Client
 			var err error
 			if test.remove {
-				got, err = r.RemoveSecret(t.Context(), target, test.id)
+				got, err = e.RemoveSecret(t.Context(), target, test.id)
 			} else {
-				got, err = r.ExpireSecret(t.Context(), target, test.id, test.expires)
+				got, err = e.ExpireSecret(t.Context(), target, test.id, test.expires)
 			}
 			if textOf(stored.Secrets, "") != has {
-				t.Errorf("the client that the store gave has %q", textOf(stored.Secrets, ""))
+				t.Errorf("the client that the store returned has changed to %q", textOf(stored.Secrets, ""))
 			}
 			if test.want == "" {
 				expectError(t, err, registry.ErrNotFound)
@@ -200,16 +200,16 @@ func TestExpireAndRemoveSecret(t *testing.T) {
 	}
 }
 
-// Ten who add a secret at the same time each get one that counts.
+// TestAddSecretsAtOnce checks that each of ten concurrent calls adds a valid secret.
 func TestAddSecretsAtOnce(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	store.put(t, registry.Client{ID: clientID("a")})
-	made := make([]*registry.Issued, registry.MaxSecrets)
+	all := make([]*registry.Issued, registry.MaxSecrets)
 	var group sync.WaitGroup
-	for i := range made {
+	for i := range all {
 		group.Go(func() {
 			var err error
-			if made[i], err = r.AddSecret(t.Context(), registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
+			if all[i], err = e.AddSecret(t.Context(), registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -219,14 +219,14 @@ func TestAddSecretsAtOnce(t *testing.T) {
 		return
 	}
 	var ids []string
-	for _, one := range made {
-		ids = append(ids, one.SecretID)
-		if matching(r, store.clients[clientID("a")], one.Secret, start) != 1 {
-			t.Errorf("the secret %s is lost", one.SecretID)
+	for _, issued := range all {
+		ids = append(ids, issued.SecretID)
+		if matching(e, store.clients[clientID("a")], issued.Secret, start) != 1 {
+			t.Errorf("the secret %s is lost", issued.SecretID)
 		}
 	}
 	slices.Sort(ids)
-	if n := len(slices.Compact(ids)); n != len(made) {
-		t.Errorf("%d secrets have %d ids", len(made), n)
+	if n := len(slices.Compact(ids)); n != len(all) {
+		t.Errorf("%d secrets have %d ids", len(all), n)
 	}
 }

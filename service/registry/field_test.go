@@ -29,13 +29,13 @@ func expectObserved(t *testing.T, got *[]registry.FieldChange, want ...registry.
 
 // TestObserve checks the field changes that each change of a client reports.
 func TestObserve(t *testing.T) {
-	_, r := newRegistry()
-	r, got := observe(r)
+	_, e := newRegistry()
+	e, got := observe(e)
 	id := clientID("svc")
-	_, err := r.CreateClient(t.Context(), registry.Client{ID: id, Scopes: scopes("a b")}, "", true)
+	_, err := e.CreateClient(t.Context(), registry.Client{ID: id, Scopes: scopes("a b")}, "", true)
 	must.Succeed(t, err)
 	expectObserved(t, got, registry.FieldChange{Field: "scopes", To: "a b"})
-	_, err = r.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error {
+	_, err = e.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error {
 		c.Name, c.AuthMethods, c.GrantTypes = "A name", []string{oauth.ClientSecretBasic}, []string{oauth.GrantClientCredentials}
 		c.Scopes, c.DefaultScopes, c.Resources = scopes("a c"), scopes("a"), []oauth.Resource{resourceID("urn:a"), resourceID("urn:c")}
 		c.AccessTokenLifetime, c.Disabled = time.Minute, true
@@ -47,17 +47,17 @@ func TestObserve(t *testing.T) {
 		registry.FieldChange{Field: "grant_types", To: "client_credentials"}, registry.FieldChange{Field: "scopes", From: "a b", To: "a c"},
 		registry.FieldChange{Field: "default_scopes", To: "a"}, registry.FieldChange{Field: "resources", To: "urn:a urn:c"},
 		registry.FieldChange{Field: "access_token_lifetime", To: "1m0s"}, registry.FieldChange{Field: "disabled", To: "true"})
-	_, err = r.UpdateClient(t.Context(), registry.Target{ID: id}, func(*registry.Client) error { return nil })
+	_, err = e.UpdateClient(t.Context(), registry.Target{ID: id}, func(*registry.Client) error { return nil })
 	must.Succeed(t, err)
 	expectObserved(t, got)
-	issued, err := r.AddSecret(t.Context(), registry.Target{ID: id}, "", time.Time{})
+	issued, err := e.AddSecret(t.Context(), registry.Target{ID: id}, "", time.Time{})
 	must.Succeed(t, err)
 	expectObserved(t, got, registry.FieldChange{Field: "client_secret", To: issued.SecretID})
-	_, err = r.ExpireSecret(t.Context(), registry.Target{ID: id}, issued.SecretID, start.Add(time.Hour))
+	_, err = e.ExpireSecret(t.Context(), registry.Target{ID: id}, issued.SecretID, start.Add(time.Hour))
 	must.Succeed(t, err)
 	ending := issued.SecretID + " (until " + start.Add(time.Hour).UTC().Format(time.RFC3339) + ")"
 	expectObserved(t, got, registry.FieldChange{Field: "client_secret", From: issued.SecretID, To: ending})
-	must.Succeed(t, r.DeleteClient(t.Context(), registry.Target{ID: id}))
+	must.Succeed(t, e.DeleteClient(t.Context(), registry.Target{ID: id}))
 	if last := (*got)[len(*got)-1]; len(*got) != 9 || last != (registry.FieldChange{Field: "client_secret", From: ending}) {
 		t.Errorf("got %q, want everything that it had", *got)
 	}
@@ -65,18 +65,18 @@ func TestObserve(t *testing.T) {
 
 // TestObserveResource checks the field changes that each change of a resource reports.
 func TestObserveResource(t *testing.T) {
-	_, r := newRegistry()
-	r, got := observe(r)
+	_, e := newRegistry()
+	e, got := observe(e)
 	id := resourceID("urn:new")
-	must.Succeed(t, r.CreateResource(t.Context(), registry.Resource{ID: id, Name: "N", Scopes: scopes("n"), SigningAlg: jwks.ES256}))
+	must.Succeed(t, e.CreateResource(t.Context(), registry.Resource{ID: id, Name: "N", Scopes: scopes("n"), SigningAlg: jwks.ES256}))
 	expectObserved(t, got, registry.FieldChange{Field: "name", To: "N"}, registry.FieldChange{Field: "scopes", To: "n"}, registry.FieldChange{Field: "signing_alg", To: "ES256"})
-	_, err := r.UpdateResource(t.Context(), id, "", func(one *registry.Resource) error {
+	_, err := e.UpdateResource(t.Context(), id, "", func(one *registry.Resource) error {
 		one.AccessTokenLifetime, one.SigningAlg = time.Minute, ""
 		return nil
 	})
 	must.Succeed(t, err)
 	expectObserved(t, got, registry.FieldChange{Field: "access_token_lifetime", To: "1m0s"}, registry.FieldChange{Field: "signing_alg", From: "ES256"})
-	must.Succeed(t, r.DeleteResource(t.Context(), id, ""))
+	must.Succeed(t, e.DeleteResource(t.Context(), id, ""))
 	expectObserved(t, got, registry.FieldChange{Field: "name", From: "N"}, registry.FieldChange{Field: "scopes", From: "n"}, registry.FieldChange{Field: "access_token_lifetime", From: "1m0s"})
 }
 
