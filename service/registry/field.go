@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,8 +12,8 @@ import (
 )
 
 // Field describes one field of a T, such as a [Client], that an administrator can set. Validation, audit events, update
-// masks, manifests and messages all follow from it, so a new field is a row in one of the tables below, and belongs in the
-// stored record and in the proto.
+// masks, manifests and messages follow from it. So a new field is a row of [ClientFields] or [ResourceFields], and is added
+// to the stored record and the proto, and nowhere else.
 type Field[T any] struct {
 	// Name is the name of the field in messages, update masks, manifests and audit events.
 	Name string
@@ -33,11 +32,10 @@ func (f *Field[T]) Get(t *T) any { return f.get(t) }
 
 // Set sets the field to a value of the type that Get returns. If the value is not valid, the error is a [FieldError].
 func (f *Field[T]) Set(t *T, value any) error {
-	err := f.set(t, value)
-	if _, ok := errors.AsType[*FieldError](err); err == nil || ok {
-		return err
+	if err := f.set(t, value); err != nil {
+		return &FieldError{f.Name, err.Error()}
 	}
-	return &FieldError{f.Name, err.Error()}
+	return nil
 }
 
 // Add sets the field to the value that text represents, or appends the value to a list. Durations are written as 1h30m.
@@ -46,8 +44,11 @@ func (f *Field[T]) Add(t *T, text string) error { return f.add(t, text) }
 
 // Text returns the value of the field as people read it: the elements of a list are separated by spaces, and "" means that
 // the field is not set. Two values are equal if their texts are.
-func (f *Field[T]) Text(t *T) string {
-	switch value := f.get(t).(type) {
+func (f *Field[T]) Text(t *T) string { return FormatValue(f.get(t)) }
+
+// FormatValue returns the text of a value that [Field.Get] returned.
+func FormatValue(value any) string {
+	switch value := value.(type) {
 	case string:
 		return value
 	case []string:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -23,7 +24,7 @@ func FromClient(c *registry.Client, uses map[string]time.Time) *grantorv1.Client
 	m := &grantorv1.Client{
 		ClientId: c.ID.String(), CreateTime: FromTime(c.CreatedAt), UpdateTime: FromTime(c.ChangedAt), Etag: c.ETag(),
 	}
-	setFields(m.ProtoReflect(), registry.ClientFields(), c)
+	setFields(m, registry.ClientFields(), c)
 	for i := range c.Secrets {
 		s := &c.Secrets[i]
 		m.Secrets = append(m.Secrets, &grantorv1.ClientSecret{
@@ -49,13 +50,13 @@ func ToClient(m *grantorv1.Client) (*registry.Client, error) {
 		return nil, err
 	}
 	c := &registry.Client{ID: id}
-	return c, readFields(c, registry.ClientFields(), m.ProtoReflect())
+	return c, readFields(c, registry.ClientFields(), m)
 }
 
 // FromResource returns the message that represents a resource.
 func FromResource(r *registry.Resource) *grantorv1.Resource {
 	m := &grantorv1.Resource{Resource: r.ID.String(), Etag: r.ETag()}
-	setFields(m.ProtoReflect(), registry.ResourceFields(), r)
+	setFields(m, registry.ResourceFields(), r)
 	return m
 }
 
@@ -67,13 +68,13 @@ func ToResource(m *grantorv1.Resource) (*registry.Resource, error) {
 		return nil, err
 	}
 	r := &registry.Resource{ID: id}
-	return r, readFields(r, registry.ResourceFields(), m.ProtoReflect())
+	return r, readFields(r, registry.ResourceFields(), m)
 }
 
 // FromSpec returns the message that represents a client of a manifest.
 func FromSpec(s *registry.ClientSpec) *grantorv1.WantedClient {
 	client := &grantorv1.Client{ClientId: s.ID.String()}
-	setFields(client.ProtoReflect(), registry.ClientFields(), &s.Client)
+	setFields(client, registry.ClientFields(), &s.Client)
 	if s.LeaveDisabled {
 		client.Disabled = nil
 	}
@@ -122,30 +123,47 @@ func ToManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
 }
 
 // setFields sets the fields of a message from those of t.
-func setFields[T any](m protoreflect.Message, fields []registry.Field[T], t *T) {
+func setFields[T any](m proto.Message, fields []registry.Field[T], t *T) {
 	for i := range fields {
-		field := m.Descriptor().Fields().ByName(protoreflect.Name(fields[i].Name))
-		switch value := fields[i].Get(t).(type) {
-		case string:
-			m.Set(field, protoreflect.ValueOfString(value))
-		case bool:
-			m.Set(field, protoreflect.ValueOfBool(value))
-		case time.Duration:
-			if value != 0 {
-				m.Set(field, protoreflect.ValueOfMessage(durationpb.New(value).ProtoReflect()))
-			}
-		case []string:
-			list := m.NewField(field).List()
-			for _, text := range value {
-				list.Append(protoreflect.ValueOfString(text))
-			}
-			m.Set(field, protoreflect.ValueOfList(list))
-		}
+		SetField(m, fields[i].Name, fields[i].Get(t))
 	}
 }
 
+// SetField sets a field of a message that represents a client or a resource to a value of the type that
+// [registry.Field.Get] returns.
+func SetField(message proto.Message, name string, value any) {
+	m := message.ProtoReflect()
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch value := value.(type) {
+	case string:
+		m.Set(field, protoreflect.ValueOfString(value))
+	case bool:
+		m.Set(field, protoreflect.ValueOfBool(value))
+	case time.Duration:
+		if m.Clear(field); value != 0 {
+			m.Set(field, protoreflect.ValueOfMessage(durationpb.New(value).ProtoReflect()))
+		}
+	case []string:
+		list := m.NewField(field).List()
+		for _, text := range value {
+			list.Append(protoreflect.ValueOfString(text))
+		}
+		m.Set(field, protoreflect.ValueOfList(list))
+	}
+}
+
+// FieldText returns the value of a field of a message that represents a client or a resource, as [registry.Field.Text]
+// formats it.
+func FieldText(m proto.Message, name string) string {
+	value, err := fieldValue(m, name)
+	if err != nil {
+		return err.Error() // it is shown to people
+	}
+	return registry.FormatValue(value)
+}
+
 // readFields sets the fields of t from those of a message.
-func readFields[T any](t *T, fields []registry.Field[T], m protoreflect.Message) error {
+func readFields[T any](t *T, fields []registry.Field[T], m proto.Message) error {
 	for i := range fields {
 		value, err := fieldValue(m, fields[i].Name)
 		if err != nil {
@@ -159,7 +177,8 @@ func readFields[T any](t *T, fields []registry.Field[T], m protoreflect.Message)
 }
 
 // fieldValue returns the value of a field of a message, of a type that [registry.Field.Set] accepts.
-func fieldValue(m protoreflect.Message, name string) (any, error) {
+func fieldValue(message proto.Message, name string) (any, error) {
+	m := message.ProtoReflect()
 	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
 	switch value := m.Get(field).Interface().(type) {
 	case protoreflect.List:

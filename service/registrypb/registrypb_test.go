@@ -93,6 +93,15 @@ func TestClient(t *testing.T) {
 	if got := must.Get(registrypb.ToClient(&grantorv1.Client{ClientId: "a"})); !reflect.DeepEqual(got, &bare) {
 		t.Errorf("got %+v, want %+v", got, bare)
 	}
+	for _, field := range registry.ClientFields() {
+		if got, want := registrypb.FieldText(m, field.Name), field.Text(&want); got != want {
+			t.Errorf("%s: got the text %q, want %q", field.Name, got, want)
+		}
+		registrypb.SetField(m, field.Name, field.Get(&bare))
+	}
+	if want := registrypb.FromClient(&bare, nil); !proto.Equal(m, want) {
+		t.Errorf("with no field set: got %v, want %v", m, want)
+	}
 	if _, err := registrypb.ToClient(nil); err == nil {
 		t.Error("no message is a client")
 	}
