@@ -14,6 +14,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/admin"
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/keys"
@@ -31,7 +32,7 @@ type domain struct {
 	config        Config
 	events        *telemetry.Recorder
 	ring          *keys.Ring
-	hasher        *registry.Hasher
+	hasher        *clientsecret.Hasher
 	directory     *registry.Directory
 	usage         *registry.Usage
 	limiter       *limit.Limiter
@@ -54,7 +55,7 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 		return nil, fmt.Errorf("opening the key ring: %w", err)
 	}
 	config.Store.Authenticate(keys.RecordKey(d.ring.Pepper()))
-	if d.hasher, err = registry.NewHasher(d.ring.Pepper()); err != nil {
+	if d.hasher, err = clientsecret.NewHasher(d.ring.Pepper()); err != nil {
 		return nil, err
 	}
 	if d.limiter, err = newLimiter(config, d.ring.Pepper()); err != nil {
@@ -118,15 +119,15 @@ func newLimiter(config Config, pepper []byte) (*limit.Limiter, error) {
 	}), nil
 }
 
-// Applier returns what registers clients in this issuer's store, with the authority of its operator.
-func (d *domain) Applier() *registry.Applier {
-	return &registry.Applier{
+// Editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
+func (d *domain) Editor() *registry.Editor {
+	return registry.NewEditor(registry.Config{
 		Clients: d.config.Store, Resources: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms, Now: d.config.Now,
-		Authority: registry.Unlimited(), Confirm: Confirm(d.config.Store, d.config.Now),
-	}
+		Confirm: Confirm(d.config.Store, d.config.Now),
+	}).As(registry.Unlimited())
 }
 
-// Confirm returns the function for the field of that name of a [registry.Applier].
+// Confirm returns the function for the field of that name of a [registry.Config].
 func Confirm(publisher revocation.Publisher, now func() time.Time) func(context.Context, oauth.ClientID) error {
 	return func(ctx context.Context, id oauth.ClientID) error {
 		return publisher.Confirm(ctx, revocation.Change{Kind: revocation.ClientRevoked, ID: id.String(), At: now().Add(revocation.Ahead)})
@@ -171,10 +172,7 @@ func newServers(d *domain) (*servers, error) {
 		tokens:      &rpc.TokenServer{Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{
-			Registrar: registry.Registrar{
-				Clients: d.config.Store, Resources: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms, Now: d.config.Now,
-			},
-			Applier: *d.Applier(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,
+			Editor: d.Editor(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,
 			Fresh: d.issuer.Fresh, CatchUp: d.feed.CatchUp, Events: d.events, Log: d.config.Log, PageKey: pageKey,
 		},
 	}, nil

@@ -20,10 +20,10 @@ import (
 )
 
 // auditEvents returns the audit events that the cluster keeps, the oldest of each stream first.
-func (c *cluster) auditEvents(t testing.TB) []redisstore.Kept {
+func (c *cluster) auditEvents(t testing.TB) []redisstore.AuditEntry {
 	t.Helper()
 	trail := c.open(t).AuditTrail(10_000)
-	var all []redisstore.Kept
+	var all []redisstore.AuditEntry
 	for _, stream := range telemetry.Streams {
 		kept, err := trail.Before(t.Context(), stream, "", 10_000)
 		must.Succeed(t, err)
@@ -34,7 +34,7 @@ func (c *cluster) auditEvents(t testing.TB) []redisstore.Kept {
 }
 
 // attributeNames returns the names of an event's attributes, in order.
-func attributeNames(t testing.TB, kept redisstore.Kept) []string {
+func attributeNames(t testing.TB, kept redisstore.AuditEntry) []string {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	_, err := decoder.Token()
@@ -70,7 +70,7 @@ func TestAuditEvents(t *testing.T) {
 
 	events := c.auditEvents(t)
 	for _, declared := range telemetry.Events {
-		of := func(kept redisstore.Kept) bool { return kept.Event == declared.Name }
+		of := func(kept redisstore.AuditEntry) bool { return kept.Event == declared.Name }
 		if !slices.ContainsFunc(events, of) {
 			t.Errorf("got no %s", declared.Name)
 		}
@@ -106,9 +106,9 @@ func TestAuditEvents(t *testing.T) {
 }
 
 // expectEvent expects an event of the name that contains all of the texts.
-func expectEvent(t *testing.T, events []redisstore.Kept, name string, texts ...string) {
+func expectEvent(t *testing.T, events []redisstore.AuditEntry, name string, texts ...string) {
 	t.Helper()
-	if !slices.ContainsFunc(events, func(kept redisstore.Kept) bool {
+	if !slices.ContainsFunc(events, func(kept redisstore.AuditEntry) bool {
 		return kept.Event == name && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(string(kept.Attributes), text) })
 	}) {
 		t.Errorf("no %s contains %q", name, texts)

@@ -119,7 +119,7 @@ func TestNewerRelease(t *testing.T) {
 				}
 			}
 			// Nothing that this release does overwrites it.
-			_, err := r.Applier().Apply(t.Context(), manifest(func(c *registry.Client) { c.Name = "Changed" }))
+			_, err := r.Editor().Apply(t.Context(), manifest(func(c *registry.Client) { c.Name = "Changed" }), registry.ApplyOptions{})
 			if want := test.record == "ring"; want != (err == nil) || err != nil && !errors.Is(err, registry.ErrNewer) {
 				t.Errorf("applying: got %v", err)
 			}

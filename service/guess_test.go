@@ -18,10 +18,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 var guessing = flag.Duration("guessing", 3*time.Second, "how long TestGuessing guesses")
@@ -134,7 +134,7 @@ func guess(ctx context.Context, got *guesses, running *sync.WaitGroup, attackers
 			id, guessed := "person", fmt.Sprint("guess ", n)
 			switch n % 10 {
 			case 0:
-				id, guessed = "svc", registry.NewSecret()
+				id, guessed = "svc", clientsecret.New()
 			case 1:
 				id = fmt.Sprint("nobody ", n) // no client has such an id
 			case 2:

@@ -22,6 +22,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/limit"
@@ -44,7 +45,7 @@ const timeout = 30 * time.Second
 const resource = "https://res1.internal"
 
 // secret is the secret of every client: a generated one, which costs no slow hash.
-var secret = registry.NewSecret()
+var secret = clientsecret.New()
 
 // withTimeout returns the test's context with a timeout.
 func withTimeout(t testing.TB, d time.Duration) context.Context {
@@ -195,7 +196,7 @@ func manifest(changes ...func(*registry.Client)) registry.Manifest {
 // apply applies the manifest, and returns when it is in effect at this replica.
 func (r *replica) apply(t testing.TB, m registry.Manifest) {
 	t.Helper()
-	_, err := r.Applier().Apply(t.Context(), m)
+	_, err := r.Editor().Apply(t.Context(), m, registry.ApplyOptions{})
 	must.Succeed(t, err)
 	must.Succeed(t, r.CatchUp(withTimeout(t, timeout)))
 }

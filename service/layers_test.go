@@ -16,11 +16,12 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{
-		"oauth", "jwks", "token", "keys", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr", "issuer",
+		"oauth", "jwks", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
+		"issuer",
 	}
 	transports := []string{"rpc", "admin", "rest", "middleware", "status"}
 	edges := []string{
-		"service", "service/rpc", "service/admin", "service/rest", "service/middleware", "service/tokentest",
+		"service", "service/rpc", "service/admin", "service/registrypb", "service/rest", "service/middleware", "service/tokentest",
 		"interceptors/", "cmd/", "gen/", "examples/", "tools/",
 	}
 	for path, deps := range packages {
@@ -47,7 +48,8 @@ func TestLayers(t *testing.T) {
 		}
 		if strings.HasPrefix(name, "interceptors/") {
 			forbid("a user's build must not compile the server", module+"service/keys", module+"service/registry",
-				module+"service/clientauth", module+"service/grant", module+"service/redisstore", module+"service/rest",
+				module+"service/clientsecret", module+"service/clientauth", module+"service/grant", module+"service/redisstore",
+				module+"service/rest",
 				module+"service/issuer", module+"service/rpc", module+"service/middleware", module+"service/status",
 				module+"service/telemetry", "github.com/redis", "github.com/grpc-ecosystem", "github.com/spf13", "golang.org/x/crypto/argon2")
 			if slices.Contains(deps, module+"service") {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -206,7 +207,7 @@ func TestAllowedNetworks(t *testing.T) {
 		t.Error("the audit log does not have the reason of each refusal")
 	}
 	_, wrong := r.tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
-		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: registry.NewSecret(),
+		GrantType: oauth.GrantClientCredentials, ClientId: "svc", ClientSecret: clientsecret.New(),
 	})
 	_, err = r.issue(t.Context())
 	if status.Convert(err).String() != status.Convert(wrong).String() {

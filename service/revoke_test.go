@@ -96,9 +96,7 @@ func TestClientEnds(t *testing.T) {
 		"deleted": func(t *testing.T, r *replica) {
 			wanted := manifest()
 			wanted.Clients = wanted.Clients[1:]
-			applier := r.Applier()
-			applier.Prune = true
-			_, err := applier.Apply(t.Context(), wanted)
+			_, err := r.Editor().Apply(t.Context(), wanted, registry.ApplyOptions{Prune: true})
 			must.Succeed(t, err)
 			must.Succeed(t, r.CatchUp(t.Context()))
 		},
@@ -228,12 +226,12 @@ func TestDisabledAfterRevoking(t *testing.T) {
 		"disabled": func(r *replica) error {
 			return withCopy(r, func(c *registry.Client) error {
 				c.Disabled = true
-				return r.Applier().Clients.SaveClient(t.Context(), c)
+				return r.Editor().Clients.SaveClient(t.Context(), c)
 			})
 		},
 		"deleted": func(r *replica) error {
 			return withCopy(r, func(c *registry.Client) error {
-				return r.Applier().Clients.DeleteClient(t.Context(), c.ID, c.Version)
+				return r.Editor().Clients.DeleteClient(t.Context(), c.ID, c.Version)
 			})
 		},
 	} {
@@ -256,7 +254,7 @@ func TestDisabledAfterRevoking(t *testing.T) {
 
 // withCopy calls fn with a copy of the client svc as it is stored.
 func withCopy(r *replica, fn func(*registry.Client) error) error {
-	stored, err := r.Applier().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
+	stored, err := r.Editor().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
 	if err != nil {
 		return err
 	}
@@ -283,7 +281,7 @@ func TestEndedWithoutReplicas(t *testing.T) {
 		return err
 	}
 	apply := func() error {
-		_, err := r.Applier().Apply(t.Context(), manifest(func(svc *registry.Client) { svc.Disabled = true }))
+		_, err := r.Editor().Apply(t.Context(), manifest(func(svc *registry.Client) { svc.Disabled = true }), registry.ApplyOptions{})
 		return err
 	}
 	for range 2 {

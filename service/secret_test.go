@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -78,22 +79,22 @@ func TestRotation(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	hasher := a.Applier().Hasher
+	hasher := a.Editor().Hasher
 	add := func(id, value string) func(*registry.Client) {
 		return func(c *registry.Client) {
-			c.Secrets = append(c.Secrets, registry.Secret{ID: id, Hash: hasher.Hash(value, c.Secrets...), CreatedAt: time.Now()})
+			c.Secrets = append(c.Secrets, clientsecret.Secret{ID: id, Hash: hasher.Hash(value, c.Secrets...), CreatedAt: time.Now()})
 		}
 	}
-	fresh := registry.NewSecret()
+	fresh := clientsecret.New()
 	a.change(t, add("2", fresh), b)
 	a.change(t, add("3", chosen), b)
 	a.change(t, add("4", next), b)
 	for _, r := range []*replica{a, b} {
-		r.expectAccepted(t, map[string]bool{secret: true, fresh: true, chosen: true, next: true, registry.NewSecret(): false, "wrong": false})
+		r.expectAccepted(t, map[string]bool{secret: true, fresh: true, chosen: true, next: true, clientsecret.New(): false, "wrong": false})
 	}
 	stored := a.svc(t).Secrets
 	for i := range stored {
-		if registry.Outdated(stored, i) {
+		if clientsecret.Outdated(stored, i) {
 			t.Errorf("secret %s does not share the salt", stored[i].ID)
 		}
 	}
@@ -125,14 +126,14 @@ func TestImportedSecrets(t *testing.T) {
 	created, expires := time.Now().Add(-time.Hour).Truncate(time.Second), time.Now().Add(time.Hour).Truncate(time.Second)
 	a.change(t, func(c *registry.Client) {
 		c.Secrets = append(c.Secrets,
-			registry.Secret{ID: "o", Hash: must.Get(registry.ParseImported(openIddict(t, fromOpenIddict))), CreatedAt: created, ExpiresAt: expires},
-			registry.Secret{ID: "h", Hash: must.Get(registry.ParseImported(string(hydra))), CreatedAt: created})
+			clientsecret.Secret{ID: "o", Hash: must.Get(clientsecret.ParseImported(openIddict(t, fromOpenIddict))), CreatedAt: created, ExpiresAt: expires},
+			clientsecret.Secret{ID: "h", Hash: must.Get(clientsecret.ParseImported(string(hydra))), CreatedAt: created})
 	}, b)
 	before := a.svc(t)
 	raw := a.token(t)
 	a.expectAccepted(t, map[string]bool{"wrong": false})
 	for i := range before.Secrets[1:] {
-		if got := a.svc(t).Secrets[i+1].Hash; got.Kind() != registry.KindImported {
+		if got := a.svc(t).Secrets[i+1].Hash; got.Kind() != clientsecret.KindImported {
 			t.Errorf("got %s before its use, want the imported hash", got)
 		}
 	}
@@ -146,12 +147,12 @@ func TestImportedSecrets(t *testing.T) {
 	must.Eventually(t, "the hashes are replaced", func() bool {
 		a.expectAccepted(t, map[string]bool{fromOpenIddict: true, fromHydra: true})
 		secrets := a.svc(t).Secrets
-		return secrets[1].Hash.Kind() == registry.KindChosen && secrets[2].Hash.Kind() == registry.KindChosen
+		return secrets[1].Hash.Kind() == clientsecret.KindChosen && secrets[2].Hash.Kind() == clientsecret.KindChosen
 	})
 	after := a.svc(t)
 	for i, s := range after.Secrets {
 		was := before.Secrets[i]
-		if s.ID != was.ID || !s.CreatedAt.Equal(was.CreatedAt) || !s.ExpiresAt.Equal(was.ExpiresAt) || registry.Outdated(after.Secrets, i) {
+		if s.ID != was.ID || !s.CreatedAt.Equal(was.CreatedAt) || !s.ExpiresAt.Equal(was.ExpiresAt) || clientsecret.Outdated(after.Secrets, i) {
 			t.Errorf("got %+v, want %+v with one salt", s, was)
 		}
 	}
@@ -170,13 +171,13 @@ func TestLastUse(t *testing.T) {
 	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	first, gone, other := a.svc(t).Secrets[0].ID, registry.NewSecret(), registry.NewSecret()
-	hasher := a.Applier().Hasher
+	first, gone, other := a.svc(t).Secrets[0].ID, clientsecret.New(), clientsecret.New()
+	hasher := a.Editor().Hasher
 	a.change(t, func(c *registry.Client) {
 		c.Secrets = append(c.Secrets,
-			registry.Secret{ID: "gone", Hash: hasher.Hash(gone), CreatedAt: time.Now()},
-			registry.Secret{ID: "other", Hash: hasher.Hash(other), CreatedAt: time.Now()},
-			registry.Secret{ID: "never", Hash: hasher.Hash(registry.NewSecret()), CreatedAt: time.Now()})
+			clientsecret.Secret{ID: "gone", Hash: hasher.Hash(gone), CreatedAt: time.Now()},
+			clientsecret.Secret{ID: "other", Hash: hasher.Hash(other), CreatedAt: time.Now()},
+			clientsecret.Secret{ID: "never", Hash: hasher.Hash(clientsecret.New()), CreatedAt: time.Now()})
 	}, b)
 	began := time.Now().Truncate(time.Second)
 	b.expectAccepted(t, map[string]bool{secret: true, gone: true, other: true})
@@ -194,7 +195,7 @@ func TestLastUse(t *testing.T) {
 	expect(a, "of one replica", map[string]bool{first: true, "gone": true, "other": false, "never": false})
 	// The other replica stops after the secret that it saw used is deleted.
 	b.change(t, func(c *registry.Client) {
-		c.Secrets = slices.DeleteFunc(c.Secrets, func(s registry.Secret) bool { return s.ID == "gone" })
+		c.Secrets = slices.DeleteFunc(c.Secrets, func(s clientsecret.Secret) bool { return s.ID == "gone" })
 	})
 	b.stop()
 	want := map[string]bool{first: true, "gone": false, "other": true, "never": false}

@@ -140,7 +140,7 @@ func (s *Service) CatchUp(ctx context.Context) error { return s.feed.CatchUp(ctx
 // SetLimits replaces the limits at once.
 func (s *Service) SetLimits(limits limit.Limits) { s.limiter.SetLimits(limits) }
 
-// Applied writes the audit event of what a [Service.Applier] did.
+// Applied writes the audit event of what a [Service.Editor] did.
 func (s *Service) Applied(ctx context.Context, c registry.Change) {
 	admin.Applied(ctx, s.events, telemetry.Administrator{}, c)
 }

@@ -24,8 +24,8 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/redistest"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 // metrics has the name of a metric in Prometheus → its family, as /metrics of an issuer has it.
@@ -37,7 +37,7 @@ func exercised(t *testing.T) metrics {
 	redis := redistest.New(t)
 	authority := servetest.NewAuthority(t)
 	cert, key := authority.WriteLeaf(t, t.TempDir(), 2)
-	generated := registry.NewSecret()
+	generated := clientsecret.New()
 	manifest := strings.Replace(servetest.Manifest, "client_secret: orders-api-secret", "client_secret: "+generated, 1)
 	r, err := servetest.Try(t, append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", manifest)), "--issuer=http://localhost:1",
 		"--grpc-endpoint=localhost:1", "--tls-cert-file="+cert, "--tls-key-file="+key,

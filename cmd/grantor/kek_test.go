@@ -14,9 +14,9 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/kms"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redistest"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 func encode(key []byte) string { return base64.StdEncoding.EncodeToString(key) }
@@ -176,8 +176,8 @@ func TestKEKSteps(t *testing.T) {
 func TestApplyFirst(t *testing.T) {
 	redis := redistest.New(t)
 	kek := servetest.KEKFile(t)
-	manifest := strings.Replace(servetest.Manifest, "service-secret-here", registry.NewSecret(), 1)
-	secret := strings.Fields(manifest[strings.Index(manifest, registry.SecretPrefix):])[0]
+	manifest := strings.Replace(servetest.Manifest, "service-secret-here", clientsecret.New(), 1)
+	secret := strings.Fields(manifest[strings.Index(manifest, clientsecret.Prefix):])[0]
 	path := servetest.WriteFile(t, "clients.yaml", manifest)
 	if out, err := applyTo(t, redis, kek, "-f", path, "--dry-run"); err != nil || !strings.Contains(out, "created   client background-service") {
 		t.Errorf("dry run: got %q, %v", out, err)

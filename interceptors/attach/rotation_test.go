@@ -14,6 +14,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -78,7 +79,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			issuer.AddClient(t, "billing", resource, "orders.read")
 			path := filepath.Join(t.TempDir(), "billing")
 			rotate := func() {
-				secret := registry.NewSecret()
+				secret := clientsecret.New()
 				if err := replace(path, secret+"\n"); err != nil {
 					t.Error(err)
 				}
@@ -142,7 +143,7 @@ func TestCallsGoOnOverARotation(t *testing.T) {
 	call("at first")
 	first := accessToken(t, source)
 
-	secret := registry.NewSecret()
+	secret := clientsecret.New()
 	register(t, g.issuer, secret)
 	call("with the issuer ahead of the file")
 	write(t, path, secret)

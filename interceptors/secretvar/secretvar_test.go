@@ -19,6 +19,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/secretvar"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -187,7 +188,7 @@ func TestTokens(t *testing.T) {
 	if err := token(); err != nil {
 		t.Error(err)
 	}
-	next := registry.NewSecret()
+	next := clientsecret.New()
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: next, Client: registry.Client{
 		ID: must.Get(oauth.ParseClientID("billing")), Scopes: must.Get(oauth.ParseScopes("orders.read")), GrantTypes: []string{oauth.GrantClientCredentials},
 	}}}})

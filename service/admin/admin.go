@@ -41,11 +41,9 @@ type Ring interface {
 
 // Config configures the servers. Every field is required.
 type Config struct {
-	// Registrar changes clients and resources. Each call uses a copy with the authority of its caller.
-	Registrar registry.Registrar
-	// Applier applies manifests, likewise with the authority of the caller.
-	Applier registry.Applier
-	Usage   registry.UsageStore
+	// Editor changes clients and resources. Each call does so with the authority of its caller.
+	Editor *registry.Editor
+	Usage  registry.UsageStore
 	// Directory returns clients in their current state.
 	Directory interface {
 		Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
@@ -79,13 +77,13 @@ var errAudience = oauth.Refuse(oauth.InvalidRequest, "The access token must be f
 // administrator is the caller of a method.
 type administrator struct {
 	telemetry.Administrator
-	registrar *registry.Registrar
-	applier   *registry.Applier
-	// planned are the field changes of the registrar's last change.
-	planned []registry.FieldChange
+	// editor has the authority of the caller.
+	editor *registry.Editor
+	// changes are the field changes of the editor's last attempt to write.
+	changes []registry.FieldChange
 }
 
-// admit authorizes the caller, and returns it with a registrar and an applier that have no more rights than it has.
+// admit authorizes the caller, and returns it with an editor that has no more rights than the caller.
 func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	caller, ok := verify.CallerFrom(ctx)
 	if !ok {
@@ -103,11 +101,8 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	}
 	a := &administrator{
 		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: remoteaddr.FromContext(ctx).String()},
-		registrar:     new(c.Registrar), applier: new(c.Applier),
 	}
-	a.registrar.Planned = func(d []registry.FieldChange) { a.planned = d }
-	a.registrar.Authority = registry.AuthorityOf(caller.Scopes)
-	a.applier.Authority = a.registrar.Authority
+	a.editor = c.Editor.As(registry.AuthorityOf(caller.Scopes)).Observe(func(changes []registry.FieldChange) { a.changes = changes })
 	return a, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -29,7 +30,7 @@ func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequ
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.Clients.Client(ctx, id)
+	client, err := a.editor.Clients.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 			return nil, errPageToken
 		}
 	}
-	clients, err := a.registrar.Clients.Clients(ctx, after, size)
+	clients, err := a.editor.Clients.Clients(ctx, after, size)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +83,11 @@ func (s *clientServer) CreateClient(ctx context.Context, m *grantorv1.CreateClie
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readClient(m.GetClient(), clientFields)
+	wanted, err := registrypb.ToClient(m.GetClient())
 	if err != nil {
 		return nil, err
 	}
-	issued, err := a.registrar.CreateClient(ctx, *wanted, m.GetClientSecret(), m.GetWithoutSecret())
+	issued, err := a.editor.CreateClient(ctx, *wanted, m.GetClientSecret(), m.GetWithoutSecret())
 	if err != nil {
 		return nil, err
 	}
@@ -100,16 +101,16 @@ func (s *clientServer) UpdateClient(ctx context.Context, m *grantorv1.UpdateClie
 	if err != nil {
 		return nil, err
 	}
-	fields, err := masked(m.GetClient(), m.GetUpdateMask(), clientFields...)
+	fields, err := masked(m.GetClient(), m.GetUpdateMask(), fieldNames(registry.ClientFields()))
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readClient(m.GetClient(), fields)
+	wanted, err := registrypb.ToClient(m.GetClient())
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.UpdateClient(ctx, target, func(c *registry.Client) error {
-		copyClient(c, wanted, fields)
+	client, err := a.editor.UpdateClient(ctx, target, func(c *registry.Client) error {
+		c.CopyFields(wanted, fields)
 		return nil
 	})
 	if made(err) {
@@ -127,13 +128,13 @@ func (s *clientServer) DeleteClient(ctx context.Context, m *grantorv1.DeleteClie
 	if err != nil {
 		return nil, err
 	}
-	err = a.registrar.DeleteClient(ctx, target)
+	err = a.editor.DeleteClient(ctx, target)
 	if made(err) {
 		s.changed(ctx, a, telemetry.EventClientDeleted, target.ID)
 	}
 	if errors.Is(err, registry.ErrNotFound) {
 		// This may be a retry of a deletion that the replicas had not acknowledged.
-		err = cmp.Or(s.Applier.Confirm(ctx, target.ID), err)
+		err = cmp.Or(s.Editor.Confirm(ctx, target.ID), err)
 	}
 	if err != nil {
 		return nil, err
@@ -151,11 +152,11 @@ func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeToke
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.Clients.Client(ctx, id)
+	client, err := a.editor.Clients.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.registrar.Authority.Over(client); err != nil {
+	if err := a.editor.Authorize(client); err != nil {
 		return nil, err
 	}
 	if err := s.Config.RevokeTokens(ctx, client); err != nil {
@@ -189,7 +190,7 @@ func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, 
 // changed audits a change of a client and waits for it to reach this replica.
 func (s *clientServer) changed(ctx context.Context, a *administrator, event string, id oauth.ClientID, details ...slog.Attr) {
 	what := append([]slog.Attr{slog.String("id", id.String())}, details...)
-	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.planned))...)
+	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.changes))...)
 	s.awaitApplied(ctx)
 }
 
@@ -198,7 +199,7 @@ func (s *clientServer) changed(ctx context.Context, a *administrator, event stri
 func (s *clientServer) after(ctx context.Context, client *registry.Client) *grantorv1.Client {
 	shown, err := s.show(ctx, client)
 	if err != nil {
-		return writeClient(client, nil)
+		return registrypb.FromClient(client, nil)
 	}
 	return shown
 }
@@ -224,7 +225,7 @@ func (s *clientServer) showAll(ctx context.Context, clients []*registry.Client) 
 	}
 	shown := make([]*grantorv1.Client, len(clients))
 	for i, c := range clients {
-		shown[i] = writeClient(c, uses[c.ID])
+		shown[i] = registrypb.FromClient(c, uses[c.ID])
 	}
 	return shown, nil
 }

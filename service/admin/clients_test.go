@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -43,7 +44,7 @@ func TestClientLife(t *testing.T) {
 	f.newResource(t)
 	ctx := f.as(t, all...)
 	secret := f.newClient(t, "svc")
-	if !registry.Generated(secret) {
+	if !clientsecret.Generated(secret) {
 		t.Error("got a secret that the issuer did not generate")
 	}
 	if got := f.token(t, "svc", secret); got != http.StatusOK {

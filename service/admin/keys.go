@@ -7,6 +7,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -75,8 +76,8 @@ func (s *keyServer) list() ([]*grantorv1.SigningKey, error) {
 		}
 		list = append(list, &grantorv1.SigningKey{
 			Kid: info.Public.ID(), Alg: string(info.Public.Algorithm()), State: states[info.State],
-			CreateTime: timestamp(info.Created), ActivateTime: timestamp(info.Activates),
-			RetireTime: timestamp(info.Retires), RemoveTime: timestamp(info.Removed),
+			CreateTime: registrypb.FromTime(info.Created), ActivateTime: registrypb.FromTime(info.Activates),
+			RetireTime: registrypb.FromTime(info.Retires), RemoveTime: registrypb.FromTime(info.Removed),
 			PublicKey: &grantorv1.JsonWebKey{
 				Kty: k.KeyType, Use: k.Use, Alg: k.Algorithm, Kid: k.ID, Crv: k.Curve, X: k.X, Y: k.Y, N: k.N, E: k.E,
 			},

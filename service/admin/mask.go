@@ -6,12 +6,23 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/grantorhq/grantor/service/registry"
 )
 
-// masked returns the fields of message that a request changes, which are those of changeable that mask names (AIP-161).
-// Without a mask it returns those that are set; "*" stands for all. It ignores fields that only the server writes, so
-// that a caller can change and send back what it has read (AIP-203). A field that message does not have is an error.
-func masked(message proto.Message, mask *fieldmaskpb.FieldMask, changeable ...string) ([]string, error) {
+// fieldNames returns the names of the fields.
+func fieldNames[T any](fields []registry.Field[T]) []string {
+	names := make([]string, len(fields))
+	for i := range fields {
+		names[i] = fields[i].Name
+	}
+	return names
+}
+
+// masked returns the fields of message that a mask selects, of those that can be changed (AIP-161). Without a mask they are
+// those that are set; "*" selects all. Output-only fields are ignored, so that a message that was read can be changed and
+// sent back (AIP-203). A field that the message does not have is an error.
+func masked(message proto.Message, mask *fieldmaskpb.FieldMask, changeable []string) ([]string, error) {
 	if slices.Equal(mask.GetPaths(), []string{"*"}) {
 		return changeable, nil
 	}

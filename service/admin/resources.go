@@ -9,6 +9,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -24,7 +25,7 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.registrar.Resources.Resources(ctx)
+	all, err := a.editor.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 	if !ok {
 		return nil, registry.ErrNotFound
 	}
-	return &grantorv1.GetResourceResponse{Resource: writeResource(resource)}, nil
+	return &grantorv1.GetResourceResponse{Resource: registrypb.FromResource(resource)}, nil
 }
 
 // ListResources returns a page of resources.
@@ -46,7 +47,7 @@ func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListRes
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.registrar.Resources.Resources(ctx)
+	all, err := a.editor.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListRes
 		answer.NextPageToken = s.pageToken(name, list[size-1].ID.String())
 	}
 	for i := range list {
-		answer.Resources = append(answer.Resources, writeResource(&list[i]))
+		answer.Resources = append(answer.Resources, registrypb.FromResource(&list[i]))
 	}
 	return answer, nil
 }
@@ -70,15 +71,15 @@ func (s *resourceServer) CreateResource(ctx context.Context, m *grantorv1.Create
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readResource(m.GetResource(), resourceFields)
+	wanted, err := registrypb.ToResource(m.GetResource())
 	if err != nil {
 		return nil, err
 	}
-	if err := a.registrar.CreateResource(ctx, *wanted); err != nil {
+	if err := a.editor.CreateResource(ctx, *wanted); err != nil {
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceCreated, wanted.ID)
-	return &grantorv1.CreateResourceResponse{Resource: writeResource(wanted)}, nil
+	return &grantorv1.CreateResourceResponse{Resource: registrypb.FromResource(wanted)}, nil
 }
 
 // UpdateResource changes a resource.
@@ -87,23 +88,23 @@ func (s *resourceServer) UpdateResource(ctx context.Context, m *grantorv1.Update
 	if err != nil {
 		return nil, err
 	}
-	fields, err := masked(m.GetResource(), m.GetUpdateMask(), resourceFields...)
+	fields, err := masked(m.GetResource(), m.GetUpdateMask(), fieldNames(registry.ResourceFields()))
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := readResource(m.GetResource(), fields)
+	wanted, err := registrypb.ToResource(m.GetResource())
 	if err != nil {
 		return nil, err
 	}
-	resource, err := a.registrar.UpdateResource(ctx, id, m.GetResource().GetEtag(), func(r *registry.Resource) error {
-		copyResource(r, wanted, fields)
+	resource, err := a.editor.UpdateResource(ctx, id, m.GetResource().GetEtag(), func(r *registry.Resource) error {
+		r.CopyFields(wanted, fields)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceChanged, id)
-	return &grantorv1.UpdateResourceResponse{Resource: writeResource(resource)}, nil
+	return &grantorv1.UpdateResourceResponse{Resource: registrypb.FromResource(resource)}, nil
 }
 
 // DeleteResource removes a resource.
@@ -112,7 +113,7 @@ func (s *resourceServer) DeleteResource(ctx context.Context, m *grantorv1.Delete
 	if err != nil {
 		return nil, err
 	}
-	if err := a.registrar.DeleteResource(ctx, id, m.GetEtag()); err != nil {
+	if err := a.editor.DeleteResource(ctx, id, m.GetEtag()); err != nil {
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventResourceDeleted, id)
@@ -132,12 +133,11 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	if len(m.GetClients()) > maxWanted {
 		return nil, invalid("clients", "has more than 500 clients")
 	}
-	manifest, err := readManifest(m)
+	manifest, err := toManifest(m)
 	if err != nil {
 		return nil, err
 	}
-	a.applier.DryRun, a.applier.PruneResources = m.GetValidateOnly(), m.GetPruneResources()
-	account, err := a.applier.Apply(ctx, *manifest)
+	account, err := a.editor.Apply(ctx, *manifest, registry.ApplyOptions{DryRun: m.GetValidateOnly(), PruneResources: m.GetPruneResources()})
 	answer := &grantorv1.ApplyManifestResponse{}
 	for _, c := range account {
 		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields()})
@@ -164,6 +164,6 @@ func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() 
 
 // changed audits a change of a resource and waits for it to reach this replica.
 func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource) {
-	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.planned))
+	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.changes))
 	s.awaitApplied(ctx)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -18,11 +19,11 @@ func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.Crea
 	if err != nil {
 		return nil, err
 	}
-	expires, err := moment("expire_time", m.GetExpireTime())
+	expires, err := toTime("expire_time", m.GetExpireTime())
 	if err != nil {
 		return nil, err
 	}
-	issued, err := a.registrar.AddSecret(ctx, target, m.GetClientSecret(), expires)
+	issued, err := a.editor.AddSecret(ctx, target, m.GetClientSecret(), expires)
 	if err != nil {
 		return nil, err
 	}
@@ -36,17 +37,17 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 	if err != nil {
 		return nil, err
 	}
-	expires, err := moment("expire_time", m.GetExpireTime())
+	expires, err := toTime("expire_time", m.GetExpireTime())
 	if err != nil {
 		return nil, err
 	}
 	grace := defaultGrace
 	if m.GetGracePeriod() != nil {
-		if grace, err = span("grace_period", m.GetGracePeriod()); err != nil {
+		if grace, err = registrypb.ToDuration("grace_period", m.GetGracePeriod()); err != nil {
 			return nil, err
 		}
 	}
-	issued, err := a.registrar.RotateSecret(ctx, target, grace, expires)
+	issued, err := a.editor.RotateSecret(ctx, target, grace, expires)
 	if err != nil {
 		return nil, err
 	}
@@ -60,19 +61,19 @@ func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	fields, err := masked(m.GetSecret(), m.GetUpdateMask(), "expire_time")
+	fields, err := masked(m.GetSecret(), m.GetUpdateMask(), []string{"expire_time"})
 	if err != nil {
 		return nil, err
 	}
 	if len(fields) == 0 {
 		return nil, invalid("update_mask", "names nothing that can be changed: expire_time can")
 	}
-	expires, err := moment("expire_time", m.GetSecret().GetExpireTime())
+	expires, err := toTime("expire_time", m.GetSecret().GetExpireTime())
 	if err != nil {
 		return nil, err
 	}
 	secret := m.GetSecret().GetSecretId()
-	client, err := a.registrar.ExpireSecret(ctx, target, secret, expires)
+	client, err := a.editor.ExpireSecret(ctx, target, secret, expires)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (s *clientServer) DeleteClientSecret(ctx context.Context, m *grantorv1.Dele
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.registrar.RemoveSecret(ctx, target, m.GetSecretId())
+	client, err := a.editor.RemoveSecret(ctx, target, m.GetSecretId())
 	if err != nil {
 		return nil, err
 	}

@@ -1,228 +1,42 @@
 package admin
 
 import (
-	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/registrypb"
 )
 
-// invalid returns the error of a request whose field has a problem.
+// invalid returns the error that reports which field of a request is not valid, and why.
 func invalid(field, problem string) error {
 	return &registry.FieldError{Field: field, Problem: problem}
 }
 
-// The fields that an administrator can change, by their names on the wire.
-var (
-	clientFields = []string{
-		"client_name", "grant_types", "scopes", "default_scopes", "resources", "auth_methods", "access_token_lifetime", "disabled",
-		"allowed_networks",
-	}
-	resourceFields = []string{"name", "scopes", "access_token_lifetime", "signing_alg"}
-)
-
-// readClient translates the id and the named fields of a client. All other fields are zero.
-func readClient(m *grantorv1.Client, fields []string) (*registry.Client, error) {
-	id, err := oauth.ParseClientID(m.GetClientId())
+// toManifest returns the manifest of a request. Unlike an operator with access to the store, an administrator may choose
+// only secrets of some strength.
+func toManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
+	manifest, err := registrypb.ToManifest(m)
 	if err != nil {
 		return nil, err
 	}
-	sent := &registry.Client{Name: m.GetClientName(), GrantTypes: m.GetGrantTypes(), AuthMethods: m.GetAuthMethods(), Disabled: m.GetDisabled()}
-	if sent.Scopes, err = readScopes("scopes", m.GetScopes()); err != nil {
-		return nil, err
-	}
-	if sent.DefaultScopes, err = readScopes("default_scopes", m.GetDefaultScopes()); err != nil {
-		return nil, err
-	}
-	for _, raw := range m.GetResources() {
-		resource, err := oauth.ParseResource(raw)
-		if err != nil {
-			return nil, invalid("resources", err.Error())
+	for i := range manifest.Clients {
+		spec := &manifest.Clients[i]
+		if spec.Secret == "" {
+			continue
 		}
-		sent.Resources = append(sent.Resources, resource)
-	}
-	for _, raw := range m.GetAllowedNetworks() {
-		network, err := registry.ParseNetwork(raw)
-		if err != nil {
-			return nil, invalid("allowed_networks", err.Error())
+		if err := registry.CheckSecret(spec.Secret); err != nil {
+			return nil, &registry.ManifestError{ID: spec.ID, Err: err}
 		}
-		sent.AllowedNetworks = append(sent.AllowedNetworks, network)
-	}
-	if sent.AccessTokenLifetime, err = span("access_token_lifetime", m.GetAccessTokenLifetime()); err != nil {
-		return nil, err
-	}
-	wanted := &registry.Client{ID: id}
-	copyClient(wanted, sent, fields)
-	return wanted, nil
-}
-
-// copyClient copies the named fields.
-func copyClient(to, from *registry.Client, fields []string) {
-	for _, field := range fields {
-		switch field {
-		case "client_name":
-			to.Name = from.Name
-		case "grant_types":
-			to.GrantTypes = from.GrantTypes
-		case "scopes":
-			to.Scopes = from.Scopes
-		case "default_scopes":
-			to.DefaultScopes = from.DefaultScopes
-		case "resources":
-			to.Resources = from.Resources
-		case "auth_methods":
-			to.AuthMethods = from.AuthMethods
-		case "access_token_lifetime":
-			to.AccessTokenLifetime = from.AccessTokenLifetime
-		case "allowed_networks":
-			to.AllowedNetworks = from.AllowedNetworks
-		case "disabled":
-			to.Disabled = from.Disabled
-		}
-	}
-}
-
-// writeClient translates a client. The result contains neither a secret nor its hash. used are the last uses of its
-// secrets.
-func writeClient(c *registry.Client, used map[string]time.Time) *grantorv1.Client {
-	m := &grantorv1.Client{
-		ClientId: c.ID.String(), ClientName: c.Name, GrantTypes: c.GrantTypes, Scopes: c.Scopes.Strings(),
-		DefaultScopes: c.DefaultScopes.Strings(), AuthMethods: c.AuthMethods, AccessTokenLifetime: duration(c.AccessTokenLifetime),
-		Disabled: new(c.Disabled), CreateTime: timestamp(c.CreatedAt), UpdateTime: timestamp(c.ChangedAt), Etag: c.ETag(),
-	}
-	for _, r := range c.Resources {
-		m.Resources = append(m.Resources, r.String())
-	}
-	for _, n := range c.AllowedNetworks {
-		m.AllowedNetworks = append(m.AllowedNetworks, n.String())
-	}
-	for i := range c.Secrets {
-		s := &c.Secrets[i]
-		m.Secrets = append(m.Secrets, &grantorv1.ClientSecret{
-			SecretId: s.ID, Kind: kinds[s.Hash.Kind()], CreateTime: timestamp(s.CreatedAt), ExpireTime: timestamp(s.ExpiresAt),
-			LastUseTime: timestamp(s.LastUse(used)),
-		})
-	}
-	return m
-}
-
-// kinds maps the kinds of secrets of the domain to those of the wire.
-var kinds = map[registry.Kind]grantorv1.ClientSecret_Kind{
-	registry.KindGenerated: grantorv1.ClientSecret_KIND_GENERATED,
-	registry.KindChosen:    grantorv1.ClientSecret_KIND_CHOSEN,
-	registry.KindImported:  grantorv1.ClientSecret_KIND_IMPORTED,
-}
-
-// readResource translates the identifier and the named fields of a resource. All other fields are zero.
-func readResource(m *grantorv1.Resource, fields []string) (*registry.Resource, error) {
-	id, err := oauth.ParseResource(m.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	sent := &registry.Resource{Name: m.GetName(), SigningAlg: jwks.Algorithm(m.GetSigningAlg())}
-	if sent.Scopes, err = readScopes("scopes", m.GetScopes()); err != nil {
-		return nil, err
-	}
-	if sent.AccessTokenLifetime, err = span("access_token_lifetime", m.GetAccessTokenLifetime()); err != nil {
-		return nil, err
-	}
-	wanted := &registry.Resource{ID: id}
-	copyResource(wanted, sent, fields)
-	return wanted, nil
-}
-
-// copyResource copies the named fields.
-func copyResource(to, from *registry.Resource, fields []string) {
-	for _, field := range fields {
-		switch field {
-		case "name":
-			to.Name = from.Name
-		case "scopes":
-			to.Scopes = from.Scopes
-		case "access_token_lifetime":
-			to.AccessTokenLifetime = from.AccessTokenLifetime
-		case "signing_alg":
-			to.SigningAlg = from.SigningAlg
-		}
-	}
-}
-
-func writeResource(r *registry.Resource) *grantorv1.Resource {
-	return &grantorv1.Resource{
-		Resource: r.ID.String(), Name: r.Name, Scopes: r.Scopes.Strings(), AccessTokenLifetime: duration(r.AccessTokenLifetime),
-		SigningAlg: string(r.SigningAlg), Etag: r.ETag(),
-	}
-}
-
-func readManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
-	manifest := &registry.Manifest{}
-	for _, sent := range m.GetResources() {
-		resource, err := readResource(sent, resourceFields)
-		if err != nil {
-			return nil, err
-		}
-		manifest.Resources = append(manifest.Resources, *resource)
-	}
-	for _, sent := range m.GetClients() {
-		client, err := readClient(sent.GetClient(), clientFields)
-		if err != nil {
-			return nil, err
-		}
-		wanted := registry.ClientSpec{Client: *client, Secret: sent.GetClientSecret(), LeaveDisabled: sent.GetClient().Disabled == nil}
-		if wanted.Secret != "" {
-			if err := registry.CheckSecret(wanted.Secret); err != nil {
-				return nil, &registry.ManifestError{ID: client.ID, Err: err}
-			}
-		}
-		for _, text := range sent.GetClientSecretHashes() {
-			hash, err := registry.ParseImported(text)
-			if err != nil {
-				return nil, &registry.ManifestError{ID: client.ID, Err: invalid("client_secret_hashes", err.Error())}
-			}
-			wanted.Hashes = append(wanted.Hashes, hash)
-		}
-		manifest.Clients = append(manifest.Clients, wanted)
 	}
 	return manifest, nil
 }
 
-func readScopes(field string, names []string) (oauth.Scopes, error) {
-	if len(names) > oauth.MaxScopes {
-		return nil, invalid(field, fmt.Sprintf("has more than %d scopes", oauth.MaxScopes))
-	}
-	var scopes oauth.Scopes
-	for _, name := range names {
-		scope, err := oauth.ParseScope(name)
-		if err != nil {
-			return nil, invalid(field, err.Error())
-		}
-		if !scopes.Has(scope) {
-			scopes = append(scopes, scope)
-		}
-	}
-	return scopes, nil
-}
-
-// span translates a duration, which must be in whole seconds. None is zero.
-func span(field string, d *durationpb.Duration) (time.Duration, error) {
-	if d == nil {
-		return 0, nil
-	}
-	if d.CheckValid() != nil || d.GetNanos() != 0 {
-		return 0, invalid(field, "is not a number of whole seconds")
-	}
-	return d.AsDuration(), nil
-}
-
-// moment translates a time and truncates it to seconds, the precision of records. None is the zero time, which is
-// otherwise refused.
-func moment(field string, t *timestamppb.Timestamp) (time.Time, error) {
+// toTime returns a time in whole seconds, as records have them. An absent time is the zero time, which no time that is sent
+// may be.
+func toTime(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	if t == nil {
 		return time.Time{}, nil
 	}
@@ -230,18 +44,4 @@ func moment(field string, t *timestamppb.Timestamp) (time.Time, error) {
 		return time.Time{}, invalid(field, "is not a time")
 	}
 	return t.AsTime().Truncate(time.Second), nil
-}
-
-func duration(d time.Duration) *durationpb.Duration {
-	if d == 0 {
-		return nil
-	}
-	return durationpb.New(d)
-}
-
-func timestamp(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
 }

@@ -4,7 +4,7 @@
 // Every failure has the same answer and costs the same work, be it an unknown client, a wrong or expired secret or a
 // disabled client: how a secret is checked depends on the secret that was sent, never on the client that was named or
 // on how many secrets it has. The one exception is a client with a hash imported from another server; see
-// [registry.Hasher.Match].
+// [clientsecret.Hasher.Match].
 package clientauth
 
 import (
@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -53,7 +54,7 @@ type Config struct {
 	Clients Clients
 	// Store receives the replaced hashes of clients.
 	Store  Store
-	Hasher *registry.Hasher
+	Hasher *clientsecret.Hasher
 	// Uses records each successful authentication.
 	Uses Uses
 	// Failures limits the failed authentications.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -26,10 +27,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	start     = time.Unix(1_800_000_000, 0)
-	hasher    = must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
-	generated = registry.NewSecret()
+	hasher    = must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32))))
+	generated = clientsecret.New()
 	// oldSecret and newSecret are the secrets of a client that replaces its secret.
-	oldSecret, newSecret = registry.NewSecret(), registry.NewSecret()
+	oldSecret, newSecret = clientsecret.New(), clientsecret.New()
 )
 
 // registered implements clientauth.Clients with a map keyed by client ID. A nil entry makes the lookup fail.
@@ -49,7 +50,7 @@ func (r registered) Client(_ context.Context, id oauth.ClientID) (*registry.Clie
 func client(id string, secrets ...string) *registry.Client {
 	c := &registry.Client{ID: must.Get(oauth.ParseClientID(id))}
 	for i, s := range secrets {
-		c.Secrets = append(c.Secrets, registry.Secret{ID: fmt.Sprintf("%s-%d", id, i), Hash: hasher.Hash(s, c.Secrets...)})
+		c.Secrets = append(c.Secrets, clientsecret.Secret{ID: fmt.Sprintf("%s-%d", id, i), Hash: hasher.Hash(s, c.Secrets...)})
 	}
 	return c
 }
@@ -196,7 +197,7 @@ type counter struct{ slow, fast atomic.Int64 }
 func count(a *clientauth.Authenticator) *counter {
 	c := &counter{}
 	a.OnFind(func(secret string) {
-		if registry.Generated(secret) {
+		if clientsecret.Generated(secret) {
 			c.fast.Add(1)
 		} else {
 			c.slow.Add(1)
@@ -221,12 +222,12 @@ func clientsOfAllKinds() registered {
 }
 
 // The kind and the amount of work depend on the secret that was sent, not on the client that was named. The test of
-// registry.Hasher.Match counts what one comparison computes.
+// clientsecret.Hasher.Match counts what one comparison computes.
 func TestSameWork(t *testing.T) {
 	clients := clientsOfAllKinds()
 	a := newAuthenticator(clients)
 	c := count(a)
-	work := map[string]string{"guess": "1 slow, 0 fast", registry.NewSecret(): "0 slow, 1 fast"}
+	work := map[string]string{"guess": "1 slow, 0 fast", clientsecret.New(): "0 slow, 1 fast"}
 	for _, id := range []string{"unknown", "fast", "slow", "bare", "three", "disabled", "post", "expired", "no id"} {
 		for secret, want := range work {
 			if _, _, err := a.Authenticate(t.Context(), post(id, secret)); oauth.From(err).Code != oauth.InvalidClient {
@@ -253,7 +254,7 @@ func TestSameWork(t *testing.T) {
 // BenchmarkRefusal measures what TestSameWork counts.
 func BenchmarkRefusal(b *testing.B) {
 	a := newAuthenticator(clientsOfAllKinds())
-	for kind, secret := range map[string]string{"chosen": "guess", "generated": registry.NewSecret()} {
+	for kind, secret := range map[string]string{"chosen": "guess", "generated": clientsecret.New()} {
 		for _, id := range []string{"unknown", "slow", "three", "disabled", "expired"} {
 			b.Run(kind+"/"+id, func(b *testing.B) {
 				for b.Loop() {

@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/clientsecret"
 )
 
 // MaxQueued is the capacity of the queue for slow hashes.
@@ -25,14 +25,14 @@ func Parallel() int { return runtime.GOMAXPROCS(0) }
 // OnFind calls f before each comparison of a secret with those of a client.
 func (a *Authenticator) OnFind(f func(secret string)) {
 	find := a.secrets.find
-	a.secrets.find = func(secrets []registry.Secret, secret string, now time.Time) int {
+	a.secrets.find = func(secrets []clientsecret.Secret, secret string, now time.Time) int {
 		f(secret)
 		return find(secrets, secret, now)
 	}
 }
 
 // SetFind replaces the comparison of a secret with those of a client.
-func (a *Authenticator) SetFind(find func(secrets []registry.Secret, secret string, now time.Time) int) {
+func (a *Authenticator) SetFind(find func(secrets []clientsecret.Secret, secret string, now time.Time) int) {
 	a.secrets.find = find
 }
 

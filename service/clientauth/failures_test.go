@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
@@ -53,7 +53,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	clients["elsewhere"] = client("elsewhere", "chosen", generated)
 	clients["elsewhere"].AllowedNetworks = remoteaddr.Networks{netip.MustParsePrefix("198.51.100.0/24")}
 	for _, id := range []string{"unknown", "fast", "slow", "bare", "three", "disabled", "post", "expired", "elsewhere", "no id"} {
-		for _, secret := range []string{"guess", registry.NewSecret()} {
+		for _, secret := range []string{"guess", clientsecret.New()} {
 			a := newLimited(clients, 3, 0)
 			c := count(a)
 			for n := range 6 {
@@ -85,7 +85,7 @@ func TestTrueClient(t *testing.T) {
 	for n := range 10 {
 		for _, id := range []string{"fast", "slow"} {
 			try(t, a, id, "guess "+fmt.Sprint(n), here)
-			try(t, a, id, registry.NewSecret(), here)
+			try(t, a, id, clientsecret.New(), here)
 		}
 	}
 	for _, test := range []struct {
@@ -136,12 +136,12 @@ func TestSuspectShare(t *testing.T) {
 	suspects := make([]netip.Addr, clientauth.MaxQueued)
 	for i := range suspects {
 		suspects[i] = netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
-		if got := try(t, a, "a", registry.NewSecret(), suspects[i]); got != "invalid_client" {
+		if got := try(t, a, "a", clientsecret.New(), suspects[i]); got != "invalid_client" {
 			t.Fatalf("got %q", got)
 		}
 	}
 	gate := make(chan struct{})
-	a.SetFind(func([]registry.Secret, string, time.Time) int {
+	a.SetFind(func([]clientsecret.Secret, string, time.Time) int {
 		<-gate
 		return 0
 	})

@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 // newBlocked returns an authenticator whose slow hashes end when gate is closed, and the number of those started.
 func newBlocked(clients registered) (a *clientauth.Authenticator, started *atomic.Int64, gate chan struct{}) {
 	a, started, gate = newAuthenticator(clients), &atomic.Int64{}, make(chan struct{})
-	a.SetFind(func(secrets []registry.Secret, secret string, now time.Time) int {
-		if registry.Generated(secret) {
+	a.SetFind(func(secrets []clientsecret.Secret, secret string, now time.Time) int {
+		if clientsecret.Generated(secret) {
 			return hasher.Match(secrets, secret, now)
 		}
 		started.Add(1)
@@ -41,7 +41,7 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	synctest.Test(t, func(t *testing.T) {
 		a, gate := newAuthenticator(clients), make(chan struct{})
-		a.SetFind(func([]registry.Secret, string, time.Time) int {
+		a.SetFind(func([]clientsecret.Secret, string, time.Time) int {
 			<-gate
 			return 0
 		})
@@ -246,7 +246,7 @@ func TestSourceShare(t *testing.T) {
 	clients := registered{"a": client("a", "chosen")}
 	a := newAuthenticator(clients)
 	gate, entered := make(chan struct{}), make(chan struct{}, clientauth.MaxQueued)
-	a.SetFind(func([]registry.Secret, string, time.Time) int {
+	a.SetFind(func([]clientsecret.Secret, string, time.Time) int {
 		entered <- struct{}{}
 		<-gate
 		return 0

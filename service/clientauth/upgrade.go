@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -72,9 +73,9 @@ func (a *Authenticator) upgrade(ctx context.Context, u upgrade) error {
 	case err != nil:
 		return err
 	}
-	i := slices.IndexFunc(stored.Secrets, func(s registry.Secret) bool { return s.ID == u.id && s.Hash == u.hash })
+	i := slices.IndexFunc(stored.Secrets, func(s clientsecret.Secret) bool { return s.ID == u.id && s.Hash == u.hash })
 	// Saving a disabled client would revoke its tokens again.
-	if i < 0 || stored.Disabled || !registry.Outdated(stored.Secrets, i) {
+	if i < 0 || stored.Disabled || !clientsecret.Outdated(stored.Secrets, i) {
 		return nil
 	}
 	if err := a.secrets.queue.processors.Acquire(ctx, 1); err != nil {

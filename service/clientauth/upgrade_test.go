@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -71,13 +72,13 @@ func (s *fakeStore) change(f func(*registry.Client)) {
 }
 
 // stored returns the hash of the i-th secret and the number of saves.
-func (s *fakeStore) stored(i int) (hash registry.Hash, saves int) {
+func (s *fakeStore) stored(i int) (hash clientsecret.Hash, saves int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.client.Secrets[i].Hash, s.saves
 }
 
-var importedHash = registry.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
+var importedHash = clientsecret.Hash(must.Get(bcrypt.GenerateFromPassword([]byte("imported"), bcrypt.MinCost)))
 
 // testUpgrade runs test with a client that has a chosen, an imported and a generated secret, in this order, and with an
 // authenticator that replaces hashes. accepts reports whether the authenticator accepts a secret; failed are the errors
@@ -126,7 +127,7 @@ func TestUpgrade(t *testing.T) {
 		if !reflect.DeepEqual(s.client, &want) {
 			t.Errorf("got %+v, want %+v", s.client, want)
 		}
-		if hash := s.client.Secrets[1].Hash; hash.Kind() != registry.KindChosen || registry.Outdated(s.client.Secrets, 1) {
+		if hash := s.client.Secrets[1].Hash; hash.Kind() != clientsecret.KindChosen || clientsecret.Outdated(s.client.Secrets, 1) {
 			t.Errorf("got the hash %s, want that of a chosen secret", hash)
 		}
 		if !accepts("imported") || !accepts("chosen") || !accepts(generated) || accepts("wrong") {
@@ -142,7 +143,7 @@ func TestUpgrade(t *testing.T) {
 func TestUpgradeSalt(t *testing.T) {
 	testUpgrade(t, func(t *testing.T, s *fakeStore, accepts func(string) bool, _ *[]error) {
 		s.change(func(c *registry.Client) { c.Secrets[1].Hash = hasher.Hash("imported") })
-		if !accepts("imported") || registry.Outdated(s.client.Secrets, 1) {
+		if !accepts("imported") || clientsecret.Outdated(s.client.Secrets, 1) {
 			t.Errorf("got %v", s.client.Secrets)
 		}
 	})
@@ -219,7 +220,7 @@ func TestUpgradeFails(t *testing.T) {
 		s.setSaveErr(nil)
 		time.Sleep(clientauth.UpgradeBackoff)
 		synctest.Wait()
-		if hash, _ := s.stored(1); hash.Kind() != registry.KindChosen || len(*failed) != 1 {
+		if hash, _ := s.stored(1); hash.Kind() != clientsecret.KindChosen || len(*failed) != 1 {
 			t.Errorf("after the backoff: the hash is %s, failures %v", hash, *failed)
 		}
 	})

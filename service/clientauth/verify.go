@@ -9,6 +9,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -19,8 +20,8 @@ const maxProven = 100_000
 // secrets verifies client secrets. A generated secret costs one HMAC. A chosen one costs Argon2id the first time; its
 // success is then remembered, so that whether a person chose the secret makes no difference to a client's speed.
 type secrets struct {
-	// find is [registry.Hasher.Match].
-	find     func(secrets []registry.Secret, secret string, now time.Time) int
+	// find is [clientsecret.Hasher.Match].
+	find     func(secrets []clientsecret.Secret, secret string, now time.Time) int
 	failures Failures
 	// key hides the secrets in proven from a reader of the process memory. It exists only in this process.
 	key []byte
@@ -37,7 +38,7 @@ type secrets struct {
 // match is the stored secret that a presented one matches. The zero value is no match.
 type match struct {
 	id   string
-	hash registry.Hash
+	hash clientsecret.Hash
 	// outdated reports whether the hash is to be replaced.
 	outdated bool
 }
@@ -74,7 +75,7 @@ type attempt struct {
 // After too many failures a chosen secret is not checked unless it is remembered. A generated secret is always checked:
 // it cannot be guessed, so that the sender of the right one is the client, and a wrong one costs next to nothing.
 func (s *secrets) verify(ctx context.Context, a attempt) (match, error) {
-	if registry.Generated(a.secret) {
+	if clientsecret.Generated(a.secret) {
 		found := s.compare(&a)
 		s.generated.count(found)
 		return found, nil
@@ -143,7 +144,7 @@ func (s *secrets) compare(a *attempt) match {
 		return match{}
 	}
 	found := &a.client.Secrets[i]
-	return match{found.ID, found.Hash, registry.Outdated(a.client.Secrets, i)}
+	return match{found.ID, found.Hash, clientsecret.Outdated(a.client.Secrets, i)}
 }
 
 // valid reports whether the client still has the matched secret and it has not expired.

@@ -6,17 +6,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// expectAltered has every way to read the client a, or the resources, say which record was altered.
+// expectAltered checks that every way to read the client a, or the resources, reports which record was altered.
 func (k *kit) expectAltered(t *testing.T, key string) {
 	t.Helper()
 	reads := map[string]func(ctx context.Context) error{
@@ -30,12 +29,12 @@ func (k *kit) expectAltered(t *testing.T, key string) {
 	}
 	for how, read := range reads {
 		if err := read(t.Context()); !errors.Is(err, registry.ErrAltered) || !strings.Contains(err.Error(), k.base+key) {
-			t.Errorf("%s: got %v, want %v, and the record's name", how, err, registry.ErrAltered)
+			t.Errorf("%s: got %v, want %v, and the name of the record", how, err, registry.ErrAltered)
 		}
 	}
 }
 
-// testAltered alters one field after another of a client and of the resources.
+// testAltered alters each field of a client and of the resources.
 func testAltered(t *testing.T, k *kit) {
 	narrow := newClient("a")
 	narrow.Scopes = scopes("a")
@@ -70,7 +69,7 @@ func testAltered(t *testing.T, k *kit) {
 			})
 		}
 	}
-	// As it was, it counts again.
+	// The restored records are valid again.
 	c, err := k.Client(t.Context(), clientID("a"))
 	must.Succeed(t, err)
 	table, err := k.Resources(t.Context())
@@ -80,22 +79,22 @@ func testAltered(t *testing.T, k *kit) {
 	}
 }
 
-// testMoved puts whole records where they do not belong: another client's, another table's, another issuer's.
+// testMoved copies whole records to the keys of another client, another table and another issuer.
 func testMoved(t *testing.T, k *kit) {
 	other := newKit(k.client)
 	k.save(t, newClient("a"))
 	k.save(t, newClient("b"))
 	other.save(t, newClient("a"))
-	// The other issuer may even have the same key, as where its ring was copied.
+	// Another issuer may even have the same key, if its ring was copied.
 	same := newKit(k.client)
 	same.Authenticate(k.secret)
 	same.save(t, newClient("a"))
 	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, nil))))
 	for name, from := range map[string]string{
-		"of another client":                  k.base + "client:b",
-		"of another issuer":                  other.base + "client:a",
-		"of another issuer with the one key": same.base + "client:a",
-		"of the resources":                   k.base + "resources",
+		"of another client":                   k.base + "client:b",
+		"of another issuer":                   other.base + "client:a",
+		"of another issuer with the same key": same.base + "client:a",
+		"of the resources":                    k.base + "resources",
 	} {
 		t.Run(name, func(t *testing.T) {
 			record, err := k.client.HGetAll(t.Context(), from).Result()
@@ -105,7 +104,7 @@ func testMoved(t *testing.T, k *kit) {
 			k.expectAltered(t, "client:a")
 		})
 	}
-	// Deleted by hand, the client can be made again.
+	// After it was deleted by hand, the client can be registered again.
 	must.Succeed(t, k.client.Del(t.Context(), k.base+"client:a").Err())
 	k.save(t, newClient("a"))
 	if listed, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err != nil || len(listed) != 2 {
@@ -113,7 +112,7 @@ func testMoved(t *testing.T, k *kit) {
 	}
 }
 
-// testNoKey uses a store before it has its key: it neither reads nor writes records.
+// testNoKey checks that a store without its key neither reads nor writes records.
 func testNoKey(t *testing.T, k *kit) {
 	ctx := t.Context()
 	c := k.save(t, newClient("a"))
@@ -128,21 +127,21 @@ func testNoKey(t *testing.T, k *kit) {
 		"saved, resources": bare.SaveResources(ctx, must.Get(registry.NewResources(0, nil))),
 	} {
 		if err == nil || errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), "no key") {
-			t.Errorf("%s: got %v, want that there is no key", name, err)
+			t.Errorf("%s: got %v, want an error about the missing key", name, err)
 		}
 	}
 	k.expectClient(t, c)
 	k.expectFeed(t, clientChange("a"))
 }
 
-// loseAnswer has the answer to the next change lost, so that go-redis sends it again.
-type loseAnswer struct{ lost bool }
+// loseReply loses the reply to the next change, so that go-redis sends it again.
+type loseReply struct{ lost bool }
 
-func (l *loseAnswer) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (l *loseAnswer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (l *loseReply) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (l *loseReply) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
-func (l *loseAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (l *loseReply) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if err := next(ctx, cmd); err != nil || l.lost || !strings.HasPrefix(cmd.Name(), "eval") {
 			return err
@@ -152,9 +151,9 @@ func (l *loseAnswer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// testAnswerLost sends one change twice, as go-redis does when the answer to the first is lost. It is one change.
-func testAnswerLost(t *testing.T, k *kit) {
-	k.client.AddHook(&loseAnswer{})
+// testReplyLost checks that a change which go-redis sends twice, because the first reply was lost, is made once.
+func testReplyLost(t *testing.T, k *kit) {
+	k.client.AddHook(&loseReply{})
 	must.Succeed(t, k.SaveClient(t.Context(), newClient("a")))
 	k.expectFeed(t, clientChange("a"))
 	if c, err := k.Client(t.Context(), clientID("a")); err != nil || c.Version == 0 {

@@ -13,30 +13,34 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// AuditTrail keeps audit events in a Redis Stream for each [telemetry.Stream]. It may be used by several goroutines.
+// AuditTrail stores audit events, in one Redis Stream for each [telemetry.Stream]. It is safe for concurrent use by multiple
+// goroutines.
 type AuditTrail struct {
-	store   *Store
-	entries int64
+	store *Store
+	// maxEntries is the approximate number of entries that each stream keeps.
+	maxEntries int64
 }
 
-// AuditTrail makes a trail that keeps about so many entries of each stream, the newest: Redis removes older ones when it can do
-// so cheaply. Any number reads.
-func (s *Store) AuditTrail(entries int) *AuditTrail { return &AuditTrail{s, int64(entries)} }
+// AuditTrail returns a trail that keeps about maxEntries entries of each stream, the newest: Redis removes older ones when
+// it can do so cheaply. For reading, any number will do.
+func (s *Store) AuditTrail(maxEntries int) *AuditTrail { return &AuditTrail{s, int64(maxEntries)} }
 
-// The fields of an entry.
+// The fields of a stream entry.
 const (
 	auditTime       = "t"
 	auditEvent      = "e"
 	auditAttributes = "a"
 )
 
-func (t *AuditTrail) key(stream telemetry.Stream) string { return t.store.key("audit:" + string(stream)) }
+func (t *AuditTrail) key(stream telemetry.Stream) string {
+	return t.store.key("audit:" + string(stream))
+}
 
-// All in one step, so that a batch that is tried again was not half there; and it is two thirds of the work that a command
-// for each entry would be to the sender. Trimming with the last entry alone saves Redis a sixth of it.
+// appendEntries appends a batch atomically, so that a retried batch is never half there. For the sender it is two thirds of
+// the work of one command for each entry. Trimming with the last entry alone saves Redis a sixth of its work.
 //
 // KEYS: stream
-// ARGV: entries to keep, then time, event and attributes of each entry.
+// ARGV: maximum number of entries, then time, event and attributes of each entry.
 var appendEntries = redis.NewScript(`
 local t, e, a = '` + auditTime + `', '` + auditEvent + `', '` + auditAttributes + `'
 for i = 2, #ARGV - 3, 3 do
@@ -47,39 +51,39 @@ redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', t, ARGV[#ARGV - 2], e, 
 
 // Append implements [telemetry.AuditSink].
 func (t *AuditTrail) Append(ctx context.Context, stream telemetry.Stream, entries []telemetry.Entry) error {
-	args := append(make([]any, 0, 1+3*len(entries)), t.entries)
+	args := append(make([]any, 0, 1+3*len(entries)), t.maxEntries)
 	for _, e := range entries {
 		args = append(args, e.Time.UnixMilli(), e.Event, e.Attributes)
 	}
 	err := appendEntries.Run(ctx, t.store.client, []string{t.key(stream)}, args...).Err()
 	if errors.Is(err, redis.Nil) {
-		return nil // the script gives nothing back
+		return nil // the script returns nothing
 	}
 	return err
 }
 
-// Kept is an audit event as it is kept.
-type Kept struct {
-	// ID is that of the entry in its stream: later ones were kept later.
+// AuditEntry is a stored audit event.
+type AuditEntry struct {
+	// ID is the ID of the entry in its stream. It increases with the time of storing.
 	ID string
 	telemetry.Entry
 }
 
-// Before gives at most count events of the stream that were kept before the one with the id, the latest first; an empty id
-// comes after all. Fewer than count means that there are no more.
-func (t *AuditTrail) Before(ctx context.Context, stream telemetry.Stream, id string, count int) ([]Kept, error) {
+// Before returns at most count entries of the stream that were stored before the one with the id, the latest first; an empty
+// id follows all. Fewer than count means that there are no more.
+func (t *AuditTrail) Before(ctx context.Context, stream telemetry.Stream, id string, count int) ([]AuditEntry, error) {
 	end := "+"
 	if id != "" {
 		end = "(" + id
 	}
 	messages, err := t.store.client.XRevRangeN(ctx, t.key(stream), end, "-", int64(count)).Result()
-	return kept(messages), err
+	return auditEntries(messages), err
 }
 
-// After gives events that were kept after those with the ids, one for each stream, and moves the ids on; "0-0" comes before
-// all. It waits as long for one.
-func (t *AuditTrail) After(ctx context.Context, ids map[telemetry.Stream]string, wait time.Duration) ([]Kept, error) {
-	args := &redis.XReadArgs{Count: readCount, Block: wait}
+// After returns entries that were stored after those with the ids, one id for each stream, and advances the ids; "0-0"
+// precedes all. It waits up to the given duration for the first entry.
+func (t *AuditTrail) After(ctx context.Context, ids map[telemetry.Stream]string, wait time.Duration) ([]AuditEntry, error) {
+	args := &redis.XReadArgs{Count: maxRead, Block: wait}
 	streams := make(map[string]telemetry.Stream, len(ids))
 	for stream := range ids {
 		args.Streams = append(args.Streams, t.key(stream))
@@ -92,27 +96,27 @@ func (t *AuditTrail) After(ctx context.Context, ids map[telemetry.Stream]string,
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, err
 	}
-	var all []Kept
+	var all []AuditEntry
 	for _, r := range read {
-		all = append(all, kept(r.Messages)...)
+		all = append(all, auditEntries(r.Messages)...)
 		ids[streams[r.Stream]] = r.Messages[len(r.Messages)-1].ID
 	}
 	return all, nil
 }
 
-// kept reads entries. One that no Grantor wrote is read as far as it can be.
-func kept(messages []redis.XMessage) []Kept {
-	all := make([]Kept, len(messages))
+// auditEntries decodes stream entries. It decodes as much as it can of an entry that Grantor did not write.
+func auditEntries(messages []redis.XMessage) []AuditEntry {
+	all := make([]AuditEntry, len(messages))
 	for i, m := range messages {
 		text := func(field string) string { s, _ := m.Values[field].(string); return s }
 		at, err := strconv.ParseInt(text(auditTime), 10, 64)
 		if err != nil {
 			stored, _, _ := strings.Cut(m.ID, "-")
-			at, _ = strconv.ParseInt(stored, 10, 64) // Redis makes no other ids
+			at, _ = strconv.ParseInt(stored, 10, 64) // Redis generates no other IDs
 		}
-		all[i] = Kept{m.ID, telemetry.Entry{Time: time.UnixMilli(at), Event: text(auditEvent), Attributes: []byte(text(auditAttributes))}}
+		all[i] = AuditEntry{m.ID, telemetry.Entry{Time: time.UnixMilli(at), Event: text(auditEvent), Attributes: []byte(text(auditAttributes))}}
 		if object := map[string]json.RawMessage(nil); json.Unmarshal(all[i].Attributes, &object) != nil || object == nil {
-			all[i].Attributes, _ = json.Marshal(map[string]string{"unreadable": text(auditAttributes)}) //nolint:errchkjson // a map of texts always works
+			all[i].Attributes, _ = json.Marshal(map[string]string{"unreadable": text(auditAttributes)}) //nolint:errchkjson // marshaling a map of strings never fails
 		}
 	}
 	return all

@@ -5,16 +5,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// append keeps n events of a stream, numbered from first.
+// append appends n events to a stream, numbered from first.
 func (k *kit) append(t *testing.T, trail *redisstore.AuditTrail, stream telemetry.Stream, first, n int) {
 	t.Helper()
 	var entries []telemetry.Entry
@@ -24,20 +23,20 @@ func (k *kit) append(t *testing.T, trail *redisstore.AuditTrail, stream telemetr
 	must.Succeed(t, trail.Append(t.Context(), stream, entries))
 }
 
-// number gives the number of an event, after a look at the rest of it.
-func number(t *testing.T, kept redisstore.Kept) int {
+// number returns the number of an event, and checks the rest of it.
+func number(t *testing.T, entry redisstore.AuditEntry) int {
 	t.Helper()
 	var n int
-	if _, err := fmt.Sscanf(string(kept.Attributes), `{"n":%d}`, &n); err != nil {
-		t.Fatalf("%s: %v", kept.Attributes, err)
+	if _, err := fmt.Sscanf(string(entry.Attributes), `{"n":%d}`, &n); err != nil {
+		t.Fatalf("%s: %v", entry.Attributes, err)
 	}
-	if want := start.Add(time.Duration(n) * time.Millisecond); !kept.Time.Equal(want) || kept.Event != "e" {
-		t.Errorf("got %s at %s, want e at %s", kept.Event, kept.Time, want)
+	if want := start.Add(time.Duration(n) * time.Millisecond); !entry.Time.Equal(want) || entry.Event != "e" {
+		t.Errorf("got %s at %s, want e at %s", entry.Event, entry.Time, want)
 	}
 	return n
 }
 
-// testAudit reads events from the end and as they come.
+// testAudit reads events backwards from the end, and follows new ones.
 func testAudit(t *testing.T, k *kit) {
 	trail := k.AuditTrail(100_000)
 	k.append(t, trail, telemetry.Decisions, 0, 1000)
@@ -49,11 +48,11 @@ func testAudit(t *testing.T, k *kit) {
 		if len(page) == 0 {
 			t.Fatalf("the events end at %d", want)
 		}
-		for _, kept := range page {
-			if got := number(t, kept); got != want {
+		for _, entry := range page {
+			if got := number(t, entry); got != want {
 				t.Fatalf("got event %d, want %d", got, want)
 			}
-			want, last = want-1, kept.ID
+			want, last = want-1, entry.ID
 		}
 	}
 	ids := map[telemetry.Stream]string{telemetry.Changes: "0-0", telemetry.Decisions: last}
@@ -71,11 +70,11 @@ func testAudit(t *testing.T, k *kit) {
 	}
 	k.append(t, trail, telemetry.Decisions, 1000, 1)
 	if page, err := trail.After(t.Context(), ids, time.Second); err != nil || len(page) != 1 || number(t, page[0]) != 1000 {
-		t.Errorf("got %v %v, want the one that came", page, err)
+		t.Errorf("got %v %v, want the new one", page, err)
 	}
 }
 
-// testAuditTrimmed keeps the newest events, and each stream for itself.
+// testAuditTrimmed checks that each stream keeps its newest events.
 func testAuditTrimmed(t *testing.T, k *kit) {
 	trail := k.AuditTrail(1000)
 	k.append(t, trail, telemetry.Changes, 0, 10)
@@ -92,7 +91,7 @@ func testAuditTrimmed(t *testing.T, k *kit) {
 	}
 }
 
-// testAuditUnreadable reads what others put into the stream, as far as it can be.
+// testAuditUnreadable reads entries that Grantor did not write.
 func testAuditUnreadable(t *testing.T, k *kit) {
 	trail := k.AuditTrail(1000)
 	for _, values := range [][]any{{"x", "y"}, {"t", "never", "e", "e", "a", "{"}, {"t", "1", "e", "", "a", "null"}, {"t", "1", "a", "[]"}} {
@@ -101,17 +100,17 @@ func testAuditUnreadable(t *testing.T, k *kit) {
 	page, err := trail.Before(t.Context(), telemetry.Changes, "", 10)
 	must.Succeed(t, err)
 	want := []string{`{"unreadable":"[]"}`, `{"unreadable":"null"}`, `{"unreadable":"{"}`, `{"unreadable":""}`}
-	for i, kept := range page {
-		if got := string(kept.Attributes); got != want[i] {
+	for i, entry := range page {
+		if got := string(entry.Attributes); got != want[i] {
 			t.Errorf("got %s, want %s", got, want[i])
 		}
 	}
 	if age := time.Since(page[2].Time); age < 0 || age > time.Hour {
-		t.Errorf("without a time of its own the event is of %s", page[2].Time)
+		t.Errorf("an event without a time has the time %s, want that of its entry", page[2].Time)
 	}
 }
 
-// TestAuditInCluster reads both streams of a Cluster at once: one slot has them.
+// TestAuditInCluster reads both streams of a Cluster in one command: they are in one slot.
 func TestAuditInCluster(t *testing.T) {
 	_, client := redistest.Cluster(t)
 	testAudit(t, newKit(client))

@@ -11,13 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-	"github.com/grantorhq/grantor/service/remoteaddr"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 func (k *kit) expectClient(t *testing.T, want *registry.Client) {
@@ -47,13 +47,13 @@ func testClientLife(t *testing.T, k *kit) {
 	k.expectNoClient(t, "a")
 	first := k.save(t, newClient("a"))
 	if first.Version == 0 {
-		t.Error("a stored client has version 0, that of one which is not there")
+		t.Error("a stored client has version 0, which means that it is not stored")
 	}
 	next := *first
 	next.Name = "A"
 	second := k.save(t, &next)
 	if second.Name != "A" || second.Version == first.Version {
-		t.Errorf("got %q in version %d, want A in another than %d", second.Name, second.Version, first.Version)
+		t.Errorf("got %q in version %d, want A in a version other than %d", second.Name, second.Version, first.Version)
 	}
 	k.expectClient(t, second)
 	k.expectNoClient(t, "A")
@@ -64,7 +64,7 @@ func testClientLife(t *testing.T, k *kit) {
 func testClientFields(t *testing.T, k *kit) {
 	full := &registry.Client{
 		ID: clientID("full"), Name: "Ünï \"quoted\" \n {name}",
-		Secrets: []registry.Secret{
+		Secrets: []clientsecret.Secret{
 			{ID: "1", Hash: "$hmac-sha256$abc", CreatedAt: start},
 			{
 				ID: "2", Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c3Vt", CreatedAt: start, ExpiresAt: start.Add(time.Hour), FromFile: true,
@@ -77,7 +77,7 @@ func testClientFields(t *testing.T, k *kit) {
 		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute),
 		AllowedNetworks: remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
 	}
-	// A field that is added later and not stored must not pass unseen.
+	// The test must fail for a field that is added later and not stored.
 	fields := reflect.ValueOf(*full)
 	for i := range fields.NumField() {
 		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "Version" && name != "Newer" {
@@ -103,12 +103,12 @@ func testClientConflicts(t *testing.T, k *kit) {
 	second := k.save(t, first)
 	ctx := t.Context()
 	for name, err := range map[string]error{
-		"made twice":            k.SaveClient(ctx, newClient("a")),
+		"created twice":         k.SaveClient(ctx, newClient("a")),
 		"changed when stale":    k.SaveClient(ctx, first),
 		"removed when stale":    k.DeleteClient(ctx, first.ID, first.Version),
 		"removed as not stored": k.DeleteClient(ctx, first.ID, 0),
 		"version of another":    k.SaveClient(ctx, &registry.Client{ID: clientID("b"), Version: second.Version}),
-		"removed, not there":    k.DeleteClient(ctx, clientID("b"), second.Version),
+		"removed, not stored":   k.DeleteClient(ctx, clientID("b"), second.Version),
 	} {
 		if !errors.Is(err, registry.ErrConflict) {
 			t.Errorf("%s: got %v, want %v", name, err, registry.ErrConflict)
@@ -118,14 +118,14 @@ func testClientConflicts(t *testing.T, k *kit) {
 	k.expectNoClient(t, "b")
 }
 
-func testClientMadeAgain(t *testing.T, k *kit) {
+func testClientRecreated(t *testing.T, k *kit) {
 	first := k.save(t, newClient("a"))
 	must.Succeed(t, k.DeleteClient(t.Context(), first.ID, first.Version))
 	expectConflict(t, k.SaveClient(t.Context(), first))
 	expectConflict(t, k.DeleteClient(t.Context(), first.ID, first.Version))
 	again := k.save(t, newClient("a"))
 	if again.Version == first.Version {
-		t.Errorf("the client that was made again has the old version %d", first.Version)
+		t.Errorf("the new client has the old version %d", first.Version)
 	}
 	expectConflict(t, k.SaveClient(t.Context(), first))
 	k.expectClient(t, again)
@@ -154,7 +154,7 @@ func testOneOfManyWins(t *testing.T, k *kit) {
 }
 
 func testListed(t *testing.T, k *kit) {
-	// Byte order, not that of a language or of numbers.
+	// Byte order, neither alphabetical nor numerical.
 	want := []string{"!", "+", "-", "10", "9", "A", "B", "Z", "a", "a!", "aa", "b", "client:a", "zz", "~"}
 	for _, i := range []int{5, 0, 13, 2, 9, 14, 1, 7, 3, 12, 4, 11, 6, 10, 8} {
 		k.save(t, newClient(want[i]))
@@ -169,7 +169,7 @@ func testListed(t *testing.T, k *kit) {
 				got, after = append(got, c.ID.String()), c.ID
 			}
 			if len(clients) > page || len(got) > len(want) {
-				t.Fatalf("in pages of %d: %d clients, and so far %q", page, len(clients), got)
+				t.Fatalf("in pages of %d: got %d clients, %q in total", page, len(clients), got)
 			}
 			if len(clients) < page {
 				break
@@ -179,7 +179,7 @@ func testListed(t *testing.T, k *kit) {
 			t.Errorf("in pages of %d: got %q, want %q", page, got, want)
 		}
 	}
-	// The one given need not be there, and what is removed is not listed.
+	// The id to start after need not exist, and a deleted client is not listed.
 	a, err := k.Client(t.Context(), clientID("a"))
 	must.Succeed(t, err)
 	must.Succeed(t, k.DeleteClient(t.Context(), a.ID, a.Version))
@@ -190,7 +190,7 @@ func testListed(t *testing.T, k *kit) {
 	}
 }
 
-// An id is data, whatever it looks like.
+// testHostileIDs checks that an id is only data, even if it looks like part of a key.
 func testHostileIDs(t *testing.T, k *kit) {
 	ids := []string{
 		"*", "?", "[a]", "{", "}", "{}", "{x}", "}:{", ":", "::", "clients", "x}:ring", "x}:feed", "../ring", "-", "+", "(a", "[a",
@@ -232,7 +232,7 @@ func testHostileIDs(t *testing.T, k *kit) {
 	if !slices.Equal(keys, []string{k.base + "feed"}) {
 		t.Errorf("left behind: %q, want the feed alone", keys)
 	}
-	// What no key could hold does not become an id.
+	// What a key cannot contain is not an id.
 	for _, id := range []string{"a\nb", "a\r", "a b", "a\x00", "", "é", strings.Repeat("x", oauth.MaxID+1)} {
 		if got, err := oauth.ParseClientID(id); err == nil {
 			t.Errorf("%q is an id: %q", id, got)
@@ -240,7 +240,7 @@ func testHostileIDs(t *testing.T, k *kit) {
 	}
 }
 
-// A record that a later release wrote, or a broken one, is no client at all: half of one could have more rights than the
+// testUnreadableClients checks that a malformed record is no client at all: half of one could have more rights than the
 // whole.
 func testUnreadableClients(t *testing.T, k *kit) {
 	const whole = `{"format":1,"client_id":"a","scope":"a b","grant_types":["client_credentials"],"created_at":1,"changed_at":1}`
@@ -273,7 +273,7 @@ func testUnreadableClients(t *testing.T, k *kit) {
 			k.put(t, "client:a", test.version, test.data)
 			got, err := k.Client(t.Context(), clientID("a"))
 			if err == nil || got != nil || errors.Is(err, registry.ErrAltered) {
-				t.Errorf("got %+v, %v, want an error, and not that of an altered record", got, err)
+				t.Errorf("got %+v, %v, want an error other than that of an altered record", got, err)
 			}
 			listed, err := k.Clients(t.Context(), oauth.ClientID{}, 10)
 			if err == nil || listed != nil {
@@ -291,7 +291,8 @@ func manyScopes(n int) string {
 	return strings.Join(all, " ")
 }
 
-// A client that is bound to networks is not readable for a release that would not keep to them; any other still is.
+// testFormats checks that a client restricted to networks is stored in a format that a release which would ignore the
+// restriction cannot read; any other client is stored in the first format.
 func testFormats(t *testing.T, k *kit) {
 	c := newClient("a")
 	for _, networks := range []remoteaddr.Networks{nil, {netip.MustParsePrefix("10.0.0.0/8")}, nil} {
@@ -305,13 +306,13 @@ func testFormats(t *testing.T, k *kit) {
 	}
 }
 
-func testListedButGone(t *testing.T, k *kit) {
+func testListedWithoutRecord(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	must.Succeed(t, k.client.Del(t.Context(), k.base+"client:a").Err())
 	if got, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err == nil || !strings.Contains(err.Error(), `"a"`) {
-		t.Errorf("got %v, %v, want an error that names a", got, err)
+		t.Errorf("got %v, %v, want an error that names the client a", got, err)
 	}
-	// It does not hide the others from who looks for such.
+	// List reports it and does not hide the others.
 	k.save(t, newClient("b"))
 	k.save(t, newClient("c"))
 	k.alter(t, "client:b", "d", "{}")

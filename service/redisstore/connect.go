@@ -13,26 +13,26 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Connect makes a client for the Redis that a URL names, without speaking to it yet:
+// Connect returns a client of the Redis that a URL names, without connecting yet:
 //
 //	redis://user:password@host:6379/0                     one server; rediss:// for TLS
 //	redis://host1:6379?addr=host2:6379&addr=host3:6379    a Cluster; with one address, ?cluster=true
-//	redis://host1:26379?master_name=mymaster&addr=…       a master known to Sentinels
+//	redis://host1:26379?master_name=mymaster&addr=…       a master that Sentinels watch
 //
-// User and password before the host of a Sentinel are the Sentinel's; the master's are the parameters username and
-// password. Further parameters are those of go-redis, such as pool_size=50 or read_timeout=2s.
+// The user and password before the host of a Sentinel are the Sentinel's; those of the master are the parameters username
+// and password. Further parameters are those of go-redis, such as pool_size=50 or read_timeout=2s.
 //
-// No connection tells the name and release of the library (CLIENT SETINFO): Redis before 7.2 does not know that command,
+// No connection reports the name and release of the library (CLIENT SETINFO): Redis before 7.2 does not know that command,
 // and answers each with an error.
 func Connect(rawURL string) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Opaque != "" {
-		// The cause is left out: it would quote the password.
+		// The cause is omitted, because it would quote the password.
 		return nil, errors.New("not a URL such as redis://localhost:6379")
 	}
 	if strings.Contains(u.EscapedPath()+u.RawQuery+u.Fragment, "@") {
-		// Part of the password was taken for the path or a parameter; errors about those would quote it.
-		return nil, errors.New("the URL has an @ behind the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
+		// Part of the password was parsed as the path or a parameter. Errors about those would quote it.
+		return nil, errors.New("the URL has an @ after the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
 	}
 	query := u.Query()
 	cluster := query.Has("addr")
@@ -41,7 +41,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		cluster = true
 	case "", "false":
 	default:
-		return nil, errors.New("the parameter cluster is true or false")
+		return nil, errors.New("the parameter cluster is neither true nor false")
 	}
 	query.Del("cluster")
 	sentinel := query.Has("master_name")
@@ -53,7 +53,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 			return nil, withoutURL(err)
 		}
 		options.ContextTimeoutEnabled, options.DisableIdentity = true, true
-		options.ReplicaOnly, options.UseDisconnectedReplicas = false, false // see below, of a Cluster
+		options.ReplicaOnly, options.UseDisconnectedReplicas = false, false // for the reason given for a Cluster
 		return redis.NewFailoverClient(options), nil
 	case cluster:
 		options, err := redis.ParseClusterURL(u.String())
@@ -61,10 +61,10 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 			return nil, withoutURL(err)
 		}
 		options.ContextTimeoutEnabled, options.DisableIdentity = true, true
-		// A replica may lag: what it answers after an invalidation could be kept for good.
+		// A replica may lag: what it returns after an invalidation could stay in a cache forever.
 		options.ReadOnly, options.RouteByLatency, options.RouteRandomly = false, false, false
 		options.ClusterStateReloadInterval = clusterReload
-		options.MaintNotificationsConfig = withoutNotices()
+		options.MaintNotificationsConfig = noMaintNotifications()
 		return redis.NewClusterClient(options), nil
 	}
 	options, err := redis.ParseURL(u.String())
@@ -72,22 +72,23 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		return nil, withoutURL(err)
 	}
 	options.ContextTimeoutEnabled, options.DisableIdentity = true, true
-	options.MaintNotificationsConfig = withoutNotices()
+	options.MaintNotificationsConfig = noMaintNotifications()
 	return redis.NewClient(options), nil
 }
 
-// clusterReload is how old a client's knowledge of who is primary may be. Where a primary is gone without an answer, no
-// other sign makes go-redis look at the Cluster again, and its own minute is longer than tokens are issued without word
-// from Redis.
+// clusterReload is the interval at which a client reloads which servers are primaries. If a primary disappears without an
+// answer, nothing else makes go-redis inspect the Cluster again, and its default of one minute is longer than the time for
+// which tokens are issued without contact to Redis.
 const clusterReload = time.Second
 
-// withoutNotices has go-redis not ask for notices of maintenance, which only Redis Enterprise gives: where it turns them
-// off by itself, a connection of its own, as Publish takes one, races with those of the pool. With Sentinels it never asks.
-func withoutNotices() *maintnotifications.Config {
+// noMaintNotifications keeps go-redis from requesting maintenance notifications, which only Redis Enterprise sends. When
+// go-redis disables them by itself, a dedicated connection, such as that of Publish, races with those of the pool. With
+// Sentinels it never requests them.
+func noMaintNotifications() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-// withoutURL keeps a password out of an error that quotes the URL.
+// withoutURL removes the URL from an error, because it contains the password.
 func withoutURL(err error) error {
 	if parse, ok := errors.AsType[*url.Error](err); ok {
 		return parse.Err
@@ -95,12 +96,12 @@ func withoutURL(err error) error {
 	return err
 }
 
-// Check asks the server whether it would keep what it is given. One that could evict a record or a revocation is an
-// error; one that forgets when it stops is a warning, for the log.
+// Check inspects whether the server is configured to retain its data. A server that could evict a record or a revocation is
+// an error; one that loses data when it stops is a warning, for the log.
 func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	var server redis.Cmdable = s.client
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		// One slot holds everything, so its master is the one that matters.
+		// All keys are in one slot, so only its primary matters.
 		if server, err = cluster.MasterForKey(ctx, s.key("feed")); err != nil {
 			return nil, err
 		}
@@ -119,7 +120,7 @@ func (s *Store) Check(ctx context.Context) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// parseInfo reads the answer to INFO: name → value.
+// parseInfo parses the reply to INFO into values keyed by name.
 func parseInfo(info string) map[string]string {
 	facts := make(map[string]string)
 	for scanner := bufio.NewScanner(strings.NewReader(info)); scanner.Scan(); {

@@ -8,15 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// describe says what a client would connect to.
+// describe returns the options with which a client would connect.
 func describe(client redis.UniversalClient) string {
 	switch c := client.(type) {
 	case *redis.ClusterClient:
@@ -64,7 +63,7 @@ func TestConnectRefuses(t *testing.T) {
 		"redis://u:sesame@h:1?unknown=1", "redis://u:sesame@h:1?cluster=yes", "redis://u:sesame@h:1?cluster=1&addr=i:2",
 		"redis://u:sesame@h:1?cluster=true&unknown=1", "redis://u:sesame@h:1?master_name=m&unknown=1", "redis://u:%sesame@h:1",
 		"http://u:sesame@h?cluster=true", "http://u:sesame@h?master_name=m", "redis://u:sesame@[::1:1",
-		// A password with a character that ends the host: what follows reads as another part of the URL.
+		// A password with a character that ends the host: what follows parses as another part of the URL.
 		"redis://u:12/sesame@h:1", "redis://u:12?sesame@h:1", "redis://u:12#sesame@h:1", "redis://:sesame/1@h:1",
 		"redis://u:12/sesame@h:1?cluster=true", "redis://u:12/sesame@h:1?master_name=m", "redis://u:a@12/sesame@h:1",
 		"redis://u:se same@h:1", "redis://u:sesame\n@h:1",
@@ -81,7 +80,7 @@ func TestConnectRefuses(t *testing.T) {
 	}
 }
 
-// TestConnected connects as a URL says, to servers of each kind.
+// TestConnected connects to servers of each kind by their URLs.
 func TestConnected(t *testing.T) {
 	server := redistest.New(t)
 	must.Succeed(t, server.Client().Do(t.Context(), "ACL", "SETUSER", "grantor", "on", ">a/b@", "~*", "+@all").Err())
@@ -101,7 +100,7 @@ func TestConnected(t *testing.T) {
 			redisstore.Watch(client, func(_ context.Context, command string) func(error) {
 				return func(err error) {
 					if err != nil {
-						t.Errorf("%s: %v", command, err) // also of what a connection is set up with
+						t.Errorf("%s: %v", command, err) // also of the commands that set a connection up
 					}
 				}
 			})
@@ -145,7 +144,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{"noeviction", "no", noFile, ""},
 		{"noeviction", "yes", "", ""},
-		{"volatile-lru", "yes", "", ""}, // no key of ours has an expiry
+		{"volatile-lru", "yes", "", ""}, // clients and revocations never expire
 		{"volatile-ttl", "no", noFile, ""},
 		{"allkeys-lru", "yes", "", "allkeys-lru"},
 		{"allkeys-lfu", "no", "", "allkeys-lfu"},
@@ -156,17 +155,17 @@ func TestCheck(t *testing.T) {
 			config("appendonly", test.appendOnly)
 			warnings, err := k.Check(t.Context())
 			if (err == nil) != (test.failure == "") || (err != nil && !strings.Contains(err.Error(), test.failure)) {
-				t.Errorf("got %v, want one that names %q", err, test.failure)
+				t.Errorf("got %v, want an error that names %q", err, test.failure)
 			}
 			if got := strings.Join(warnings, "\n"); !strings.HasPrefix(got, test.warning) || (test.warning == "") != (got == "") {
-				t.Errorf("warned %q, want %q", got, test.warning)
+				t.Errorf("got the warning %q, want %q", got, test.warning)
 			}
 		})
 	}
 	_, client := redistest.Cluster(t)
 	must.Succeed(t, client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
 	if _, err := newKit(client).Check(t.Context()); err == nil {
-		t.Error("a Cluster that evicts passes")
+		t.Error("a Cluster that evicts keys passes")
 	}
 	server.Kill()
 	if _, err := k.Check(t.Context()); err == nil {
@@ -174,7 +173,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A short outage is hidden by go-redis, which tries again. That the server came back without its data must not be.
+// go-redis hides a short outage by retrying. TestServerComesBackEmpty checks that the loss of all data does not go unnoticed.
 func TestServerComesBackEmpty(t *testing.T) {
 	server := redistest.New(t)
 	k := newKit(server.Client())
@@ -197,7 +196,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// A silent server costs a caller the caller's own patience and no more.
+// TestServerFreezes checks that a call of a frozen server ends with its context.
 func TestServerFreezes(t *testing.T) {
 	server := redistest.New(t)
 	k := newKit(server.Client())
@@ -214,12 +213,12 @@ func TestServerFreezes(t *testing.T) {
 		}
 	}
 	server.Thaw()
-	if _, err := k.Client(within(t, patience), clientID("a")); err != nil {
+	if _, err := k.Client(within(t, timeout), clientID("a")); err != nil {
 		t.Errorf("thawed: %v", err)
 	}
 }
 
-// TestConnectedAtOnce makes the first connections of a client by reading and publishing at once, for the race detector.
+// TestConnectedAtOnce opens the first connections of a client by concurrent reads and writes, for the race detector.
 func TestConnectedAtOnce(t *testing.T) {
 	server := redistest.New(t)
 	cluster, _ := redistest.Cluster(t)

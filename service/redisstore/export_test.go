@@ -1,4 +1,4 @@
 package redisstore
 
-// CountedKeys is how many keys one window has at the most.
-const CountedKeys = countedKeys
+// MaxCountedKeys is the maximum number of keys of one window.
+const MaxCountedKeys = maxCountedKeys

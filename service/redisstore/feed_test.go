@@ -11,16 +11,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// patience is how long a test waits for what should come at once.
-const patience = 20 * time.Second
+// timeout bounds the waiting for what should happen at once.
+const timeout = 20 * time.Second
 
 func (k *kit) read(t *testing.T, after revocation.Cursor) ([]revocation.Entry, bool) {
 	t.Helper()
@@ -36,7 +36,7 @@ func testCursor(t *testing.T, k *kit) {
 	for _, id := range []string{"a", "b", "c"} {
 		k.save(t, newClient(id))
 	}
-	// What a newer release announces passes through; it is the tail's to pass over.
+	// The store returns the changes of a newer release; the tail ignores them.
 	must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: k.base + "feed", Values: []string{"k", "later", "i", "x", "more", "y"},
 	}).Err())
@@ -61,14 +61,14 @@ func testCursor(t *testing.T, k *kit) {
 	}
 }
 
-// A read that waits gets what is announced meanwhile; one for which nothing comes ends by itself.
+// testWaiting checks that a blocking read returns what is announced while it waits, and ends by itself if nothing is.
 func testWaiting(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	end, err := k.End(t.Context())
 	must.Succeed(t, err)
 	var group sync.WaitGroup
 	group.Go(func() {
-		entries, more, err := k.Read(t.Context(), end, patience)
+		entries, more, err := k.Read(t.Context(), end, timeout)
 		if err != nil || more || len(entries) != 1 || entries[0].Change != clientChange("b") {
 			t.Errorf("got %v, more %v, %v, want the change of b", entries, more, err)
 		}
@@ -78,7 +78,7 @@ func testWaiting(t *testing.T, k *kit) {
 	end, err = k.End(t.Context())
 	must.Succeed(t, err)
 	for _, wait := range []time.Duration{0, time.Nanosecond, 10 * time.Millisecond} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		began := time.Now()
 		entries, more, err := k.Read(ctx, end, wait)
 		if len(entries) > 0 || more || err != nil {
@@ -120,7 +120,8 @@ func testMore(t *testing.T, k *kit) {
 	}
 }
 
-// A real server trims whole nodes of a hundred entries, so what has to go may stay a while, and what has to stay does.
+// testTrimmed checks that trimming removes old entries only. A real server trims whole nodes of a hundred entries, so some
+// old entries stay.
 func testTrimmed(t *testing.T, k *kit) {
 	add := func(id string, age time.Duration) {
 		at := time.Now().Add(-age).UnixMilli()
@@ -165,7 +166,7 @@ func testGap(t *testing.T, k *kit) {
 	}
 	lose(first)
 	expect("with newer entries", first, revocation.ErrGap)
-	expect("at one that is there", second, nil)
+	expect("at an existing entry", second, nil)
 	lose(second)
 	expect("without newer entries", second, revocation.ErrGap)
 	must.Succeed(t, k.client.Del(t.Context(), k.base+"feed").Err())
@@ -173,7 +174,7 @@ func testGap(t *testing.T, k *kit) {
 	expect("from the beginning", revocation.Cursor{}, nil)
 }
 
-// testFollowed has a tail learn of changes, in their order and with the waiting that CatchUp promises.
+// testFollowed checks that a tail applies changes in order, and that CatchUp waits for them.
 func testFollowed(t *testing.T, k *kit) {
 	follower := follow(t, k)
 	var want []revocation.Change
@@ -186,18 +187,18 @@ func testFollowed(t *testing.T, k *kit) {
 			t.Fatalf("caught up with %v, want %v", got, want)
 		}
 	}
-	if age, complete := follower.Age(); !complete || age > patience {
+	if age, complete := follower.Age(); !complete || age > timeout {
 		t.Errorf("got age %s, complete %v", age, complete)
 	}
 }
 
-// follower is a tail and what it was told.
+// follower is a tail and what it reported.
 type follower struct {
 	*revocation.Tail
 	mu      sync.Mutex
 	changes []revocation.Change
 	reports []error
-	// lost gets a value each time that the tail says so: whether the feed itself has a gap.
+	// lost receives the argument of each call of Lost.
 	lost chan bool
 }
 
@@ -239,28 +240,28 @@ func (f *follower) expectLost(t *testing.T) {
 			if gap {
 				return
 			}
-		case <-time.After(patience):
-			t.Fatal("the tail does not tell that the feed has a gap")
+		case <-time.After(timeout):
+			t.Fatal("the tail does not report the gap in the feed")
 		}
 	}
 }
 
-// testAppliersAgree has two replicas apply one manifest at the same time, as they do when they start with one.
-func testAppliersAgree(t *testing.T, k *kit) {
-	hasher := must.Get(registry.NewHasher([]byte(strings.Repeat("p", 32))))
+// testAppliedAtOnce checks that replicas can apply one manifest concurrently, as they do when they start with one.
+func testAppliedAtOnce(t *testing.T, k *kit) {
+	hasher := must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32))))
 	manifest := registry.Manifest{Resources: []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a b")}}}
 	for i := range 5 {
 		manifest.Clients = append(manifest.Clients, registry.ClientSpec{
-			Client: *newClient(fmt.Sprint("c", i)), Secret: registry.NewSecret(),
+			Client: *newClient(fmt.Sprint("c", i)), Secret: clientsecret.New(),
 		})
 	}
 	accounts := make([][]registry.Change, 4)
 	var group sync.WaitGroup
 	for i := range accounts {
 		group.Go(func() {
-			applier := &registry.Applier{Clients: k, Resources: k, Hasher: hasher, Now: time.Now}
+			editor := registry.NewEditor(registry.Config{Clients: k, Resources: k, Hasher: hasher, Now: time.Now})
 			var err error
-			if accounts[i], err = applier.Apply(t.Context(), manifest); err != nil {
+			if accounts[i], err = editor.Apply(t.Context(), manifest, registry.ApplyOptions{}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -276,8 +277,8 @@ func testAppliersAgree(t *testing.T, k *kit) {
 			}
 		}
 	}
-	// Each thing was made once, by one of them, and announced once.
+	// Each client and resource was created once, by one of them, and announced once.
 	if want := 1 + len(manifest.Clients); created != want || len(k.feed(t)) != want {
-		t.Errorf("%d made, %d announced, want %d", created, len(k.feed(t)), want)
+		t.Errorf("%d created, %d announced, want %d", created, len(k.feed(t)), want)
 	}
 }

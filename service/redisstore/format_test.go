@@ -10,18 +10,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// newest gives the newest format of a record that this release reads.
+// newest returns the newest format of a record that this release reads.
 func newest(t *testing.T, record string) int {
 	t.Helper()
 	for _, f := range redisstore.Formats() {
@@ -33,8 +33,8 @@ func newest(t *testing.T, record string) int {
 	return 0
 }
 
-// newer makes of a record one that the next release could write: of the next format, with a field of which this one
-// knows nothing.
+// newer returns a record as the next release could write it: of the next format, with a field that this release does not
+// know.
 func newer(t *testing.T, record, data string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(data, `"format":`)
@@ -44,7 +44,7 @@ func newer(t *testing.T, record, data string) string {
 	return fmt.Sprintf(`{"format":%d,"later":["x"]%s`, newest(t, record)+1, rest[1:])
 }
 
-// upgrade rewrites a record as the next release would, and gives what then stands there.
+// upgrade rewrites a record as the next release would, and returns its fields.
 func (k *kit) upgrade(t *testing.T, record, key string) map[string]string {
 	t.Helper()
 	data, err := k.client.HGet(t.Context(), k.base+key, "d").Result()
@@ -60,26 +60,23 @@ func (k *kit) whole(t *testing.T, key string) map[string]string {
 	return fields
 }
 
-// testNewerClient has a newer release beside this one write a client: it is not used here, not changed and not lost,
-// and keeps no other client back.
+// testNewerClient checks that a client which a newer release wrote is neither used, changed nor lost, and does not hide other
+// clients.
 func testNewerClient(t *testing.T, k *kit) {
 	ctx := t.Context()
 	for _, id := range []string{"a", "b", "c"} {
 		k.withSecrets(t, id, "1")
 	}
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("b", "1", 5)}))
-	stands := k.upgrade(t, "client", "client:b")
-	r := k.registrar()
-	applier := &registry.Applier{
-		Clients: k, Resources: k, Hasher: r.Hasher, Algorithms: []jwks.Algorithm{jwks.ES256}, Now: r.Now, Authority: registry.Unlimited(),
-	}
+	upgraded := k.upgrade(t, "client", "client:b")
+	e := k.editor()
 	target := registry.Target{ID: clientID("b")}
 	for name, try := range map[string]func() error{
 		"reading":         func() error { _, err := k.Client(ctx, target.ID); return err },
-		"adding a secret": func() error { _, err := r.AddSecret(ctx, target, "", time.Time{}); return err },
-		"deleting":        func() error { return r.DeleteClient(ctx, target) },
+		"adding a secret": func() error { _, err := e.AddSecret(ctx, target, "", time.Time{}); return err },
+		"deleting":        func() error { return e.DeleteClient(ctx, target) },
 		"applying": func() error {
-			_, err := applier.Apply(ctx, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: target.ID}}}})
+			_, err := e.Apply(ctx, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: target.ID}}}}, registry.ApplyOptions{})
 			return err
 		},
 		"replacing a hash": func() error { return k.SaveClient(ctx, newClient("b")) },
@@ -92,50 +89,48 @@ func testNewerClient(t *testing.T, k *kit) {
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 7), used("b", "1", 9)}))
 	k.expectUses(t, "a", map[string]int{"1": 7})
 	k.expectUses(t, "b", map[string]int{"1": 5}) // as the newer release left it
-	if got := k.whole(t, "client:b"); !reflect.DeepEqual(got, stands) {
-		t.Errorf("the record was written over: got %q, want %q", got, stands)
+	if got := k.whole(t, "client:b"); !reflect.DeepEqual(got, upgraded) {
+		t.Errorf("the record was overwritten: got %q, want %q", got, upgraded)
 	}
 	listed, err := k.Clients(ctx, oauth.ClientID{}, 10)
 	must.Succeed(t, err)
 	if len(listed) != 3 || listed[0].Newer || listed[2].Newer || len(listed[2].Secrets) != 1 ||
 		!reflect.DeepEqual(listed[1], &registry.Client{ID: target.ID, Newer: true}) {
-		t.Errorf("listed %+v, want b by its id alone, and the others whole", listed)
+		t.Errorf("listed %+v, want b with its id alone, and the others complete", listed)
 	}
 	// The others can be used and changed.
-	if _, err := r.AddSecret(ctx, registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
+	if _, err := e.AddSecret(ctx, registry.Target{ID: clientID("a")}, "", time.Time{}); err != nil {
 		t.Error(err)
 	}
-	applier.Prune = true
-	if _, err := applier.Apply(ctx, registry.Manifest{}); !errors.Is(err, registry.ErrNewer) || !reflect.DeepEqual(k.whole(t, "client:b"), stands) {
-		t.Errorf("pruning: got %v, want %v and the client left", err, registry.ErrNewer)
+	if _, err := e.Apply(ctx, registry.Manifest{}, registry.ApplyOptions{Prune: true}); !errors.Is(err, registry.ErrNewer) || !reflect.DeepEqual(k.whole(t, "client:b"), upgraded) {
+		t.Errorf("pruning: got %v, want %v and the client unchanged", err, registry.ErrNewer)
 	}
 }
 
-// testNewerResources has a newer release write the table of resources.
+// testNewerResources checks that a table of resources which a newer release wrote is neither used nor overwritten.
 func testNewerResources(t *testing.T, k *kit) {
 	ctx := t.Context()
-	r := k.registrar()
-	must.Succeed(t, r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
-	stands := k.upgrade(t, "resources", "resources")
-	applier := &registry.Applier{Clients: k, Resources: k, Hasher: r.Hasher, Now: r.Now, Authority: registry.Unlimited()}
+	e := k.editor()
+	must.Succeed(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:a"), Scopes: scopes("a")}))
+	upgraded := k.upgrade(t, "resources", "resources")
 	for name, try := range map[string]func() error{
 		"reading": func() error { _, err := k.Resources(ctx); return err },
 		"creating": func() error {
-			return r.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")})
+			return e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:b"), Scopes: scopes("b")})
 		},
-		"applying": func() error { _, err := applier.Apply(ctx, registry.Manifest{}); return err },
+		"applying": func() error { _, err := e.Apply(ctx, registry.Manifest{}, registry.ApplyOptions{}); return err },
 	} {
 		if err := try(); !errors.Is(err, registry.ErrNewer) {
 			t.Errorf("%s: got %v, want %v", name, err, registry.ErrNewer)
 		}
 	}
-	if got := k.whole(t, "resources"); !reflect.DeepEqual(got, stands) {
-		t.Errorf("the record was written over: got %q, want %q", got, stands)
+	if got := k.whole(t, "resources"); !reflect.DeepEqual(got, upgraded) {
+		t.Errorf("the record was overwritten: got %q, want %q", got, upgraded)
 	}
 }
 
-// testUnknownField has a record with a field that its format has not: a release that forgot to count its format up must
-// not have it dropped by this one.
+// testUnknownField checks that a record with a field which its format does not have is an error: this release must not drop
+// the field of a release that failed to increment its format.
 func testUnknownField(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, nil))))
@@ -151,7 +146,7 @@ func testUnknownField(t *testing.T, k *kit) {
 	}
 }
 
-// testFormat1 reads records as the first release wrote them, for ever.
+// testFormat1 reads records as the first release wrote them. They must stay readable.
 func testFormat1(t *testing.T, k *kit) {
 	golden := func(name string) string {
 		return strings.TrimSpace(string(must.Get(os.ReadFile(filepath.Join("testdata", name)))))
@@ -162,7 +157,7 @@ func testFormat1(t *testing.T, k *kit) {
 	must.Succeed(t, err)
 	want := &registry.Client{
 		ID: clientID("full"), Name: "Everything",
-		Secrets: []registry.Secret{
+		Secrets: []clientsecret.Secret{
 			{ID: "1", Hash: "$hmac-sha256$abc", CreatedAt: start},
 			{ID: "2", Hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$c3Vt", CreatedAt: start, ExpiresAt: start.Add(time.Hour), FromFile: true},
 		},
@@ -183,7 +178,7 @@ func testFormat1(t *testing.T, k *kit) {
 	}
 }
 
-// testNewerKind has a newer release announce a kind of change of its own, with a moment that this one cannot read.
+// testNewerKind reads a change of a kind that only a newer release knows, with a time that this one cannot parse.
 func testNewerKind(t *testing.T, k *kit) {
 	must.Succeed(t, k.client.XAdd(t.Context(), &redis.XAddArgs{
 		Stream: k.base + "feed", Values: []string{"k", "later", "i", "x", "t", "next week"},

@@ -16,7 +16,7 @@ import (
 	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
-// replicaRecord is a replica's status as it is stored. Times are milliseconds since 1970, lifetimes milliseconds.
+// replicaRecord is the stored form of a replica's status. Times are in milliseconds since 1970, durations in milliseconds.
 type replicaRecord struct {
 	Format          int               `json:"format"`
 	ID              string            `json:"id"`
@@ -34,12 +34,12 @@ type replicaRecord struct {
 	Active          []string          `json:"active"`
 }
 
-// announce keeps the record of a replica behind the Redis' own time in milliseconds and a blank, and forgets those that
-// were written long ago, or that a clock which was set back has put into the future. The last replica's leave takes the
-// key with it.
+// announce stores the record of a replica, preceded by the time of the Redis server in milliseconds and a space. It deletes
+// the records that were written long ago, or that are in the future because a clock was set back. The key expires after
+// the last replica has left.
 //
 // KEYS: replicas
-// ARGV: id, record, and for how many milliseconds and how many replicas are remembered.
+// ARGV: id, record, how long a record is kept in milliseconds, and the maximum number of replicas.
 //
 //nolint:dupword // Lua
 var announce = redis.NewScript(`
@@ -73,7 +73,7 @@ func (s *Store) Announce(ctx context.Context, status heartbeat.Status) (time.Tim
 		return time.Time{}, err
 	}
 	if len(now) != 2 {
-		return time.Time{}, fmt.Errorf("the time of the Redis has %d parts, not 2", len(now))
+		return time.Time{}, fmt.Errorf("the reply to TIME has %d parts, want 2", len(now))
 	}
 	return time.Unix(now[0], now[1]*int64(time.Microsecond)), nil
 }

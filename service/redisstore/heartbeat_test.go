@@ -7,12 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/heartbeat"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// sample has every field, in the precision that is kept.
+// sample returns a status with every field, in the precision that is stored.
 func sample(id string) heartbeat.Status {
 	return heartbeat.Status{
 		ID: id, Version: "v1.2.3", Host: "host-1", HTTP: "10.0.0.1:8080", GRPC: "10.0.0.1:8081",
@@ -29,21 +28,21 @@ func (k *kit) replicas(t *testing.T) []heartbeat.Status {
 	must.Succeed(t, err)
 	for i := range found {
 		if age := now.Sub(found[i].StoredAt); age < -time.Second || age > time.Minute {
-			t.Errorf("replica %s was stored %s ago by the Redis' clock", found[i].ID, age)
+			t.Errorf("replica %s was stored %s ago by the clock of Redis", found[i].ID, age)
 		}
 		found[i].StoredAt = time.Time{}
 	}
 	return found
 }
 
-// announce tells the store, and checks the time that it gives.
+// announce announces the status, and checks the time that the store returns.
 func (k *kit) announce(t *testing.T, status heartbeat.Status) {
 	t.Helper()
 	before := must.Get(k.client.Time(t.Context()).Result())
 	now, err := k.Announce(t.Context(), status)
 	must.Succeed(t, err)
 	if after := must.Get(k.client.Time(t.Context()).Result()); now.Before(before) || now.After(after) {
-		t.Errorf("the time is %s, want one between %s and %s", now, before, after)
+		t.Errorf("got the time %s, want one between %s and %s", now, before, after)
 	}
 }
 
@@ -56,7 +55,7 @@ func testReplicas(t *testing.T, k *kit) {
 	k.announce(t, first)
 	first.FeedAge *= 2
 	k.announce(t, first)
-	second.FeedAge = -time.Millisecond // what is not known stays so
+	second.FeedAge = -time.Millisecond // an unknown age stays unknown
 	if got, want := k.replicas(t), []heartbeat.Status{first, second}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v, want\n%+v", got, want)
 	}
@@ -67,7 +66,7 @@ func testReplicas(t *testing.T, k *kit) {
 	}
 }
 
-// testReplicasForgotten has what no replica wrote lately, and what none wrote at all.
+// testReplicasForgotten checks what becomes of records that no replica wrote recently, and of those that none wrote.
 func testReplicasForgotten(t *testing.T, k *kit) {
 	now := must.Get(k.client.Time(t.Context()).Result())
 	put := func(id string, at time.Time, document string) {
@@ -108,6 +107,6 @@ func testReplicasBounded(t *testing.T, k *kit) {
 	k.announce(t, known)
 	got := k.replicas(t)
 	if len(got) != heartbeat.MaxReplicas || !reflect.DeepEqual(got[0], known) {
-		t.Errorf("got %d replicas and %+v, want %d and the one that was there told anew", len(got), got[0], heartbeat.MaxReplicas)
+		t.Errorf("got %d replicas and %+v, want %d and the known one updated", len(got), got[0], heartbeat.MaxReplicas)
 	}
 }

@@ -11,12 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
@@ -28,14 +27,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const retention = 24 * time.Hour
 
-// start is a time as it is stored: in whole seconds.
+// start is a time in the precision that is stored: whole seconds.
 var start = time.Unix(1_800_000_000, 0)
 
 func clientID(s string) oauth.ClientID   { return must.Get(oauth.ParseClientID(s)) }
 func resourceID(s string) oauth.Resource { return must.Get(oauth.ParseResource(s)) }
 func scopes(s string) oauth.Scopes       { return must.Get(oauth.ParseScopes(s)) }
 
-// kit is a store with nothing in it, and the means to look beneath it.
+// kit is an empty store, and the client and base of its keys.
 type kit struct {
 	*redisstore.Store
 	client redis.UniversalClient
@@ -57,7 +56,7 @@ func newKit(client redis.UniversalClient) *kit {
 	return k
 }
 
-// mac is the MAC of a record, made here anew: what it covers and how is part of the stored form.
+// mac computes the MAC of a record independently of the store, because what it covers is part of the stored format.
 func (k *kit) mac(key, version, data string) string {
 	h := hmac.New(sha256.New, k.secret)
 	for _, part := range []string{k.base + key, version, data} {
@@ -67,7 +66,7 @@ func (k *kit) mac(key, version, data string) string {
 	return string(h.Sum(nil))
 }
 
-// put stores a record with its MAC, as only who has the key can.
+// put stores a record with its MAC, for which one needs the key.
 func (k *kit) put(t *testing.T, key, version, data string) {
 	t.Helper()
 	k.alter(t, key, "v", version)
@@ -75,19 +74,19 @@ func (k *kit) put(t *testing.T, key, version, data string) {
 	k.alter(t, key, "m", k.mac(key, version, data))
 }
 
-// TestStore runs what the store promises against each Redis that it is made for, each test with a prefix of its own.
+// TestStore tests the contract of the store against each supported Redis. Each test has its own prefix.
 func TestStore(t *testing.T) {
 	tests := map[string]func(*testing.T, *kit){
 		"clients: life of one":            testClientLife,
 		"clients: every field":            testClientFields,
 		"clients: formats":                testFormats,
 		"clients: conflicts":              testClientConflicts,
-		"clients: made again":             testClientMadeAgain,
+		"clients: recreated":              testClientRecreated,
 		"clients: one of many wins":       testOneOfManyWins,
 		"clients: listed":                 testListed,
 		"clients: hostile ids":            testHostileIDs,
 		"clients: unreadable":             testUnreadableClients,
-		"clients: listed but not there":   testListedButGone,
+		"clients: listed without record":  testListedWithoutRecord,
 		"resources":                       testResources,
 		"resources: unreadable":           testUnreadableResources,
 		"records: altered by hand":        testAltered,
@@ -97,7 +96,7 @@ func TestStore(t *testing.T) {
 		"records: of format 1":            testFormat1,
 		"records: moved":                  testMoved,
 		"records: without a key":          testNoKey,
-		"records: answer lost":            testAnswerLost,
+		"records: reply lost":             testReplyLost,
 		"ring":                            testRing,
 		"changes: one announcement each":  testAnnouncements,
 		"changes: none when refused":      testNoAnnouncement,
@@ -124,9 +123,9 @@ func TestStore(t *testing.T) {
 		"key ring: kept by two":           testRingsRotate,
 		"key ring: rotated by many":       testRotatedByMany,
 		"key ring: moved":                 testMovedRing,
-		"applied by two at once":          testAppliersAgree,
+		"applied by two at once":          testAppliedAtOnce,
 		"registered one by one":           testRegistered,
-		"registered by many at once":      testRegistrarsAtOnce,
+		"registered by many at once":      testEditorsAtOnce,
 		"disabled twice":                  testDisabledAgain,
 		"audit: read back and followed":   testAudit,
 		"audit: trimmed":                  testAuditTrimmed,
@@ -140,7 +139,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// expectKeys checks that everything which the tests left stands where the package comment says.
+// expectKeys checks that every key that the tests left is one that the package comment lists.
 func expectKeys(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
 	keys, err := client.Keys(t.Context(), "*").Result()
@@ -154,11 +153,11 @@ func expectKeys(t *testing.T, client redis.UniversalClient) {
 		}
 	}
 	if len(keys) == 0 {
-		t.Error("the tests left no key to look at")
+		t.Error("the tests left no keys to check")
 	}
 }
 
-// newClient is a client with a little of everything.
+// newClient returns a client with some of its fields set.
 func newClient(id string) *registry.Client {
 	return &registry.Client{
 		ID: clientID(id), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: scopes("a b"),
@@ -166,7 +165,7 @@ func newClient(id string) *registry.Client {
 	}
 }
 
-// save stores the client and gives it as stored.
+// save stores the client and returns it as stored.
 func (k *kit) save(t *testing.T, c *registry.Client) *registry.Client {
 	t.Helper()
 	must.Succeed(t, k.SaveClient(t.Context(), c))
@@ -175,7 +174,7 @@ func (k *kit) save(t *testing.T, c *registry.Client) *registry.Client {
 	return stored
 }
 
-// feed gives all changes announced so far.
+// feed returns all changes announced so far.
 func (k *kit) feed(t *testing.T) []revocation.Change {
 	t.Helper()
 	entries, _, err := k.Read(t.Context(), revocation.Cursor{}, 0)

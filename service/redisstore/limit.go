@@ -10,13 +10,13 @@ import (
 	"github.com/grantorhq/grantor/service/limit"
 )
 
-// countedKeys bounds the keys of one window: some 10 MB, which an attacker with many addresses can fill.
-const countedKeys = 100_000
+// maxCountedKeys is the maximum number of keys of one window: some 10 MB, which an attacker with many addresses can fill.
+const maxCountedKeys = 100_000
 
-// count adds counts and gives the sums.
+// count adds counts and returns the sums.
 //
 // KEYS: window
-// ARGV: the most keys, milliseconds for which the window is kept, then key and count of each.
+// ARGV: maximum number of keys, milliseconds for which the window is kept, then key and count of each.
 //
 //nolint:dupword // Lua
 var count = redis.NewScript(`
@@ -32,11 +32,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return sums
 `)
 
-// AddCounts implements [limit.Store]. An answer that is lost on the way may have its counts added twice: what is counted
-// is bounds on callers, who then wait a little longer.
+// AddCounts implements [limit.Store]. If a reply is lost, its counts may be added twice. They only limit callers, who then
+// wait a little longer.
 func (s *Store) AddCounts(ctx context.Context, w limit.Window, counts []limit.Count) ([]int64, error) {
 	args := make([]any, 0, 2+2*len(counts))
-	args = append(args, countedKeys, (2 * w.Period).Milliseconds())
+	args = append(args, maxCountedKeys, (2 * w.Period).Milliseconds())
 	for _, c := range counts {
 		args = append(args, c.Key[:], c.N)
 	}

@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/limit"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 )
 
@@ -42,11 +41,11 @@ func testCounts(t *testing.T, k *kit) {
 	}
 }
 
-// Beyond the bound nothing is kept; what is there is still counted.
+// testCountsBounded checks that a full window stores no further key, and still counts those that it has.
 func testCountsBounded(t *testing.T, k *kit) {
 	w := limit.Window{Kind: "failures", Period: time.Minute, Number: 7}
 	const batch = 1000
-	for first := 0; first < redisstore.CountedKeys; first += batch {
+	for first := 0; first < redisstore.MaxCountedKeys; first += batch {
 		counts := make([]limit.Count, batch)
 		for i := range counts {
 			counts[i] = limit.Count{Key: keyNumber(first + i), N: 1}
@@ -54,12 +53,12 @@ func testCountsBounded(t *testing.T, k *kit) {
 		_, err := k.AddCounts(t.Context(), w, counts)
 		must.Succeed(t, err)
 	}
-	beyond := keyNumber(redisstore.CountedKeys)
+	beyond := keyNumber(redisstore.MaxCountedKeys)
 	for range 2 {
 		k.expectSums(t, w, []limit.Count{{Key: beyond, N: 3}}, 3)
 	}
 	k.expectSums(t, w, []limit.Count{{Key: keyNumber(0), N: 1}}, 2)
-	if n, err := k.client.HLen(t.Context(), k.base+"limit:failures:60:7").Result(); err != nil || n != redisstore.CountedKeys {
+	if n, err := k.client.HLen(t.Context(), k.base+"limit:failures:60:7").Result(); err != nil || n != redisstore.MaxCountedKeys {
 		t.Errorf("the window has %d keys, %v", n, err)
 	}
 }

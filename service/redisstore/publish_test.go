@@ -8,16 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// revoked is the change that a token's revocation makes.
+// revoked returns the change that revoking a token makes.
 func revoked(at time.Time) revocation.Change {
 	return revocation.Change{Kind: revocation.TokenRevoked, ID: token.NewID().String(), At: at}
 }
@@ -29,12 +28,12 @@ func testPublished(t *testing.T, k *kit) {
 	}
 	must.Succeed(t, k.Publish(t.Context(), want[0]))
 	must.Succeed(t, k.Publish(t.Context(), want[1:]...))
-	must.Succeed(t, k.Confirm(t.Context(), want...)) // nothing is asked of replicas, so nothing is left to record
+	must.Succeed(t, k.Confirm(t.Context(), want...)) // no replicas are required, so nothing is left to record
 	k.expectFeed(t, want...)
 }
 
-// testIdle has an entry trimmed that a tail stands at because nothing came after it for longer than entries are kept.
-// That is no gap. A feed that is empty is one, however old the last entry was.
+// testIdle checks that there is no gap if the entry at a tail's cursor was trimmed because nothing followed it for longer
+// than the retention. An empty feed is a gap, however old the last entry was.
 func testIdle(t *testing.T, k *kit) {
 	cursor := revocation.Cursor{Time: uint64(time.Now().Add(-retention - time.Minute).UnixMilli())}
 	must.Succeed(t, k.Publish(t.Context(), revoked(time.Now())))
@@ -43,17 +42,17 @@ func testIdle(t *testing.T, k *kit) {
 		t.Errorf("got %v, %v, want the one entry", entries, err)
 	}
 	must.Succeed(t, k.client.Del(t.Context(), k.base+"feed").Err())
-	if _, _, err := k.Read(t.Context(), cursor, 0); err != revocation.ErrGap { //nolint:errorlint // it is the store's own
+	if _, _, err := k.Read(t.Context(), cursor, 0); err != revocation.ErrGap { //nolint:errorlint // the store must not wrap it
 		t.Errorf("an empty feed: got %v, want %v", err, revocation.ErrGap)
 	}
 }
 
-// TestRequireReplicas publishes with and without the replica that must have the entry.
+// TestRequireReplicas publishes with and without the required replica.
 func TestRequireReplicas(t *testing.T) {
 	master := redistest.New(t, "--repl-diskless-sync-delay", "0")
 	k := newKit(master.Client())
 	k.RequireReplicas(1)
-	a, b := k.save(t, newClient("a")), k.save(t, newClient("b")) // no revocation: nothing waits
+	a, b := k.save(t, newClient("a")), k.save(t, newClient("b")) // these revoke nothing, so they do not wait
 	must.Succeed(t, k.SaveRing(t.Context(), []byte("x"), 0))
 	a.Disabled = true
 	for what, revoke := range map[string]func() error{
@@ -66,7 +65,7 @@ func TestRequireReplicas(t *testing.T) {
 			t.Errorf("%s without a replica: got %v", what, err)
 		}
 	}
-	// It is made all the same, and may be asked for again.
+	// The change is made all the same, and can be retried.
 	k.expectNoClient(t, "b")
 	a, err := k.Client(t.Context(), a.ID)
 	must.Succeed(t, err)
@@ -77,12 +76,12 @@ func TestRequireReplicas(t *testing.T) {
 		t.Errorf("again: got %v, want %v", err, revocation.ErrNotReplicated)
 	}
 	replica := redistest.New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(master.Port()))
-	for k.Publish(within(t, patience), revoked(time.Now())) != nil { // until it is in step; each try waits for it
+	for k.Publish(within(t, timeout), revoked(time.Now())) != nil { // until the replica is in sync; each attempt waits for it
 		if t.Context().Err() != nil {
 			return
 		}
 	}
-	// What Publish calls recorded, the replica has at that moment.
+	// When Publish returns, the replica has the entry.
 	last := revoked(time.Now())
 	must.Succeed(t, k.Publish(t.Context(), last))
 	copied := *k
@@ -92,29 +91,29 @@ func TestRequireReplicas(t *testing.T) {
 	if len(entries) != 1 || entries[0].Values["i"] != last.ID {
 		t.Errorf("the replica has %v at the end, want %v", entries, last)
 	}
-	// The same of a change of a record.
+	// The same holds for a change of a record.
 	a, err = k.Client(t.Context(), a.ID)
 	must.Succeed(t, err)
 	must.Succeed(t, k.SaveClient(t.Context(), a))
 	version, err := copied.client.HGet(t.Context(), k.base+"client:a", "v").Uint64()
 	must.Succeed(t, err)
 	if version == a.Version {
-		t.Error("the replica has the record as it was before")
+		t.Error("the replica has the previous record")
 	}
 	expectConflict(t, k.SaveClient(t.Context(), a))
 	replica.Freeze()
-	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
+	if err := k.Publish(within(t, timeout), revoked(time.Now())); err == nil {
 		t.Error("with a frozen replica: success")
 	}
 	replica.Thaw()
-	must.Succeed(t, k.Publish(within(t, patience), revoked(time.Now())))
+	must.Succeed(t, k.Publish(within(t, timeout), revoked(time.Now())))
 	replica.Kill()
-	if err := k.Publish(within(t, patience), revoked(time.Now())); err == nil {
+	if err := k.Publish(within(t, timeout), revoked(time.Now())); err == nil {
 		t.Error("with a dead replica: success")
 	}
 }
 
-// TestRequireReplicasInCluster asks the one server that has the slot.
+// TestRequireReplicasInCluster checks that WAIT goes to the server that has the slot.
 func TestRequireReplicasInCluster(t *testing.T) {
 	_, client := redistest.Cluster(t)
 	k := newKit(client)
@@ -134,7 +133,7 @@ func (k *kit) ringVersion(t *testing.T) uint64 {
 	return version
 }
 
-// BenchmarkPublish publishes revocations beside writing the same entries with nothing around them.
+// BenchmarkPublish compares publishing revocations with bare XADD commands of the same entries.
 func BenchmarkPublish(b *testing.B) {
 	server := redistest.New(b)
 	k := newKit(server.Client())

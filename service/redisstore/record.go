@@ -18,13 +18,14 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// Authenticate gives the key that authenticates the records of clients and resources; the ring's pepper decides it
-// ([keys.RecordKey]), so it is called when the ring is open. Without it the store neither reads nor writes a record.
+// Authenticate sets the key that authenticates the records of clients and resources. It derives from the pepper of the key
+// ring ([keys.RecordKey]), so Authenticate is called once the ring is open. Without the key the store neither reads nor
+// writes a record.
 func (s *Store) Authenticate(key []byte) {
 	key = slices.Clone(key)
 	mac := func(record, version string, data []byte) []byte {
 		h := hmac.New(sha256.New, key)
-		// The lengths keep two records from coming to one input.
+		// The lengths keep two records from having the same input.
 		for _, part := range [][]byte{[]byte(record), []byte(version), data} {
 			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
 			h.Write(part)
@@ -34,10 +35,10 @@ func (s *Store) Authenticate(key []byte) {
 	s.mac.Store(&mac)
 }
 
-// errNoKey says that a record was asked for too early.
-var errNoKey = errors.New("the store has no key for its records yet: the key ring is opened first")
+// errNoKey means that a record was accessed before Authenticate was called.
+var errNoKey = errors.New("the store has no key for its records yet: the key ring must be opened first")
 
-// stored is a record as it stands in the Redis.
+// stored is a record as it is in Redis.
 type stored struct {
 	version   string
 	data, mac []byte
@@ -45,7 +46,7 @@ type stored struct {
 
 func (r *stored) empty() bool { return r.version == "" && len(r.data) == 0 && len(r.mac) == 0 }
 
-// authenticator gives what makes MACs.
+// authenticator returns the function that computes MACs.
 func (s *Store) authenticator() (func(key, version string, data []byte) []byte, error) {
 	if mac := s.mac.Load(); mac != nil {
 		return *mac, nil
@@ -53,7 +54,7 @@ func (s *Store) authenticator() (func(key, version string, data []byte) []byte, 
 	return nil, errNoKey
 }
 
-// verify gives the version of what stands under a key, if it is what Grantor wrote there.
+// verify returns the version of the record under a key, if Grantor wrote it there.
 func (s *Store) verify(key string, r stored) (uint64, error) {
 	mac, err := s.authenticator()
 	if err != nil {
@@ -68,13 +69,14 @@ func (s *Store) verify(key string, r stored) (uint64, error) {
 func parseVersion(text string) (uint64, error) {
 	version, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, errors.New("its version is no number")
+		return 0, errors.New("its version is not a number")
 	}
 	return version, nil
 }
 
-// newVersion draws a version: 63 bits, since other languages have no 64 unsigned ones. A count or a time could come back
-// after a record was removed or a clock set back, and would have to be made in the Redis, where no MAC could cover it.
+// newVersion returns a random version of 63 bits, since other languages have no unsigned 64-bit integers. A counter or a
+// time could repeat after a record was deleted or a clock set back, and would have to be assigned in Redis, where no MAC
+// could cover it.
 func newVersion() uint64 {
 	for {
 		var random [8]byte
@@ -85,16 +87,17 @@ func newVersion() uint64 {
 	}
 }
 
-// errStale is what write gives when the version is not the expected one.
+// errStale means that the stored version is not the expected one.
 var errStale = errors.New("stale version")
 
-// Where the new version stands already, this very call wrote it and its answer was lost on the way: go-redis tries again by
-// itself. It is written once more, so that a WAIT on this connection has something to wait for.
+// change writes or deletes a record and appends entries to the feed, atomically, if the stored version is the expected one.
+// If the record has the new version already, this very call wrote it and its reply was lost: go-redis retries by itself.
+// The version is then written again, so that a WAIT on this connection has something to wait for.
 //
 // KEYS: record, feed, and for a client: index and uses
-// ARGV: expected version, new version, data (none removes the record), MAC (none for a record without), id, retention in
-// seconds, then kind, id and moment of each entry for the feed, where the moment "now" lies [revocation.Ahead] from the
-// second that runs.
+// ARGV: expected version, new version, data (empty deletes the record), MAC (empty for a record without one), id, retention
+// in seconds, then kind, id and time of each entry for the feed, where the time "now" is [revocation.Ahead] after the
+// current second.
 var change = redis.NewScript(`
 local version = redis.call('HGET', KEYS[1], 'v') or '0'
 if version == ARGV[2] then
@@ -121,27 +124,27 @@ end
 return 1
 `)
 
-// write is a change of a record and what it tells the feed.
+// write is a change of a record and the entries of the feed that announce it.
 type write struct {
 	key     string
 	version uint64
-	// data is nil where the record is removed. sealed says that it needs no MAC.
+	// data is nil if the record is deleted. A sealed record has no MAC.
 	data   []byte
 	sealed bool
 	id     string
-	// index is the key that lists the clients; empty for a record that is not one.
-	index string
-	tell  []telling
+	// index is the key of the list of clients; empty unless the record is a client.
+	index    string
+	announce []announcement
 }
 
-// telling is an entry for the feed. at is a moment in Unix seconds, "now" or empty.
-type telling struct {
+// announcement is an entry for the feed. at is a time in Unix seconds, "now" or empty.
+type announcement struct {
 	kind revocation.Kind
 	id   string
 	at   string
 }
 
-// write makes a change and announces it in one step, or gives errStale.
+// write makes a change and announces it atomically. If the stored version is not w.version, it returns errStale.
 func (s *Store) write(ctx context.Context, w write) error {
 	keys := []string{w.key, s.key("feed")}
 	if w.index != "" {
@@ -157,16 +160,16 @@ func (s *Store) write(ctx context.Context, w write) error {
 		m = mac(w.key, version, w.data)
 	}
 	args := []any{strconv.FormatUint(w.version, 10), version, w.data, m, w.id, s.retention}
-	for _, t := range w.tell {
-		args = append(args, string(t.kind), t.id, t.at)
+	for _, a := range w.announce {
+		args = append(args, string(a.kind), a.id, a.at)
 	}
-	if s.replicas > 0 && slices.ContainsFunc(w.tell, func(t telling) bool { return t.kind.Revocation() }) {
+	if s.replicas > 0 && slices.ContainsFunc(w.announce, func(a announcement) bool { return a.kind.Revocation() }) {
 		return s.replicated(ctx, keys, args)
 	}
 	return run(ctx, s.client, keys, args)
 }
 
-// run makes a change through a client or on a connection.
+// run runs the change script on a client or a connection.
 func run(ctx context.Context, on redis.Scripter, keys []string, args []any) error {
 	done, err := change.Run(ctx, on, keys, args...).Int()
 	if err == nil && done == 0 {
@@ -175,8 +178,8 @@ func run(ctx context.Context, on redis.Scripter, keys []string, args []any) erro
 	return err
 }
 
-// replicated makes a change and waits until enough replicas of the Redis have it, on one connection, because WAIT asks
-// about the writes of its own.
+// replicated makes a change and waits until enough replicas of Redis have it. It does both on one connection, because WAIT
+// covers only the writes of its own connection.
 func (s *Store) replicated(ctx context.Context, keys []string, args []any) error {
 	client, err := s.Owner(ctx)
 	if err != nil {
@@ -190,7 +193,7 @@ func (s *Store) replicated(ctx context.Context, keys []string, args []any) error
 	return s.awaitReplicas(ctx, conn)
 }
 
-// load gives what stands under a key, unverified.
+// load returns the record under a key, unverified.
 func (s *Store) load(ctx context.Context, key string) (r stored, err error) {
 	fields, err := s.client.HMGet(ctx, key, "v", "d", "m").Result()
 	if err != nil {
@@ -205,7 +208,7 @@ func (s *Store) load(ctx context.Context, key string) (r stored, err error) {
 	return stored{string(text(0)), text(1), text(2)}, nil
 }
 
-// loadRecord gives the data and version of a record; nil and zero where there is none.
+// loadRecord returns the verified data and version of a record; nil and zero if there is none.
 func (s *Store) loadRecord(ctx context.Context, key string) ([]byte, uint64, error) {
 	if _, err := s.authenticator(); err != nil {
 		return nil, 0, err

@@ -9,15 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// openRing opens the ring as a replica does.
+// openRing opens the ring like a replica.
 func openRing(t *testing.T, k *kit, sealer *keys.Sealer, now func() time.Time) *keys.Ring {
 	ring, err := keys.Open(t.Context(), keys.Config{
 		Store: k, Sealer: sealer, Algorithms: []jwks.Algorithm{jwks.ES256, jwks.EdDSA},
@@ -55,7 +54,7 @@ func testRingsAgree(t *testing.T, k *kit) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		if !bytes.Equal(ring.Pepper(), rings[0].Pepper()) {
-			t.Error("two rings have two peppers")
+			t.Error("two rings have different peppers")
 		}
 	}
 	if got := len(k.feed(t)); got != 1 {
@@ -86,7 +85,7 @@ func testRingsRotate(t *testing.T, k *kit) {
 	}
 }
 
-// testRotatedByMany has operators at two replicas rotate at once: one new key comes of it.
+// testRotatedByMany checks that concurrent rotations at two replicas create one new key.
 func testRotatedByMany(t *testing.T, k *kit) {
 	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	rings := []*keys.Ring{openRing(t, k, sealer, time.Now), openRing(t, k, sealer, time.Now)}
@@ -107,7 +106,7 @@ func testRotatedByMany(t *testing.T, k *kit) {
 	}
 }
 
-// testMovedRing copies a ring under another prefix, where the same key-encryption key is in use.
+// testMovedRing checks that a ring copied to another prefix does not open, even with the same key-encryption key.
 func testMovedRing(t *testing.T, k *kit) {
 	sealer := must.Get(keys.NewSealer(keys.NewKEK()))
 	openRing(t, k, sealer, time.Now)
@@ -123,9 +122,9 @@ func testMovedRing(t *testing.T, k *kit) {
 	}
 }
 
-// TestRotationSeenByVerifiers rotates keys several times a second, under a clock that the test moves, while tokens are
-// signed at two replicas and checked by verifiers that keep the key set for as long as they may. None of them ever meets
-// a key that it does not know.
+// TestRotationSeenByVerifiers rotates keys several times a second, with a clock that the test advances, while two replicas
+// sign tokens and verifiers that cache the key set for its maximum age verify them. No verifier may encounter an unknown
+// key.
 func TestRotationSeenByVerifiers(t *testing.T) {
 	k := newKit(redistest.New(t).Client())
 	var passed atomic.Int64
@@ -134,7 +133,7 @@ func TestRotationSeenByVerifiers(t *testing.T) {
 	const (
 		age  = time.Minute
 		life = 10 * time.Minute
-		step = 15 * time.Second // less than clocks may differ
+		step = 15 * time.Second // less than the allowed clock skew
 	)
 	rings := make([]*keys.Ring, 2)
 	for i := range rings {
@@ -143,7 +142,7 @@ func TestRotationSeenByVerifiers(t *testing.T) {
 			Rotation: 5 * time.Minute, MaxAge: age, Retention: life, Now: now,
 		}))
 	}
-	// Each verifier checks once for each step of the clock, while the ring is maintained and the clock moves.
+	// Each verifier checks one token at each step of the clock, concurrently with the maintenance of the rings.
 	const steps = 400
 	turns := make([]chan struct{}, 4)
 	var group sync.WaitGroup
@@ -186,11 +185,11 @@ func TestRotationSeenByVerifiers(t *testing.T) {
 	group.Wait()
 	t.Logf("%d keys in %s, %d tokens checked", len(seen), took, steps*len(turns))
 	if len(seen) < 2*15 {
-		t.Errorf("%d keys, want more", len(seen))
+		t.Errorf("got %d keys, want at least 30", len(seen))
 	}
 }
 
-// cachedSet is a verifier's copy of a replica's key set.
+// cachedSet is a verifier's cached copy of a replica's key set.
 type cachedSet struct {
 	ring    *keys.Ring
 	now     func() time.Time
@@ -198,7 +197,7 @@ type cachedSet struct {
 	fetched time.Time
 }
 
-// check signs a token and verifies it with the set, which is fetched anew when it is as old as it may be.
+// check signs a token and verifies it with the set, which it fetches again after its maximum age.
 func (v *cachedSet) check(t *testing.T, by *keys.Ring, algorithm jwks.Algorithm, life time.Duration) error {
 	signer, err := by.Signer(algorithm)
 	if err != nil {

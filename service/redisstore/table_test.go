@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 )
@@ -22,7 +21,7 @@ func testResources(t *testing.T, k *kit) {
 	empty, err := k.Resources(ctx)
 	must.Succeed(t, err)
 	if len(empty.List()) != 0 || empty.Version() != 0 {
-		t.Errorf("where none was saved: got %v, version %d", empty.List(), empty.Version())
+		t.Errorf("before the first save: got %v, version %d", empty.List(), empty.Version())
 	}
 	list := []registry.Resource{
 		{
@@ -43,7 +42,7 @@ func testResources(t *testing.T, k *kit) {
 		t.Errorf("got %+v in version %d, want %+v", first.List(), first.Version(), list)
 	}
 	if err := k.SaveResources(ctx, must.Get(registry.NewResources(0, nil))); !errors.Is(err, registry.ErrConflict) {
-		t.Errorf("made twice: got %v, want %v", err, registry.ErrConflict)
+		t.Errorf("created twice: got %v, want %v", err, registry.ErrConflict)
 	}
 	must.Succeed(t, k.SaveResources(ctx, must.Get(registry.NewResources(first.Version(), list[1:]))))
 	if err := k.SaveResources(ctx, first); !errors.Is(err, registry.ErrConflict) {
@@ -54,7 +53,7 @@ func testResources(t *testing.T, k *kit) {
 	if !reflect.DeepEqual(second.List(), list[1:]) || second.Version() == first.Version() {
 		t.Errorf("got %+v in version %d after %d", second.List(), second.Version(), first.Version())
 	}
-	// Taking all away leaves an empty table with a version, not none.
+	// Removing all resources leaves an empty table with a version.
 	must.Succeed(t, k.SaveResources(ctx, must.Get(registry.NewResources(second.Version(), nil))))
 	third, err := k.Resources(ctx)
 	must.Succeed(t, err)
@@ -91,9 +90,9 @@ func testUnreadableResources(t *testing.T, k *kit) {
 func testRing(t *testing.T, k *kit) {
 	ctx := t.Context()
 	if data, version, err := k.LoadRing(ctx); data != nil || version != 0 || err != nil {
-		t.Errorf("where none was saved: got %q, %d, %v", data, version, err)
+		t.Errorf("before the first save: got %q, %d, %v", data, version, err)
 	}
-	// A document is bytes, whatever they are.
+	// A document is any bytes.
 	first := []byte("\x00\xff\r\n{}\"'\\")
 	must.Succeed(t, k.SaveRing(ctx, first, 0))
 	data, version, err := k.LoadRing(ctx)
@@ -131,9 +130,9 @@ func testAnnouncements(t *testing.T, k *kit) {
 		if !got[i].Kind.Revocation() {
 			continue
 		}
-		// So far ahead of the second in which it was done.
+		// The time of a revocation is so far ahead of the second in which it was made.
 		if at := got[i].At.Add(-revocation.Ahead); at.Before(began.Add(-time.Second)) || at.After(time.Now()) {
-			t.Errorf("%v is of %s, and was told at %s", got[i], at, began)
+			t.Errorf("%v was made at %s, want %s or later", got[i], at, began)
 		}
 		got[i].At = time.Time{}
 	}

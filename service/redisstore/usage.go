@@ -12,13 +12,13 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// use keeps uses of secrets. It looks at the client's record in the same step: so a use that a replica writes late does
-// not outlive its client, and what is kept of secrets that the client no longer has goes. Of what cannot be read nothing
-// is kept, so that one altered by hand does not hold up the others. What is kept of a client whose record a newer release
-// wrote stays as it is.
+// use stores uses of secrets. It reads the client's record atomically with the write: so a use that a replica writes late
+// does not outlive its client, and the uses of secrets that the client no longer has are deleted. If the record cannot be
+// decoded, the uses of the client are deleted, so that a record altered by hand does not hold up the others. The uses of a
+// client whose record a newer release wrote stay as they are.
 //
 // KEYS: uses
-// ARGV: the start of a client's key, then client, secret and Unix second of each use.
+// ARGV: the prefix of a client's key, then client, secret and Unix second of each use.
 //
 //nolint:dupword // Lua
 var use = redis.NewScript(`
@@ -55,12 +55,12 @@ func (s *Store) RecordUses(ctx context.Context, uses []registry.Use) error {
 	return use.Run(ctx, s.client, []string{s.key("used")}, args...).Err()
 }
 
-// LastUses implements [registry.UsageStore]. What cannot be read counts as no use: people look at it, and nothing is
-// decided by it.
+// LastUses implements [registry.UsageStore]. What cannot be decoded counts as no use: only people read it, and no decision
+// depends on it.
 func (s *Store) LastUses(ctx context.Context, clients []oauth.ClientID) (map[oauth.ClientID]map[string]time.Time, error) {
 	found := make(map[oauth.ClientID]map[string]time.Time, len(clients))
 	if len(clients) == 0 {
-		return found, nil // HMGET wants a field
+		return found, nil // HMGET requires a field
 	}
 	ids := make([]string, len(clients))
 	for i, id := range clients {
@@ -78,7 +78,7 @@ func (s *Store) LastUses(ctx context.Context, clients []oauth.ClientID) (map[oau
 		}
 		uses := make(map[string]time.Time, len(seconds))
 		for id, second := range seconds {
-			uses[id] = timeOf(second)
+			uses[id] = fromUnix(second)
 		}
 		found[clients[i]] = uses
 	}

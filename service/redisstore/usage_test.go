@@ -7,18 +7,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// withSecrets stores a client that has secrets of these ids.
+// withSecrets stores a client with secrets of these ids.
 func (k *kit) withSecrets(t *testing.T, id string, secrets ...string) *registry.Client {
 	t.Helper()
 	c := newClient(id)
 	for _, secret := range secrets {
-		c.Secrets = append(c.Secrets, registry.Secret{ID: secret, Hash: "h", CreatedAt: start})
+		c.Secrets = append(c.Secrets, clientsecret.Secret{ID: secret, Hash: "h", CreatedAt: start})
 	}
 	return k.save(t, c)
 }
@@ -27,7 +27,7 @@ func used(client, secret string, seconds int) registry.Use {
 	return registry.Use{Client: clientID(client), SecretID: secret, At: start.Add(time.Duration(seconds) * time.Second)}
 }
 
-// expectUses checks what is kept of the client: secret → seconds after start.
+// expectUses checks the stored uses of the client, in seconds after start, keyed by secret.
 func (k *kit) expectUses(t *testing.T, id string, want map[string]int) {
 	t.Helper()
 	found, err := k.LastUses(t.Context(), []oauth.ClientID{clientID(id)})
@@ -53,7 +53,7 @@ func testUses(t *testing.T, k *kit) {
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 5), used("a", `"odd" {id}`, 7), used("b", "1", 9)}))
 	k.expectUses(t, "a", map[string]int{"1": 5, `"odd" {id}`: 7})
 	k.expectUses(t, "b", map[string]int{"1": 9})
-	// The newest wins, whoever writes last.
+	// The newest use wins, in whatever order they are written.
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", 4), used("a", "10", 1), used("b", "1", 10)}))
 	k.expectUses(t, "a", map[string]int{"1": 5, `"odd" {id}`: 7, "10": 1})
 	k.expectUses(t, "b", map[string]int{"1": 10})
@@ -61,12 +61,12 @@ func testUses(t *testing.T, k *kit) {
 	if err != nil || len(found) != 2 || len(found[clientID("a")]) != 3 {
 		t.Errorf("of several: got %v, %v", found, err)
 	}
-	// No use makes a new version of a client, or a change that others would have to learn.
+	// A use creates neither a new version of a client nor an entry in the feed.
 	k.expectClient(t, a)
 	k.expectFeed(t, clientChange("a"), clientChange("b"))
 }
 
-// What is kept ends with the secret and the client, also where a replica writes late.
+// testUsesEnd checks that uses are deleted with their secret and client, even if a replica writes late.
 func testUsesEnd(t *testing.T, k *kit) {
 	ctx := t.Context()
 	a := k.withSecrets(t, "a", "1", "2")
@@ -81,7 +81,7 @@ func testUsesEnd(t *testing.T, k *kit) {
 	a = k.save(t, a)
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 10)}))
 	k.expectUses(t, "a", nil)
-	a.Secrets = []registry.Secret{{ID: "2", Hash: "h", CreatedAt: start}}
+	a.Secrets = []clientsecret.Secret{{ID: "2", Hash: "h", CreatedAt: start}}
 	a = k.save(t, a)
 	must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "2", 11)}))
 	expectConflict(t, k.DeleteClient(ctx, a.ID, a.Version+1))
@@ -93,13 +93,13 @@ func testUsesEnd(t *testing.T, k *kit) {
 	k.expectUses(t, "a", nil)
 }
 
-// What somebody altered does not hold up the others, and heals with the next use.
+// testAlteredUses checks that an altered record does not hold up others, and is repaired by the next use.
 func testAlteredUses(t *testing.T, k *kit) {
 	ctx := t.Context()
 	k.withSecrets(t, "a", "1")
 	for i, value := range []string{"x", "", "null", `["1"]`, "5", `{"1":"x"}`, `{"1":[]}`, `{"1":-5}`} {
 		k.alter(t, "used", "a", value)
-		// The first use may do no more than take away what cannot be read.
+		// The first use may only delete what cannot be decoded.
 		for range 2 {
 			must.Succeed(t, k.RecordUses(ctx, []registry.Use{used("a", "1", i)}))
 		}
@@ -119,7 +119,7 @@ func testAlteredUses(t *testing.T, k *kit) {
 	}
 }
 
-// Replicas that write at once lose nothing.
+// testUsesMerge checks that concurrent writes of replicas lose nothing.
 func testUsesMerge(t *testing.T, k *kit) {
 	const replicas, clients, rounds = 4, 5, 3
 	secrets := []string{"0", "1", "2"}

@@ -9,9 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Watch has begin told of every command that a client sends, in capitals, or of "PIPELINE" for several at once; the
-// function that it gives is told how that ended. A read that waits for news is left out: how long it takes says nothing.
-// In a Cluster a command counts for each node that it is sent to.
+// Watch calls begin with the name of every command that a client sends, in upper case, or with "PIPELINE" for several at
+// once, and calls the function that begin returns with the result. It skips blocking reads, whose duration has no meaning.
+// In a Cluster a command counts once for each node to which it is sent.
 func Watch(client redis.UniversalClient, begin func(ctx context.Context, command string) (done func(error))) {
 	h := hook{begin}
 	if cluster, ok := client.(*redis.ClusterClient); ok {
@@ -52,8 +52,8 @@ func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// failure passes over what is no failure: the error that stands for an answer of nothing, and that of a script which Redis is
-// sent only now, because it did not know it.
+// failure returns err, or nil for an error that is not a failure: a reply of nil, and a script that Redis did not know and
+// that go-redis therefore sends next.
 func failure(err error) error {
 	if errors.Is(err, redis.Nil) || redis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
-// Whoever watches is told of commands and pipelines, and whether they failed, and not of reads that wait.
+// TestWatch checks that Watch reports commands and pipelines and whether they failed, but no blocking reads.
 func TestWatch(t *testing.T) {
 	server := redistest.New(t)
 	client, err := redisstore.Connect(server.URL() + "?max_retries=-1&dial_timeout=300ms")
@@ -24,12 +24,12 @@ func TestWatch(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = client.Close() })
 	var mu sync.Mutex
-	var told []string
+	var got []string
 	redisstore.Watch(client, func(_ context.Context, command string) func(error) {
 		return func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			told = append(told, fmt.Sprint(command, " ", err == nil))
+			got = append(got, fmt.Sprint(command, " ", err == nil))
 		}
 	})
 	store, err := redisstore.New(client, redisstore.DefaultPrefix, time.Hour)
@@ -40,7 +40,7 @@ func TestWatch(t *testing.T) {
 	for _, do := range []func() error{
 		func() error { return client.Set(ctx, "a", "b", 0).Err() },
 		func() error { return client.Get(ctx, "nothing").Err() },
-		func() error { return client.LPush(ctx, "a", "b").Err() }, // a is no list
+		func() error { return client.LPush(ctx, "a", "b").Err() }, // a is not a list
 		func() error { return redis.NewScript("return 1").Run(ctx, client, nil).Err() },
 		func() error { return store.Publish(ctx, revocation.Change{Kind: revocation.ResourcesChanged}) },
 		func() error { _, _, err := store.Read(ctx, revocation.Cursor{}, 10*time.Millisecond); return err },
@@ -51,10 +51,10 @@ func TestWatch(t *testing.T) {
 	want := []string{"SET true", "GET true", "LPUSH false", "EVALSHA true", "EVAL true", "PIPELINE true", "GET false"}
 	mu.Lock()
 	defer mu.Unlock()
-	// What a connection is set up with comes as well.
-	told = slices.DeleteFunc(told, func(s string) bool { return !slices.Contains(want, s) })
-	told = told[max(0, len(told)-len(want)):]
-	if !slices.Equal(told, want) {
-		t.Errorf("got %q, want %q", told, want)
+	// The commands that set a connection up are reported as well.
+	got = slices.DeleteFunc(got, func(s string) bool { return !slices.Contains(want, s) })
+	got = got[max(0, len(got)-len(want)):]
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

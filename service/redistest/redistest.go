@@ -1,6 +1,6 @@
-// Package redistest gives a test a redis-server of its own: a real process on a free port of 127.0.0.1 that the test can
-// stop, kill, freeze and start again. Real servers are what the tests of the store run against; [Each] adds the embedded
-// one that dev mode uses.
+// Package redistest starts Redis servers for tests: real redis-server processes on free ports of 127.0.0.1, which a test can
+// stop, kill, freeze and restart. The tests of the store run against real servers; [Each] adds the embedded server that
+// development mode uses.
 package redistest
 
 import (
@@ -22,21 +22,21 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// patience is how long a server may take to answer or to stop.
-const patience = 20 * time.Second
+// timeout bounds how long a server may take to answer or to stop.
+const timeout = 20 * time.Second
 
-// Server is a redis-server process. It ends with its test. Its methods fail that test when they cannot do what they say,
-// and are for one goroutine at a time.
+// Server is a redis-server process that ends with its test. Its methods fail the test if they do not succeed. They are not
+// safe for concurrent use.
 type Server struct {
 	t    testing.TB
 	args []string
 	dir  string
 	port int
-	// bus is the port on which the nodes of a Cluster speak to each other; zero where there is no Cluster.
+	// bus is the port of the cluster bus; zero if the server is not a node of a Cluster.
 	bus int
-	// user and password are those of the test's connections; empty for the user default, without one.
+	// user and password authenticate the connections of the test; empty means the default user without a password.
 	user, password string
-	// process is nil while the server does not run.
+	// process is nil while the server is not running.
 	process *process
 }
 
@@ -44,18 +44,18 @@ type Server struct {
 type process struct {
 	command *exec.Cmd
 	output  bytes.Buffer
-	// ended is closed when the process has ended; output may be read from then on.
+	// ended is closed when the process has ended. Only then may output be read.
 	ended chan struct{}
 }
 
-// New starts a server that keeps nothing on disk. Arguments are those of redis-server and come after ours, so that
-// "--appendonly", "yes" makes one that does.
+// New starts a server without persistence. The arguments of redis-server follow the default ones, so that "--appendonly",
+// "yes" turns persistence on.
 func New(t testing.TB, args ...string) *Server {
 	t.Helper()
 	return start(t, false, args...)
 }
 
-// start makes a server, as a node of a Cluster or not.
+// start starts a server, as a node of a Cluster if clustered is set.
 func start(t testing.TB, clustered bool, args ...string) *Server {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -67,10 +67,10 @@ func start(t testing.TB, clustered bool, args ...string) *Server {
 			s.Kill()
 		}
 	})
-	// Between asking for a free port and binding it, another program may take it.
-	const attempts = 10
+	// Another program may take a free port before redis-server binds it.
+	const maxAttempts = 10
 	var err error
-	for range attempts {
+	for range maxAttempts {
 		s.port = freePort(t)
 		if clustered {
 			s.bus = freePort(t)
@@ -93,9 +93,9 @@ func freePort(t testing.TB) int {
 	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it listens on TCP
 }
 
-// run starts the process and waits until it answers.
+// run starts the process and waits until it accepts commands.
 func (s *Server) run() error {
-	// Sentinels and CONFIG REWRITE want a file; it is as empty as none.
+	// Sentinels and CONFIG REWRITE require a configuration file; it is empty.
 	file := filepath.Join(s.dir, "redis.conf")
 	config, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -118,29 +118,29 @@ func (s *Server) run() error {
 		close(p.ended)
 	}()
 	s.process = p
-	return s.awaitAnswer()
+	return s.awaitReady()
 }
 
-// awaitAnswer waits until the process answers. That somebody answers on the port is not enough: it may be another server.
-func (s *Server) awaitAnswer() error {
+// awaitReady waits until the process accepts commands. It is not enough that the port does: it may belong to another server.
+func (s *Server) awaitReady() error {
 	client := redis.NewClient(&redis.Options{Addr: s.Addr(), Username: s.user, Password: s.password, MaxRetries: -1})
 	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	own := fmt.Sprintf("process_id:%d\r\n", s.process.command.Process.Pid)
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
+	processID := fmt.Sprintf("process_id:%d\r\n", s.process.command.Process.Pid)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
 	for {
-		// go-redis logs each refused connection, so nothing is asked before there is one.
+		// go-redis logs each refused connection, so it is not used before a connection succeeds.
 		if conn, err := net.Dial("tcp", s.Addr()); err == nil {
 			_ = conn.Close()
 			info, _ := client.Info(ctx).Result()
-			if strings.Contains(info, own) && !strings.Contains(info, "loading:1") {
+			if strings.Contains(info, processID) && !strings.Contains(info, "loading:1") {
 				return nil
 			}
 		}
 		select {
-		case <-again.C:
+		case <-ticker.C:
 		case <-s.process.ended:
 			output := s.process.output.String()
 			s.process = nil
@@ -152,16 +152,16 @@ func (s *Server) awaitAnswer() error {
 	}
 }
 
-// Addr is the server's address, the same for all its life.
+// Addr returns the server's address, which survives restarts.
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
-// Port is the port of the address.
+// Port returns the port of the address.
 func (s *Server) Port() int { return s.port }
 
-// URL is the server's address as redis://HOST:PORT.
+// URL returns the server's address as redis://HOST:PORT.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Client makes a client of the server; it is closed when the test ends.
+// Client returns a client of the server, which is closed when the test ends.
 func (s *Server) Client() *redis.Client {
 	o := options(s.Addr())
 	o.Username, o.Password = s.user, s.password
@@ -170,34 +170,35 @@ func (s *Server) Client() *redis.Client {
 	return client
 }
 
-// Login has the server asked as a user from now on, one that may INFO, where nobody gets in without a password any more.
+// Login sets the user and password of connections from now on, for a server that requires a password. The user must be
+// permitted to run INFO.
 func (s *Server) Login(user, password string) { s.user, s.password = user, password }
 
-// options are those that redisstore.Connect chooses too.
+// options returns the options that redisstore.Connect sets, too.
 func options(addr string) *redis.Options {
-	return &redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaintNotificationsConfig: withoutNotices}
+	return &redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaintNotificationsConfig: noMaintNotifications}
 }
 
-var withoutNotices = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+var noMaintNotifications = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 
-// Start runs a stopped server again, on the same port and with what it kept on disk.
+// Start restarts a stopped server, on the same port and with what it stored on disk.
 func (s *Server) Start() {
 	s.t.Helper()
 	if s.process != nil {
-		s.t.Fatal("redis-server runs already")
+		s.t.Fatal("redis-server is already running")
 	}
 	if err := s.run(); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// Stop asks the server to end, as an operator does, and waits until it has.
+// Stop shuts the server down with SIGTERM, and waits until it has ended.
 func (s *Server) Stop() {
 	s.t.Helper()
 	s.end(syscall.SIGTERM)
 }
 
-// Kill ends the server at once.
+// Kill ends the server with SIGKILL.
 func (s *Server) Kill() {
 	s.t.Helper()
 	s.end(syscall.SIGKILL)
@@ -209,16 +210,16 @@ func (s *Server) end(signal syscall.Signal) {
 	select {
 	case <-s.process.ended:
 		s.process = nil
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		s.t.Fatalf("redis-server does not end on %s", signal)
 	}
 }
 
-// Wipe removes what a stopped server kept on disk, so that it starts empty.
+// Wipe deletes what a stopped server stored on disk, so that it starts empty.
 func (s *Server) Wipe() {
 	s.t.Helper()
 	if s.process != nil {
-		s.t.Fatal("redis-server still runs")
+		s.t.Fatal("redis-server is still running")
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		s.t.Fatal(err)
@@ -228,13 +229,13 @@ func (s *Server) Wipe() {
 	}
 }
 
-// Freeze makes the server fall silent while its connections stay open.
+// Freeze suspends the server. Its connections stay open.
 func (s *Server) Freeze() {
 	s.t.Helper()
 	s.signal(syscall.SIGSTOP)
 }
 
-// Thaw makes a frozen server go on.
+// Thaw resumes a frozen server.
 func (s *Server) Thaw() {
 	s.t.Helper()
 	s.signal(syscall.SIGCONT)
@@ -243,27 +244,27 @@ func (s *Server) Thaw() {
 func (s *Server) signal(signal syscall.Signal) {
 	s.t.Helper()
 	if s.process == nil {
-		s.t.Fatal("redis-server does not run")
+		s.t.Fatal("redis-server is not running")
 	}
 	if err := s.process.command.Process.Signal(signal); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// await asks until it is so.
-func await(t testing.TB, what string, so func() bool) {
+// await waits until cond returns true.
+func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for deadline := time.Now().Add(patience); !so(); <-again.C {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(timeout); !cond(); <-ticker.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
+			t.Fatalf("%s: not within %s", what, timeout)
 		}
 	}
 }
 
-// Embedded starts the Redis that dev mode uses, in this process, and gives a client of it. Its keys expire as time
-// passes, which they do not by themselves.
+// Embedded starts the Redis of development mode in this process, and returns a client. Embedded advances its clock, without
+// which its keys would not expire.
 func Embedded(t testing.TB) *redis.Client {
 	t.Helper()
 	server := miniredis.RunT(t)
@@ -291,8 +292,8 @@ func Embedded(t testing.TB) *redis.Client {
 	return client
 }
 
-// Each runs a test against a real server, against a real Cluster and against the embedded one, each of them empty. The
-// Cluster takes two seconds to come up, so one call for many tests is better than many.
+// Each runs a test against a real server, a real Cluster and the embedded server, each of them empty. The Cluster takes two
+// seconds to start, so one call for many tests is better than many calls.
 func Each(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
 	t.Helper()
 	t.Run("real", func(t *testing.T) { test(t, New(t).Client()) })

@@ -13,11 +13,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Of a client that has met a dead server, this ends up to a second after it is closed.
+	// This goroutine of a client that encountered a dead server ends up to a second after the client is closed.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-// get gives the value of the key "a", or the error.
+// get returns the value of the key "a", or the error.
 func get(t *testing.T, client redis.UniversalClient, within time.Duration) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -36,7 +36,7 @@ func set(t *testing.T, client redis.UniversalClient) {
 	}
 }
 
-// What is kept over a stop and a start is what a server with these arguments would keep.
+// TestStartAgain checks that a restarted server has the data that its arguments make it persist.
 func TestStartAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		args []string
@@ -55,7 +55,7 @@ func TestStartAgain(t *testing.T) {
 			test.end(server)
 			if conn, err := net.Dial("tcp", addr); err == nil {
 				_ = conn.Close()
-				t.Error("an ended server still listens")
+				t.Error("the server still listens after it has ended")
 			}
 			server.Start()
 			if got := get(t, client, 10*time.Second); got != test.want {
@@ -105,7 +105,7 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// A Cluster that did not refuse keys of two slots would prove nothing about ours.
+// TestCluster checks that the Cluster rejects commands on keys of two slots; otherwise it would prove nothing about the store.
 func TestCluster(t *testing.T) {
 	server, _ := redistest.Cluster(t)
 	err := server.Client().MSet(t.Context(), "a", 1, "b", 2).Err()
@@ -114,7 +114,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestFailOver kills a primary: a replica takes its place, with what it had, and with what is set from then on.
+// TestFailOver kills a primary: a replica replaces it, with its data, and accepts writes.
 func TestFailOver(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*testing.T) (primary *redistest.Server, client redis.UniversalClient){
@@ -144,15 +144,15 @@ func TestFailOver(t *testing.T) {
 			t.Logf("up after %s", time.Since(began))
 			set(t, client)
 			if n, err := primary.Client().Wait(t.Context(), 1, 10*time.Second).Result(); err != nil || n == 0 {
-				t.Fatalf("got %d, %v, want a replica that has all", n, err)
+				t.Fatalf("got %d, %v, want a replica that has all data", n, err)
 			}
 			primary.Kill()
 			killed := time.Now()
-			again := time.NewTicker(10 * time.Millisecond)
-			defer again.Stop()
+			ticker := time.NewTicker(10 * time.Millisecond)
+			defer ticker.Stop()
 			for client.Set(t.Context(), "b{a}", "1", 0).Err() != nil {
-				if <-again.C; time.Since(killed) > 30*time.Second {
-					t.Fatal("no replica takes its place")
+				if <-ticker.C; time.Since(killed) > 30*time.Second {
+					t.Fatal("no replica replaces it")
 				}
 			}
 			t.Logf("failed over after %s", time.Since(killed))

@@ -11,36 +11,35 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// masterName is what the Sentinels call the primary.
+// masterName is the name of the primary in the configuration of the Sentinels.
 const masterName = "mymaster"
 
-// Sentinel is a primary and its replicas, watched by three Sentinels that put a replica in the place of a primary that
-// fails.
+// Sentinel is a primary and its replicas, monitored by three Sentinels that promote a replica if the primary fails.
 type Sentinel struct {
-	// Primary is the one at first.
+	// Primary is the initial primary.
 	Primary   *Server
 	Replicas  []*Server
 	sentinels []*Server
 }
 
-// NewSentinel starts a primary, so many replicas and the Sentinels, and returns when every Sentinel knows all the others
-// and would succeed in replacing the primary. A Sentinel looks for replicas every ten seconds, and tries again only after
-// twice the failover-timeout; so one that lost its primary before it knew of a replica would be long about it.
+// NewSentinel starts a primary, its replicas and the Sentinels, and returns when every Sentinel knows all others and would
+// succeed in replacing the primary. A Sentinel discovers replicas every ten seconds, and retries only after twice the
+// failover-timeout, so losing the primary before it knows a replica would take long.
 func NewSentinel(t testing.TB, replicas int) *Sentinel {
 	t.Helper()
-	// The delay is for further replicas to come, and none will.
+	// The delay waits for further replicas, of which there are none.
 	d := &Sentinel{Primary: New(t, "--repl-diskless-sync-delay", "0")}
 	for range replicas {
 		replica := New(t, "--replicaof", "127.0.0.1 "+strconv.Itoa(d.Primary.Port()), "--repl-diskless-sync-delay", "0")
 		d.Replicas = append(d.Replicas, replica)
 		client := replica.Client()
-		await(t, "the replicas are in step", func() bool { return inStep(t, client) })
+		await(t, "the replicas are in sync", func() bool { return inSync(t, client) })
 	}
 	for i := range 3 {
 		d.sentinels = append(d.sentinels, New(t, "--sentinel"))
 		client := d.sentinels[i].sentinel(t)
-		// Sentinels that find the primary dead at the same moment may split the vote and have to begin again. Here one of
-		// them is the first, and needs nobody to agree that it is dead; electing it still takes two.
+		// Sentinels that detect the failure at the same moment may split the vote and have to start over. Here one of them is
+		// the first, and needs no agreement that the primary is down; electing it still takes two.
 		if err := client.Monitor(t.Context(), masterName, "127.0.0.1", strconv.Itoa(d.Primary.Port()), "1").Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +52,7 @@ func NewSentinel(t testing.TB, replicas int) *Sentinel {
 	}
 	for _, s := range d.sentinels {
 		client := s.sentinel(t)
-		await(t, "the Sentinels know all", func() bool {
+		await(t, "the Sentinels know each other and the replicas", func() bool {
 			others, err := client.Sentinels(t.Context(), masterName).Result()
 			if err != nil || len(others) != len(d.sentinels)-1 || client.CkQuorum(t.Context(), masterName).Err() != nil {
 				return false
@@ -71,7 +70,7 @@ func NewSentinel(t testing.TB, replicas int) *Sentinel {
 	return d
 }
 
-// sentinel makes a client of a Sentinel; it is closed when the test ends.
+// sentinel returns a client of a Sentinel, which is closed when the test ends.
 func (s *Server) sentinel(t testing.TB) *redis.SentinelClient {
 	t.Helper()
 	client := redis.NewSentinelClient(&redis.Options{Addr: s.Addr()})
@@ -79,27 +78,27 @@ func (s *Server) sentinel(t testing.TB) *redis.SentinelClient {
 	return client
 }
 
-// URL names the Sentinels, as a user writes it.
-func (d *Sentinel) URL() string { return nameAll(d.sentinels, url.Values{"master_name": {masterName}}) }
+// URL returns a URL of the Sentinels, as an operator writes it.
+func (d *Sentinel) URL() string { return urlOf(d.sentinels, url.Values{"master_name": {masterName}}) }
 
-// AwaitFailOver waits until every Sentinel names another primary. They tell each other every two seconds; who asks one
-// that has not heard of it is sent to the dead one.
+// AwaitFailOver waits until every Sentinel reports another primary. They inform each other every two seconds; until then, a
+// Sentinel that does not know the new primary directs clients to the dead one.
 func (d *Sentinel) AwaitFailOver(t testing.TB) {
 	t.Helper()
 	for _, s := range d.sentinels {
 		client := s.sentinel(t)
-		await(t, "the Sentinels name another primary", func() bool {
+		await(t, "the Sentinels report another primary", func() bool {
 			addr, err := client.GetMasterAddrByName(t.Context(), masterName).Result()
 			return err == nil && net.JoinHostPort(addr[0], addr[1]) != d.Primary.Addr()
 		})
 	}
 }
 
-// CutOff keeps the replicas from what the primary writes from now on. They can still take its place.
+// CutOff disconnects the replicas from what the primary writes from now on. They can still be promoted.
 func (d *Sentinel) CutOff(t testing.TB) {
 	t.Helper()
 	for _, replica := range d.Replicas {
-		// Its next connection comes as a user whom the primary does not know.
+		// Its next connection authenticates as a user that does not exist.
 		if err := replica.Client().ConfigSet(t.Context(), "masterauth", "wrong").Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +110,7 @@ func (d *Sentinel) CutOff(t testing.TB) {
 	if err := primary.ClientKillByFilter(t.Context(), "TYPE", "replica").Err(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the replicas are cut off", func() bool {
+	await(t, "the replicas are disconnected", func() bool {
 		return strings.Contains(primary.Info(t.Context(), "replication").Val(), "connected_slaves:0")
 	})
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// AdminResource identifies what administers the issuer: tokens for it are for the issuer's own API. It is built into
-// every [Resources], is never stored, and no client can serve it.
+// AdminResource is the identifier of the issuer's own administrative API, and the audience of tokens for it. It is built
+// into every [Resources] and never stored, and no client can serve it.
 const AdminResource = "urn:grantor:admin"
 
 // The scopes of [AdminResource].
@@ -22,7 +22,7 @@ const (
 	ScopeKeysWrite      = adminPrefix + "keys.write"
 )
 
-// adminPrefix begins every scope of the issuer's own, and no other.
+// adminPrefix starts every scope of [AdminResource], and no other scope.
 const adminPrefix = "grantor:"
 
 func administrative(scope oauth.Scope) bool { return strings.HasPrefix(scope.String(), adminPrefix) }
@@ -31,7 +31,7 @@ func administrative(scope oauth.Scope) bool { return strings.HasPrefix(scope.Str
 var admin = builtIn()
 
 func builtIn() *Resource {
-	// Constants parse, or no test passes.
+	// The constants parse; otherwise no test would pass.
 	id, _ := oauth.ParseResource(AdminResource)
 	scopes, _ := oauth.ParseScopes(strings.Join([]string{
 		ScopeClientsRead, ScopeClientsWrite, ScopeResourcesRead, ScopeResourcesWrite, ScopeKeysRead, ScopeKeysWrite,
@@ -39,24 +39,24 @@ func builtIn() *Resource {
 	return &Resource{ID: id, Name: "Grantor's own administration", Scopes: scopes}
 }
 
-// Authority says which of the issuer's own scopes somebody may hand out. The zero Authority may hand out none. It
-// bounds nothing else.
+// Authority is the set of administrative scopes that a caller may grant. The zero Authority may grant none. It bounds
+// nothing else.
 type Authority struct {
-	everything bool
-	scopes     oauth.Scopes
+	unlimited bool
+	scopes    oauth.Scopes
 }
 
-// AuthorityOf gives the authority of a caller whose token has the scopes.
+// AuthorityOf returns the authority of a caller whose token has the scopes.
 func AuthorityOf(scopes oauth.Scopes) Authority { return Authority{scopes: scopes} }
 
-// Unlimited gives the authority of who holds the store itself, and so could write anything into it.
-func Unlimited() Authority { return Authority{everything: true} }
+// Unlimited returns the authority of an operator with access to the store itself, who could write anything into it.
+func Unlimited() Authority { return Authority{unlimited: true} }
 
-// Over reports, as a [ForbiddenError], that the client has a scope of the issuer's own which the authority lacks. Who
-// has no authority over a client may neither make it, change it, remove it nor touch its secrets and tokens: each of
-// these is a way to act as the client, or to keep it from acting.
-func (a Authority) Over(c *Client) error {
-	if a.everything {
+// Check returns a [ForbiddenError] if the client has an administrative scope that the authority lacks. A caller without
+// authority over a client may neither create, change nor delete it, nor touch its secrets and tokens: each of these is a
+// way to act as the client, or to keep it from acting.
+func (a Authority) Check(c *Client) error {
+	if a.unlimited {
 		return nil
 	}
 	for _, scope := range slices.Concat(c.Scopes, c.DefaultScopes) {
@@ -67,7 +67,7 @@ func (a Authority) Over(c *Client) error {
 	return nil
 }
 
-// ForbiddenError says that a client has, or would get, a scope that the caller may not hand out.
+// ForbiddenError reports that a client has, or would get, a scope that the caller may not grant.
 type ForbiddenError struct {
 	ID    oauth.ClientID
 	Scope oauth.Scope

@@ -9,15 +9,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
 const clientsWrite, keysWrite, both = registry.ScopeClientsWrite, registry.ScopeKeysWrite, registry.ScopeClientsWrite + " " + registry.ScopeKeysWrite
 
-// callers has who asks, and which of the clients below each may touch.
+// callers are the authorities of callers, and the administered clients that each may touch.
 var callers = map[string]struct {
 	authority registry.Authority
 	may       string
@@ -32,9 +32,9 @@ var callers = map[string]struct {
 	"with the store":   {registry.Unlimited(), "plain clients keys both disabled"},
 }
 
-// administered are clients from none to many of the issuer's own scopes.
+// administered returns clients with none to many of the administrative scopes.
 func administered() map[string]registry.Client {
-	secrets := []registry.Secret{{ID: "x", Hash: "x"}}
+	secrets := []clientsecret.Secret{{ID: "x", Hash: "x"}}
 	return map[string]registry.Client{
 		"plain":    {ID: clientID("plain"), Scopes: scopes("a"), Secrets: secrets},
 		"clients":  {ID: clientID("clients"), Scopes: scopes(clientsWrite), Secrets: secrets},
@@ -44,7 +44,7 @@ func administered() map[string]registry.Client {
 	}
 }
 
-// expectForbidden checks that err is, or is not, about a scope of the client's that is beyond the caller.
+// expectForbidden checks whether err reports a scope of the client that exceeds the caller's authority.
 func expectForbidden(t *testing.T, err error, want bool, of registry.Client) {
 	t.Helper()
 	forbidden, ok := errors.AsType[*registry.ForbiddenError](err)
@@ -54,64 +54,65 @@ func expectForbidden(t *testing.T, err error, want bool, of registry.Client) {
 			t.Errorf("got %v", err)
 		}
 	case !ok || forbidden.ID != of.ID || !of.Scopes.Has(forbidden.Scope) || !strings.HasPrefix(forbidden.Scope.String(), "grantor:"):
-		t.Errorf("got %v, want a scope of %s that is forbidden", err, of.ID)
+		t.Errorf("got %v, want a forbidden scope of %s", err, of.ID)
 	case !strings.Contains(err.Error(), forbidden.Scope.String()):
 		t.Errorf("%q does not name the scope", err)
 	}
 }
 
-// deed is something that is done with a client: to the one of its id, or to get one like it.
-type deed func(*testing.T, *registry.Registrar, registry.Client) error
+// operation is something that is done to the client with the id of c, or to obtain a client like c.
+type operation func(*testing.T, *registry.Editor, registry.Client) error
 
-// apply is applying a manifest of the clients that wanted gives.
-func apply(set func(*registry.Applier), wanted func(registry.Client) []registry.ClientSpec) deed {
-	return func(t *testing.T, r *registry.Registrar, c registry.Client) error {
-		a := applier(r.Clients.(*memory))
-		a.Authority = r.Authority
+// apply returns the operation of applying a manifest of the clients that specs returns.
+func apply(set func(*applier), specs func(registry.Client) []registry.ClientSpec) operation {
+	return func(t *testing.T, e *registry.Editor, c registry.Client) error {
+		a := &applier{Editor: e}
 		set(a)
 		_, err := a.Apply(t.Context(), registry.Manifest{
-			Resources: []registry.Resource{{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}}, Clients: wanted(c),
+			Resources: []registry.Resource{{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}}, Clients: specs(c),
 		})
 		return err
 	}
 }
 
-// deeds are all ways to do something to a client that is there, to make one, and to make more of one that has no scope
-// of the issuer's own.
-func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
-	as := func(*registry.Applier) {}
-	dry := func(a *registry.Applier) { a.DryRun = true }
-	prune := func(a *registry.Applier) { a.Prune = true }
+// allOperations returns all ways to do something to an existing client, to create one, and to give one more scopes that has
+// no administrative scope.
+func allOperations(t *testing.T) (existing, creating, growing map[string]operation) {
+	as := func(*applier) {}
+	dry := func(a *applier) { a.DryRun = true }
+	prune := func(a *applier) { a.Prune = true }
 	none := func(registry.Client) []registry.ClientSpec { return nil }
 	same := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c}} }
-	given := func(c registry.Client) []registry.ClientSpec { return []registry.ClientSpec{{Client: c, Secret: secret}} }
+	given := func(c registry.Client) []registry.ClientSpec {
+		return []registry.ClientSpec{{Client: c, Secret: secret}}
+	}
 	hashed := func(c registry.Client) []registry.ClientSpec {
-		return []registry.ClientSpec{{Client: c, Hashes: []registry.Hash{"x"}}}
+		return []registry.ClientSpec{{Client: c, Hashes: []clientsecret.Hash{"x"}}}
 	}
 	less := func(c registry.Client) []registry.ClientSpec {
 		return []registry.ClientSpec{{Client: registry.Client{ID: c.ID}}}
 	}
-	create := func(without bool) deed {
-		return func(t *testing.T, r *registry.Registrar, c registry.Client) error {
-			_, err := r.CreateClient(t.Context(), c, "", without)
+	create := func(without bool) operation {
+		return func(t *testing.T, e *registry.Editor, c registry.Client) error {
+			_, err := e.CreateClient(t.Context(), c, "", without)
 			return err
 		}
 	}
-	toOne = map[string]deed{
+	existing = map[string]operation{
 		"apply as it is": apply(as, same), "apply with a secret": apply(as, given), "apply with a hash": apply(as, hashed),
 		"apply less": apply(as, less), "apply, dry": apply(dry, given), "prune": apply(prune, none),
 	}
 	for name := range operations(t, nil) {
-		toOne[name] = func(t *testing.T, r *registry.Registrar, c registry.Client) error {
-			return operations(t, r)[name](registry.Target{ID: c.ID})
+		existing[name] = func(t *testing.T, e *registry.Editor, c registry.Client) error {
+			return operations(t, e)[name](registry.Target{ID: c.ID})
 		}
 	}
-	making = map[string]deed{
+	creating = map[string]operation{
 		"create": create(false), "create without secret": create(true), "apply": apply(as, given), "apply, dry": apply(dry, same),
 	}
-	growing = map[string]deed{
-		"update": func(t *testing.T, r *registry.Registrar, c registry.Client) error {
-			_, err := r.UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(next *registry.Client) error {
+	growing = map[string]operation{
+		"update": func(t *testing.T, e *registry.Editor, c registry.Client) error {
+			_, err := e.UpdateClient(t.Context(), registry.Target{ID: c.ID}, func(next *registry.Client) error {
 				next.Scopes, next.DefaultScopes, next.Disabled = c.Scopes, c.DefaultScopes, c.Disabled
 				return nil
 			})
@@ -119,85 +120,85 @@ func deeds(t *testing.T) (toOne, making, growing map[string]deed) {
 		},
 		"apply": apply(as, same),
 	}
-	return toOne, making, growing
+	return existing, creating, growing
 }
 
-// TestEscalation has each caller do everything with each client: nobody gets hold of a scope of the issuer's own which
-// they have not, and nobody keeps one from who has it.
+// TestEscalation performs every operation as each caller on each client: no caller may obtain an administrative scope that
+// it lacks, or take one from a client that has it.
 func TestEscalation(t *testing.T) {
-	toOne, making, growing := deeds(t)
+	existing, creating, growing := allOperations(t)
 	for caller, by := range callers {
 		for target, c := range administered() {
 			forbidden := !slices.Contains(strings.Fields(by.may), target)
-			run := func(situation string, before *registry.Client, ways map[string]deed) {
+			run := func(situation string, before *registry.Client, ways map[string]operation) {
 				for way, do := range ways {
 					t.Run(fmt.Sprintf("%s/%s %s/%s", caller, situation, target, way), func(t *testing.T) {
-						store, r := newRegistry()
+						store, e := newRegistry()
 						if before != nil {
 							before = store.put(t, *before)
 						}
-						r.Authority = by.authority
+						e = e.As(by.authority)
 						writes := store.writes
-						expectForbidden(t, do(t, r, c), forbidden, c)
+						expectForbidden(t, do(t, e, c), forbidden, c)
 						if forbidden && (store.writes != writes || store.clients[c.ID] != before) {
-							t.Errorf("%d writes, and the client is %+v", store.writes-writes, store.clients[c.ID])
+							t.Errorf("got %d writes and the client %+v, want no change", store.writes-writes, store.clients[c.ID])
 						}
 					})
 				}
 			}
-			run("the", &c, toOne)
-			run("making", nil, making)
+			run("the", &c, existing)
+			run("creating", nil, creating)
 			run("growing to", &registry.Client{ID: c.ID, Scopes: scopes("a")}, growing)
 		}
 	}
 }
 
-// Scopes that a client gets when it asks for none count as much as the others, even if a record has them alone.
+// TestAuthority checks that default scopes count as much as the others, even if a record has only those.
 func TestAuthority(t *testing.T) {
 	c := registry.Client{ID: clientID("x"), DefaultScopes: scopes("a " + keysWrite)}
 	expect := func(err error, want bool) {
 		t.Helper()
 		if _, ok := errors.AsType[*registry.ForbiddenError](err); ok != want || (err != nil) != want {
-			t.Errorf("got %v, want it forbidden: %v", err, want)
+			t.Errorf("got %v, want forbidden %v", err, want)
 		}
 	}
-	expect(registry.AuthorityOf(scopes(clientsWrite)).Over(&c), true)
-	expect(registry.AuthorityOf(nil).Over(&c), true)
-	expect(registry.AuthorityOf(scopes(keysWrite)).Over(&c), false)
-	expect(registry.Unlimited().Over(&c), false)
-	expect(registry.Authority{}.Over(&registry.Client{Scopes: scopes("Grantor:x grantor a")}), false)
-	// One that this release does not know is nobody's either.
-	expect(registry.AuthorityOf(scopes(both)).Over(&registry.Client{Scopes: scopes("grantor:later")}), true)
+	expect(registry.AuthorityOf(scopes(clientsWrite)).Check(&c), true)
+	expect(registry.AuthorityOf(nil).Check(&c), true)
+	expect(registry.AuthorityOf(scopes(keysWrite)).Check(&c), false)
+	expect(registry.Unlimited().Check(&c), false)
+	expect(registry.Authority{}.Check(&registry.Client{Scopes: scopes("Grantor:x grantor a")}), false)
+	// A caller cannot have an administrative scope that this release does not know.
+	expect(registry.AuthorityOf(scopes(both)).Check(&registry.Client{Scopes: scopes("grantor:later")}), true)
 }
 
-// A client that becomes stronger between reading and writing is out of reach from then on.
-func TestStrongerMeanwhile(t *testing.T) {
+// TestStrongerConcurrently checks that a client which gains an administrative scope between reading and writing is protected.
+func TestStrongerConcurrently(t *testing.T) {
 	strengthen := func(store *memory) func() {
 		return func() {
-			c := registry.Client{ID: clientID("x"), Scopes: scopes(keysWrite), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}}
+			c := registry.Client{ID: clientID("x"), Scopes: scopes(keysWrite), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}}
 			if stored, ok := store.clients[c.ID]; ok {
 				c.Version = stored.Version
 			}
 			must.Succeed(t, store.SaveClient(t.Context(), &c))
 		}
 	}
-	weak := registry.Client{ID: clientID("x"), Scopes: scopes("a"), Secrets: []registry.Secret{{ID: "x", Hash: "x"}}}
+	weak := registry.Client{ID: clientID("x"), Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}}
 	for name := range operations(t, nil) {
-		store, r := newRegistry()
+		store, e := newRegistry()
 		store.put(t, weak)
-		r.Authority = registry.AuthorityOf(scopes(clientsWrite))
-		store.meanwhile = []func(){strengthen(store)}
-		err := operations(t, r)[name](registry.Target{ID: weak.ID})
+		e = e.As(registry.AuthorityOf(scopes(clientsWrite)))
+		store.concurrent = []func(){strengthen(store)}
+		err := operations(t, e)[name](registry.Target{ID: weak.ID})
 		if _, ok := errors.AsType[*registry.ForbiddenError](err); !ok || store.writes != 2 {
 			t.Errorf("%s: got %v after %d writes", name, err, store.writes)
 		}
 	}
-	for name, set := range map[string]func(*registry.Applier, *registry.Manifest){
-		"apply": func(_ *registry.Applier, m *registry.Manifest) {
+	for name, set := range map[string]func(*applier, *registry.Manifest){
+		"apply": func(_ *applier, m *registry.Manifest) {
 			m.Clients = []registry.ClientSpec{{Client: weak, Secret: secret}}
 		},
-		"apply to a new": func(_ *registry.Applier, m *registry.Manifest) { m.Clients = []registry.ClientSpec{{Client: weak}} },
-		"prune": func(a *registry.Applier, m *registry.Manifest) {
+		"apply to a new": func(_ *applier, m *registry.Manifest) { m.Clients = []registry.ClientSpec{{Client: weak}} },
+		"prune": func(a *applier, m *registry.Manifest) {
 			a.Prune, m.Resources = true, []registry.Resource{{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")}}
 		},
 	} {
@@ -208,11 +209,11 @@ func TestStrongerMeanwhile(t *testing.T) {
 		} else {
 			store.put(t, weak)
 		}
-		a := applier(store)
-		a.Authority = registry.AuthorityOf(scopes(clientsWrite))
+		a := newApplier(store)
+		a.Editor = a.As(registry.AuthorityOf(scopes(clientsWrite)))
 		var m registry.Manifest
 		set(a, &m)
-		store.meanwhile = []func(){strengthen(store)}
+		store.concurrent = []func(){strengthen(store)}
 		_, err := a.Apply(t.Context(), m)
 		if _, ok := errors.AsType[*registry.ForbiddenError](err); !ok || store.writes != want {
 			t.Errorf("%s: got %v after %d writes, want %d", name, err, store.writes, want)
@@ -220,17 +221,17 @@ func TestStrongerMeanwhile(t *testing.T) {
 	}
 }
 
-// What is forbidden is told before anything else of the manifest is written.
+// TestApplyForbiddenFirst checks that nothing of a manifest is written if any of it is forbidden.
 func TestApplyForbiddenFirst(t *testing.T) {
 	for name, test := range map[string]struct {
 		m     registry.Manifest
 		prune bool
 	}{
-		"a client to be made": {registry.Manifest{
+		"a client to be created": {registry.Manifest{
 			Resources: []registry.Resource{{ID: resourceID("urn:new")}},
 			Clients:   []registry.ClientSpec{{Client: registry.Client{ID: clientID("a")}}, {Client: registry.Client{ID: clientID("b"), Scopes: scopes(keysWrite)}}},
 		}, false},
-		"a client that is there": {registry.Manifest{
+		"an existing client": {registry.Manifest{
 			Resources: []registry.Resource{{ID: resourceID("urn:new")}},
 			Clients:   []registry.ClientSpec{{Client: registry.Client{ID: clientID("a")}}, {Client: registry.Client{ID: clientID("strong")}}},
 		}, false},
@@ -239,13 +240,13 @@ func TestApplyForbiddenFirst(t *testing.T) {
 		store, _ := newRegistry()
 		store.put(t, registry.Client{ID: clientID("plain")})
 		store.put(t, registry.Client{ID: clientID("strong"), Scopes: scopes(keysWrite)})
-		a := applier(store)
-		a.Authority, a.Prune = registry.AuthorityOf(scopes(clientsWrite)), test.prune
+		a := newApplier(store)
+		a.Editor, a.Prune = a.As(registry.AuthorityOf(scopes(clientsWrite))), test.prune
 		changes, err := a.Apply(t.Context(), test.m)
 		if _, ok := errors.AsType[*registry.ForbiddenError](err); !ok || len(changes) > 0 || store.writes != 2 {
 			t.Errorf("%s: got %v, %v after %d writes", name, account(changes), err, store.writes)
 		}
-		// Resources alone can be pruned all the same.
+		// Pruning resources only is permitted.
 		a.Prune, a.PruneResources = false, true
 		changes, err = a.Apply(t.Context(), registry.Manifest{Resources: test.m.Resources})
 		want := []string{"created resource urn:new", "removed resource urn:a", "removed resource urn:c"}
@@ -255,20 +256,21 @@ func TestApplyForbiddenFirst(t *testing.T) {
 	}
 }
 
-// The issuer tells nobody else about the tokens that administer it, however the client comes to be.
-func TestNobodyServesTheIssuer(t *testing.T) {
-	store, r := newRegistry()
+// TestAdminResourceNotServed checks that no client can serve the administrative resource: it could introspect the tokens of
+// administrators.
+func TestAdminResourceNotServed(t *testing.T) {
+	store, e := newRegistry()
 	server := registry.Client{ID: clientID("x"), Resources: []oauth.Resource{resourceID(registry.AdminResource)}}
-	_, err := r.CreateClient(t.Context(), server, "", false)
+	_, err := e.CreateClient(t.Context(), server, "", false)
 	expectField(t, err, "resources")
-	_, err = applier(store).Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: server}}})
+	_, err = newApplier(store).Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: server}}})
 	expectField(t, err, "resources")
-	_, err = applier(store).Apply(t.Context(), registry.Manifest{Resources: []registry.Resource{{ID: resourceID(registry.AdminResource)}}})
+	_, err = newApplier(store).Apply(t.Context(), registry.Manifest{Resources: []registry.Resource{{ID: resourceID(registry.AdminResource)}}})
 	if expectField(t, err, "resource"); !strings.Contains(err.Error(), "the issuer's own") {
-		t.Errorf("%q does not say whose it is", err)
+		t.Errorf("%q does not say that the resource is the issuer's", err)
 	}
-	// One that a record has is at least not kept.
+	// A stored client that serves it cannot be changed without removing it.
 	store.put(t, server)
-	_, err = r.UpdateClient(t.Context(), registry.Target{ID: server.ID}, func(c *registry.Client) error { c.CreatedAt = time.Time{}; return nil })
+	_, err = e.UpdateClient(t.Context(), registry.Target{ID: server.ID}, func(c *registry.Client) error { c.CreatedAt = time.Time{}; return nil })
 	expectField(t, err, "resources")
 }

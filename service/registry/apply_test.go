@@ -11,22 +11,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-func applier(store *memory) *registry.Applier {
-	return &registry.Applier{
-		Clients: store, Resources: store, Hasher: must.Get(registry.NewHasher(pepper)), Now: func() time.Time { return start },
-		Authority: registry.Unlimited(),
-	}
+// applier is an editor and the options with which it applies manifests.
+type applier struct {
+	*registry.Editor
+	registry.ApplyOptions
 }
 
-// secret is a generated one: chosen ones are slow to hash.
-var secret = registry.NewSecret()
+func newApplier(store *memory) *applier { return &applier{Editor: newEditor(store)} }
+
+func (a *applier) Apply(ctx context.Context, m registry.Manifest) ([]registry.Change, error) {
+	return a.Editor.Apply(ctx, m, a.ApplyOptions)
+}
+
+// secret is a generated secret, because chosen ones are slow to hash.
+var secret = clientsecret.New()
 
 func manifest() registry.Manifest {
 	return registry.Manifest{
@@ -41,7 +46,7 @@ func manifest() registry.Manifest {
 	}
 }
 
-// account writes changes as "action kind id(fields)".
+// account formats changes as "action kind id(fields)".
 func account(changes []registry.Change) []string {
 	var lines []string
 	for _, c := range changes {
@@ -54,7 +59,7 @@ func account(changes []registry.Change) []string {
 	return lines
 }
 
-func expectApplied(t *testing.T, a *registry.Applier, m registry.Manifest, want ...string) {
+func expectApplied(t *testing.T, a *applier, m registry.Manifest, want ...string) {
 	t.Helper()
 	changes, err := a.Apply(t.Context(), m)
 	if err != nil {
@@ -66,13 +71,13 @@ func expectApplied(t *testing.T, a *registry.Applier, m registry.Manifest, want 
 }
 
 var (
-	allCreated = []string{"created resource urn:a", "created resource urn:c", "created client full", "created client bare"}
-	allLeft    = []string{"unchanged resource urn:a", "unchanged resource urn:c", "unchanged client full", "unchanged client bare"}
+	allCreated   = []string{"created resource urn:a", "created resource urn:c", "created client full", "created client bare"}
+	allUnchanged = []string{"unchanged resource urn:a", "unchanged resource urn:c", "unchanged client full", "unchanged client bare"}
 )
 
 func TestApply(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	got := *store.clients[clientID("full")]
 	if len(got.Secrets) != 1 || !a.Hasher.Matches(got.Secrets[0].Hash, secret) || got.Secrets[0].CreatedAt != start {
@@ -91,9 +96,9 @@ func TestApply(t *testing.T) {
 		t.Errorf("a client without a secret has %v", bare.Secrets)
 	}
 	writes := store.writes
-	expectApplied(t, a, manifest(), allLeft...)
+	expectApplied(t, a, manifest(), allUnchanged...)
 	if store.writes != writes {
-		t.Errorf("applying again wrote %d times", store.writes-writes)
+		t.Errorf("applying again: got %d writes, want 0", store.writes-writes)
 	}
 }
 
@@ -111,7 +116,7 @@ func TestApplyChanges(t *testing.T) {
 		"lifetime":       {func(m *registry.Manifest) { m.Clients[0].AccessTokenLifetime = 0 }, "changed client full(access_token_lifetime)"},
 		"networks":       {func(m *registry.Manifest) { m.Clients[0].AllowedNetworks = m.Clients[0].AllowedNetworks[:1] }, "changed client full(allowed_networks)"},
 		"disabled":       {func(m *registry.Manifest) { m.Clients[0].Disabled = true }, "changed client full(disabled)"},
-		"client_secret":  {func(m *registry.Manifest) { m.Clients[0].Secret = registry.NewSecret() }, "changed client full(client_secret)"},
+		"client_secret":  {func(m *registry.Manifest) { m.Clients[0].Secret = clientsecret.New() }, "changed client full(client_secret)"},
 		"first secret":   {func(m *registry.Manifest) { m.Clients[1].Secret = secret }, "changed client bare(client_secret)"},
 		"two fields": {
 			func(m *registry.Manifest) { m.Clients[0].Name, m.Clients[0].Disabled = "x", true }, "changed client full(client_name,disabled)",
@@ -124,7 +129,7 @@ func TestApplyChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newMemory()
-			a := applier(store)
+			a := newApplier(store)
 			expectApplied(t, a, manifest(), allCreated...)
 			before := *store.clients[clientID("full")]
 			a.Now = func() time.Time { return start.Add(time.Hour) }
@@ -150,14 +155,14 @@ func TestApplyChanges(t *testing.T) {
 			if len(after.Secrets) != 1 {
 				t.Errorf("got secrets %v, want one", after.Secrets)
 			}
-			expectApplied(t, a, m, allLeft...)
+			expectApplied(t, a, m, allUnchanged...)
 		})
 	}
 }
 
 func TestApplyDryRun(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	a.DryRun, a.Prune = true, true
 	expectApplied(t, a, manifest(), allCreated...)
 	expectApplied(t, a, manifest(), allCreated...)
@@ -167,27 +172,27 @@ func TestApplyDryRun(t *testing.T) {
 	a.DryRun = true
 	expectApplied(t, a, registry.Manifest{}, "removed resource urn:a", "removed resource urn:c", "removed client bare", "removed client full")
 	if store.writes != writes {
-		t.Errorf("a dry run wrote %d times", store.writes-writes)
+		t.Errorf("a dry run: got %d writes, want 0", store.writes-writes)
 	}
 }
 
 func TestApplyPrune(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	m := manifest()
 	m.Resources, m.Clients = m.Resources[:1], m.Clients[:1]
-	expectApplied(t, a, m, allLeft[0], allLeft[2])
+	expectApplied(t, a, m, allUnchanged[0], allUnchanged[2])
 	a.Prune = true
-	expectApplied(t, a, m, allLeft[0], "removed resource urn:c", allLeft[2], "removed client bare")
-	expectApplied(t, a, m, allLeft[0], allLeft[2])
-	// Resources alone.
+	expectApplied(t, a, m, allUnchanged[0], "removed resource urn:c", allUnchanged[2], "removed client bare")
+	expectApplied(t, a, m, allUnchanged[0], allUnchanged[2])
+	// Resources only.
 	a.Prune = false
-	expectApplied(t, a, manifest(), allLeft[0], allCreated[1], allLeft[2], allCreated[3])
+	expectApplied(t, a, manifest(), allUnchanged[0], allCreated[1], allUnchanged[2], allCreated[3])
 	a.PruneResources = true
-	expectApplied(t, a, m, allLeft[0], "removed resource urn:c", allLeft[2])
+	expectApplied(t, a, m, allUnchanged[0], "removed resource urn:c", allUnchanged[2])
 	a.PruneResources = false
-	// More than a page.
+	// More than one page.
 	var many registry.Manifest
 	for i := range 1100 {
 		many.Clients = append(many.Clients, registry.ClientSpec{Client: registry.Client{ID: clientID(fmt.Sprint("x", i))}})
@@ -205,9 +210,9 @@ func TestApplyPrune(t *testing.T) {
 func TestApplyRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*registry.Manifest)
-		want   string // the field
+		want   string // the field of the error
 	}{
-		"a scope of nobody":       {func(m *registry.Manifest) { m.Clients[1].Scopes = scopes("x") }, "scopes"},
+		"an unowned scope":        {func(m *registry.Manifest) { m.Clients[1].Scopes = scopes("x") }, "scopes"},
 		"a scope with two owners": {func(m *registry.Manifest) { m.Resources[1].Scopes = scopes("a") }, "scopes"},
 		"a resource's name":       {func(m *registry.Manifest) { m.Resources[1].Name = "\x1b" }, "name"},
 		"too many scopes":         {func(m *registry.Manifest) { m.Resources[1].Scopes = many(65) }, "scopes"},
@@ -215,7 +220,7 @@ func TestApplyRefuses(t *testing.T) {
 		"a client twice":          {func(m *registry.Manifest) { m.Clients[1].ID = m.Clients[0].ID }, "client_id"},
 		"an unknown grant":        {func(m *registry.Manifest) { m.Clients[1].GrantTypes = []string{"password"} }, "grant_types"},
 		"an unknown algorithm":    {func(m *registry.Manifest) { m.Resources[1].SigningAlg = "none" }, "signing_alg"},
-		"a scope taken away that is needed": {func(m *registry.Manifest) {
+		"a scope removed that a client needs": {func(m *registry.Manifest) {
 			m.Resources[0].Scopes = scopes("a")
 		}, "scopes"},
 		"a scope that a stored resource owns": {func(m *registry.Manifest) {
@@ -228,29 +233,29 @@ func TestApplyRefuses(t *testing.T) {
 			store.resources = must.Get(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:stored"), Scopes: scopes("stored")}}))
 			m := manifest()
 			test.change(&m)
-			changes, err := applier(store).Apply(t.Context(), m)
+			changes, err := newApplier(store).Apply(t.Context(), m)
 			expectField(t, err, test.want)
 			_, ofClient := errors.AsType[*registry.ManifestError](err)
 			_, ofResource := errors.AsType[*registry.ResourceError](err)
 			if ofClient == ofResource || len(changes) > 0 || store.writes > 0 {
-				t.Errorf("got %v, %v after %d writes, want an error that names what is wrong, and nothing written", changes, err, store.writes)
+				t.Errorf("got %v, %v after %d writes, want an error about a client or a resource, and no writes", changes, err, store.writes)
 			}
 		})
 	}
 }
 
-// What others do between reading and writing is not lost, and the account tells what was done in the end.
+// TestApplyConflicts checks that concurrent changes are not lost, and that the changes are those made in the end.
 func TestApplyConflicts(t *testing.T) {
 	store := newMemory()
-	other := func() {
-		if _, err := applier(store).Apply(t.Context(), manifest()); err != nil {
+	concurrent := func() {
+		if _, err := newApplier(store).Apply(t.Context(), manifest()); err != nil {
 			t.Error(err)
 		}
 	}
-	store.meanwhile = []func(){other}
-	expectApplied(t, applier(store), manifest(), allLeft...)
+	store.concurrent = []func(){concurrent}
+	expectApplied(t, newApplier(store), manifest(), allUnchanged...)
 
-	// Another changes the name while this one changes the scopes: the manifest has the last word on both.
+	// Another writer changes the name while Apply changes the scopes: the manifest determines both.
 	rename := func() {
 		c := *store.clients[clientID("full")]
 		c.Name = "renamed"
@@ -260,91 +265,91 @@ func TestApplyConflicts(t *testing.T) {
 	}
 	m := manifest()
 	m.Clients[0].Scopes = scopes("b")
-	store.meanwhile = []func(){rename}
-	expectApplied(t, applier(store), m, allLeft[0], allLeft[1], "changed client full(client_name,scopes)", allLeft[3])
+	store.concurrent = []func(){rename}
+	expectApplied(t, newApplier(store), m, allUnchanged[0], allUnchanged[1], "changed client full(client_name,scopes)", allUnchanged[3])
 
-	// One whom each attempt meets again is told, and what failed is not in the account.
+	// If every attempt fails by a conflict, Apply returns it, and the change that failed is not listed.
 	m.Clients[0].Scopes = scopes("b a")
 	for range 100 {
-		store.meanwhile = append(store.meanwhile, rename)
-		store.meanwhile = append(store.meanwhile, nil)
+		store.concurrent = append(store.concurrent, rename)
+		store.concurrent = append(store.concurrent, nil)
 	}
-	changes, err := applier(store).Apply(t.Context(), m)
-	if got := account(changes); !errors.Is(err, registry.ErrConflict) || !reflect.DeepEqual(got, allLeft[:2]) {
+	changes, err := newApplier(store).Apply(t.Context(), m)
+	if got := account(changes); !errors.Is(err, registry.ErrConflict) || !reflect.DeepEqual(got, allUnchanged[:2]) {
 		t.Errorf("got %q, %v, want %v", got, err, registry.ErrConflict)
 	}
 }
 
-// A client that changes while it is pruned is pruned all the same, and those before it stay in the account.
+// TestPruneConflict checks that a client which changes while it is pruned is removed, and those removed before are listed once.
 func TestPruneConflict(t *testing.T) {
 	store := newMemory()
-	a := applier(store)
+	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	a.Prune = true
 	m := registry.Manifest{Resources: manifest().Resources}
-	store.meanwhile = []func(){nil, func() {
+	store.concurrent = []func(){nil, func() {
 		c := *store.clients[clientID("full")]
 		if err := store.SaveClient(t.Context(), &c); err != nil {
 			t.Error(err)
 		}
 	}}
-	expectApplied(t, a, m, allLeft[0], allLeft[1], "removed client bare", "removed client full")
+	expectApplied(t, a, m, allUnchanged[0], allUnchanged[1], "removed client bare", "removed client full")
 	if len(store.clients) > 0 {
-		t.Errorf("left: %v", store.clients)
+		t.Errorf("got %v, want no clients", store.clients)
 	}
 }
 
 func TestApplyStoreFails(t *testing.T) {
 	store := newMemory()
 	store.fail = errors.New("down")
-	if changes, err := applier(store).Apply(t.Context(), manifest()); !errors.Is(err, store.fail) || len(changes) > 0 {
+	if changes, err := newApplier(store).Apply(t.Context(), manifest()); !errors.Is(err, store.fail) || len(changes) > 0 {
 		t.Errorf("got %v, %v, want %v", changes, err, store.fail)
 	}
-	// A store that fails midway leaves a true account.
+	// If the store fails midway, the changes are those made until then.
 	store = newMemory()
 	down := errors.New("down")
-	store.meanwhile = []func(){nil, nil, func() { store.fail = down }}
-	changes, err := applier(store).Apply(t.Context(), manifest())
+	store.concurrent = []func(){nil, nil, func() { store.fail = down }}
+	changes, err := newApplier(store).Apply(t.Context(), manifest())
 	if got := account(changes); !errors.Is(err, down) || !reflect.DeepEqual(got, allCreated[:3]) {
 		t.Errorf("got %q, %v, want %q", got, err, allCreated[:3])
 	}
 	store.fail = nil
-	expectApplied(t, applier(store), manifest(), allLeft[0], allLeft[1], allLeft[2], allCreated[3])
+	expectApplied(t, newApplier(store), manifest(), allUnchanged[0], allUnchanged[1], allUnchanged[2], allCreated[3])
 }
 
-// TestApplyLeavesNetworks has a client bound to networks in an emergency, and a manifest that does not name any.
+// TestApplyLeavesNetworks checks that a manifest without networks does not lift a restriction made in an emergency.
 func TestApplyLeavesNetworks(t *testing.T) {
-	a, id := applier(newMemory()), clientID("a")
+	a, id := newApplier(newMemory()), clientID("a")
 	bound := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
-	for _, wanted := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
-		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: id, AllowedNetworks: wanted}}}})
+	for _, specified := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
+		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: id, AllowedNetworks: specified}}}})
 		must.Succeed(t, err)
-		if len(wanted) > 0 {
-			bound = wanted
+		if len(specified) > 0 {
+			bound = specified
 		}
 		got, err := a.Clients.Client(t.Context(), id)
 		must.Succeed(t, err)
 		if !slices.Equal(got.AllowedNetworks, bound) {
-			t.Errorf("got %v after a manifest with %v, want %v", got.AllowedNetworks, wanted, bound)
+			t.Errorf("got %v after a manifest with %v, want %v", got.AllowedNetworks, specified, bound)
 		}
 	}
 }
 
-// TestApplyLeavesDisabled has a client disabled in an emergency, and a manifest that does not say whether it is.
+// TestApplyLeavesDisabled checks that a manifest which does not specify it does not enable a client disabled in an emergency.
 func TestApplyLeavesDisabled(t *testing.T) {
 	for name, test := range map[string]struct {
-		wanted   registry.ClientSpec
+		spec     registry.ClientSpec
 		disabled bool
 		action   registry.Action
 	}{
-		"nothing said":  {registry.ClientSpec{LeaveDisabled: true}, true, registry.Unchanged},
+		"not specified": {registry.ClientSpec{LeaveDisabled: true}, true, registry.Unchanged},
 		"enabled":       {registry.ClientSpec{}, false, registry.Changed},
 		"disabled":      {registry.ClientSpec{Client: registry.Client{Disabled: true}}, true, registry.Unchanged},
 		"another field": {registry.ClientSpec{Client: registry.Client{Name: "x"}, LeaveDisabled: true}, true, registry.Changed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := applier(newMemory())
+			a := newApplier(newMemory())
 			var confirmed []string
 			a.Confirm = func(_ context.Context, id oauth.ClientID) error {
 				confirmed = append(confirmed, id.String())
@@ -352,15 +357,15 @@ func TestApplyLeavesDisabled(t *testing.T) {
 			}
 			id := clientID("a")
 			must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
-			test.wanted.ID = id
-			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{test.wanted}})
+			test.spec.ID = id
+			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{test.spec}})
 			must.Succeed(t, err)
 			got, err := a.Clients.Client(t.Context(), id)
 			must.Succeed(t, err)
 			if got.Disabled != test.disabled || account[0].Action != test.action {
 				t.Errorf("got disabled %t and %q, want %t and %q", got.Disabled, account[0].Action, test.disabled, test.action)
 			}
-			// What is left as it is may have been heard by too few.
+			// Too few replicas of the store may have acknowledged the earlier revocation.
 			if want := test.disabled && test.action == registry.Unchanged; (len(confirmed) == 1) != want {
 				t.Errorf("confirmed %q, want %t", confirmed, want)
 			}

@@ -10,34 +10,34 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Directory answers from memory what a store keeps, so that a request which was seen before reads nothing. A miss is one
-// read, joined by whoever misses the same. Whoever hears of a change tells the directory to forget; a read that a
-// change overtakes is not kept. It may be used by several goroutines.
+// Directory caches the clients and resources of a store, so that a repeated request reads nothing. Concurrent misses of the
+// same entry share one read. The Forget methods invalidate what has changed in the store; a read that an invalidation
+// overtakes is not cached. A Directory is safe for concurrent use by multiple goroutines.
 type Directory struct {
 	clientStore   ClientStore
 	resourceStore ResourceStore
 	size          int
-	kept          atomic.Pointer[kept]
+	caches        atomic.Pointer[caches]
 	hits, misses  atomic.Uint64
 }
 
-// kept is all that is remembered, so that it can be dropped as one, reads under way included.
-type kept struct {
-	// clients has id → client, or nil for an id that no client has.
+// caches are the caches of a directory. They are replaced as one, so that reads in progress are dropped with them.
+type caches struct {
+	// clients maps an id to its client, or to nil if no client has the id.
 	clients   *otter.Cache[oauth.ClientID, *Client]
 	resources *otter.Cache[struct{}, *Resources]
 }
 
-// NewDirectory makes a directory that remembers at most size clients, which is more than zero.
+// NewDirectory returns a directory that caches at most size clients; size must be positive.
 func NewDirectory(clients ClientStore, resources ResourceStore, size int) *Directory {
 	d := &Directory{clientStore: clients, resourceStore: resources, size: size}
 	d.ForgetAll()
 	return d
 }
 
-// Client gives the client with the id, or [ErrNotFound].
+// Client returns the client with the id, or [ErrNotFound].
 func (d *Directory) Client(ctx context.Context, id oauth.ClientID) (*Client, error) {
-	clients := d.kept.Load().clients
+	clients := d.caches.Load().clients
 	client, ok := clients.GetIfPresent(id)
 	if ok {
 		d.hits.Add(1)
@@ -55,7 +55,7 @@ func (d *Directory) Client(ctx context.Context, id oauth.ClientID) (*Client, err
 	return client, nil
 }
 
-// Lookups counts the clients that were found in memory, those known not to exist among them, and those that were not.
+// Lookups returns how many clients were found in the cache, including ids known to be unused, and how many were not.
 func (d *Directory) Lookups() (hits, misses uint64) { return d.hits.Load(), d.misses.Load() }
 
 func (d *Directory) loadClient(ctx context.Context, id oauth.ClientID) (*Client, error) {
@@ -66,9 +66,9 @@ func (d *Directory) loadClient(ctx context.Context, id oauth.ClientID) (*Client,
 	return client, err
 }
 
-// Resources gives all resources.
+// Resources returns the table of all resources.
 func (d *Directory) Resources(ctx context.Context) (*Resources, error) {
-	resources := d.kept.Load().resources
+	resources := d.caches.Load().resources
 	if table, ok := resources.GetIfPresent(struct{}{}); ok {
 		return table, nil
 	}
@@ -76,15 +76,15 @@ func (d *Directory) Resources(ctx context.Context) (*Resources, error) {
 		func(ctx context.Context, _ struct{}) (*Resources, error) { return d.resourceStore.Resources(ctx) }))
 }
 
-// ForgetClient drops what is remembered of a client.
-func (d *Directory) ForgetClient(id oauth.ClientID) { d.kept.Load().clients.Invalidate(id) }
+// ForgetClient invalidates the cached client with the id.
+func (d *Directory) ForgetClient(id oauth.ClientID) { d.caches.Load().clients.Invalidate(id) }
 
-// ForgetResources drops the resources.
-func (d *Directory) ForgetResources() { d.kept.Load().resources.Invalidate(struct{}{}) }
+// ForgetResources invalidates the cached resources.
+func (d *Directory) ForgetResources() { d.caches.Load().resources.Invalidate(struct{}{}) }
 
-// ForgetAll drops everything: for when changes may have been missed. Reads under way fill what nobody looks at any more.
+// ForgetAll invalidates everything, for when changes may have been missed. Reads in progress fill the discarded caches.
 func (d *Directory) ForgetAll() {
-	d.kept.Store(&kept{
+	d.caches.Store(&caches{
 		clients:   otter.Must(&otter.Options[oauth.ClientID, *Client]{MaximumSize: d.size}),
 		resources: otter.Must(&otter.Options[struct{}, *Resources]{MaximumSize: 1}),
 	})

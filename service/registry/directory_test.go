@@ -9,17 +9,16 @@ import (
 	"testing/synctest"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// slowStore answers reads from a memory, each when the test lets it.
+// slowStore is a memory whose reads the test can delay.
 type slowStore struct {
 	*memory
 	mu    sync.Mutex
 	reads int
-	// gate, where set, is received from after the answer is known and before it is given: what a change can overtake.
+	// gate, if not nil, is received from after a read and before it returns, so that a change can overtake the read.
 	gate chan struct{}
 }
 
@@ -60,12 +59,12 @@ func (s *slowStore) expectReads(t *testing.T, want int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reads != want {
-		t.Errorf("%d reads, want %d", s.reads, want)
+		t.Errorf("got %d reads, want %d", s.reads, want)
 	}
 	s.reads = 0
 }
 
-// put stores a client under its name, past the versions.
+// put stores a client with the name, whatever its version.
 func (s *slowStore) put(id, name string) {
 	s.memory.mu.Lock()
 	defer s.memory.mu.Unlock()
@@ -88,7 +87,7 @@ func expectName(t *testing.T, d *registry.Directory, id, want string) {
 	}
 }
 
-func TestDirectoryRemembers(t *testing.T) {
+func TestDirectoryCaches(t *testing.T) {
 	d, store := newDirectory(100)
 	store.put("a", "first")
 	for range 3 {
@@ -100,15 +99,15 @@ func TestDirectoryRemembers(t *testing.T) {
 	}
 	store.expectReads(t, 3)
 	if hits, misses := d.Lookups(); hits != 4 || misses != 2 {
-		t.Errorf("%d hits and %d misses, want 4 and 2", hits, misses)
+		t.Errorf("got %d hits and %d misses, want 4 and 2", hits, misses)
 	}
 	store.put("a", "second")
-	store.put("b", "made")
+	store.put("b", "created")
 	expectName(t, d, "a", "first")
 	expectName(t, d, "b", "")
 	d.ForgetClient(clientID("b"))
 	expectName(t, d, "a", "first")
-	expectName(t, d, "b", "made")
+	expectName(t, d, "b", "created")
 	d.ForgetClient(clientID("a"))
 	expectName(t, d, "a", "second")
 	store.expectReads(t, 2)
@@ -120,7 +119,7 @@ func TestDirectoryRemembers(t *testing.T) {
 	store.expectReads(t, 1)
 	d.ForgetAll()
 	expectName(t, d, "a", "second")
-	expectName(t, d, "b", "made")
+	expectName(t, d, "b", "created")
 	if _, err := d.Resources(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -166,17 +165,17 @@ func TestDirectoryJoins(t *testing.T) {
 	}
 }
 
-// A read that a change overtakes must not be kept: the store gave it the state before the change.
+// TestFillLosesAgainstChange checks that a read which a change overtakes is not cached: it returned the previous state.
 func TestFillLosesAgainstChange(t *testing.T) {
 	for name, test := range map[string]struct {
 		before, after string
 		forget        func(*registry.Directory)
 	}{
-		"changed":           {"first", "second", func(d *registry.Directory) { d.ForgetClient(clientID("a")) }},
-		"made":              {"", "second", func(d *registry.Directory) { d.ForgetClient(clientID("a")) }},
-		"removed":           {"first", "", func(d *registry.Directory) { d.ForgetClient(clientID("a")) }},
-		"changed, all gone": {"first", "second", (*registry.Directory).ForgetAll},
-		"made, all gone":    {"", "second", (*registry.Directory).ForgetAll},
+		"changed":             {"first", "second", func(d *registry.Directory) { d.ForgetClient(clientID("a")) }},
+		"created":             {"", "second", func(d *registry.Directory) { d.ForgetClient(clientID("a")) }},
+		"deleted":             {"first", "", func(d *registry.Directory) { d.ForgetClient(clientID("a")) }},
+		"changed, forget all": {"first", "second", (*registry.Directory).ForgetAll},
+		"created, forget all": {"", "second", (*registry.Directory).ForgetAll},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -249,7 +248,7 @@ func TestDirectoryErrors(t *testing.T) {
 	}
 }
 
-// Who stops waiting takes nobody along, not even when the read was its own.
+// TestDirectoryContext checks that a caller whose context ends does not fail the others, even if it started the read.
 func TestDirectoryContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, store := newDirectory(100)
@@ -270,12 +269,12 @@ func TestDirectoryContext(t *testing.T) {
 		close(store.gate)
 		group.Wait()
 		if !errors.Is(errs[0], context.Canceled) || !errors.Is(errs[1], context.Canceled) || errs[2] != nil {
-			t.Errorf("got %v, want two cancelled and one served", errs)
+			t.Errorf("got %v, want two canceled and one success", errs)
 		}
 	})
 }
 
-// Ids that nobody has fill no more memory than the directory is given, and each is asked of the store.
+// TestDirectoryBounded checks that unknown ids occupy no more than the size of the cache.
 func TestDirectoryBounded(t *testing.T) {
 	const size, ids = 50, 2000
 	d, store := newDirectory(size)
@@ -288,7 +287,7 @@ func TestDirectoryBounded(t *testing.T) {
 	}
 	store.mu.Lock()
 	defer store.mu.Unlock()
-	if remembered := ids - store.reads; remembered > 2*size {
-		t.Errorf("%d are remembered, want about %d", remembered, size)
+	if cached := ids - store.reads; cached > 2*size {
+		t.Errorf("%d ids are cached, want about %d", cached, size)
 	}
 }

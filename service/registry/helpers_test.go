@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"go.uber.org/goleak"
 
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -26,7 +25,7 @@ func scopes(s string) oauth.Scopes       { return must.Get(oauth.ParseScopes(s))
 
 var pepper = []byte(strings.Repeat("p", 32))
 
-// expectField checks that err blames the field; "" is for no error.
+// expectField checks that err is about the field; "" stands for no error.
 func expectField(t *testing.T, err error, want string) {
 	t.Helper()
 	got := ""
@@ -40,16 +39,16 @@ func expectField(t *testing.T, err error, want string) {
 	}
 }
 
-// memory is a store in memory with the contract of the real one.
+// memory is a store in memory that fulfils the contracts of the interfaces.
 type memory struct {
 	mu        sync.Mutex
 	clients   map[oauth.ClientID]*registry.Client
 	resources *registry.Resources
 	version   uint64
 	writes    int
-	// meanwhile runs before a write, once each: another replica that is quicker.
-	meanwhile []func()
-	// fail, where set, is what every call answers.
+	// concurrent functions are called one before each write, as another replica that is faster.
+	concurrent []func()
+	// fail, if not nil, is the error of every call.
 	fail error
 }
 
@@ -92,8 +91,8 @@ func (m *memory) Clients(_ context.Context, after oauth.ClientID, limit int) ([]
 func (m *memory) interfere() {
 	m.mu.Lock()
 	var f func()
-	if len(m.meanwhile) > 0 {
-		f, m.meanwhile = m.meanwhile[0], m.meanwhile[1:]
+	if len(m.concurrent) > 0 {
+		f, m.concurrent = m.concurrent[0], m.concurrent[1:]
 	}
 	m.mu.Unlock()
 	if f != nil {
@@ -101,7 +100,7 @@ func (m *memory) interfere() {
 	}
 }
 
-// write makes a change where the version is the one given.
+// write makes a change if the stored version is the given one.
 func (m *memory) write(stored, version uint64, change func(next uint64)) error {
 	switch {
 	case m.fail != nil:

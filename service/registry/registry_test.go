@@ -9,12 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-	"github.com/grantorhq/grantor/service/remoteaddr"
-
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
 func TestNewResources(t *testing.T) {
@@ -26,7 +25,7 @@ func TestNewResources(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		list []registry.Resource
-		want string // the field that is wrong
+		want string // the field of the error
 	}{
 		"none":                  {nil, ""},
 		"two":                   {change(func(*registry.Resource) {}), ""},
@@ -89,7 +88,7 @@ func TestResources(t *testing.T) {
 	}
 }
 
-// TestAdminResource finds the built-in resource in every table, and in no list.
+// TestAdminResource checks that the built-in resource is in every table, and in no list.
 func TestAdminResource(t *testing.T) {
 	for name, list := range map[string][]registry.Resource{"empty": nil, "of one": {{ID: resourceID("urn:a"), Scopes: scopes("a")}}} {
 		table := must.Get(registry.NewResources(0, list))
@@ -115,7 +114,7 @@ func TestAdminResource(t *testing.T) {
 	}
 }
 
-// TestResourceETag expects another etag for each difference, and the same for none.
+// TestResourceETag checks that resources have the same etag only if they are equal.
 func TestResourceETag(t *testing.T) {
 	whole := func() registry.Resource {
 		return registry.Resource{
@@ -176,9 +175,9 @@ func TestClientCheck(t *testing.T) {
 		"everything":         {full(), ""},
 		"another grant":      {registry.Client{GrantTypes: []string{oauth.GrantClientCredentials, "password"}}, "grant_types"},
 		"another method":     {registry.Client{AuthMethods: []string{"none"}}, "auth_methods"},
-		"a scope of nobody":  {registry.Client{Scopes: scopes("a c")}, "scopes"},
+		"an unowned scope":   {registry.Client{Scopes: scopes("a c")}, "scopes"},
 		"default, not its":   {registry.Client{Scopes: scopes("a"), DefaultScopes: scopes("b")}, "default_scopes"},
-		"default of nobody":  {registry.Client{DefaultScopes: scopes("c")}, "default_scopes"},
+		"an unowned default": {registry.Client{DefaultScopes: scopes("c")}, "default_scopes"},
 		"serves what is not": {registry.Client{Resources: []oauth.Resource{resourceID("urn:b")}}, "resources"},
 		"the issuer's scope": {registry.Client{Scopes: scopes("a grantor:keys.write")}, ""},
 		"none of its scopes": {registry.Client{Scopes: scopes("grantor:keys")}, "scopes"},
@@ -207,7 +206,7 @@ func TestClientCheck(t *testing.T) {
 	}
 }
 
-// networks gives n networks, so far apart.
+// networks returns n networks, step apart.
 func networks(n, step int) (all remoteaddr.Networks) {
 	for i := range n {
 		all = append(all, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i * step), 0}), 24))
@@ -228,7 +227,7 @@ func TestParseNetwork(t *testing.T) {
 	}
 }
 
-// many gives n scopes.
+// many returns n scopes.
 func many(n int) oauth.Scopes {
 	var all oauth.Scopes
 	for i := range n {
@@ -263,22 +262,6 @@ func TestAllows(t *testing.T) {
 		"other, the other": {[]string{"private_key_jwt"}, "private_key_jwt", true},
 	} {
 		if got := (&registry.Client{AuthMethods: test.methods}).Allows(test.method); got != test.want {
-			t.Errorf("%s: got %v, want %v", name, got, test.want)
-		}
-	}
-}
-
-func TestExpired(t *testing.T) {
-	for name, test := range map[string]struct {
-		expires time.Time
-		want    bool
-	}{
-		"never":         {time.Time{}, false},
-		"in a second":   {start.Add(time.Second), false},
-		"now":           {start, true},
-		"a second past": {start.Add(-time.Second), true},
-	} {
-		if got := (&registry.Secret{ExpiresAt: test.expires}).Expired(start); got != test.want {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}

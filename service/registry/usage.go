@@ -9,13 +9,15 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// UsageStore keeps when each secret last proved its client. It may be used by several goroutines.
+// UsageStore stores when each secret last authenticated its client. A UsageStore is safe for concurrent use by multiple
+// goroutines.
 type UsageStore interface {
-	// RecordUses keeps the uses, each unless a later one is kept already. One of a secret that its client does not have, or
-	// no longer, is passed over. What is kept of a client ends with the client, and of a secret with the first use of the
-	// client after its end.
+	// RecordUses stores the uses, except those that precede the stored one. It ignores a use of a secret that its client
+	// does not have, or no longer has. The uses of a client are deleted with the client, and those of a removed secret with
+	// the next recorded use of the client.
 	RecordUses(ctx context.Context, uses []Use) error
-	// LastUses gives, by client and the secret's id, what is kept of the clients. [Secret.LastUse] reads it.
+	// LastUses returns the stored uses of the clients, keyed by client and the ID of the secret. See
+	// [clientsecret.Secret.LastUse].
 	LastUses(ctx context.Context, clients []oauth.ClientID) (map[oauth.ClientID]map[string]time.Time, error)
 }
 
@@ -26,50 +28,40 @@ type Use struct {
 	At       time.Time // in whole seconds
 }
 
-// clocks is how far the clocks of replicas may be apart.
-const clocks = time.Minute
-
-// LastUse picks, out of what a [UsageStore] keeps of the client, when the secret last proved it; zero is never. A use from
-// before the secret was made was that of another, which had its id.
-func (s *Secret) LastUse(uses map[string]time.Time) time.Time {
-	if at := uses[s.ID]; at.After(s.CreatedAt.Add(-clocks)) {
-		return at
-	}
-	return time.Time{}
-}
-
 const (
-	// mostUses bounds how many secrets' uses wait to be written. A use beyond that is not noted; one of the next minute is.
-	mostUses = 100_000
-	// usesEvery is how often they are written: so that a use is known within a minute, with the time that writing takes.
-	usesEvery = 50 * time.Second
-	// usesBatch is how many are written at once.
+	// maxUses is the maximum number of secrets whose uses wait to be written. Note drops further ones; a use of the same
+	// secret in the next minute is recorded.
+	maxUses = 100_000
+	// usesInterval is the interval of writes. A use is known within a minute, including the time that writing takes.
+	usesInterval = 50 * time.Second
+	// usesBatch is the maximum number of uses in one call of the store.
 	usesBatch = 100
-	// lastUses bounds the time of writing when the process ends.
-	lastUses = 2 * time.Second
+	// finalWriteTimeout bounds the last write, when the process ends.
+	finalWriteTimeout = 2 * time.Second
 )
 
-// Usage notes when secrets are used, in memory, and writes that in batches. While the store is away it keeps what it has
-// noted. It may be used by several goroutines.
+// Usage records in memory when secrets are used, and writes the uses in batches. While the store is unreachable it keeps
+// them. A Usage is safe for concurrent use by multiple goroutines.
 type Usage struct {
 	store UsageStore
 	mu    sync.Mutex
-	// noted has secret → the second of its last use that is not written yet.
-	noted map[secretKey]int64
+	// pending maps each secret to the second of its last use that is not written yet.
+	pending map[secretKey]int64
 }
 
-// secretKey names a secret among all clients.
+// secretKey identifies a secret among those of all clients.
 type secretKey struct {
 	client oauth.ClientID
 	id     string
 }
 
-// NewUsage makes one that writes to the store while [Usage.Run] is under way.
+// NewUsage returns a Usage that writes to the store while [Usage.Run] runs.
 func NewUsage(store UsageStore) *Usage {
-	return &Usage{store: store, noted: make(map[secretKey]int64)}
+	return &Usage{store: store, pending: make(map[secretKey]int64)}
 }
 
-// Note notes that the secret proved the client. It costs no more than a look into a map, since each token does it.
+// Note records that the secret authenticated the client. It costs no more than a map access, because every issued token
+// calls it.
 func (u *Usage) Note(client oauth.ClientID, secretID string, at time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -77,26 +69,27 @@ func (u *Usage) Note(client oauth.ClientID, secretID string, at time.Time) {
 }
 
 func (u *Usage) note(key secretKey, second int64) {
-	last, ok := u.noted[key]
-	if last < second && (ok || len(u.noted) < mostUses) {
-		u.noted[key] = second
+	last, ok := u.pending[key]
+	if last < second && (ok || len(u.pending) < maxUses) {
+		u.pending[key] = second
 	}
 }
 
-// Run writes what is noted about once a minute until ctx ends, and then once more. It tells failed what goes wrong.
+// Run writes the recorded uses about once a minute until ctx ends, and then once more. It calls failed with the error of
+// each write that fails.
 func (u *Usage) Run(ctx context.Context, failed func(error)) error {
-	again := time.NewTicker(usesEvery)
-	defer again.Stop()
+	ticker := time.NewTicker(usesInterval)
+	defer ticker.Stop()
 	for {
 		select {
-		case <-again.C:
+		case <-ticker.C:
 			if err := u.write(ctx); err != nil && ctx.Err() == nil {
 				failed(err)
 			}
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastUses)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finalWriteTimeout)
 			defer cancel()
-			if err := u.write(last); err != nil {
+			if err := u.write(ctx); err != nil {
 				failed(err)
 			}
 			return nil
@@ -104,13 +97,13 @@ func (u *Usage) Run(ctx context.Context, failed func(error)) error {
 	}
 }
 
-// write writes what is noted, and keeps what it cannot write.
+// write writes the pending uses, and keeps those that it cannot write.
 func (u *Usage) write(ctx context.Context) error {
 	uses := u.take()
 	for len(uses) > 0 {
 		batch := uses[:min(len(uses), usesBatch)]
 		if err := u.store.RecordUses(ctx, batch); err != nil {
-			u.keep(uses)
+			u.putBack(uses)
 			return fmt.Errorf("writing when secrets were last used: %w", err)
 		}
 		uses = uses[len(batch):]
@@ -118,21 +111,21 @@ func (u *Usage) write(ctx context.Context) error {
 	return nil
 }
 
-// take gives what is noted, and forgets it.
+// take returns and clears the pending uses.
 func (u *Usage) take() []Use {
 	u.mu.Lock()
-	noted := u.noted
-	u.noted = make(map[secretKey]int64, len(noted))
+	pending := u.pending
+	u.pending = make(map[secretKey]int64, len(pending))
 	u.mu.Unlock()
-	uses := make([]Use, 0, len(noted))
-	for key, second := range noted {
+	uses := make([]Use, 0, len(pending))
+	for key, second := range pending {
 		uses = append(uses, Use{key.client, key.id, time.Unix(second, 0)})
 	}
 	return uses
 }
 
-// keep puts back what take gave.
-func (u *Usage) keep(uses []Use) {
+// putBack makes uses that take returned pending again.
+func (u *Usage) putBack(uses []Use) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, use := range uses {

@@ -11,23 +11,22 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/must"
-
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// ledger is a store of uses that counts what it is given.
-type ledger struct {
+// useStore is a store of uses that counts its batches.
+type useStore struct {
 	mu      sync.Mutex
-	kept    map[string]time.Time // by "client secret"
+	stored  map[string]time.Time // by "client secret"
 	batches []int
-	// fail, where set, says what the batch of the number is answered.
+	// fail, if not nil, returns the error of the batch with the number.
 	fail func(batch int) error
 }
 
-func newLedger() *ledger { return &ledger{kept: make(map[string]time.Time)} }
+func newUseStore() *useStore { return &useStore{stored: make(map[string]time.Time)} }
 
-func (l *ledger) RecordUses(ctx context.Context, uses []registry.Use) error {
+func (l *useStore) RecordUses(ctx context.Context, uses []registry.Use) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.batches = append(l.batches, len(uses))
@@ -37,35 +36,35 @@ func (l *ledger) RecordUses(ctx context.Context, uses []registry.Use) error {
 		}
 	}
 	for _, u := range uses {
-		if key := u.Client.String() + " " + u.SecretID; u.At.After(l.kept[key]) {
-			l.kept[key] = u.At
+		if key := u.Client.String() + " " + u.SecretID; u.At.After(l.stored[key]) {
+			l.stored[key] = u.At
 		}
 	}
 	return ctx.Err()
 }
 
-func (l *ledger) LastUses(context.Context, []oauth.ClientID) (map[oauth.ClientID]map[string]time.Time, error) {
+func (l *useStore) LastUses(context.Context, []oauth.ClientID) (map[oauth.ClientID]map[string]time.Time, error) {
 	return nil, nil
 }
 
-func (l *ledger) expect(t *testing.T, what string, want map[string]time.Time) {
+func (l *useStore) expect(t *testing.T, what string, want map[string]time.Time) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !maps.Equal(l.kept, want) {
-		t.Errorf("%s: kept %v, want %v", what, l.kept, want)
+	if !maps.Equal(l.stored, want) {
+		t.Errorf("%s: got %v stored, want %v", what, l.stored, want)
 	}
 }
 
 func TestUsage(t *testing.T) {
-	l := newLedger()
+	l := newUseStore()
 	u := registry.NewUsage(l)
 	a, b := clientID("a"), clientID("b")
 	u.Note(a, "1", start.Add(time.Second+999*time.Millisecond))
 	u.Note(a, "1", start)
 	u.Note(a, "2", start.Add(2*time.Second))
 	u.Note(b, "1", start)
-	l.expect(t, "noted", nil)
+	l.expect(t, "before writing", nil)
 	must.Succeed(t, u.WriteUses(t.Context()))
 	want := map[string]time.Time{"a 1": start.Add(time.Second), "a 2": start.Add(2 * time.Second), "b 1": start}
 	l.expect(t, "written", want)
@@ -75,13 +74,13 @@ func TestUsage(t *testing.T) {
 	want["b 1"] = start.Add(time.Minute)
 	l.expect(t, "written again", want)
 	if got := fmt.Sprint(l.batches); got != "[3 1]" {
-		t.Errorf("written in batches of %s, want each use once", got)
+		t.Errorf("got batches of %s, want each use written once", got)
 	}
 }
 
-// A store that is away costs nothing that was noted, and what was noted meanwhile is not undone by it.
+// TestUsageKept checks that no use is lost if the store fails, and that putting uses back does not undo newer ones.
 func TestUsageKept(t *testing.T) {
-	l := newLedger()
+	l := newUseStore()
 	u := registry.NewUsage(l)
 	down := errors.New("down")
 	l.fail = func(batch int) error {
@@ -110,29 +109,29 @@ func TestUsageKept(t *testing.T) {
 }
 
 func TestUsageIsBounded(t *testing.T) {
-	l := newLedger()
+	l := newUseStore()
 	u := registry.NewUsage(l)
-	for i := range registry.MostUses + 10 {
+	for i := range registry.MaxUses + 10 {
 		u.Note(clientID(fmt.Sprint(i)), "1", start)
 	}
-	// Those that are noted go on being noted.
+	// Further uses of a recorded secret are recorded.
 	u.Note(clientID("0"), "1", start.Add(time.Second))
 	if err := u.WriteUses(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(l.kept) != registry.MostUses || !l.kept["0 1"].Equal(start.Add(time.Second)) {
-		t.Errorf("kept %d, the first of %s", len(l.kept), l.kept["0 1"])
+	if len(l.stored) != registry.MaxUses || !l.stored["0 1"].Equal(start.Add(time.Second)) {
+		t.Errorf("got %d stored, the first at %s", len(l.stored), l.stored["0 1"])
 	}
-	u.Note(clientID(fmt.Sprint(registry.MostUses)), "1", start)
-	if err := u.WriteUses(t.Context()); err != nil || len(l.kept) != registry.MostUses+1 {
-		t.Errorf("once it is written there is room: kept %d, %v", len(l.kept), err)
+	u.Note(clientID(fmt.Sprint(registry.MaxUses)), "1", start)
+	if err := u.WriteUses(t.Context()); err != nil || len(l.stored) != registry.MaxUses+1 {
+		t.Errorf("after writing there is room: got %d stored, %v", len(l.stored), err)
 	}
 }
 
-// It is written within a minute of the use, again after a failure, and at the end.
+// TestUsageRun checks that uses are written within a minute, again after a failure, and at the end.
 func TestUsageRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLedger()
+		l := newUseStore()
 		u := registry.NewUsage(l)
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -157,42 +156,23 @@ func TestUsageRun(t *testing.T) {
 		l.mu.Unlock()
 		u.Note(a, "2", start)
 		time.Sleep(time.Minute)
-		l.expect(t, "while the store is away", want)
+		l.expect(t, "while the store fails", want)
 		want["a 2"] = start
 		time.Sleep(time.Minute)
-		l.expect(t, "when it is back", want)
+		l.expect(t, "after the failure", want)
 		note("3")
 		cancel()
 		running.Wait()
 		l.expect(t, "at the end", want)
 		if len(failures) != 1 || !errors.Is(failures[0], down) {
-			t.Errorf("failures %v, want one", failures)
+			t.Errorf("got failures %v, want one", failures)
 		}
 	})
 }
 
-func TestLastUse(t *testing.T) {
-	secret := registry.Secret{ID: "2", CreatedAt: start}
-	for name, test := range map[string]struct {
-		uses map[string]time.Time
-		want time.Time
-	}{
-		"nothing kept":               {nil, time.Time{}},
-		"of another":                 {map[string]time.Time{"1": start.Add(time.Hour)}, time.Time{}},
-		"its own":                    {map[string]time.Time{"1": start, "2": start.Add(time.Hour)}, start.Add(time.Hour)},
-		"by a clock that is behind":  {map[string]time.Time{"2": start.Add(-30 * time.Second)}, start.Add(-30 * time.Second)},
-		"of one that had its id":     {map[string]time.Time{"2": start.Add(-time.Hour)}, time.Time{}},
-		"of one that had it, lately": {map[string]time.Time{"2": start.Add(-time.Minute)}, time.Time{}},
-	} {
-		if got := secret.LastUse(test.uses); !got.Equal(test.want) {
-			t.Errorf("%s: got %s, want %s", name, got, test.want)
-		}
-	}
-}
-
-// BenchmarkNote is what each token pays.
+// BenchmarkNote measures the cost of usage for each token.
 func BenchmarkNote(b *testing.B) {
-	u := registry.NewUsage(newLedger())
+	u := registry.NewUsage(newUseStore())
 	ids := make([]oauth.ClientID, 1000)
 	for i := range ids {
 		ids[i] = clientID(fmt.Sprintf("service-%d", i))

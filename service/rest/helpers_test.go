@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -33,7 +34,7 @@ const (
 // secret is the secret of most clients. It is a generated one, which needs no slow hash. wrong is the secret of no
 // client. oddID and oddSecret, a chosen one, need escapes.
 var (
-	secret, wrong = registry.NewSecret(), registry.NewSecret()
+	secret, wrong = clientsecret.New(), clientsecret.New()
 	oddID         = "odd+id%:"
 	oddSecret     = "a-secret+with%odd:marks"
 )

@@ -62,12 +62,12 @@ func newReplicaOn(t *testing.T, address string, maxStaleness time.Duration) *rep
 		KeyRotation: 24 * time.Hour, JWKSMaxAge: time.Minute, MaxStaleness: maxStaleness, CachedClients: 10, CachedTokens: 10,
 	})
 	must.Succeed(t, err)
-	_, err = r.service.Applier().Apply(t.Context(), registry.Manifest{
+	_, err = r.service.Editor().Apply(t.Context(), registry.Manifest{
 		Resources: []registry.Resource{{ID: resource(t, res1), Scopes: scopes(t, "api1")}},
 		Clients: []registry.ClientSpec{
 			client(t, "svc", registry.Client{Scopes: scopes(t, "api1")}), client(t, "cold", registry.Client{Scopes: scopes(t, "api1")}),
 		},
-	})
+	}, registry.ApplyOptions{})
 	must.Succeed(t, err)
 	r.handler, err = rest.New(t.Context(), name, r.service)
 	must.Succeed(t, err)

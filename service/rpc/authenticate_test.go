@@ -13,10 +13,10 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/rpc"
 	"github.com/grantorhq/grantor/service/telemetry"
@@ -43,7 +43,7 @@ func newServer(t *testing.T, feed *revocation.Tail) (*rpc.TokenServer, *strings.
 	t.Helper()
 	name := must.Get(oauth.ParseIssuer("https://issuer.test"))
 	i, err := issuer.New(issuer.Config{
-		Name: name, Authenticator: clientauth.New(clientauth.Config{Hasher: must.Get(registry.NewHasher(make([]byte, 32))), Now: time.Now}),
+		Name: name, Authenticator: clientauth.New(clientauth.Config{Hasher: must.Get(clientsecret.NewHasher(make([]byte, 32))), Now: time.Now}),
 		Feed: feed, Ledger: revocation.NewLedger(), MaxStaleness: time.Minute, CachedTokens: 1, Now: time.Now,
 	})
 	must.Succeed(t, err)

@@ -170,7 +170,7 @@ func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) 
 // Apply applies the manifest as "grantor apply" does, and returns when the changes are in effect.
 func (i *Issuer) Apply(t testing.TB, manifest registry.Manifest) {
 	t.Helper()
-	_, err := i.service.Applier().Apply(t.Context(), manifest)
+	_, err := i.service.Editor().Apply(t.Context(), manifest, registry.ApplyOptions{})
 	must.Succeed(t, err)
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
@@ -180,7 +180,7 @@ func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
 	must.Succeed(t, err)
-	clients := i.service.Applier().Clients
+	clients := i.service.Editor().Clients
 	stored, err := clients.Client(t.Context(), clientID)
 	must.Succeed(t, err)
 	changed := *stored

@@ -16,7 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/tools/local"
 )
 
@@ -45,7 +45,7 @@ const (
 
 // newLab builds the programs and writes their files.
 func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
-	l := &lab{settings: s, dir: dir, secret: registry.NewSecret()}
+	l := &lab{settings: s, dir: dir, secret: clientsecret.New()}
 	l.env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTOR_") })
 	l.env = append(l.env, "GRANTOR_CLIENT_SECRET="+l.secret)
 	progressf("building")

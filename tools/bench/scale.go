@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
 // scale is an issuer with few clients beside one with many, each on a Redis of its own.
@@ -47,7 +47,7 @@ func (l *lab) thousandth(n int) int {
 func measureScale(ctx context.Context, l *lab) (*findings, error) {
 	s := &scale{lab: l, clients: l.thousandth(1_000_000)}
 	for range s.clients {
-		s.secrets = append(s.secrets, registry.NewSecret())
+		s.secrets = append(s.secrets, clientsecret.New())
 	}
 	f := &findings{title: "Many clients, many tokens, and the start", notes: "scale"}
 	var err error

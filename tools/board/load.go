@@ -19,11 +19,11 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/interceptors/verify"
-	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/clientsecret"
 )
 
 // generated is the secret of the clients that have a generated one.
-var generated = registry.NewSecret()
+var generated = clientsecret.New()
 
 // chosen is that of the client legacy.
 const chosen = "chosen by a person"

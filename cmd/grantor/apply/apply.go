@@ -23,6 +23,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/admin"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -134,15 +135,16 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, tell
 		return err
 	}
 	store.Authenticate(keys.RecordKey(pepper))
-	hasher, err := registry.NewHasher(pepper)
+	hasher, err := clientsecret.NewHasher(pepper)
 	if err != nil {
 		return err
 	}
 	var changes []registry.Change
-	err = manifest.Apply(ctx, wanted, &registry.Applier{
+	editor := registry.NewEditor(registry.Config{
 		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now,
-		Authority: registry.Unlimited(), Confirm: service.Confirm(store, time.Now), DryRun: s.dryRun, Prune: s.prune,
-	}, func(c registry.Change) {
+		Confirm: service.Confirm(store, time.Now),
+	}).As(registry.Unlimited())
+	err = wanted.Apply(ctx, editor, registry.ApplyOptions{DryRun: s.dryRun, Prune: s.prune}, func(c registry.Change) {
 		tell(c)
 		changes = append(changes, c)
 	})

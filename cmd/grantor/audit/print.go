@@ -17,13 +17,13 @@ import (
 
 // entry is an audit event that was read. Its texts may be what an attacker chose.
 type entry struct {
-	*redisstore.Kept
+	*redisstore.AuditEntry
 
 	values map[string]any
 }
 
-func readEntry(kept *redisstore.Kept) *entry {
-	entry := &entry{Kept: kept}
+func readEntry(kept *redisstore.AuditEntry) *entry {
+	entry := &entry{AuditEntry: kept}
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	decoder.UseNumber()
 	_ = decoder.Decode(&entry.values) // it is an object: the store has seen to that

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -146,7 +147,7 @@ func (c *census) add(client *registry.Client, uses map[string]time.Time) {
 }
 
 // addSecret looks at a secret that counts.
-func (c *census) addSecret(secret *registry.Secret, used time.Time, tell func(id, format string, args ...any)) {
+func (c *census) addSecret(secret *clientsecret.Secret, used time.Time, tell func(id, format string, args ...any)) {
 	age := c.now.Sub(secret.CreatedAt)
 	switch {
 	case used.IsZero() && age > neverUsedFor:
@@ -154,7 +155,7 @@ func (c *census) addSecret(secret *registry.Secret, used time.Time, tell func(id
 	case !used.IsZero() && c.now.Sub(used) > unusedFor:
 		tell("client.unused", " (secret %s, last used %s)", secret.ID, instant(used))
 	}
-	if secret.Hash.Kind() == registry.KindChosen && age > chosenFor {
+	if secret.Hash.Kind() == clientsecret.KindChosen && age > chosenFor {
 		tell("client.chosen", " (secret %s, made %s)", secret.ID, instant(secret.CreatedAt))
 	}
 }

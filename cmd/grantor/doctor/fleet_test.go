@@ -16,6 +16,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/doctor"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
@@ -275,7 +276,7 @@ var recordCauses = []cause{
 		return p, args
 	}},
 	{"client.chosen", "worker (secret s1, made 20", registered(91*day, func(c *registry.Client) {
-		c.Secrets[0].Hash = must.Get(registry.NewHasher(keys.NewKEK())).Hash("a secret that somebody chose")
+		c.Secrets[0].Hash = must.Get(clientsecret.NewHasher(keys.NewKEK())).Hash("a secret that somebody chose")
 	})},
 	{"client.disabled", "1 client", registered(0, func(c *registry.Client) { c.Disabled = true })},
 	{"client.administrators", "worker", registered(0, func(c *registry.Client) { c.Scopes = must.Get(oauth.ParseScopes(registry.ScopeKeysRead)) })},

@@ -23,6 +23,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
@@ -115,7 +116,7 @@ func (p *patient) client(id string, age time.Duration, change func(*registry.Cli
 	c := &registry.Client{
 		ID: must.Get(oauth.ParseClientID(id)), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: must.Get(oauth.ParseScopes("api1")),
 		CreatedAt: made, ChangedAt: made,
-		Secrets: []registry.Secret{{ID: "s1", Hash: must.Get(registry.NewHasher(keys.NewKEK())).Hash(registry.NewSecret()), CreatedAt: made}},
+		Secrets: []clientsecret.Secret{{ID: "s1", Hash: must.Get(clientsecret.NewHasher(keys.NewKEK())).Hash(clientsecret.New()), CreatedAt: made}},
 	}
 	if change != nil {
 		change(c)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/yamldoc"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -95,13 +96,13 @@ func (m *File) Locate(err error) error {
 	return cli.WithExit(cli.ExitInvalid, m.doc.Errorf(node, "%v", err))
 }
 
-// Apply applies a manifest and tells each change.
-func Apply(ctx context.Context, wanted *File, applier *registry.Applier, tell func(registry.Change)) error {
-	changes, err := applier.Apply(ctx, wanted.Manifest)
+// Apply applies the manifest, and calls report with each change that was made, even if a later one failed.
+func (m *File) Apply(ctx context.Context, editor *registry.Editor, options registry.ApplyOptions, report func(registry.Change)) error {
+	changes, err := editor.Apply(ctx, m.Manifest, options)
 	for _, change := range changes {
-		tell(change)
+		report(change)
 	}
-	return wanted.Locate(err)
+	return m.Locate(err)
 }
 
 // place gives the node of an item's field, else that of the whole item; nil where the file does not have it.
@@ -267,13 +268,13 @@ func (m *File) secret(key string, node *yaml.Node) (string, error) {
 }
 
 // hashes reads what another server stored of a client's secrets. No error quotes it.
-func (m *File) hashes(node *yaml.Node) (hashes []registry.Hash, err error) {
+func (m *File) hashes(node *yaml.Node) (hashes []clientsecret.Hash, err error) {
 	err = m.doc.Items(node, func(one *yaml.Node) error {
 		text, err := m.doc.Scalar(one)
 		if err != nil {
 			return err
 		}
-		hash, err := registry.ParseImported(text)
+		hash, err := clientsecret.ParseImported(text)
 		switch {
 		case err != nil:
 			return m.doc.Errorf(one, "%v", err)

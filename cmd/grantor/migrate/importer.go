@@ -15,6 +15,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -201,7 +202,7 @@ func (i *importer) secret(c *importedClient, v value) (bool, error) {
 	if err != nil || hash == "" {
 		return false, err
 	}
-	if _, err := registry.ParseImported(hash); err != nil {
+	if _, err := clientsecret.ParseImported(hash); err != nil {
 		i.notef(rankClient, c.ID, "%s: %v; give the client a new secret", v.name, err)
 		return true, nil
 	}

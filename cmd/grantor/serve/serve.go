@@ -308,7 +308,7 @@ func (srv *Server) register(ctx context.Context) error {
 
 // applyFile registers what a file wants.
 func (srv *Server) applyFile(ctx context.Context, m *manifest.File) error {
-	err := manifest.Apply(ctx, m, srv.service.Applier(), func(c registry.Change) {
+	err := m.Apply(ctx, srv.service.Editor(), registry.ApplyOptions{}, func(c registry.Change) {
 		srv.log.Info("applied", "action", c.Action, c.Kind, c.ID, "fields", strings.Join(c.Fields(), ","))
 		srv.service.Applied(ctx, c)
 	})

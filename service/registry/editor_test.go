@@ -8,31 +8,32 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// newRegistry is a store with two resources, and a registrar that may do everything with it.
-func newRegistry() (*memory, *registry.Registrar) {
+// newRegistry returns a store with two resources, and an editor with authority over every client.
+func newRegistry() (*memory, *registry.Editor) {
 	store := newMemory()
 	store.resources = must.Get(registry.NewResources(1, []registry.Resource{
 		{ID: resourceID("urn:a"), Name: "A", Scopes: scopes("a b")}, {ID: resourceID("urn:c"), Scopes: scopes("c")},
 	}))
 	store.version = 1
-	return store, registrar(store, registry.Unlimited())
+	return store, newEditor(store, jwks.ES256)
 }
 
-func registrar(store *memory, authority registry.Authority) *registry.Registrar {
-	return &registry.Registrar{
-		Clients: store, Resources: store, Hasher: must.Get(registry.NewHasher(pepper)), Now: func() time.Time { return start },
-		Algorithms: []jwks.Algorithm{jwks.ES256}, Authority: authority,
-	}
+// newEditor returns an editor with authority over every client.
+func newEditor(store *memory, algorithms ...jwks.Algorithm) *registry.Editor {
+	return registry.NewEditor(registry.Config{
+		Clients: store, Resources: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
+		Algorithms: algorithms,
+	}).As(registry.Unlimited())
 }
 
-// put stores the client, past all rules, and gives what a store gives.
+// put stores the client without validation, and returns it as stored.
 func (m *memory) put(t *testing.T, c registry.Client) *registry.Client {
 	t.Helper()
 	c.Version = m.versionOf(c.ID)
@@ -53,15 +54,15 @@ func expectError(t *testing.T, err, want error) {
 func (m *memory) expectStored(t *testing.T, want *registry.Client) {
 	t.Helper()
 	if got := m.clients[want.ID]; !reflect.DeepEqual(got, want) {
-		t.Errorf("stored is %+v, want %+v", got, want)
+		t.Errorf("got %+v stored, want %+v", got, want)
 	}
 }
 
-// matching counts the secrets of the client that the value matches and that count at the moment.
-func matching(r *registry.Registrar, c *registry.Client, value string, at time.Time) int {
+// matching returns how many of the secrets of the client match the value and have not expired at the time.
+func matching(e *registry.Editor, c *registry.Client, value string, at time.Time) int {
 	n := 0
 	for i := range c.Secrets {
-		if r.Hasher.Matches(c.Secrets[i].Hash, value) && !c.Secrets[i].Expired(at) {
+		if e.Hasher.Matches(c.Secrets[i].Hash, value) && !c.Secrets[i].Expired(at) {
 			n++
 		}
 	}
@@ -69,41 +70,41 @@ func matching(r *registry.Registrar, c *registry.Client, value string, at time.T
 }
 
 func TestCreateClient(t *testing.T) {
-	store, r := newRegistry()
-	r.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
+	store, e := newRegistry()
+	e.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
 	c := full()
-	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []registry.Secret{{ID: "x", Hash: "x"}}
-	made, err := r.CreateClient(t.Context(), c, "", false)
+	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []clientsecret.Secret{{ID: "x", Hash: "x"}}
+	issued, err := e.CreateClient(t.Context(), c, "", false)
 	must.Succeed(t, err)
-	if !registry.Generated(made.Secret) || len(made.Client.Secrets) != 1 {
-		t.Fatalf("got %+v, want a generated secret", made)
+	if !clientsecret.Generated(issued.Secret) || len(issued.Client.Secrets) != 1 {
+		t.Fatalf("got %+v, want a generated secret", issued)
 	}
 	want := full()
 	want.CreatedAt, want.ChangedAt, want.Version = start, start, store.versionOf(c.ID)
-	want.Secrets = []registry.Secret{{ID: made.SecretID, Hash: r.Hasher.Hash(made.Secret), CreatedAt: start}}
+	want.Secrets = []clientsecret.Secret{{ID: issued.SecretID, Hash: e.Hasher.Hash(issued.Secret), CreatedAt: start}}
 	store.expectStored(t, &want)
-	if !reflect.DeepEqual(made.Client, &want) || made.SecretID == "" || want.Version == 0 {
-		t.Errorf("got %+v, want %+v", made.Client, &want)
+	if !reflect.DeepEqual(issued.Client, &want) || issued.SecretID == "" || want.Version == 0 {
+		t.Errorf("got %+v, want %+v", issued.Client, &want)
 	}
 	writes := store.writes
-	_, err = r.CreateClient(t.Context(), c, "", false)
+	_, err = e.CreateClient(t.Context(), c, "", false)
 	expectError(t, err, registry.ErrExists)
 	if store.expectStored(t, &want); store.writes != writes {
-		t.Error("creating it again wrote something")
+		t.Error("creating the client again: got a write")
 	}
 
-	made, err = r.CreateClient(t.Context(), registry.Client{ID: clientID("bare"), Secrets: c.Secrets}, "", true)
-	if err != nil || made.Secret != "" || made.SecretID != "" || len(made.Client.Secrets) != 0 {
-		t.Errorf("without a secret: got %+v, %v", made, err)
+	issued, err = e.CreateClient(t.Context(), registry.Client{ID: clientID("bare"), Secrets: c.Secrets}, "", true)
+	if err != nil || issued.Secret != "" || issued.SecretID != "" || len(issued.Client.Secrets) != 0 {
+		t.Errorf("without a secret: got %+v, %v", issued, err)
 	}
 	const chosen = "twelve bytes"
-	made, err = r.CreateClient(t.Context(), registry.Client{ID: clientID("chosen")}, chosen, false)
-	if err != nil || made.Secret != "" || made.SecretID == "" || matching(r, made.Client, chosen, start) != 1 {
-		t.Errorf("with a chosen secret: got %+v, %v", made, err)
+	issued, err = e.CreateClient(t.Context(), registry.Client{ID: clientID("chosen")}, chosen, false)
+	if err != nil || issued.Secret != "" || issued.SecretID == "" || matching(e, issued.Client, chosen, start) != 1 {
+		t.Errorf("with a chosen secret: got %+v, %v", issued, err)
 	}
 }
 
-// TestSecretsChosen holds what a person may choose, and that no error repeats it.
+// TestSecretsChosen checks which secrets a person may choose, and that no error quotes one.
 func TestSecretsChosen(t *testing.T) {
 	for name, test := range map[string]struct {
 		secret string
@@ -131,10 +132,10 @@ func TestSecretsChosen(t *testing.T) {
 			if test.ok {
 				return
 			}
-			store, r := newRegistry()
+			store, e := newRegistry()
 			bare := *store.put(t, registry.Client{ID: clientID("bare")})
-			_, created := r.CreateClient(t.Context(), registry.Client{ID: clientID("new")}, test.secret, false)
-			_, added := r.AddSecret(t.Context(), registry.Target{ID: bare.ID}, test.secret, time.Time{})
+			_, created := e.CreateClient(t.Context(), registry.Client{ID: clientID("new")}, test.secret, false)
+			_, added := e.AddSecret(t.Context(), registry.Target{ID: bare.ID}, test.secret, time.Time{})
 			for _, err := range []error{created, added} {
 				if expectField(t, err, want); strings.Contains(fmt.Sprintf("%v %#v", err, err), test.secret[:11]) {
 					t.Errorf("the error quotes the secret: %v", err)
@@ -154,40 +155,40 @@ func TestCreateClientRefuses(t *testing.T) {
 		without bool
 		want    string
 	}{
-		"a scope of nobody":     {func(c *registry.Client) { c.Scopes = scopes("x") }, "", false, "scopes"},
-		"a default of its own":  {func(c *registry.Client) { c.DefaultScopes = scopes("a") }, "", false, "default_scopes"},
-		"a secret, and none":    {func(*registry.Client) {}, secret, true, "without_secret"},
-		"serving the issuer":    {func(c *registry.Client) { c.Resources = []oauth.Resource{resourceID(registry.AdminResource)} }, "", false, "resources"},
-		"an unknown grant":      {func(c *registry.Client) { c.GrantTypes = []string{"password"} }, "", true, "grant_types"},
-		"nothing wrong with it": {func(*registry.Client) {}, secret, false, ""},
+		"an unowned scope":   {func(c *registry.Client) { c.Scopes = scopes("x") }, "", false, "scopes"},
+		"a default only":     {func(c *registry.Client) { c.DefaultScopes = scopes("a") }, "", false, "default_scopes"},
+		"a secret and none":  {func(*registry.Client) {}, secret, true, "without_secret"},
+		"serving the issuer": {func(c *registry.Client) { c.Resources = []oauth.Resource{resourceID(registry.AdminResource)} }, "", false, "resources"},
+		"an unknown grant":   {func(c *registry.Client) { c.GrantTypes = []string{"password"} }, "", true, "grant_types"},
+		"valid":              {func(*registry.Client) {}, secret, false, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, r := newRegistry()
+			store, e := newRegistry()
 			c := registry.Client{ID: clientID("new")}
 			test.change(&c)
-			_, err := r.CreateClient(t.Context(), c, test.secret, test.without)
+			_, err := e.CreateClient(t.Context(), c, test.secret, test.without)
 			if expectField(t, err, test.want); (store.writes > 0) != (test.want == "") {
-				t.Errorf("%d writes", store.writes)
+				t.Errorf("got %d writes", store.writes)
 			}
 		})
 	}
 }
 
 func TestUpdateClient(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	old := func() registry.Client {
 		c := full()
 		c.CreatedAt, c.ChangedAt = start.Add(-time.Hour), start.Add(-time.Hour)
-		c.Secrets = []registry.Secret{{ID: "x", Hash: "x"}}
+		c.Secrets = []clientsecret.Secret{{ID: "x", Hash: "x"}}
 		return c
 	}
 	stored, before := store.put(t, old()), old()
 	before.Version = stored.Version
-	// What a change may not touch comes out as it was; what it was given is a copy.
-	got, err := r.UpdateClient(t.Context(), registry.Target{ID: before.ID}, func(c *registry.Client) error {
+	// The function gets a copy, and cannot change the ID, secrets and times.
+	got, err := e.UpdateClient(t.Context(), registry.Target{ID: before.ID}, func(c *registry.Client) error {
 		c.ID, c.Version, c.CreatedAt, c.ChangedAt = clientID("other"), 0, start, start.Add(time.Hour)
 		c.Secrets[0].Hash = "y"
-		c.Secrets = append(c.Secrets, registry.Secret{ID: "y"})
+		c.Secrets = append(c.Secrets, clientsecret.Secret{ID: "y"})
 		c.Name, c.Scopes[1], c.DefaultScopes[0], c.Disabled = "renamed", scopes("c")[0], scopes("c")[0], true
 		c.GrantTypes[0], c.AuthMethods[0], c.AuthMethods[1] = oauth.GrantClientCredentials, oauth.ClientSecretPost, oauth.ClientSecretBasic
 		c.Resources[0] = resourceID("urn:c")
@@ -195,7 +196,7 @@ func TestUpdateClient(t *testing.T) {
 	})
 	must.Succeed(t, err)
 	if !reflect.DeepEqual(stored, &before) {
-		t.Errorf("the client that the store gave has become %+v, want %+v", stored, &before)
+		t.Errorf("the client that the store returned has changed to %+v, want %+v", stored, &before)
 	}
 	want := before
 	want.Name, want.Scopes, want.DefaultScopes, want.Disabled = "renamed", scopes("a c"), scopes("c"), true
@@ -212,11 +213,11 @@ func TestUpdateClient(t *testing.T) {
 		change func(*registry.Client) error
 		check  func(error)
 	}{
-		"what the change refuses": {
+		"an error of the function": {
 			registry.Target{ID: want.ID}, func(*registry.Client) error { return refused },
 			func(err error) { expectError(t, err, refused) },
 		},
-		"a scope of nobody": {
+		"an unowned scope": {
 			registry.Target{ID: want.ID}, func(c *registry.Client) error { c.Scopes = scopes("c x"); return nil },
 			func(err error) { expectField(t, err, "scopes") },
 		},
@@ -228,20 +229,20 @@ func TestUpdateClient(t *testing.T) {
 			},
 			func(err error) { expectField(t, err, "resources") },
 		},
-		"one that is not there": {
+		"no client": {
 			registry.Target{ID: clientID("none")}, func(*registry.Client) error { return nil },
 			func(err error) { expectError(t, err, registry.ErrNotFound) },
 		},
-		"one that is not there, in a state": {
+		"no client, with a version": {
 			registry.Target{ID: clientID("none"), Version: 1}, func(*registry.Client) error { return nil },
 			func(err error) { expectError(t, err, registry.ErrNotFound) },
 		},
-		"another state": {
+		"another version": {
 			registry.Target{ID: want.ID, Version: before.Version}, func(*registry.Client) error { return nil },
 			func(err error) { expectError(t, err, registry.ErrConflict) },
 		},
 	} {
-		c, err := r.UpdateClient(t.Context(), test.target, test.change)
+		c, err := e.UpdateClient(t.Context(), test.target, test.change)
 		if test.check(err); c != nil {
 			t.Errorf("%s: got %+v", name, c)
 		}
@@ -249,31 +250,32 @@ func TestUpdateClient(t *testing.T) {
 	}
 }
 
-// A disabled client that is disabled is stored once more: that is how its tokens are revoked.
+// TestDisableAgain checks that disabling a disabled client stores it again, which is how its tokens are revoked.
 func TestDisableAgain(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	disabled := registry.Client{ID: clientID("a"), Disabled: true}
 	store.put(t, disabled)
 	disable := func(c *registry.Client) error { c.Disabled = true; return nil }
 	store.fail = errors.New("not replicated")
-	_, err := r.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
+	_, err := e.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
 	expectError(t, err, store.fail)
 	store.fail = nil
 	writes := store.writes
-	_, err = r.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
+	_, err = e.UpdateClient(t.Context(), registry.Target{ID: disabled.ID}, disable)
 	if must.Succeed(t, err); store.writes != writes+1 {
-		t.Errorf("%d writes, want 1", store.writes-writes)
+		t.Errorf("got %d writes, want 1", store.writes-writes)
 	}
 }
 
-// What a client has lost with a resource that was removed keeps nobody from changing the rest, and cannot be had anew.
+// TestUpdateAfterResourceIsGone checks that scopes and resources which a client lost with a deleted resource do not prevent
+// changes of other fields, and cannot be added again.
 func TestUpdateAfterResourceIsGone(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	stale := full()
 	stale.Scopes, stale.Resources = scopes("a b gone"), []oauth.Resource{resourceID("urn:gone")}
 	store.put(t, stale)
 	update := func(id oauth.ClientID, change func(*registry.Client)) error {
-		_, err := r.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error { change(c); return nil })
+		_, err := e.UpdateClient(t.Context(), registry.Target{ID: id}, func(c *registry.Client) error { change(c); return nil })
 		return err
 	}
 	must.Succeed(t, update(stale.ID, func(c *registry.Client) { c.Disabled = true }))
@@ -285,15 +287,15 @@ func TestUpdateAfterResourceIsGone(t *testing.T) {
 }
 
 func TestDeleteClient(t *testing.T) {
-	store, r := newRegistry()
+	store, e := newRegistry()
 	stored := store.put(t, full())
-	expectError(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version + 1}), registry.ErrConflict)
+	expectError(t, e.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version + 1}), registry.ErrConflict)
 	store.expectStored(t, stored)
-	must.Succeed(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version}))
-	expectError(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}), registry.ErrNotFound)
+	must.Succeed(t, e.DeleteClient(t.Context(), registry.Target{ID: stored.ID, Version: stored.Version}))
+	expectError(t, e.DeleteClient(t.Context(), registry.Target{ID: stored.ID}), registry.ErrNotFound)
 	store.put(t, full())
-	must.Succeed(t, r.DeleteClient(t.Context(), registry.Target{ID: stored.ID}))
+	must.Succeed(t, e.DeleteClient(t.Context(), registry.Target{ID: stored.ID}))
 	if len(store.clients) != 0 {
-		t.Errorf("left: %v", store.clients)
+		t.Errorf("got %v, want no clients", store.clients)
 	}
 }

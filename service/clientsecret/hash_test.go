@@ -1,4 +1,4 @@
-package registry_test
+package clientsecret_test
 
 import (
 	"encoding/base64"
@@ -7,17 +7,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/service/must"
-
 	"golang.org/x/crypto/bcrypt"
 
-	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// foreign is a hash that other software made.
+// foreign is a secret and its hash by other software.
 type foreign struct {
 	secret string
-	hash   registry.Hash
+	hash   clientsecret.Hash
 }
 
 const (
@@ -26,9 +25,9 @@ const (
 	umlauts = "pässwörd ☃"
 )
 
-// imported are hashes of other software than what is tested: bcrypt by crypt(3) of libxcrypt 4.4, PBKDF2 by hashlib of
-// Python 3.11, written in the layouts that OpenIddict's OpenIddictApplicationManager and Hydra's hasherx read, Argon2id by
-// OpenSSL through Python's cryptography 48.
+// imported are hashes that other software computed: bcrypt by crypt(3) of libxcrypt 4.4, PBKDF2 by hashlib of Python 3.11, in
+// the layouts that OpenIddict's OpenIddictApplicationManager and Hydra's hasherx read, and Argon2id by OpenSSL through
+// Python's cryptography 48.
 var imported = map[string]foreign{
 	"bcrypt, a":          {horse, "$2a$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG"},
 	"bcrypt, b":          {horse, "$2b$04$abcdefghijklmnopqrstuu7EJV7kdjBBQxyb0HjTh9KS7.Lah/6CG"},
@@ -48,17 +47,17 @@ var imported = map[string]foreign{
 }
 
 func TestImported(t *testing.T) {
-	hasher := must.Get(registry.NewHasher(pepper))
+	hasher := must.Get(clientsecret.NewHasher(pepper))
 	for name, test := range imported {
-		text, _ := strings.CutPrefix(string(test.hash), "$openiddict$") // which stands without it where it comes from
+		text, _ := strings.CutPrefix(string(test.hash), "$openiddict$") // OpenIddict stores it without the prefix
 		for _, text := range []string{text, string(test.hash)} {
-			if got, err := registry.ParseImported(text); got != test.hash || err != nil {
+			if got, err := clientsecret.ParseImported(text); got != test.hash || err != nil {
 				t.Errorf("%s: got %q, %v", name, got, err)
 			}
 		}
-		want := registry.KindImported
+		want := clientsecret.KindImported
 		if name == "Argon2id, our cost" {
-			want = registry.KindChosen // nothing tells it from ours
+			want = clientsecret.KindChosen // it is indistinguishable from ours
 		}
 		if got := test.hash.Kind(); got != want {
 			t.Errorf("%s: got kind %d, want %d", name, got, want)
@@ -68,20 +67,20 @@ func TestImported(t *testing.T) {
 				t.Errorf("%s: %q matches: %t", name, secret, got)
 			}
 		}
-		if got := hasher.Match(beside(test.hash), test.secret, start); got != 0 {
-			t.Errorf("%s: it is not found", name)
+		if got := hasher.Match(withHashes(test.hash), test.secret, start); got != 0 {
+			t.Errorf("%s: got index %d, want 0", name, got)
 		}
 	}
 }
 
-// What is no hash from elsewhere is not taken for one, and the error does not show it.
+// TestNotImported checks that other texts are not accepted as imported hashes, and that errors do not quote them.
 func TestNotImported(t *testing.T) {
-	hasher := must.Get(registry.NewHasher(pepper))
+	hasher := must.Get(clientsecret.NewHasher(pepper))
 	for name, text := range map[string]string{
 		"empty":              "",
 		"a secret":           "service-secret-here",
 		"a secret in base64": "c2VydmljZS1zZWNyZXQtaGVyZQ==",
-		"generated":          string(hasher.Hash(registry.NewSecret())),
+		"generated":          string(hasher.Hash(clientsecret.New())),
 		"a SHA-256":          strings.Repeat("0123456789abcdef", 4),
 		"a dollar":           "$",
 		"crypt's SHA-512":    "$6$rounds=5000$saltsalt$" + strings.Repeat("a", 86),
@@ -91,31 +90,31 @@ func TestNotImported(t *testing.T) {
 		"line end behind":    string(imported["bcrypt, b"].hash) + "\n",
 		"very long":          "$pbkdf2-sha256$i=1,l=32$" + strings.Repeat("A", 100_000) + "$AAAA",
 	} {
-		got, err := registry.ParseImported(text)
+		got, err := clientsecret.ParseImported(text)
 		if got != "" || err == nil {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		} else if len(text) > 3 && strings.Contains(err.Error(), text) {
-			t.Errorf("%s: the error shows it: %v", name, err)
+			t.Errorf("%s: the error quotes it: %v", name, err)
 		}
 	}
 }
 
-// bcrypt itself takes each of these for the secret.
+// TestBcryptPitfalls checks secrets that bcrypt itself accepts in place of the right one.
 func TestBcryptPitfalls(t *testing.T) {
-	hasher := must.Get(registry.NewHasher(pepper))
+	hasher := must.Get(clientsecret.NewHasher(pepper))
 	long, short := imported["bcrypt, 72 bytes"].hash, imported["bcrypt, two bytes"].hash
 	for name, test := range map[string]struct {
-		hash   registry.Hash
+		hash   clientsecret.Hash
 		secret string
 	}{
 		"73rd byte": {long, strings.Repeat("x", 73)}, "512 bytes": {long, strings.Repeat("x", 512)},
 		"NUL and again": {short, "ab\x00ab"}, "NUL and again, twice": {short, "ab\x00ab\x00ab"},
 	} {
 		if bcrypt.CompareHashAndPassword([]byte(test.hash), []byte(test.secret)) != nil {
-			t.Errorf("%s: bcrypt tells it apart, so the test is beside the point", name)
+			t.Errorf("%s: bcrypt rejects it, so the test proves nothing", name)
 		}
 		if hasher.Matches(test.hash, test.secret) {
-			t.Errorf("%s: it matches", name)
+			t.Errorf("%s: got a match", name)
 		}
 	}
 }
@@ -151,7 +150,7 @@ func TestHostileBcrypt(t *testing.T) {
 func TestHostilePBKDF2(t *testing.T) {
 	const well = "$pbkdf2-sha256$i=1000,l=32$AAECAwQFBgcICQoLDA0ODw$q3p6hzSDqJqvjFfDTJ4Rg5BSX89AyJuR1xytmLoV8tY"
 	replaced := func(old, with string) string { return strings.Replace(well, old, with, 1) }
-	if _, err := registry.ParseImported(well); err != nil {
+	if _, err := clientsecret.ParseImported(well); err != nil {
 		t.Fatal(err)
 	}
 	for name, hash := range map[string]string{
@@ -182,7 +181,7 @@ func TestHostilePBKDF2(t *testing.T) {
 	}
 }
 
-// openIddict writes a hash in its layout.
+// openIddict returns a hash in the layout of OpenIddict.
 func openIddict(marker byte, function, iterations, size uint32, rest int) string {
 	raw := []byte{marker}
 	for _, n := range []uint32{function, iterations, size} {
@@ -193,7 +192,7 @@ func openIddict(marker byte, function, iterations, size uint32, rest int) string
 
 func TestHostileOpenIddict(t *testing.T) {
 	well := openIddict(1, 1, 1000, 16, 48)
-	if _, err := registry.ParseImported(well); err != nil {
+	if _, err := clientsecret.ParseImported(well); err != nil {
 		t.Fatal(err)
 	}
 	for name, hash := range map[string]string{
@@ -226,103 +225,103 @@ func TestHostileOpenIddict(t *testing.T) {
 	}
 }
 
-// expectHostile checks that the hash is refused before anything is computed.
+// expectHostile checks that the hash is rejected before anything is computed.
 func expectHostile(t *testing.T, name, hash string) {
 	t.Helper()
 	began := time.Now()
-	if got, err := registry.ParseImported(hash); err == nil {
-		t.Errorf("%s: %q is read as %q", name, hash, got)
+	if got, err := clientsecret.ParseImported(hash); err == nil {
+		t.Errorf("%s: %q is parsed as %q", name, hash, got)
 	}
-	hasher := must.Get(registry.NewHasher(pepper))
-	for _, stored := range []registry.Hash{registry.Hash(hash), registry.Hash("$openiddict$" + hash)} {
-		if stored.Kind() != registry.KindUnknown || hasher.Matches(stored, horse) {
-			t.Errorf("%s: %q is a hash", name, stored)
+	hasher := must.Get(clientsecret.NewHasher(pepper))
+	for _, stored := range []clientsecret.Hash{clientsecret.Hash(hash), clientsecret.Hash("$openiddict$" + hash)} {
+		if stored.Kind() != clientsecret.KindUnknown || hasher.Matches(stored, horse) {
+			t.Errorf("%s: %q is accepted as a hash", name, stored)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("%s: refusing took %s", name, took)
+		t.Errorf("%s: rejecting it took %s", name, took)
 	}
 }
 
-// A record that asks for too much is refused before anything is computed.
+// TestHostileArgon checks that a hash with excessive costs is rejected before anything is computed.
 func TestHostileArgon(t *testing.T) {
-	hasher := must.Get(registry.NewHasher(pepper))
+	hasher := must.Get(clientsecret.NewHasher(pepper))
 	const costs = "m=8,t=1,p=1"
-	if _, _, _, _, err := registry.ParseArgon(registry.ArgonWith(costs, 16, 32)); err != nil {
+	if _, _, _, _, err := clientsecret.ParseArgon(clientsecret.ArgonWith(costs, 16, 32)); err != nil {
 		t.Fatal(err)
 	}
-	well := string(registry.ArgonWith(costs, 16, 32))
+	well := string(clientsecret.ArgonWith(costs, 16, 32))
 	began := time.Now()
-	for name, hash := range map[string]registry.Hash{
-		"4 TiB":            registry.ArgonWith("m=4294967295,t=1,p=1", 16, 32),
-		"over 256 MiB":     registry.ArgonWith("m=262145,t=1,p=1", 16, 32),
-		"memory overflows": registry.ArgonWith("m=4294967296,t=1,p=1", 16, 32),
-		"negative memory":  registry.ArgonWith("m=-1,t=1,p=1", 16, 32),
-		"no passes":        registry.ArgonWith("m=8,t=0,p=1", 16, 32),
-		"many passes":      registry.ArgonWith("m=8,t=11,p=1", 16, 32),
-		"no threads":       registry.ArgonWith("m=8,t=1,p=0", 16, 32),
-		"many threads":     registry.ArgonWith("m=8,t=1,p=17", 16, 32),
-		"threads overflow": registry.ArgonWith("m=8,t=1,p=257", 16, 32),
-		"no costs":         registry.ArgonWith("", 16, 32),
-		"other order":      registry.ArgonWith("t=1,m=8,p=1", 16, 32),
-		"no salt":          registry.ArgonWith(costs, 0, 32),
-		"short salt":       registry.ArgonWith(costs, 7, 32),
-		"long salt":        registry.ArgonWith(costs, 65, 32),
-		"no sum":           registry.ArgonWith(costs, 16, 0),
-		"short sum":        registry.ArgonWith(costs, 16, 15),
-		"long sum":         registry.ArgonWith(costs, 16, 65),
-		"salt not base64":  registry.Hash(strings.Replace(well, "$AAAA", "$A*AA", 1)),
-		"one part more":    registry.Hash(well + "$"),
-		"one part less":    registry.Hash(well[:strings.LastIndex(well, "$")]),
-		"other version":    registry.Hash(strings.Replace(well, "v=19", "v=16", 1)),
-		"no version":       registry.Hash(strings.Replace(well, "v=19", "", 1)),
-		"argon2i":          registry.Hash(strings.Replace(well, "argon2id", "argon2i", 1)),
-		"text before":      registry.Hash("x" + well),
+	for name, hash := range map[string]clientsecret.Hash{
+		"4 TiB":            clientsecret.ArgonWith("m=4294967295,t=1,p=1", 16, 32),
+		"over 256 MiB":     clientsecret.ArgonWith("m=262145,t=1,p=1", 16, 32),
+		"memory overflows": clientsecret.ArgonWith("m=4294967296,t=1,p=1", 16, 32),
+		"negative memory":  clientsecret.ArgonWith("m=-1,t=1,p=1", 16, 32),
+		"no passes":        clientsecret.ArgonWith("m=8,t=0,p=1", 16, 32),
+		"many passes":      clientsecret.ArgonWith("m=8,t=11,p=1", 16, 32),
+		"no threads":       clientsecret.ArgonWith("m=8,t=1,p=0", 16, 32),
+		"many threads":     clientsecret.ArgonWith("m=8,t=1,p=17", 16, 32),
+		"threads overflow": clientsecret.ArgonWith("m=8,t=1,p=257", 16, 32),
+		"no costs":         clientsecret.ArgonWith("", 16, 32),
+		"other order":      clientsecret.ArgonWith("t=1,m=8,p=1", 16, 32),
+		"no salt":          clientsecret.ArgonWith(costs, 0, 32),
+		"short salt":       clientsecret.ArgonWith(costs, 7, 32),
+		"long salt":        clientsecret.ArgonWith(costs, 65, 32),
+		"no sum":           clientsecret.ArgonWith(costs, 16, 0),
+		"short sum":        clientsecret.ArgonWith(costs, 16, 15),
+		"long sum":         clientsecret.ArgonWith(costs, 16, 65),
+		"salt not base64":  clientsecret.Hash(strings.Replace(well, "$AAAA", "$A*AA", 1)),
+		"one part more":    clientsecret.Hash(well + "$"),
+		"one part less":    clientsecret.Hash(well[:strings.LastIndex(well, "$")]),
+		"other version":    clientsecret.Hash(strings.Replace(well, "v=19", "v=16", 1)),
+		"no version":       clientsecret.Hash(strings.Replace(well, "v=19", "", 1)),
+		"argon2i":          clientsecret.Hash(strings.Replace(well, "argon2id", "argon2i", 1)),
+		"text before":      clientsecret.Hash("x" + well),
 		"prefix alone":     "$argon2id$",
-		"leading zero":     registry.ArgonWith("m=08,t=1,p=1", 16, 32),
-		"sign":             registry.ArgonWith("m=+8,t=1,p=1", 16, 32),
-		"text after costs": registry.ArgonWith("m=8,t=1,p=1,keyid=x", 16, 32),
-		"line end in salt": registry.Hash(strings.Replace(well, "$AAAA", "$AA\nAA", 1)),
-		"spare bits used":  registry.Hash(well[:len(well)-1] + "B"),
+		"leading zero":     clientsecret.ArgonWith("m=08,t=1,p=1", 16, 32),
+		"sign":             clientsecret.ArgonWith("m=+8,t=1,p=1", 16, 32),
+		"text after costs": clientsecret.ArgonWith("m=8,t=1,p=1,keyid=x", 16, 32),
+		"line end in salt": clientsecret.Hash(strings.Replace(well, "$AAAA", "$AA\nAA", 1)),
+		"spare bits used":  clientsecret.Hash(well[:len(well)-1] + "B"),
 	} {
-		if _, _, _, _, err := registry.ParseArgon(hash); err == nil {
-			t.Errorf("%s: %s is read", name, hash)
+		if _, _, _, _, err := clientsecret.ParseArgon(hash); err == nil {
+			t.Errorf("%s: %s is parsed", name, hash)
 		}
 		if hasher.Matches(hash, "secret") {
 			t.Errorf("%s: %s matches", name, hash)
 		}
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("refusing took %s", took)
+		t.Errorf("rejecting it took %s", took)
 	}
 }
 
 func FuzzParseArgon(f *testing.F) {
-	f.Add(string(must.Get(registry.NewHasher(pepper)).Hash("secret")))
-	f.Add(string(registry.ArgonWith("m=8,t=1,p=1", 16, 32)))
+	f.Add(string(must.Get(clientsecret.NewHasher(pepper)).Hash("secret")))
+	f.Add(string(clientsecret.ArgonWith("m=8,t=1,p=1", 16, 32)))
 	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$$")
 	f.Fuzz(func(t *testing.T, s string) {
-		memory, passes, threads, sizes, err := registry.ParseArgon(registry.Hash(s))
+		memory, passes, threads, sizes, err := clientsecret.ParseArgon(clientsecret.Hash(s))
 		if err != nil {
 			return
 		}
 		if memory > 64<<10 || memory*passes > 3*64<<10 || passes < 1 || passes > 10 || threads < 1 || threads > 16 ||
-			sizes[0] < 8 || sizes[0] > 64 || sizes[1] < 16 || sizes[1] > 64 || registry.Hash(s).Kind() == registry.KindUnknown {
+			sizes[0] < 8 || sizes[0] > 64 || sizes[1] < 16 || sizes[1] > 64 || clientsecret.Hash(s).Kind() == clientsecret.KindUnknown {
 			t.Errorf("%q: costs %d, %d, %d, sizes %v", s, memory, passes, threads, sizes)
 		}
 	})
 }
 
-// expectCanonical checks that what was read can be read again, as the same.
-func expectCanonical(t *testing.T, hash registry.Hash) {
+// expectCanonical checks that a parsed hash parses to itself.
+func expectCanonical(t *testing.T, hash clientsecret.Hash) {
 	t.Helper()
-	if again, err := registry.ParseImported(string(hash)); again != hash || err != nil {
-		t.Errorf("%q: got %q, %v the second time", hash, again, err)
+	if parsed, err := clientsecret.ParseImported(string(hash)); parsed != hash || err != nil {
+		t.Errorf("%q: got %q, %v the second time", hash, parsed, err)
 	}
-	if kind := hash.Kind(); kind != registry.KindImported && kind != registry.KindChosen {
+	if kind := hash.Kind(); kind != clientsecret.KindImported && kind != clientsecret.KindChosen {
 		t.Errorf("%q is of kind %d", hash, kind)
 	}
-	if cost := registry.PBKDF2Cost(hash); cost > 2_000_000 {
+	if cost := clientsecret.PBKDF2Cost(hash); cost > 2_000_000 {
 		t.Errorf("%q costs %d iterations", hash, cost)
 	}
 }
@@ -331,29 +330,29 @@ func FuzzParseImported(f *testing.F) {
 	for _, seed := range imported {
 		f.Add(string(seed.hash))
 	}
-	f.Add(string(must.Get(registry.NewHasher(pepper)).Hash(registry.NewSecret())))
+	f.Add(string(must.Get(clientsecret.NewHasher(pepper)).Hash(clientsecret.New())))
 	f.Fuzz(func(t *testing.T, s string) {
-		if hash, err := registry.ParseImported(s); err == nil {
+		if hash, err := clientsecret.ParseImported(s); err == nil {
 			expectCanonical(t, hash)
 		} else if hash != "" {
-			t.Errorf("%q was refused and gave %q", s, hash)
+			t.Errorf("%q was rejected with the hash %q", s, hash)
 		}
 	})
 }
 
-// FuzzParseBcrypt reads any bcrypt hash. One that is read, computing can be begun with.
+// FuzzParseBcrypt parses bcrypt hashes. The bcrypt package must accept every hash that parses.
 func FuzzParseBcrypt(f *testing.F) {
 	for _, name := range []string{"bcrypt, a", "bcrypt, b", "bcrypt, y", "bcrypt, umlauts"} {
 		f.Add(string(imported[name].hash)[2:])
 	}
 	f.Fuzz(func(t *testing.T, rest string) {
-		hash, err := registry.ParseImported("$2" + rest)
+		hash, err := clientsecret.ParseImported("$2" + rest)
 		if err != nil {
 			return
 		}
 		expectCanonical(t, hash)
 		if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost < 4 || cost > 13 {
-			t.Errorf("%q: bcrypt reads a cost of %d, %v", hash, cost, err)
+			t.Errorf("%q: bcrypt parses the cost as %d, %v", hash, cost, err)
 		}
 	})
 }
@@ -364,12 +363,12 @@ func FuzzParsePBKDF2(f *testing.F) {
 	}
 	f.Add("sha256$i=4294967295,l=32$$")
 	f.Fuzz(func(t *testing.T, rest string) {
-		hash, err := registry.ParseImported("$pbkdf2-" + rest)
+		hash, err := clientsecret.ParseImported("$pbkdf2-" + rest)
 		if err != nil {
 			return
 		}
 		expectCanonical(t, hash)
-		if registry.PBKDF2Cost(hash) == 0 {
+		if clientsecret.PBKDF2Cost(hash) == 0 {
 			t.Errorf("%q costs nothing", hash)
 		}
 	})
@@ -381,13 +380,13 @@ func FuzzParseOpenIddict(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		hash, err := registry.ParseImported(base64.StdEncoding.EncodeToString(raw))
+		hash, err := clientsecret.ParseImported(base64.StdEncoding.EncodeToString(raw))
 		if err != nil {
 			return
 		}
 		expectCanonical(t, hash)
-		if registry.PBKDF2Cost(hash) == 0 || raw[0] != 1 {
-			t.Errorf("%x is read as %q", raw, hash)
+		if clientsecret.PBKDF2Cost(hash) == 0 || raw[0] != 1 {
+			t.Errorf("%x is parsed as %q", raw, hash)
 		}
 	})
 }

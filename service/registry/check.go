@@ -1,0 +1,133 @@
+package registry
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+const (
+	// MaxLifetime is the maximum lifetime of an access token. Keys and revocations must be kept that long after their use.
+	MaxLifetime = 24 * time.Hour
+	// maxNetworks is the maximum number of networks of a client.
+	maxNetworks = 64
+	// maxName is the maximum length of a name for people, in bytes.
+	maxName = 255
+)
+
+// Check returns the first field of the client that is not valid, given the resources, as a [FieldError].
+func (c *Client) Check(resources *Resources) error { return c.check(resources, &Client{}) }
+
+// check is Check for a client that is stored as before. A scope or resource that the client has, and that was deleted since,
+// does not prevent another change, such as disabling the client.
+func (c *Client) check(resources *Resources, stored *Client) error {
+	for i := range clientFields {
+		f := &clientFields[i]
+		if f.check != nil {
+			if err := fieldError(f.Name, f.check(c, stored, resources)); err != nil {
+				return err
+			}
+		}
+		if list, ok := f.Get(c).([]string); ok {
+			if err := fieldError(f.Name, checkUnique(list)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// check returns what a stored resource may have, but a new one may not, as a [FieldError].
+func (r *Resource) check(algorithms []jwks.Algorithm) error {
+	if problem := checkName(r.Name); problem != "" {
+		return &FieldError{"name", problem}
+	}
+	if problem := checkCount(len(r.Scopes), oauth.MaxScopes); problem != "" {
+		return &FieldError{"scopes", problem}
+	}
+	if r.SigningAlg != "" && len(algorithms) > 0 && !slices.Contains(algorithms, r.SigningAlg) {
+		return &FieldError{"signing_alg", fmt.Sprintf("the issuer has no key for %s; add it to signing-algorithms first", r.SigningAlg)}
+	}
+	return nil
+}
+
+func checkScopes(c, stored *Client, resources *Resources) string {
+	if problem := checkCount(len(c.Scopes), oauth.MaxScopes); problem != "" {
+		return problem
+	}
+	for _, scope := range c.Scopes {
+		if _, ok := resources.Owner(scope); !ok && !stored.Scopes.Has(scope) {
+			return fmt.Sprintf("%q belongs to no resource", scope)
+		}
+	}
+	return ""
+}
+
+func checkDefaultScopes(c, _ *Client, _ *Resources) string {
+	for _, scope := range c.DefaultScopes {
+		if !c.Scopes.Has(scope) {
+			return fmt.Sprintf("%q is not among the client's scopes", scope)
+		}
+	}
+	return ""
+}
+
+func checkResources(c, stored *Client, resources *Resources) string {
+	for _, served := range c.Resources {
+		if served == admin.ID {
+			// A client that serves a resource may introspect the tokens for it.
+			return fmt.Sprintf("%q is served by the issuer alone", served)
+		}
+		if _, ok := resources.Get(served); !ok && !slices.Contains(stored.Resources, served) {
+			return fmt.Sprintf("there is no resource %q", served)
+		}
+	}
+	return ""
+}
+
+func checkOffered(list []string, offered ...string) string {
+	for _, value := range list {
+		if !slices.Contains(offered, value) {
+			return fmt.Sprintf("%q is not offered", value)
+		}
+	}
+	return ""
+}
+
+func checkCount(count, limit int) string {
+	if count > limit {
+		return fmt.Sprintf("there are more than %d", limit)
+	}
+	return ""
+}
+
+func checkUnique(list []string) string {
+	seen := make(map[string]bool, len(list))
+	for _, value := range list {
+		if seen[value] {
+			return duplicateError(value).Error()
+		}
+		seen[value] = true
+	}
+	return ""
+}
+
+func checkName(name string) string {
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
+		return fmt.Sprintf("is not UTF-8 of at most %d bytes without control characters", maxName)
+	}
+	return ""
+}
+
+func checkLifetime(d time.Duration) string {
+	if d < 0 || d > MaxLifetime || d%time.Second != 0 {
+		return fmt.Sprintf("%s is not between 1s and %s in whole seconds", d, MaxLifetime)
+	}
+	return ""
+}

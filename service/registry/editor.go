@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// Config is the configuration of an [Editor]. The stores, the hasher and the clock are required.
+type Config struct {
+	Clients   ClientStore
+	Resources ResourceStore
+	Hasher    *clientsecret.Hasher
+	// Algorithms are those that the issuer can sign with; empty if they are not known.
+	Algorithms []jwks.Algorithm
+	Now        func() time.Time
+	// Confirm, if not nil, records the revocation of the tokens of a client that was disabled earlier as reliably as
+	// disabling it now would: too few replicas of the store may have acknowledged an earlier attempt.
+	Confirm func(ctx context.Context, id oauth.ClientID) error
+}
+
+// Editor changes clients and resources within the authority of a caller: one at a time, or all that a manifest lists. Each
+// change is based on the state that is stored at that moment, so that concurrent changes do not undo each other. An Editor
+// is safe for concurrent use by multiple goroutines.
+type Editor struct {
+	// Config is shared with the Editors that As and Observe return. It must not be changed.
+	*Config
+
+	authority Authority
+	// observe is called with the changes of each attempt to write; nil if nothing observes them.
+	observe func([]FieldChange)
+}
+
+// NewEditor returns an Editor without authority over any client that has an administrative scope; see [Editor.As].
+func NewEditor(c Config) *Editor { return &Editor{Config: &c} }
+
+// As returns an Editor that acts within the authority.
+func (e *Editor) As(a Authority) *Editor { return &Editor{e.Config, a, e.observe} }
+
+// Observe returns an Editor that calls fn with the field changes of each attempt to change one client or resource, before
+// the write. Applying a manifest does not call it.
+func (e *Editor) Observe(fn func([]FieldChange)) *Editor { return &Editor{e.Config, e.authority, fn} }
+
+// Authorize returns a [ForbiddenError] if the Editor's authority does not cover the client.
+func (e *Editor) Authorize(c *Client) error { return e.authority.Check(c) }
+
+// Target identifies a client, and the state in which a change requires it to be.
+type Target struct {
+	ID oauth.ClientID
+	// Version is that of the state; zero means any.
+	Version uint64
+}
+
+// Issued is a client and the secret that it was given.
+type Issued struct {
+	Client *Client
+	// SecretID identifies the new secret; empty if there is none.
+	SecretID string
+	// Secret is the new secret if it was generated ([clientsecret.New]). It cannot be retrieved again.
+	Secret string
+}
+
+// CreateClient stores a new client, with the given secret, with a generated one if that is empty, or without any. It
+// ignores the Secrets and times of c.
+func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, withoutSecret bool) (*Issued, error) {
+	if withoutSecret && secret != "" {
+		return nil, &FieldError{"without_secret", "there is a client_secret"}
+	}
+	table, err := e.Resources.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(c.Check(table), e.Authorize(&c)); err != nil {
+		return nil, err
+	}
+	added := newSecret{}
+	c.Secrets, c.Version = nil, 0
+	c.CreatedAt = e.now()
+	c.ChangedAt = c.CreatedAt
+	if !withoutSecret {
+		if added, err = e.newSecret(secret, time.Time{}); err != nil {
+			return nil, err
+		}
+		added.Hash = e.Hasher.Hash(added.value)
+		c.Secrets = []clientsecret.Secret{added.Secret}
+	}
+	e.observed(new(Client).changes(&c))
+	err = e.Clients.SaveClient(ctx, &c)
+	if errors.Is(err, ErrConflict) {
+		return nil, ErrExists
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Issued{e.stored(ctx, &c), added.ID, added.generated}, nil
+}
+
+// UpdateClient calls change with a copy of the stored client and stores the result. It may call change several times. The
+// ID, secrets and times of the client stay as they are. A client that did not change is stored all the same: storing a
+// disabled client revokes its tokens, and a caller who did not learn whether that succeeded must be able to retry.
+func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client) error) (*Client, error) {
+	return e.change(ctx, t, func(next, stored *Client) error {
+		if err := change(next); err != nil {
+			return err
+		}
+		next.ID, next.Version, next.CreatedAt, next.Secrets = stored.ID, stored.Version, stored.CreatedAt, stored.Secrets
+		table, err := e.Resources.Resources(ctx)
+		if err != nil {
+			return err
+		}
+		return next.check(table, stored)
+	})
+}
+
+// DeleteClient deletes the client and revokes its tokens.
+func (e *Editor) DeleteClient(ctx context.Context, t Target) error {
+	return e.update(ctx, t, func(stored *Client) error {
+		e.observed(stored.changes(&Client{}))
+		return e.Clients.DeleteClient(ctx, stored.ID, stored.Version)
+	})
+}
+
+// change calls change with a copy of the stored client and stores the result.
+func (e *Editor) change(ctx context.Context, t Target, change func(next, stored *Client) error) (*Client, error) {
+	var next *Client
+	err := e.update(ctx, t, func(stored *Client) error {
+		next = stored.clone()
+		if err := change(next, stored); err != nil {
+			return err
+		}
+		if err := e.Authorize(next); err != nil {
+			return err
+		}
+		next.ChangedAt = e.now()
+		e.observed(stored.changes(next))
+		return e.Clients.SaveClient(ctx, next)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e.stored(ctx, next), nil
+}
+
+// update calls fn with the stored client, and again after a conflict. It does not retry if t requires a version that the
+// client no longer has.
+func (e *Editor) update(ctx context.Context, t Target, fn func(stored *Client) error) error {
+	for range maxAttempts {
+		stored, err := e.Clients.Client(ctx, t.ID)
+		if err != nil {
+			return err
+		}
+		if t.Version != 0 && t.Version != stored.Version {
+			return ErrConflict
+		}
+		if err := e.Authorize(stored); err != nil {
+			return err
+		}
+		if err := fn(stored); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return ErrConflict
+}
+
+func (e *Editor) observed(changes []FieldChange) {
+	if e.observe != nil {
+		e.observe(changes)
+	}
+}
+
+// stored returns the client with the version that its write has given it. The write has succeeded: if the store cannot be
+// read now, the result is the client as written, and with it a secret that cannot be retrieved again, but without an etag.
+func (e *Editor) stored(ctx context.Context, written *Client) *Client {
+	stored, err := e.Clients.Client(ctx, written.ID)
+	if err != nil {
+		written.Version = 0
+		return written
+	}
+	return stored
+}
+
+// now returns the time as it is stored: in whole seconds.
+func (e *Editor) now() time.Time { return e.Now().Truncate(time.Second) }
+
+// maxAttempts bounds how often a change is retried because another one, such as that of another replica that applies the
+// same manifest, was made between reading and writing.
+const maxAttempts = 10
+
+// retry calls attempt until it returns no [ErrConflict], at most maxAttempts times.
+func retry(attempt func() error) (err error) {
+	for range maxAttempts {
+		if err = attempt(); !errors.Is(err, ErrConflict) {
+			break
+		}
+	}
+	return err
+}

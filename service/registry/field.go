@@ -1,0 +1,181 @@
+package registry
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/remoteaddr"
+)
+
+// Field describes one field of a T, such as a [Client], that an administrator can set. Validation, audit events, update
+// masks, manifests and messages follow from it. So a new field is a row of [ClientFields] or [ResourceFields], and is added
+// to the stored record and the proto, and nowhere else.
+type Field[T any] struct {
+	// Name is the name of the field in messages, update masks, manifests and audit events.
+	Name string
+	// Absent tells people what it means that the field is not set, such as "any".
+	Absent string
+
+	get  func(*T) any
+	set  func(*T, any) error
+	add  func(*T, string) error
+	copy func(to, from *T)
+}
+
+// Get returns the value of the field as a string, a bool, a [time.Duration] or a []string. The zero value and an empty list
+// mean that the field is not set.
+func (f *Field[T]) Get(t *T) any { return f.get(t) }
+
+// Set sets the field to a value of the type that Get returns. If the value is not valid, the error is a [FieldError].
+func (f *Field[T]) Set(t *T, value any) error {
+	if err := f.set(t, value); err != nil {
+		return &FieldError{f.Name, err.Error()}
+	}
+	return nil
+}
+
+// Add sets the field to the value that text represents, or appends the value to a list. Durations are written as 1h30m.
+// An error does not name the field.
+func (f *Field[T]) Add(t *T, text string) error { return f.add(t, text) }
+
+// Text returns the value of the field as people read it: the elements of a list are separated by spaces, and "" means that
+// the field is not set. Two values are equal if their texts are.
+func (f *Field[T]) Text(t *T) string { return FormatValue(f.get(t)) }
+
+// FormatValue returns the text of a value that [Field.Get] returned.
+func FormatValue(value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case []string:
+		return strings.Join(value, " ")
+	case bool:
+		if value {
+			return "true"
+		}
+	case time.Duration:
+		if value != 0 {
+			return value.String()
+		}
+	}
+	return ""
+}
+
+// clientField is a field of a client and its rules.
+type clientField struct {
+	Field[Client]
+	// check, if not nil, returns what is wrong with the field; "" if nothing is. stored is the client before a change.
+	check func(c, stored *Client, resources *Resources) (problem string)
+	// omitted, if not nil, reports whether a manifest does not say what the field should be. The field then stays as it is.
+	omitted func(*ClientSpec) bool
+}
+
+// clientFields are the fields of a client, in the order in which they are shown. Its secrets are no field: they have
+// methods of their own.
+var clientFields = []clientField{
+	{
+		Field: textField("client_name", "", func(c *Client) *string { return &c.Name }),
+		check: func(c, _ *Client, _ *Resources) string { return checkName(c.Name) },
+	},
+	{
+		Field: listField("auth_methods", "all", func(c *Client) *[]string { return &c.AuthMethods }, verbatim, identity),
+		check: func(c, _ *Client, _ *Resources) string {
+			return checkOffered(c.AuthMethods, oauth.ClientSecretBasic, oauth.ClientSecretPost)
+		},
+	},
+	{
+		Field: listField("grant_types", "none", func(c *Client) *[]string { return &c.GrantTypes }, verbatim, identity),
+		check: func(c, _ *Client, _ *Resources) string {
+			return checkOffered(c.GrantTypes, oauth.GrantClientCredentials)
+		},
+	},
+	{
+		Field: scopesField("scopes", "none", func(c *Client) *oauth.Scopes { return &c.Scopes }),
+		check: checkScopes,
+	},
+	{
+		Field: scopesField("default_scopes", "all", func(c *Client) *oauth.Scopes { return &c.DefaultScopes }),
+		check: checkDefaultScopes,
+	},
+	{
+		Field: listField("resources", "none", func(c *Client) *[]oauth.Resource { return &c.Resources }, oauth.ParseResource, oauth.Resource.String),
+		check: checkResources,
+	},
+	{
+		Field: durationField("access_token_lifetime", "the issuer's", func(c *Client) *time.Duration { return &c.AccessTokenLifetime }),
+		check: func(c, _ *Client, _ *Resources) string { return checkLifetime(c.AccessTokenLifetime) },
+	},
+	{
+		Field: listField("allowed_networks", "any", func(c *Client) *remoteaddr.Networks { return &c.AllowedNetworks }, ParseNetwork, netip.Prefix.String),
+		check: func(c, _ *Client, _ *Resources) string { return checkCount(len(c.AllowedNetworks), maxNetworks) },
+		// No manifest may lift by accident a restriction that was made in an emergency.
+		omitted: func(s *ClientSpec) bool { return len(s.AllowedNetworks) == 0 },
+	},
+	{
+		Field:   flagField("disabled", "false", func(c *Client) *bool { return &c.Disabled }),
+		omitted: func(s *ClientSpec) bool { return s.LeaveDisabled },
+	},
+}
+
+// resourceFields are the fields of a resource, in the order in which they are shown.
+var resourceFields = []Field[Resource]{
+	textField("name", "", func(r *Resource) *string { return &r.Name }),
+	scopesField("scopes", "none", func(r *Resource) *oauth.Scopes { return &r.Scopes }),
+	durationField("access_token_lifetime", "the issuer's", func(r *Resource) *time.Duration { return &r.AccessTokenLifetime }),
+	textField("signing_alg", "the issuer's", func(r *Resource) *jwks.Algorithm { return &r.SigningAlg }),
+}
+
+// ClientFields returns the fields of a client that an administrator can set, in the order in which they are shown.
+func ClientFields() []Field[Client] {
+	fields := make([]Field[Client], len(clientFields))
+	for i := range clientFields {
+		fields[i] = clientFields[i].Field
+	}
+	return fields
+}
+
+// ResourceFields returns the fields of a resource that an administrator can set, in the order in which they are shown.
+func ResourceFields() []Field[Resource] { return slices.Clone(resourceFields) }
+
+// copyFields copies the fields with the given names.
+func copyFields[T any](fields []Field[T], to, from *T, names []string) {
+	for i := range fields {
+		if slices.Contains(names, fields[i].Name) {
+			fields[i].copy(to, from)
+		}
+	}
+}
+
+// FieldChange is a change of one field, by its name on the wire. From and To are its values as [Field.Text] returns them.
+// They never contain a secret or a hash.
+type FieldChange struct{ Field, From, To string }
+
+// changes returns the fields whose values differ.
+func changes[T any](fields []Field[T], from, to *T) []FieldChange {
+	var changed []FieldChange
+	for i := range fields {
+		if before, after := fields[i].Text(from), fields[i].Text(to); before != after {
+			changed = append(changed, FieldChange{fields[i].Name, before, after})
+		}
+	}
+	return changed
+}
+
+// FieldError reports which field of a client or resource is not valid, by its name on the wire, and why.
+type FieldError struct {
+	Field, Problem string
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+
+// fieldError returns a [FieldError], or nil if problem is empty.
+func fieldError(field, problem string) error {
+	if problem == "" {
+		return nil
+	}
+	return &FieldError{field, problem}
+}

@@ -1,0 +1,221 @@
+// Package registrypb converts between package registry and the messages of grantor.v1 that represent its types. It
+// converts and decides nothing: the fields of a message are those of [registry.ClientFields] and [registry.ResourceFields],
+// found by name, so that a new field needs no line here.
+package registrypb
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+// FromClient returns the message that shows a client to an administrator. It contains neither a secret nor a hash. uses are
+// the last uses of the client's secrets by ID.
+func FromClient(c *registry.Client, uses map[string]time.Time) *grantorv1.Client {
+	m := &grantorv1.Client{
+		ClientId: c.ID.String(), CreateTime: FromTime(c.CreatedAt), UpdateTime: FromTime(c.ChangedAt), Etag: c.ETag(),
+	}
+	setFields(m, registry.ClientFields(), c)
+	for i := range c.Secrets {
+		s := &c.Secrets[i]
+		m.Secrets = append(m.Secrets, &grantorv1.ClientSecret{
+			SecretId: s.ID, Kind: kinds[s.Hash.Kind()], CreateTime: FromTime(s.CreatedAt), ExpireTime: FromTime(s.ExpiresAt),
+			LastUseTime: FromTime(s.LastUse(uses)),
+		})
+	}
+	return m
+}
+
+// kinds maps each kind of hash to its value in messages.
+var kinds = map[clientsecret.Kind]grantorv1.ClientSecret_Kind{
+	clientsecret.KindGenerated: grantorv1.ClientSecret_KIND_GENERATED,
+	clientsecret.KindChosen:    grantorv1.ClientSecret_KIND_CHOSEN,
+	clientsecret.KindImported:  grantorv1.ClientSecret_KIND_IMPORTED,
+}
+
+// ToClient returns the client that a message represents, with its ID and the fields that an administrator can set. It
+// ignores fields that are output only. If a field is not valid by itself, the error is a [registry.FieldError].
+func ToClient(m *grantorv1.Client) (*registry.Client, error) {
+	id, err := oauth.ParseClientID(m.GetClientId())
+	if err != nil {
+		return nil, err
+	}
+	c := &registry.Client{ID: id}
+	return c, readFields(c, registry.ClientFields(), m)
+}
+
+// FromResource returns the message that represents a resource.
+func FromResource(r *registry.Resource) *grantorv1.Resource {
+	m := &grantorv1.Resource{Resource: r.ID.String(), Etag: r.ETag()}
+	setFields(m, registry.ResourceFields(), r)
+	return m
+}
+
+// ToResource returns the resource that a message represents. If a field is not valid by itself, the error is a
+// [registry.FieldError].
+func ToResource(m *grantorv1.Resource) (*registry.Resource, error) {
+	id, err := oauth.ParseResource(m.GetResource())
+	if err != nil {
+		return nil, err
+	}
+	r := &registry.Resource{ID: id}
+	return r, readFields(r, registry.ResourceFields(), m)
+}
+
+// FromSpec returns the message that represents a client of a manifest.
+func FromSpec(s *registry.ClientSpec) *grantorv1.WantedClient {
+	client := &grantorv1.Client{ClientId: s.ID.String()}
+	setFields(client, registry.ClientFields(), &s.Client)
+	if s.LeaveDisabled {
+		client.Disabled = nil
+	}
+	m := &grantorv1.WantedClient{Client: client, ClientSecret: s.Secret}
+	for _, hash := range s.Hashes {
+		m.ClientSecretHashes = append(m.ClientSecretHashes, string(hash))
+	}
+	return m
+}
+
+// ToSpec returns the client of a manifest that a message represents.
+func ToSpec(m *grantorv1.WantedClient) (*registry.ClientSpec, error) {
+	c, err := ToClient(m.GetClient())
+	if err != nil {
+		return nil, err
+	}
+	s := &registry.ClientSpec{Client: *c, Secret: m.GetClientSecret(), LeaveDisabled: m.GetClient().Disabled == nil}
+	for _, text := range m.GetClientSecretHashes() {
+		hash, err := clientsecret.ParseImported(text)
+		if err != nil {
+			return nil, &registry.ManifestError{ID: c.ID, Err: &registry.FieldError{Field: "client_secret_hashes", Problem: err.Error()}}
+		}
+		s.Hashes = append(s.Hashes, hash)
+	}
+	return s, nil
+}
+
+// ToManifest returns the manifest that a request contains.
+func ToManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
+	manifest := &registry.Manifest{}
+	for _, sent := range m.GetResources() {
+		resource, err := ToResource(sent)
+		if err != nil {
+			return nil, err
+		}
+		manifest.Resources = append(manifest.Resources, *resource)
+	}
+	for _, sent := range m.GetClients() {
+		spec, err := ToSpec(sent)
+		if err != nil {
+			return nil, err
+		}
+		manifest.Clients = append(manifest.Clients, *spec)
+	}
+	return manifest, nil
+}
+
+// setFields sets the fields of a message from those of t.
+func setFields[T any](m proto.Message, fields []registry.Field[T], t *T) {
+	for i := range fields {
+		SetField(m, fields[i].Name, fields[i].Get(t))
+	}
+}
+
+// SetField sets a field of a message that represents a client or a resource to a value of the type that
+// [registry.Field.Get] returns.
+func SetField(message proto.Message, name string, value any) {
+	m := message.ProtoReflect()
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch value := value.(type) {
+	case string:
+		m.Set(field, protoreflect.ValueOfString(value))
+	case bool:
+		m.Set(field, protoreflect.ValueOfBool(value))
+	case time.Duration:
+		if m.Clear(field); value != 0 {
+			m.Set(field, protoreflect.ValueOfMessage(durationpb.New(value).ProtoReflect()))
+		}
+	case []string:
+		list := m.NewField(field).List()
+		for _, text := range value {
+			list.Append(protoreflect.ValueOfString(text))
+		}
+		m.Set(field, protoreflect.ValueOfList(list))
+	}
+}
+
+// FieldText returns the value of a field of a message that represents a client or a resource, as [registry.Field.Text]
+// formats it.
+func FieldText(m proto.Message, name string) string {
+	value, err := fieldValue(m, name)
+	if err != nil {
+		return err.Error() // it is shown to people
+	}
+	return registry.FormatValue(value)
+}
+
+// readFields sets the fields of t from those of a message.
+func readFields[T any](t *T, fields []registry.Field[T], m proto.Message) error {
+	for i := range fields {
+		value, err := fieldValue(m, fields[i].Name)
+		if err != nil {
+			return err
+		}
+		if err := fields[i].Set(t, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fieldValue returns the value of a field of a message, of a type that [registry.Field.Set] accepts.
+func fieldValue(message proto.Message, name string) (any, error) {
+	m := message.ProtoReflect()
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch value := m.Get(field).Interface().(type) {
+	case protoreflect.List:
+		texts := make([]string, value.Len())
+		for i := range texts {
+			texts[i] = value.Get(i).String()
+		}
+		return texts, nil
+	case protoreflect.Message:
+		duration, ok := value.Interface().(*durationpb.Duration)
+		if !ok {
+			return nil, fmt.Errorf("field %s is a %s", name, field.Message().FullName())
+		}
+		if !m.Has(field) {
+			duration = nil
+		}
+		return ToDuration(name, duration)
+	default:
+		return value, nil
+	}
+}
+
+// ToDuration returns a duration in whole seconds; nil is zero.
+func ToDuration(field string, d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if d.CheckValid() != nil || d.GetNanos() != 0 {
+		return 0, &registry.FieldError{Field: field, Problem: "is not a number of whole seconds"}
+	}
+	return d.AsDuration(), nil
+}
+
+// FromTime returns a timestamp; nil for the zero time.
+func FromTime(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
