@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -90,8 +91,8 @@ func TestOrderOfChecks(t *testing.T) {
 				expect := func(state string, want oauth.Text) {
 					t.Helper()
 					_, err := server.IssueToken(ctx, test.request)
-					refusal, ok := err.(*oauth.Error)
-					if !ok || refusal.Text != want {
+					var refusal *oauth.Error
+					if !errors.As(err, &refusal) || refusal.Text != want {
 						t.Errorf("%s: got %v, want %q", state, err, want)
 					}
 					if !strings.Contains(log.String(), "event=token.refused") {
