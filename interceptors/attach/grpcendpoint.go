@@ -52,7 +52,7 @@ func fromStatus(cc *grpc.ClientConn, err error, secret string) error {
 	}
 	s := status.Convert(err)
 	for _, detail := range s.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "grantor" {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == oauth.ErrorDomain {
 			return refusal(info.GetReason(), s.Message(), secret)
 		}
 	}

@@ -15,9 +15,6 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// domain is the domain in google.rpc.ErrorInfo.
-const domain = "grantor"
-
 // challengeHeader is the trailer key of the challenge of RFC 6750 §3.
 const challengeHeader = "www-authenticate"
 
@@ -39,7 +36,7 @@ var (
 type refusal struct {
 	code    codes.Code
 	http    int
-	reason  string
+	reason  oauth.Code
 	message string
 	// scope lists the scopes that the method requires, if the token lacks one.
 	scope string
@@ -52,7 +49,7 @@ type refusal struct {
 // from it, and an honest client does the same in each case.
 func refuseToken(cause error) *refusal {
 	r := &refusal{
-		code: codes.Unauthenticated, http: http.StatusUnauthorized, reason: "invalid_token",
+		code: codes.Unauthenticated, http: http.StatusUnauthorized, reason: oauth.InvalidToken,
 		message: "The access token is not valid here.", challenge: `Bearer error="invalid_token"`, cause: cause,
 	}
 	switch {
@@ -60,10 +57,10 @@ func refuseToken(cause error) *refusal {
 		// RFC 6750 §3.1: the challenge for a request without a token has no error code.
 		r.message, r.challenge = "A bearer token is required.", "Bearer"
 	case errors.Is(cause, token.ErrNoKeys):
-		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, string(oauth.TemporarilyUnavailable)
+		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
 		r.message, r.challenge = "The issuer's keys are not available; try again later.", ""
 	case errors.Is(cause, ErrStale):
-		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, string(oauth.TemporarilyUnavailable)
+		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
 		r.message, r.challenge = "What the issuer has revoked is not known; try again later.", ""
 	}
 	return r
@@ -73,7 +70,7 @@ func refuseToken(cause error) *refusal {
 func refuseScope(needed oauth.Scopes, claims *token.Claims) *refusal {
 	scope := needed.String()
 	return &refusal{
-		code: codes.PermissionDenied, http: http.StatusForbidden, reason: "insufficient_scope",
+		code: codes.PermissionDenied, http: http.StatusForbidden, reason: oauth.InsufficientScope,
 		message: "The access token lacks the scope: " + scope,
 		scope:   scope,
 		// A scope has no character that needs an escape inside quotes (RFC 6749 §3.3).
@@ -85,14 +82,14 @@ func refuseScope(needed oauth.Scopes, claims *token.Claims) *refusal {
 // refuseRule returns the refusal of a method without a valid rule.
 func refuseRule(rule Rule) *refusal {
 	return &refusal{
-		code: codes.PermissionDenied, http: http.StatusForbidden, reason: "no_rule",
+		code: codes.PermissionDenied, http: http.StatusForbidden, reason: oauth.NoRule,
 		message: "No rule allows this method.", cause: errors.Join(ErrNoRule, rule.check()),
 	}
 }
 
 // status returns the gRPC status of the refusal.
 func (r *refusal) status() error {
-	info := &errdetails.ErrorInfo{Reason: r.reason, Domain: domain}
+	info := &errdetails.ErrorInfo{Reason: string(r.reason), Domain: oauth.ErrorDomain}
 	if r.scope != "" {
 		info.Metadata = map[string]string{"scope": r.scope}
 	}
@@ -123,8 +120,8 @@ func (r *refusal) write(w http.ResponseWriter) {
 		header.Set("Retry-After", retryAfter)
 	}
 	body, err := json.Marshal(struct {
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
+		Error       oauth.Code `json:"error"`
+		Description string     `json:"error_description"`
 	}{r.reason, r.message})
 	if err != nil {
 		panic(err) // marshaling two strings cannot fail
