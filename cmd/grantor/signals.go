@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/uuid"
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel"
@@ -45,9 +44,9 @@ func newSignals(ctx context.Context, s *serveSettings, certificate *tlsFiles, lo
 	m := &signals{registry: prometheusclient.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	facts := thisBuild()
-	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		semconv.ServiceName("grantor"), semconv.ServiceVersion(facts.Version), semconv.ServiceInstanceID(uuid.NewString())),
-		resource.WithFromEnv())
+	// WithService adds a random service.instance.id; a later option overrides an earlier one.
+	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithService(), resource.WithAttributes(
+		semconv.ServiceName("grantor"), semconv.ServiceVersion(facts.Version)), resource.WithFromEnv())
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-// openid-client against the issuer of the environment: each step throws where the library or the check is not content.
+// openid-client against the issuer of the environment: each step throws if the library or a check fails.
 import assert from 'node:assert/strict'
 import * as openid from 'openid-client'
 

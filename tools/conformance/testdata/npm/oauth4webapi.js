@@ -1,4 +1,4 @@
-// oauth4webapi against the issuer of the environment: each step throws where the library or the check is not content.
+// oauth4webapi against the issuer of the environment: each step throws if the library or a check fails.
 import assert from 'node:assert/strict'
 import * as oauth from 'oauth4webapi'
 
