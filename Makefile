@@ -1,22 +1,31 @@
-# The commands of this repository. A new machine needs Go, git and make; `make conformance` needs Node as well.
+# The commands of this repository. They need Go, git and make; `make conformance` also needs Node.
 
 buf        := go tool -modfile=tools/buf.mod buf
-lint       := go tool -modfile=tools/lint.mod golangci-lint
+lint       := go tool -modfile=$(CURDIR)/tools/lint.mod golangci-lint
 vulncheck  := go tool -modfile=tools/lint.mod govulncheck
 score      := go tool -modfile=tools/score.mod kube-score
 FUZZTIME   ?= 10s
 
-.PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy lint fuzz vulncheck board bench
+# The modules beside the product's own. Each keeps the requirements of a tool or of tests out of the product's go.mod.
+modules    := tools/board tools/checkdeploy tools/conformance
 
-build: ## Build the binary into bin/; VERSION=v1.2.3 names a release that is built without its repository.
+.PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench
+
+build: ## Build the binary into bin/. VERSION=v1.2.3 sets the version, for a build outside the repository.
 	go build -ldflags '-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=$(VERSION)' -o bin/grantor ./cmd/grantor
 
-test: ## Run the tests, with a real redis-server.
+# go test reports packages in the order of its arguments. The slowest are the first by name, so the order is reversed: the
+# results of the others appear while the slowest run.
+test: ## Run the tests with the race detector and a real redis-server.
 	tools/install-for-tests
-	go test -race -timeout 20m ./...
+	@echo '== compiling with the race detector: minutes the first time, seconds from then on'
+	go build -race -v ./...
+	go test -race -timeout 20m $$(go list ./... | sort -r)
 	go test -run '^TestSeriesAreBounded' ./service -callers 1000000
+	go test -C tools/board -race ./...
+	go test -C tools/conformance -race ./...
 
-# make test, and so .ci/run, runs these too, with outages of a few seconds.
+# make test runs these tests too, with outages of a few seconds.
 faults: ## Run the fault tests with outages and restarts of a minute, and the attacks for longer.
 	tools/install-for-tests
 	go test -race -parallel 5 -run '^TestOutage' ./service ./cmd/grantor -outage 60s
@@ -25,46 +34,49 @@ faults: ## Run the fault tests with outages and restarts of a minute, and the at
 	go test -race -run '^TestGuessing' ./service -guessing 60s
 	go test -v -timeout 30m -run '^TestAttacks' ./cmd/grantor -attack 20s
 
-conformance: ## Run third-party clients from npm against the issuer.
-	go test -race -tags conformance -run Conformance ./service/rest/...
+conformance: ## Run third-party OAuth clients from npm against the issuer.
+	go test -C tools/conformance -race -tags conformance -run Conformance ./...
 
-generate: ## Write gen/ anew from proto/.
+generate: ## Generate gen/ and the code of the examples from their .proto files.
 	$(buf) generate
 	$(buf) generate --template examples/datasync/buf.gen.yaml
 
-baseline: ## Accept the present contract as the one that later changes must not break.
+baseline: ## Record the present API as the one that later changes must not break.
 	$(buf) build proto --exclude-source-info -o proto/baseline.binpb
 
-check-generated: generate ## Fail if generating changes a file that is committed.
+check-generated: generate ## Fail if the committed generated code is not up to date.
 	git diff --exit-code -- gen examples
 	test -z "$$(git status --porcelain -- gen examples)"
 
-check-breaking: ## Fail if the contract breaks callers of the baseline.
+check-breaking: ## Fail if the API breaks callers of the baseline.
 	$(buf) format --diff --exit-code
 	$(buf) lint
 	$(buf) breaking proto --against proto/baseline.binpb
 
-check-deploy: build ## Check images, manifests and units, as far as it can be without a cluster.
+check-deploy: build ## Check the image, the manifests and the units, as far as possible without a cluster.
 	tools/install-for-tests
 	tools/check-image
 	cd tools/checkdeploy && go run . -binary $(CURDIR)/bin/grantor $(CURDIR)/deploy
 	cd tools/checkdeploy && go run . -manifests $(CURDIR)/deploy >$(CURDIR)/bin/manifests.yaml
 	$(score) score --ignore-container-cpu-limit --kubernetes-version v1.35 --exit-one-on-warning bin/manifests.yaml
 
-lint: ## Run the linters.
-	$(lint) run ./...
+check-modules: ## Fail if the go.mod or go.sum of a module is not tidy.
+	@for module in . $(modules); do echo "== $$module" && go mod -C $$module tidy -diff || exit 1; done
+
+lint: ## Run the linters in each module.
+	@for module in . $(modules); do echo "== $$module" && (cd $$module && $(lint) run ./...) || exit 1; done
 
 fuzz: ## Run each fuzz target for FUZZTIME.
 	tools/fuzz $(FUZZTIME)
 
-# Needs redis-server and prometheus on the PATH; it takes six minutes.
+# Needs redis-server and prometheus on the PATH, and takes six minutes.
 board: ## Draw the dashboard of a real run into docs/board.svg.
-	go run ./tools/board -for 5m -o docs/board.svg
+	cd tools/board && go run . -for 5m -o $(CURDIR)/docs/board.svg
 
-# It takes about half an hour, and wants a machine that does nothing else meanwhile.
-bench: ## Measure everything against its yardsticks, into BENCHMARKS.md and docs/bench-*.svg.
+# Takes about half an hour, on a machine that does nothing else.
+bench: ## Measure Grantor against its targets, into BENCHMARKS.md and docs/bench-*.svg.
 	tools/install-for-tests
 	go run ./tools/bench
 
-vulncheck: ## Look for known vulnerabilities in what the binary uses.
+vulncheck: ## Report known vulnerabilities in what the binary uses.
 	$(vulncheck) ./...

@@ -17,12 +17,12 @@ func TestSpread(t *testing.T) {
 		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4}},
 		{[]float64{7}, spread{7, 7, 7}},
 	} {
-		if got := spreadOf(c.values); got != c.want {
+		if got := newSpread(c.values); got != c.want {
 			t.Errorf("of %v: got %v, want %v", c.values, got, c.want)
 		}
 	}
-	if !math.IsNaN(spreadOf(nil).median) {
-		t.Error("of nothing there is a median")
+	if !math.IsNaN(newSpread(nil).median) {
+		t.Error("got a median of no values, want NaN")
 	}
 }
 
@@ -40,7 +40,7 @@ func TestPercentile(t *testing.T) {
 
 func TestCount(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 7.5: "7.50", 12: "12", 999: "999", 1000: "1,000", 1234567: "1,234,567", -4321: "-4,321"} {
-		if got := count(v); got != want {
+		if got := formatCount(v); got != want {
 			t.Errorf("%g: got %s, want %s", v, got, want)
 		}
 	}
@@ -52,11 +52,11 @@ func TestParseCPU(t *testing.T) {
 		t.Errorf("got %v, %v; want 2s", got, err)
 	}
 	if _, err := parseCPU("42 (a) S 1"); err == nil {
-		t.Error("half a line is read")
+		t.Error("got no error for a truncated line")
 	}
 }
 
-// TestMarks has a figure on either side of each kind of target: one on the wrong side is marked missed.
+// TestMarks checks figures on both sides of each kind of target: those on the wrong side are marked as missed.
 func TestMarks(t *testing.T) {
 	for _, c := range []struct {
 		target target
@@ -73,7 +73,7 @@ func TestMarks(t *testing.T) {
 		{target{}, 1, false},
 	} {
 		if c.target.met(c.value) != c.met {
-			t.Errorf("%g against %s: want met %t", c.value, c.target.text("%g"), c.met)
+			t.Errorf("%g against %s: want met=%t", c.value, c.target.text("%g"), c.met)
 		}
 	}
 	f := &findings{title: "Section", notes: "pairs"}
@@ -96,20 +96,20 @@ func TestMarks(t *testing.T) {
 		}
 	}
 	if _, err := writeReport("", []*findings{{notes: "no such part"}}); err == nil {
-		t.Error("a section without notes is written")
+		t.Error("got no error for a section without notes")
 	}
 }
 
-// TestLoadCheck refuses a load that did not come through.
+// TestLoadCheck checks that a load with failures, without calls or behind its rate is an error.
 func TestLoadCheck(t *testing.T) {
 	for _, c := range []struct {
-		m  measured
+		m  loadResult
 		ok bool
 	}{
-		{measured{Calls: 5, InFlight: 64, Unanswered: 64}, true},
-		{measured{Calls: 5, InFlight: 64, Unanswered: 65}, false},
-		{measured{Calls: 5, Failures: map[string]int64{"Unavailable": 1}}, false},
-		{measured{}, false},
+		{loadResult{Calls: 5, InFlight: 64, Unanswered: 64}, true},
+		{loadResult{Calls: 5, InFlight: 64, Unanswered: 65}, false},
+		{loadResult{Calls: 5, Failures: map[string]int64{"Unavailable": 1}}, false},
+		{loadResult{}, false},
 	} {
 		if err := c.m.check(); (err == nil) != c.ok {
 			t.Errorf("%+v: got %v", c.m, err)
@@ -117,26 +117,26 @@ func TestLoadCheck(t *testing.T) {
 	}
 }
 
-// TestReads counts what it does not know as reading.
+// TestReads checks that an unknown command counts as a read.
 func TestReads(t *testing.T) {
 	for command, want := range map[string]bool{"hget": true, "xread": true, "xinfo|stream": true, "new": true, "hset": false, "client|setinfo": false, "evalsha": false} {
-		if reads(command) != want {
+		if isRead(command) != want {
 			t.Errorf("%s: want %t", command, want)
 		}
 	}
 }
 
-// TestPart has what is not the whole report not take its place.
+// TestPart checks that a partial report requires -o, so that it does not replace the whole report.
 func TestPart(t *testing.T) {
 	usual := settings{rounds: 7, duration: time.Second, tokens: 1000}
 	if s := usual; s.prepare("") != nil {
-		t.Error("the whole report wants -o")
+		t.Error("the whole report requires -o")
 	}
 	if s := usual; s.prepare("scale") == nil {
-		t.Error("a part of the report wants no -o")
+		t.Error("a part of the report does not require -o")
 	}
 	if s := usual; func() error { s.quick = true; return s.prepare("") }() == nil {
-		t.Error("a quick run wants no -o")
+		t.Error("a quick run does not require -o")
 	}
 }
 
@@ -166,13 +166,13 @@ func TestParseBenchmark(t *testing.T) {
 	}
 	for _, line := range []string{"", "PASS", "BenchmarkSign", "BenchmarkSign/ES256", "BenchmarkSign 100 x ns/op", "BenchmarkSign 100 5", "goos: linux a b"} {
 		if _, _, ok := parseBenchmark(line); ok {
-			t.Errorf("%q is taken for a benchmark", line)
+			t.Errorf("%q parses as a benchmark", line)
 		}
 	}
 }
 
-// measuredRuns is a full set of benchmarks with a target, each run twice.
-func measuredRuns(lines ...string) *runs {
+// newRuns returns the benchmarks of the lines, each run twice.
+func newRuns(lines ...string) *runs {
 	r := &runs{figures: map[benchmark]map[string][]float64{}}
 	for range 2 {
 		for _, line := range lines {
@@ -183,6 +183,7 @@ func measuredRuns(lines ...string) *runs {
 	return r
 }
 
+// goodLines is a full set of the benchmarks with a target.
 var goodLines = []string{
 	"interceptors/verify: BenchmarkUnary/seen/grantor 1 1009 ns/op 0 B/op 6 allocs/op",
 	"interceptors/verify: BenchmarkUnary/seen/floor 1 10 ns/op 0 B/op 0 allocs/op",
@@ -197,9 +198,9 @@ var goodLines = []string{
 	"interceptors/verify: BenchmarkRevocationMemory 1 5 ns/op 64.5 bytes/revocation",
 }
 
-// TestMicroReport marks what is met and what is missed, and misses what is not there.
+// TestMicroReport checks which targets are met, and that a missing benchmark is an error that names it.
 func TestMicroReport(t *testing.T) {
-	r := measuredRuns(goodLines...)
+	r := newRuns(goodLines...)
 	f, err := r.report(r)
 	if err != nil {
 		t.Fatal(err)
@@ -212,7 +213,7 @@ func TestMicroReport(t *testing.T) {
 		t.Errorf("met are %v, want %v: %+v", met, want, f.goals)
 	}
 	for i, line := range goodLines {
-		r := measuredRuns(slices.Delete(slices.Clone(goodLines), i, i+1)...)
+		r := newRuns(slices.Delete(slices.Clone(goodLines), i, i+1)...)
 		name := strings.Fields(line)[1]
 		if _, err := r.report(r); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: got the error %v, which must name it", name, err)

@@ -20,21 +20,21 @@ import (
 	"github.com/grantorhq/grantor/tools/local"
 )
 
-// lab has the programs that are measured and the files that they need.
+// lab holds the programs to measure and the files that they need.
 type lab struct {
 	*settings
 
 	dir string
 	// env is the environment of every process.
 	env []string
-	// secret is that of the client of the load and of the administrator.
+	// secret is the secret of the load's client and of the administrator.
 	secret string
 }
 
-// The clients and the resources of the manifest. Each resource has another algorithm.
+// The clients, resources and scopes of the manifest. Each resource has a different signing algorithm.
 const (
 	loadClient  = "load"
-	bossClient  = "administrator"
+	adminClient = "administrator"
 	ordersAPI   = "https://orders.internal"
 	edAPI       = "https://ed.internal"
 	rsaAPI      = "https://rsa.internal"
@@ -43,7 +43,7 @@ const (
 	rsaScope    = "rsa.read"
 )
 
-// newLab builds the programs and writes their files.
+// newLab builds the programs and writes the files that they need.
 func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 	l := &lab{settings: s, dir: dir, secret: clientsecret.New()}
 	l.env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTOR_") })
@@ -56,7 +56,7 @@ func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 		return nil, err
 	}
 	kek := make([]byte, 32)
-	_, _ = rand.Read(kek) // it never fails (crypto/rand)
+	_, _ = rand.Read(kek) // never fails (crypto/rand)
 	manifest := fmt.Sprintf(`resources:
   - {resource: "%s", scopes: [%s]}
   - {resource: "%s", scopes: [%s], signing_alg: EdDSA}
@@ -64,14 +64,15 @@ func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 clients:
   - {client_id: %s, client_secret: %s, grant_types: [client_credentials], scopes: [%s, %s, %s]}
   - {client_id: %s, client_secret: %s, scopes: ["grantor:clients.write", "grantor:resources.write"]}
-`, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, bossClient, l.secret)
+`, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, adminClient, l.secret)
 	return l, errors.Join(l.write("manifest.yaml", []byte(manifest)),
 		l.write("kek", []byte(base64.StdEncoding.EncodeToString(kek))), local.Certify(l.path("cert.pem"), l.path("key.pem")))
 }
 
-func (l *lab) build(ctx context.Context, name, of string, flags ...string) error {
+// build builds a package into the file name of the lab.
+func (l *lab) build(ctx context.Context, name, pkg string, flags ...string) error {
 	args := append([]string{"build"}, flags...)
-	_, err := output(ctx, os.Environ(), "go", append(args, "-o", l.path(name), of)...)
+	_, err := output(ctx, os.Environ(), "go", append(args, "-o", l.path(name), pkg)...)
 	return err
 }
 
@@ -81,14 +82,14 @@ func (l *lab) write(name string, content []byte) error {
 	return os.WriteFile(l.path(name), content, 0o600)
 }
 
-// server is a process that answers calls; grpc is the address of its gRPC port, where that is asked for.
+// server is a process that answers calls. url is the URL of the issuer, and grpc the address of the gRPC port of a Grantor.
 type server struct {
 	*process
 
 	url, grpc string
 }
 
-// store is a Redis.
+// store is a running Redis.
 type store struct {
 	*process
 
@@ -101,7 +102,7 @@ func (s *store) stop() {
 	s.process.stop()
 }
 
-// redis starts one that keeps nothing on disk: what is measured is not the disk.
+// redis starts a Redis that keeps nothing on disk, so that the disk is not measured.
 func (l *lab) redis(ctx context.Context) (*store, error) {
 	ports, err := local.FreePorts(1)
 	if err != nil {
@@ -121,7 +122,7 @@ func (l *lab) redis(ctx context.Context) (*store, error) {
 	return s, nil
 }
 
-// await tries until there is no error, for a minute at most.
+// await calls try until it returns nil, for up to a minute. It fails early if the process ends.
 func (p *process) await(ctx context.Context, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -132,7 +133,7 @@ func (p *process) await(ctx context.Context, try func(context.Context) error) er
 		}
 		select {
 		case <-p.ended:
-			return errors.Join(fmt.Errorf("%s has ended: %s", filepath.Base(p.command.Path), p.log.kept), err)
+			return errors.Join(fmt.Errorf("%s ended: %s", filepath.Base(p.command.Path), p.log.kept), err)
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		case <-time.After(2 * time.Millisecond):
@@ -140,14 +141,14 @@ func (p *process) await(ctx context.Context, try func(context.Context) error) er
 	}
 }
 
-// setup is how an issuer differs from the usual one.
+// setup is how an issuer differs from the default.
 type setup struct {
 	tls   bool
 	env   []string
 	flags []string
 }
 
-// issuer starts one and returns when it is ready.
+// issuer starts an issuer and returns when it is ready.
 func (l *lab) issuer(ctx context.Context, on *store, s setup) (*server, error) {
 	i, ready, err := l.beginIssuer(ctx, on, s)
 	if err != nil {
@@ -175,7 +176,7 @@ func (l *lab) issuer(ctx context.Context, on *store, s setup) (*server, error) {
 	return i, nil
 }
 
-// beginIssuer starts one and gives the address that says whether it is ready.
+// beginIssuer starts an issuer and returns it with the URL of its readiness check.
 func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, string, error) {
 	ports, err := local.FreePorts(3)
 	if err != nil {
@@ -199,7 +200,7 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	return &server{p, url, "localhost:" + ports[1]}, "http://localhost:" + ports[2] + "/readyz", nil
 }
 
-// yardstick starts the yardstick with the work that each call is to do. env is added to its environment.
+// yardstick starts the yardstick with the work of each call. env is added to its environment.
 func (l *lab) yardstick(ctx context.Context, work string, env []string) (*server, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -214,7 +215,7 @@ func (l *lab) yardstick(ctx context.Context, work string, env []string) (*server
 	url, err := bufio.NewReader(read).ReadString('\n')
 	if err != nil {
 		p.stop()
-		return nil, fmt.Errorf("the yardstick said no address: %w", err)
+		return nil, fmt.Errorf("the yardstick printed no URL: %w", err)
 	}
 	return &server{p, strings.TrimSpace(url), ""}, nil
 }

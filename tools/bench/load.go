@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// measured is what a load on a server came to.
-type measured struct {
+// loadResult is what `grantor bench` reports about a load, and the processor time of the server.
+type loadResult struct {
 	Alg      string           `json:"alg"`
 	Seconds  float64          `json:"seconds"`
 	Calls    int64            `json:"calls"`
 	Failures map[string]int64 `json:"failures"`
-	// Unanswered are the calls that were due in an open loop and had no answer at the end.
+	// Unanswered is the number of calls that were due in an open loop and had no answer at the end.
 	Unanswered int64   `json:"unanswered"`
 	InFlight   int64   `json:"in_flight"`
 	PerSecond  float64 `json:"per_second"`
@@ -23,29 +23,30 @@ type measured struct {
 		P50 float64 `json:"p50"`
 		P99 float64 `json:"p99"`
 	} `json:"latency_ms"`
-	// cpu is the server's processor time for each call.
+	// cpu is the processor time of the server per call.
 	cpu time.Duration
 }
 
-// contestant is a server and the load that is put on it; env is added to the environment of who makes the load.
+// contestant is a server and the arguments of `grantor bench` for its load. env is added to the environment of
+// `grantor bench`.
 type contestant struct {
 	*server
 
 	args, env []string
 }
 
-// issuing are the arguments of a load that asks for tokens with scope and resource.
-func issuing(scope, resource string, more ...string) []string {
+// issueArgs returns the arguments of a load that requests tokens for the scope and resource.
+func issueArgs(scope, resource string, more ...string) []string {
 	return append([]string{"issue", "--client-id", loadClient, "--scope", scope, "--resource", resource}, more...)
 }
 
-// introspecting are those of one that asks about tokens.
-func introspecting() []string {
+// introspectArgs returns the arguments of a load that introspects tokens.
+func introspectArgs() []string {
 	return []string{"introspect", "--client-id", loadClient, "--scope", ordersScope, "--resource", ordersAPI}
 }
 
-// usual is a load with the length of the settings.
-func (l *lab) usual(ctx context.Context, c contestant) (*measured, error) {
+// timedLoad puts a load on a server for the duration in the settings.
+func (l *lab) timedLoad(ctx context.Context, c contestant) (*loadResult, error) {
 	c.args = slices.Concat(c.args, []string{"--duration", l.duration.String(), "--warm-up", l.warmUp.String()})
 	m, took, err := l.load(ctx, c)
 	if err == nil {
@@ -55,9 +56,9 @@ func (l *lab) usual(ctx context.Context, c contestant) (*measured, error) {
 	return m, err
 }
 
-// load puts a load on a server and gives the processor time that the server took meanwhile. It fails where a
-// call does, and where the server did not keep up with a rate.
-func (l *lab) load(ctx context.Context, c contestant) (*measured, time.Duration, error) {
+// load puts a load on a server and returns its result with the processor time that the server used. It fails if a call
+// fails or if the server did not keep up with the rate.
+func (l *lab) load(ctx context.Context, c contestant) (*loadResult, time.Duration, error) {
 	before, err := c.cpu()
 	if err != nil {
 		return nil, 0, err
@@ -71,7 +72,7 @@ func (l *lab) load(ctx context.Context, c contestant) (*measured, time.Duration,
 	if err != nil {
 		return nil, 0, err
 	}
-	var m measured
+	var m loadResult
 	if err := json.Unmarshal(out, &m); err != nil {
 		return nil, 0, err
 	}
@@ -81,60 +82,62 @@ func (l *lab) load(ctx context.Context, c contestant) (*measured, time.Duration,
 	return &m, after - before, nil
 }
 
-// check reports a load that is no measurement. Of an open loop those calls that are under way at the end have no answer.
-func (m *measured) check() error {
+// check returns an error if the load is not a valid measurement. In an open loop, the calls in flight at the end have no
+// answer.
+func (m *loadResult) check() error {
 	switch {
 	case len(m.Failures) > 0 || m.Calls == 0:
-		return fmt.Errorf("%d calls, and these failed: %v", m.Calls, m.Failures)
+		return fmt.Errorf("got %d calls and the failures %v, want calls and no failures", m.Calls, m.Failures)
 	case m.Unanswered > m.InFlight:
-		return fmt.Errorf("%d calls were due and had no answer, with at most %d in flight", m.Unanswered, m.InFlight)
+		return fmt.Errorf("%d due calls had no answer, which exceeds the maximum of %d in flight", m.Unanswered, m.InFlight)
 	}
 	return nil
 }
 
-// comparison is what two loads came to, round by round.
+// comparison compares the loads on a subject and its floor.
 type comparison struct {
-	ratio          spread // of the calls a second
+	ratio          spread // of the calls per second, by round
 	subject, floor side
 }
 
-// side is one of the two.
+// side is what was measured of one of them.
 type side struct {
 	perSecond, p50, p99 spread
 	cpu                 spread // in microseconds
 }
 
-// compare puts the two loads on their servers in turn, each round in the other order.
+// compare puts the two loads on their servers one after the other, in alternating order from round to round.
 func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant) (*comparison, error) {
 	var ratios []float64
-	var of [2][]*measured
+	var results [2][]*loadResult
 	for round := range rounds {
 		order := []int{0, 1}
 		if round%2 == 1 {
 			order = []int{1, 0}
 		}
 		for _, i := range order {
-			m, err := l.usual(ctx, []contestant{subject, floor}[i])
+			m, err := l.timedLoad(ctx, []contestant{subject, floor}[i])
 			if err != nil {
 				return nil, err
 			}
-			of[i] = append(of[i], m)
+			results[i] = append(results[i], m)
 		}
-		ratios = append(ratios, of[0][round].PerSecond/of[1][round].PerSecond)
+		ratios = append(ratios, results[0][round].PerSecond/results[1][round].PerSecond)
 	}
-	return &comparison{spreadOf(ratios), sideOf(of[0]), sideOf(of[1])}, nil
+	return &comparison{newSpread(ratios), newSide(results[0]), newSide(results[1])}, nil
 }
 
-func sideOf(all []*measured) side {
-	pick := func(of func(*measured) float64) spread {
+// newSide summarizes the results of the rounds.
+func newSide(all []*loadResult) side {
+	pick := func(field func(*loadResult) float64) spread {
 		var values []float64
 		for _, m := range all {
-			values = append(values, of(m))
+			values = append(values, field(m))
 		}
-		return spreadOf(values)
+		return newSpread(values)
 	}
 	return side{
-		pick(func(m *measured) float64 { return m.PerSecond }), pick(func(m *measured) float64 { return m.Latency.P50 }),
-		pick(func(m *measured) float64 { return m.Latency.P99 }), pick(func(m *measured) float64 { return float64(m.cpu) / 1e3 }),
+		pick(func(m *loadResult) float64 { return m.PerSecond }), pick(func(m *loadResult) float64 { return m.Latency.P50 }),
+		pick(func(m *loadResult) float64 { return m.Latency.P99 }), pick(func(m *loadResult) float64 { return float64(m.cpu) / 1e3 }),
 	}
 }

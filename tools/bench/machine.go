@@ -10,17 +10,18 @@ import (
 	"strings"
 )
 
-// libraries are those whose versions matter.
+// libraries lists the modules whose versions affect the figures.
 var libraries = []string{
 	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/lestrrat-go/jwx/v2", "github.com/redis/go-redis/v9",
 }
 
-// describeMachine says what was measured on, and what. It names neither the machine nor a path on it.
+// describeMachine returns a list of the hardware and the versions of the software. It names neither the machine nor a path on
+// it.
 func describeMachine(ctx context.Context) (string, error) {
 	t := newTable("Machine", "")
 	processor, err := firstMatch("/proc/cpuinfo", `(?m)^model name\s*:\s*(.*)$`)
 	if err != nil {
-		processor = runtime.GOARCH // not every architecture names it there
+		processor = runtime.GOARCH // /proc/cpuinfo of some architectures has no name
 	}
 	t.add("processor", fmt.Sprintf("%s, %d cores", processor, runtime.NumCPU()))
 	memory, err := firstMatch("/proc/meminfo", `MemTotal:\s*(\d+)`)
@@ -42,14 +43,14 @@ func describeMachine(ctx context.Context) (string, error) {
 	}
 	collector := os.Getenv("GOGC")
 	if collector == "" {
-		collector = "not set, which is Go's default of 100"
+		collector = "not set, which means Go's default of 100"
 	}
-	t.add("GOGC in the environment, for all servers alike", collector)
+	t.add("GOGC in the environment of all servers", collector)
 	var text strings.Builder
 	for _, cells := range t.rows[1:] {
 		fmt.Fprintf(&text, "- %s: %s\n", cells[0], cells[1])
 	}
-	return "What it was measured on, and with:\n\n" + strings.TrimSpace(text.String()), nil
+	return "Measured on, and with:\n\n" + strings.TrimSpace(text.String()), nil
 }
 
 // addVersions adds the versions of the programs, the libraries and the repository.
@@ -61,7 +62,7 @@ func addVersions(ctx context.Context, t *table) error {
 	}
 	version := regexp.MustCompile(`v=(\S+)`).FindSubmatch(server)
 	if version == nil {
-		return fmt.Errorf("redis-server --version says %.100q", server)
+		return fmt.Errorf("redis-server --version printed %.100q", server)
 	}
 	t.add("redis-server", string(version[1]))
 	listed, err := output(ctx, os.Environ(), "go", append([]string{"list", "-m"}, libraries...)...)
@@ -82,13 +83,13 @@ func addVersions(ctx context.Context, t *table) error {
 	}
 	state := ""
 	if len(changed) > 0 {
-		state = ", with changes that are not committed"
+		state = ", with uncommitted changes"
 	}
 	t.add("commit", strings.TrimSpace(string(commit))+state)
 	return nil
 }
 
-// firstMatch gives the first group of a regular expression in a file.
+// firstMatch returns the first group of the first match of a regular expression in a file.
 func firstMatch(path, expression string) (string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -96,7 +97,7 @@ func firstMatch(path, expression string) (string, error) {
 	}
 	found := regexp.MustCompile(expression).FindSubmatch(content)
 	if found == nil {
-		return "", fmt.Errorf("%s has no %s", path, expression)
+		return "", fmt.Errorf("%s does not match %s", path, expression)
 	}
 	return string(found[1]), nil
 }

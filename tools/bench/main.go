@@ -1,10 +1,10 @@
-// Bench measures Grantor against its yardsticks, side by side on one machine, and writes what came of it: BENCHMARKS.md and
-// the pictures in docs.
+// Command bench measures Grantor and its yardsticks side by side on one machine and writes the results to BENCHMARKS.md and
+// the pictures in docs:
 //
 //	go run ./tools/bench
 //
-// It starts a Redis, the issuer and the yardsticks itself, each as a process of its own. It needs Linux, go and redis-server
-// on the PATH, and the root of the repository as the directory.
+// It starts a Redis, the issuer and the yardsticks, each as its own process. It runs in the root of the repository and needs
+// Linux, with go and redis-server on the PATH.
 package main
 
 import (
@@ -21,55 +21,56 @@ import (
 	"time"
 )
 
-// settings say how much is measured, and where the report goes.
+// settings say how much to measure and where to write the report.
 type settings struct {
 	rounds   int
 	duration time.Duration
 	warmUp   time.Duration
 	tokens   int
 	quick    bool
-	out      string
-	only     *regexp.Regexp
+	// out is the folder of the report; only matches the names of the sections to run.
+	out  string
+	only *regexp.Regexp
 }
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rounds, "rounds", 7, "how often each thing is measured")
-	flag.DurationVar(&s.duration, "for", 4*time.Second, "how long one measured load lasts")
-	flag.IntVar(&s.tokens, "tokens", 10_000_000, "how many tokens are issued to see whether the Redis grows")
-	flag.BoolVar(&s.quick, "quick", false, "one short round with a thousandth of everything, to try the program; wants -o")
-	flag.StringVar(&s.out, "o", ".", "folder of BENCHMARKS.md and of docs with the pictures")
-	only := flag.String("only", "", "regular expression of the sections to run: pairs, micro, scale, fleet; wants -o")
-	verifiers := flag.Int("verifiers", 0, "what the program runs itself with: follow revocations at the gRPC ports that are named")
+	flag.IntVar(&s.rounds, "rounds", 7, "`number` of times to measure each figure that has a target")
+	flag.DurationVar(&s.duration, "for", 4*time.Second, "`duration` of one measured load")
+	flag.IntVar(&s.tokens, "tokens", 10_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
+	flag.BoolVar(&s.quick, "quick", false, "run one short round with a thousandth of everything, to try the program; requires -o")
+	flag.StringVar(&s.out, "o", ".", "`folder` to write BENCHMARKS.md and docs with the pictures to")
+	only := flag.String("only", "", "`regexp` of the sections to run: pairs, micro, scale, fleet; requires -o")
+	verifiers := flag.Int("verifiers", 0, "for the program's own use: run this `number` of verifiers, which follow revocations at the gRPC ports in the arguments")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
 	if *verifiers > 0 {
-		err = follow(ctx, *verifiers, flag.Args())
+		err = runVerifiers(ctx, *verifiers, flag.Args())
 	} else if err = s.prepare(*only); err == nil {
 		err = run(ctx, &s)
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // the signals end with the process
+		os.Exit(1)
 	}
 }
 
-// prepare checks the settings and fills in what follows from them.
+// prepare checks the settings and derives the others. A partial report requires -o, so that it does not replace the whole.
 func (s *settings) prepare(only string) (err error) {
 	if s.only, err = regexp.Compile(only); err != nil {
 		return err
 	}
 	s.warmUp = 500 * time.Millisecond
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "o" })
-	if only != "" && !given {
-		return errors.New("-only wants -o: what it measures is a part of the report")
+	outGiven := false
+	flag.Visit(func(f *flag.Flag) { outGiven = outGiven || f.Name == "o" })
+	if only != "" && !outGiven {
+		return errors.New("-only requires -o, because it measures a part of the report")
 	}
 	if s.quick {
-		if !given {
-			return errors.New("-quick wants -o: what it measures is no report")
+		if !outGiven {
+			return errors.New("-quick requires -o, because its figures are not a report")
 		}
 		s.rounds, s.duration, s.warmUp, s.tokens = 1, 300*time.Millisecond, 100*time.Millisecond, s.tokens/1000
 	}
@@ -85,10 +86,10 @@ type section struct {
 	run  func(context.Context, *lab) (*findings, error)
 }
 
-// sections are in the order of the report. The second is measured first: what it misses it tells at once.
+// sections lists the sections in the order of the report.
 var sections = []section{{"pairs", measurePairs}, {"micro", measureMicro}, {"scale", measureScale}, {"fleet", measureFleet}}
 
-// run measures and writes the report.
+// run measures the sections and writes the report.
 func run(ctx context.Context, s *settings) error {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
@@ -105,9 +106,9 @@ func run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	machine += fmt.Sprintf("\n- rounds: %d of %s for what has a target, %d for what is for information", s.rounds, s.duration, s.fewer())
+	machine += fmt.Sprintf("\n- rounds: %d of %s for figures with a target, %d for figures for information", s.rounds, s.duration, s.infoRounds())
 	found := make([]*findings, len(sections))
-	for _, i := range []int{1, 0, 2, 3} {
+	for _, i := range []int{1, 0, 2, 3} { // micro first: it fails at once if a benchmark is missing
 		if !s.only.MatchString(sections[i].name) {
 			continue
 		}
@@ -117,21 +118,21 @@ func run(ctx context.Context, s *settings) error {
 	}
 	found = slices.DeleteFunc(found, func(f *findings) bool { return f == nil })
 	if len(found) == 0 {
-		return errors.New("-only names no section")
+		return errors.New("-only matches no section")
 	}
 	return write(s.out, machine, found)
 }
 
-// write puts the report and its pictures into a folder.
+// write writes the report and its pictures to a folder.
 func write(dir, machine string, found []*findings) error {
-	if err := os.MkdirAll(filepath.Join(dir, "docs"), 0o755); err != nil { //nolint:gosec // it is to be read
+	if err := os.MkdirAll(filepath.Join(dir, "docs"), 0o755); err != nil { //nolint:gosec // readable by everyone, as the other files of a repository
 		return err
 	}
 	for _, f := range found {
 		if f.chart == nil {
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, f.chart.path), f.chart.svg, 0o644); err != nil { //nolint:gosec // the same
+		if err := os.WriteFile(filepath.Join(dir, f.chart.path), f.chart.svg, 0o644); err != nil { //nolint:gosec // as above
 			return err
 		}
 	}
@@ -139,10 +140,10 @@ func write(dir, machine string, found []*findings) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), report, 0o644) //nolint:gosec // the same
+	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), report, 0o644) //nolint:gosec // as above
 }
 
-// progressf says on standard error what is being done.
+// progressf reports progress on standard error, with the time.
 func progressf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }

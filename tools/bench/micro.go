@@ -14,37 +14,37 @@ import (
 	"strings"
 )
 
-// suites are the packages whose benchmarks are run.
+// suites lists the packages whose benchmarks are run.
 var suites = []string{
 	"service/token", "service/clientauth", "service/rest", "service/revocation", "service", "interceptors/verify", "interceptors/attach",
 }
 
-// tooLong are benchmarks without pairs that take minutes.
-const tooLong = "^(BenchmarkManyClients|BenchmarkSnapshot|BenchmarkLedgerMemory)$"
+// skipped matches benchmarks without a floor that take minutes.
+const skipped = "^(BenchmarkManyClients|BenchmarkSnapshot|BenchmarkLedgerMemory)$"
 
-// A pair of benchmarks is one path that ends in these two.
+// The two benchmarks of a pair have the same name but for these endings.
 const (
 	grantorEnd = "/grantor"
 	floorEnd   = "/floor"
 )
 
-// The benchmarks with a target, by package and name.
+// The packages of the benchmarks that have a target, and the larger number of revocations.
 const (
 	verifySuite = "interceptors/verify"
 	attachSuite = "interceptors/attach"
 	million     = 1_000_000
 )
 
-// benchmark is one that was run.
+// benchmark names a benchmark.
 type benchmark struct{ suite, name string }
 
-// runs has benchmark → unit → a figure for each time it was run. order is that in which they came.
+// runs maps each benchmark to its figures by unit, one figure for each run. order lists the benchmarks as they came.
 type runs struct {
 	figures map[benchmark]map[string][]float64
 	order   []benchmark
 }
 
-// add takes the output of a test binary.
+// add adds the benchmarks in the output of a test binary.
 func (r *runs) add(suite, out string) {
 	for line := range strings.Lines(out) {
 		name, figures, ok := parseBenchmark(line)
@@ -62,18 +62,19 @@ func (r *runs) add(suite, out string) {
 	}
 }
 
-// values gives the figures of a benchmark; it is an error if there are none.
+// values returns the figures of a benchmark. It is an error if there are none.
 func (r *runs) values(suite, name, unit string) ([]float64, error) {
 	if found := r.figures[benchmark{suite, name}][unit]; len(found) > 0 {
 		return found, nil
 	}
-	return nil, fmt.Errorf("there is no %s of %s in %s", unit, name, suite)
+	return nil, fmt.Errorf("%s has no %s of %s", suite, unit, name)
 }
 
-// processors is what Go adds to the name of a benchmark that had more than one processor.
+// processors matches the suffix that Go adds to the name of a benchmark that ran on more than one processor.
 var processors = regexp.MustCompile(`-\d+$`)
 
-// parseBenchmark reads a line as "BenchmarkName-2  100  123 ns/op  5 allocs/op": the name, then value and unit in turn.
+// parseBenchmark parses a line such as "BenchmarkName-2  100  123 ns/op  5 allocs/op": the name, the number of runs, then
+// alternating values and units.
 func parseBenchmark(line string) (name string, figures map[string]float64, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) < 4 || len(fields)%2 != 0 || !strings.HasPrefix(fields[0], "Benchmark") {
@@ -93,9 +94,9 @@ func parseBenchmark(line string) (name string, figures map[string]float64, ok bo
 	return processors.ReplaceAllString(fields[0], ""), figures, true
 }
 
-// measureMicro runs the benchmarks of the packages.
+// measureMicro runs the benchmarks of the packages, in rounds.
 func measureMicro(ctx context.Context, l *lab) (*findings, error) {
-	once, err := l.rehearse(ctx)
+	once, err := l.runOnce(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func measureMicro(ctx context.Context, l *lab) (*findings, error) {
 	for round := range l.rounds {
 		progressf("benchmarks, round %d", round+1)
 		for _, suite := range suites {
-			if names := once.wanted(suite); len(names) > 0 {
+			if names := once.pairedFunctions(suite); len(names) > 0 {
 				if err := l.runSuite(ctx, all, suite, "-test.bench", "^("+strings.Join(names, "|")+")$", "-test.benchtime", length); err != nil {
 					return nil, err
 				}
@@ -117,16 +118,15 @@ func measureMicro(ctx context.Context, l *lab) (*findings, error) {
 	return all.report(once)
 }
 
-// rehearse compiles the packages and runs each benchmark once, to see which there are; it is an error if one with a target
-// is missing.
-func (l *lab) rehearse(ctx context.Context) (*runs, error) {
+// runOnce compiles the packages and runs each benchmark once, to list them. It is an error if one with a target is missing.
+func (l *lab) runOnce(ctx context.Context) (*runs, error) {
 	once := &runs{figures: map[benchmark]map[string][]float64{}}
 	for _, suite := range suites {
 		progressf("compiling %s", suite)
 		if _, err := output(ctx, os.Environ(), "go", "test", "-c", "-o", l.binary(suite), "./"+suite); err != nil {
 			return nil, err
 		}
-		if err := l.runSuite(ctx, once, suite, "-test.bench", ".", "-test.skip", tooLong, "-test.benchtime", "1x"); err != nil {
+		if err := l.runSuite(ctx, once, suite, "-test.bench", ".", "-test.skip", skipped, "-test.benchtime", "1x"); err != nil {
 			return nil, err
 		}
 	}
@@ -134,24 +134,26 @@ func (l *lab) rehearse(ctx context.Context) (*runs, error) {
 	return once, err
 }
 
+// binary returns the path of the test binary of a package.
 func (l *lab) binary(suite string) string {
 	return l.path(strings.ReplaceAll(suite, "/", "_") + ".test")
 }
 
 // runSuite runs the benchmarks of a package on one processor.
 func (l *lab) runSuite(ctx context.Context, into *runs, suite string, flags ...string) error {
-	c := exec.CommandContext(ctx, l.binary(suite), append([]string{"-test.run", "^$", "-test.cpu", "1", "-test.benchmem"}, flags...)...) //nolint:gosec // ours
+	c := exec.CommandContext(ctx, l.binary(suite), append([]string{"-test.run", "^$", "-test.cpu", "1", "-test.benchmem"}, flags...)...) //nolint:gosec // fixed programs and arguments
 	c.Dir, c.Env = filepath.FromSlash(suite), l.env
 	out, err := c.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("the benchmarks of %s: %w\n%s", suite, err, out)
+		return fmt.Errorf("benchmarks of %s: %w\n%s", suite, err, out)
 	}
 	into.add(suite, string(out))
 	return nil
 }
 
-// wanted names the functions of a package that have pairs, or a figure for each number of revocations.
-func (r *runs) wanted(suite string) []string {
+// pairedFunctions returns the names of the benchmark functions of a package that have pairs, or a figure for each number of
+// revocations.
+func (r *runs) pairedFunctions(suite string) []string {
 	var names []string
 	for _, b := range r.order {
 		name, _, _ := strings.Cut(b.name, "/")
@@ -163,45 +165,45 @@ func (r *runs) wanted(suite string) []string {
 	return names
 }
 
-// contrast is a pair of benchmarks.
-type contrast struct {
+// benchmarkPair is what was measured of a pair of benchmarks, and the number of allocations of each.
+type benchmarkPair struct {
 	benchmark
 
-	grantor, floor, ratio, added spread // in ns, and their ratio and difference round by round
-	allocations, least           float64
+	grantor, floor, ratio, added  spread // in ns; ratio and difference by round
+	allocations, floorAllocations float64
 }
 
-// contrast finds a pair by what is before its end.
-func (r *runs) contrast(suite, name string) (*contrast, error) {
+// pair returns the pair of benchmarks with the name before the ending.
+func (r *runs) pair(suite, name string) (*benchmarkPair, error) {
 	ours, err := r.values(suite, name+grantorEnd, "ns/op")
 	if err != nil {
 		return nil, err
 	}
-	least, err := r.values(suite, name+floorEnd, "ns/op")
+	floor, err := r.values(suite, name+floorEnd, "ns/op")
 	if err != nil {
 		return nil, err
 	}
-	if len(ours) != len(least) {
-		return nil, fmt.Errorf("%s of %s: %d runs, and %d of its floor", name, suite, len(ours), len(least))
+	if len(ours) != len(floor) {
+		return nil, fmt.Errorf("%s of %s has %d runs, and its floor has %d", name, suite, len(ours), len(floor))
 	}
 	var ratios, added []float64
 	for i := range ours {
-		ratios, added = append(ratios, ours[i]/least[i]), append(added, ours[i]-least[i])
+		ratios, added = append(ratios, ours[i]/floor[i]), append(added, ours[i]-floor[i])
 	}
-	c := &contrast{
-		benchmark: benchmark{suite, name}, grantor: spreadOf(ours), floor: spreadOf(least), ratio: spreadOf(ratios), added: spreadOf(added),
+	c := &benchmarkPair{
+		benchmark: benchmark{suite, name}, grantor: newSpread(ours), floor: newSpread(floor), ratio: newSpread(ratios), added: newSpread(added),
 	}
-	for end, into := range map[string]*float64{grantorEnd: &c.allocations, floorEnd: &c.least} {
+	for end, into := range map[string]*float64{grantorEnd: &c.allocations, floorEnd: &c.floorAllocations} {
 		allocations, err := r.values(suite, name+end, "allocs/op")
 		if err != nil {
 			return nil, err
 		}
-		*into = spreadOf(allocations).median
+		*into = newSpread(allocations).median
 	}
 	return c, nil
 }
 
-// report makes the tables; once has what is measured once.
+// report returns the findings. once holds the figures that are measured once.
 func (r *runs) report(once *runs) (*findings, error) {
 	f := &findings{title: "The parts", notes: "micro"}
 	pairs := newTable("Package", "Benchmark", "Time, Grantor / floor", "Floor, ns", "Added, ns", "Allocations", "Floor's")
@@ -210,40 +212,40 @@ func (r *runs) report(once *runs) (*findings, error) {
 		if !ok {
 			continue
 		}
-		c, err := r.contrast(b.suite, name)
+		c, err := r.pair(b.suite, name)
 		if err != nil {
 			return nil, err
 		}
-		pairs.add(b.suite, strings.TrimPrefix(name, "Benchmark"), c.ratio.text("%.2f"), count(math.Round(c.floor.median)),
-			count(math.Round(c.added.median)), count(c.allocations), count(c.least))
+		pairs.add(b.suite, strings.TrimPrefix(name, "Benchmark"), c.ratio.text("%.2f"), formatCount(math.Round(c.floor.median)),
+			formatCount(math.Round(c.added.median)), formatCount(c.allocations), formatCount(c.floorAllocations))
 	}
 	f.add("", pairs)
 	return f, errors.Join(r.judgeCalls(f), r.judgeRevocations(f), once.judgeMemory(f))
 }
 
-// judgeCalls judges what a call costs more with Grantor's interceptors.
+// judgeCalls judges the cost that Grantor's interceptors add to a call.
 func (r *runs) judgeCalls(f *findings) error {
-	seen, err := r.contrast(verifySuite, "BenchmarkUnary/seen")
-	fresh, err2 := r.contrast(verifySuite, "BenchmarkUnary/new")
-	warm, err3 := r.contrast(attachSuite, "BenchmarkUnary/warm")
+	seen, err := r.pair(verifySuite, "BenchmarkUnary/seen")
+	fresh, err2 := r.pair(verifySuite, "BenchmarkUnary/new")
+	warm, err3 := r.pair(attachSuite, "BenchmarkUnary/warm")
 	if err := errors.Join(err, err2, err3); err != nil {
 		return err
 	}
 	const alone = "the handler alone"
 	f.judgeSpread("verify a token seen before, time", alone, below(1000, "ns more"), seen.added, 0, "ns more")
-	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, count(seen.allocations)+" allocations")
+	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, formatCount(seen.allocations)+" allocations")
 	f.judgeSpread("verify a new token", "the signature alone", atMost(1.15, "times"), fresh.ratio, 3, "times")
 	f.judgeSpread("attach a token to a call", "the call alone", below(500, "ns more"), warm.added, 0, "ns more")
 	return nil
 }
 
-// revocationName is a benchmark of verifying a token, seen or new, with a number of revocations in force.
+// revocationName matches a benchmark that verifies a token, seen or new, with a number of revocations in effect.
 var revocationName = regexp.MustCompile(`^BenchmarkRevocations/(seen|new)/n=(\d+)$`)
 
-// judgeRevocations compares verifying with a million revocations to verifying with none.
+// judgeRevocations compares verification with a million revocations and with none.
 func (r *runs) judgeRevocations(f *findings) error {
 	var lines []curve
-	t := newTable("Token", "Revocations", "Speed beside none", "ns")
+	t := newTable("Token", "Revocations", "Speed relative to none", "ns")
 	for _, token := range []string{"seen", "new"} {
 		base := "BenchmarkRevocations/" + token + "/n="
 		none, err := r.values(verifySuite, base+"0", "ns/op")
@@ -268,35 +270,35 @@ func (r *runs) judgeRevocations(f *findings) error {
 				return err
 			}
 			took := r.figures[b]["ns/op"]
-			speed := speeds(none, took)
-			line.points = append(line.points, dot{n, 1 / speed.median, spreadOf(took).median})
-			t.add(token, count(n), speed.text("%.2f"), count(math.Round(spreadOf(took).median)))
+			speed := speedRatios(none, took)
+			line.points = append(line.points, dot{n, 1 / speed.median, newSpread(took).median})
+			t.add(token, formatCount(n), speed.text("%.2f"), formatCount(math.Round(newSpread(took).median)))
 		}
 		lines = append(lines, line)
-		speed := speeds(none, many)
+		speed := speedRatios(none, many)
 		f.judgeSpread("verify a "+token+" token with 1,000,000 revocations", "with none", atLeast(0.90), speed, 3, "")
 	}
-	f.add("Verifying with revocations in force:", t)
-	f.chart = &chart{"docs/bench-revocations.svg", "time to verify a token by the number of revocations, beside none", drawCurves(lines)}
+	f.add("Verification with revocations in effect:", t)
+	f.chart = &chart{"docs/bench-revocations.svg", "time to verify a token by the number of revocations, relative to none", drawCurves(lines)}
 	return nil
 }
 
-// speeds is the speed beside that of a base, round by round.
-func speeds(base, took []float64) spread {
-	var of []float64
+// speedRatios returns the speed relative to that of base, by round.
+func speedRatios(base, took []float64) spread {
+	var ratios []float64
 	for i := range min(len(base), len(took)) {
-		of = append(of, base[i]/took[i])
+		ratios = append(ratios, base[i]/took[i])
 	}
-	return spreadOf(of)
+	return newSpread(ratios)
 }
 
-// judgeMemory judges what a revocation takes in the memory of each verifier.
+// judgeMemory judges the memory of a verifier per revocation.
 func (r *runs) judgeMemory(f *findings) error {
 	found, err := r.values(verifySuite, "BenchmarkRevocationMemory", "bytes/revocation")
 	if err != nil {
 		return err
 	}
-	bytes := spreadOf(found).median
+	bytes := newSpread(found).median
 	f.judge("memory of a revocation in a verifier", "of 1,000,000", atMost(64, "bytes"), bytes, fmt.Sprintf("%.2f bytes", bytes))
 	return nil
 }

@@ -6,33 +6,33 @@ import (
 	"slices"
 )
 
-// pair is one path of the server beside what it is measured against. A server is started anew for each.
+// pair is a path of the server, the subject, and what it is measured against, the floor. Each pair gets new servers.
 type pair struct {
 	path, against  string
 	target         target
-	subject, floor way
-	// chart is the name in the picture; empty where it has no place there.
+	subject, floor scenario
+	// chart is the name in the picture; empty if the pair is not in it.
 	chart string
 }
 
-// way says what is started and what load is put on it: the yardstick with a work, else an issuer.
-type way struct {
+// scenario is a server to start and the load to put on it. The server is the yardstick if work is set, an issuer otherwise.
+type scenario struct {
 	work  string
 	setup setup
 	args  []string
 	env   []string
 }
 
-// The flags of loads over REST: over HTTP/1.1 each call under way needs a connection.
+// overREST lists the flags of loads over REST. Over HTTP/1.1 each call in progress needs a connection.
 var overREST = []string{"--wire", "rest", "--connections", "64"}
 
-// The pairs that have a target.
-func judgedPairs() []pair {
+// targetPairs returns the pairs that have a target.
+func targetPairs() []pair {
 	issue := func(path, alg, scope, api string, bound float64, more ...string) pair {
-		args := issuing(scope, api, more...)
+		args := issueArgs(scope, api, more...)
 		return pair{
 			path: path, against: "one signature of " + alg, chart: path, target: atLeast(bound),
-			subject: way{args: args}, floor: way{work: alg, args: args},
+			subject: scenario{args: args}, floor: scenario{work: alg, args: args},
 		}
 	}
 	return []pair{
@@ -42,27 +42,27 @@ func judgedPairs() []pair {
 		issue("issue, REST, ES256", "ES256", ordersScope, ordersAPI, 0.80, overREST...),
 		{
 			path: "introspect, gRPC, a token seen before", against: "an answer without work", chart: "introspect, gRPC, seen",
-			target: atLeast(0.80), subject: way{args: introspecting()}, floor: way{work: "echo", args: introspecting()},
+			target: atLeast(0.80), subject: scenario{args: introspectArgs()}, floor: scenario{work: "echo", args: introspectArgs()},
 		},
 		{
 			path: "introspect, gRPC, a new token", against: "one verification of ES256", chart: "introspect, gRPC, new",
-			target: atLeast(0.85), subject: way{args: introspecting(), setup: setup{flags: []string{"--cached-tokens", "1"}}},
-			floor: way{work: "verify", args: introspecting()},
+			target: atLeast(0.85), subject: scenario{args: introspectArgs(), setup: setup{flags: []string{"--cached-tokens", "1"}}},
+			floor: scenario{work: "verify", args: introspectArgs()},
 		},
 	}
 }
 
-// comparedPairs are settings of the issuer, and of the yardstick's collector, beside others, for information.
-func (l *lab) comparedPairs() []pair {
-	issue := func(more ...string) way { return way{args: issuing(ordersScope, ordersAPI, more...)} }
-	secure := func(w way, env ...string) way {
+// infoPairs returns pairs that compare settings of the issuer, and of the yardstick's collector, for information.
+func (l *lab) infoPairs() []pair {
+	issue := func(more ...string) scenario { return scenario{args: issueArgs(ordersScope, ordersAPI, more...)} }
+	secure := func(w scenario, env ...string) scenario {
 		w.setup.tls, w.env = true, slices.Concat(env, []string{"SSL_CERT_FILE=" + l.path("cert.pem")})
 		return w
 	}
-	with := func(w way, s setup) way { w.setup = s; return w }
-	collected := func(percent string) way { return with(issue(), setup{env: []string{"GOGC=" + percent}}) }
+	with := func(w scenario, s setup) scenario { w.setup = s; return w }
+	collected := func(percent string) scenario { return with(issue(), setup{env: []string{"GOGC=" + percent}}) }
 	rest := issue(overREST...)
-	const http1 = "GODEBUG=http2client=0" // for who makes the load
+	const http1 = "GODEBUG=http2client=0" // for the process that makes the load
 	return []pair{
 		{path: "issue, gRPC over TLS 1.3", against: "gRPC in plaintext", subject: secure(issue()), floor: issue()},
 		{path: "issue, REST over TLS 1.3, HTTP/1.1", against: "REST in plaintext, HTTP/1.1", subject: secure(rest, http1), floor: rest},
@@ -71,14 +71,14 @@ func (l *lab) comparedPairs() []pair {
 			subject: secure(issue("--wire", "rest")), floor: secure(rest, http1),
 		},
 		{
-			path: "issue, gRPC, ES256", against: "the yardstick, whose collector waits for 64 MB too (GOGC=1600)",
-			subject: issue(), floor: with(way{work: "ES256", args: issue().args}, setup{env: []string{"GOGC=1600"}}),
+			path: "issue, gRPC, ES256", against: "the yardstick, whose collector also waits for 64 MB (GOGC=1600)",
+			subject: issue(), floor: with(scenario{work: "ES256", args: issue().args}, setup{env: []string{"GOGC=1600"}}),
 		},
 		{
-			path: "introspect, gRPC, a token seen before", against: "the yardstick, whose collector waits for 64 MB too (GOGC=1600)",
-			subject: way{args: introspecting()}, floor: with(way{work: "echo", args: introspecting()}, setup{env: []string{"GOGC=1600"}}),
+			path: "introspect, gRPC, a token seen before", against: "the yardstick, whose collector also waits for 64 MB (GOGC=1600)",
+			subject: scenario{args: introspectArgs()}, floor: with(scenario{work: "echo", args: introspectArgs()}, setup{env: []string{"GOGC=1600"}}),
 		},
-		{path: "issue, gRPC, its own choice for the collector", against: "GOGC=100", subject: issue(), floor: collected("100")},
+		{path: "issue, gRPC, Grantor's default for the collector", against: "GOGC=100", subject: issue(), floor: collected("100")},
 		{path: "issue, gRPC, GOGC=400", against: "GOGC=100", subject: collected("400"), floor: collected("100")},
 		{path: "issue, gRPC, 1 connection", against: "4 connections", subject: issue("--connections", "1"), floor: issue()},
 		{path: "issue, gRPC, 64 connections", against: "4 connections", subject: issue("--connections", "64"), floor: issue()},
@@ -89,30 +89,30 @@ func (l *lab) comparedPairs() []pair {
 	}
 }
 
-// raced is what a pair came to, and the most memory that each server had.
-type raced struct {
+// pairResult is what was measured of a pair, and the peak memory of each server.
+type pairResult struct {
 	*comparison
 
 	peaks [2]float64
 }
 
-// fewer is how many rounds there are of what is for information alone.
-func (s *settings) fewer() int { return max(s.rounds/2, 1) }
+// infoRounds returns the number of rounds for figures that have no target.
+func (s *settings) infoRounds() int { return max(s.rounds/2, 1) }
 
-// race starts the servers of a pair on a Redis of their own and compares them.
-func (l *lab) race(ctx context.Context, p pair, rounds int) (*raced, error) {
+// comparePair starts the servers of a pair on a new Redis and compares them.
+func (l *lab) comparePair(ctx context.Context, p pair, rounds int) (*pairResult, error) {
 	progressf("%s / %s", p.path, p.against)
 	on, err := l.redis(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer on.stop()
-	subject, err := l.enter(ctx, on, p.subject, "subject:")
+	subject, err := l.startScenario(ctx, on, p.subject, "subject:")
 	if err != nil {
 		return nil, err
 	}
 	defer subject.stop()
-	floor, err := l.enter(ctx, on, p.floor, "floor:")
+	floor, err := l.startScenario(ctx, on, p.floor, "floor:")
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (l *lab) race(ctx context.Context, p pair, rounds int) (*raced, error) {
 		return nil, err
 	}
 	progressf("  ratio %s", c.ratio.text("%.3f"))
-	r := &raced{comparison: c}
+	r := &pairResult{comparison: c}
 	for i, one := range []*contestant{subject, floor} {
 		if r.peaks[i], err = one.memory("VmHWM"); err != nil {
 			return nil, err
@@ -131,8 +131,8 @@ func (l *lab) race(ctx context.Context, p pair, rounds int) (*raced, error) {
 	return r, nil
 }
 
-// enter starts what a way says. Two issuers share a Redis, each with keys of its own.
-func (l *lab) enter(ctx context.Context, on *store, w way, prefix string) (*contestant, error) {
+// startScenario starts the server of a scenario. Two issuers share a Redis, each with its own prefix of keys.
+func (l *lab) startScenario(ctx context.Context, on *store, w scenario, prefix string) (*contestant, error) {
 	if w.work != "" {
 		s, err := l.yardstick(ctx, w.work, w.setup.env)
 		return &contestant{s, w.args, w.env}, err
@@ -142,13 +142,13 @@ func (l *lab) enter(ctx context.Context, on *store, w way, prefix string) (*cont
 	return &contestant{s, w.args, w.env}, err
 }
 
-// measurePairs measures the paths of the server.
+// measurePairs measures the paths of the server against the yardstick, and against each other.
 func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	f := &findings{title: "The paths of the server", notes: "pairs"}
 	judged := newTable("Path", "Against", "Ratio", "Target", "Grantor, calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's")
 	var bars []bar
-	for _, p := range judgedPairs() {
-		r, err := l.race(ctx, p, l.rounds)
+	for _, p := range targetPairs() {
+		r, err := l.comparePair(ctx, p, l.rounds)
 		if err != nil {
 			return nil, err
 		}
@@ -158,22 +158,22 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	}
 	f.add("", judged)
 	compared := newTable("Grantor", "Against", "Ratio", "calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's", "Peak memory", "Other's")
-	for _, p := range l.comparedPairs() {
-		r, err := l.race(ctx, p, l.fewer())
+	for _, p := range l.infoPairs() {
+		r, err := l.comparePair(ctx, p, l.infoRounds())
 		if err != nil {
 			return nil, err
 		}
 		compared.add(append(r.cells(p.path, p.against), megabytes(r.peaks[0]), megabytes(r.peaks[1]))...)
 	}
-	f.add("For information, Grantor beside itself with other settings, and beside a yardstick whose collector is set alike:", compared)
-	f.chart = &chart{"docs/bench-throughput.svg", "calls a second, beside the yardstick", drawBars(bars)}
+	f.add("For information: Grantor compared with itself under other settings, and with a yardstick whose collector has the same setting:", compared)
+	f.chart = &chart{"docs/bench-throughput.svg", "calls per second, compared with the yardstick", drawBars(bars)}
 	return f, nil
 }
 
-// cells are those of a row; target has none or one.
-func (r *raced) cells(path, against string, target ...string) []string {
+// cells returns the cells of a row. target is one cell or none.
+func (r *pairResult) cells(path, against string, target ...string) []string {
 	latency := func(s side) string { return fmt.Sprintf("%.1f, %.1f", s.p50.median, s.p99.median) }
 	cells := append([]string{path, against, r.ratio.text("%.2f")}, target...)
-	return append(cells, count(r.subject.perSecond.median), count(r.floor.perSecond.median),
+	return append(cells, formatCount(r.subject.perSecond.median), formatCount(r.floor.perSecond.median),
 		fmt.Sprintf("%.0f", r.subject.cpu.median), fmt.Sprintf("%.0f", r.floor.cpu.median), latency(r.subject), latency(r.floor))
 }

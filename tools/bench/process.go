@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// process is a program that runs until it is stopped. log has the end of what it said on standard error, and on standard
-// output where nobody else reads that; it is there when the process has ended.
+// process is a program that runs until it is stopped. log keeps the end of its standard error, and of its standard output
+// unless that goes elsewhere; it may be read once ended is closed.
 type process struct {
 	command *exec.Cmd
 	log     *tail
 	ended   chan struct{}
 }
 
-// tail keeps the last bytes that were written to it.
+// tail is a writer that keeps the last 4 KiB.
 type tail struct{ kept []byte }
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -30,18 +30,18 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// start runs a program. out takes its standard output; nil leaves that to the log.
+// start starts a program. Its standard output goes to out, or to the log if out is nil.
 func start(ctx context.Context, env []string, out *os.File, name string, args ...string) (*process, error) {
-	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // programs and arguments of ours
+	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // fixed programs and arguments
 	c.Env = env
 	if out != nil {
 		c.Stdout = out
 	}
-	return begin(c)
+	return startCommand(c)
 }
 
-// begin runs a command until it is stopped.
-func begin(c *exec.Cmd) (*process, error) {
+// startCommand starts a command that runs until it is stopped.
+func startCommand(c *exec.Cmd) (*process, error) {
 	p := &process{c, &tail{}, make(chan struct{})}
 	c.Stderr = p.log
 	if c.Stdout == nil {
@@ -53,13 +53,13 @@ func begin(c *exec.Cmd) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		_ = c.Wait() // it is stopped by a signal
+		_ = c.Wait() // a signal stops it, which is an error
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// stop ends the program and waits for that.
+// stop ends the process and waits until it has ended, killing it after 10 seconds.
 func (p *process) stop() {
 	_ = p.command.Process.Signal(os.Interrupt)
 	select {
@@ -70,24 +70,25 @@ func (p *process) stop() {
 	}
 }
 
-// of reads a file of the process in /proc.
-func (p *process) of(name string) ([]byte, error) {
+// procFile reads a file of the process in /proc.
+func (p *process) procFile(name string) ([]byte, error) {
 	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.command.Process.Pid), name))
 }
 
-// tick is the unit in which Linux tells processor time, on every platform that Go knows.
+// tick is the unit of processor time in /proc: 1/100 s on every platform that Go supports.
 const tick = time.Second / 100
 
-// cpu is the processor time that the process has taken (proc(5), stat).
+// cpu returns the processor time that the process has used (proc(5), stat).
 func (p *process) cpu() (time.Duration, error) {
-	content, err := p.of("stat")
+	content, err := p.procFile("stat")
 	if err != nil {
 		return 0, err
 	}
 	return parseCPU(string(content))
 }
 
-// parseCPU reads utime and stime, the 14th and 15th field. The name, the 2nd, can have blanks; it ends with the last ")".
+// parseCPU returns the sum of utime and stime, fields 14 and 15 of a stat file. Field 2, the name, may contain blanks and ends
+// with the last ")".
 func parseCPU(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
@@ -98,9 +99,9 @@ func parseCPU(stat string) (time.Duration, error) {
 	return time.Duration(user+system) * tick, errors.Join(err, err2)
 }
 
-// memory gives a field of /proc/PID/status in bytes: VmRSS, what is resident, or VmHWM, the most that was.
+// memory returns a field of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its maximum so far.
 func (p *process) memory(field string) (float64, error) {
-	content, err := p.of("status")
+	content, err := p.procFile("status")
 	if err != nil {
 		return 0, err
 	}
@@ -113,9 +114,9 @@ func (p *process) memory(field string) (float64, error) {
 	return 0, fmt.Errorf("/proc/PID/status has no %s", field)
 }
 
-// output runs a command to its end and gives what it printed.
+// output runs a command and returns its standard output.
 func output(ctx context.Context, env []string, name string, args ...string) ([]byte, error) {
-	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // programs and arguments of ours
+	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // fixed programs and arguments
 	c.Env, c.Stderr = env, os.Stderr
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 10 * time.Second
@@ -126,12 +127,10 @@ func output(ctx context.Context, env []string, name string, args ...string) ([]b
 	return out, nil
 }
 
-// pause waits, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+// sleep pauses for d or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-time.After(d):
 	}
 }

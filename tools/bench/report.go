@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// target is the bound that a figure must keep to. The zero value is none.
+// target is the bound of a figure. The zero value is no target.
 type target struct {
 	sign  string // one of ≥, ≤ and <
 	bound float64
@@ -21,7 +21,7 @@ func atMost(bound float64, unit string) target { return target{"≤", bound, uni
 
 func below(bound float64, unit string) target { return target{"<", bound, unit} }
 
-// met reports whether a figure keeps to the bound. What is not a number does not.
+// met reports whether a figure is within the bound. NaN is not.
 func (t target) met(figure float64) bool {
 	switch t.sign {
 	case "≥":
@@ -34,18 +34,19 @@ func (t target) met(figure float64) bool {
 	return false
 }
 
-// digits gives how many decimals a figure wants: so many, or more where it would be rounded to the other side of the bound.
-func (t target) digits(figure float64, least int) int {
-	for digits := least; digits < least+6; digits++ {
+// decimals returns the number of decimals to format a figure with: minDecimals, or up to 6 more if rounding would move the
+// figure to the other side of the bound.
+func (t target) decimals(figure float64, minDecimals int) int {
+	for digits := minDecimals; digits < minDecimals+6; digits++ {
 		rounded, err := strconv.ParseFloat(strconv.FormatFloat(figure, 'f', digits, 64), 64)
 		if err == nil && t.met(rounded) == t.met(figure) {
 			return digits
 		}
 	}
-	return least + 6
+	return minDecimals + 6
 }
 
-// text writes the bound with a verb such as %.2f.
+// text formats the target, its bound by a verb such as %.2f.
 func (t target) text(verb string) string {
 	if t.sign == "" {
 		return "none"
@@ -53,7 +54,7 @@ func (t target) text(verb string) string {
 	return strings.TrimSpace(fmt.Sprintf("%s "+verb+" %s", t.sign, t.bound, t.unit))
 }
 
-// goal is a target and what was measured.
+// goal is a target and the figure that was measured, as a number to compare and as a text to read.
 type goal struct {
 	path, against string
 	target        target
@@ -61,42 +62,44 @@ type goal struct {
 	figure        string
 }
 
-// findings are what a section found.
+// findings are the results of a section.
 type findings struct {
 	title string
-	// notes is the heading of what notes.md says about it.
+	// notes is the heading of the section's text in notes.md.
 	notes string
 	goals []goal
 	parts []part
 	chart *chart
 }
 
-// part is a paragraph, or a table with perhaps a sentence before it.
+// part is a paragraph, a table, or a table after a paragraph.
 type part struct {
 	text  string
 	table *table
 }
 
-// chart is a picture, and the path of its file in the repository.
+// chart is a picture and the path of its file in the repository.
 type chart struct {
 	path, alt string
 	svg       []byte
 }
 
-// judge adds a target and what was measured, as a figure to compare and as a text to read.
+// judge adds a goal.
 func (f *findings) judge(path, against string, t target, value float64, figure string) {
 	f.goals = append(f.goals, goal{path, against, t, value, figure})
 }
 
-// judgeSpread judges a median. It is written with so many decimals at least, and a unit that may be empty.
+// judgeSpread adds a goal for the median of a spread, which it formats with at least that many decimals and the unit, which may
+// be empty.
 func (f *findings) judgeSpread(path, against string, t target, s spread, decimals int, unit string) {
-	verb := fmt.Sprintf("%%.%df", t.digits(s.median, decimals))
+	verb := fmt.Sprintf("%%.%df", t.decimals(s.median, decimals))
 	f.judge(path, against, t, s.median, strings.TrimSpace(s.text(verb)+" "+unit))
 }
 
+// add adds a part.
 func (f *findings) add(text string, t *table) { f.parts = append(f.parts, part{text, t}) }
 
-// table is one of Markdown.
+// table is a table in Markdown. The first row is its head.
 type table struct{ rows [][]string }
 
 func newTable(head ...string) *table { return &table{[][]string{head}} }
@@ -116,7 +119,7 @@ func (t *table) write(out *bytes.Buffer) {
 //go:embed notes.md
 var notesText string
 
-// notes gives the parts of a text of Markdown by their heading of the second level.
+// notes splits a text in Markdown into its parts, keyed by their second-level headings.
 func notes(text string) map[string]string {
 	parts, heading := map[string]string{}, ""
 	for line := range strings.Lines(text) {
@@ -132,7 +135,8 @@ func notes(text string) map[string]string {
 	return parts
 }
 
-// reasons reads the part about the targets that are missed: lines with a path in backticks, a colon and why.
+// reasons parses the part about missed targets, which is a list: a path in backticks, a colon and the reason. It maps paths to
+// reasons.
 func reasons(part string) map[string]string {
 	found, path := map[string]string{}, ""
 	for line := range strings.Lines(part) {
@@ -146,9 +150,9 @@ func reasons(part string) map[string]string {
 	return found
 }
 
-// writeReport puts the report together.
+// writeReport returns the report.
 func writeReport(machine string, found []*findings) ([]byte, error) {
-	said := notes(notesText)
+	texts := notes(notesText)
 	var out bytes.Buffer
 	out.WriteString("<!-- Written by `make bench`; the prose is from tools/bench/notes.md. -->\n# Benchmarks\n\n")
 	paragraph := func(text string) {
@@ -156,15 +160,15 @@ func writeReport(machine string, found []*findings) ([]byte, error) {
 			fmt.Fprintf(&out, "%s\n\n", text)
 		}
 	}
-	paragraph(said["opening"])
-	writeGoals(&out, found, reasons(said["misses"]))
+	paragraph(texts["opening"])
+	writeGoals(&out, found, reasons(texts["misses"]))
 	out.WriteString("## How it is measured\n\n")
-	paragraph(said["method"])
+	paragraph(texts["method"])
 	paragraph(machine)
 	for _, f := range found {
-		text, ok := said[f.notes]
+		text, ok := texts[f.notes]
 		if !ok {
-			return nil, fmt.Errorf("notes.md has no part %q", f.notes)
+			return nil, fmt.Errorf("notes.md has no heading %q", f.notes)
 		}
 		fmt.Fprintf(&out, "## %s\n\n", f.title)
 		paragraph(text)
@@ -179,16 +183,16 @@ func writeReport(machine string, found []*findings) ([]byte, error) {
 		}
 	}
 	for _, last := range []struct{ title, part string }{{"Where the time goes", "profiles"}, {"Settings that were chosen", "settings"}} {
-		if said[last.part] != "" {
+		if texts[last.part] != "" {
 			fmt.Fprintf(&out, "## %s\n\n", last.title)
-			paragraph(said[last.part])
+			paragraph(texts[last.part])
 		}
 	}
 	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n'), nil
 }
 
-// writeGoals writes the table of all targets, with what has none and belongs beside one, and why those are missed that are.
-func writeGoals(out *bytes.Buffer, found []*findings, why map[string]string) {
+// writeGoals writes the table of all goals, and the reason for each target that was missed.
+func writeGoals(out *bytes.Buffer, found []*findings, reasons map[string]string) {
 	t, missed := newTable("Path", "Against", "Target", "Measured", ""), []string{}
 	for _, f := range found {
 		for _, g := range f.goals {
@@ -198,9 +202,9 @@ func writeGoals(out *bytes.Buffer, found []*findings, why map[string]string) {
 				mark = "for information"
 			case !g.target.met(g.value):
 				mark = "**missed**"
-				reason := why[g.path]
+				reason := reasons[g.path]
 				if reason == "" {
-					reason = "no reason is known yet."
+					reason = "the reason is not known yet."
 				}
 				missed = append(missed, fmt.Sprintf("- %s: %s\n", g.path, reason))
 			}

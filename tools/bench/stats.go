@@ -6,10 +6,11 @@ import (
 	"slices"
 )
 
-// spread is the median of several values, and the smallest and the largest of them.
-type spread struct{ median, least, most float64 }
+// spread is the median, the minimum and the maximum of several values.
+type spread struct{ median, min, max float64 }
 
-func spreadOf(values []float64) spread {
+// newSpread returns the spread of the values. It consists of NaN if there are none.
+func newSpread(values []float64) spread {
 	if len(values) == 0 {
 		return spread{math.NaN(), math.NaN(), math.NaN()}
 	}
@@ -22,12 +23,12 @@ func spreadOf(values []float64) spread {
 	return spread{median, sorted[0], sorted[len(sorted)-1]}
 }
 
-// text writes it with a verb such as %.2f.
+// text formats the spread, each value by a verb such as %.2f.
 func (s spread) text(verb string) string {
-	return fmt.Sprintf(verb+" ("+verb+"–"+verb+")", s.median, s.least, s.most)
+	return fmt.Sprintf(verb+" ("+verb+"–"+verb+")", s.median, s.min, s.max)
 }
 
-// percentile of values, by the nearest rank.
+// percentile returns a percentile of the values, by the nearest rank. It is NaN if there are none.
 func percentile(values []float64, percent float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -37,8 +38,8 @@ func percentile(values []float64, percent float64) float64 {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// count writes a number with the thousands apart.
-func count(v float64) string {
+// formatCount formats a number with separated thousands.
+func formatCount(v float64) string {
 	if math.Abs(v) < 10 && v != math.Trunc(v) {
 		return fmt.Sprintf("%.2f", v)
 	}
@@ -52,5 +53,5 @@ func count(v float64) string {
 	return digits
 }
 
-// megabytes writes a number of bytes.
+// megabytes formats a number of bytes.
 func megabytes(bytes float64) string { return fmt.Sprintf("%.1f MB", bytes/1e6) }

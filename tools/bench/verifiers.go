@@ -24,34 +24,35 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// reached is what the process of the verifiers answers to "revoke N ..." on its standard input.
-type reached struct {
-	// Took has the milliseconds from the request that revokes to its being in force at a verifier, for each revocation and
-	// each verifier.
+// revocationResult is the response of the process of the verifiers to a line on its standard input.
+type revocationResult struct {
+	// Took lists the milliseconds from the request that revokes until the revocation is in effect at a verifier, for each
+	// revocation and each verifier.
 	Took []float64 `json:"took"`
-	// Bytes are what the verifiers received meanwhile, and Seconds is how long it took until all knew all.
+	// Bytes is the number of bytes that the verifiers received, and Seconds the time until all of them had received all
+	// revocations.
 	Bytes   int64   `json:"bytes"`
 	Seconds float64 `json:"seconds"`
 }
 
-// crowd is many verifiers in one process, and a client that revokes tokens at the first replica.
-type crowd struct {
+// verifierGroup is a number of verifiers in one process, and a client that revokes tokens at the first replica.
+type verifierGroup struct {
 	verifiers []*verify.Verifier
 	tokens    grantorv1.TokenServiceClient
 	secret    string
 	received  atomic.Int64
-	// known is how many revocations all verifiers know.
+	// known is the number of revocations that all verifiers have received.
 	known int
 }
 
-// follow is the process of the verifiers. The arguments are the issuer and the gRPC ports of its replicas, over which the
-// verifiers are spread. For each line of input, "one N" or "burst N", it revokes N tokens, one after another or as fast as it
-// can, and answers with a line of JSON. The first line of output says that all verifiers follow.
-func follow(ctx context.Context, verifiers int, args []string) error {
+// runVerifiers runs the process of the verifiers. Its arguments are the issuer and the gRPC ports of the replicas, over which
+// the verifiers are spread. For each line of input, "one N" or "burst N", it revokes N tokens, one after another or as fast as
+// possible, and writes a [revocationResult] as a line of JSON. It writes an empty one first, once all verifiers follow.
+func runVerifiers(ctx context.Context, verifiers int, args []string) error {
 	if len(args) < 2 {
-		return errors.New("-verifiers wants an issuer and the gRPC ports of its replicas")
+		return errors.New("-verifiers requires an issuer and the gRPC ports of its replicas as arguments")
 	}
-	c := &crowd{secret: os.Getenv("GRANTOR_CLIENT_SECRET")}
+	c := &verifierGroup{secret: os.Getenv("GRANTOR_CLIENT_SECRET")}
 	for i := range verifiers {
 		conn, err := c.dial(args[1+i%(len(args)-1)])
 		if err != nil {
@@ -72,16 +73,16 @@ func follow(ctx context.Context, verifiers int, args []string) error {
 	defer func() { _ = conn.Close() }()
 	c.tokens = grantorv1.NewTokenServiceClient(conn)
 	answers := json.NewEncoder(os.Stdout)
-	if err := answers.Encode(reached{}); err != nil {
+	if err := answers.Encode(revocationResult{}); err != nil {
 		return err
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		var how string
+		var mode string
 		var n int
-		if _, err := fmt.Sscan(lines.Text(), &how, &n); err != nil {
+		if _, err := fmt.Sscan(lines.Text(), &mode, &n); err != nil {
 			return err
 		}
-		answer, err := c.revoke(ctx, n, how == "burst")
+		answer, err := c.revoke(ctx, n, mode == "burst")
 		if err != nil {
 			return err
 		}
@@ -92,30 +93,30 @@ func follow(ctx context.Context, verifiers int, args []string) error {
 	return nil
 }
 
-// dial opens a connection on which what is received counts.
-func (c *crowd) dial(address string) (*grpc.ClientConn, error) {
+// dial opens a connection whose received bytes are counted.
+func (c *verifierGroup) dial(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-			return counted{conn, &c.received}, err
+			return countingConn{conn, &c.received}, err
 		}))
 }
 
-// counted counts the bytes that are read.
-type counted struct {
+// countingConn counts the bytes that are read.
+type countingConn struct {
 	net.Conn
 
 	bytes *atomic.Int64
 }
 
-func (c counted) Read(p []byte) (int, error) {
+func (c countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.bytes.Add(int64(n))
 	return n, err
 }
 
-// revoke revokes tokens and measures until every verifier knows each.
-func (c *crowd) revoke(ctx context.Context, n int, atOnce bool) (*reached, error) {
+// revoke revokes n tokens, at once or one after another, and measures the time until every verifier has received each.
+func (c *verifierGroup) revoke(ctx context.Context, n int, atOnce bool) (*revocationResult, error) {
 	tokens := make([]string, n)
 	for i := range tokens {
 		issued, err := c.tokens.IssueToken(ctx, &grantorv1.IssueTokenRequest{
@@ -126,7 +127,7 @@ func (c *crowd) revoke(ctx context.Context, n int, atOnce bool) (*reached, error
 		}
 		tokens[i] = issued.GetAccessToken()
 	}
-	answer, received, began := &reached{}, c.received.Load(), time.Now()
+	answer, received, began := &revocationResult{}, c.received.Load(), time.Now()
 	group := 1
 	if atOnce {
 		group = n
@@ -136,7 +137,7 @@ func (c *crowd) revoke(ctx context.Context, n int, atOnce bool) (*reached, error
 		if err := c.send(ctx, tokens[at:at+group]); err != nil {
 			return nil, err
 		}
-		took, err := c.await(ctx, sent, c.known+group)
+		took, err := c.awaitRevocations(ctx, sent, c.known+group)
 		if err != nil {
 			return nil, err
 		}
@@ -146,19 +147,19 @@ func (c *crowd) revoke(ctx context.Context, n int, atOnce bool) (*reached, error
 	return answer, nil
 }
 
-// send revokes tokens, 32 at a time, and waits for the answers.
-func (c *crowd) send(ctx context.Context, tokens []string) error {
+// send revokes tokens, up to 32 concurrently, and waits for the responses.
+func (c *verifierGroup) send(ctx context.Context, tokens []string) error {
 	var failed atomic.Pointer[error]
 	var sending sync.WaitGroup
-	places := make(chan struct{}, 32)
+	slots := make(chan struct{}, 32)
 	for _, token := range tokens {
-		places <- struct{}{}
+		slots <- struct{}{}
 		sending.Go(func() {
 			_, err := c.tokens.RevokeToken(ctx, &grantorv1.RevokeTokenRequest{Token: token, ClientId: loadClient, ClientSecret: c.secret})
 			if err != nil {
 				failed.Store(&err)
 			}
-			<-places
+			<-slots
 		})
 	}
 	sending.Wait()
@@ -168,49 +169,51 @@ func (c *crowd) send(ctx context.Context, tokens []string) error {
 	return nil
 }
 
-// await gives for each verifier the milliseconds until it knows so many revocations. It looks every quarter of one.
-func (c *crowd) await(ctx context.Context, since time.Time, revocations int) ([]float64, error) {
+// awaitRevocations returns for each verifier the milliseconds until it has received the number of revocations. It polls
+// every 0.25 ms.
+func (c *verifierGroup) awaitRevocations(ctx context.Context, since time.Time, revocations int) ([]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	waiting := append([]*verify.Verifier(nil), c.verifiers...)
 	var took []float64
-	for ticker := time.NewTicker(time.Millisecond / 4); len(waiting) > 0; {
+	ticker := time.NewTicker(time.Millisecond / 4)
+	defer ticker.Stop()
+	for len(waiting) > 0 {
 		now := float64(time.Since(since).Microseconds()) / 1000
-		left := waiting[:0]
+		remaining := waiting[:0]
 		for _, v := range waiting {
 			if v.Feed().Live >= revocations {
 				took = append(took, now)
 			} else {
-				left = append(left, v)
+				remaining = append(remaining, v)
 			}
 		}
-		waiting = left
+		waiting = remaining
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			ticker.Stop()
-			return nil, fmt.Errorf("%d verifiers do not know %d revocations: %w", len(waiting), revocations, ctx.Err())
+			return nil, fmt.Errorf("%d verifiers have not received %d revocations: %w", len(waiting), revocations, ctx.Err())
 		}
 	}
 	return took, nil
 }
 
-// audience is the process of the verifiers, as its parent sees it.
-type audience struct {
+// verifierProcess is the process of the verifiers, seen from its parent.
+type verifierProcess struct {
 	*process
 
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
-// stop ends the process by ending its input.
-func (a *audience) stop() {
+// stop ends the process by closing its input.
+func (a *verifierProcess) stop() {
 	_ = a.in.Close()
 	a.process.stop()
 }
 
-// gather starts the process of the verifiers and returns when all follow.
-func (l *lab) gather(ctx context.Context, verifiers int, issuer string, replicas ...string) (*audience, error) {
+// startVerifiers starts the process of the verifiers and returns when all of them follow a replica.
+func (l *lab) startVerifiers(ctx context.Context, verifiers int, issuer string, replicas ...string) (*verifierProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -226,11 +229,11 @@ func (l *lab) gather(ctx context.Context, verifiers int, issuer string, replicas
 	if err != nil {
 		return nil, err
 	}
-	p, err := begin(c)
+	p, err := startCommand(c)
 	if err != nil {
 		return nil, err
 	}
-	a := &audience{p, in, bufio.NewReader(out)}
+	a := &verifierProcess{p, in, bufio.NewReader(out)}
 	if _, err := a.read(); err != nil {
 		a.stop()
 		return nil, err
@@ -238,19 +241,20 @@ func (l *lab) gather(ctx context.Context, verifiers int, issuer string, replicas
 	return a, nil
 }
 
-// revoke has tokens revoked; how is one or burst.
-func (a *audience) revoke(how string, n int) (*reached, error) {
-	if _, err := fmt.Fprintln(a.in, how, n); err != nil {
+// revoke makes the process revoke n tokens. mode is one or burst.
+func (a *verifierProcess) revoke(mode string, n int) (*revocationResult, error) {
+	if _, err := fmt.Fprintln(a.in, mode, n); err != nil {
 		return nil, err
 	}
 	return a.read()
 }
 
-func (a *audience) read() (*reached, error) {
+// read reads a result.
+func (a *verifierProcess) read() (*revocationResult, error) {
 	line, err := a.out.ReadBytes('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the verifiers: %w", err)
+		return nil, fmt.Errorf("reading from the verifiers: %w", err)
 	}
-	var answer reached
+	var answer revocationResult
 	return &answer, json.Unmarshal(line, &answer)
 }

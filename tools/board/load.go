@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,15 +20,16 @@ import (
 	"github.com/grantorhq/grantor/service/clientsecret"
 )
 
-// generated is the secret of the clients that have a generated one.
+// generated is the secret of the clients that have a generated secret, which costs the issuer no slow hash.
 var generated = clientsecret.New()
 
-// chosen is that of the client legacy.
+// chosen is the secret of the client legacy, which the issuer checks with a slow hash.
 const chosen = "chosen by a person"
 
+// writeClients writes a clients file and a key-encryption key.
 func writeClients(dir string) error {
 	kek := make([]byte, 32)
-	_, _ = rand.Read(kek) // it never fails (crypto/rand)
+	_, _ = rand.Read(kek) // never fails (crypto/rand)
 	manifest := fmt.Sprintf(`resources:
   - {resource: "https://orders.internal", scopes: [orders.read]}
   - {resource: "https://invoices.internal", scopes: [invoices.read], signing_alg: RS256}
@@ -44,26 +43,28 @@ clients:
 		os.WriteFile(filepath.Join(dir, "kek"), []byte(base64.StdEncoding.EncodeToString(kek)), 0o600))
 }
 
-// caller sends what the clients send.
+// caller sends requests to the replicas in turn.
 type caller struct {
-	http    *http.Client
-	issuers []string
-	next    int
+	http     *http.Client
+	replicas []string
+	next     int
 }
 
+// post sends a form and returns the access token in the answer. It returns "" for any other answer and for a request that
+// fails: failures are part of the picture.
 func (c *caller) post(ctx context.Context, path string, form url.Values) string {
 	c.next++
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.issuers[c.next%len(c.issuers)]+path, strings.NewReader(form.Encode()))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.replicas[c.next%len(c.replicas)]+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return ""
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := c.http.Do(request)
+	response, err := c.http.Do(request)
 	if err != nil {
 		return ""
 	}
-	defer func() { _ = answer.Body.Close() }()
-	body, _ := io.ReadAll(answer.Body) // a request that failed is part of the picture
+	defer func() { _ = response.Body.Close() }()
+	body, _ := io.ReadAll(response.Body)
 	var issued struct {
 		Token string `json:"access_token"`
 	}
@@ -71,34 +72,22 @@ func (c *caller) post(ctx context.Context, path string, form url.Values) string 
 	return issued.Token
 }
 
+// issue requests a token.
 func (c *caller) issue(ctx context.Context, id, secret, scope string) string {
 	return c.post(ctx, "/connect/token", url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}, "scope": {scope},
 	})
 }
 
-// client makes what trusts the issuers.
-func (w *world) client() (*http.Client, error) {
-	cert, err := os.ReadFile(w.path("cert.pem"))
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(cert)
-	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13}, MaxIdleConnsPerHost: 64,
-	}}, nil
-}
-
-// load puts load on the issuers: usual work all the time, and one after another a wave of work, a client with an old secret,
-// somebody who guesses, revocations, and a Redis that is away for a while.
-func (w *world) load(ctx context.Context, length time.Duration) error {
-	client, err := w.client()
+// load puts load on the replicas for length: a constant load all the time and, one after another, a peak, a client with an
+// outdated secret, an attacker who guesses secrets, revocations, and an outage of Redis.
+func (d *deployment) load(ctx context.Context, length time.Duration) error {
+	client, err := d.client()
 	if err != nil {
 		return err
 	}
 	for range 3 {
-		verifier, err := verify.New(ctx, w.issuer, verify.Audience("https://orders.internal"), verify.HTTPClient(client))
+		verifier, err := verify.New(ctx, d.issuer, verify.Audience("https://orders.internal"), verify.HTTPClient(client))
 		if err != nil {
 			return err
 		}
@@ -107,18 +96,19 @@ func (w *world) load(ctx context.Context, length time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	began, running := time.Now(), sync.WaitGroup{}
-	// every does something again and again, in a part of the time from one share of it to another.
+	// every calls do at the interval, between two moments given as fractions of length.
 	every := func(interval time.Duration, from, to float64, do func(c *caller)) {
 		running.Go(func() {
-			c := &caller{client, w.issuers, 0}
-			for ticker := time.NewTicker(interval); ; {
+			c := &caller{http: client, replicas: d.replicas}
+			ticker := time.NewTicker(interval)
+			defer ticker.Stop()
+			for {
 				select {
 				case <-ctx.Done():
-					ticker.Stop()
 					return
 				case <-ticker.C:
 				}
-				if share := time.Since(began).Seconds() / length.Seconds(); share >= from && share < to {
+				if elapsed := time.Since(began).Seconds() / length.Seconds(); elapsed >= from && elapsed < to {
 					do(c)
 				}
 			}
@@ -144,12 +134,10 @@ func (w *world) load(ctx context.Context, length time.Duration) error {
 		token := c.issue(ctx, "billing", generated, "orders.read")
 		c.post(ctx, "/connect/revoke", url.Values{"client_id": {"billing"}, "client_secret": {generated}, "token": {token}})
 	})
-	pause(ctx, time.Duration(.75*float64(length)))
-	away := w.started[0]
-	_ = away.Process.Signal(os.Interrupt)
-	_ = away.Wait()
-	pause(ctx, min(time.Duration(.08*float64(length)), 20*time.Second))
-	if err := w.startRedis(context.WithoutCancel(ctx)); err != nil {
+	sleep(ctx, time.Duration(.75*float64(length)))
+	d.stopRedis()
+	sleep(ctx, min(time.Duration(.08*float64(length)), 20*time.Second))
+	if err := d.startRedis(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	running.Wait()

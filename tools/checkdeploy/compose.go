@@ -12,7 +12,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 )
 
-// compose loads the file as Docker Compose does: against its schema, with what it refers to.
+// compose loads the file as Docker Compose does, which checks it against the schema and resolves its references. Ports may
+// be published on loopback only, and the issuer must run with reduced privileges.
 func compose(file string) error {
 	options, err := cli.NewProjectOptions([]string{file}, cli.WithEnv([]string{"GRANTOR_UID=65532", "GRAFANA_PASSWORD=x"}), cli.WithoutEnvironmentResolution)
 	if err != nil {
@@ -26,14 +27,14 @@ func compose(file string) error {
 	for _, service := range project.Services {
 		for _, port := range service.Ports {
 			if port.HostIP != "127.0.0.1" {
-				errs = append(errs, fmt.Errorf("%s: port %d is open beyond loopback", service.Name, port.Target))
+				errs = append(errs, fmt.Errorf("%s: port %d is published beyond loopback", service.Name, port.Target))
 			}
 		}
 		if strings.HasPrefix(service.Name, "grantor") && (!service.ReadOnly || !slices.Contains(service.CapDrop, "ALL") || service.User == "") {
-			errs = append(errs, fmt.Errorf("%s: is root, has capabilities or writes its root", service.Name))
+			errs = append(errs, fmt.Errorf("%s: runs as root, has capabilities or can write its root", service.Name))
 		}
 		for _, volume := range service.Volumes {
-			// What prepare makes is not there in a clean checkout.
+			// A clean checkout lacks the folder data, which the script prepare creates.
 			if _, err := os.Stat(volume.Source); volume.Type == "bind" && filepath.Base(volume.Source) != "data" && err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", service.Name, err))
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// offline knows nothing of any base image, so that no registry is asked.
+// offline resolves every base image to an empty configuration, so that linting needs no registry.
 type offline struct{}
 
 // ResolveImageConfig implements [llb.ImageMetaResolver].
@@ -23,14 +23,15 @@ func (offline) ResolveImageConfig(_ context.Context, ref string, _ sourceresolve
 	return ref, "", []byte("{}"), nil
 }
 
-// image parses and lints the recipe, and holds what runs to the binary, not as root.
+// image parses and lints the Dockerfile. The final stage must start from scratch, so that it holds the binary and nothing
+// else to run, and must not run as root.
 func image(file string) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	source := llb.NewSourceMap(nil, file, "Dockerfile", data)
-	source.Definition = &llb.Definition{} // the linter takes one for granted
+	source.Definition = &llb.Definition{} // the linter does not check for nil
 	lint, err := dockerfile2llb.DockerfileLint(context.Background(), data, dockerfile2llb.ConvertOpt{SourceMap: source, MetaResolver: offline{}})
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func image(file string) error {
 	}
 	last := stages[len(stages)-1]
 	if last.BaseName != "scratch" {
-		errs = append(errs, fmt.Errorf("the image is made from %s, not from nothing", last.BaseName))
+		errs = append(errs, fmt.Errorf("the image is built from %s, want scratch", last.BaseName))
 	}
 	user := ""
 	for _, command := range last.Commands {

@@ -20,12 +20,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// build makes the manifests of a folder as `kubectl apply -k` does.
+// build builds the manifests of a folder as `kubectl apply -k` does.
 func build(dir string) (resmap.ResMap, error) {
 	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 }
 
-// kubernetes builds the manifests and checks each.
+// kubernetes builds the manifests and decodes each strictly into the type of its API, which rejects unknown fields. alerts is
+// the file of alert rules that the PrometheusRule must repeat.
 func kubernetes(dir, alerts string) error {
 	built, err := build(dir)
 	if err != nil {
@@ -58,7 +59,7 @@ func kubernetes(dir, alerts string) error {
 	return errors.Join(errs...)
 }
 
-// sameAlerts reports where the rule is not what the file of alerts says.
+// sameAlerts returns an error if the rule differs from the file of alert rules.
 func sameAlerts(rule *monitoringv1.PrometheusRule, file string) error {
 	data, err := os.ReadFile(file)
 	if err != nil {

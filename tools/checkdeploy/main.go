@@ -1,11 +1,11 @@
-// Command checkdeploy checks deploy/ as far as it can be without a cluster or an engine for images:
+// Command checkdeploy checks the files in deploy/ as far as possible without a cluster or a container engine:
 //
 //	go run . -binary /path/to/grantor ../../deploy
 //
-// The Kubernetes manifests are built by kustomize and decoded strictly into the types of their APIs; with -manifests they
-// are only printed, for kube-score. The Compose file is loaded as Docker Compose loads it. The recipe of the image is parsed and linted by
-// BuildKit's own code. The systemd unit is verified by systemd-analyze, and its hardening held below a level. It is a
-// module of its own, so that Grantor does not depend on all of these.
+// Kustomize builds the Kubernetes manifests, which are decoded strictly into the types of their APIs; with -manifests they
+// are only printed, for kube-score. The Compose file is loaded as Docker Compose loads it. BuildKit's own code parses and
+// lints the Dockerfile. systemd-analyze verifies the systemd unit and bounds its exposure. Checkdeploy is a separate module
+// so that none of these is a requirement of Grantor.
 package main
 
 import (
@@ -17,8 +17,8 @@ import (
 )
 
 func main() {
-	binary := flag.String("binary", "", "the grantor binary, built")
-	manifests := flag.Bool("manifests", false, "print the Kubernetes manifests and check nothing")
+	binary := flag.String("binary", "", "absolute `path` of the grantor binary")
+	manifests := flag.Bool("manifests", false, "only print the Kubernetes manifests")
 	flag.Parse()
 	dir := flag.Arg(0)
 	if *manifests {
@@ -50,7 +50,7 @@ func main() {
 			failed = true
 			continue
 		}
-		fmt.Printf("%s: ok\n", c.name)
+		_, _ = fmt.Fprintf(os.Stdout, "%s: ok\n", c.name)
 	}
 	if failed {
 		os.Exit(1)

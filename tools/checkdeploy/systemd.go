@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,10 +10,10 @@ import (
 	"strings"
 )
 
-// exposure is the most that systemd-analyze may find the unit exposed, in tenths of its points: 15 stands for 1.5 of 10.
-const exposure = "15"
+// maxExposure is the maximum exposure level that systemd-analyze may assign to the unit, in tenths: 15 is level 1.5 of 10.
+const maxExposure = "15"
 
-// systemd verifies the unit with the binary in its place.
+// systemd verifies a copy of the unit that starts binary, which need not be installed.
 func systemd(unit, binary string) error {
 	data, err := os.ReadFile(unit)
 	if err != nil {
@@ -27,18 +28,22 @@ func systemd(unit, binary string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	there := filepath.Join(dir, filepath.Base(unit))
-	if err := os.WriteFile(there, []byte(strings.Replace(string(data), installed, "ExecStart="+binary+" ", 1)), 0o600); err != nil {
+	copied := filepath.Join(dir, filepath.Base(unit))
+	content := strings.Replace(string(data), installed, "ExecStart="+binary+" ", 1)
+	if err := os.WriteFile(copied, []byte(content), 0o600); err != nil { //nolint:gosec // in a temporary folder
 		return err
 	}
 	for _, args := range [][]string{
-		{"verify", "--man=no", there},
-		{"security", "--offline=true", "--no-pager", "--threshold=" + exposure, there},
+		{"verify", "--man=no", copied},
+		{"security", "--offline=true", "--no-pager", "--threshold=" + maxExposure, copied},
 	} {
-		out, err := exec.Command("systemd-analyze", args...).CombinedOutput()
-		// verify passes over a key that it does not know, but says so.
-		if err != nil || args[0] == "verify" && len(out) > 0 {
-			return fmt.Errorf("systemd-analyze %s: %v\n%s", args[0], err, out)
+		out, err := exec.CommandContext(context.Background(), "systemd-analyze", args...).CombinedOutput() //nolint:gosec // fixed arguments and the copy
+		if err != nil {
+			return fmt.Errorf("systemd-analyze %s: %w\n%s", args[0], err, out)
+		}
+		// verify ignores unknown keys and reports them.
+		if args[0] == "verify" && len(out) > 0 {
+			return fmt.Errorf("systemd-analyze verify: %s", out)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package local has what the tools need that run servers on this machine: free ports and a certificate.
+// Package local provides free ports and a certificate for tools that run servers on this machine.
 package local
 
 import (
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Certify writes a certificate for localhost that signs itself, and its key, in PEM.
+// Certify writes a self-signed certificate for localhost and its key to two PEM files. The certificate is valid for 90 days.
 func Certify(certFile, keyFile string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -37,7 +37,7 @@ func Certify(certFile, keyFile string) error {
 		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
 
-// FreePorts asks the system for ports that nobody has.
+// FreePorts returns n TCP ports of localhost that were free when it was called.
 func FreePorts(n int) ([]string, error) {
 	var ports []string
 	for range n {

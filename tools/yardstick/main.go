@@ -1,7 +1,7 @@
-// Command yardstick is what Grantor is measured against: servers that do the least that anything in its place would have
-// to do. Over gRPC it answers with a fixed message of the same size, over HTTP it parses the form and answers with fixed
-// JSON; both make one signature, or one verification, with the standard library. It keeps nothing, checks nothing and logs
-// nothing. `grantor bench` takes it for an issuer.
+// Command yardstick serves the minimum that any token issuer must do, as the floor that Grantor is measured against. Over
+// gRPC it answers with a fixed message of the size of Grantor's; over HTTP it parses the form and answers with fixed JSON.
+// Each call makes one signature, or one verification, with the standard library. It stores, checks and logs nothing.
+// `grantor bench` accepts it as an issuer.
 package main
 
 import (
@@ -28,10 +28,10 @@ import (
 )
 
 func main() {
-	work := flag.String("work", "ES256", "what each call does: ES256, EdDSA or RS256 (a signature), verify (of ES256) or echo (nothing)")
-	scope := flag.String("scope", "api1", "scope of the answers")
+	work := flag.String("work", "ES256", "`work` of each call: ES256, EdDSA or RS256 (a signature), verify (of ES256) or echo (none)")
+	scope := flag.String("scope", "api1", "`scope` in the answers")
 	flag.Parse()
-	do, err := worker(*work)
+	do, err := newWork(*work)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -40,13 +40,13 @@ func main() {
 	}
 }
 
-// message is of the size of what a token's signature is over.
+// message has the size of what the signature of a token covers.
 var message = []byte(strings.Repeat("m", 430))
 
-// worker gives what each call does besides answering.
-func worker(work string) (func() error, error) {
+// newWork returns the function that does the work of a call.
+func newWork(name string) (func() error, error) {
 	sum := func() []byte { s := sha256.Sum256(message); return s[:] }
-	switch work {
+	switch name {
 	case "echo":
 		return func() error { return nil }, nil
 	case "ES256", "verify":
@@ -54,7 +54,7 @@ func worker(work string) (func() error, error) {
 		if err != nil {
 			return nil, err
 		}
-		if work == "ES256" {
+		if name == "ES256" {
 			return func() error { _, err := ecdsa.SignASN1(rand.Reader, key, sum()); return err }, nil
 		}
 		signature, err := ecdsa.SignASN1(rand.Reader, key, sum())
@@ -71,10 +71,10 @@ func worker(work string) (func() error, error) {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
 		return func() error { _, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum()); return err }, err
 	}
-	return nil, fmt.Errorf("there is no work %q", work)
+	return nil, fmt.Errorf("unknown work %q", name)
 }
 
-// answer is of the size of Grantor's.
+// answer returns a response of the size of Grantor's.
 func answer(scope string) *grantorv1.IssueTokenResponse {
 	return &grantorv1.IssueTokenResponse{
 		AccessToken: "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9." + strings.Repeat("A", 430) + "." + strings.Repeat("B", 86),
@@ -82,6 +82,7 @@ func answer(scope string) *grantorv1.IssueTokenResponse {
 	}
 }
 
+// server answers every call the same, after its work.
 type server struct {
 	grantorv1.UnimplementedTokenServiceServer
 	do     func() error
@@ -89,12 +90,12 @@ type server struct {
 	scope  string
 }
 
-// IssueToken answers as the real one does, after one signature.
+// IssueToken implements [grantorv1.TokenServiceServer].
 func (s *server) IssueToken(context.Context, *grantorv1.IssueTokenRequest) (*grantorv1.IssueTokenResponse, error) {
 	return s.answer, s.do()
 }
 
-// IntrospectToken answers as the real one does for a token that is active.
+// IntrospectToken implements [grantorv1.TokenServiceServer]. Every token is active.
 func (s *server) IntrospectToken(context.Context, *grantorv1.IntrospectTokenRequest) (*grantorv1.IntrospectTokenResponse, error) {
 	return &grantorv1.IntrospectTokenResponse{
 		Active: new(true), Iss: "http://127.0.0.1:8080", Sub: "background-service", ClientId: "background-service",
@@ -103,7 +104,7 @@ func (s *server) IntrospectToken(context.Context, *grantorv1.IntrospectTokenRequ
 	}, s.do()
 }
 
-// token is the least that takes the form and gives a token.
+// token answers a token request that has a secret in its form or an Authorization header.
 func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_secret") == "" && r.Header.Get("Authorization") == "" {
 		http.Error(w, "no secret", http.StatusBadRequest)
@@ -120,7 +121,7 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serve listens on two free ports of loopback and prints the issuer's name.
+// serve listens on two free ports of loopback, prints the URL of the issuer, and serves until a listener fails.
 func serve(s *server) error {
 	rest, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // until the process ends
 	if err != nil {
@@ -139,7 +140,7 @@ func serve(s *server) error {
 			"response_types_supported": []string{},
 		})
 	})
-	grpcServer := grpc.NewServer(grpc.NumStreamWorkers(64)) // workers keep their grown stacks, as Grantor's do
+	grpcServer := grpc.NewServer(grpc.NumStreamWorkers(64)) // workers keep their grown stacks, as in Grantor
 	grantorv1.RegisterTokenServiceServer(grpcServer, s)
 	failed := make(chan error)
 	go func() { failed <- grpcServer.Serve(rpc) }()

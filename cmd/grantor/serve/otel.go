@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/uuid"
 	prometheusclient "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel"
@@ -47,10 +46,10 @@ type instruments struct {
 func newInstruments(ctx context.Context, s *Settings, certificate *ports.TLSFiles, log *slog.Logger) (*instruments, error) {
 	m := &instruments{registry: prometheusclient.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	facts := buildinfo.Read()
-	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		semconv.ServiceName("grantor"), semconv.ServiceVersion(facts.Version), semconv.ServiceInstanceID(uuid.NewString())),
-		resource.WithFromEnv())
+	info := buildinfo.Read()
+	// WithService adds a random service.instance.id; a later option overrides an earlier one.
+	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithService(), resource.WithAttributes(
+		semconv.ServiceName("grantor"), semconv.ServiceVersion(info.Version)), resource.WithFromEnv())
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func newInstruments(ctx context.Context, s *Settings, certificate *ports.TLSFile
 	if certificate != nil {
 		err = telemetry.CertificateRemaining(m.meter, certificate.NotAfter)
 	}
-	return m, errors.Join(err, telemetry.BuildInfo(m.meter, facts.Version, facts.Revision, facts.Go))
+	return m, errors.Join(err, telemetry.BuildInfo(m.meter, info.Version, facts.Revision, facts.Go))
 }
 
 // push makes what sends traces and metrics to the endpoint. Whatever else is to be said about that, such as headers and

@@ -1,6 +1,6 @@
 //go:build conformance
 
-package rest_test
+package conformance_test
 
 import (
 	"os"
@@ -23,12 +23,11 @@ func TestConformanceNPM(t *testing.T) {
 	must.Succeed(t, os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "npm"))))
 	run(t, dir, nil, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 
+	const id, secret = "npm+%:", "a-secret+with%odd:marks" // both need escapes
 	issuer := newIssuer(t)
-	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{
-		withSecret(client(t, "npm+%:", registry.Client{Scopes: scopes(t, "api1 other.read")}), oddSecret),
-	}})
+	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{client(id, secret, "api1 other.read")}})
 	environment := []string{
-		"ISSUER=" + issuer.URL, "CLIENT_ID=npm+%:", "CLIENT_SECRET=" + oddSecret, "RESOURCE=" + res1, "SCOPE=api1", "OTHER_SCOPE=api2",
+		"ISSUER=" + issuer.URL, "CLIENT_ID=" + id, "CLIENT_SECRET=" + secret, "RESOURCE=" + res1, "SCOPE=api1", "OTHER_SCOPE=api2",
 	}
 	for _, script := range []string{"oauth4webapi.js", "openid-client.js"} {
 		t.Run(script, func(t *testing.T) { run(t, dir, environment, "node", script) })

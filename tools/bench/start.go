@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
+)
+
+// starts is the number of times a start is measured.
+const starts = 5
+
+// startUp measures the time from the start of the process to the first token, with all clients registered.
+func (s *scale) startUp(ctx context.Context, f *findings) error {
+	s.many.stop()
+	took, fresh, used, err := s.timeStarts(ctx)
+	if err != nil {
+		return err
+	}
+	// A day after the registrations, the feed no longer contains them.
+	if err := s.manyStore.client.XTrimMaxLen(ctx, "grantor:{grantor}:feed", 1).Err(); err != nil {
+		return err
+	}
+	later, freshLater, usedLater, err := s.timeStarts(ctx)
+	if err != nil {
+		return err
+	}
+	plain, stripped, err := s.sizes(ctx)
+	if err != nil {
+		return err
+	}
+	const path = "start of serve to the first token"
+	clients := formatCount(float64(s.clients))
+	perChange := fmt.Sprintf("%.1f µs per change", 1e6*(took.median-later.median)/float64(s.clients))
+	f.judgeSpread(path, clients+" clients registered, none of them within the last day", below(0.5, "s"), later, 3, "s")
+	f.judgeSpread(path, clients+" clients registered, all of them within the last day", target{}, took, 3, "s: "+perChange)
+	f.add(fmt.Sprintf("From the start of the process to the first token over gRPC, %d times each. The target is for a Redis with %s clients that were registered before the "+
+		"last day: %s s. The feed was trimmed for that, as it is a day later. A new replica reads the feed of the last day, so directly after %s registrations "+
+		"it takes longer, for which there is no target: %s s, so (%.3f s − %.3f s) / %s = %s.",
+		starts, clients, later.text("%.3f"), clients, took.text("%.3f"), took.median, later.median, clients, perChange), nil)
+	f.add(fmt.Sprintf("The resident memory of the process is %s after its first token and %s after a load of %s, %.2f times as much; directly after the registrations, %s and %s, %.2f "+
+		"times as much. The binary of `make build` has %s; without symbols (`-ldflags '-s -w' -trimpath`) it has %s, %.2f of that.",
+		megabytes(freshLater), megabytes(usedLater), s.duration, usedLater/freshLater, megabytes(fresh), megabytes(used), used/fresh,
+		megabytes(plain), megabytes(stripped), stripped/plain), nil)
+	return nil
+}
+
+// timeStarts starts the issuer several times. It returns the seconds to the first token, and the resident memory of the last
+// issuer after its first token and after a load.
+func (s *scale) timeStarts(ctx context.Context) (took spread, fresh, used float64, err error) {
+	var seconds []float64
+	for i := range starts {
+		began := time.Now()
+		issuer, _, err := s.beginIssuer(ctx, s.manyStore, setup{})
+		if err != nil {
+			return took, 0, 0, err
+		}
+		err = s.firstToken(ctx, issuer)
+		seconds = append(seconds, time.Since(began).Seconds())
+		if err == nil && i == starts-1 {
+			fresh, used, err = s.memoryAroundLoad(ctx, issuer)
+		}
+		issuer.stop()
+		if err != nil {
+			return took, 0, 0, err
+		}
+	}
+	took = newSpread(seconds)
+	progressf("start to first token: %s s", took.text("%.3f"))
+	return took, fresh, used, nil
+}
+
+// firstToken requests a token until it gets one.
+func (s *scale) firstToken(ctx context.Context, issuer *server) error {
+	retry := backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1, MaxDelay: 2 * time.Millisecond}
+	conn, err := grpc.NewClient(issuer.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	return issuer.await(ctx, func(ctx context.Context) error {
+		_, err := grantorv1.NewTokenServiceClient(conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
+			GrantType: oauth.GrantClientCredentials, ClientId: clientName(0), ClientSecret: s.secrets[0], Scope: ordersScope,
+		}, grpc.WaitForReady(true))
+		return err
+	})
+}
+
+// memoryAroundLoad returns the resident memory now and after a load.
+func (s *scale) memoryAroundLoad(ctx context.Context, issuer *server) (fresh, used float64, err error) {
+	if fresh, err = issuer.memory("VmRSS"); err != nil {
+		return 0, 0, err
+	}
+	if _, err = s.timedLoad(ctx, contestant{issuer, issueArgs(ordersScope, ordersAPI), nil}); err != nil {
+		return 0, 0, err
+	}
+	used, err = issuer.memory("VmRSS")
+	return fresh, used, err
+}
+
+// sizes returns the size of the binary, with and without symbols, in bytes.
+func (s *scale) sizes(ctx context.Context) (plain, stripped float64, err error) {
+	if err := s.build(ctx, "stripped", "./cmd/grantor", "-trimpath", "-ldflags", "-s -w"); err != nil {
+		return 0, 0, err
+	}
+	for name, into := range map[string]*float64{"grantor": &plain, "stripped": &stripped} {
+		found, err := os.Stat(s.path(name))
+		if err != nil {
+			return 0, 0, err
+		}
+		*into = float64(found.Size())
+	}
+	return plain, stripped, nil
+}
