@@ -74,7 +74,7 @@ func newInstruments(ctx context.Context, s *Settings, certificate *ports.TLSFile
 	if certificate != nil {
 		err = telemetry.CertificateRemaining(m.meter, certificate.NotAfter)
 	}
-	return m, errors.Join(err, telemetry.BuildInfo(m.meter, info.Version, facts.Revision, facts.Go))
+	return m, errors.Join(err, telemetry.BuildInfo(m.meter, info.Version, info.Revision, info.Go))
 }
 
 // push makes what sends traces and metrics to the endpoint. Whatever else is to be said about that, such as headers and
