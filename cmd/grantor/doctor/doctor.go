@@ -61,7 +61,7 @@ func NewCommand(shared settings.Names) *cobra.Command {
 
 func (s *options) command() *cobra.Command {
 	serve := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	s.declareShared(serve)
+	set := s.declareShared(serve)
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look at a running deployment and its Redis, and say what to do",
@@ -77,7 +77,7 @@ The exit code is 0 when nothing was found that is worse than a warning, with --s
   grantor doctor --config grantor.yaml --strict --skip redis.alone,replica.alone -o json`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := settings.Resolve(serve, s.shared); err != nil {
+			if err := set.Resolve(s.shared); err != nil {
 				return err
 			}
 			return s.prepare(cmd.Flags(), serve.Changed("issuer"))
@@ -103,11 +103,13 @@ The exit code is 0 when nothing was found that is worse than a warning, with --s
 
 // declareShared adds the settings that are those of grantor serve. The last two have no flag of the command: they are in
 // the file or the environment of grantor serve, or nowhere.
-func (s *options) declareShared(flags *pflag.FlagSet) {
-	s.Settings.Declare(flags)
-	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and where callers reach the REST port")
+func (s *options) declareShared(flags *pflag.FlagSet) *settings.Set {
+	set := settings.NewSet(flags)
+	s.Settings.Declare(set)
+	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API")
 	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs")
-	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without word from Redis")
+	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis")
+	return set
 }
 
 // prepare checks the settings. issuer says that one is given already.

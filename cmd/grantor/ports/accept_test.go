@@ -103,13 +103,13 @@ func TestOperationsAreBounded(t *testing.T) {
 	const a, b = "127.0.0.5", "127.0.0.6"
 	r := servetest.Dev(t, "--max-connections=1")
 	target := r.OpsAddr()
-	for range ports.MostOperationsPerSource {
+	for range ports.MaxOperationsPerSource {
 		if !serves(t, dialFrom(t, a, target)) {
 			t.Fatal("a connection within the bounds is refused")
 		}
 	}
 	if serves(t, dialFrom(t, a, target)) {
-		t.Errorf("one address has more than %d connections", ports.MostOperationsPerSource)
+		t.Errorf("one address has more than %d connections", ports.MaxOperationsPerSource)
 	}
 	if !serves(t, dialFrom(t, b, target)) {
 		t.Error("another address is refused")

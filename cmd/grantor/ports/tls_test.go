@@ -101,7 +101,7 @@ func TestTLSReload(t *testing.T) {
 	if got := serial(); got != 3 {
 		t.Errorf("after a broken change: got certificate %d, want 3", got)
 	}
-	if !strings.Contains(log.String(), "the old ones stay in use") {
+	if !strings.Contains(log.String(), "the previous ones stay in use") {
 		t.Errorf("the log does not tell of the broken change:\n%s", log.String())
 	}
 	ours.WriteLeaf(t, dir, 4)

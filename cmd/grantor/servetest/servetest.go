@@ -20,7 +20,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
-	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
@@ -91,11 +90,11 @@ func Try(t testing.TB, args ...string) (*Replica, error) {
 func Parse(args ...string) (*serve.Settings, *pflag.FlagSet, error) {
 	var parsed serve.Settings
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	parsed.Declare(flags)
+	set := parsed.Declare(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, nil, err
 	}
-	return &parsed, flags, settings.Resolve(flags, nil)
+	return &parsed, flags, set.Resolve(nil)
 }
 
 func (r *Replica) URL(path string) string { return "http://" + r.HTTPAddr() + path }
