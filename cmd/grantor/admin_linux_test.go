@@ -46,7 +46,7 @@ func TestConfirm(t *testing.T) {
 				_, _ = io.WriteString(person, typed)
 				got := runOn(t, terminal, strings.Fields(c.command)...)
 				got.Exits(t, cli.ExitOther, "that is not the id; nothing was done")
-				if !strings.HasSuffix(got.ErrOut, "Type "+c.id+" to go on: ") {
+				if !strings.HasSuffix(got.ErrOut, "Type "+c.id+" to continue: ") {
 					t.Errorf("got the question %q", got.ErrOut)
 				}
 			}

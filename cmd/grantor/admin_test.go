@@ -84,7 +84,7 @@ func TestAdminRefused(t *testing.T) {
 		want   string
 	}{
 		{"the wrong secret", 401, `{"error":"invalid_client"}`, cli.ExitDenied, "invalid_client"},
-		{"a scope that it lacks", 400, `{"error":"invalid_scope"}`, cli.ExitDenied, "administrator may not do this, which takes the scope grantor:clients.read; invalid_scope"},
+		{"a scope that it lacks", 400, `{"error":"invalid_scope"}`, cli.ExitDenied, "administrator may not do this, which needs the scope grantor:clients.read; invalid_scope"},
 		{"an issuer in trouble", 503, `{"error":"temporarily_unavailable"}`, cli.ExitUnavailable, "temporarily_unavailable"},
 		{"a proxy", 502, `<html>`, cli.ExitUnavailable, "502"},
 		{"a page", 200, `<html>`, cli.ExitOther, "RFC 6749"},
@@ -119,7 +119,7 @@ func TestAdminUsage(t *testing.T) {
 		{"client list --issuer http://auth.example.com", "issuer: "},
 		{"client list --client-secret-file " + secret, "GRANTOR_CLIENT_SECRET, client-secret-file: both are set, by flag or environment; give one"},
 		{"client list --profile none", "profile: "},
-		{"client update a", "there is nothing to change"},
+		{"client update a", "nothing to change"},
 		{"client update a --scope x --add-scope y", "--scope, --add-scope: give one of them"},
 		{"client update a --access-token-lifetime soon", "--access-token-lifetime"},
 		{"client create a --without-secret --secret-file " + secret, "--without-secret, --secret-file: give one of them"},
@@ -133,7 +133,7 @@ func TestAdminUsage(t *testing.T) {
 		{"client revoke a", "give --yes"},
 		{"client secret delete a b", "give --yes"},
 		{"resource delete https://a.example", "give --yes"},
-		{"resource update https://a.example", "there is nothing to change"},
+		{"resource update https://a.example", "nothing to change"},
 		{"key compromise a", "give --yes"},
 		{"apply", "file: is required"},
 		{"apply -f x --redis redis://localhost:1 --issuer https://auth.example.com", "redis, issuer, profile: "},

@@ -61,7 +61,7 @@ func TestApplyRemotely(t *testing.T) {
 
 	as(t, "clerk", "clerk-secret")
 	apply(administration).Exits(t, cli.ExitDenied, "insufficient_scope: ", "clerk-secret")
-	apply("clients: [{client_id: a, client_secret: hush-hush-hush}]", "--prune").Exits(t, cli.ExitUsage, "prune: the file does not name clerk", "hush-hush-hush")
+	apply("clients: [{client_id: a, client_secret: hush-hush-hush}]", "--prune").Exits(t, cli.ExitUsage, "prune: the file does not list clerk", "hush-hush-hush")
 }
 
 // TestApplyRemotelyErrors has files that are wrong: the issuer's word on them comes with the line, and nothing is applied.

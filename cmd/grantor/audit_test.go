@@ -156,7 +156,7 @@ func TestAuditFollow(t *testing.T) {
 	keepEvent(t, trail, telemetry.Refusals, time.Hour, "token.refused", `{"jti":"3"}`)
 	must.Eventually(t, "printing the next events", has("d13"))
 	server.Kill()
-	must.Eventually(t, "telling of the outage", func() bool { return strings.Contains(errOut.String(), "the Redis does not answer") })
+	must.Eventually(t, "telling of the outage", func() bool { return strings.Contains(errOut.String(), "Redis does not answer") })
 	server.Start()
 	must.Eventually(t, "printing events after the outage", func() bool {
 		keepEvent(t, trail, telemetry.Decisions, 0, "token.issued", `{"jti":"4"}`)
@@ -177,9 +177,9 @@ func TestAuditErrors(t *testing.T) {
 		want string
 	}{
 		"": {cli.ExitUsage, "redis: is required"},
-		"--redis " + server.URL() + " --event token.isued":                {cli.ExitUsage, `event: there is no event "token.isued"; a * counts at the end alone; there are token.issued, token.refused, `},
-		"--redis " + server.URL() + " --event *.issued":                   {cli.ExitUsage, "a * counts at the end alone"},
-		"--redis " + server.URL() + " --reason wrong_secrets":             {cli.ExitUsage, `reason: there is no reason "wrong_secrets"; there are unknown_client, wrong_secret, `},
+		"--redis " + server.URL() + " --event token.isued":                {cli.ExitUsage, `event: there is no event "token.isued"; a * is a wildcard only at the end; the events are token.issued, token.refused, `},
+		"--redis " + server.URL() + " --event *.issued":                   {cli.ExitUsage, "a * is a wildcard only at the end"},
+		"--redis " + server.URL() + " --reason wrong_secrets":             {cli.ExitUsage, `reason: there is no reason "wrong_secrets"; the reasons are unknown_client, wrong_secret, `},
 		"--redis " + server.URL() + " --event nothing.*":                  {cli.ExitUsage, "event: "},
 		"--redis " + server.URL() + " --since yesterday":                  {cli.ExitUsage, "since: "},
 		"--redis " + server.URL() + " --until 25:00":                      {cli.ExitUsage, "until: "},

@@ -131,7 +131,7 @@ func TestClientLife(t *testing.T) {
 	if got := runToken(t, raw, "introspect").Works(t); got != "  active  false\n" {
 		t.Errorf("a token after the revocation: got %q", got)
 	}
-	if got := grantor(t, "client delete sync --yes"); got != "Client sync is removed, and its tokens are revoked.\n" {
+	if got := grantor(t, "client delete sync --yes"); got != "Client sync is deleted, and its tokens are revoked.\n" {
 		t.Errorf("got %q", got)
 	}
 	if proves(t, "sync", secret) {
@@ -160,13 +160,13 @@ func TestClientSecrets(t *testing.T) {
 	if len(before) != 1 || len(after) != 2 || after[0] != before[0] {
 		t.Fatalf("got the secrets %q and then %q, want one and then another beside it", before, after)
 	}
-	shows(t, rotated.ErrOut, `^Client sync has the new secret `+after[1]+`; any other ends within 1h0m0s.$`)
+	shows(t, rotated.ErrOut, `^Client sync has the new secret `+after[1]+`; any other expires within 1h0m0s.$`)
 	shows(t, grantor(t, "client secret list sync"), `^`+after[0]+` +generated +\S+Z +\S+Z +`, `^`+after[1]+` +generated +\S+Z +never +`)
 	if !proves(t, "sync", first) || !proves(t, "sync", second) {
 		t.Error("within the grace a secret does not prove the client")
 	}
-	shows(t, grantor(t, "client secret expire sync "+after[0]+" --never"), ` has no end.$`)
-	shows(t, grantor(t, "client secret expire sync "+after[0]+" --in 48h"), ` ends at \S+Z.$`)
+	shows(t, grantor(t, "client secret expire sync "+after[0]+" --never"), ` never expires.$`)
+	shows(t, grantor(t, "client secret expire sync "+after[0]+" --in 48h"), ` expires at \S+Z.$`)
 	grantor(t, "client secret expire sync "+after[0])
 	if proves(t, "sync", first) {
 		t.Error("a secret that ended proves the client")
@@ -225,8 +225,8 @@ func TestClientRefusals(t *testing.T) {
 		{"administrator", "client secret rotate sync --grace 1500ms", cli.ExitInvalid, "grace_period"},
 		{"reader", "client create other", cli.ExitDenied, "insufficient_scope: "},
 		{"reader", "client delete sync --yes", cli.ExitDenied, "insufficient_scope: "},
-		{"reader", "resource create https://a.example", cli.ExitDenied, "reader may not do this, which takes the scope grantor:resources.write; invalid_scope"},
-		{"reader", "key rotate", cli.ExitDenied, "reader may not do this, which takes the scope grantor:keys.write; invalid_scope"},
+		{"reader", "resource create https://a.example", cli.ExitDenied, "reader may not do this, which needs the scope grantor:resources.write; invalid_scope"},
+		{"reader", "key rotate", cli.ExitDenied, "reader may not do this, which needs the scope grantor:keys.write; invalid_scope"},
 		{"clerk", "client disable administrator", cli.ExitDenied, "insufficient_scope: "},
 		{"clerk", "client create other --scope grantor:keys.write", cli.ExitDenied, "insufficient_scope: "},
 		{"background-service", "client list", cli.ExitDenied, "background-service may not do this"},

@@ -62,19 +62,19 @@ func TestKEKErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"previous alone", []string{"--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: is of no use"},
-		{"previous file alone", []string{"--previous-key-encryption-key-file=" + servetest.KEKFile(t)}, "previous-key-encryption-key-file: is of no use"},
+		{"previous alone", []string{"--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: needs key-encryption-key"},
+		{"previous file alone", []string{"--previous-key-encryption-key-file=" + servetest.KEKFile(t)}, "previous-key-encryption-key-file: needs key-encryption-key"},
 		{"two previous", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key=x", "--previous-key-encryption-key-file=x"}, "previous-key-encryption-key, previous-key-encryption-key-file: give one"},
 		{"short previous", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key=" + plain[1:]}, "previous-key-encryption-key: a key-encryption key is 32"},
 		{"no previous file", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key-file=/nonexistent"}, "previous-key-encryption-key-file: "},
 		{"empty file", []string{"--key-encryption-key-file=" + servetest.WriteFile(t, "kek", "\n")}, "key-encryption-key-file: the file is empty"},
-		{"URL alone", []string{"--key-encryption-key-url=" + url}, "key-encryption-key-url: is of no use"},
+		{"URL alone", []string{"--key-encryption-key-url=" + url}, "key-encryption-key-url: needs key-encryption-key"},
 		{"wrapped without a URL", []string{"--key-encryption-key=" + good}, "key-encryption-key: a key-encryption key is 32"},
 		{"plain with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + plain}, "key-encryption-key: is a plain key"},
 		{"plain previous with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + good, "--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: is a plain key"},
 		{"no base64 with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=!" + good}, "key-encryption-key: is not base64"},
 		{"wrapped by another", []string{"--key-encryption-key-url=" + localURL(), "--key-encryption-key=" + good}, "key-encryption-key: key-encryption-key-url does not unwrap it"},
-		{"16 bytes wrapped", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + tooShort}, "key-encryption-key: what is wrapped has 16 bytes"},
+		{"16 bytes wrapped", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + tooShort}, "key-encryption-key: the wrapped key has 16 bytes"},
 		{"no key in the URL", []string{"--key-encryption-key-url=base64key://", "--key-encryption-key=" + good}, "key-encryption-key-url: the URL has no key"},
 		{"unknown scheme", []string{"--key-encryption-key-url=nokms://" + plain, "--key-encryption-key=" + good}, "key-encryption-key-url: "},
 		{"malformed key in the URL", []string{"--key-encryption-key-url=" + url[:30], "--key-encryption-key=" + good}, "key-encryption-key-url: "},

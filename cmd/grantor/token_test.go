@@ -136,7 +136,7 @@ func TestTokenIntrospect(t *testing.T) {
 	if got := runToken(t, "garbage", "introspect").Works(t); got != "  active  false\n" {
 		t.Errorf("garbage: got %q, want that it is not active", got)
 	}
-	runToken(t, " \n", "introspect").Fails(t, "there is no token")
+	runToken(t, " \n", "introspect").Fails(t, "no token")
 	runToken(t, strings.Repeat("x", 8193), "introspect").Fails(t, "more than 8192 bytes")
 	runToken(t, "", "introspect", raw, raw).Fails(t, "accepts at most 1 arg", raw)
 	t.Setenv("GRANTOR_CLIENT_SECRET", "another-secret-instead")
@@ -148,9 +148,9 @@ func TestTokenRevoke(t *testing.T) {
 		name, want string
 		args       []string
 	}{
-		{"one", "If it was a live token of background-service, it is revoked.\n", nil},
+		{"one", "If it was an active token of background-service, it is revoked.\n", nil},
 		{"one, for scripts", "{}\n", []string{"-", "--output=json"}},
-		{"all", "All tokens that background-service was issued until now are revoked.\n", []string{"--all"}},
+		{"all", "All tokens that were issued to background-service until now are revoked.\n", []string{"--all"}},
 		{"all, for scripts", "{}\n", []string{"--all", "--output=json"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -170,9 +170,9 @@ func TestTokenRevoke(t *testing.T) {
 	}
 	raw := asDevClient(t).Token(t)
 	runToken(t, "", "revoke", raw, "--all").Fails(t, "give a token or --all, not both", raw)
-	runToken(t, "", "revoke").Fails(t, "there is no token")
+	runToken(t, "", "revoke").Fails(t, "no token")
 	t.Setenv("GRANTOR_ALL", "true") // an argument, not a setting: nothing in the environment widens a revocation
-	runToken(t, "", "revoke").Fails(t, "there is no token")
+	runToken(t, "", "revoke").Fails(t, "no token")
 	t.Setenv("GRANTOR_CLIENT_SECRET", "another-secret-instead")
 	runToken(t, raw, "revoke").Fails(t, "invalid_client: ", raw, "another-secret-instead")
 	runToken(t, "", "revoke", "--all").Fails(t, "invalid_client: ", "another-secret-instead")
@@ -209,7 +209,7 @@ Claims
 		t.Errorf("got %v, want header, claims and that nothing is verified", answer)
 	}
 	for _, c := range []struct{ name, raw, want string }{
-		{"nothing", "", "there is no token"},
+		{"nothing", "", "no token"},
 		{"one part", "garbage", "1 parts"},
 		{"encrypted", "a.b.c.d.e", "5 parts"},
 		{"no base64", "ga!rbage.ga!rbage.x", "its header is not base64url"},
@@ -298,7 +298,7 @@ func TestTokenHostileIssuer(t *testing.T) {
 		{"control characters", "issue", "a?b: ?[2J?", says(http.StatusBadRequest, `{"error":"a\nb","error_description":"\u001b[2J\u009b"}`)},
 		{"a long text", "issue", strings.Repeat("x", 256), says(http.StatusBadRequest, `{"error":"x","error_description":"`+strings.Repeat("x", 300)+`"}`)},
 		{"too much", "issue", "more than 65536 bytes", says(http.StatusOK, strings.Repeat(" ", 65537))},
-		{"a page", "issue", "the token_endpoint answered 502", says(http.StatusBadGateway, "<html>")},
+		{"a page", "issue", "the token_endpoint returned 502", says(http.StatusBadGateway, "<html>")},
 		{"a page for a token", "issue", "RFC 6749", says(http.StatusOK, "<html>")},
 		{"no token", "issue", "RFC 6749", says(http.StatusOK, `{"token_type":"Bearer"}`)},
 		{"a token of another type", "issue", "not Bearer", says(http.StatusOK, `{"access_token":"x","token_type":"MAC"}`)},
@@ -316,7 +316,7 @@ func TestTokenHostileIssuer(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `{"access_token":"%s","token_type":"bearer"}`, id+"/"+password)
 	}
 	got := runToken(t, "", "issue")
-	if want := "a%3Ab/s+e%3Ac%2Br%25t\n"; got.Works(t) != want || got.ErrOut != "no scope told; no lifetime told\n" {
+	if want := "a%3Ab/s+e%3Ac%2Br%25t\n"; got.Works(t) != want || got.ErrOut != "no scope in the response; no lifetime in the response\n" {
 		t.Errorf("got %q and %q, want the form-encoded credentials %q", got.Out, got.ErrOut, want)
 	}
 }

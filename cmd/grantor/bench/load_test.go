@@ -25,7 +25,7 @@ func TestBenchREST(t *testing.T) {
 		{bench.OperationIssue, `{"access_token": ""}`, "no token"},
 		{bench.OperationIssue, `{}`, "no token"},
 		{bench.OperationIssue, `<html>`, "no token"},
-		{bench.OperationIssue, `{"access_token": "a"` + strings.Repeat(" ", bench.MostBody) + `}`, "no token"},
+		{bench.OperationIssue, `{"access_token": "a"` + strings.Repeat(" ", bench.MaxBody) + `}`, "no token"},
 		{bench.OperationIntrospect, `{"active": true, "sub": "a"}`, ""},
 		{bench.OperationIntrospect, `{"active": false}`, "inactive"},
 		{bench.OperationIntrospect, `{}`, "inactive"},

@@ -216,7 +216,7 @@ func TestDoctorOutput(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"error    replica.settings: issuer is ", "\n         give all replicas the same\n", "warning  redis.password: a connection", "ok       redis.eviction\n", "1 error, 1 warning, 2 notes; ",
+		"error    replica.settings: issuer is ", "\n         give all replicas the same value\n", "warning  redis.password: a connection", "ok       redis.eviction\n", "1 error, 1 warning, 2 notes; ",
 	} {
 		if !strings.Contains(text.Out, want) {
 			t.Errorf("the output has no %q:\n%s", want, text.Out)

@@ -44,7 +44,7 @@ var ringCauses = []cause{
 		p.kek = keys.NewKEK()
 		return p, []string{p.kekFlag()}
 	}},
-	{"key.previous", "the previous key alone", func(t *testing.T) (*patient, []string) {
+	{"key.previous", "only the previous key", func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.ring(0)
 		previous := "--previous-" + strings.TrimPrefix(p.kekFlag(), "--")
@@ -77,7 +77,7 @@ var ringCauses = []cause{
 }
 
 var fleetCauses = []cause{
-	{"replica.none", "none has told", alone()},
+	{"replica.none", "none has reported", alone()},
 	{"replica.alone", "a:8080", func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.tell("a", nil)
@@ -103,7 +103,7 @@ var fleetCauses = []cause{
 		p.tell("bad", nil)
 		return p, []string{p.kekFlag()}
 	}},
-	{"replica.keys", `it has "another", which the ring has not`, func(t *testing.T) (*patient, []string) {
+	{"replica.keys", `it has "another", which the ring does not have`, func(t *testing.T) (*patient, []string) {
 		p := newPatient(t)
 		p.ring(0)
 		p.tell("bad", func(r *heartbeat.Status) { r.Published = []string{"another"} })
@@ -204,7 +204,7 @@ var issuerCauses = []cause{
 		f.metadata.Issuer = "https://other.example.com"
 	})},
 	{"issuer.keys", "it lacks ", behind(func(t *testing.T, f *facade) { f.keys = newPatient(t).ring(0) })},
-	{"issuer.keys", ", which the ring has not", behind(func(t *testing.T, f *facade) { f.keys = newPatient(t).ring(0) })},
+	{"issuer.keys", ", which the ring does not have", behind(func(t *testing.T, f *facade) { f.keys = newPatient(t).ring(0) })},
 	{"issuer.clock", "1h0m0s from this machine's", behind(func(_ *testing.T, f *facade) { f.date = time.Hour + time.Second/2 })},
 	{"grpc.reach", "has no grantor_grpc_endpoint", behind(func(*testing.T, *facade) {})},
 	{"grpc.reach", "connection refused", behind(func(t *testing.T, f *facade) { f.metadata.GRPCEndpoint = servetest.FreeAddress(t) })},
