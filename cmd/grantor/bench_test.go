@@ -11,12 +11,16 @@ import (
 
 // benchReport is what grantor bench prints for scripts.
 type benchReport struct {
-	Algorithm string                          `json:"alg"`
-	Seconds   float64                         `json:"seconds"`
-	Calls     int64                           `json:"calls"`
-	Failures  map[string]int64                `json:"failures"`
-	PerSecond float64                         `json:"per_second"`
-	Latency   struct{ P50, P99, Max float64 } `json:"latency_ms"`
+	Algorithm string           `json:"alg"`
+	Seconds   float64          `json:"seconds"`
+	Calls     int64            `json:"calls"`
+	Failures  map[string]int64 `json:"failures"`
+	PerSecond float64          `json:"per_second"`
+	Latency   struct {
+		P50 float64 `json:"p50"`
+		P99 float64 `json:"p99"`
+		Max float64 `json:"max"`
+	} `json:"latency_ms"`
 }
 
 // TestBench puts a short load on a real issuer over each wire.

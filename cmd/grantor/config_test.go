@@ -10,7 +10,11 @@ import (
 )
 
 // shownSetting is a setting as grantor config print shows it.
-type shownSetting struct{ Setting, Value, From string }
+type shownSetting struct {
+	Setting string `json:"setting"`
+	Value   string `json:"value"`
+	From    string `json:"from"`
+}
 
 func TestConfigPrint(t *testing.T) {
 	const canary = "canary-secret"

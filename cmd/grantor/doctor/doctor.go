@@ -107,7 +107,7 @@ The exit code is 0 if no finding is worse than a warning, with --strict than a n
 // file or the environment of grantor serve.
 func (s *options) declareShared(flags *pflag.FlagSet) *settings.Set {
 	set := settings.NewSet(flags)
-	s.Settings.Declare(set)
+	s.Declare(set)
 	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API")
 	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs")
 	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis")

@@ -18,7 +18,8 @@ const (
 	// SecretVariable is the environment variable with the client's secret. There is no flag for it, because other users
 	// can read the command line.
 	SecretVariable = "GRANTOR_CLIENT_SECRET"
-	SecretWays     = "give the client's secret in " + SecretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which prompts for it"
+	// SecretWays says how to give the secret.
+	SecretWays = "give the client's secret in " + SecretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which prompts for it"
 )
 
 // LocalIssuer is the issuer of grantor serve --dev.

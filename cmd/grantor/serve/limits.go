@@ -26,7 +26,7 @@ type limitSettings struct {
 	proxyProtocol        bool
 }
 
-func (s *limitSettings) declare(set *settings.Set) {
+func (s *limitSettings) declareLimits(set *settings.Set) {
 	for _, l := range []struct {
 		value       *int
 		name        string

@@ -60,7 +60,7 @@ const defaultShutdownDelay = 5 * time.Second
 func (s *Settings) Declare(flags *pflag.FlagSet) *settings.Set {
 	set := settings.NewSet(flags)
 	s.Settings.Declare(set)
-	s.limitSettings.declare(set)
+	s.declareLimits(set)
 	s.declarePorts(set)
 	s.declareTokens(set)
 	s.declareTelemetry(set)
