@@ -9,7 +9,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// benchReport is what grantor bench prints for scripts.
+// benchReport is the output of grantor bench for scripts.
 type benchReport struct {
 	Algorithm string           `json:"alg"`
 	Seconds   float64          `json:"seconds"`
@@ -23,7 +23,7 @@ type benchReport struct {
 	} `json:"latency_ms"`
 }
 
-// TestBench puts a short load on a real issuer over each wire.
+// TestBench puts a short load on a real issuer over each transport.
 func TestBench(t *testing.T) {
 	asDevClient(t)
 	for _, args := range [][]string{
@@ -81,7 +81,7 @@ func TestBenchRefuses(t *testing.T) {
 	}
 }
 
-// TestBenchCalls has the load end after a number of calls, at the replica that is named.
+// TestBenchCalls expects the load to end after a number of calls.
 func TestBenchCalls(t *testing.T) {
 	asDevClient(t)
 	limited := []string{"bench", "--duration=1m", "--warm-up=0s", "--calls=5", "-o=json"}

@@ -48,7 +48,7 @@ func exercised(t *testing.T) metrics {
 	return exercise(t, r, redis, generated, &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS13})
 }
 
-// exercise asks for tokens, rightly and wrongly, introspects and revokes, follows the revocations, and then takes the Redis
+// exercise asks for tokens, rightly and wrongly, introspects and revokeFor, follows the revocations, and then takes the Redis
 // away.
 func exercise(t *testing.T, r *servetest.Replica, redis *redistest.Server, generated string, trust *tls.Config) metrics {
 	t.Helper()

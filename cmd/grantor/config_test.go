@@ -9,7 +9,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// shownSetting is a setting as grantor config print shows it.
+// shownSetting is a setting in the output of grantor config print.
 type shownSetting struct {
 	Setting string `json:"setting"`
 	Value   string `json:"value"`
@@ -85,7 +85,7 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
-// TestConfigCheckComplete lists nothing that is missing where file and environment have what grantor serve needs.
+// TestConfigCheckComplete expects no missing setting if file and environment have what grantor serve needs.
 func TestConfigCheckComplete(t *testing.T) {
 	complete := func(content string) {
 		t.Helper()

@@ -11,7 +11,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 )
 
-// TestSettingsTable keeps the README's table equal to what `grantor serve --help` lists.
+// TestSettingsTable expects the README's table to equal what grantor serve --help lists.
 func TestSettingsTable(t *testing.T) {
 	var settings serve.Settings
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
@@ -31,7 +31,7 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
-// TestServiceLinks starts in a Kubernetes namespace with services whose names begin with grantor.
+// TestServiceLinks runs in a Kubernetes namespace with services whose names begin with grantor.
 func TestServiceLinks(t *testing.T) {
 	for _, service := range []string{"GRANTOR", "GRANTOR_OPS", "GRANTOR_SERVICE", "GRANTOR_HTTP_2"} {
 		t.Run(service, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// runToken runs `grantor token` with the arguments and standard input.
+// runToken runs grantor token with the arguments and standard input.
 func runToken(t *testing.T, stdin string, args ...string) clitest.Result {
 	t.Helper()
 	return runTokenOn(t, strings.NewReader(stdin), args...)
@@ -28,7 +28,7 @@ func runTokenOn(t *testing.T, stdin io.Reader, args ...string) clitest.Result {
 	return runOn(t, stdin, append([]string{"token"}, args...)...)
 }
 
-// asDevClient starts a server and sets what the commands need to be dev mode's client there.
+// asDevClient starts a server and sets up the commands to be the client of development mode.
 func asDevClient(t *testing.T) *servetest.Replica {
 	t.Helper()
 	r := servetest.Dev(t)
@@ -42,7 +42,7 @@ func asDevClient(t *testing.T) *servetest.Replica {
 	return r
 }
 
-// fields reads a JSON object.
+// fields parses a JSON object.
 func fields(t *testing.T, document string) map[string]any {
 	t.Helper()
 	var found map[string]any
@@ -70,7 +70,7 @@ func TestTokenIssue(t *testing.T) {
 	runToken(t, "", "issue", "--resource", "https://other.internal").Fails(t, "invalid_target: ")
 }
 
-// TestTokenSecret has each place that a secret can come from.
+// TestTokenSecret takes the secret from each possible source.
 func TestTokenSecret(t *testing.T) {
 	asDevClient(t)
 	runToken(t, "", "issue").Works(t)
@@ -171,14 +171,14 @@ func TestTokenRevoke(t *testing.T) {
 	raw := asDevClient(t).Token(t)
 	runToken(t, "", "revoke", raw, "--all").Fails(t, "give a token or --all, not both", raw)
 	runToken(t, "", "revoke").Fails(t, "no token")
-	t.Setenv("GRANTOR_ALL", "true") // an argument, not a setting: nothing in the environment widens a revocation
+	t.Setenv("GRANTOR_ALL", "true") // --all is an argument, not a setting: the environment cannot widen a revocation
 	runToken(t, "", "revoke").Fails(t, "no token")
 	t.Setenv("GRANTOR_CLIENT_SECRET", "another-secret-instead")
 	runToken(t, raw, "revoke").Fails(t, "invalid_client: ", raw, "another-secret-instead")
 	runToken(t, "", "revoke", "--all").Fails(t, "invalid_client: ", "another-secret-instead")
 }
 
-// TestTokenDecode asks nobody: no client, no secret, and no issuer.
+// TestTokenDecode decodes without a client, a secret or an issuer.
 func TestTokenDecode(t *testing.T) {
 	t.Setenv("GRANTOR_ISSUER", "http://localhost:1")
 	jwt := func(header, claims string) string {
@@ -248,8 +248,8 @@ func TestTokenDecodeVerify(t *testing.T) {
 	runToken(t, raw, "decode", "--verify", "--issuer=http://localhost:1").Fails(t, "the issuer's keys: ", raw)
 }
 
-// TestTokenHostileIssuer has an issuer that is not what it should be. What it says is bounded and harmless, and the secret
-// goes nowhere else.
+// TestTokenHostileIssuer uses issuers that misbehave. Their text is bounded and harmless, and the secret goes nowhere
+// else.
 func TestTokenHostileIssuer(t *testing.T) {
 	var answer func(w http.ResponseWriter, r *http.Request)
 	metadata := func(base string) oauth.Metadata {
@@ -321,7 +321,7 @@ func TestTokenHostileIssuer(t *testing.T) {
 	}
 }
 
-// TestTokenEndpointsInPlaintext has descriptions that would send the secret in the clear to another machine.
+// TestTokenEndpointsInPlaintext uses metadata that would send the secret in plaintext to another machine.
 func TestTokenEndpointsInPlaintext(t *testing.T) {
 	t.Setenv("GRANTOR_CLIENT_ID", "background-service")
 	t.Setenv("GRANTOR_CLIENT_SECRET", clitest.DevSecret)

@@ -171,9 +171,8 @@ func (s *options) check() error {
 	return s.load.check()
 }
 
-// The bounds of settings: what a client program can have under way, and the calls a second of an open loop.
+// The bounds of the settings: what one client program can have in flight, and the rate of an open loop.
 const (
-	// The bounds of the settings: what one client program can have in flight, and the rate of an open loop.
 	maxConcurrency   = 10_000
 	minRate, maxRate = 0.001, 1_000_000
 )

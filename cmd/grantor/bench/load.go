@@ -11,9 +11,8 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// What a load can be made of.
+// The operations and the transports of a load.
 const (
-	// The operations and the transports of a load.
 	operationIssue      = "issue"
 	operationIntrospect = "introspect"
 	wireGRPC            = "grpc"

@@ -26,14 +26,14 @@ type result struct {
 	// Calls counts the calls that succeeded within Seconds, and Failures the others, by their outcome. Unanswered counts the
 	// calls of an open loop that were due and had no response at the end. UnderWay counts the calls that the end cut off,
 	// including those of the warm-up, and Oldest is the age of the oldest of them: in an open loop since it was due.
-	Calls      int64            `json:"calls"`
-	Failures   map[string]int64 `json:"failures"`
-	Unanswered int64            `json:"unanswered"`
-	UnderWay   int64            `json:"under_way"`
-	Oldest     float64          `json:"oldest_ms"`
-	PerSecond  float64          `json:"per_second"`
-	Latency    latencies        `json:"latency_ms"`
-	Histogram  *hdrhistogram.Histogram
+	Calls      int64                   `json:"calls"`
+	Failures   map[string]int64        `json:"failures"`
+	Unanswered int64                   `json:"unanswered"`
+	UnderWay   int64                   `json:"under_way"`
+	Oldest     float64                 `json:"oldest_ms"`
+	PerSecond  float64                 `json:"per_second"`
+	Latency    latencies               `json:"latency_ms"`
+	Histogram  *hdrhistogram.Histogram `json:"-"`
 }
 
 type latencies struct {

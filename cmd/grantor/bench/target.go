@@ -141,9 +141,8 @@ func closeAll(conns []*grpc.ClientConn) {
 	}
 }
 
-// What an answer comes to that is none of those that are wanted.
+// The failures of a call that succeeded on the wire.
 const (
-	// The failures of a call that succeeded on the wire.
 	inactive = "inactive"
 	noToken  = "no token"
 )

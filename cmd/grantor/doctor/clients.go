@@ -22,9 +22,8 @@ type clientReport struct {
 	disabled int
 }
 
-// The ages at which a secret is told of.
+// The ages at which a secret is reported.
 const (
-	// The ages at which a secret is reported.
 	maxUnused = 30 * 24 * time.Hour
 	unusedFor = 90 * 24 * time.Hour
 	chosenFor = 90 * 24 * time.Hour

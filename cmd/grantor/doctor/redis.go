@@ -255,7 +255,7 @@ func aclUser(answer any) map[string]string {
 	return facts
 }
 
-// checkConnection looks at the encryption of the connection.
+// checkConnection checks the encryption of the connection.
 func (d *doctor) checkConnection(ctx context.Context, options *redis.Options) error {
 	conn, err := options.Dialer(ctx, "tcp", options.Addr)
 	if err != nil {

@@ -38,7 +38,7 @@ func TestManifest(t *testing.T) {
 	}
 }
 
-// TestManifestSecrets reads a secret from each place it can stand in.
+// TestManifestSecrets reads a secret from each possible source.
 func TestManifestSecrets(t *testing.T) {
 	t.Setenv("MANIFEST_TEST_SECRET", "from-environment")
 	path := servetest.WriteFile(t, "secret", "from-file\n")
@@ -54,10 +54,10 @@ func TestManifestSecrets(t *testing.T) {
 	}
 }
 
-// someHash is of PBKDF2 in the layout of OpenIddict.
+// someHash is a PBKDF2 hash in the format of OpenIddict.
 const someHash = "AQAAAAEAACcQAAAAEAzBdbnA8baoMcOZ4ml3JmEWtgaLylFK2so9jus+oFxB6gTy9bHbLPhCd1oE9F6EDA=="
 
-// TestManifestHashes reads hashes that other servers stored, beside a secret.
+// TestManifestHashes reads hashes that other servers stored, and a secret beside them.
 func TestManifestHashes(t *testing.T) {
 	const bcrypt = "$2a$10$lAPDeJTgZPKpm7kToI6CAe8I5zEgdUHQGh6keZAQhtpaGIk2aCbf."
 	m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_hashes: ["+someHash+", "+bcrypt+"]\n"))
@@ -69,7 +69,7 @@ func TestManifestHashes(t *testing.T) {
 	}
 }
 
-// TestManifestErrors expects each mistake to be told with file and line.
+// TestManifestErrors expects each error to have file and line.
 func TestManifestErrors(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
 		{"misspelt section", "client:\n  - client_id: a\n", `clients.yaml:2: there is no field "client"`},
@@ -131,7 +131,7 @@ func TestManifestErrors(t *testing.T) {
 	}
 }
 
-// FuzzManifest holds that no file makes the parser panic, and that what it accepts names each client once.
+// FuzzManifest checks that no file makes the parser panic, and that an accepted file lists each client once.
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(servetest.Manifest))
 	f.Add([]byte("clients:\n  - client_id: &a a\n    <<: *a\n"))

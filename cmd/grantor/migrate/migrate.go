@@ -175,9 +175,8 @@ type note struct {
 	text  string
 }
 
-// What a line is about, in the order of the report.
+// The subjects of the lines, in the order of the report.
 const (
-	// The subjects of the lines, in the order of the report.
 	rankFile = iota
 	rankResource
 	rankScope

@@ -14,8 +14,8 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// The exports in testdata/import have the rows as PostgreSQL's json_agg gives them. The hashes by PBKDF2 in them were
-// made by Python's hashlib, those by bcrypt as Hydra makes them.
+// The exports in testdata have the rows as PostgreSQL's json_agg returns them. Their PBKDF2 hashes were computed by Python's
+// hashlib, the bcrypt hashes as Hydra computes them.
 const (
 	openIddictExport = "testdata/openiddict.json"
 	hydraExport      = "testdata/hydra.json"
@@ -23,7 +23,7 @@ const (
 
 var hydraChoices = []string{"--default-resource=https://services.internal", "--owner=orders.read=https://orders.internal"}
 
-// runImport runs `grantor import` and gives what it wrote to standard output and to standard error.
+// runImport runs grantor import and returns what it wrote to standard output and to standard error.
 func runImport(t testing.TB, args ...string) (manifest, report string, err error) {
 	t.Helper()
 	cmd := migrate.NewCommand()
@@ -45,7 +45,7 @@ func content(t testing.TB, path string) string {
 	return string(data)
 }
 
-// TestImport holds what is written and told of the exports to files that a person has read.
+// TestImport compares the manifests and reports of the exports with files that a person has reviewed.
 func TestImport(t *testing.T) {
 	for name, args := range map[string][]string{
 		"openiddict": {"openiddict", openIddictExport},
@@ -65,7 +65,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportTellsNoSecret expects nothing of a secret's column in the report, however unusual its content.
+// TestImportTellsNoSecret expects nothing from the column of a secret in the report, however unusual its content.
 func TestImportTellsNoSecret(t *testing.T) {
 	told := func(t *testing.T, export, text string) {
 		for _, secret := range regexp.MustCompile(`(?i)"(?:client_?secret|rotated_secrets)": "([^"\\]+|\[\\"[^"]+)`).FindAllStringSubmatch(export, -1) {
@@ -100,7 +100,7 @@ func TestImportTellsNoSecret(t *testing.T) {
 	}
 }
 
-// TestImportForms expects the same manifest of the other forms in which the same rows are exported.
+// TestImportForms expects the same manifest from the other forms in which the same rows are exported.
 func TestImportForms(t *testing.T) {
 	want := content(t, "testdata/openiddict.yaml")
 	var rows struct {
@@ -154,7 +154,7 @@ func TestImportForms(t *testing.T) {
 	}
 }
 
-// TestImportHydraVersions reads what versions of Hydra and its API write in other ways.
+// TestImportHydraVersions reads what versions of Hydra and its API format differently.
 func TestImportHydraVersions(t *testing.T) {
 	const want = `    grant_types: [client_credentials]
     scopes:
@@ -173,7 +173,7 @@ func TestImportHydraVersions(t *testing.T) {
 	}
 }
 
-// TestImportErrors expects each mistake to be told with its place, and nothing to be written.
+// TestImportErrors expects each error to have its place, and nothing to be written.
 func TestImportErrors(t *testing.T) {
 	const application = `{"ClientId": "a", "Permissions": ["ept:token", "gt:client_credentials"], `
 	const client = `{"client_id": "a", "grant_types": ["client_credentials"], `
@@ -234,7 +234,7 @@ func TestImportErrors(t *testing.T) {
 	}
 }
 
-// manyScopes are one more than a resource or a client may have.
+// manyScopes returns one scope more than a resource or a client may have.
 func manyScopes() string {
 	var all []string
 	for i := range 65 {
@@ -279,7 +279,7 @@ func TestImportNeverWidens(t *testing.T) {
 	}
 }
 
-// TestImportOutput writes to a file that only its owner may read, and never over one that is there.
+// TestImportOutput writes to a file that only its owner may read, and never overwrites one.
 func TestImportOutput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clients.yaml")
 	out, report, err := runImport(t, "openiddict", openIddictExport, "--output="+path)
@@ -294,7 +294,7 @@ func TestImportOutput(t *testing.T) {
 	}
 }
 
-// TestTimeSpan reads the times of .NET.
+// TestTimeSpan parses durations of .NET.
 func TestTimeSpan(t *testing.T) {
 	for text, want := range map[string]string{
 		"00:10:00": "10m0s", "1:00:00": "1h0m0s", "0.01:00:00": "1h0m0s", "14.00:00:00": "336h0m0s", "00:00:01.5": "1.5s", "00:05": "5m0s",

@@ -150,9 +150,8 @@ func (i *importer) openIddictScope(r row) error {
 	return nil
 }
 
-// What an application's permissions begin with.
+// The prefixes of an application's permissions.
 const (
-	// The prefixes of an application's permissions.
 	permitScope       = "scp:"
 	permitCredentials = "gt:" + oauth.GrantClientCredentials
 )

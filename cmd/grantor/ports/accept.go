@@ -30,9 +30,8 @@ type connections struct {
 	open, refused atomic.Int64
 }
 
-// The bounds of the operations port, which are its own: callers cannot take it away from those who watch the issuer.
+// The bounds of the operations port. They are separate, so that clients cannot keep monitoring out.
 const (
-	// The bounds of the operations port. They are separate, so that clients cannot keep monitoring out.
 	maxOperations          = 200
 	maxOperationsPerSource = 50
 )

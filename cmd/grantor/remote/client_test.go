@@ -6,7 +6,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 )
 
-// TestTokenTransport asks for TLS where the issuer has it, and never sends the secret in plaintext beyond loopback.
+// TestTokenTransport expects TLS if the issuer has it, and never the secret in plaintext beyond loopback.
 func TestTokenTransport(t *testing.T) {
 	for _, c := range []struct{ name, issuer, host, want string }{
 		{"loopback", "http://localhost:8080", "localhost", "insecure"},

@@ -15,7 +15,8 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// TestSettingsOrder has one setting from each source and all of them: the flag wins, then the environment, then the file.
+// TestSettingsOrder sets settings in one source or in several: the flag takes precedence, then the environment, then
+// the file.
 func TestSettingsOrder(t *testing.T) {
 	config := servetest.WriteFile(t, "grantor.yaml", "cached_clients: 3\nissuer: https://file.example\nsigning_algorithms: [EdDSA, ES256, RS256]\n")
 	t.Setenv("GRANTOR_CACHED_CLIENTS", "2")
@@ -47,7 +48,7 @@ func TestSettingsOrder(t *testing.T) {
 	}
 }
 
-// TestSettingsErrors expects each mistake to be one line that names the setting, or the file's line.
+// TestSettingsErrors expects each error to be one line that names the setting, or the line of the file.
 func TestSettingsErrors(t *testing.T) {
 	kek := servetest.KEKFile(t)
 	for _, c := range []struct {
@@ -111,7 +112,7 @@ func TestSettingsErrors(t *testing.T) {
 	}
 }
 
-// TestPortTaken expects the start to fail where a port is taken, and the other ports to be free again.
+// TestPortTaken expects the start to fail if a port is in use, and the other ports to be released.
 func TestPortTaken(t *testing.T) {
 	first := servetest.Dev(t)
 	_, err := servetest.Try(t, "--dev", "--ops-listen="+first.OpsAddr())
@@ -120,7 +121,7 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// FuzzSettings holds that no settings file makes the reader panic.
+// FuzzSettings checks that no file of settings makes the reader panic.
 func FuzzSettings(f *testing.F) {
 	f.Add([]byte("issuer: https://a.example\nsigning_algorithms: [ES256]\n"))
 	f.Add([]byte("cached_clients: 0x10\n"))
@@ -147,7 +148,7 @@ func TestSecretsAreHidden(t *testing.T) {
 			value = "scheme://user:" + canary + "@host/?password=" + canary
 		}
 		if err := flag.Value.Set(value); err != nil {
-			return // it is a number, a duration or a switch, and so no secret
+			return // a number, a duration or a boolean is not a secret
 		}
 		shown := settings.Printable(flag)
 		hidden[flag.Name] = shown == "(not shown)"
