@@ -24,46 +24,24 @@ type check struct {
 
 // checks are all checks, in the order of the output. docs/doctor.md has the same table.
 var checks = []check{
-	{
-		"doctor.time", severityError, "`--timeout` passed before everything was checked",
-		"give more time, or find out what is slow: some checks below were not made",
-	},
+	{"doctor.time", severityError, "`--timeout` passed before everything was checked", "give more time, or find out what is slow: some checks below were not made"},
 
-	{
-		"redis.reach", severityError, "the Redis does not answer, or refuses the user, the password or the certificate",
-		"check that the URL of `redis` is right and the server runs; the certificate's authority belongs in `SSL_CERT_FILE`",
-	},
-	{
-		"redis.allowed", severityError, "a command that Grantor needs failed, usually because the user may not run it",
-		"give the Redis user the rights listed in docs/doctor.md",
-	},
-	{
-		"redis.hidden", severityNote, "the user may not read something, which was therefore not checked",
-		"run doctor as a user with the rights listed in docs/doctor.md",
-	},
+	{"redis.reach", severityError, "the Redis does not answer, or refuses the user, the password or the certificate", "check that the URL of `redis` is right and the server runs; the certificate's authority belongs in `SSL_CERT_FILE`"},
+	{"redis.allowed", severityError, "a command that Grantor needs failed, usually because the user may not run it", "give the Redis user the rights listed in docs/doctor.md"},
+	{"redis.hidden", severityNote, "the user may not read something, which was therefore not checked", "run doctor as a user with the rights listed in docs/doctor.md"},
 	{"redis.version-old", severityError, "the Redis is older than 7", "update to a Redis or Valkey that gets security fixes"},
-	{
-		"redis.version-vulnerable", severityWarning, "the version has a known vulnerability that anyone who reaches the Redis can exploit",
-		"update; if the distributor patched this version without renaming it, `--skip` this check",
-	},
+	{"redis.version-vulnerable", severityWarning, "the version has a known vulnerability that anyone who reaches the Redis can exploit", "update; if the distributor patched this version without renaming it, `--skip` this check"},
 	{"redis.eviction", severityError, "the Redis may evict any key, including a client or a revocation; a replica refuses to start with it", "set `maxmemory-policy noeviction`"},
 	{"redis.forgets", severityError, "neither an append-only file nor snapshots: a restart loses clients, keys and revocations", "set `appendonly yes`"},
 	{"redis.persistence", severityWarning, "no append-only file: changes since the last snapshot are lost when the Redis stops", "set `appendonly yes`"},
-	{
-		"redis.replay", severityError,
-		"the user `default` lacks rights. A Redis replays its append-only file with that user's rights at start, and drops what scripts wrote: all data of Grantor",
-		"grant the rights, and disable the login: `ACL SETUSER default off resetpass ~* &* +@all`, and the same in the ACL file",
-	},
+	{"redis.replay", severityError, "the user `default` lacks rights. A Redis replays its append-only file with that user's rights at start, and drops what scripts wrote: all data of Grantor", "grant the rights, and disable the login: `ACL SETUSER default off resetpass ~* &* +@all`, and the same in the ACL file"},
 	{"redis.fsync", severityWarning, "the append-only file is not flushed to disk: if the machine fails, changes are lost", "set `appendfsync everysec`, or `always`"},
 	{"redis.disk", severityError, "the last write of the append-only file or of a snapshot failed; the Redis may refuse further changes", "see the log of the Redis; usually its disk is full or read-only"},
 	{"redis.memory", severityWarning, "more than 80 % of `maxmemory` is in use; at the limit the Redis refuses changes", "raise `maxmemory`"},
 	{"redis.connections", severityWarning, "more than 80 % of `maxclients` are connected; at the limit the Redis refuses connections", "raise `maxclients`, or find out what keeps connections open"},
 	{"redis.role", severityError, "the server is a replica, which refuses changes", "name the primary in `redis`, or Sentinel or Cluster, which find it"},
 	{"redis.writes", severityError, "fewer replicas are in sync than `min-replicas-to-write` requires, so changes are refused", "start the missing replicas of the Redis"},
-	{
-		"redis.replicas", severityError, "fewer replicas are connected than `revocation-replicas` requires, so revocations are answered with 503",
-		"start the missing replicas of the Redis, or lower `revocation-replicas`",
-	},
+	{"redis.replicas", severityError, "fewer replicas are connected than `revocation-replicas` requires, so revocations are answered with 503", "start the missing replicas of the Redis, or lower `revocation-replicas`"},
 	{"redis.lag", severityWarning, "a replica is not in sync: it was silent for more than 5 s, or is more than 1 MiB behind", "check that replica, and the network between"},
 	{"redis.alone", severityNote, "the Redis has no replica: while it is down nothing can be changed or revoked", "add a replica, with Sentinel or Cluster to fail over"},
 	{"redis.plaintext", severityWarning, "the connection to the Redis is not encrypted, beyond loopback; the password can be read in transit", "use `rediss://`"},
