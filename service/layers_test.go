@@ -56,6 +56,7 @@ func TestLayers(t *testing.T) {
 				t.Errorf("%s depends on the service", name)
 			}
 		}
+		checkCommands(t, name, deps)
 		switch clouds := []string{"cloud.google.com", "github.com/aws", "github.com/Azure", "github.com/AzureAD", "github.com/hashicorp"}; {
 		case name == "interceptors/secretvar":
 			forbid("the user's program chooses the driver", append(clouds, "gocloud.dev/runtimevar/awssecretsmanager",
@@ -75,16 +76,44 @@ func TestLayers(t *testing.T) {
 			forbid("generated code is for the edges", module+"gen")
 		}
 	}
-	if !slices.Contains(packages[module+"cmd/grantor"], "gocloud.dev/secrets") {
-		t.Error("cmd/grantor links no KMS, so this test checks nothing of it")
+	if !slices.Contains(packages[module+"cmd/grantor/kms"], "gocloud.dev/secrets") {
+		t.Error("cmd/grantor/kms links no KMS, so this test checks nothing of it")
 	}
-	named := []string{"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar"}
+	named := []string{
+		"cmd/grantor/cli", "cmd/grantor/yamldoc", "cmd/grantor/admin", "cmd/grantor/tokens", "cmd/grantor/bench",
+		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar",
+	}
 	for _, name := range append(transports, domain...) {
 		named = append(named, "service/"+name)
 	}
 	for _, name := range named {
 		if _, ok := packages[module+name]; !ok {
 			t.Errorf("there is no package %s, so this test checks nothing of it", name)
+		}
+	}
+}
+
+// checkCommands checks the dependencies of a package on the packages of cmd, and those of a package of cmd.
+func checkCommands(t *testing.T, name string, deps []string) {
+	t.Helper()
+	const commands = module + "cmd/"
+	_, command, inGrantor := strings.Cut(name, "cmd/grantor/")
+	// The packages that link the SDKs of the clouds, and those that reach a store or a signing key.
+	withKMS := []string{"kms", "storage", "serve", "servetest", "apply", "audit", "doctor"}
+	remoteOnly := []string{"remote", "admin", "tokens", "bench"}
+	foundations := []string{"cli", "yamldoc"}
+	for _, dep := range deps {
+		below := func(prefix string) bool { return dep == prefix || strings.HasPrefix(dep, prefix+"/") }
+		switch {
+		case !strings.HasPrefix(name, "cmd/") && strings.HasPrefix(dep, commands):
+			t.Errorf("%s depends on %s: only cmd imports its own packages", name, dep)
+		case inGrantor && slices.Contains(remoteOnly, command) &&
+			(below("github.com/redis") || below(module+"service/redisstore") || below(module+"service/keys")):
+			t.Errorf("%s depends on %s: it reaches an issuer as a client does, and neither Redis nor a signing key", name, dep)
+		case inGrantor && !slices.Contains(withKMS, command) && below("gocloud.dev"):
+			t.Errorf("%s depends on %s: only kms links the SDKs of the clouds", name, dep)
+		case inGrantor && slices.Contains(foundations, command) && strings.HasPrefix(dep, module):
+			t.Errorf("%s depends on %s: it imports nothing of this module", name, dep)
 		}
 	}
 }

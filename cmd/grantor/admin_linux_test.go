@@ -15,7 +15,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// TestConfirm types an id at a terminal before what cannot be undone is done, and then the secret.
+// TestConfirm types an ID at a terminal to confirm what cannot be undone, and then the secret.
 func TestConfirm(t *testing.T) {
 	for _, c := range []struct{ command, id string }{
 		{"client delete background-service", "background-service"},
@@ -25,7 +25,7 @@ func TestConfirm(t *testing.T) {
 		{"key compromise abc", "abc"},
 	} {
 		t.Run(c.command, func(t *testing.T) {
-			p := pull(t, func(request any) (proto.Message, error) {
+			p := newFakeIssuer(t, func(request any) (proto.Message, error) {
 				switch request.(type) {
 				case *grantorv1.DeleteClientRequest:
 					return &grantorv1.DeleteClientResponse{}, nil
@@ -46,7 +46,7 @@ func TestConfirm(t *testing.T) {
 				_, _ = io.WriteString(person, typed)
 				got := runOn(t, terminal, strings.Fields(c.command)...)
 				got.Exits(t, cli.ExitOther, "that is not the id; nothing was done")
-				if !strings.HasSuffix(got.ErrOut, "Type "+c.id+" to go on: ") {
+				if !strings.HasSuffix(got.ErrOut, "Type "+c.id+" to continue: ") {
 					t.Errorf("got the question %q", got.ErrOut)
 				}
 			}
@@ -64,9 +64,9 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
-// TestConfirmEnds ends the wait for a person by a signal's context.
+// TestConfirmEnds expects a signal to end the wait for input.
 func TestConfirmEnds(t *testing.T) {
-	pull(t, nil)
+	newFakeIssuer(t, nil)
 	person, terminal := pseudoTerminal(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -82,12 +82,12 @@ func TestConfirmEnds(t *testing.T) {
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("got %v, want the context's end", err)
 	}
-	_, _ = io.WriteString(person, "\n") // ends the read that was left behind
+	_, _ = io.WriteString(person, "\n") // ends the pending read
 }
 
-// TestProgress has a long list go to a file, and its progress to the terminal.
+// TestProgress writes a long list to a file, and expects its progress on the terminal.
 func TestProgress(t *testing.T) {
-	pull(t, func(request any) (proto.Message, error) {
+	newFakeIssuer(t, func(request any) (proto.Message, error) {
 		list, _ := request.(*grantorv1.ListResourcesRequest)
 		answer := &grantorv1.ListResourcesResponse{Resources: []*grantorv1.Resource{{Resource: "https://a.example"}}}
 		if len(list.GetPageToken()) < 2 {

@@ -23,9 +23,9 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// TestAdminToken has the tokens that commands ask for, and that the token is sent.
+// TestAdminToken checks the tokens that commands request, and that each call carries the token.
 func TestAdminToken(t *testing.T) {
-	p := pull(t, func(request any) (proto.Message, error) {
+	p := newFakeIssuer(t, func(request any) (proto.Message, error) {
 		switch request.(type) {
 		case *grantorv1.ListClientsRequest:
 			return &grantorv1.ListClientsResponse{}, nil
@@ -55,9 +55,9 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
-// TestAdminRefused has what an issuer may answer, and what the command ends with.
+// TestAdminRefused checks how commands end for each response of an issuer.
 func TestAdminRefused(t *testing.T) {
-	p := pull(t, nil)
+	p := newFakeIssuer(t, nil)
 	for _, c := range []struct {
 		name string
 		err  error
@@ -84,7 +84,7 @@ func TestAdminRefused(t *testing.T) {
 		want   string
 	}{
 		{"the wrong secret", 401, `{"error":"invalid_client"}`, cli.ExitDenied, "invalid_client"},
-		{"a scope that it lacks", 400, `{"error":"invalid_scope"}`, cli.ExitDenied, "administrator may not do this, which takes the scope grantor:clients.read; invalid_scope"},
+		{"a scope that it lacks", 400, `{"error":"invalid_scope"}`, cli.ExitDenied, "administrator may not do this, which needs the scope grantor:clients.read; invalid_scope"},
 		{"an issuer in trouble", 503, `{"error":"temporarily_unavailable"}`, cli.ExitUnavailable, "temporarily_unavailable"},
 		{"a proxy", 502, `<html>`, cli.ExitUnavailable, "502"},
 		{"a page", 200, `<html>`, cli.ExitOther, "RFC 6749"},
@@ -101,9 +101,9 @@ func TestAdminRefused(t *testing.T) {
 	run(t, "client", "list").Exits(t, cli.ExitUnavailable, "no description of the issuer")
 }
 
-// TestAdminUsage has what is wrong before anybody is asked.
+// TestAdminUsage checks the errors that are found before any request.
 func TestAdminUsage(t *testing.T) {
-	p := pull(t, nil)
+	p := newFakeIssuer(t, nil)
 	secret := servetest.WriteFile(t, "secret", "a-chosen-secret")
 	for _, c := range []struct{ command, want string }{
 		{"client", ""},
@@ -119,7 +119,7 @@ func TestAdminUsage(t *testing.T) {
 		{"client list --issuer http://auth.example.com", "issuer: "},
 		{"client list --client-secret-file " + secret, "GRANTOR_CLIENT_SECRET, client-secret-file: both are set, by flag or environment; give one"},
 		{"client list --profile none", "profile: "},
-		{"client update a", "there is nothing to change"},
+		{"client update a", "nothing to change"},
 		{"client update a --scope x --add-scope y", "--scope, --add-scope: give one of them"},
 		{"client update a --access-token-lifetime soon", "--access-token-lifetime"},
 		{"client create a --without-secret --secret-file " + secret, "--without-secret, --secret-file: give one of them"},
@@ -133,7 +133,7 @@ func TestAdminUsage(t *testing.T) {
 		{"client revoke a", "give --yes"},
 		{"client secret delete a b", "give --yes"},
 		{"resource delete https://a.example", "give --yes"},
-		{"resource update https://a.example", "there is nothing to change"},
+		{"resource update https://a.example", "nothing to change"},
 		{"key compromise a", "give --yes"},
 		{"apply", "file: is required"},
 		{"apply -f x --redis redis://localhost:1 --issuer https://auth.example.com", "redis, issuer, profile: "},
@@ -154,7 +154,7 @@ func TestAdminUsage(t *testing.T) {
 	}
 }
 
-// TestExitCodesTopic compares the help with the exit codes, and the table of docs/errors.md with the help.
+// TestExitCodesTopic expects the help to have all exit codes, and the table of docs/errors.md to equal the help.
 func TestExitCodesTopic(t *testing.T) {
 	help := run(t, "help", "exit-codes").Works(t)
 	for code := range cli.ExitInvalid + 1 {
@@ -175,13 +175,13 @@ func TestExitCodesTopic(t *testing.T) {
 	}
 }
 
-// nasty is what must not reach a terminal as it is; each form has another way to write it.
+// nasty must not reach a terminal as it is; each form escapes it differently.
 const nasty = "a\x1b[2J\u009b31m\u0085\u202e\U000e0001é no"
 
 // TestAdminOutput prints a client that would act on a terminal, in each form.
 func TestAdminOutput(t *testing.T) {
 	client := &grantorv1.Client{ClientId: "on", ClientName: nasty, Scopes: []string{"no", "1"}}
-	pull(t, func(request any) (proto.Message, error) {
+	newFakeIssuer(t, func(request any) (proto.Message, error) {
 		if _, ok := request.(*grantorv1.ListClientsRequest); ok {
 			return &grantorv1.ListClientsResponse{Clients: []*grantorv1.Client{client, client}}, nil
 		}
@@ -223,7 +223,7 @@ func TestAdminOutput(t *testing.T) {
 	}
 }
 
-// safe expects a text that does nothing to a terminal.
+// safe expects a text not to act on a terminal.
 func safe(t *testing.T, text string) {
 	t.Helper()
 	if cli.Printable(strings.ReplaceAll(text, "\n", "")) != strings.ReplaceAll(text, "\n", "") {
@@ -231,9 +231,9 @@ func safe(t *testing.T, text string) {
 	}
 }
 
-// TestAdminEmptyList prints a list of nothing.
+// TestAdminEmptyList prints an empty list.
 func TestAdminEmptyList(t *testing.T) {
-	pull(t, func(any) (proto.Message, error) { return &grantorv1.ListClientsResponse{}, nil })
+	newFakeIssuer(t, func(any) (proto.Message, error) { return &grantorv1.ListClientsResponse{}, nil })
 	for form, want := range map[string]string{
 		"text": "CLIENT  NAME  STATE  SECRETS  CHANGED  SCOPES\n", "json": "{\n  \"clients\": []\n}\n", "yaml": "clients: []\n",
 	} {
@@ -243,12 +243,12 @@ func TestAdminEmptyList(t *testing.T) {
 	}
 }
 
-// TestAdminLongList lists more clients than a page has, with less memory than they all take.
+// TestAdminLongList lists more clients than a page has, in less memory than they all take.
 func TestAdminLongList(t *testing.T) {
 	name := strings.Repeat("x", 1000)
 	for form, total := range map[string]int{"text": 20_000, "json": 20_000, "yaml": 5_000} {
 		t.Run(form, func(t *testing.T) {
-			pull(t, func(request any) (proto.Message, error) {
+			newFakeIssuer(t, func(request any) (proto.Message, error) {
 				list, _ := request.(*grantorv1.ListClientsRequest)
 				from, _ := strconv.Atoi(list.GetPageToken())
 				answer := &grantorv1.ListClientsResponse{}
@@ -271,7 +271,7 @@ func TestAdminLongList(t *testing.T) {
 			if out.clients != total {
 				t.Errorf("got %d clients, want %d", out.clients, total)
 			}
-			// All clients together have at least their names.
+			// All clients together would take at least the size of their names.
 			if all := uint64(total * len(name)); out.most > before+all {
 				t.Errorf("the list took %d bytes of memory, want less than %d", out.most-before, all)
 			}
@@ -279,7 +279,7 @@ func TestAdminLongList(t *testing.T) {
 	}
 }
 
-// heap gives the memory in use.
+// heap returns the memory in use.
 func heap() uint64 {
 	runtime.GC()
 	var stats runtime.MemStats
@@ -287,7 +287,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// counter counts clients that are written to it, and has the most memory that was in use meanwhile.
+// counter counts the clients that are written to it, and records the peak memory in use.
 type counter struct {
 	clients int
 	most    uint64
@@ -299,9 +299,9 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestAdminListBreaks has a list whose second page fails: what was printed is no whole document, and the code tells.
+// TestAdminListBreaks lists clients whose second page fails: the output is incomplete, and the exit code shows it.
 func TestAdminListBreaks(t *testing.T) {
-	pull(t, func(request any) (proto.Message, error) {
+	newFakeIssuer(t, func(request any) (proto.Message, error) {
 		if list, _ := request.(*grantorv1.ListClientsRequest); list.GetPageToken() != "" {
 			return nil, status.Error(codes.Unavailable, "later")
 		}
@@ -313,7 +313,7 @@ func TestAdminListBreaks(t *testing.T) {
 	}
 }
 
-// TestCompletion has the values of flags.
+// TestCompletion completes the values of flags.
 func TestCompletion(t *testing.T) {
 	for command, want := range map[string]string{
 		"client list --output ":                    "text json yaml",

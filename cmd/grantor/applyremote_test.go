@@ -18,7 +18,8 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// TestApplyRemotely applies one file after another by the issuer, with the account that applying it to the Redis gives.
+// TestApplyRemotely applies several files in turn through the issuer, and expects the reports that applying them to
+// Redis gives.
 func TestApplyRemotely(t *testing.T) {
 	asAdministrator(t)
 	const mine = "\n  - client_id: sync\n    client_name: Data Sync\n    client_secret: a-secret-of-sync\n    scopes: [api1]\n    access_token_lifetime: 5m\n"
@@ -35,7 +36,7 @@ func TestApplyRemotely(t *testing.T) {
 	if got := apply(administration + mine).Works(t); got != same+"created   client sync\n" {
 		t.Errorf("got\n%s", got)
 	}
-	if !proves(t, "sync", "a-secret-of-sync") {
+	if !authenticates(t, "sync", "a-secret-of-sync") {
 		t.Error("the file's secret does not prove the client")
 	}
 	changed := strings.Replace(mine, "5m", "6m", 1)
@@ -61,10 +62,11 @@ func TestApplyRemotely(t *testing.T) {
 
 	as(t, "clerk", "clerk-secret")
 	apply(administration).Exits(t, cli.ExitDenied, "insufficient_scope: ", "clerk-secret")
-	apply("clients: [{client_id: a, client_secret: hush-hush-hush}]", "--prune").Exits(t, cli.ExitUsage, "prune: the file does not name clerk", "hush-hush-hush")
+	apply("clients: [{client_id: a, client_secret: hush-hush-hush}]", "--prune").Exits(t, cli.ExitUsage, "prune: the file does not list clerk", "hush-hush-hush")
 }
 
-// TestApplyRemotelyErrors has files that are wrong: the issuer's word on them comes with the line, and nothing is applied.
+// TestApplyRemotelyErrors applies files with errors: the issuer's error is reported with its line, and nothing is
+// applied.
 func TestApplyRemotelyErrors(t *testing.T) {
 	asAdministrator(t)
 	for _, c := range []struct{ name, content, want string }{
@@ -86,7 +88,7 @@ func TestApplyRemotelyErrors(t *testing.T) {
 	run(t, "apply", "-f", "/nonexistent").Exits(t, cli.ExitInvalid, "/nonexistent")
 }
 
-// TestApplyRemotelyMany applies more clients than one call takes.
+// TestApplyRemotelyMany applies more clients than one call accepts.
 func TestApplyRemotelyMany(t *testing.T) {
 	asAdministrator(t)
 	const more = 1100
@@ -102,7 +104,7 @@ func TestApplyRemotelyMany(t *testing.T) {
 	if got := grantor(t, "apply -f "+path); strings.Count(got, "unchanged") != more+4 {
 		t.Errorf("applied again: got\n%s", got)
 	}
-	// What is wrong at the end keeps the beginning from being applied.
+	// An error at the end keeps the beginning from being applied.
 	bad := servetest.WriteFile(t, "bad.yaml", strings.ReplaceAll(content.String(), "many-", "bad-")+"  - {client_id: last, scopes: [nope]}\n")
 	run(t, "apply", "-f", bad).Exits(t, cli.ExitInvalid, fmt.Sprintf("bad.yaml:%d: client last: scopes: ", strings.Count(content.String(), "\n")+1))
 	if got := grantor(t, "client list"); strings.Contains(got, "bad-") || strings.Count(got, "many-") != more {
@@ -114,10 +116,10 @@ func TestApplyRemotelyMany(t *testing.T) {
 	}
 }
 
-// TestApplyBatches has the requests that a file becomes.
+// TestApplyBatches checks how a file is divided into requests.
 func TestApplyBatches(t *testing.T) {
 	var sent []*grantorv1.ApplyManifestRequest
-	p := pull(t, func(request any) (proto.Message, error) {
+	p := newFakeIssuer(t, func(request any) (proto.Message, error) {
 		batch, _ := proto.Clone(request.(proto.Message)).(*grantorv1.ApplyManifestRequest)
 		sent = append(sent, batch)
 		return &grantorv1.ApplyManifestResponse{Changes: []*grantorv1.AppliedChange{{Action: "created", Kind: "client", Id: "\x1b[2J"}}}, nil
@@ -157,7 +159,7 @@ func TestApplyBatches(t *testing.T) {
 	run(t, "apply", "-f", servetest.WriteFile(t, "clients.yaml", "clients: [{client_id: a, client_secret: hush-hush-hush}]")).Exits(t, cli.ExitOther, "*** ***", "hush-hush-hush")
 }
 
-// TestApplyWay finds out whether a Redis or an issuer is meant.
+// TestApplyWay checks how the settings select a Redis or an issuer.
 func TestApplyWay(t *testing.T) {
 	clitest.Isolate(t)
 	for _, c := range []struct {

@@ -29,8 +29,8 @@ import (
 
 var attacking = flag.Duration("attack", time.Second, "how long each attack of TestAttacks lasts")
 
-// TestAttacks attacks each port in each way, from another process, while other callers ask for tokens: all get theirs, and
-// memory is bounded. What it does to the time they wait is logged, and means something with -attack 10s on an idle machine.
+// TestAttacks attacks each port in each way, from another process, while other clients request tokens: all get theirs,
+// and memory is bounded. The effect on latency is logged; it is meaningful with -attack 10s on an idle machine.
 func TestAttacks(t *testing.T) {
 	ours := servetest.NewAuthority(t)
 	cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
@@ -39,7 +39,7 @@ func TestAttacks(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(attacks)) {
 		for _, wire := range slices.Sorted(maps.Keys(attacks[name])) {
 			t.Run(name+"/"+wire, func(t *testing.T) {
-				if name == "idle connections" { // which are ten thousand handshakes otherwise
+				if name == "idle connections" { // over TLS they would be ten thousand handshakes
 					testAttack(t, servetest.Dev(t), nil, name, wire)
 					return
 				}
@@ -54,12 +54,12 @@ func testAttack(t *testing.T, r *servetest.Replica, secure *tls.Config, name, wi
 	if wire == onGRPC {
 		target = r.GRPCAddr()
 	}
-	callers := newCallers(t, r, secure)
-	callers.ask(t, 100*time.Millisecond) // the first calls open connections
+	clients := newClients(t, r, secure)
+	clients.measure(t, 100*time.Millisecond) // the first calls open connections
 	runtime.GC()
-	before, calm := used(), callers.ask(t, *attacking)
+	before, calm := memoryInUse(), clients.measure(t, *attacking)
 	begin(t, name, wire, target)
-	attacked, most := callers.ask(t, *attacking), used()
+	attacked, most := clients.measure(t, *attacking), memoryInUse()
 	bound := uint64(192 << 20)
 	if name == "idle connections" {
 		bound = 10_000 * (64 << 10)
@@ -74,7 +74,7 @@ func testAttack(t *testing.T, r *servetest.Replica, secure *tls.Config, name, wi
 		open, refused)
 }
 
-// begin runs an attack in another process until the test ends, and returns when it is under way.
+// begin runs an attack in another process until the test ends, and returns once it is under way.
 func begin(t *testing.T, name, wire, target string) {
 	t.Helper()
 	hostile := exec.Command(os.Args[0])
@@ -101,17 +101,17 @@ func begin(t *testing.T, name, wire, target string) {
 	}
 }
 
-// callers ask for tokens on both wires.
-type callers struct {
+// clients request tokens over both transports.
+type clients struct {
 	web    *http.Client
 	url    string
 	tokens grantorv1.TokenServiceClient
 }
 
-func newCallers(t *testing.T, r *servetest.Replica, secure *tls.Config) *callers {
+func newClients(t *testing.T, r *servetest.Replica, secure *tls.Config) *clients {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: secure, ForceAttemptHTTP2: true}
-	c := &callers{web: &http.Client{Transport: transport}, url: r.URL("/connect/token")}
+	c := &clients{web: &http.Client{Transport: transport}, url: r.URL("/connect/token")}
 	proof := insecure.NewCredentials()
 	if secure != nil {
 		c.url, proof = strings.Replace(c.url, "http:", "https:", 1), credentials.NewTLS(secure)
@@ -128,8 +128,8 @@ func newCallers(t *testing.T, r *servetest.Replica, secure *tls.Config) *callers
 	return c
 }
 
-// ask asks on both wires, a hundred times a second each, and gives how long the answers took, in order.
-func (c *callers) ask(t *testing.T, d time.Duration) []time.Duration {
+// measure requests tokens over both transports, a hundred times a second each, and returns the sorted latencies.
+func (c *clients) measure(t *testing.T, d time.Duration) []time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -153,7 +153,7 @@ func (c *callers) ask(t *testing.T, d time.Duration) []time.Duration {
 	return took
 }
 
-func (c *callers) rest(ctx context.Context) error {
+func (c *clients) rest(ctx context.Context) error {
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {"background-service"}, "client_secret": {"service-secret-here"}, "scope": {"api1"},
 	}
@@ -174,7 +174,7 @@ func (c *callers) rest(ctx context.Context) error {
 	return err
 }
 
-func (c *callers) grpc(ctx context.Context) error {
+func (c *clients) grpc(ctx context.Context) error {
 	_, err := c.tokens.IssueToken(ctx, &grantorv1.IssueTokenRequest{
 		GrantType: "client_credentials", ClientId: "background-service", ClientSecret: "service-secret-here", Scope: "api1",
 	})
@@ -185,8 +185,8 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[min(len(sorted)*p/100, len(sorted)-1)].Round(10 * time.Microsecond)
 }
 
-// used is how much memory is in use, in bytes.
-func used() uint64 {
+// memoryInUse returns the memory in use, in bytes.
+func memoryInUse() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapInuse + m.StackInuse

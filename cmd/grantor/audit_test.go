@@ -21,7 +21,7 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// trailIn is the trail of an issuer in a Redis.
+// trailIn returns the audit trail of an issuer in a Redis.
 func trailIn(t *testing.T, server *redistest.Server, prefix string) *redisstore.AuditTrail {
 	t.Helper()
 	client, err := redisstore.Connect(server.URL())
@@ -44,8 +44,8 @@ func keepEvent(t *testing.T, trail *redisstore.AuditTrail, stream telemetry.Stre
 	}
 }
 
-// auditKit is a Redis with a few events in it, each with a "jti" of its own.
-func auditKit(t *testing.T) (*redistest.Server, *redisstore.AuditTrail) {
+// newAuditTrail returns a Redis with a few events, each with its own "jti".
+func newAuditTrail(t *testing.T) (*redistest.Server, *redisstore.AuditTrail) {
 	t.Helper()
 	server := redistest.New(t)
 	trail := trailIn(t, server, redisstore.DefaultPrefix)
@@ -57,7 +57,7 @@ func auditKit(t *testing.T) (*redistest.Server, *redisstore.AuditTrail) {
 	return server, trail
 }
 
-// listed gives what stands in the attribute jti of each line of JSON.
+// listed returns the attribute jti of each line of JSON.
 func listed(t *testing.T, out string) string {
 	t.Helper()
 	var ids strings.Builder
@@ -77,7 +77,7 @@ func listed(t *testing.T, out string) string {
 
 // TestAuditFilters lists events by each filter.
 func TestAuditFilters(t *testing.T) {
-	server, _ := auditKit(t)
+	server, _ := newAuditTrail(t)
 	until := time.Now().Add(-45 * time.Minute).Format(time.RFC3339)
 	for args, want := range map[string]string{
 		"": "abcde", "--limit 2": "de", "-n 0": "",
@@ -92,7 +92,7 @@ func TestAuditFilters(t *testing.T) {
 	}
 }
 
-// TestAuditPages lists more events than are read at once, in their order.
+// TestAuditPages lists more events than one page has, in their order.
 func TestAuditPages(t *testing.T) {
 	server := redistest.New(t)
 	trail := trailIn(t, server, redisstore.DefaultPrefix)
@@ -111,9 +111,9 @@ func TestAuditPages(t *testing.T) {
 	}
 }
 
-// TestAuditText holds what people read: a row for each event, with nothing that could act on a terminal.
+// TestAuditText checks the output for people: a row for each event, with nothing that could act on a terminal.
 func TestAuditText(t *testing.T) {
-	server, trail := auditKit(t)
+	server, trail := newAuditTrail(t)
 	keepEvent(t, trail, telemetry.Decisions, 0, "token.refused\x1b[2J", `{"client_id":"\u001b[31mred\u202e","peer":"p","zz\u0007":"new\nline","all":true,"no":null}`)
 	keepEvent(t, trail, telemetry.Decisions, 0, "mine", `[1]`)
 	out := grantor(t, "audit --redis "+server.URL())
@@ -138,9 +138,10 @@ func TestAuditText(t *testing.T) {
 	listed(t, out)
 }
 
-// TestAuditFollow prints events as they come, over an outage of the Redis, and ends without an error when it is interrupted.
+// TestAuditFollow prints new events, continues after an outage of Redis, and ends without an error when it is
+// interrupted.
 func TestAuditFollow(t *testing.T) {
-	server, trail := auditKit(t)
+	server, trail := newAuditTrail(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	var out, errOut servetest.Output
 	cmd := newCommand()
@@ -156,7 +157,7 @@ func TestAuditFollow(t *testing.T) {
 	keepEvent(t, trail, telemetry.Refusals, time.Hour, "token.refused", `{"jti":"3"}`)
 	must.Eventually(t, "printing the next events", has("d13"))
 	server.Kill()
-	must.Eventually(t, "telling of the outage", func() bool { return strings.Contains(errOut.String(), "the Redis does not answer") })
+	must.Eventually(t, "telling of the outage", func() bool { return strings.Contains(errOut.String(), "Redis does not answer") })
 	server.Start()
 	must.Eventually(t, "printing events after the outage", func() bool {
 		keepEvent(t, trail, telemetry.Decisions, 0, "token.issued", `{"jti":"4"}`)
@@ -169,7 +170,7 @@ func TestAuditFollow(t *testing.T) {
 	safe(t, errOut.String())
 }
 
-// TestAuditErrors expects each mistake to be one line, with its exit code.
+// TestAuditErrors expects each error to be one line, with its exit code.
 func TestAuditErrors(t *testing.T) {
 	server := redistest.New(t)
 	for args, c := range map[string]struct {
@@ -177,9 +178,9 @@ func TestAuditErrors(t *testing.T) {
 		want string
 	}{
 		"": {cli.ExitUsage, "redis: is required"},
-		"--redis " + server.URL() + " --event token.isued":                {cli.ExitUsage, `event: there is no event "token.isued"; a * counts at the end alone; there are token.issued, token.refused, `},
-		"--redis " + server.URL() + " --event *.issued":                   {cli.ExitUsage, "a * counts at the end alone"},
-		"--redis " + server.URL() + " --reason wrong_secrets":             {cli.ExitUsage, `reason: there is no reason "wrong_secrets"; there are unknown_client, wrong_secret, `},
+		"--redis " + server.URL() + " --event token.isued":                {cli.ExitUsage, `event: there is no event "token.isued"; a * is a wildcard only at the end; the events are token.issued, token.refused, `},
+		"--redis " + server.URL() + " --event *.issued":                   {cli.ExitUsage, "a * is a wildcard only at the end"},
+		"--redis " + server.URL() + " --reason wrong_secrets":             {cli.ExitUsage, `reason: there is no reason "wrong_secrets"; the reasons are unknown_client, wrong_secret, `},
 		"--redis " + server.URL() + " --event nothing.*":                  {cli.ExitUsage, "event: "},
 		"--redis " + server.URL() + " --since yesterday":                  {cli.ExitUsage, "since: "},
 		"--redis " + server.URL() + " --until 25:00":                      {cli.ExitUsage, "until: "},
@@ -207,7 +208,7 @@ func TestAuditSettings(t *testing.T) {
 	run(t, "audit", "--config", servetest.WriteFile(t, "grantor.yaml", "isuer: https://auth.example.com\n")).Exits(t, cli.ExitUsage, "isuer")
 }
 
-// TestAuditOfApply has grantor apply keep what it changes in the Redis, and nothing of what it does not.
+// TestAuditOfApply expects grantor apply to record exactly the changes that it makes.
 func TestAuditOfApply(t *testing.T) {
 	clitest.Isolate(t)
 	server := redistest.New(t)
@@ -237,8 +238,8 @@ func TestAuditOfApply(t *testing.T) {
 	}
 }
 
-// TestAuditPage holds the examples of docs/audit.md: their events have the attributes that such events have, printed as
-// they are, and their commands have the flags that there are.
+// TestAuditPage checks the examples of docs/audit.md: their events have the attributes of such events, as printed, and
+// their commands have existing flags.
 func TestAuditPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/audit.md")
 	if err != nil {
@@ -284,7 +285,7 @@ func TestAuditPage(t *testing.T) {
 	}
 }
 
-// expectAttributes expects these to be all attributes of an event.
+// expectAttributes expects got to be all attributes of an event.
 func expectAttributes(t *testing.T, name string, got []string) {
 	t.Helper()
 	for _, event := range telemetry.Events {

@@ -9,17 +9,21 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// benchReport is what grantor bench prints for scripts.
+// benchReport is the output of grantor bench for scripts.
 type benchReport struct {
-	Algorithm string                          `json:"alg"`
-	Seconds   float64                         `json:"seconds"`
-	Calls     int64                           `json:"calls"`
-	Failures  map[string]int64                `json:"failures"`
-	PerSecond float64                         `json:"per_second"`
-	Latency   struct{ P50, P99, Max float64 } `json:"latency_ms"`
+	Algorithm string           `json:"alg"`
+	Seconds   float64          `json:"seconds"`
+	Calls     int64            `json:"calls"`
+	Failures  map[string]int64 `json:"failures"`
+	PerSecond float64          `json:"per_second"`
+	Latency   struct {
+		P50 float64 `json:"p50"`
+		P99 float64 `json:"p99"`
+		Max float64 `json:"max"`
+	} `json:"latency_ms"`
 }
 
-// TestBench puts a short load on a real issuer over each wire.
+// TestBench puts a short load on a real issuer over each transport.
 func TestBench(t *testing.T) {
 	asDevClient(t)
 	for _, args := range [][]string{
@@ -54,21 +58,21 @@ func TestBenchRefuses(t *testing.T) {
 	asDevClient(t)
 	for want, args := range map[string][]string{
 		"wire":                                 {"--wire=soap"},
-		"each is at least 1 and at most 10000": {"--connections=0"},
-		"in-flight, tokens: each is at least":  {"--in-flight=10001"},
-		"tokens: each is at least 1":           {"--tokens=10001"},
-		"calls: none is negative":              {"--duration=0s"},
+		"each must be from 1 to 10000":         {"--connections=0"},
+		"in-flight, tokens: each must be from": {"--in-flight=10001"},
+		"tokens: each must be from 1":          {"--tokens=10001"},
+		"calls: must not be negative":          {"--duration=0s"},
 		"rate: NaN":                            {"--rate=NaN"},
 		"rate: +Inf":                           {"--rate=Inf"},
 		"rate: 0.0009 is neither":              {"--rate=0.0009"},
 		"rate: 1.000001e+06 is neither 0 nor":  {"--rate=1000001"},
-		"rate: -1 is neither 0 nor within":     {"--rate=-1"},
-		"they are for issue alone":             {"introspect", "--clients", servetest.WriteFile(t, "one", "a b\n")},
+		"rate: -1 is neither 0 nor from":       {"--rate=-1"},
+		"only issue uses several clients":      {"introspect", "--clients", servetest.WriteFile(t, "one", "a b\n")},
 		"no meaning with --wire rest":          {"--wire=rest", "--grpc-endpoint=localhost:1"},
 		`grpc-endpoint: "nowhere"`:             {"--grpc-endpoint=nowhere"},
 		"invalid argument":                     {"revoke"},
 		"line 2 is not an id":                  {"--clients", servetest.WriteFile(t, "half", "a b\nalone\n")},
-		"the file names no client":             {"--clients", servetest.WriteFile(t, "empty", "")},
+		"the file has no client":               {"--clients", servetest.WriteFile(t, "empty", "")},
 		"invalid_client":                       {"--clients", servetest.WriteFile(t, "wrong", "background-service wrong-secret-instead\n")},
 		"invalid_scope":                        {"--scope=none"},
 		"no such file":                         {"--clients", "absent"},
@@ -77,7 +81,7 @@ func TestBenchRefuses(t *testing.T) {
 	}
 }
 
-// TestBenchCalls has the load end after a number of calls, at the replica that is named.
+// TestBenchCalls expects the load to end after a number of calls.
 func TestBenchCalls(t *testing.T) {
 	asDevClient(t)
 	limited := []string{"bench", "--duration=1m", "--warm-up=0s", "--calls=5", "-o=json"}

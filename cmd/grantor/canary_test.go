@@ -30,7 +30,7 @@ func canary(what string) string { return mark + "-" + what + "-0123456789abcdef"
 
 // canaries are what must not be found.
 type canaries struct {
-	// forms has text → what it is.
+	// forms maps a text to what it is.
 	forms map[string]string
 }
 
@@ -90,12 +90,12 @@ type spill struct {
 	t      *testing.T
 	client *http.Client
 	conn   *grpc.ClientConn
-	// args are those of the server, redis its store.
+	// args are the arguments of the server, and redis is its store.
 	args  []string
 	redis *redistest.Server
-	// collector gets all traces and metrics.
+	// collector receives all traces and metrics.
 	collector *servetest.Collector
-	// answers are what callers were told, other than secrets that were made for them.
+	// answers are the responses to clients, except for the secrets that were generated for them.
 	answers bytes.Buffer
 	// calls counts them.
 	calls int

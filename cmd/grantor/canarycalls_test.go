@@ -20,7 +20,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// send makes a call over REST, and gives its answer.
+// send makes a call over REST and returns its response.
 func (s *spill) send(method, path, body string, headers ...string) (int, string) {
 	s.t.Helper()
 	s.pace()
@@ -44,7 +44,7 @@ func (s *spill) post(path string, form url.Values, headers ...string) (int, stri
 	return s.send(http.MethodPost, path, form.Encode(), append(headers, "Content-Type", "application/x-www-form-urlencoded")...)
 }
 
-// token gives a token, which is a secret from then on.
+// token returns a token, which is a secret from then on.
 func (s *spill) token(id, secret string) string {
 	s.t.Helper()
 	status, body := s.post("/connect/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}})
@@ -63,7 +63,7 @@ func basic(id, secret string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
 }
 
-// overREST has clients prove themselves, and fail to, in every form.
+// overREST has clients authenticate, and fail to, in every form.
 func (s *spill) overREST() {
 	good := s.token("in-file", canary("in-file"))
 	s.token("in-env", canary("in-env"))
@@ -108,7 +108,7 @@ func (s *spill) overREST() {
 	}
 }
 
-// administerREST has an administrator set secrets, well and badly, and others try to.
+// administerREST has an administrator set secrets, valid and invalid, and has other clients try to.
 func (s *spill) administerREST(boss string) {
 	as, content := []string{"Authorization", "Bearer " + boss}, []string{"Content-Type", "application/json"}
 	chosen := canary("chosen")
@@ -146,7 +146,7 @@ func (s *spill) administerREST(boss string) {
 	}
 }
 
-// pace waits now and then: of what one address is refused in a second only so much is audited, and all is to be looked at.
+// pace pauses now and then: the refusals of one address are audited only up to a rate, and all must be inspected.
 func (s *spill) pace() {
 	const atOnce = 15
 	if s.calls++; s.calls%atOnce == 0 {
@@ -166,7 +166,7 @@ func (s *spill) call(authorization string, do func(context.Context, ...grpc.Call
 	fmt.Fprintln(&s.answers, err, status.Convert(err).Proto(), header, trailer)
 }
 
-// overGRPC does over gRPC what goes over REST, and what goes only there.
+// overGRPC makes the calls of REST over gRPC, and those that exist only there.
 func (s *spill) overGRPC(boss string) {
 	tokens, resources := grantorv1.NewTokenServiceClient(s.conn), grantorv1.NewResourceServiceClient(s.conn)
 	right, wrong := canary("in-file"), canary("wrong-grpc")
@@ -200,7 +200,7 @@ func (s *spill) overGRPC(boss string) {
 	}
 }
 
-// panics has a handler panic with a secret at hand.
+// panics makes a handler panic with a secret.
 func (s *spill) panics() {
 	request := &grantorv1.IssueTokenRequest{ClientSecret: canary("panic")}
 	info := &grpc.UnaryServerInfo{FullMethod: "/grantor.v1.TokenService/IssueToken"}
@@ -213,7 +213,7 @@ func (s *spill) panics() {
 	}
 }
 
-// reflects asks the server about itself, which it answers in development mode alone.
+// reflects uses server reflection, which exists only in development mode.
 func (s *spill) reflects() {
 	stream, err := reflectionpb.NewServerReflectionClient(s.conn).ServerReflectionInfo(s.t.Context())
 	s.must(err)
@@ -231,7 +231,7 @@ func (s *spill) reflects() {
 	_ = stream.CloseSend()
 }
 
-// commands runs what an operator runs, with secrets in the environment, and bad files.
+// commands runs the commands of an operator, with secrets in the environment, and invalid files.
 func (s *spill) commands() {
 	t := s.t
 	shown := func(args ...string) {

@@ -19,7 +19,7 @@ import (
 
 const adminSecret = "administrator-secret"
 
-// administration is a file with the first administrator, and with somebody who may only look.
+// administration is a manifest with the first administrator, and with a client that may only read.
 const administration = `
 resources:
   - {resource: "https://orders.internal", name: Orders API, scopes: [api1, orders.read]}
@@ -35,7 +35,7 @@ clients:
     scopes: ["grantor:clients.read", "grantor:clients.write"]
 `
 
-// asAdministrator starts a server and sets what the commands need to be its first administrator.
+// asAdministrator starts a server and sets up the commands to be its first administrator.
 func asAdministrator(t *testing.T) *servetest.Replica {
 	t.Helper()
 	r := servetest.Dev(t, "--apply="+servetest.WriteFile(t, "administration.yaml", administration))
@@ -49,14 +49,14 @@ func asAdministrator(t *testing.T) *servetest.Replica {
 	return r
 }
 
-// as sets what the commands need to be another client.
+// as sets up the commands to be another client.
 func as(t *testing.T, id, secret string) {
 	t.Helper()
 	t.Setenv("GRANTOR_CLIENT_ID", id)
 	t.Setenv("GRANTOR_CLIENT_SECRET", secret)
 }
 
-// shows expects a text that matches each of the patterns, line by line.
+// shows expects a text to match each of the patterns, line by line.
 func shows(t *testing.T, text string, patterns ...string) {
 	t.Helper()
 	for _, pattern := range patterns {
@@ -66,8 +66,8 @@ func shows(t *testing.T, text string, patterns ...string) {
 	}
 }
 
-// proves reports whether a client gets a token with a secret.
-func proves(t *testing.T, id, secret string) bool {
+// authenticates reports whether a client gets a token with a secret.
+func authenticates(t *testing.T, id, secret string) bool {
 	t.Helper()
 	path := servetest.WriteFile(t, "secret", secret)
 	saved := os.Getenv("GRANTOR_CLIENT_SECRET")
@@ -88,7 +88,7 @@ func TestClientLife(t *testing.T) {
 	if strings.ContainsAny(secret, " \n") || !strings.HasPrefix(made.ErrOut, "Client sync is registered.\n") {
 		t.Errorf("got %q and %q, want the secret alone, and what was done beside it", made.Out, made.ErrOut)
 	}
-	if !proves(t, "sync", secret) {
+	if !authenticates(t, "sync", secret) {
 		t.Error("the secret that was printed does not prove the client")
 	}
 	run(t, "client", "create", "sync").Exits(t, cli.ExitConflict, "client sync: already_exists: ")
@@ -106,7 +106,7 @@ func TestClientLife(t *testing.T) {
 		t.Errorf("got %v, want the fields as they were set", got)
 	}
 	grantor(t, "client update sync --allowed-network 203.0.113.0/24")
-	if proves(t, "sync", secret) {
+	if authenticates(t, "sync", secret) {
 		t.Error("a client got a token from a network that is not one of its own")
 	}
 	shows(t, grantor(t, "client get sync"), `^allowed_networks +203.0.113.0/24$`)
@@ -117,12 +117,12 @@ func TestClientLife(t *testing.T) {
 
 	raw := grantor(t, "token issue --client-id administrator")
 	grantor(t, "client disable sync")
-	if proves(t, "sync", secret) {
+	if authenticates(t, "sync", secret) {
 		t.Error("a client that is disabled got a token")
 	}
 	shows(t, grantor(t, "client list"), `^sync .* disabled `)
 	grantor(t, "client enable sync")
-	if !proves(t, "sync", secret) {
+	if !authenticates(t, "sync", secret) {
 		t.Error("a client that is enabled again got no token")
 	}
 	if got := grantor(t, "client revoke administrator --yes"); got != "All tokens of administrator that were issued until now are revoked.\n" {
@@ -131,10 +131,10 @@ func TestClientLife(t *testing.T) {
 	if got := runToken(t, raw, "introspect").Works(t); got != "  active  false\n" {
 		t.Errorf("a token after the revocation: got %q", got)
 	}
-	if got := grantor(t, "client delete sync --yes"); got != "Client sync is removed, and its tokens are revoked.\n" {
+	if got := grantor(t, "client delete sync --yes"); got != "Client sync is deleted, and its tokens are revoked.\n" {
 		t.Errorf("got %q", got)
 	}
-	if proves(t, "sync", secret) {
+	if authenticates(t, "sync", secret) {
 		t.Error("a client that is removed got a token")
 	}
 }
@@ -160,16 +160,16 @@ func TestClientSecrets(t *testing.T) {
 	if len(before) != 1 || len(after) != 2 || after[0] != before[0] {
 		t.Fatalf("got the secrets %q and then %q, want one and then another beside it", before, after)
 	}
-	shows(t, rotated.ErrOut, `^Client sync has the new secret `+after[1]+`; any other ends within 1h0m0s.$`)
+	shows(t, rotated.ErrOut, `^Client sync has the new secret `+after[1]+`; any other expires within 1h0m0s.$`)
 	shows(t, grantor(t, "client secret list sync"), `^`+after[0]+` +generated +\S+Z +\S+Z +`, `^`+after[1]+` +generated +\S+Z +never +`)
-	if !proves(t, "sync", first) || !proves(t, "sync", second) {
+	if !authenticates(t, "sync", first) || !authenticates(t, "sync", second) {
 		t.Error("within the grace a secret does not prove the client")
 	}
-	shows(t, grantor(t, "client secret expire sync "+after[0]+" --never"), ` has no end.$`)
-	shows(t, grantor(t, "client secret expire sync "+after[0]+" --in 48h"), ` ends at \S+Z.$`)
+	shows(t, grantor(t, "client secret expire sync "+after[0]+" --never"), ` never expires.$`)
+	shows(t, grantor(t, "client secret expire sync "+after[0]+" --in 48h"), ` expires at \S+Z.$`)
 	grantor(t, "client secret expire sync "+after[0])
-	if proves(t, "sync", first) {
-		t.Error("a secret that ended proves the client")
+	if authenticates(t, "sync", first) {
+		t.Error("a secret that ended authenticates the client")
 	}
 	grantor(t, "client secret delete sync "+after[0]+" --yes")
 	if got := ids(); !slices.Equal(got, after[1:]) {
@@ -179,17 +179,17 @@ func TestClientSecrets(t *testing.T) {
 
 	answer := fields(t, grantor(t, "client secret create sync --expires-in 1h -o json"))
 	third, _ := answer["client_secret"].(string)
-	if !proves(t, "sync", third) || answer["secret_id"] == "" {
-		t.Errorf("got %v, want a secret that proves the client", answer)
+	if !authenticates(t, "sync", third) || answer["secret_id"] == "" {
+		t.Errorf("got %v, want a secret that authenticates the client", answer)
 	}
 	grantor(t, "client secret rotate sync --grace 0s")
-	if proves(t, "sync", second) || proves(t, "sync", third) {
-		t.Error("without a grace an old secret proves the client")
+	if authenticates(t, "sync", second) || authenticates(t, "sync", third) {
+		t.Error("without a grace an old secret authenticates the client")
 	}
 	const own = "a-secret-of-my-own"
 	chosen := runOn(t, strings.NewReader(own+"\n"), "client", "secret", "create", "sync", "--secret-file", "-")
-	if chosen.Works(t) != "" || strings.Contains(chosen.ErrOut, own) || !proves(t, "sync", own) {
-		t.Errorf("got %q and %q, want nothing of the secret, and that it proves the client", chosen.Out, chosen.ErrOut)
+	if chosen.Works(t) != "" || strings.Contains(chosen.ErrOut, own) || !authenticates(t, "sync", own) {
+		t.Errorf("got %q and %q, want nothing of the secret, and that it authenticates the client", chosen.Out, chosen.ErrOut)
 	}
 	run(t, "client", "secret", "create", "sync", "--secret-file", servetest.WriteFile(t, "own", "short")).Exits(t, cli.ExitInvalid, "client_secret", "short")
 	if got := run(t, "client", "create", "bare", "--without-secret"); got.Works(t) != "" || got.ErrOut != "Client bare is registered.\n" {
@@ -200,7 +200,7 @@ func TestClientSecrets(t *testing.T) {
 	}
 }
 
-// TestClientRefusals has what the issuer refuses, with the exit code for each.
+// TestClientRefusals checks the exit code of each refusal of the issuer.
 func TestClientRefusals(t *testing.T) {
 	asAdministrator(t)
 	grantor(t, "client create sync --scope api1")
@@ -225,8 +225,8 @@ func TestClientRefusals(t *testing.T) {
 		{"administrator", "client secret rotate sync --grace 1500ms", cli.ExitInvalid, "grace_period"},
 		{"reader", "client create other", cli.ExitDenied, "insufficient_scope: "},
 		{"reader", "client delete sync --yes", cli.ExitDenied, "insufficient_scope: "},
-		{"reader", "resource create https://a.example", cli.ExitDenied, "reader may not do this, which takes the scope grantor:resources.write; invalid_scope"},
-		{"reader", "key rotate", cli.ExitDenied, "reader may not do this, which takes the scope grantor:keys.write; invalid_scope"},
+		{"reader", "resource create https://a.example", cli.ExitDenied, "reader may not do this, which needs the scope grantor:resources.write; invalid_scope"},
+		{"reader", "key rotate", cli.ExitDenied, "reader may not do this, which needs the scope grantor:keys.write; invalid_scope"},
 		{"clerk", "client disable administrator", cli.ExitDenied, "insufficient_scope: "},
 		{"clerk", "client create other --scope grantor:keys.write", cli.ExitDenied, "insufficient_scope: "},
 		{"background-service", "client list", cli.ExitDenied, "background-service may not do this"},
@@ -242,14 +242,14 @@ func TestClientRefusals(t *testing.T) {
 			run(t, strings.Fields(c.command)...).Exits(t, c.code, c.want, secret)
 		})
 	}
-	// The state that was read is the state that is changed.
+	// An update applies only to the state that was read.
 	etag, _ := fields(t, grantor(t, "client get sync -o json"))["etag"].(string)
 	grantor(t, "client update sync --name first --etag "+etag)
 	run(t, "client", "update", "sync", "--name=second", "--etag="+etag).Exits(t, cli.ExitConflict, "client sync: conflict: ")
 	shows(t, grantor(t, "client get sync"), `^client_name +first$`)
 }
 
-// TestClientForms has the answers for scripts.
+// TestClientForms checks the output for scripts.
 func TestClientForms(t *testing.T) {
 	asAdministrator(t)
 	for form, read := range map[string]func([]byte, any) error{
@@ -271,7 +271,7 @@ func TestClientForms(t *testing.T) {
 	}
 }
 
-// TestClientProfile is an administrator by a profile alone.
+// TestClientProfile is an administrator with only a profile.
 func TestClientProfile(t *testing.T) {
 	r := asAdministrator(t)
 	issuer, err := r.Issuer()

@@ -9,8 +9,12 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// shownSetting is a setting as grantor config print shows it.
-type shownSetting struct{ Setting, Value, From string }
+// shownSetting is a setting in the output of grantor config print.
+type shownSetting struct {
+	Setting string `json:"setting"`
+	Value   string `json:"value"`
+	From    string `json:"from"`
+}
 
 func TestConfigPrint(t *testing.T) {
 	const canary = "canary-secret"
@@ -81,7 +85,7 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
-// TestConfigCheckComplete lists nothing that is missing where file and environment have what grantor serve needs.
+// TestConfigCheckComplete expects no missing setting if file and environment have what grantor serve needs.
 func TestConfigCheckComplete(t *testing.T) {
 	complete := func(content string) {
 		t.Helper()

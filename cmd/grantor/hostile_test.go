@@ -16,12 +16,12 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// hostile is a process that attacks a port until it is killed. It is this test's binary, run again.
+// hostile is a process that attacks a port until it is killed. It runs the binary of this test.
 type hostile struct {
 	target, wire string
-	// sources counts the addresses on loopback that were used in turn.
+	// sources counts the loopback addresses that were used in turn.
 	sources atomic.Int64
-	// done counts what it did; it is under way when that is as much as wanted.
+	// done counts its actions; the attack is under way once there are enough.
 	done, wanted atomic.Int64
 }
 
@@ -32,7 +32,7 @@ const (
 	onGRPC  = "gRPC"
 )
 
-// attacks has attack → how it is made, wire for wire. Connections that the server closes are opened again.
+// attacks maps an attack to its implementation on each transport. Connections that the server closes are opened again.
 var attacks = map[string]map[string]func(*hostile){
 	// 10,000 connections on which one request was made, and then none.
 	"idle connections": {
@@ -73,7 +73,7 @@ var attacks = map[string]map[string]func(*hostile){
 	},
 }
 
-// attack is what the process does whose environment names an attack. It says "ready" when it has begun.
+// attack runs the attack that the environment names. It prints "ready" once it has begun.
 func attack(name string) {
 	h := &hostile{target: os.Getenv("ATTACK_TARGET"), wire: os.Getenv("ATTACK_WIRE")}
 	go func() {
@@ -95,14 +95,14 @@ func (h *hostile) dial() (net.Conn, error) {
 	return dialer.Dial("tcp", h.target)
 }
 
-// secure makes the connection one of TLS, with the protocol of the wire.
+// secure adds TLS to a connection, with the protocol of the transport.
 func (h *hostile) secure(conn net.Conn) net.Conn {
 	protocols := map[string][]string{onHTTP1: {"http/1.1"}, onHTTP2: {"h2"}, onGRPC: {"h2"}}[h.wire]
 	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols, MinVersion: tls.VersionTLS12})
 }
 
-// keep has n connections do something, each again when it ends, until the process does. They begin within two seconds, so
-// that it is not their handshakes what is measured.
+// keep does something on n connections, again whenever one ends. They begin within two seconds, so that the handshakes
+// are not what is measured.
 func (h *hostile) keep(n int, do func(net.Conn) error) {
 	h.wanted.Store(int64(n))
 	var running sync.WaitGroup
@@ -121,7 +121,7 @@ func (h *hostile) keep(n int, do func(net.Conn) error) {
 	running.Wait()
 }
 
-// idle opens n connections, in plaintext, and leaves them.
+// idle opens n connections, in plaintext, and leaves them idle.
 func (h *hostile) idle(n int, begin func(net.Conn) error) {
 	h.wanted.Store(1)
 	open := make([]net.Conn, 0, n)
@@ -162,7 +162,7 @@ func (h *hostile) slowHandshake(conn net.Conn) error {
 	return err
 }
 
-// drip writes a byte a second.
+// drip writes a byte per second.
 func (h *hostile) drip(write func() error) error {
 	for {
 		if err := write(); err != nil {

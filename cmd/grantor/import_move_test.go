@@ -25,7 +25,7 @@ func importFrom(t *testing.T, args ...string) (manifest, report string, err erro
 	return r.Out, r.ErrOut, r.Err
 }
 
-// TestImportApplies moves both exports to a server and asks it for tokens with the secrets of old.
+// TestImportApplies moves both exports to a server and requests tokens with the old secrets.
 func TestImportApplies(t *testing.T) {
 	redis := redistest.New(t)
 	kek := servetest.KEKFile(t)
@@ -75,7 +75,7 @@ func TestImportApplies(t *testing.T) {
 	if body := servetest.ReadBody(t, answer); !strings.Contains(body, `"active":true`) || !strings.Contains(body, "https://api.internal") {
 		t.Errorf("the resource server asks about it: got %s", body)
 	}
-	// The first use gave the secret a hash of ours; the manifest is still the same.
+	// The first use replaced the hash of the secret by one of Grantor; the manifest still matches.
 	if out, err := applyTo(t, redis, kek, "-f", path); err != nil || strings.Count(out, "\n") != strings.Count(out, "unchanged ") {
 		t.Errorf("applied again: got %v and\n%s", err, out)
 	}
@@ -83,7 +83,7 @@ func TestImportApplies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The two exports share the resource of the orders, and some ids of clients; here they are two servers.
+	// The two exports share the resource of the orders and the IDs of some clients, so the second replaces the first.
 	path = servetest.WriteFile(t, "clients.yaml", hydra)
 	if out, err := applyTo(t, redis, kek, "-f", path, "--prune"); err != nil {
 		t.Fatalf("%s%v", out, err)

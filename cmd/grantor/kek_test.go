@@ -21,10 +21,10 @@ import (
 
 func encode(key []byte) string { return base64.StdEncoding.EncodeToString(key) }
 
-// localURL names a key that stands in for one in a KMS.
+// localURL returns the URL of a key that stands in for one in a KMS.
 func localURL() string { return "base64key://" + base64.URLEncoding.EncodeToString(keys.NewKEK()) }
 
-// keyWrap runs `grantor key wrap`.
+// keyWrap runs grantor key wrap.
 func keyWrap(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	cmd := newCommand()
@@ -44,7 +44,7 @@ func wrapped(t *testing.T, args ...string) string {
 	return out
 }
 
-// TestKEKErrors expects each mistake about the keys to be one line that names the setting, and quotes no key.
+// TestKEKErrors expects each error about the keys to be one line that names the setting, and to quote no key.
 func TestKEKErrors(t *testing.T) {
 	url, plain := localURL(), encode(keys.NewKEK())
 	good := strings.TrimSpace(wrapped(t, "--key-encryption-key-url="+url))
@@ -62,19 +62,19 @@ func TestKEKErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"previous alone", []string{"--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: is of no use"},
-		{"previous file alone", []string{"--previous-key-encryption-key-file=" + servetest.KEKFile(t)}, "previous-key-encryption-key-file: is of no use"},
+		{"previous alone", []string{"--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: needs key-encryption-key"},
+		{"previous file alone", []string{"--previous-key-encryption-key-file=" + servetest.KEKFile(t)}, "previous-key-encryption-key-file: needs key-encryption-key"},
 		{"two previous", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key=x", "--previous-key-encryption-key-file=x"}, "previous-key-encryption-key, previous-key-encryption-key-file: give one"},
 		{"short previous", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key=" + plain[1:]}, "previous-key-encryption-key: a key-encryption key is 32"},
 		{"no previous file", []string{"--key-encryption-key=" + plain, "--previous-key-encryption-key-file=/nonexistent"}, "previous-key-encryption-key-file: "},
 		{"empty file", []string{"--key-encryption-key-file=" + servetest.WriteFile(t, "kek", "\n")}, "key-encryption-key-file: the file is empty"},
-		{"URL alone", []string{"--key-encryption-key-url=" + url}, "key-encryption-key-url: is of no use"},
+		{"URL alone", []string{"--key-encryption-key-url=" + url}, "key-encryption-key-url: needs key-encryption-key"},
 		{"wrapped without a URL", []string{"--key-encryption-key=" + good}, "key-encryption-key: a key-encryption key is 32"},
 		{"plain with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + plain}, "key-encryption-key: is a plain key"},
 		{"plain previous with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + good, "--previous-key-encryption-key=" + plain}, "previous-key-encryption-key: is a plain key"},
 		{"no base64 with a URL", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=!" + good}, "key-encryption-key: is not base64"},
 		{"wrapped by another", []string{"--key-encryption-key-url=" + localURL(), "--key-encryption-key=" + good}, "key-encryption-key: key-encryption-key-url does not unwrap it"},
-		{"16 bytes wrapped", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + tooShort}, "key-encryption-key: what is wrapped has 16 bytes"},
+		{"16 bytes wrapped", []string{"--key-encryption-key-url=" + url, "--key-encryption-key=" + tooShort}, "key-encryption-key: the wrapped key has 16 bytes"},
 		{"no key in the URL", []string{"--key-encryption-key-url=base64key://", "--key-encryption-key=" + good}, "key-encryption-key-url: the URL has no key"},
 		{"unknown scheme", []string{"--key-encryption-key-url=nokms://" + plain, "--key-encryption-key=" + good}, "key-encryption-key-url: "},
 		{"malformed key in the URL", []string{"--key-encryption-key-url=" + url[:30], "--key-encryption-key=" + good}, "key-encryption-key-url: "},
@@ -93,7 +93,7 @@ func TestKEKErrors(t *testing.T) {
 	}
 }
 
-// TestKeyWrapErrors is the same for grantor key wrap.
+// TestKeyWrapErrors expects the same of grantor key wrap.
 func TestKeyWrapErrors(t *testing.T) {
 	for want, args := range map[string][]string{
 		"key-encryption-key-url: is required":  {},
@@ -116,7 +116,7 @@ func TestKeyWrapErrors(t *testing.T) {
 	}
 }
 
-// issuing starts a replica with the arguments, checks that it publishes the keys and issues, and stops it.
+// issuing starts a replica with the arguments, checks that it publishes the keys and issues tokens, and stops it.
 func issuing(t *testing.T, args []string, keySet string) string {
 	t.Helper()
 	r, err := servetest.Try(t, append(args, "--issuer=http://localhost:1")...)
@@ -135,7 +135,7 @@ func issuing(t *testing.T, args []string, keySet string) string {
 	return got
 }
 
-// TestKEKSteps goes from one key-encryption key to another by the settings, and from a plain one to a wrapped one.
+// TestKEKSteps changes the key-encryption key by the settings, and from a plain key to a wrapped one.
 func TestKEKSteps(t *testing.T) {
 	redis := redistest.New(t)
 	manifest := "--apply=" + servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
@@ -153,16 +153,16 @@ func TestKEKSteps(t *testing.T) {
 		!strings.Contains(err.Error(), keys.ErrSealed.Error()) {
 		t.Errorf("the old key alone: got %v, want %v", err, keys.ErrSealed)
 	}
-	// The same key, wrapped: nothing is sealed anew for that.
+	// The same key, wrapped: nothing needs to be sealed again.
 	kms := "--key-encryption-key-url=" + url
 	third := servetest.WriteFile(t, "wrapped", wrapped(t, kms, "--plain-key-file="+second))
 	issuing(t, with(kms, "--key-encryption-key-file="+third), keySet)
 	issuing(t, with("--key-encryption-key-file="+second), keySet)
-	// And on to one that nobody has seen.
+	// Then to a key that was never in plaintext.
 	fourth := servetest.WriteFile(t, "wrapped", wrapped(t, kms))
 	issuing(t, with(kms, "--key-encryption-key-file="+fourth, "--previous-key-encryption-key-file="+third), keySet)
 	issuing(t, with(kms, "--key-encryption-key-file="+fourth), keySet)
-	// grantor apply knows the same settings.
+	// grantor apply has the same settings.
 	cmd := newCommand()
 	cmd.SetOut(&bytes.Buffer{})
 	cmd.SetArgs([]string{"apply", "--redis=" + redis.URL(), kms, "--key-encryption-key-file=" + fourth, "-f", servetest.WriteFile(t, "clients.yaml", servetest.Manifest)})
@@ -171,8 +171,8 @@ func TestKEKSteps(t *testing.T) {
 	}
 }
 
-// TestApplyFirst applies a generated secret before any replica ran: the first replica adds its keys to the ring that
-// apply made, and the secret counts. A dry run makes nothing.
+// TestApplyFirst applies a manifest before any replica ran: the first replica adds its keys to the ring that apply
+// created, and the secret is valid. A dry run creates nothing.
 func TestApplyFirst(t *testing.T) {
 	redis := redistest.New(t)
 	kek := servetest.KEKFile(t)
@@ -205,7 +205,7 @@ func TestApplyFirst(t *testing.T) {
 	}
 }
 
-// vault answers as Vault's transit engine does, for the key named grantor and callers with the token.
+// vault stands in for Vault's transit engine, for the key named grantor and clients with the token.
 func vault(t *testing.T, token string) *httptest.Server {
 	block, err := aes.NewCipher(keys.NewKEK())
 	if err != nil {
@@ -245,8 +245,8 @@ func vault(t *testing.T, token string) *httptest.Server {
 	return server
 }
 
-// TestVault has the key-encryption key wrapped and unwrapped over Vault's HTTP API. The client of the library is made once
-// for a process, so all of it is one test.
+// TestVault wraps and unwraps the key-encryption key over Vault's HTTP API. The library creates its client once per
+// process, so this is one test.
 func TestVault(t *testing.T) {
 	server := vault(t, "s.token")
 	t.Setenv("VAULT_SERVER_URL", server.URL)

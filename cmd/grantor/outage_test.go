@@ -27,11 +27,11 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// outage is short by default, so that these tests run with all others; make faults has longer ones.
+// outage is short by default, so that these tests run with all others; make faults runs longer ones.
 var outage = flag.Duration("outage", 5*time.Second, "how long the outage lasts in the tests TestOutage...")
 
-// revokes takes back one new token after the other for as long, at least one, and looks on in between.
-func revokes(t *testing.T, r *servetest.Replica, d time.Duration, look func(token string, since time.Duration)) []string {
+// revokeFor revokes one new token after the other for a duration, at least one, and calls look in between.
+func revokeFor(t *testing.T, r *servetest.Replica, d time.Duration, look func(token string, since time.Duration)) []string {
 	t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -45,8 +45,7 @@ func revokes(t *testing.T, r *servetest.Replica, d time.Duration, look func(toke
 	return tokens
 }
 
-// expectCaughtUp waits until the services know of everything: as many revocations as there are tokens, these and no
-// others.
+// expectCaughtUp waits until the services know exactly the revocations of the tokens.
 func expectCaughtUp(t *testing.T, services map[string]*guarded, tokens []string, kept string) {
 	t.Helper()
 	began := time.Now()
@@ -67,8 +66,8 @@ func expectCaughtUp(t *testing.T, services map[string]*guarded, tokens []string,
 	}
 }
 
-// TestOutageOfNetwork cuts services off from the issuer that they follow, in both of the ways in which that happens, and
-// revokes meanwhile. They tell how old their knowledge is, and when the network is back nothing was missed.
+// TestOutageOfNetwork cuts services off from the issuer that they follow, in both ways in which that happens, and
+// revokes tokens during the outage. The services report their staleness, and after the outage they have missed nothing.
 func TestOutageOfNetwork(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]state{"reset": torn, "black hole": silent} {
@@ -99,7 +98,7 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 	far := servetest.Start(t, args...)
 	rest.connect(t, far.HTTPAddr())
 	rpc.connect(t, far.GRPCAddr())
-	// A connection of the caller's own is the caller's to watch over.
+	// A connection that the caller provides is not monitored by the verifier.
 	conn, err := grpc.NewClient(rpc.address, grpc.WithTransportCredentials(security),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
 	if err != nil {
@@ -121,26 +120,26 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 	}
 
 	kept := near.Token(t)
-	tokens := revokes(t, near, 0, func(string, time.Duration) {})
+	tokens := revokeFor(t, near, 0, func(string, time.Duration) {})
 	expectCaughtUp(t, services, tokens, kept)
-	tokens = append(tokens, revokes(t, near, 0, func(string, time.Duration) {})...) // nobody has time to hear of it
+	tokens = append(tokens, revokeFor(t, near, 0, func(string, time.Duration) {})...) // too late for any service to receive
 	rest.become(cut)
 	rpc.become(cut)
 	began := time.Now()
 	caller.Drop(first.AccessToken)
 	renew := func() (renewed bool) {
-		// The request goes on when its caller has gone.
+		// The request continues after its client has gone.
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		token, err := caller.TokenContext(ctx)
 		return err == nil && token.AccessToken != first.AccessToken
 	}
-	tokens = append(tokens, revokes(t, near, *outage, func(token string, since time.Duration) {
+	tokens = append(tokens, revokeFor(t, near, *outage, func(token string, since time.Duration) {
 		if renew() {
 			t.Errorf("%s into the outage: there is a new token", since)
 		}
 		for name, service := range services {
-			// What was on its way may have come later, and what is known was not always new when it came.
+			// A message in flight may have arrived later, and was not always current when it arrived.
 			if got := service.Feed(); !got.Followed || !got.Complete || got.Age < since-time.Second || got.Age > time.Since(began)+5*time.Second {
 				t.Errorf("%s: %s into the outage: got %+v", name, since, got)
 			}
@@ -164,7 +163,7 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 	must.Eventually(t, "giving a caller a new token", renew)
 }
 
-// watcher follows the revocations as a program without our packages does: it goes on at its last cursor.
+// watcher follows the revocations as a client without our packages does: it resumes at its last cursor.
 type watcher struct {
 	mu   sync.Mutex
 	told map[string]int
@@ -204,15 +203,15 @@ func (w *watcher) take(answer *grantorv1.WatchRevocationsResponse) {
 	}
 }
 
-// count gives how many revocations were told.
+// count returns the number of revocations received.
 func (w *watcher) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.told)
 }
 
-// TestOutageOfReplica stops the replica that services follow and starts it again where it was, at once and after the
-// outage, while another one revokes. Nothing is missed.
+// TestOutageOfReplica stops the replica that services follow and starts it again at the same address, at once and after
+// the outage, while another one revokes. Nothing is missed.
 func TestOutageOfReplica(t *testing.T) {
 	t.Parallel()
 	redis := redistest.New(t)
@@ -230,10 +229,10 @@ func TestOutageOfReplica(t *testing.T) {
 	kept := other.Token(t)
 	var tokens []string
 	for _, away := range []time.Duration{0, *outage} {
-		tokens = append(tokens, revokes(t, other, 0, func(string, time.Duration) {})...)
+		tokens = append(tokens, revokeFor(t, other, 0, func(string, time.Duration) {})...)
 		followed.Stop()
 		<-followed.Ended
-		tokens = append(tokens, revokes(t, other, away, func(token string, since time.Duration) {
+		tokens = append(tokens, revokeFor(t, other, away, func(token string, since time.Duration) {
 			for name, service := range services {
 				if got := service.Feed(); !got.Complete || got.Age < since-time.Second {
 					t.Errorf("%s: %s into the outage: got %+v", name, since, got)
@@ -252,13 +251,13 @@ func TestOutageOfReplica(t *testing.T) {
 	}
 }
 
-// process is a replica that is the real binary.
+// process is a replica that runs the real binary.
 type process struct {
 	command *exec.Cmd
 	log     servetest.Output
 }
 
-// startProcess runs the binary and returns when it is ready.
+// startProcess runs the binary and returns once it is ready.
 func startProcess(t testing.TB, binary, ops string, args ...string) *process {
 	t.Helper()
 	p := &process{command: exec.Command(binary, append(args, "--ops-listen="+ops)...)}
@@ -289,8 +288,8 @@ func (p *process) kill() {
 	_ = p.command.Wait()
 }
 
-// issueAndRevoke takes new tokens of one replica back at another, many at once, until that one is gone, and gives those
-// whose revocation was acknowledged. each is called for every one of them.
+// issueAndRevoke issues tokens at one replica and revokes them at another, concurrently, until the latter is gone. It
+// returns the tokens whose revocation was acknowledged, and calls each for every one of them.
 func issueAndRevoke(t *testing.T, issuer, revoker grantorv1.TokenServiceClient, each func()) []string {
 	var mu sync.Mutex
 	var acknowledged []string
@@ -324,8 +323,8 @@ func issueAndRevoke(t *testing.T, issuer, revoker grantorv1.TokenServiceClient, 
 	return acknowledged
 }
 
-// TestOutageByKill kills a replica again and again while it revokes, for as long as the outage. What it acknowledged
-// holds at the other replica, and at a service that follows the one that is killed.
+// TestOutageByKill repeatedly kills a replica while it revokes, for the duration of the outage. What it acknowledged is
+// revoked at the other replica, and at a service that follows the killed one.
 func TestOutageByKill(t *testing.T) {
 	binary := buildGrantor(t)
 	redis := redistest.New(t)

@@ -32,7 +32,7 @@ func profiles(t *testing.T, content string) string {
 }
 
 func TestProfile(t *testing.T) {
-	p := pull(t, func(any) (proto.Message, error) { return &grantorv1.ListKeysResponse{}, nil })
+	p := newFakeIssuer(t, func(any) (proto.Message, error) { return &grantorv1.ListKeysResponse{}, nil })
 	var user string
 	p.grant = func(w http.ResponseWriter, r *http.Request) {
 		user = r.Header.Get("Authorization")

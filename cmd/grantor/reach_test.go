@@ -32,10 +32,10 @@ func newGuarded(t testing.TB, issuer string, options ...verify.Option) *guarded 
 	return &guarded{v, verify.HTTP(v, verify.Scopes("api1"))(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))}
 }
 
-// admits reports whether the API lets the token in.
+// admits reports whether the API accepts the token.
 func (g *guarded) admits(token string) bool { return g.status(token) == http.StatusOK }
 
-// status is what a caller with the token gets.
+// status returns the status of a request with the token.
 func (g *guarded) status(token string) int {
 	call := httptest.NewRequest(http.MethodGet, "/", nil)
 	call.Header.Set("Authorization", "Bearer "+token)
@@ -44,7 +44,7 @@ func (g *guarded) status(token string) int {
 	return answer.Code
 }
 
-// revoke takes a token back as its client.
+// revoke revokes a token as its client.
 func revoke(t testing.TB, r *servetest.Replica, token string) {
 	t.Helper()
 	answer, err := http.PostForm(r.URL("/connect/revoke"), url.Values{
@@ -58,7 +58,7 @@ func revoke(t testing.TB, r *servetest.Replica, token string) {
 	}
 }
 
-// TestRevocationReaches revokes a token at one replica: a verifier that follows the other one refuses it.
+// TestRevocationReaches revokes a token at one replica, and expects a verifier that follows the other one to refuse it.
 func TestRevocationReaches(t *testing.T) {
 	redis := redistest.New(t)
 	args := servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest))
@@ -82,8 +82,9 @@ func TestRevocationReaches(t *testing.T) {
 	}
 }
 
-// BenchmarkRevocationReaches measures the time from the answer to a revocation to its refusal by the last of 1, 10 and
-// 100 verifiers, each of which has the token in its cache. Its metrics are the median and the 99th percentile.
+// BenchmarkRevocationReaches measures the time from the response to a revocation to the refusal of the token by the
+// last of 1, 10 and 100 verifiers, each of which has the token in its cache. It reports the median and the 99th
+// percentile.
 func BenchmarkRevocationReaches(b *testing.B) {
 	for _, verifiers := range []int{1, 10, 100} {
 		b.Run(fmt.Sprintf("verifiers=%d", verifiers), func(b *testing.B) {
@@ -114,13 +115,13 @@ func BenchmarkRevocationReaches(b *testing.B) {
 	}
 }
 
-// untilRefused is how long it takes until the last API refuses the token.
+// untilRefused returns how long it takes until the last API refuses the token.
 func untilRefused(apis []*guarded, token string) time.Duration {
 	start := time.Now()
 	var asking sync.WaitGroup
 	for _, api := range apis {
 		asking.Go(func() {
-			// A pause, or asking would take the processors from what it measures.
+			// Polling without a pause would take processor time from what is measured.
 			for ticker := time.NewTicker(time.Millisecond); api.admits(token); <-ticker.C {
 			}
 		})

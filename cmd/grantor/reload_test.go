@@ -15,8 +15,8 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// TestSignals changes settings under a server that runs, and has it read them again by SIGHUP. Then it stops the
-// server, which would take its time, and by a second signal at once.
+// TestSignals changes settings while the server runs, and reloads them by SIGHUP. Then it stops the server, which would
+// take its time, and at once by a second signal.
 func TestSignals(t *testing.T) {
 	redis := redistest.New(t)
 	ours := servetest.NewAuthority(t)
@@ -63,7 +63,7 @@ func TestSignals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// reload sends the signal and waits until the log has another line with a text; it gives what was logged since.
+	// reload sends the signal and waits for a new line of the log with a text. It returns what was logged since.
 	reload := func(text string) string {
 		t.Helper()
 		before := p.log.String()

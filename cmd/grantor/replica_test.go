@@ -16,7 +16,7 @@ import (
 )
 
 // TestReplicas starts two replicas at once on an empty Redis: they agree on one key ring and one set of clients, and
-// each one's keys verify the other's tokens.
+// the keys of each verify the other's tokens.
 func TestReplicas(t *testing.T) {
 	redis := redistest.New(t)
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")
@@ -55,7 +55,7 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// TestChangeReachesReplicas changes a client through apply while a replica has it in memory.
+// TestChangeReachesReplicas changes a client by grantor apply while a replica has it in its cache.
 func TestChangeReachesReplicas(t *testing.T) {
 	redis := redistest.New(t)
 	kek, manifest := servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
@@ -83,7 +83,7 @@ func TestChangeReachesReplicas(t *testing.T) {
 	}
 }
 
-// applyTo runs `grantor apply` against a Redis.
+// applyTo runs grantor apply against a Redis.
 func applyTo(t *testing.T, redis *redistest.Server, kek string, args ...string) (string, error) {
 	t.Helper()
 	cmd := newCommand()
@@ -94,7 +94,7 @@ func applyTo(t *testing.T, redis *redistest.Server, kek string, args ...string) 
 	return out.String(), err
 }
 
-// TestApply goes through the life of a file: created, left, dry run, changed, pruned, and refused as a whole.
+// TestApply applies a file in all its states: created, unchanged, dry run, changed, pruned, and refused as a whole.
 func TestApply(t *testing.T) {
 	redis := redistest.New(t)
 	kek := servetest.KEKFile(t)
@@ -145,8 +145,8 @@ func TestApply(t *testing.T) {
 	}
 }
 
-// TestRedisAway takes the Redis away from under a replica: within max-staleness it issues from memory, after that it says
-// that it cannot, and when the Redis is back it recovers by itself.
+// TestRedisAway stops the Redis of a replica: within max-staleness the replica issues from its caches, then it refuses,
+// and when Redis is back it recovers by itself.
 func TestRedisAway(t *testing.T) {
 	redis := redistest.New(t, "--appendonly", "yes")
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1", "--max-staleness=2s")

@@ -32,7 +32,7 @@ func TestResourceLife(t *testing.T) {
 	run(t, "resource", "delete", "https://mail.internal", "--yes", "--etag="+etag).Exits(t, cli.ExitConflict, "conflict: ")
 	run(t, "resource", "update", "https://mail.internal", "--scope=api1").Exits(t, cli.ExitInvalid, "api1")
 	run(t, "resource", "create", "mail").Exits(t, cli.ExitInvalid, "resource mail: ")
-	if got := grantor(t, "resource delete https://mail.internal --yes"); got != "Resource https://mail.internal is removed.\n" {
+	if got := grantor(t, "resource delete https://mail.internal --yes"); got != "Resource https://mail.internal is deleted.\n" {
 		t.Errorf("got %q", got)
 	}
 	run(t, "resource", "get", "https://mail.internal").Exits(t, cli.ExitNotFound, "resource https://mail.internal: not_found: ")
@@ -54,7 +54,7 @@ func TestKeyLife(t *testing.T) {
 	active := kid(list, "ES256", "active")
 	rotated := run(t, "key", "rotate", "--alg", "ES256")
 	upcoming := kid(rotated.Works(t), "ES256", "upcoming")
-	if rotated.ErrOut != "Every active key that was meant has a successor.\n" || strings.Contains(rotated.Out, "RS256  upcoming") {
+	if rotated.ErrOut != "Every selected key has a successor.\n" || strings.Contains(rotated.Out, "RS256  upcoming") {
 		t.Errorf("got %q and\n%s", rotated.ErrOut, rotated.Out)
 	}
 	if got := grantor(t, "key retire -- "+upcoming); strings.Contains(got, upcoming) {
@@ -62,7 +62,7 @@ func TestKeyLife(t *testing.T) {
 	}
 	raw := r.Token(t)
 	gone := run(t, "key", "compromise", "--yes", "--", active)
-	if strings.Contains(gone.Works(t), active) || gone.ErrOut != "Key "+active+" is gone, and every token that it signed is refused.\n" {
+	if strings.Contains(gone.Works(t), active) || gone.ErrOut != "Key "+active+" is removed, and every token that it signed is refused.\n" {
 		t.Errorf("got %q and\n%s", gone.ErrOut, gone.Out)
 	}
 	as(t, "background-service", clitest.DevSecret)

@@ -37,7 +37,7 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// restarts is short by default, so that this test runs with all others; make faults has a longer one.
+// restarts is short by default, so that this test runs with all others; make faults runs a longer one.
 var restarts = flag.Duration("restarts", 15*time.Second, "how long TestRollingRestart restarts replicas")
 
 // buildGrantor builds the binary as a release is built.
@@ -50,7 +50,7 @@ func buildGrantor(t testing.TB) string {
 	return binary
 }
 
-// stop ends the process as SIGTERM does, and expects it to end well.
+// stop stops the process as SIGTERM does, and expects it to succeed.
 func (p *process) stop(t testing.TB) {
 	t.Helper()
 	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
@@ -61,7 +61,7 @@ func (p *process) stop(t testing.TB) {
 	}
 }
 
-// station is where a replica listens, each time that it runs.
+// station has the addresses of a replica, whenever it runs.
 type station struct{ rest, grpc, ops string }
 
 func newStation(t testing.TB) station {
@@ -75,8 +75,8 @@ func (s station) GRPC() string { return s.grpc }
 
 func (s station) Ops() string { _, port, _ := net.SplitHostPort(s.ops); return port }
 
-// TestRollingRestart restarts two replicas in turn, every five seconds, while callers of every kind ask them and follow
-// them, some by a load balancer and some by themselves. No call fails.
+// TestRollingRestart restarts two replicas in turn, every five seconds, while clients of every kind call and follow
+// them, some through a load balancer and some directly. No call fails.
 func TestRollingRestart(t *testing.T) {
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
@@ -108,7 +108,7 @@ func TestRollingRestart(t *testing.T) {
 	})
 
 	trust := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}
-	// What DNS would tell of the replicas.
+	// The addresses that DNS would return for the replicas.
 	names := manual.NewBuilderWithScheme("replicas")
 	names.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: stations[0].grpc}, {Addr: stations[1].grpc}}})
 	conn, err := grpc.NewClient("replicas:///localhost", attach.IssuerDialOptions(
@@ -134,7 +134,7 @@ func TestRollingRestart(t *testing.T) {
 	l := &load{test: t, calls: make(map[string]*atomic.Int64)}
 	attached := func(issuer string, options ...attach.Option) func(context.Context) error {
 		return func(ctx context.Context) error {
-			// A new source each time: its first token has nothing to fall back on.
+			// A new source each time: its first token has no cached one to fall back on.
 			token, err := attach.ClientCredentials(issuer, "background-service", "service-secret-here", options...).TokenContext(ctx)
 			if err != nil {
 				return err
@@ -192,7 +192,7 @@ func TestRollingRestart(t *testing.T) {
 	l.end()
 	t.Logf("%d restarts", turns)
 
-	// What is revoked now is refused by the services that have followed through all of it.
+	// The services that followed throughout refuse what is revoked now.
 	source := attach.ClientCredentials("", "background-service", "service-secret-here", attach.OverGRPC(conn))
 	token, err := source.Token()
 	if err != nil {
@@ -233,7 +233,7 @@ func haproxy(t testing.TB, front any) {
 	})
 }
 
-// issueAndRevokeByForm takes a token and takes it back, as a caller without any library.
+// issueAndRevokeByForm issues a token and revokes it, as a client without a library does.
 func issueAndRevokeByForm(ctx context.Context, client *http.Client, base string) error {
 	post := func(path string, form url.Values) ([]byte, error) {
 		form.Set("client_id", "background-service")
@@ -267,7 +267,7 @@ func issueAndRevokeByForm(ctx context.Context, client *http.Client, base string)
 	return err
 }
 
-// load makes calls of several kinds until it ends, and has each one that fails fail the test.
+// load makes calls of several kinds until it ends. A call that fails fails the test.
 type load struct {
 	test    *testing.T
 	calls   map[string]*atomic.Int64
@@ -275,7 +275,7 @@ type load struct {
 	ended   atomic.Bool
 }
 
-// run has four callers of a kind.
+// run runs four clients of a kind.
 func (l *load) run(kind string, call func(ctx context.Context) error) {
 	count := new(atomic.Int64)
 	l.calls[kind] = count
@@ -297,7 +297,7 @@ func (l *load) run(kind string, call func(ctx context.Context) error) {
 	l.test.Cleanup(l.end)
 }
 
-// end waits for the calls under way and tells how many there were.
+// end waits for the calls in flight and logs how many there were.
 func (l *load) end() {
 	if l.ended.Swap(true) {
 		return

@@ -22,16 +22,16 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
 )
 
-// newCommand makes the whole command line.
+// newCommand returns the command line, with all commands.
 func newCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "grantor",
 		Short:         "OAuth 2.0 tokens for services, over gRPC and REST",
 		SilenceErrors: true, // main prints the error, once
-		SilenceUsage:  true, // a wrong setting is no reason to print every setting
+		SilenceUsage:  true, // the list of all settings would hide which one is wrong
 	}
 	server := serve.NewCommand()
-	shared := settings.NamesOf(server.Flags()) // one file of settings may serve every command that reads one
+	shared := settings.NamesOf(server.Flags()) // one file of settings can serve all commands
 	root.AddCommand(
 		server, serve.NewConfigCommand(),
 		apply.NewCommand(shared), audit.NewCommand(shared), doctor.NewCommand(shared), migrate.NewCommand(),
@@ -47,23 +47,23 @@ func newCommand() *cobra.Command {
 		if len(args) == 0 {
 			return nil
 		}
-		return fmt.Errorf("there is no command %q; grantor --help lists those that there are", args[0])
+		return fmt.Errorf("there is no command %q; grantor --help lists the commands", args[0])
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	cli.MarkUsage(root)
 	return root
 }
 
-// flagError names a flag that is not there without what was typed after it: that may be a secret.
+// flagError returns the error of an unknown flag without the value that was typed after it, which may be a secret.
 func flagError(_ *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
 	switch {
 	case !ok:
 		return cli.UsageError(err)
 	case unknown.GetSpecifiedName() == "client-secret":
-		return cli.UsageError(errors.New("there is no flag --client-secret, as others could read it; " + remote.SecretWays))
+		return cli.UsageError(errors.New("there is no flag --client-secret, because other users could read it; " + remote.SecretWays))
 	case unknown.GetSpecifiedShortnames() != "":
-		return cli.UsageError(fmt.Errorf("there is no flag -%.1s; an id that begins with - goes behind --, at the end", unknown.GetSpecifiedName()))
+		return cli.UsageError(fmt.Errorf("there is no flag -%.1s; an id that begins with - must follow --, at the end", unknown.GetSpecifiedName()))
 	}
 	return cli.UsageError(fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName()))
 }

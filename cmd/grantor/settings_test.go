@@ -31,7 +31,7 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
-// TestServiceLinks starts in a Kubernetes namespace with services whose names begin with grantor.
+// TestServiceLinks runs in a Kubernetes namespace with services whose names begin with grantor.
 func TestServiceLinks(t *testing.T) {
 	for _, service := range []string{"GRANTOR", "GRANTOR_OPS", "GRANTOR_SERVICE", "GRANTOR_HTTP_2"} {
 		t.Run(service, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 )
 
-// pseudoTerminal opens a terminal and the end at which a person would sit.
+// pseudoTerminal returns a terminal, and the end at which a person would type.
 func pseudoTerminal(t *testing.T) (person, terminal *os.File) {
 	t.Helper()
 	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
@@ -38,7 +38,7 @@ func pseudoTerminal(t *testing.T) (person, terminal *os.File) {
 	return person, terminal
 }
 
-// echoes reports whether the terminal shows what is typed.
+// echoes reports whether the terminal echoes what is typed.
 func echoes(t *testing.T, terminal *os.File) bool {
 	t.Helper()
 	state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
@@ -48,7 +48,7 @@ func echoes(t *testing.T, terminal *os.File) bool {
 	return state.Lflag&unix.ECHO != 0
 }
 
-// TestTokenPrompt types a token and a secret at a terminal, which shows neither.
+// TestTokenPrompt types a token and a secret at a terminal, which echoes neither.
 func TestTokenPrompt(t *testing.T) {
 	r := asDevClient(t)
 	t.Setenv("GRANTOR_CLIENT_SECRET", "")
@@ -69,7 +69,7 @@ func TestTokenPrompt(t *testing.T) {
 	}
 }
 
-// TestTokenPromptEnds ends the wait for a person by a signal's context.
+// TestTokenPromptEnds expects a signal to end the wait for input.
 func TestTokenPromptEnds(t *testing.T) {
 	t.Setenv("GRANTOR_CLIENT_SECRET", "")
 	person, terminal := pseudoTerminal(t)
@@ -88,10 +88,10 @@ func TestTokenPromptEnds(t *testing.T) {
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("got %v, want the context's end", err)
 	}
-	_, _ = io.WriteString(person, "\n") // ends the read that was left behind
+	_, _ = io.WriteString(person, "\n") // ends the pending read
 }
 
-// notices closes seen when it is written what it wants.
+// notices closes seen once it is written the text that it wants.
 type notices struct {
 	buf  bytes.Buffer
 	want string

@@ -17,7 +17,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// runToken runs `grantor token` with the arguments and standard input.
+// runToken runs grantor token with the arguments and standard input.
 func runToken(t *testing.T, stdin string, args ...string) clitest.Result {
 	t.Helper()
 	return runTokenOn(t, strings.NewReader(stdin), args...)
@@ -28,7 +28,7 @@ func runTokenOn(t *testing.T, stdin io.Reader, args ...string) clitest.Result {
 	return runOn(t, stdin, append([]string{"token"}, args...)...)
 }
 
-// asDevClient starts a server and sets what the commands need to be dev mode's client there.
+// asDevClient starts a server and sets up the commands to be the client of development mode.
 func asDevClient(t *testing.T) *servetest.Replica {
 	t.Helper()
 	r := servetest.Dev(t)
@@ -42,7 +42,7 @@ func asDevClient(t *testing.T) *servetest.Replica {
 	return r
 }
 
-// fields reads a JSON object.
+// fields parses a JSON object.
 func fields(t *testing.T, document string) map[string]any {
 	t.Helper()
 	var found map[string]any
@@ -70,7 +70,7 @@ func TestTokenIssue(t *testing.T) {
 	runToken(t, "", "issue", "--resource", "https://other.internal").Fails(t, "invalid_target: ")
 }
 
-// TestTokenSecret has each place that a secret can come from.
+// TestTokenSecret takes the secret from each possible source.
 func TestTokenSecret(t *testing.T) {
 	asDevClient(t)
 	runToken(t, "", "issue").Works(t)
@@ -136,7 +136,7 @@ func TestTokenIntrospect(t *testing.T) {
 	if got := runToken(t, "garbage", "introspect").Works(t); got != "  active  false\n" {
 		t.Errorf("garbage: got %q, want that it is not active", got)
 	}
-	runToken(t, " \n", "introspect").Fails(t, "there is no token")
+	runToken(t, " \n", "introspect").Fails(t, "no token")
 	runToken(t, strings.Repeat("x", 8193), "introspect").Fails(t, "more than 8192 bytes")
 	runToken(t, "", "introspect", raw, raw).Fails(t, "accepts at most 1 arg", raw)
 	t.Setenv("GRANTOR_CLIENT_SECRET", "another-secret-instead")
@@ -148,9 +148,9 @@ func TestTokenRevoke(t *testing.T) {
 		name, want string
 		args       []string
 	}{
-		{"one", "If it was a live token of background-service, it is revoked.\n", nil},
+		{"one", "If it was an active token of background-service, it is revoked.\n", nil},
 		{"one, for scripts", "{}\n", []string{"-", "--output=json"}},
-		{"all", "All tokens that background-service was issued until now are revoked.\n", []string{"--all"}},
+		{"all", "All tokens that were issued to background-service until now are revoked.\n", []string{"--all"}},
 		{"all, for scripts", "{}\n", []string{"--all", "--output=json"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -170,15 +170,15 @@ func TestTokenRevoke(t *testing.T) {
 	}
 	raw := asDevClient(t).Token(t)
 	runToken(t, "", "revoke", raw, "--all").Fails(t, "give a token or --all, not both", raw)
-	runToken(t, "", "revoke").Fails(t, "there is no token")
-	t.Setenv("GRANTOR_ALL", "true") // an argument, not a setting: nothing in the environment widens a revocation
-	runToken(t, "", "revoke").Fails(t, "there is no token")
+	runToken(t, "", "revoke").Fails(t, "no token")
+	t.Setenv("GRANTOR_ALL", "true") // --all is an argument, not a setting: the environment cannot widen a revocation
+	runToken(t, "", "revoke").Fails(t, "no token")
 	t.Setenv("GRANTOR_CLIENT_SECRET", "another-secret-instead")
 	runToken(t, raw, "revoke").Fails(t, "invalid_client: ", raw, "another-secret-instead")
 	runToken(t, "", "revoke", "--all").Fails(t, "invalid_client: ", "another-secret-instead")
 }
 
-// TestTokenDecode asks nobody: no client, no secret, and no issuer.
+// TestTokenDecode decodes without a client, a secret or an issuer.
 func TestTokenDecode(t *testing.T) {
 	t.Setenv("GRANTOR_ISSUER", "http://localhost:1")
 	jwt := func(header, claims string) string {
@@ -209,7 +209,7 @@ Claims
 		t.Errorf("got %v, want header, claims and that nothing is verified", answer)
 	}
 	for _, c := range []struct{ name, raw, want string }{
-		{"nothing", "", "there is no token"},
+		{"nothing", "", "no token"},
 		{"one part", "garbage", "1 parts"},
 		{"encrypted", "a.b.c.d.e", "5 parts"},
 		{"no base64", "ga!rbage.ga!rbage.x", "its header is not base64url"},
@@ -248,8 +248,8 @@ func TestTokenDecodeVerify(t *testing.T) {
 	runToken(t, raw, "decode", "--verify", "--issuer=http://localhost:1").Fails(t, "the issuer's keys: ", raw)
 }
 
-// TestTokenHostileIssuer has an issuer that is not what it should be. What it says is bounded and harmless, and the secret
-// goes nowhere else.
+// TestTokenHostileIssuer uses issuers that misbehave. Their text is bounded and harmless, and the secret goes nowhere
+// else.
 func TestTokenHostileIssuer(t *testing.T) {
 	var answer func(w http.ResponseWriter, r *http.Request)
 	metadata := func(base string) oauth.Metadata {
@@ -298,7 +298,7 @@ func TestTokenHostileIssuer(t *testing.T) {
 		{"control characters", "issue", "a?b: ?[2J?", says(http.StatusBadRequest, `{"error":"a\nb","error_description":"\u001b[2J\u009b"}`)},
 		{"a long text", "issue", strings.Repeat("x", 256), says(http.StatusBadRequest, `{"error":"x","error_description":"`+strings.Repeat("x", 300)+`"}`)},
 		{"too much", "issue", "more than 65536 bytes", says(http.StatusOK, strings.Repeat(" ", 65537))},
-		{"a page", "issue", "the token_endpoint answered 502", says(http.StatusBadGateway, "<html>")},
+		{"a page", "issue", "the token_endpoint returned 502", says(http.StatusBadGateway, "<html>")},
 		{"a page for a token", "issue", "RFC 6749", says(http.StatusOK, "<html>")},
 		{"no token", "issue", "RFC 6749", says(http.StatusOK, `{"token_type":"Bearer"}`)},
 		{"a token of another type", "issue", "not Bearer", says(http.StatusOK, `{"access_token":"x","token_type":"MAC"}`)},
@@ -316,12 +316,12 @@ func TestTokenHostileIssuer(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `{"access_token":"%s","token_type":"bearer"}`, id+"/"+password)
 	}
 	got := runToken(t, "", "issue")
-	if want := "a%3Ab/s+e%3Ac%2Br%25t\n"; got.Works(t) != want || got.ErrOut != "no scope told; no lifetime told\n" {
+	if want := "a%3Ab/s+e%3Ac%2Br%25t\n"; got.Works(t) != want || got.ErrOut != "no scope in the response; no lifetime in the response\n" {
 		t.Errorf("got %q and %q, want the form-encoded credentials %q", got.Out, got.ErrOut, want)
 	}
 }
 
-// TestTokenEndpointsInPlaintext has descriptions that would send the secret in the clear to another machine.
+// TestTokenEndpointsInPlaintext uses metadata that would send the secret in plaintext to another machine.
 func TestTokenEndpointsInPlaintext(t *testing.T) {
 	t.Setenv("GRANTOR_CLIENT_ID", "background-service")
 	t.Setenv("GRANTOR_CLIENT_SECRET", clitest.DevSecret)

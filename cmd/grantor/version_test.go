@@ -10,7 +10,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// TestVersion has the command, the health of a server, its metrics and its log tell one and the same build.
+// TestVersion expects the command, the health endpoint of a server, its metrics and its log to report the same build.
 func TestVersion(t *testing.T) {
 	var b buildinfo.Info
 	if err := json.Unmarshal([]byte(run(t, "version", "-o", "json").Works(t)), &b); err != nil {

@@ -39,7 +39,7 @@ func TestWalkthrough(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"created   client administrator", "invoice-worker", "billing", "LAST USED", "upcoming", "is gone, and every token that it signed is refused"} {
+	for _, want := range []string{"created   client administrator", "invoice-worker", "billing", "LAST USED", "upcoming", "is removed, and every token that it signed is refused"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the transcript has no %q:\n%s", want, out)
 		}

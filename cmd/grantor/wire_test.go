@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// wire is a way to a port that a test can cut. Its address stands before what is behind it runs.
+// wire is a connection to a port that a test can cut. Its address exists before the server behind it runs.
 type wire struct {
 	address  string
 	listener net.Listener
@@ -14,7 +14,7 @@ type wire struct {
 
 	mu     sync.Mutex
 	target string
-	// state is what befalls a new connection; links are those that were made.
+	// state is the state of new connections; links are the existing ones.
 	state state
 	links map[*link]bool
 }
@@ -23,14 +23,14 @@ type state int
 
 const (
 	whole state = iota
-	// torn resets connections, as a host does whose process is gone.
+	// torn resets connections, as a host does whose process has ended.
 	torn
-	// silent takes every byte and passes none on, as a firewall does that has lost its table. A connection that was open
-	// then is never heard of again, not even when the wire is whole.
+	// silent drops every byte, as a firewall does that has lost its table. A connection that was open then stays dead, even
+	// once the wire is whole.
 	silent
 )
 
-// link is one connection. far is nil where the wire was silent already.
+// link is one connection. far is nil if the wire was silent when it was opened.
 type link struct {
 	near, far net.Conn
 	dead      bool
@@ -46,7 +46,7 @@ func newWire(t testing.TB) *wire {
 	return &wire{address: listener.Addr().String(), listener: listener, links: make(map[*link]bool)}
 }
 
-// connect leads the wire to a port until the test ends. It ends first, so that nobody waits for its connections.
+// connect forwards to a port until the test ends. It ends before the server, so that nothing waits for its connections.
 func (w *wire) connect(t testing.TB, target string) {
 	w.target = target
 	w.running.Go(func() {
@@ -65,7 +65,7 @@ func (w *wire) connect(t testing.TB, target string) {
 	})
 }
 
-// become changes the state of the wire and of what is open.
+// become changes the state of the wire and of its open connections.
 func (w *wire) become(s state) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -81,7 +81,7 @@ func (w *wire) become(s state) {
 func (l *link) reset() {
 	for _, conn := range []net.Conn{l.near, l.far} {
 		if conn, ok := conn.(*net.TCPConn); ok {
-			_ = conn.SetLinger(0) // closing says RST then
+			_ = conn.SetLinger(0) // makes Close send RST
 			_ = conn.Close()
 		}
 	}
@@ -120,7 +120,7 @@ func (w *wire) accept(near net.Conn) {
 	l.reset()
 }
 
-// pass carries bytes one way until it ends. Of a dead link neither end is told that the other one has gone.
+// pass forwards bytes in one direction. If the link is dead, neither end learns that the other has closed.
 func (w *wire) pass(l *link, to, from net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {

@@ -14,8 +14,8 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 )
 
-// options are what the commands that administer an issuer have in common. They come from flags and environment, and
-// from a profile; what one call is about comes from its arguments alone.
+// options are the settings and flags that the administrative commands share. They come from flags, the environment and
+// a profile; what one call is about comes from its arguments alone.
 type options struct {
 	remote.Connection
 
@@ -23,7 +23,8 @@ type options struct {
 	output string
 }
 
-// newCommand makes a command with these settings. do is called with what it takes to carry it out.
+// newCommand completes cmd to a command that calls do with a connection to the issuer's administration. The calls carry
+// a token with the scopes.
 func newCommand(cmd *cobra.Command, scopes string, do func(context.Context, *administrator, []string) error) *cobra.Command {
 	s := &options{flags: pflag.NewFlagSet("admin", pflag.ContinueOnError)}
 	s.Declare(s.flags, remote.LocalIssuer)
@@ -37,7 +38,7 @@ func newCommand(cmd *cobra.Command, scopes string, do func(context.Context, *adm
 	return cmd
 }
 
-// prepare reads the settings from where they are.
+// prepare resolves and validates the settings.
 func (s *options) prepare(*cobra.Command, []string) error {
 	if err := settings.Resolve(s.flags, nil); err != nil {
 		return err
@@ -48,7 +49,7 @@ func (s *options) prepare(*cobra.Command, []string) error {
 	return s.Fill(s.flags)
 }
 
-// administrator is what a command has to carry itself out with.
+// administrator makes the calls of a command and prints their results.
 type administrator struct {
 	*remote.Admin
 	cli.Printer
@@ -56,7 +57,7 @@ type administrator struct {
 	cmd *cobra.Command
 }
 
-// talk reaches the issuer's administration and hands it on.
+// talk calls do with a connection to the issuer's administration.
 func (s *options) talk(cmd *cobra.Command, scopes string, do func(context.Context, *administrator) error) error {
 	return s.Administer(cmd, remote.Timeout, scopes, func(ctx context.Context, c *remote.Admin) error {
 		return do(ctx, &administrator{c, cli.Printer{Out: cmd.OutOrStdout(), Form: s.output}, cmd})

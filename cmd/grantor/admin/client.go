@@ -16,14 +16,15 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
+// NewClientCommand returns grantor client.
 func NewClientCommand() *cobra.Command {
 	return cli.NewGroup("client", "Administer the clients of a running issuer",
 		`Administer the clients of a running issuer, and their secrets.
 
-The client that asks needs the scopes grantor:clients.read and grantor:clients.write, and every scope "grantor:…" that the
+The calling client needs the scopes grantor:clients.read and grantor:clients.write, and every scope "grantor:…" that the
 client it changes has or gets. See also: grantor help profiles, grantor help exit-codes.`,
 		newClientListCommand(), newClientGetCommand(), newClientCreateCommand(), newClientUpdateCommand(),
-		newClientAbleCommand(true), newClientAbleCommand(false), newClientDeleteCommand(), newClientRevokeCommand(),
+		newClientEnableCommand(true), newClientEnableCommand(false), newClientDeleteCommand(), newClientRevokeCommand(),
 		newClientSecretCommand())
 }
 
@@ -40,7 +41,7 @@ func newClientListCommand() *cobra.Command {
 			Header: []string{"CLIENT", "NAME", "STATE", "SECRETS", "CHANGED", "SCOPES"},
 			Row: func(c *grantorv1.Client) []string {
 				return []string{
-					c.GetClientId(), c.GetClientName(), stateOf(c),
+					c.GetClientId(), c.GetClientName(), state(c),
 					strconv.Itoa(len(c.GetSecrets())), cli.FormatTime(c.GetUpdateTime(), ""), cli.JoinOr(c.GetScopes(), ""),
 				}
 			},
@@ -52,7 +53,7 @@ func newClientListCommand() *cobra.Command {
 	})
 }
 
-func stateOf(c *grantorv1.Client) string {
+func state(c *grantorv1.Client) string {
 	if c.GetDisabled() {
 		return "disabled"
 	}
@@ -86,7 +87,7 @@ func describeClient(out io.Writer, c *grantorv1.Client) error {
 		[]string{"resources", cli.JoinOr(c.GetResources(), "none")},
 		[]string{"auth_methods", cli.JoinOr(c.GetAuthMethods(), "all")},
 		[]string{"allowed_networks", cli.JoinOr(c.GetAllowedNetworks(), "any")},
-		[]string{"access_token_lifetime", lifetimeOf(c.GetAccessTokenLifetime())},
+		[]string{"access_token_lifetime", formatLifetime(c.GetAccessTokenLifetime())},
 		[]string{"create_time", cli.FormatTime(c.GetCreateTime(), "")},
 		[]string{"update_time", cli.FormatTime(c.GetUpdateTime(), "")},
 		[]string{"etag", c.GetEtag()},
@@ -105,8 +106,8 @@ func newClientCreateCommand() *cobra.Command {
 	cmd := newCommand(&cobra.Command{
 		Use:   "create ID",
 		Short: "Register a client",
-		Long: `Register a client and give it a secret. The secret goes to standard output, alone; it is shown now and never again. What
-was done goes to standard error. A client with scopes gets the grant client_credentials, unless --grant-type says otherwise.`,
+		Long: `Register a client and give it a secret. Standard output has only the secret, which is never shown again; messages go to
+standard error. A client with scopes gets the grant client_credentials, unless --grant-type says otherwise.`,
 		Example: `  grantor client create background-service --name "Background Service" --scope api1 > secret
   grantor client create orders-api --resource https://orders.internal --without-secret`,
 		Args: cobra.ExactArgs(1),
@@ -120,12 +121,12 @@ was done goes to standard error. A client with scopes gets the grant client_cred
 		if err != nil {
 			return cli.About("client", args[0], err)
 		}
-		return a.made(answer, answer.GetClientSecret(), "Client %s is registered.", cli.Printable(args[0]))
+		return a.printSecret(answer, answer.GetClientSecret(), "Client %s is registered.", cli.Printable(args[0]))
 	})
 	change.declare(cmd, false)
 	own.declare(cmd)
 	cmd.Flags().BoolVar(&without, "without-secret", false, "give it no secret")
-	cmd.Flags().BoolVar(&disabled, "disabled", false, "keep it from asking for tokens for now")
+	cmd.Flags().BoolVar(&disabled, "disabled", false, "do not let it request tokens for now")
 	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error {
 		if err := exclusive(cmd.Flags(), "without-secret", "secret-file"); err != nil {
 			return err
@@ -134,8 +135,9 @@ was done goes to standard error. A client with scopes gets the grant client_cred
 	})
 }
 
-// made prints what came with a secret: for people the secret alone, and to standard error what was done.
-func (a *administrator) made(answer proto.Message, secret, format string, args ...any) error {
+// printSecret prints a result with a new secret. For people, standard output has only the secret, and the message goes
+// to standard error.
+func (a *administrator) printSecret(answer proto.Message, secret, format string, args ...any) error {
 	return a.Print(answer, func(out io.Writer) error {
 		a.cmd.PrintErrf(format+"\n", args...)
 		if secret == "" {
@@ -153,9 +155,9 @@ func newClientUpdateCommand() *cobra.Command {
 	cmd := newCommand(&cobra.Command{
 		Use:   "update ID",
 		Short: "Change a client",
-		Long: `Change the fields of a client that flags name, and leave the others as they are. An empty value takes away what is there.
-If somebody else changes the client at the same time, the command fails with exit code 5 and changes nothing; with --etag
-it does so if the client was changed since it was read.`,
+		Long: `Change the fields of a client for which a flag is given, and leave the others as they are. An empty value clears a field.
+If the client is changed concurrently, the command fails with exit code 5 and changes nothing; with --etag it also does so
+if the client was changed since it was read.`,
 		Example: `  grantor client update background-service --add-scope orders.read
   grantor client update background-service --scope "api1 orders.read" --access-token-lifetime 10m
   grantor client update background-service --default-scope ""`,
@@ -181,19 +183,19 @@ it does so if the client was changed since it was read.`,
 	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error { return checkUpdate(cmd.Flags(), clientFields) })
 }
 
-// newClientAbleCommand makes the command that enables a client, or disables it.
-func newClientAbleCommand(enable bool) *cobra.Command {
+// newClientEnableCommand returns the command that enables a client, or the one that disables it.
+func newClientEnableCommand(enable bool) *cobra.Command {
 	cmd, done := &cobra.Command{
 		Use:   "disable ID",
-		Short: "Keep a client from asking for tokens, and revoke those that it has",
-		Long: `Keep a client from asking for tokens, and revoke those that it has. Its secrets stay, so that grantor client enable makes
-it as it was, its tokens aside.`,
+		Short: "Stop a client from requesting tokens, and revoke its tokens",
+		Long: `Stop a client from requesting tokens, and revoke its tokens. Its secrets stay, so that grantor client enable restores
+everything but the tokens.`,
 		Example: `  grantor client disable background-service`,
 	}, "Client %s is disabled, and its tokens are revoked."
 	if enable {
 		cmd, done = &cobra.Command{
 			Use:     "enable ID",
-			Short:   "Let a client that is disabled ask for tokens again",
+			Short:   "Let a disabled client request tokens again",
 			Example: `  grantor client enable background-service`,
 		}, "Client %s is enabled."
 	}
@@ -214,7 +216,7 @@ func newClientDeleteCommand() *cobra.Command {
 	var etag string
 	cmd := newCommand(&cobra.Command{
 		Use:   "delete ID",
-		Short: "Remove a client for good, and revoke its tokens",
+		Short: "Delete a client, and revoke its tokens",
 		Example: `  grantor client delete background-service
   grantor client delete background-service --yes`,
 		Args: cobra.ExactArgs(1),
@@ -223,18 +225,18 @@ func newClientDeleteCommand() *cobra.Command {
 		if err != nil {
 			return cli.About("client", args[0], err)
 		}
-		return a.Printf(answer, "Client %s is removed, and its tokens are revoked.", cli.Printable(args[0]))
+		return a.Printf(answer, "Client %s is deleted, and its tokens are revoked.", cli.Printable(args[0]))
 	})
 	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor client get shows it")
-	return cli.WithConfirmation(cmd, "This removes the client with its secrets for good, and revokes its tokens.")
+	return cli.WithConfirmation(cmd, "This deletes the client with its secrets, and revokes its tokens.")
 }
 
 func newClientRevokeCommand() *cobra.Command {
 	return cli.WithConfirmation(newCommand(&cobra.Command{
 		Use:   "revoke ID",
-		Short: "Revoke all tokens of a client that were issued up to now",
-		Long: `Revoke all tokens of a client that were issued up to now. The client itself stays as it is and can ask for new ones;
-grantor client disable keeps it from that.`,
+		Short: "Revoke all tokens of a client that were issued until now",
+		Long: `Revoke all tokens of a client that were issued until now. The client itself stays as it is and can request new ones;
+grantor client disable prevents that.`,
 		Example: `  grantor client revoke background-service --yes`,
 		Args:    cobra.ExactArgs(1),
 	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {

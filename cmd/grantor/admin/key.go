@@ -13,17 +13,17 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// NewKeyCommand makes the command with its own subcommands and the others given.
-func NewKeyCommand(others ...*cobra.Command) *cobra.Command {
+// NewKeyCommand returns grantor key, with subs as further subcommands.
+func NewKeyCommand(subs ...*cobra.Command) *cobra.Command {
 	return cli.NewGroup("key", "Administer the signing keys of a running issuer",
-		`Administer the signing keys of a running issuer. The issuer rotates them by itself; this is for when that is not soon
-enough. The client that asks needs the scopes grantor:keys.read and grantor:keys.write. See also: grantor help profiles,
-grantor help exit-codes.
+		`Administer the signing keys of a running issuer. The issuer rotates them by itself; these commands are for when that is
+not soon enough. The calling client needs the scopes grantor:keys.read and grantor:keys.write. See also: grantor help
+profiles, grantor help exit-codes.
 
-The id of a key may begin with a hyphen. It then goes behind two, at the end: grantor key retire -- -Nzb…
+The id of a key may begin with a hyphen. It then follows two hyphens, at the end: grantor key retire -- -Nzb…
 
-grantor key wrap asks no issuer: it makes the key that seals the signing keys.`,
-		append([]*cobra.Command{newKeyListCommand(), newKeyRotateCommand(), newKeyRetireCommand(), newKeyCompromiseCommand()}, others...)...)
+grantor key wrap calls no issuer: it makes the key that seals the signing keys.`,
+		append([]*cobra.Command{newKeyListCommand(), newKeyRotateCommand(), newKeyRetireCommand(), newKeyCompromiseCommand()}, subs...)...)
 }
 
 func newKeyListCommand() *cobra.Command {
@@ -37,17 +37,17 @@ func newKeyListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.Print(answer, func(out io.Writer) error { return tableOfKeys(out, answer) })
+		return a.Print(answer, func(out io.Writer) error { return printKeys(out, answer) })
 	})
 }
 
-// keyring is an answer with the keys as they are now.
-type keyring interface {
+// keySet is a response with the current keys.
+type keySet interface {
 	proto.Message
 	GetKeys() []*grantorv1.SigningKey
 }
 
-func tableOfKeys(out io.Writer, answer keyring) error {
+func printKeys(out io.Writer, answer keySet) error {
 	lines := [][]string{{"KEY", "ALG", "STATE", "SIGNS FROM", "SIGNS UNTIL", "PUBLISHED UNTIL"}}
 	for _, k := range answer.GetKeys() {
 		lines = append(lines, []string{
@@ -58,11 +58,11 @@ func tableOfKeys(out io.Writer, answer keyring) error {
 	return cli.WriteTable(out, lines...)
 }
 
-// changedKeys prints the keys after a change; for people, what was done goes to standard error.
-func (a *administrator) changedKeys(answer keyring, what string) error {
+// printChange prints the keys after a change; for people, the message goes to standard error.
+func (a *administrator) printChange(answer keySet, message string) error {
 	return a.Print(answer, func(out io.Writer) error {
-		a.cmd.PrintErrln(what)
-		return tableOfKeys(out, answer)
+		a.cmd.PrintErrln(message)
+		return printKeys(out, answer)
 	})
 }
 
@@ -70,9 +70,9 @@ func newKeyRotateCommand() *cobra.Command {
 	var alg string
 	cmd := newCommand(&cobra.Command{
 		Use:   "rotate",
-		Short: "Make a successor of each active key",
-		Long: `Make a successor of each active key, or with --alg of that of one algorithm. It is published at once, and signs as soon as
-every verifier can know it. Where there is a successor already no other is made.`,
+		Short: "Create a successor of each active key",
+		Long: `Create a successor of each active key, or with --alg of the key of one algorithm. It is published at once, and signs once
+every verifier can know it. A key that has a successor gets no other.`,
 		Example: `  grantor key rotate
   grantor key rotate --alg ES256`,
 		Args: cobra.ExactArgs(0),
@@ -81,7 +81,7 @@ every verifier can know it. Where there is a successor already no other is made.
 		if err != nil {
 			return err
 		}
-		return a.changedKeys(answer, "Every active key that was meant has a successor.")
+		return a.printChange(answer, "Every selected key has a successor.")
 	})
 	cmd.Flags().StringVar(&alg, "alg", "", "`algorithm` whose key is rotated; default: all")
 	cli.CompleteFlag(cmd, "alg", signingAlgorithmNames...)
@@ -91,9 +91,9 @@ every verifier can know it. Where there is a successor already no other is made.
 func newKeyRetireCommand() *cobra.Command {
 	return newCommand(&cobra.Command{
 		Use:   "retire KEY",
-		Short: "Take one key out of use",
-		Long: `Take one key out of use. An active one gets a successor, and is published for as long as a token that it signed can live;
-one that has not signed yet is removed. Tokens stay good: for a key that others may know there is grantor key compromise.`,
+		Short: "Retire a key",
+		Long: `Retire a key. An active key gets a successor, and stays published as long as a token that it signed can live; a key that
+has not signed yet is removed. Tokens stay valid: use grantor key compromise for a key that others may know.`,
 		Example: `  grantor key retire NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs`,
 		Args:    cobra.ExactArgs(1),
 	}, registry.ScopeKeysWrite, func(ctx context.Context, a *administrator, args []string) error {
@@ -101,7 +101,7 @@ one that has not signed yet is removed. Tokens stay good: for a key that others 
 		if err != nil {
 			return cli.About("key", args[0], err)
 		}
-		return a.changedKeys(answer, "Key "+cli.Printable(args[0])+" is out of use.")
+		return a.printChange(answer, "Key "+cli.Printable(args[0])+" is retired.")
 	})
 }
 
@@ -109,8 +109,8 @@ func newKeyCompromiseCommand() *cobra.Command {
 	return cli.WithConfirmation(newCommand(&cobra.Command{
 		Use:   "compromise KEY",
 		Short: "Remove a key that others may know, and refuse every token that it signed",
-		Long: `Remove a key that others may know at once, and have every token that it signed refused everywhere. If it was active, its
-successor signs at once, although a verifier that cannot reach the issuer may not know that one yet.`,
+		Long: `Remove at once a key that others may know, and have every token that it signed refused everywhere. If it was active, its
+successor signs at once, although a verifier that cannot reach the issuer may not know the successor yet.`,
 		Example: `  grantor key compromise NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs --yes`,
 		Args:    cobra.ExactArgs(1),
 	}, registry.ScopeKeysWrite, func(ctx context.Context, a *administrator, args []string) error {
@@ -118,6 +118,6 @@ successor signs at once, although a verifier that cannot reach the issuer may no
 		if err != nil {
 			return cli.About("key", args[0], err)
 		}
-		return a.changedKeys(answer, "Key "+cli.Printable(args[0])+" is gone, and every token that it signed is refused.")
-	}), "This removes the key for good, and every token that it signed is refused from now on.")
+		return a.printChange(answer, "Key "+cli.Printable(args[0])+" is removed, and every token that it signed is refused.")
+	}), "This removes the key, and every token that it signed is refused from now on.")
 }

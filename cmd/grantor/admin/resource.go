@@ -15,11 +15,11 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
+// NewResourceCommand returns grantor resource.
 func NewResourceCommand() *cobra.Command {
 	return cli.NewGroup("resource", "Administer the resources of a running issuer",
-		`Administer the resources of a running issuer: what tokens are for, and the scopes that belong to each. The client that
-asks needs the scopes grantor:resources.read and grantor:resources.write. See also: grantor help profiles, grantor help
-exit-codes.`,
+		`Administer the resources of a running issuer: what tokens are for, and the scopes of each. The calling client needs the
+scopes grantor:resources.read and grantor:resources.write. See also: grantor help profiles, grantor help exit-codes.`,
 		newResourceListCommand(), newResourceGetCommand(), newResourceCreateCommand(), newResourceUpdateCommand(), newResourceDeleteCommand())
 }
 
@@ -69,13 +69,13 @@ func describeResource(out io.Writer, r *grantorv1.Resource) error {
 		[]string{"resource", r.GetResource()},
 		[]string{"name", r.GetName()},
 		[]string{"scopes", cli.JoinOr(r.GetScopes(), "none")},
-		[]string{"access_token_lifetime", lifetimeOf(r.GetAccessTokenLifetime())},
+		[]string{"access_token_lifetime", formatLifetime(r.GetAccessTokenLifetime())},
 		[]string{"signing_alg", alg},
 		[]string{"etag", r.GetEtag()},
 	)
 }
 
-// resourceChange is what flags say about the fields of a resource.
+// resourceChange is a change of a resource's fields by flags.
 type resourceChange struct {
 	flags                  *pflag.FlagSet
 	name                   string
@@ -84,29 +84,29 @@ type resourceChange struct {
 	alg                    string
 }
 
-// resourceFields has flag → field of the message.
+// resourceFields maps a flag to its field of the message.
 var resourceFields = map[string]string{
 	"name": "name", "scope": "scopes", "add-scope": "scopes", "remove-scope": "scopes",
 	"access-token-lifetime": "access_token_lifetime", "signing-alg": "signing_alg",
 }
 
-// signingAlgorithmNames are those that an issuer may have.
+// signingAlgorithmNames are the algorithms that an issuer can have.
 var signingAlgorithmNames = []string{"ES256", "RS256", "PS256", "EdDSA"}
 
-// declare adds the flags. Those that add to a list and take from it are for a resource that is there.
+// declare adds the flags. The flags that add to a list or remove from it are for an existing resource.
 func (c *resourceChange) declare(cmd *cobra.Command, update bool) {
 	c.flags = cmd.Flags()
 	c.flags.StringVar(&c.name, "name", "", "`name` for people")
 	c.flags.StringArrayVar(&c.scopes, "scope", nil, "`scope` that belongs to it, or several with spaces between; can be repeated")
-	c.flags.DurationVar(&c.lifetime, "access-token-lifetime", 0, "longest `life` of its tokens; 0 for no bound of its own")
-	c.flags.StringVar(&c.alg, "signing-alg", "", "`algorithm` that its tokens are signed with; default: what the issuer chooses")
+	c.flags.DurationVar(&c.lifetime, "access-token-lifetime", 0, "maximum `lifetime` of its tokens; 0 for the default")
+	c.flags.StringVar(&c.alg, "signing-alg", "", "`algorithm` that signs its tokens; default: the issuer's")
 	cli.CompleteFlag(cmd, "signing-alg", signingAlgorithmNames...)
 	if update {
 		declareScopeEdits(cmd, &c.added, &c.removed)
 	}
 }
 
-// apply makes the change and names the fields that it touches.
+// apply makes the change and returns the changed fields.
 func (c *resourceChange) apply(r *grantorv1.Resource) []string {
 	fields := changedFields(c.flags, resourceFields)
 	for _, field := range fields {
@@ -150,11 +150,11 @@ func newResourceUpdateCommand() *cobra.Command {
 	cmd := newCommand(&cobra.Command{
 		Use:   "update URI",
 		Short: "Change a resource",
-		Long: `Change the fields of a resource that flags name, and leave the others as they are. An empty value takes away what is there.
-A scope that it loses is not granted any more, also to clients that are registered with it.
+		Long: `Change the fields of a resource for which a flag is given, and leave the others as they are. An empty value clears a field.
+A scope that the resource loses is no longer granted, not even to clients that are registered with it.
 
-If somebody else changes the resource at the same time, the command fails with exit code 5 and changes nothing; with --etag
-it does so if the resource was changed since it was read.`,
+If the resource is changed concurrently, the command fails with exit code 5 and changes nothing; with --etag it also does so
+if the resource was changed since it was read.`,
 		Example: `  grantor resource update https://orders.internal --add-scope orders.write
   grantor resource update https://orders.internal --signing-alg RS256`,
 		Args: cobra.ExactArgs(1),
@@ -185,9 +185,9 @@ func newResourceDeleteCommand() *cobra.Command {
 	var etag string
 	cmd := newCommand(&cobra.Command{
 		Use:   "delete URI",
-		Short: "Remove a resource with its scopes",
-		Long: `Remove a resource with its scopes. They are not granted any more, also to clients that are registered with them. Tokens for
-it that are out hold until they expire.`,
+		Short: "Delete a resource with its scopes",
+		Long: `Delete a resource with its scopes. The scopes are no longer granted, not even to clients that are registered with them.
+Tokens that were issued for the resource stay valid until they expire.`,
 		Example: `  grantor resource delete https://orders.internal --yes`,
 		Args:    cobra.ExactArgs(1),
 	}, registry.ScopeResourcesWrite, func(ctx context.Context, a *administrator, args []string) error {
@@ -195,8 +195,8 @@ it that are out hold until they expire.`,
 		if err != nil {
 			return cli.About("resource", args[0], err)
 		}
-		return a.Printf(answer, "Resource %s is removed.", cli.Printable(args[0]))
+		return a.Printf(answer, "Resource %s is deleted.", cli.Printable(args[0]))
 	})
 	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor resource get shows it")
-	return cli.WithConfirmation(cmd, "This removes the resource with its scopes for good.")
+	return cli.WithConfirmation(cmd, "This deletes the resource with its scopes.")
 }

@@ -20,8 +20,8 @@ import (
 
 func newClientSecretCommand() *cobra.Command {
 	return cli.NewGroup("secret", "Administer the secrets of a client",
-		`Administer the secrets of a client. Any secret that has not ended proves the client, so that a new one can be put in place
-before the old one goes:
+		`Administer the secrets of a client. Any secret that has not expired authenticates the client, so that a new one can be
+deployed before the old one expires:
 
   grantor client secret rotate background-service > new-secret
   grantor client secret list background-service      # the old one's last use stops when every instance has the new one`,
@@ -44,7 +44,7 @@ func newSecretListCommand() *cobra.Command {
 	})
 }
 
-// secretList lists secrets. The words for people tell what is absent.
+// secretList returns the list of secrets.
 func secretList(p cli.Printer) *cli.List[*grantorv1.ClientSecret] {
 	return &cli.List[*grantorv1.ClientSecret]{
 		Printer: p, Name: "secrets",
@@ -60,12 +60,12 @@ func secretList(p cli.Printer) *cli.List[*grantorv1.ClientSecret] {
 
 func newSecretCreateCommand() *cobra.Command {
 	var own ownSecret
-	var life lifeOfSecret
+	var life secretLifetime
 	cmd := newCommand(&cobra.Command{
 		Use:   "create CLIENT",
-		Short: "Give a client one more secret",
-		Long: `Give a client one more secret; those that it has stay as they are. The new secret goes to standard output, alone; it is
-shown now and never again. What was done goes to standard error.`,
+		Short: "Give a client another secret",
+		Long: `Give a client another secret; its existing ones stay as they are. Standard output has only the new secret, which is never
+shown again; messages go to standard error.`,
 		Example: `  grantor client secret create background-service > secret
   grantor client secret create background-service --expires-in 2160h --secret-file chosen`,
 		Args: cobra.ExactArgs(1),
@@ -77,7 +77,7 @@ shown now and never again. What was done goes to standard error.`,
 		if err != nil {
 			return cli.About("client", args[0], err)
 		}
-		return a.made(answer, answer.GetClientSecret(), "Client %s has the secret %s.", cli.Printable(args[0]), cli.Printable(answer.GetSecretId()))
+		return a.printSecret(answer, answer.GetClientSecret(), "Client %s has the secret %s.", cli.Printable(args[0]), cli.Printable(answer.GetSecretId()))
 	})
 	own.declare(cmd)
 	life.declare(cmd)
@@ -86,12 +86,12 @@ shown now and never again. What was done goes to standard error.`,
 
 func newSecretRotateCommand() *cobra.Command {
 	var grace time.Duration
-	var life lifeOfSecret
+	var life secretLifetime
 	cmd := newCommand(&cobra.Command{
 		Use:   "rotate CLIENT",
-		Short: "Give a client a new secret, and every other an end",
-		Long: `Give a client a new secret, and let every other end after --grace; one that ends earlier keeps its end. The new secret
-goes to standard output, alone; it is shown now and never again. What was done goes to standard error.`,
+		Short: "Give a client a new secret, and let the others expire",
+		Long: `Give a client a new secret, and let every other expire after --grace; one that expires earlier keeps its time. Standard
+output has only the new secret, which is never shown again; messages go to standard error.`,
 		Example: `  grantor client secret rotate background-service > secret
   grantor client secret rotate background-service --grace 0s       # the old one is known to others`,
 		Args: cobra.ExactArgs(1),
@@ -102,29 +102,29 @@ goes to standard output, alone; it is shown now and never again. What was done g
 		if err != nil {
 			return cli.About("client", args[0], err)
 		}
-		return a.made(answer, answer.GetClientSecret(), "Client %s has the new secret %s; any other ends within %s.",
+		return a.printSecret(answer, answer.GetClientSecret(), "Client %s has the new secret %s; any other expires within %s.",
 			cli.Printable(args[0]), cli.Printable(answer.GetSecretId()), grace)
 	})
-	cmd.Flags().DurationVar(&grace, "grace", 24*time.Hour, "`time` for which the other secrets still count")
+	cmd.Flags().DurationVar(&grace, "grace", 24*time.Hour, "`time` for which the other secrets stay valid")
 	life.declare(cmd)
 	return cli.WithPreRun(cmd, func(*cobra.Command, []string) error { return life.check() })
 }
 
-// lifeOfSecret is how long a new secret counts.
-type lifeOfSecret struct{ life time.Duration }
+// secretLifetime is how long a new secret is valid.
+type secretLifetime struct{ life time.Duration }
 
-func (l *lifeOfSecret) declare(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&l.life, "expires-in", 0, "`time` after which the new secret ceases to count; default: never")
+func (l *secretLifetime) declare(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&l.life, "expires-in", 0, "`time` after which the new secret expires; default: never")
 }
 
-func (l *lifeOfSecret) check() error {
+func (l *secretLifetime) check() error {
 	if l.life < 0 {
 		return cli.SettingError("expires-in", errors.New("is in the past"))
 	}
 	return nil
 }
 
-func (l *lifeOfSecret) end() *timestamppb.Timestamp {
+func (l *secretLifetime) end() *timestamppb.Timestamp {
 	if l.life == 0 {
 		return nil
 	}
@@ -136,9 +136,9 @@ func newSecretExpireCommand() *cobra.Command {
 	var never bool
 	cmd := newCommand(&cobra.Command{
 		Use:   "expire CLIENT SECRET",
-		Short: "Change when a secret ends",
-		Long: `Let a secret end now, or when --in says; --never takes its end away. Tokens that were issued for it hold until they expire;
-grantor client revoke takes them back.`,
+		Short: "Change when a secret expires",
+		Long: `Let a secret expire now, or after --in; with --never it does not expire. Tokens that were issued for it stay valid until they
+expire; grantor client revoke revokes them.`,
 		Example: `  grantor client secret expire background-service k3v9q2xa
   grantor client secret expire background-service k3v9q2xa --in 48h`,
 		Args: cobra.ExactArgs(2),
@@ -153,10 +153,10 @@ grantor client revoke takes them back.`,
 		if err != nil {
 			return cli.About("client", args[0], cli.About("secret", args[1], err))
 		}
-		return a.Printf(answer.GetClient(), "Secret %s of %s %s.", cli.Printable(args[1]), cli.Printable(args[0]), endOf(answer.GetClient(), args[1]))
+		return a.Printf(answer.GetClient(), "Secret %s of %s %s.", cli.Printable(args[1]), cli.Printable(args[0]), expiry(answer.GetClient(), args[1]))
 	})
-	cmd.Flags().DurationVar(&in, "in", 0, "`time` until it ends; default: it ends now")
-	cmd.Flags().BoolVar(&never, "never", false, "let it have no end")
+	cmd.Flags().DurationVar(&in, "in", 0, "`time` until it expires; default: it expires now")
+	cmd.Flags().BoolVar(&never, "never", false, "let it never expire")
 	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error {
 		if in < 0 {
 			return cli.SettingError("in", errors.New("is in the past"))
@@ -165,22 +165,22 @@ grantor client revoke takes them back.`,
 	})
 }
 
-// endOf tells when a secret of a client ends.
-func endOf(c *grantorv1.Client, secretID string) string {
+// expiry says when a secret of a client expires.
+func expiry(c *grantorv1.Client, secretID string) string {
 	for _, secret := range c.GetSecrets() {
 		if secret.GetSecretId() == secretID && secret.GetExpireTime() != nil {
-			return "ends at " + cli.FormatTime(secret.GetExpireTime(), "")
+			return "expires at " + cli.FormatTime(secret.GetExpireTime(), "")
 		}
 	}
-	return "has no end"
+	return "never expires"
 }
 
 func newSecretDeleteCommand() *cobra.Command {
 	return cli.WithConfirmation(newCommand(&cobra.Command{
 		Use:   "delete CLIENT SECRET",
-		Short: "Take a secret away at once",
-		Long: `Take a secret away at once. Tokens that were issued for it hold until they expire; grantor client revoke takes them back.
-A file that still has the secret gives it back when it is applied.`,
+		Short: "Delete a secret at once",
+		Long: `Delete a secret at once. Tokens that were issued for it stay valid until they expire; grantor client revoke revokes them. A
+file that still has the secret adds it again when it is applied.`,
 		Example: `  grantor client secret delete background-service k3v9q2xa --yes`,
 		Args:    cobra.ExactArgs(2),
 	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
@@ -188,6 +188,6 @@ A file that still has the secret gives it back when it is applied.`,
 		if err != nil {
 			return cli.About("client", args[0], cli.About("secret", args[1], err))
 		}
-		return a.Printf(answer.GetClient(), "Secret %s of %s is gone.", cli.Printable(args[1]), cli.Printable(args[0]))
-	}), "This takes the secret away for good.")
+		return a.Printf(answer.GetClient(), "Secret %s of %s is deleted.", cli.Printable(args[1]), cli.Printable(args[0]))
+	}), "This deletes the secret.")
 }

@@ -31,38 +31,40 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// options are all settings of `grantor apply`.
+// options are the settings and flags of grantor apply.
 type options struct {
 	storage.Settings
+	// remote selects a running issuer instead of its Redis.
 	remote.Connection
 
+	// shared are settings that the file of settings may have although the command does not.
 	shared        settings.Names
 	file          string
 	dryRun, prune bool
 	// remote says that a running issuer is asked, and not its Redis.
 	remote bool
-	// errOut gets what is wrong beside the command's own error.
+	// errOut receives errors other than the one that the command returns.
 	errOut io.Writer
 }
 
-// NewCommand makes the command. shared are settings that its file may have beside its own.
+// NewCommand returns grantor apply. Its file of settings may also have the settings in shared.
 func NewCommand(shared settings.Names) *cobra.Command {
 	s := options{shared: shared}
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Make the registered clients and resources equal to a file",
-		Long: `Create the clients and resources that a file names, change those that differ, and print what was done.
-Applying the same file again changes nothing. Anything wrong in the file is told with its line, and nothing is applied.
+		Long: `Create the clients and resources that a file lists, change those that differ, and print what was done. Applying the same
+file again changes nothing. An error in the file is reported with its line, and nothing is applied.
 
-With --redis and the key-encryption key the file is applied to the Redis directly; that is how the first administrator is
-made. With --issuer or --profile it is applied by a running issuer, for a client with the scopes grantor:clients.write and
-grantor:resources.write, with --prune also grantor:clients.read, and every scope "grantor:…" that a client in question has
-or gets. Where the environment has both GRANTOR_REDIS and GRANTOR_ISSUER, as that of grantor serve has, the Redis is meant.`,
+With --redis and the key-encryption key the file is applied to Redis directly; this is how the first administrator is
+registered. With --issuer or --profile a running issuer applies it. That requires a client with the scopes
+grantor:clients.write and grantor:resources.write, with --prune also grantor:clients.read, and every scope "grantor:…" that
+a listed client has or gets. If the environment has both GRANTOR_REDIS and GRANTOR_ISSUER, as that of grantor serve has,
+the file is applied to Redis.`,
 		Example: `  grantor apply -f clients.yaml --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor apply -f clients.yaml --issuer https://auth.example.com --client-id administrator --dry-run
   grantor apply -f clients.yaml --profile prod --prune`,
-		Args:    cobra.NoArgs,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd.Flags()) },
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := s.run(cmd)
 			if err == nil && s.dryRun {
@@ -72,21 +74,24 @@ or gets. Where the environment has both GRANTOR_REDIS and GRANTOR_ISSUER, as tha
 		},
 	}
 	flags := cmd.Flags()
-	s.Settings.Declare(flags)
+	set := settings.NewSet(flags)
+	s.Settings.Declare(set)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd.Flags(), set) }
 	s.Connection.Declare(flags, "")
 	flags.StringVarP(&s.file, "file", "f", "", "`file` with clients and resources, in YAML")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "print what would be done and do nothing")
-	flags.BoolVar(&s.prune, "prune", false, "remove the clients and resources that the file does not name")
+	flags.BoolVar(&s.prune, "prune", false, "remove the clients and resources that the file does not list")
 	return cmd
 }
 
-// prepare reads the settings and finds out whom they mean. What the command line says wins over what stands elsewhere.
-func (s *options) prepare(flags *pflag.FlagSet) error {
+// prepare resolves the settings and determines whether they mean a Redis or an issuer. The command line takes
+// precedence over the other sources.
+func (s *options) prepare(flags *pflag.FlagSet, set *settings.Set) error {
 	direct, remote := flags.Changed("redis"), flags.Changed("issuer") || flags.Changed("profile")
 	if direct && remote {
-		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to a Redis or by an issuer, not both"))
+		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to Redis or by an issuer, not both"))
 	}
-	if err := settings.Resolve(flags, s.shared); err != nil {
+	if err := set.Resolve(s.shared); err != nil {
 		return err
 	}
 	s.remote = remote || (s.Redis == "" && (s.Issuer != "" || s.ProfileName != ""))
@@ -109,18 +114,18 @@ func (s *options) run(cmd *cobra.Command) error {
 		return cli.WithExit(cli.ExitInvalid, err)
 	}
 	if s.prune && len(wanted.Clients)+len(wanted.Resources) == 0 {
-		return cli.SettingError("prune", errors.New("the file names nothing, so everything would be removed"))
+		return cli.SettingError("prune", errors.New("the file lists nothing, so everything would be removed"))
 	}
-	tell := func(c registry.Change) { _, _ = fmt.Fprintln(cmd.OutOrStdout(), describe(c)) }
+	report := func(c registry.Change) { _, _ = fmt.Fprintln(cmd.OutOrStdout(), describe(c)) }
 	if s.remote {
-		return s.applyRemotely(cmd, wanted, tell)
+		return s.applyRemotely(cmd, wanted, report)
 	}
-	return s.applyDirectly(cmd.Context(), wanted, tell)
+	return s.applyDirectly(cmd.Context(), wanted, report)
 }
 
 // applyDirectly applies a manifest to the Redis of the settings.
-func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, tell func(registry.Change)) error {
-	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // what fails is told by the command itself
+func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, report func(registry.Change)) error {
+	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // the command reports its errors itself
 	client, err := s.Connect()
 	if err != nil {
 		return err
@@ -145,7 +150,7 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, tell
 		Confirm: service.Confirm(store, time.Now),
 	}).As(registry.Unlimited())
 	err = wanted.Apply(ctx, editor, registry.ApplyOptions{DryRun: s.dryRun, Prune: s.prune}, func(c registry.Change) {
-		tell(c)
+		report(c)
 		changes = append(changes, c)
 	})
 	if s.dryRun {
@@ -154,7 +159,7 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, tell
 	return errors.Join(err, s.audit(ctx, store, changes))
 }
 
-// audit keeps the audit events of changes that no issuer made.
+// audit records the audit events of changes that no issuer made.
 func (s *options) audit(ctx context.Context, store *redisstore.Store, changes []registry.Change) error {
 	trail := s.AuditSink(store)
 	if trail == nil {
@@ -165,11 +170,11 @@ func (s *options) audit(ctx context.Context, store *redisstore.Store, changes []
 		return err
 	}
 	events.Keep(trail)
-	// What waits when a recorder stops is kept; it stops at once here.
+	// A recorder that stops writes its pending events first. Here it stops at once.
 	stopped, stop := context.WithCancel(ctx)
 	stop()
-	for some := range slices.Chunk(changes, 1000) {
-		for _, c := range some {
+	for chunk := range slices.Chunk(changes, 1000) {
+		for _, c := range chunk {
 			admin.Applied(ctx, events, telemetry.Administrator{}, c)
 		}
 		if err := events.Run(stopped); err != nil {
@@ -179,7 +184,7 @@ func (s *options) audit(ctx context.Context, store *redisstore.Store, changes []
 	return nil
 }
 
-// pepper gives what the store's secrets and records are keyed by, and the algorithms of the signing keys there are.
+// pepper returns the key of the stored secrets and records, and the algorithms of the signing keys.
 func (s *options) pepper(ctx context.Context, store *redisstore.Store) ([]byte, []jwks.Algorithm, error) {
 	sealer, err := s.Sealer(ctx)
 	if err != nil {
@@ -190,7 +195,7 @@ func (s *options) pepper(ctx context.Context, store *redisstore.Store) ([]byte, 
 	}
 	pepper, algorithms, err := keys.Peek(ctx, store, sealer)
 	if err == nil && pepper == nil && s.dryRun {
-		return keys.NewKEK(), nil, nil // there is nothing to read yet, and nothing is written
+		return keys.NewKEK(), nil, nil // nothing is stored yet, and nothing is written
 	}
 	if err == nil && pepper == nil {
 		pepper, algorithms, err = keys.Prepare(ctx, store, sealer, storage.StartupGrace)
@@ -201,7 +206,7 @@ func (s *options) pepper(ctx context.Context, store *redisstore.Store) ([]byte, 
 	return pepper, algorithms, nil
 }
 
-// describe words what applying a manifest did to one thing.
+// describe returns a change as one line.
 func describe(c registry.Change) string {
 	line := fmt.Sprintf("%-9s %s %s", c.Action, c.Kind, c.ID)
 	if len(c.Fields()) > 0 {

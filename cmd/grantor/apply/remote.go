@@ -20,27 +20,27 @@ import (
 )
 
 const (
-	// batchTimeout bounds one call: each secret in it that a person chose costs the issuer a slow hash.
+	// batchTimeout bounds one call. Each secret in it that a person chose costs the issuer a slow hash.
 	batchTimeout = 10 * time.Minute
-	// batchClients and batchBytes bound what one call carries. The issuer takes 500 clients and 1 MiB.
+	// batchClients and batchBytes bound the content of one call. The issuer accepts 500 clients and 1 MiB.
 	batchClients = 500
 	batchBytes   = 900 << 10
 )
 
-// remoteApplier applies a manifest by the services of a running issuer.
+// remoteApplier applies a manifest through the administrative services of a running issuer.
 type remoteApplier struct {
 	*remote.Admin
 
 	cmd           *cobra.Command
 	wanted        *manifest.File
 	dryRun, prune bool
-	tell          func(registry.Change)
+	report        func(registry.Change)
 }
 
-// applyRemotely applies a manifest by the issuer of the settings.
-func (s *options) applyRemotely(cmd *cobra.Command, wanted *manifest.File, tell func(registry.Change)) error {
+// applyRemotely applies a manifest through the issuer of the settings.
+func (s *options) applyRemotely(cmd *cobra.Command, wanted *manifest.File, report func(registry.Change)) error {
 	if s.prune && !slices.ContainsFunc(wanted.Clients, func(c registry.ClientSpec) bool { return c.ID.String() == s.ClientID }) {
-		return cli.SettingError("prune", fmt.Errorf("the file does not name %s, the client that asks, so it would remove itself", cli.Printable(s.ClientID)))
+		return cli.SettingError("prune", fmt.Errorf("the file does not list %s, the client that makes the calls, which would remove itself", cli.Printable(s.ClientID)))
 	}
 	return s.Administer(cmd, batchTimeout, remote.AllScopes, func(ctx context.Context, a *remote.Admin) error {
 		for i := range wanted.Clients {
@@ -49,12 +49,12 @@ func (s *options) applyRemotely(cmd *cobra.Command, wanted *manifest.File, tell 
 				a.Hide(string(hash))
 			}
 		}
-		r := &remoteApplier{Admin: a, cmd: cmd, wanted: wanted, dryRun: s.dryRun, prune: s.prune, tell: tell}
+		r := &remoteApplier{Admin: a, cmd: cmd, wanted: wanted, dryRun: s.dryRun, prune: s.prune, report: report}
 		return r.apply(ctx)
 	})
 }
 
-// apply has the whole manifest checked before any of it is written.
+// apply has the issuer check the whole manifest before it writes any of it.
 func (r *remoteApplier) apply(ctx context.Context) error {
 	batches := r.batches()
 	if err := r.send(ctx, batches, true); err != nil {
@@ -71,14 +71,14 @@ func (r *remoteApplier) apply(ctx context.Context) error {
 	return nil
 }
 
-// batches cuts the manifest into requests. Each has all resources, so that the scopes of its clients are known.
+// batches divides the manifest into requests. Each has all resources, so that the scopes of its clients are known.
 func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
 	var resources []*grantorv1.Resource
 	for i := range r.wanted.Resources {
 		resources = append(resources, wireResource(&r.wanted.Resources[i]))
 	}
-	// Resources that the file does not name go with the first batch, as they go before any client where it is applied to the
-	// Redis.
+	// The first batch removes the resources that the file does not list: applied to Redis directly, they are removed before
+	// any client changes, too.
 	begin := func() (*grantorv1.ApplyManifestRequest, int) {
 		batch := &grantorv1.ApplyManifestRequest{Resources: resources, PruneResources: r.prune}
 		return batch, proto.Size(batch)
@@ -87,19 +87,20 @@ func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
 	batches := []*grantorv1.ApplyManifestRequest{batch}
 	for i := range r.wanted.Clients {
 		client := wireClient(&r.wanted.Clients[i])
-		const overhead = 8 // of a message within another
-		more := proto.Size(client) + overhead
-		if n := len(batch.GetClients()); n == batchClients || (n > 0 && size+more > batchBytes) {
+		const overhead = 8 // bytes of an embedded message
+		added := proto.Size(client) + overhead
+		if n := len(batch.GetClients()); n == batchClients || (n > 0 && size+added > batchBytes) {
 			batch, size = begin()
 			batches = append(batches, batch)
 		}
 		batch.Clients = append(batch.Clients, client)
-		size += more
+		size += added
 	}
 	return batches
 }
 
-// send sends all batches, either to be checked or to be applied. What is told is what was asked for.
+// send sends all batches, to be checked or to be applied. It reports the changes of the pass that the command is for:
+// applying, or checking in a dry run.
 func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyManifestRequest, check bool) error {
 	progress := cli.NewProgress(r.cmd)
 	defer progress.End()
@@ -114,9 +115,9 @@ func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyMani
 			return r.locate(err)
 		}
 		for _, change := range answer.GetChanges() {
-			// The resources are in each batch, and done with the first.
+			// The resources are in each batch, and applied with the first.
 			if check == r.dryRun && (i == 0 || change.GetKind() != "resource") {
-				r.tell(readChange(change))
+				r.report(readChange(change))
 			}
 		}
 		sent += len(batch.GetClients())
@@ -125,13 +126,13 @@ func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyMani
 	return nil
 }
 
-// locate puts file and line before what the issuer says about one client or resource.
+// locate adds file and line to the issuer's error about a client or resource.
 func (r *remoteApplier) locate(err error) error {
 	call, ok := errors.AsType[*remote.CallError](err)
 	if !ok {
 		return err
 	}
-	// It begins with "client ID: " or "resource URI: ", and neither an id nor a URI has a space.
+	// The message begins with "client ID: " or "resource URI: ", and neither an ID nor a URI has a space.
 	item, _, _ := strings.Cut(call.Message, ": ")
 	position := r.wanted.Position(item, call.Field)
 	if position == "" {
@@ -140,11 +141,11 @@ func (r *remoteApplier) locate(err error) error {
 	return &remote.CallError{Code: call.Code, Text: position + ": " + r.Clean(call.Message)}
 }
 
-// pruneClients removes the clients that the manifest does not name.
+// pruneClients removes the clients that the manifest does not list.
 func (r *remoteApplier) pruneClients(ctx context.Context) error {
-	named := make(map[string]bool, len(r.wanted.Clients))
+	listed := make(map[string]bool, len(r.wanted.Clients))
 	for i := range r.wanted.Clients {
-		named[r.wanted.Clients[i].ID.String()] = true
+		listed[r.wanted.Clients[i].ID.String()] = true
 	}
 	for token, more := "", true; more; more = token != "" {
 		page, err := r.Clients.ListClients(ctx, &grantorv1.ListClientsRequest{PageSize: cli.PageSize, PageToken: token})
@@ -152,7 +153,7 @@ func (r *remoteApplier) pruneClients(ctx context.Context) error {
 			return err
 		}
 		for _, client := range page.GetClients() {
-			if named[client.GetClientId()] {
+			if listed[client.GetClientId()] {
 				continue
 			}
 			if err := r.remove(ctx, client.GetClientId()); err != nil {
@@ -167,12 +168,12 @@ func (r *remoteApplier) pruneClients(ctx context.Context) error {
 func (r *remoteApplier) remove(ctx context.Context, id string) error {
 	if !r.dryRun {
 		_, err := r.Clients.DeleteClient(ctx, &grantorv1.DeleteClientRequest{ClientId: id})
-		// Somebody else may have been quicker.
+		// Another administrator may have removed it concurrently.
 		if call, ok := errors.AsType[*remote.CallError](err); err != nil && (!ok || call.Code != codes.NotFound) {
 			return cli.About("client", id, err)
 		}
 	}
-	r.tell(registry.Change{Action: registry.Removed, Kind: "client", ID: cli.Printable(id)})
+	r.report(registry.Change{Action: registry.Removed, Kind: "client", ID: cli.Printable(id)})
 	return nil
 }
 

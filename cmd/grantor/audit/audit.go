@@ -1,4 +1,4 @@
-// Package audit implements grantor audit, which reads the audit events that the replicas keep in Redis.
+// Package audit implements grantor audit, which reads the audit events that the replicas of an issuer keep in Redis.
 package audit
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// options are all settings of `grantor audit`.
+// options are the settings and flags of grantor audit.
 type options struct {
 	storage.Settings
 
@@ -29,42 +29,43 @@ type options struct {
 	since, until string
 	events       []string
 	client       string
-	// equal has attribute → the value that it must have.
+	// equal maps an attribute to the value that it must have.
 	equal  map[string]*string
 	follow bool
 	form   string
 }
 
-// NewCommand makes the command. shared are settings that its file may have beside its own.
+// NewCommand returns grantor audit. Its file of settings may also have the settings in shared.
 func NewCommand(shared settings.Names) *cobra.Command {
 	s := options{equal: map[string]*string{"by": new(""), "reason": new(""), "jti": new(""), "peer": new("")}}
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "List and follow the audit events that are kept in the Redis",
-		Long: `List the audit events that the replicas of an issuer keep in their Redis, the newest last, and follow those that come. Only
-the Redis is asked; no key-encryption key is needed. The file of --config may be that of grantor serve.
+		Short: "List and follow the audit events that are kept in Redis",
+		Long: `List the audit events that the replicas of an issuer keep in Redis, the newest last, and follow new ones. Only Redis is
+accessed, and no key-encryption key is needed. The file of --config may be that of grantor serve.
 
-Several filters must all hold; of several --event one. docs/audit.md has the events and what each of them tells.`,
+An event must match all filters, and one of several --event. docs/audit.md describes the events and their attributes.`,
 		Example: `  grantor audit --redis redis://localhost:6379 --since 1h
   grantor audit --event 'client.*' --event 'key.*' --by administrator
   grantor audit --event token.refused --client invoice-worker --follow
   grantor audit --since 2026-01-31T08:00:00Z --until 2026-01-31T09:00:00Z --limit 10000 -o json`,
-		Args:    cobra.NoArgs,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return settings.Resolve(cmd.Flags(), shared) },
-		RunE:    func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
 	flags := cmd.Flags()
-	s.DeclareRedis(flags)
-	flags.IntVarP(&s.limit, "limit", "n", 100, "`number` of events that are listed at most, the newest")
-	flags.StringVar(&s.since, "since", "", "list what happened since a `time`, such as 90m (ago), 2026-01-31 (its midnight, UTC) or 2026-01-31T08:00:00Z")
-	flags.StringVar(&s.until, "until", "", "list what happened until a `time`")
-	flags.StringSliceVar(&s.events, "event", nil, "only events of this `name`, or whose names begin as 'client.*' does, with a * at the end alone; may be given more than once")
+	set := settings.NewSet(flags)
+	s.DeclareRedis(set)
+	cmd.PreRunE = func(*cobra.Command, []string) error { return set.Resolve(shared) }
+	flags.IntVarP(&s.limit, "limit", "n", 100, "maximum `number` of events that are listed, the newest")
+	flags.StringVar(&s.since, "since", "", "list events since a `time`, such as 90m (ago), 2026-01-31 (midnight UTC) or 2026-01-31T08:00:00Z")
+	flags.StringVar(&s.until, "until", "", "list events until a `time`")
+	flags.StringSliceVar(&s.events, "event", nil, "only events of this `name`, or of a prefix such as 'client.*', with a * only at the end; can be repeated")
 	flags.StringVar(&s.client, "client", "", "only events about the client of this `id`")
 	flags.StringVar(s.equal["by"], "by", "", "only changes by the client of this `id`, and refusals of its administrative calls")
 	flags.StringVar(s.equal["peer"], "peer", "", "only events of calls from this `address`, with or without a port")
-	flags.StringVar(s.equal["reason"], "reason", "", "only refusals of this reason, one `word`; a wrong one lists them")
+	flags.StringVar(s.equal["reason"], "reason", "", "only refusals of this reason, one `word`; an unknown one lists them")
 	flags.StringVar(s.equal["jti"], "jti", "", "only events about the token of this `id`")
-	flags.BoolVarP(&s.follow, "follow", "f", false, "go on with the events that come, until interrupted")
+	flags.BoolVarP(&s.follow, "follow", "f", false, "continue with new events until interrupted")
 	flags.StringVarP(&s.form, "output", "o", "text", "`form` of the output: text for people, json for scripts, one object per line")
 	return cmd
 }
@@ -78,7 +79,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // what fails is told by the command itself
+	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // the command reports its errors itself
 	client, err := s.Connect()
 	if err != nil {
 		return err
@@ -99,16 +100,16 @@ func (s *options) run(cmd *cobra.Command) error {
 	return query.follow(cmd, trail, ends, out)
 }
 
-// query says which events are wanted.
+// query selects events.
 type query struct {
 	limit        int
-	since, until time.Time // zero means no bound
+	since, until time.Time // zero is no bound
 	events       []string
 	client       string
 	equal        map[string]string
 }
 
-// query checks the settings.
+// query validates the flags. Relative times are relative to now.
 func (s *options) query(now time.Time) (*query, error) {
 	q := &query{limit: s.limit, events: s.events, client: s.client, equal: make(map[string]string)}
 	for name, value := range s.equal {
@@ -120,30 +121,30 @@ func (s *options) query(now time.Time) (*query, error) {
 		return nil, cli.SettingError("limit", errors.New("must not be negative"))
 	}
 	if s.follow && s.until != "" {
-		return nil, cli.SettingError("until", errors.New("has no sense with --follow, which has no end"))
+		return nil, cli.SettingError("until", errors.New("makes no sense with --follow, which does not end"))
 	}
 	for _, pattern := range s.events {
 		if !slices.ContainsFunc(telemetry.Events, func(e telemetry.Event) bool { return matches(pattern, e.Name) }) {
-			return nil, cli.SettingError("event", fmt.Errorf("there is no event %q; a * counts at the end alone; there are %s",
-				cli.Printable(pattern), namesOf(telemetry.Events, func(e telemetry.Event) string { return e.Name })))
+			return nil, cli.SettingError("event", fmt.Errorf("there is no event %q; a * is a wildcard only at the end; the events are %s",
+				cli.Printable(pattern), joinNames(telemetry.Events, func(e telemetry.Event) string { return e.Name })))
 		}
 	}
 	if reason := q.equal["reason"]; reason != "" && !slices.ContainsFunc(telemetry.Reasons, func(r telemetry.Reason) bool { return r.Name == reason }) {
-		return nil, cli.SettingError("reason", fmt.Errorf("there is no reason %q; there are %s",
-			cli.Printable(reason), namesOf(telemetry.Reasons, func(r telemetry.Reason) string { return r.Name })))
+		return nil, cli.SettingError("reason", fmt.Errorf("there is no reason %q; the reasons are %s",
+			cli.Printable(reason), joinNames(telemetry.Reasons, func(r telemetry.Reason) string { return r.Name })))
 	}
 	var err error
-	if q.since, err = pointInTime(s.since, now); err != nil {
+	if q.since, err = parseTime(s.since, now); err != nil {
 		return nil, cli.SettingError("since", err)
 	}
-	if q.until, err = pointInTime(s.until, now); err != nil {
+	if q.until, err = parseTime(s.until, now); err != nil {
 		return nil, cli.SettingError("until", err)
 	}
 	return q, nil
 }
 
-// namesOf lists names for people.
-func namesOf[T any](all []T, name func(T) string) string {
+// joinNames joins names with commas.
+func joinNames[T any](all []T, name func(T) string) string {
 	names := make([]string, len(all))
 	for i, one := range all {
 		names[i] = name(one)
@@ -151,8 +152,9 @@ func namesOf[T any](all []T, name func(T) string) string {
 	return strings.Join(names, ", ")
 }
 
-// pointInTime reads a time, a date, which begins at midnight UTC, or how long ago it was; no text is the zero time.
-func pointInTime(text string, now time.Time) (time.Time, error) {
+// parseTime parses a time, a date, which means its midnight UTC, or a duration before now. An empty text is the zero
+// time.
+func parseTime(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -167,10 +169,10 @@ func pointInTime(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no duration such as 90m, no date such as 2026-01-31 and no time such as 2026-01-31T08:00:00Z", cli.Printable(text))
 }
 
-// matches reports whether an event's name is the one that is wanted, or begins with what stands before its final *.
+// matches reports whether name is the pattern, or begins with what the pattern has before a final *.
 func matches(pattern, name string) bool {
-	if start, wild := strings.CutSuffix(pattern, "*"); wild {
-		return strings.HasPrefix(name, start)
+	if prefix, wildcard := strings.CutSuffix(pattern, "*"); wildcard {
+		return strings.HasPrefix(name, prefix)
 	}
 	return pattern == name
 }
@@ -196,7 +198,7 @@ func (q *query) wants(e *entry) bool {
 	return true
 }
 
-// list gives the newest events that are wanted, in the order of their times, and where each stream ended.
+// list returns the newest matching events in order of time, and the ID of the last entry of each stream.
 func (q *query) list(ctx context.Context, trail *redisstore.AuditTrail) ([]*entry, map[telemetry.Stream]string, error) {
 	var found []*entry
 	ends := make(map[telemetry.Stream]string)
@@ -211,7 +213,8 @@ func (q *query) list(ctx context.Context, trail *redisstore.AuditTrail) ([]*entr
 	return found[max(0, len(found)-q.limit):], ends, nil
 }
 
-// listStream looks from the end of a stream backwards, and gives what it finds in the stream's order.
+// listStream reads a stream backwards from its end. It returns the matching events in the order of the stream, and the
+// ID of its last entry.
 func (q *query) listStream(ctx context.Context, trail *redisstore.AuditTrail, stream telemetry.Stream) (found []*entry, end string, err error) {
 	const page = 1000
 	defer func() { slices.Reverse(found) }()
@@ -239,7 +242,7 @@ func (q *query) listStream(ctx context.Context, trail *redisstore.AuditTrail, st
 	}
 }
 
-// tooOld reports whether an entry, by the time in its id, was kept before whatever is wanted happened. The clocks of the
+// tooOld reports whether an entry was kept before any matching event happened, by the time in its ID. The clocks of
 // Redis and of a replica may differ by a minute.
 func (q *query) tooOld(id string) bool {
 	kept, _, _ := strings.Cut(id, "-")
@@ -251,28 +254,27 @@ func inOrder(entries []*entry) {
 	slices.SortStableFunc(entries, func(a, b *entry) int { return a.Time.Compare(b.Time) })
 }
 
-// follow prints what is wanted of the events that come, until the command is interrupted. A Redis that is away is waited
-// for.
+// follow prints new matching events until the command is interrupted. While Redis is unreachable, it retries.
 func (q *query) follow(cmd *cobra.Command, trail *redisstore.AuditTrail, ends map[telemetry.Stream]string, out *printer) error {
-	const wait = 500 * time.Millisecond // an interruption is not noticed any earlier
-	ctx, away := cmd.Context(), false
+	const wait = 500 * time.Millisecond // the longest delay of an interruption
+	ctx, unreachable := cmd.Context(), false
 	for ctx.Err() == nil {
 		some, err := trail.After(ctx, ends, wait)
 		if ctx.Err() != nil {
 			break
 		}
 		if err != nil {
-			if !away {
-				cmd.PrintErrln("the Redis does not answer, waiting for it:", cli.Printable(err.Error()))
+			if !unreachable {
+				cmd.PrintErrln("Redis does not answer; waiting for it:", cli.Printable(err.Error()))
 			}
-			away = true
+			unreachable = true
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
 			}
 			continue
 		}
-		away = false
+		unreachable = false
 		var found []*entry
 		for i := range some {
 			if entry := readEntry(&some[i]); q.wants(entry) {

@@ -15,7 +15,7 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// entry is an audit event that was read. Its texts may be what an attacker chose.
+// entry is an audit event from Redis. An attacker may have chosen its texts.
 type entry struct {
 	*redisstore.AuditEntry
 
@@ -26,11 +26,11 @@ func readEntry(kept *redisstore.AuditEntry) *entry {
 	entry := &entry{AuditEntry: kept}
 	decoder := json.NewDecoder(bytes.NewReader(kept.Attributes))
 	decoder.UseNumber()
-	_ = decoder.Decode(&entry.values) // it is an object: the store has seen to that
+	_ = decoder.Decode(&entry.values) // the store returns only objects
 	return entry
 }
 
-// text gives an attribute that is a text; empty where there is none.
+// text returns an attribute that is a text, or an empty string.
 func (e *entry) text(name string) string {
 	text, _ := e.values[name].(string)
 	return text
@@ -71,15 +71,15 @@ func (p *printer) print(entries []*entry) error {
 	return p.table.Write(p.out, lines...)
 }
 
-// auditTimes is RFC 3339 with the milliseconds that a stream keeps.
-const auditTimes = "2006-01-02T15:04:05.000Z07:00"
+// timeFormat is RFC 3339 with the milliseconds that a stream keeps.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-// json gives the event as one line.
+// json returns the event as one line.
 func (e *entry) json() []byte {
-	name, _ := json.Marshal(e.Event) //nolint:errchkjson // a text always works
-	line := fmt.Appendf(nil, `{"time":%q,"event":%s`, e.Time.UTC().Format(auditTimes), name)
+	name, _ := json.Marshal(e.Event) //nolint:errchkjson // marshaling a string cannot fail
+	line := fmt.Appendf(nil, `{"time":%q,"event":%s`, e.Time.UTC().Format(timeFormat), name)
 	var attributes bytes.Buffer
-	_ = json.Compact(&attributes, e.Attributes) // it is an object: the store has seen to that
+	_ = json.Compact(&attributes, e.Attributes) // the store returns only objects
 	if rest := attributes.Bytes()[1:]; len(rest) > 1 {
 		line = append(append(line, ','), rest...)
 	} else {
@@ -88,7 +88,7 @@ func (e *entry) json() []byte {
 	return cli.EscapeJSON(line)
 }
 
-// row gives the event for people: who asked, from where, and what else it tells.
+// row returns the event for people: who made the call, from which address, and the other attributes.
 func (e *entry) row() []string {
 	who := "client_id"
 	if _, ok := e.values["by"]; ok {
@@ -103,10 +103,10 @@ func (e *entry) row() []string {
 			details = append(details, name+"="+text)
 		}
 	}
-	return []string{e.Time.UTC().Format(auditTimes), e.Event, e.text(who), e.text("peer"), strings.Join(details, " ")}
+	return []string{e.Time.UTC().Format(timeFormat), e.Event, e.text(who), e.text("peer"), strings.Join(details, " ")}
 }
 
-// names gives the attributes in the order in which they are declared, and then any others.
+// names returns the attributes in the order of their declaration, and then the undeclared ones.
 func (e *entry) names() []string {
 	i := slices.IndexFunc(telemetry.Events, func(known telemetry.Event) bool { return known.Name == e.Event })
 	var names []string
@@ -121,7 +121,7 @@ func (e *entry) names() []string {
 	return names
 }
 
-// detail words a value; empty where it says nothing.
+// detail formats a value. It returns an empty string for a value without information.
 func detail(value any) string {
 	switch v := value.(type) {
 	case nil:
@@ -138,15 +138,15 @@ func detail(value any) string {
 	case []any:
 		texts := make([]string, len(v))
 		for i, one := range v {
-			texts[i] = detailOf(one)
+			texts[i] = itemDetail(one)
 		}
 		return strings.Join(texts, ",")
 	}
 	return fmt.Sprint(value)
 }
 
-// detailOf words one value of a list: a text, or what was changed from what to what.
-func detailOf(value any) string {
+// itemDetail formats an item of a list: a text, or a change of a field.
+func itemDetail(value any) string {
 	change, ok := value.(map[string]any)
 	if !ok {
 		return detail(value)

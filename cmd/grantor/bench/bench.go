@@ -21,33 +21,34 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// options say what load is put on an issuer.
+// options are the settings and flags of grantor bench.
 type options struct {
 	*tokens.Settings
 	load load
-	// clients is a file of clients that ask in turn; empty for the one client of the connection.
+	// clients is a file of clients that make the calls in turn; without one, the client of the connection makes them.
 	clients string
-	// grpcEndpoint is one replica's, in place of that in the issuer's description.
+	// grpcEndpoint is the gRPC port of one replica, which replaces the one in the issuer's metadata.
 	grpcEndpoint string
 	quiet        bool
 }
 
+// NewCommand returns grantor bench. Its file of settings may also have the settings in shared.
 func NewCommand(shared settings.Names) *cobra.Command {
 	s := &options{Settings: tokens.NewSettings(shared)}
 	cmd := &cobra.Command{
 		Use:   "bench [issue | introspect]",
 		Short: "Put load on a running issuer and measure it",
-		Long: `Put load on a running issuer and tell how many calls it answers in a second and how long they take. issue asks for
-tokens, which is the default; introspect asks about tokens that it got before.
+		Long: `Put load on a running issuer, and measure how many calls it answers per second and how long they take. issue, the default,
+requests tokens; introspect inspects tokens that it requested before.
 
-Without --rate the loop is closed: as many calls as --in-flight says are under way all the time, and a slow answer keeps
-the next call from being made. With --rate the loop is open: calls are due at fixed times, and the time of each counts from
-when it was due, also while it waits for a place among those in flight. So a server that stands still for a second shows
-in the figures of all the calls of that second (coordinated omission). A call that is under way at the end has no place
-among the answered ones; how many there are and how long the oldest has taken is reported beside them.
+Without --rate the loop is closed: --in-flight calls are in flight at any time, and a slow response delays the next call.
+With --rate the loop is open: calls are due at fixed times, and the latency of each is measured from the time it was due,
+including the wait for a place in flight. A server that stalls for a second thus shows in the figures of all calls of that
+second, which a closed loop would miss (coordinated omission). Calls in flight at the end are not counted as answered; their
+number and the age of the oldest are reported separately.
 
-The load is real: tokens are signed, audited and counted. Against a production issuer give a --rate. The client program
-takes processor time too; give it a machine of its own to learn the limit of a server.`,
+The load is real: tokens are signed, audited and counted. Give a --rate against a production issuer. The client needs
+processor time too; run it on its own machine to find the limit of a server.`,
 		Example: `  grantor bench --client-id background-service --scope api1 --duration 10s
   grantor bench introspect --wire rest --rate 500 -o json`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
@@ -63,23 +64,23 @@ takes processor time too; give it a machine of its own to learn the limit of a s
 	}
 	flags := cmd.Flags()
 	flags.AddFlagSet(s.Flags)
-	flags.StringVar(&s.load.Wire, "wire", wireGRPC, "`wire` of the calls: grpc or rest")
-	flags.IntVar(&s.load.Connections, "connections", 4, "`number` of connections, at most 10,000; over HTTP/1.1 each call in flight needs one of its own")
-	flags.IntVar(&s.load.InFlight, "in-flight", 64, "most `calls` under way at once, at most 10,000")
-	flags.Float64Var(&s.load.Rate, "rate", 0, "`calls` a second, 0.001 to 1,000,000; 0: as many as are answered")
+	flags.StringVar(&s.load.Wire, "wire", wireGRPC, "`transport` of the calls: grpc or rest")
+	flags.IntVar(&s.load.Connections, "connections", 4, "`number` of connections, at most 10,000; over HTTP/1.1 each call in flight needs its own")
+	flags.IntVar(&s.load.InFlight, "in-flight", 64, "maximum number of `calls` in flight, at most 10,000")
+	flags.Float64Var(&s.load.Rate, "rate", 0, "`calls` per second, 0.001 to 1,000,000; 0: as many as are answered")
 	flags.DurationVar(&s.load.Duration, "duration", 10*time.Second, "`time` that is measured")
 	flags.DurationVar(&s.load.WarmUp, "warm-up", 2*time.Second, "`time` before it")
-	flags.Int64Var(&s.load.Calls, "calls", 0, "`number` of calls, those of the warm-up too, after which the load ends before its time; 0: it does not")
+	flags.Int64Var(&s.load.Calls, "calls", 0, "`number` of calls, including the warm-up, after which the load ends early; 0 for no limit")
 	flags.StringSliceVar(&s.load.Scopes, "scope", nil, "`scope` of the tokens; can be repeated. Default: the client's default scopes")
 	flags.StringSliceVar(&s.load.Resources, "resource", nil, "`URI` of a resource that the tokens are for, whose algorithm signs them; can be repeated")
-	flags.IntVar(&s.load.Tokens, "tokens", 64, "`number` of tokens that introspect asks about in turn, at most 10,000")
-	flags.StringVar(&s.clients, "clients", "", "`file` with clients that ask for tokens in turn: a line for each, with its id, a space and its secret. Not for introspect")
-	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` of the gRPC port of one replica, with --wire grpc alone. Default: the one in the issuer's description")
+	flags.IntVar(&s.load.Tokens, "tokens", 64, "`number` of tokens that introspect inspects in turn, at most 10,000")
+	flags.StringVar(&s.clients, "clients", "", "`file` with clients that request tokens in turn: one per line, with its id, a space and its secret. Not for introspect")
+	flags.StringVar(&s.grpcEndpoint, "grpc-endpoint", "", "`host:port` of the gRPC port of one replica, only with --wire grpc. Default: the one in the issuer's metadata")
 	flags.BoolVarP(&s.quiet, "quiet", "q", false, "show no progress")
 	return cmd
 }
 
-// run finds the issuer, makes the load and prints what came of it.
+// run discovers the issuer, runs the load and prints the result.
 func (s *options) run(cmd *cobra.Command) error {
 	if err := s.check(); err != nil {
 		return err
@@ -117,7 +118,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	case err != nil || result.Calls > 0:
 		return err
 	case s.load.Calls > 0 && len(result.Failures) == 0:
-		return errors.New("no call was left when the warm-up was over; give a shorter --warm-up")
+		return errors.New("no call was left after the warm-up; give a shorter --warm-up")
 	}
 	return errors.New("no call was answered")
 }
@@ -125,7 +126,7 @@ func (s *options) run(cmd *cobra.Command) error {
 // caller is a client and its secret.
 type caller struct{ ID, Secret string }
 
-// callers gives who asks: the clients of the file, or the one of the connection.
+// callers returns the clients that make the calls: those of the file, or the one of the connection.
 func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
 	if s.clients == "" {
 		secret, err := s.Credentials(cmd)
@@ -146,7 +147,7 @@ func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
 		callers = append(callers, caller{id, secret})
 	}
 	if len(callers) == 0 {
-		return nil, cli.SettingError("clients", errors.New("the file names no client"))
+		return nil, cli.SettingError("clients", errors.New("the file has no client"))
 	}
 	if err := oauth.SecureURL(s.Issuer); err != nil {
 		return nil, cli.SettingError("issuer", err)
@@ -154,14 +155,14 @@ func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
 	return callers, nil
 }
 
-// check reports a setting that cannot be.
+// check validates the settings.
 func (s *options) check() error {
 	if s.clients != "" && s.load.Operation == operationIntrospect {
-		return cli.SettingError("clients", errors.New("introspect asks as one client; they are for issue alone"))
+		return cli.SettingError("clients", errors.New("only issue uses several clients; introspect uses one"))
 	}
 	if s.grpcEndpoint != "" {
 		if s.load.Wire == wireREST {
-			return cli.SettingError("grpc-endpoint", errors.New("it has no meaning with --wire rest"))
+			return cli.SettingError("grpc-endpoint", errors.New("has no meaning with --wire rest"))
 		}
 		if _, _, err := net.SplitHostPort(s.grpcEndpoint); err != nil {
 			return cli.SettingError("grpc-endpoint", fmt.Errorf("%.200q is not host:port", s.grpcEndpoint))
@@ -170,22 +171,22 @@ func (s *options) check() error {
 	return s.load.check()
 }
 
-// The bounds of settings: what a client program can have under way, and the calls a second of an open loop.
+// The bounds of the settings: what one client program can have in flight, and the rate of an open loop.
 const (
-	mostAtOnce          = 10_000
-	lowestRate, topRate = 0.001, 1_000_000
+	maxConcurrency   = 10_000
+	minRate, maxRate = 0.001, 1_000_000
 )
 
 func (l *load) check() error {
 	switch {
 	case l.Wire != wireGRPC && l.Wire != wireREST:
 		return cli.SettingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.Wire))
-	case min(l.Connections, l.InFlight, l.Tokens) < 1 || max(l.Connections, l.InFlight, l.Tokens) > mostAtOnce:
-		return cli.SettingError("connections, in-flight, tokens", fmt.Errorf("each is at least 1 and at most %d", mostAtOnce))
-	case math.IsNaN(l.Rate) || l.Rate != 0 && (l.Rate < lowestRate || l.Rate > topRate):
-		return cli.SettingError("rate", fmt.Errorf("%g is neither 0 nor within %g to %d", l.Rate, lowestRate, topRate))
+	case min(l.Connections, l.InFlight, l.Tokens) < 1 || max(l.Connections, l.InFlight, l.Tokens) > maxConcurrency:
+		return cli.SettingError("connections, in-flight, tokens", fmt.Errorf("each must be from 1 to %d", maxConcurrency))
+	case math.IsNaN(l.Rate) || l.Rate != 0 && (l.Rate < minRate || l.Rate > maxRate):
+		return cli.SettingError("rate", fmt.Errorf("%g is neither 0 nor from %g to %d", l.Rate, minRate, maxRate))
 	case l.Duration <= 0 || l.WarmUp < 0 || l.Calls < 0:
-		return cli.SettingError("duration, warm-up, calls", errors.New("none is negative, and duration is more than 0"))
+		return cli.SettingError("duration, warm-up, calls", errors.New("must not be negative, and duration must be positive"))
 	case slices.Contains(l.Scopes, ""):
 		return cli.SettingError("scope", errors.New("is empty"))
 	}

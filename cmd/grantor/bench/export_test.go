@@ -12,5 +12,5 @@ const (
 	OperationIssue      = operationIssue
 	OperationIntrospect = operationIntrospect
 	WireREST            = wireREST
-	MostBody            = mostBody
+	MaxBody             = maxBody
 )

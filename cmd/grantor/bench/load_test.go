@@ -14,7 +14,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// TestBenchREST has a server that answers 200 to everything: what the answer says counts.
+// TestBenchREST uses a server that responds 200 to everything: the body decides.
 func TestBenchREST(t *testing.T) {
 	var body string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
@@ -25,7 +25,7 @@ func TestBenchREST(t *testing.T) {
 		{bench.OperationIssue, `{"access_token": ""}`, "no token"},
 		{bench.OperationIssue, `{}`, "no token"},
 		{bench.OperationIssue, `<html>`, "no token"},
-		{bench.OperationIssue, `{"access_token": "a"` + strings.Repeat(" ", bench.MostBody) + `}`, "no token"},
+		{bench.OperationIssue, `{"access_token": "a"` + strings.Repeat(" ", bench.MaxBody) + `}`, "no token"},
 		{bench.OperationIntrospect, `{"active": true, "sub": "a"}`, ""},
 		{bench.OperationIntrospect, `{"active": false}`, "inactive"},
 		{bench.OperationIntrospect, `{}`, "inactive"},
@@ -47,7 +47,7 @@ func TestBenchREST(t *testing.T) {
 	}
 }
 
-// TestBenchUnderWay has one call hang until the end: it is told of, although it is neither answered nor failed.
+// TestBenchUnderWay expects a call that hangs until the end to be reported, although it is neither answered nor failed.
 func TestBenchUnderWay(t *testing.T) {
 	hang := &bench.Target{Call: func(ctx context.Context, _ int, number int64) string {
 		if number == 3 {
@@ -80,7 +80,7 @@ func TestBenchUnderWay(t *testing.T) {
 	}
 }
 
-// TestBenchUnanswered has an open loop of a limited number of calls: no more than these can lack an answer.
+// TestBenchUnanswered runs an open loop of a limited number of calls: no more than these can be unanswered.
 func TestBenchUnanswered(t *testing.T) {
 	hang := &bench.Target{Call: func(ctx context.Context, _ int, _ int64) string { <-ctx.Done(); return "canceled" }}
 	for _, c := range []struct {
@@ -100,7 +100,7 @@ func TestBenchUnanswered(t *testing.T) {
 	}
 }
 
-// TestLoadFailures counts what goes wrong by what it was, beside what went well.
+// TestLoadFailures expects failures to be counted by their kind, beside the successes.
 func TestLoadFailures(t *testing.T) {
 	l := &bench.Load{Connections: 1, InFlight: 2, Duration: 100 * time.Millisecond}
 	result := l.Run(t.Context(), &bench.Target{Call: func(_ context.Context, _ int, number int64) string {
@@ -114,8 +114,8 @@ func TestLoadFailures(t *testing.T) {
 	}
 }
 
-// TestOpenLoop has a server that stands still for a while: the calls that were due meanwhile took that long, although only
-// one of them was under way.
+// TestOpenLoop uses a server that stalls: the calls that were due during the stall have its latency, although only one
+// of them was in flight.
 func TestOpenLoop(t *testing.T) {
 	const still = 200 * time.Millisecond
 	l := &bench.Load{Connections: 1, InFlight: 1, Duration: 600 * time.Millisecond, Rate: 100}
@@ -134,7 +134,7 @@ func TestOpenLoop(t *testing.T) {
 	if late < 10 {
 		t.Errorf("%d calls were late, want those that were due while the server stood still: about 15", late)
 	}
-	// One that never answers leaves all that was due without an answer.
+	// If the server never responds, all calls that were due are unanswered.
 	l.Duration = 200 * time.Millisecond
 	result = l.Run(t.Context(), &bench.Target{Call: func(ctx context.Context, _ int, _ int64) string {
 		<-ctx.Done()
@@ -145,7 +145,7 @@ func TestOpenLoop(t *testing.T) {
 	}
 }
 
-// TestBenchBacklog measures a server that is asked for more than it can do, in the warm-up too.
+// TestBenchBacklog measures a server that is slower than the rate, during the warm-up too.
 func TestBenchBacklog(t *testing.T) {
 	l := &bench.Load{Rate: 10_000, InFlight: 1, Connections: 1, WarmUp: 100 * time.Millisecond, Duration: 200 * time.Millisecond}
 	slow := &bench.Target{Call: func(ctx context.Context, _ int, _ int64) string {

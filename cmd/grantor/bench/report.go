@@ -14,7 +14,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// result is what a load came to. Its JSON is for scripts; times are in milliseconds.
+// result is the outcome of a load. Its JSON is for scripts; durations are in milliseconds.
 type result struct {
 	Operation   string  `json:"operation"`
 	Wire        string  `json:"wire"`
@@ -23,17 +23,17 @@ type result struct {
 	InFlight    int     `json:"in_flight"`
 	Rate        float64 `json:"rate"`
 	Seconds     float64 `json:"seconds"`
-	// Calls are those that were answered as they should, within Seconds; Failures counts the others by what they came to.
-	// Unanswered are those that were due in an open loop and had no answer at the end. UnderWay are those that the end cut
-	// off, those of a warm-up among them, and Oldest is how long the first of them had taken: in an open loop since it was due.
-	Calls      int64            `json:"calls"`
-	Failures   map[string]int64 `json:"failures"`
-	Unanswered int64            `json:"unanswered"`
-	UnderWay   int64            `json:"under_way"`
-	Oldest     float64          `json:"oldest_ms"`
-	PerSecond  float64          `json:"per_second"`
-	Latency    latencies        `json:"latency_ms"`
-	Histogram  *hdrhistogram.Histogram
+	// Calls counts the calls that succeeded within Seconds, and Failures the others, by their outcome. Unanswered counts the
+	// calls of an open loop that were due and had no response at the end. UnderWay counts the calls that the end cut off,
+	// including those of the warm-up, and Oldest is the age of the oldest of them: in an open loop since it was due.
+	Calls      int64                   `json:"calls"`
+	Failures   map[string]int64        `json:"failures"`
+	Unanswered int64                   `json:"unanswered"`
+	UnderWay   int64                   `json:"under_way"`
+	Oldest     float64                 `json:"oldest_ms"`
+	PerSecond  float64                 `json:"per_second"`
+	Latency    latencies               `json:"latency_ms"`
+	Histogram  *hdrhistogram.Histogram `json:"-"`
 }
 
 type latencies struct {
@@ -45,11 +45,11 @@ type latencies struct {
 	Max  float64 `json:"max"`
 }
 
-// Result puts together what the workers kept.
+// Result combines what the workers measured.
 func (l *load) Result(tallies []tally, t *target, measured time.Duration) *result {
 	r := &result{
 		Operation: l.Operation, Wire: l.Wire, Algorithm: t.Alg, Connections: l.Connections, InFlight: l.InFlight, Rate: l.Rate,
-		Seconds: max(measured, 0).Seconds(), Failures: map[string]int64{}, Histogram: hdrhistogram.New(least, most, digits),
+		Seconds: max(measured, 0).Seconds(), Failures: map[string]int64{}, Histogram: hdrhistogram.New(minLatency, maxLatency, digits),
 	}
 	for i := range tallies {
 		kept := &tallies[i]
@@ -77,7 +77,7 @@ func (l *load) Result(tallies []tally, t *target, measured time.Duration) *resul
 	return r
 }
 
-// milliseconds of microseconds.
+// milliseconds converts microseconds.
 func milliseconds(us int64) float64 { return float64(us) / 1000 }
 
 func (r *result) writeJSON(out io.Writer) error {
@@ -89,7 +89,7 @@ func (r *result) writeJSON(out io.Writer) error {
 func (r *result) WriteText(out io.Writer) error {
 	loop := fmt.Sprintf("closed, %d in flight", r.InFlight)
 	if r.Rate > 0 {
-		loop = fmt.Sprintf("open, %g a second, at most %d in flight", r.Rate, r.InFlight)
+		loop = fmt.Sprintf("open, %g per second, at most %d in flight", r.Rate, r.InFlight)
 	}
 	lines := [][]string{
 		{"calls", fmt.Sprintf("%s over %s, %s, %d connections", r.Operation, r.Wire, r.Algorithm, r.Connections)},
@@ -100,7 +100,7 @@ func (r *result) WriteText(out io.Writer) error {
 		lines = append(lines, []string{"failed", fmt.Sprintf("%d: %s", r.Failures[failure], failure)})
 	}
 	if r.Unanswered > 0 {
-		lines = append(lines, []string{"unanswered", fmt.Sprintf("%d were due and had no answer at the end", r.Unanswered)})
+		lines = append(lines, []string{"unanswered", fmt.Sprintf("%d were due and had no response at the end", r.Unanswered)})
 	}
 	if r.Oldest > r.Latency.Max {
 		lines = append(lines, []string{"under way", fmt.Sprintf("%d at the end, the oldest for %s", r.UnderWay, r.oldest())})
@@ -115,7 +115,7 @@ func (r *result) WriteText(out io.Writer) error {
 	return err
 }
 
-// oldest writes how long the oldest call had been under way.
+// oldest formats the age of the oldest call in flight.
 func (r *result) oldest() string {
 	if r.Oldest < 1000 {
 		return fmt.Sprintf("%.1fms", r.Oldest)
@@ -123,18 +123,18 @@ func (r *result) oldest() string {
 	return fmt.Sprintf("%.1fs", r.Oldest/1000)
 }
 
-// barWidth is that of the longest bar, in characters.
+// barWidth is the width of the longest bar, in characters.
 const barWidth = 50
 
-// draw draws the latencies: a line for each step of about a factor 1.6, so that slow calls, which are few and far out, have
-// their place.
+// draw draws the latencies: a line for each step of a factor of about 1.6, so that slow calls, which are few and far
+// out, are visible.
 func (r *result) draw() string {
 	type step struct {
 		upTo  int64
 		count int64
 	}
 	var steps []step
-	for scale := int64(1); scale <= most; scale *= 10 {
+	for scale := int64(1); scale <= maxLatency; scale *= 10 {
 		for _, bound := range []int64{10, 16, 25, 40, 63} {
 			steps = append(steps, step{upTo: bound * scale})
 		}

@@ -15,25 +15,26 @@ import (
 	"github.com/grantorhq/grantor/service/redisstore"
 )
 
-// version is that of a release, set by the linker (-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=v1.2.3) where the source is built without its
-// repository; empty means what Go knows of it.
+// version is the version of a release, which the linker sets if the source is built outside its repository: -X
+// github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=v1.2.3. If it is empty, the version is that of Go's build
+// information.
 var version string
 
-// Info is what this binary was made of.
+// Info describes a build.
 type Info struct {
 	Version string `json:"version"`
-	// Revision is the commit, Time its time (RFC 3339) and Modified whether files differed from it; empty where Go was
-	// not told.
+	// Revision is the commit, Time its time (RFC 3339) and Modified whether files differed from it. They are empty if
+	// Go did not record them.
 	Revision string `json:"revision,omitempty"`
 	Time     string `json:"revision_time,omitempty"`
 	Modified bool   `json:"modified"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	// Records are the formats of the records in Redis that it reads.
+	// Records are the formats of the records in Redis that the binary reads.
 	Records []redisstore.Format `json:"records"`
 }
 
-// Read gives the facts of the running binary.
+// Read returns the build of the running binary.
 func Read() Info {
 	b := Info{
 		Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Records: redisstore.Formats(),
@@ -55,12 +56,12 @@ func Read() Info {
 		}
 	}
 	if b.Version == "" {
-		b.Version = "(devel)" // Go's own word for it
+		b.Version = "(devel)" // as Go calls it
 	}
 	return b
 }
 
-// String is the build in one line.
+// String returns the build in one line.
 func (b *Info) String() string { return fmt.Sprintf("grantor %s %s %s", b.Version, b.Go, b.Platform) }
 
 // Print prints the build for people.
@@ -85,13 +86,14 @@ func (b *Info) Print(out io.Writer) error {
 	return err
 }
 
+// NewCommand returns grantor version.
 func NewCommand() *cobra.Command {
 	var form string
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version and what it was built with",
-		Long: `Print the version, what it was built with, and the formats of the records in Redis that it reads: a release beside which
-newer formats are in use leaves those records alone.`,
+		Long: `Print the version, what it was built with, and the formats of the records in Redis that it reads. A release leaves records
+of newer formats alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := Read()

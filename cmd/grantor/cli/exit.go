@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The exit codes, which tell a script what went wrong. 0 is success.
+// The exit codes of a command, by which a script tells one failure from another. 0 is success.
 const (
 	ExitOther = iota + 1
 	ExitUsage
@@ -21,36 +21,36 @@ const (
 	ExitInvalid
 )
 
+// NewExitCodesTopic returns the help topic on exit codes.
 func NewExitCodesTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "exit-codes",
-		Short: "What the exit code of a command says",
+		Short: "What the exit code of a command means",
 		Long: `Every command ends with one of these codes:
 
-  0  it did what was asked for
+  0  it succeeded
   1  it failed for a reason that is not below
-  2  the command line or a setting is wrong; nothing was asked of anybody
-  3  the client is not who it says it is, or may not do this
+  2  the command line or a setting is wrong; no request was sent
+  3  the client could not authenticate, or lacks a permission
   4  there is no such client, secret, resource or key
-  5  it is there already, somebody else changed it meanwhile, or its state does not allow this
-  6  the issuer or the Redis cannot be reached, or asks to try later
-  7  what was given is not valid: a field of a client or resource, or a line of a file
+  5  it already exists, was changed concurrently, or its state does not allow this
+  6  the issuer or Redis is unreachable, or asks to retry later
+  7  the input is not valid: a field of a client or resource, or a line of a file
 
-grantor doctor ends with 0, 1 or 2: an issuer or a Redis that it cannot reach is what it finds, and so 1.`,
+grantor doctor ends with 0, 1 or 2: an issuer or a Redis that it cannot reach is a finding, and so 1.`,
 	}
 }
 
-// exitError is an error of which it is known what kind it is.
+// exitError is an error with an exit code.
 type exitError struct {
 	code int
 	err  error
 }
 
 func (e *exitError) Error() string { return e.err.Error() }
-
 func (e *exitError) Unwrap() error { return e.err }
 
-// WithExit marks an error with an exit code; no error stays none.
+// WithExit returns err with an exit code, or nil if err is nil.
 func WithExit(code int, err error) error {
 	if err == nil {
 		return nil
@@ -58,19 +58,20 @@ func WithExit(code int, err error) error {
 	return &exitError{code, err}
 }
 
-// UsageError marks an error of the command line.
+// UsageError returns err as an error of the command line, or nil if err is nil.
 func UsageError(err error) error { return WithExit(ExitUsage, err) }
 
-// SettingError names the setting that is wrong.
+// SettingError returns an error that names the setting which caused it.
 func SettingError(name string, err error) error { return UsageError(fmt.Errorf("%s: %w", name, err)) }
 
-// exitCoder is an error that has an exit code of its own, such as the refusal of an issuer.
+// exitCoder is an error that determines its exit code itself, such as the refusal of an issuer.
 type exitCoder interface {
 	error
 	ExitCode() int
 }
 
-// ExitCode gives the exit code of a command that ended with err.
+// ExitCode returns the exit code of a command that returned err. The code of a remote call takes precedence, then a
+// network failure, then the code given to [WithExit].
 func ExitCode(err error) int {
 	if err == nil {
 		return 0
@@ -81,17 +82,17 @@ func ExitCode(err error) int {
 	if unreachable(err) {
 		return ExitUnavailable
 	}
-	if known, ok := errors.AsType[*exitError](err); ok {
-		return known.code
+	if coded, ok := errors.AsType[*exitError](err); ok {
+		return coded.code
 	}
 	return ExitOther
 }
 
-// unreachable reports whether nobody answered.
+// unreachable reports whether err means that the peer did not answer.
 func unreachable(err error) bool {
 	if operation, ok := errors.AsType[*net.OpError](err); ok && operation.Op == "dial" {
 		return true
 	}
-	timed, ok := errors.AsType[net.Error](err) // a context's end by time is one, too
-	return ok && timed.Timeout()
+	timeout, ok := errors.AsType[net.Error](err) // context.DeadlineExceeded is a net.Error too
+	return ok && timeout.Timeout()
 }

@@ -7,59 +7,60 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// MarkUsage makes wrong arguments of a command, and of those below it, errors of usage.
+// MarkUsage makes the argument errors of cmd and of its subcommands usage errors.
 func MarkUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error { return UsageError(check(cmd, args)) }
 	}
-	for _, below := range cmd.Commands() {
-		MarkUsage(below)
+	for _, sub := range cmd.Commands() {
+		MarkUsage(sub)
 	}
 }
 
-// NewGroup makes a command that only has others below it.
-func NewGroup(name, short, long string, below ...*cobra.Command) *cobra.Command {
+// NewGroup returns a command that only has subcommands.
+func NewGroup(name, short, long string, subs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: short,
 		Long:  long,
-		// cobra would answer a misspelt command with the help and success, and quote what may be a token.
+		// By default cobra prints the help and succeeds for a misspelled subcommand. It would also quote the argument, which
+		// may be a token.
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
 			}
 			var names []string
-			for _, one := range below {
-				names = append(names, one.Name())
+			for _, sub := range subs {
+				names = append(names, sub.Name())
 			}
 			last := len(names) - 1
 			return fmt.Errorf("%s: the commands are %s and %s", name, strings.Join(names[:last], ", "), names[last])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(below...)
+	cmd.AddCommand(subs...)
 	return cmd
 }
 
-// CompleteFlag gives the shell the values of a flag.
+// CompleteFlag registers the values of a flag for shell completion.
 func CompleteFlag(cmd *cobra.Command, flag string, values ...string) {
-	// It fails only for a flag that there is not, or that has them already.
+	// Registering fails only for an unknown flag, or for one that has completions already.
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// WithPreRun has something looked at before the command talks to anybody.
-func WithPreRun(cmd *cobra.Command, look func(cmd *cobra.Command, args []string) error) *cobra.Command {
+// WithPreRun adds a check that runs after the other preparations of cmd and before any network call. It returns cmd.
+func WithPreRun(cmd *cobra.Command, check func(cmd *cobra.Command, args []string) error) *cobra.Command {
 	prepare := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		if err := prepare(cmd, args); err != nil {
 			return err
 		}
-		return look(cmd, args)
+		return check(cmd, args)
 	}
 	return cmd
 }
 
-// About names what a call that failed was about.
+// About prefixes err with the kind and the ID of what the failed call concerned. It returns nil if err is nil.
 func About(kind, id string, err error) error {
 	if err == nil {
 		return nil

@@ -11,23 +11,24 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// PageSize is how many entries of a list are asked for at once.
+// PageSize is how many entries of a list one call requests.
 const PageSize = 500
 
-// List prints a list page by page, so that one of any length takes the memory of one page.
+// List prints a list page by page, so that a list of any length takes the memory of one page.
 type List[T proto.Message] struct {
 	Printer
 
-	// name is that of the list in JSON and YAML.
+	// Name is the key of the list in JSON and YAML.
 	Name string
-	// header and row are for people.
+	// Header and Row are the columns for people.
 	Header  []string
 	Row     func(T) []string
 	table   Table
 	printed int
 }
 
-// Pages prints all pages. next gives the page of a token, and the token of the page after it.
+// Pages prints all pages. next returns the page that a token identifies and the token of the following page; the token of
+// the first page is empty, as is the one after the last.
 func (l *List[T]) Pages(cmd *cobra.Command, next func(token string) ([]T, string, error)) error {
 	progress := NewProgress(cmd)
 	defer progress.End()
@@ -45,7 +46,7 @@ func (l *List[T]) Pages(cmd *cobra.Command, next func(token string) ([]T, string
 	return nil
 }
 
-// Page prints one page; last says that there is none after it.
+// Page prints one page. last reports whether it is the last one.
 func (l *List[T]) Page(items []T, last bool) error {
 	var page bytes.Buffer
 	var err error
@@ -115,10 +116,11 @@ func (l *List[T]) pageYAML(page *bytes.Buffer, items []T, last bool) error {
 	return nil
 }
 
-// Progress tells on standard error how far a command has come, where a person would wait before an empty screen: where
-// standard error is a terminal and standard output is not.
+// Progress shows on standard error how far a command has come. It shows nothing unless standard error is a terminal and
+// standard output is not: only then would a person wait in front of an empty screen.
 type Progress struct{ out io.Writer }
 
+// NewProgress returns the progress display of cmd.
 func NewProgress(cmd *cobra.Command) Progress {
 	if onTerminal(cmd.ErrOrStderr()) && !onTerminal(cmd.OutOrStdout()) {
 		return Progress{cmd.ErrOrStderr()}
@@ -131,11 +133,13 @@ func onTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// clearLine has a terminal forget the line that it is on.
+// clearLine makes a terminal erase the current line.
 const clearLine = "\r\x1b[K"
 
+// Showf replaces what is shown.
 func (p Progress) Showf(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.out, clearLine+format, args...)
 }
 
+// End erases what is shown.
 func (p Progress) End() { _, _ = io.WriteString(p.out, clearLine) }

@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf16"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -17,14 +16,14 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Printer prints what a command got.
+// Printer prints the result of a command.
 type Printer struct {
 	Out io.Writer
-	// form is text, json or yaml.
+	// Form is text, json or yaml.
 	Form string
 }
 
-// Print prints one message; text prints it for people.
+// Print prints message as JSON or YAML, or calls text to print it for people.
 func (p *Printer) Print(message proto.Message, text func(io.Writer) error) error {
 	var document []byte
 	var err error
@@ -44,7 +43,7 @@ func (p *Printer) Print(message proto.Message, text func(io.Writer) error) error
 	return err
 }
 
-// Printf prints a message, for people as a sentence.
+// Printf prints message as JSON or YAML, or the formatted line for people.
 func (p *Printer) Printf(message proto.Message, format string, args ...any) error {
 	return p.Print(message, func(out io.Writer) error {
 		_, err := fmt.Fprintf(out, format+"\n", args...)
@@ -52,7 +51,7 @@ func (p *Printer) Printf(message proto.Message, format string, args ...any) erro
 	})
 }
 
-// toJSON writes a message as indented JSON with the field names of the protos. Each line but the first begins with the
+// toJSON returns a message as indented JSON with the field names of the .proto files. Each line but the first begins with
 // prefix.
 func toJSON(message proto.Message, prefix string) ([]byte, error) {
 	document, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
@@ -66,7 +65,7 @@ func toJSON(message proto.Message, prefix string) ([]byte, error) {
 	return EscapeJSON(indented.Bytes()), nil
 }
 
-// EscapeJSON is escape for JSON, which writes a character beyond \uffff as two.
+// EscapeJSON escapes the unprintable characters of a JSON document. It writes a character beyond U+FFFF as a surrogate pair.
 func EscapeJSON(document []byte) []byte {
 	return escape(document, func(r rune) string {
 		high, low := utf16.EncodeRune(r)
@@ -74,19 +73,19 @@ func EscapeJSON(document []byte) []byte {
 	})
 }
 
-// toYAML writes a message as YAML that has the values of its JSON; as one item of a list, if that is wanted.
+// toYAML returns a message as YAML with the values of its JSON, or as one item of a YAML list.
 func toYAML(message proto.Message, item bool) ([]byte, error) {
 	document, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(message)
 	if err != nil {
 		return nil, err
 	}
-	// What is not printable must reach the parser as an escape: it would take some of it for the end of a line.
+	// Unprintable characters must reach the parser escaped: it takes some of them for the end of a line.
 	escaped := escape(document, func(r rune) string { return fmt.Sprintf(`\U%08x`, r) })
 	var node yaml.Node
 	if err := yaml.Load(escaped, &node); err != nil {
 		return nil, err
 	}
-	block(&node)
+	useBlockStyle(&node)
 	var value any = &node
 	if item {
 		value = node.Content
@@ -95,17 +94,17 @@ func toYAML(message proto.Message, item bool) ([]byte, error) {
 		yaml.WithUnicode(len(escaped) == len(document)))
 }
 
-// block takes away the braces and quotes that JSON has and YAML can do without.
-func block(node *yaml.Node) {
+// useBlockStyle removes the braces and quotes that JSON has and YAML does not need.
+func useBlockStyle(node *yaml.Node) {
 	node.Style = 0
-	for _, below := range node.Content {
-		block(below)
+	for _, child := range node.Content {
+		useBlockStyle(child)
 	}
 }
 
-// escape writes what is not printable as an escape: it could act on a terminal. In JSON it stands in strings alone. far
-// writes the characters beyond \uffff, which JSON and YAML do differently.
-func escape(document []byte, far func(rune) string) []byte {
+// escape replaces unprintable characters, which could act on a terminal, with escape sequences. In JSON they occur only
+// inside strings. encodeAstral encodes the characters beyond U+FFFF, which JSON and YAML write differently.
+func escape(document []byte, encodeAstral func(rune) string) []byte {
 	unsafe := func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }
 	if bytes.IndexFunc(document, unsafe) < 0 {
 		return document
@@ -116,7 +115,7 @@ func escape(document []byte, far func(rune) string) []byte {
 		case !unsafe(r):
 			escaped.WriteRune(r)
 		case r > 0xffff:
-			escaped.WriteString(far(r))
+			escaped.WriteString(encodeAstral(r))
 		default:
 			_, _ = fmt.Fprintf(&escaped, `\u%04x`, r)
 		}
@@ -124,53 +123,8 @@ func escape(document []byte, far func(rune) string) []byte {
 	return escaped.Bytes()
 }
 
-// WriteTable writes lines for people, in columns.
-func WriteTable(out io.Writer, lines ...[]string) error { return new(Table).Write(out, lines...) }
-
-// Table writes a table piece by piece. A column never gets narrower, so that the pieces are one table to the eye.
-type Table struct{ widths []int }
-
-func (c *Table) Write(out io.Writer, lines ...[]string) error {
-	for _, line := range lines {
-		for i, cell := range line {
-			if i == len(c.widths) {
-				c.widths = append(c.widths, 0)
-			}
-			c.widths[i] = max(c.widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	var text strings.Builder
-	for _, line := range lines {
-		var row strings.Builder
-		for i, cell := range line {
-			if cell == "" {
-				cell = "-"
-			}
-			_, _ = fmt.Fprintf(&row, "%-*s  ", c.widths[i], Printable(cell))
-		}
-		text.WriteString(strings.TrimRight(row.String(), " ") + "\n")
-	}
-	_, err := io.WriteString(out, text.String())
-	return err
-}
-
-// FormatTime writes a point in time; absent is the word for none.
-func FormatTime(t *timestamppb.Timestamp, absent string) string {
-	if t == nil {
-		return absent
-	}
-	return t.AsTime().UTC().Format(time.RFC3339)
-}
-
-// JoinOr writes a list; absent is the word for an empty one.
-func JoinOr(list []string, absent string) string {
-	if len(list) == 0 {
-		return absent
-	}
-	return strings.Join(list, " ")
-}
-
-// Printable takes out what could act on a terminal: a token, like an answer, may come from anybody.
+// Printable replaces each character that could act on a terminal with a question mark. Tokens and responses can come from
+// an attacker.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -178,4 +132,20 @@ func Printable(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// FormatTime formats a timestamp as RFC 3339, or returns absent if there is none.
+func FormatTime(t *timestamppb.Timestamp, absent string) string {
+	if t == nil {
+		return absent
+	}
+	return t.AsTime().UTC().Format(time.RFC3339)
+}
+
+// JoinOr joins list with spaces, or returns absent if it is empty.
+func JoinOr(list []string, absent string) string {
+	if len(list) == 0 {
+		return absent
+	}
+	return strings.Join(list, " ")
 }

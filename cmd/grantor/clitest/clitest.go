@@ -12,9 +12,10 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
+// Secret is the client secret that the tests give to commands. No error may quote it.
 const Secret = "a secret: of + the % client"
 
-// Isolate keeps whatever profiles the machine has out of the test.
+// Isolate hides the profiles of the machine from the test.
 func Isolate(t *testing.T) { t.Helper(); t.Setenv("XDG_CONFIG_HOME", t.TempDir()) }
 
 // Run runs a command with the arguments and standard input.
@@ -29,7 +30,7 @@ func Run(t *testing.T, cmd *cobra.Command, stdin io.Reader, args ...string) Resu
 	return Result{out.String(), errOut.String(), err}
 }
 
-// Exits expects a command to fail with a code and a text.
+// Exits checks that the command failed with an exit code and a text, and does not quote hidden.
 func (c Result) Exits(t *testing.T, code int, want string, hidden ...string) {
 	t.Helper()
 	c.Fails(t, want, append(hidden, Secret)...)
@@ -38,15 +39,16 @@ func (c Result) Exits(t *testing.T, code int, want string, hidden ...string) {
 	}
 }
 
+// DevSecret is the secret of the client of development mode.
 const DevSecret = "service-secret-here"
 
-// Result is how a command went.
+// Result is the outcome of a command.
 type Result struct {
 	Out, ErrOut string
 	Err         error
 }
 
-// Works gives what a command printed for whom it succeeds.
+// Works returns the output of a command that must have succeeded.
 func (c Result) Works(t *testing.T) string {
 	t.Helper()
 	if c.Err != nil {
@@ -55,7 +57,7 @@ func (c Result) Works(t *testing.T) string {
 	return c.Out
 }
 
-// Fails expects one line with want in it, and nothing on standard output.
+// Fails checks that the command failed with one line that contains want, and printed nothing to standard output.
 func (c Result) Fails(t *testing.T, want string, hidden ...string) {
 	t.Helper()
 	if c.Err == nil || !strings.Contains(c.Err.Error(), want) || strings.Contains(c.Err.Error(), "\n") {

@@ -15,33 +15,34 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// census is what is found among the clients, by the checks' ids: in words, each with the client's name.
-type census struct {
+// clientReport collects what is found among the clients: texts that begin with the client's ID, keyed by the IDs of
+// checks.
+type clientReport struct {
 	now      time.Time
 	found    map[string][]string
 	disabled int
 }
 
-// The ages at which a secret is told of.
+// The ages at which a secret is reported.
 const (
-	neverUsedFor = 30 * 24 * time.Hour
-	unusedFor    = 90 * 24 * time.Hour
-	chosenFor    = 90 * 24 * time.Hour
+	maxUnused = 30 * 24 * time.Hour
+	unusedFor = 90 * 24 * time.Hour
+	chosenFor = 90 * 24 * time.Hour
 )
 
-// ofClients are the checks that a census makes.
-var ofClients = []string{
+// clientChecks are the checks of a clientReport.
+var clientChecks = []string{
 	"record.altered", "record.unreadable", "client.expiring", "client.locked-out", "client.secretless", "client.never-used",
 	"client.unused", "client.chosen", "client.administrators",
 }
 
-// lookAtRecords looks at the records of resources and clients, which the open ring authenticates.
-func (d *doctor) lookAtRecords(ctx context.Context) error {
+// checkRecords checks the records of resources and clients, which the open ring authenticates.
+func (d *doctor) checkRecords(ctx context.Context) error {
 	if d.ring == nil {
 		return nil
 	}
 	d.store.Authenticate(keys.RecordKey(d.ring.Pepper))
-	c := &census{now: d.now(), found: make(map[string][]string)}
+	c := &clientReport{now: d.now(), found: make(map[string][]string)}
 	if _, err := d.store.Resources(ctx); err != nil {
 		c.broken("the resources", err)
 	}
@@ -49,23 +50,23 @@ func (d *doctor) lookAtRecords(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range ofClients {
+	for _, id := range clientChecks {
 		d.named(id, c.found[id])
 	}
 	d.checkf("client.disabled", c.disabled > 0, "%s", plural(c.disabled, "client"))
-	d.checkf("client.many", more, "the first %s were looked at", plural(d.clients, "client"))
+	d.checkf("client.many", more, "only the first %s were checked", plural(d.clients, "client"))
 	return nil
 }
 
-// visit looks at the clients page by page, and reports whether there are more than it may look at.
-func (d *doctor) visit(ctx context.Context, c *census) (more bool, err error) {
+// visit checks the clients page by page, and reports whether there are more than it may check.
+func (d *doctor) visit(ctx context.Context, c *clientReport) (more bool, err error) {
 	after := ""
 	for left := d.clients; ; {
 		page, err := d.store.List(ctx, after, min(cli.PageSize, left+1))
 		if err != nil {
 			return false, err
 		}
-		uses, err := d.store.LastUses(ctx, idsOf(page))
+		uses, err := d.store.LastUses(ctx, clientIDs(page))
 		if err != nil {
 			return false, err
 		}
@@ -87,7 +88,7 @@ func (d *doctor) visit(ctx context.Context, c *census) (more bool, err error) {
 	}
 }
 
-func idsOf(page []redisstore.Listed) []oauth.ClientID {
+func clientIDs(page []redisstore.Listed) []oauth.ClientID {
 	var ids []oauth.ClientID
 	for _, entry := range page {
 		if entry.Client != nil {
@@ -97,8 +98,8 @@ func idsOf(page []redisstore.Listed) []oauth.ClientID {
 	return ids
 }
 
-// broken notes a record that is of no use.
-func (c *census) broken(what string, err error) {
+// broken reports a record that cannot be used.
+func (c *clientReport) broken(what string, err error) {
 	if errors.Is(err, registry.ErrAltered) {
 		c.found["record.altered"] = append(c.found["record.altered"], what)
 		return
@@ -106,9 +107,9 @@ func (c *census) broken(what string, err error) {
 	c.found["record.unreadable"] = append(c.found["record.unreadable"], fmt.Sprintf("%s: %.200v", what, err))
 }
 
-// add looks at a client.
-func (c *census) add(client *registry.Client, uses map[string]time.Time) {
-	tell := func(id, format string, args ...any) {
+// add checks a client.
+func (c *clientReport) add(client *registry.Client, uses map[string]time.Time) {
+	report := func(id, format string, args ...any) {
 		c.found[id] = append(c.found[id], client.ID.String()+fmt.Sprintf(format, args...))
 	}
 	if client.Disabled {
@@ -117,7 +118,7 @@ func (c *census) add(client *registry.Client, uses map[string]time.Time) {
 	}
 	for _, scope := range client.Scopes {
 		if strings.HasPrefix(scope.String(), "grantor:") {
-			tell("client.administrators", "")
+			report("client.administrators", "")
 			break
 		}
 	}
@@ -128,34 +129,34 @@ func (c *census) add(client *registry.Client, uses map[string]time.Time) {
 			continue
 		}
 		valid++
-		if secret.Expired(c.now.Add(soonEnds)) {
+		if secret.Expired(c.now.Add(expiryWarning)) {
 			soon++
 			if secret.ExpiresAt.After(last) {
 				last = secret.ExpiresAt
 			}
 		}
-		c.addSecret(secret, secret.LastUse(uses), tell)
+		c.addSecret(secret, secret.LastUse(uses), report)
 	}
 	switch {
 	case len(client.Secrets) == 0:
-		tell("client.secretless", "")
+		report("client.secretless", "")
 	case valid == 0:
-		tell("client.locked-out", "")
+		report("client.locked-out", "")
 	case soon == valid:
-		tell("client.expiring", " at %s", instant(last))
+		report("client.expiring", " at %s", formatTime(last))
 	}
 }
 
-// addSecret looks at a secret that counts.
-func (c *census) addSecret(secret *clientsecret.Secret, used time.Time, tell func(id, format string, args ...any)) {
+// addSecret checks a secret that has not expired.
+func (c *clientReport) addSecret(secret *clientsecret.Secret, used time.Time, report func(id, format string, args ...any)) {
 	age := c.now.Sub(secret.CreatedAt)
 	switch {
-	case used.IsZero() && age > neverUsedFor:
-		tell("client.never-used", " (secret %s, made %s)", secret.ID, instant(secret.CreatedAt))
+	case used.IsZero() && age > maxUnused:
+		report("client.never-used", " (secret %s, made %s)", secret.ID, formatTime(secret.CreatedAt))
 	case !used.IsZero() && c.now.Sub(used) > unusedFor:
-		tell("client.unused", " (secret %s, last used %s)", secret.ID, instant(used))
+		report("client.unused", " (secret %s, last used %s)", secret.ID, formatTime(used))
 	}
 	if secret.Hash.Kind() == clientsecret.KindChosen && age > chosenFor {
-		tell("client.chosen", " (secret %s, made %s)", secret.ID, instant(secret.CreatedAt))
+		report("client.chosen", " (secret %s, made %s)", secret.ID, formatTime(secret.CreatedAt))
 	}
 }

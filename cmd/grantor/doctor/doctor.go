@@ -1,4 +1,5 @@
-// Package doctor implements grantor doctor, which inspects a deployment and its Redis and says what to do. It changes nothing.
+// Package doctor implements grantor doctor, which inspects a deployment and its Redis and says what to do. It changes
+// nothing.
 package doctor
 
 import (
@@ -25,19 +26,20 @@ import (
 	"github.com/grantorhq/grantor/service/redisstore"
 )
 
-// options are all settings of `grantor doctor`. Those that grantor serve has too say which deployment is looked at.
+// options are the settings and flags of grantor doctor. Those that it shares with grantor serve identify the
+// deployment.
 type options struct {
 	storage.Settings
-	// shared are settings that the file may have beside these.
+	// shared are settings that the file of settings may have although the command does not.
 	shared settings.Names
 	issuer string
-	// keyRotation and maxStaleness are what the replicas are held against that tell of none themselves.
+	// keyRotation and maxStaleness apply to replicas that do not report theirs.
 	keyRotation, maxStaleness time.Duration
 
 	profileName string
-	// redisUser is the replicas' user of the Redis; empty for the one that doctor itself is.
+	// redisUser is the Redis user of the replicas. If it is empty, it is the user of doctor itself.
 	redisUser string
-	// opsPorts are the URLs of replicas' operations ports.
+	// opsPorts are the URLs of the operations ports of replicas.
 	opsPorts        []string
 	skip            []string
 	strict, verbose bool
@@ -48,36 +50,36 @@ type options struct {
 	now func() time.Time
 }
 
-// sharedWithServe are the settings that both commands have.
+// sharedWithServe are the flags that grantor serve has too.
 var sharedWithServe = []string{
 	"config", "redis", "redis-prefix", "key-encryption-key", "key-encryption-key-file", "previous-key-encryption-key",
 	"previous-key-encryption-key-file", kms.URLSetting, "revocation-replicas", "issuer",
 }
 
-// NewCommand makes the command. shared are settings that its file may have beside its own.
+// NewCommand returns grantor doctor. Its file of settings may also have the settings in shared.
 func NewCommand(shared settings.Names) *cobra.Command {
 	return (&options{shared: shared, now: time.Now}).command()
 }
 
 func (s *options) command() *cobra.Command {
 	serve := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	s.declareShared(serve)
+	set := s.declareShared(serve)
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Look at a running deployment and its Redis, and say what to do",
-		Long: `Look at a running deployment and say what is wrong with it, and what to do: the Redis, the replicas, the signing keys, the
-records of the clients and, with an issuer's URL, what callers see from outside. Nothing is changed anywhere.
+		Short: "Inspect a running deployment and its Redis, and say what to do",
+		Long: `Inspect a running deployment and say what is wrong with it, and what to do: the Redis, the replicas, the signing keys, the
+records of the clients and, with an issuer's URL, what clients see from outside. Nothing is changed.
 
-The settings that it shares with grantor serve may stand in the same file and environment. Without the key-encryption key
-the key ring and the clients are not looked at. All checks are in docs/doctor.md.
+The settings that doctor shares with grantor serve can be in the same file and environment. Without the key-encryption key,
+the key ring and the clients are not checked. docs/doctor.md lists all checks.
 
-The exit code is 0 when nothing was found that is worse than a warning, with --strict than a note, and 1 otherwise.`,
+The exit code is 0 if no finding is worse than a warning, with --strict than a note, and 1 otherwise.`,
 		Example: `  grantor doctor --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor doctor --config grantor.yaml --replica http://10.0.0.1:8082 --replica http://10.0.0.2:8082
   grantor doctor --config grantor.yaml --strict --skip redis.alone,replica.alone -o json`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := settings.Resolve(serve, s.shared); err != nil {
+			if err := set.Resolve(s.shared); err != nil {
 				return err
 			}
 			return s.prepare(cmd.Flags(), serve.Changed("issuer"))
@@ -88,29 +90,31 @@ The exit code is 0 when nothing was found that is worse than a warning, with --s
 	for _, name := range sharedWithServe {
 		flags.AddFlag(serve.Lookup(name))
 	}
-	flags.StringVar(&s.profileName, "profile", "", "`name` of a profile whose issuer is looked at; see grantor help profiles")
-	flags.StringVar(&s.redisUser, "redis-user", "", "`name` of the replicas' user of the Redis, whose rights are looked at; default: the one of redis")
-	flags.StringSliceVar(&s.opsPorts, "replica", nil, "`URL` of a replica's operations port, such as http://10.0.0.1:8082; may be given several times")
-	flags.StringSliceVar(&s.skip, "skip", nil, "`checks` to leave out, by their ids")
+	flags.StringVar(&s.profileName, "profile", "", "`name` of a profile whose issuer is checked; see grantor help profiles")
+	flags.StringVar(&s.redisUser, "redis-user", "", "`name` of the Redis user of the replicas, whose rights are checked; default: the one of redis")
+	flags.StringSliceVar(&s.opsPorts, "replica", nil, "`URL` of a replica's operations port, such as http://10.0.0.1:8082; can be repeated")
+	flags.StringSliceVar(&s.skip, "skip", nil, "`checks` to skip, by their ids")
 	flags.BoolVar(&s.strict, "strict", false, "end with code 1 for warnings too")
-	flags.BoolVarP(&s.verbose, "verbose", "v", false, "list also the checks that found nothing")
+	flags.BoolVarP(&s.verbose, "verbose", "v", false, "also list the checks that found nothing")
 	flags.StringVarP(&s.output, "output", "o", "text", "`form` of the output: text for people, json for scripts")
-	flags.DurationVar(&s.timeout, "timeout", time.Minute, "`time` that everything may take")
-	flags.IntVar(&s.clients, "clients", 10_000, "`number` of clients that are looked at")
+	flags.DurationVar(&s.timeout, "timeout", time.Minute, "maximum `time` of all checks")
+	flags.IntVar(&s.clients, "clients", 10_000, "maximum `number` of clients that are checked")
 	cli.CompleteFlag(cmd, "output", "text", "json")
 	return cmd
 }
 
-// declareShared adds the settings that are those of grantor serve. The last two have no flag of the command: they are in
-// the file or the environment of grantor serve, or nowhere.
-func (s *options) declareShared(flags *pflag.FlagSet) {
-	s.Settings.Declare(flags)
-	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and where callers reach the REST port")
+// declareShared declares the settings that grantor serve has too. The last two have no flag here: they come from the
+// file or the environment of grantor serve.
+func (s *options) declareShared(flags *pflag.FlagSet) *settings.Set {
+	set := settings.NewSet(flags)
+	s.Declare(set)
+	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API")
 	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs")
-	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without word from Redis")
+	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis")
+	return set
 }
 
-// prepare checks the settings. issuer says that one is given already.
+// prepare validates the flags. issuer reports whether a source other than the command line of doctor has the issuer.
 func (s *options) prepare(flags *pflag.FlagSet, issuer bool) error {
 	if err := settings.Resolve(without(flags, sharedWithServe), nil); err != nil {
 		return err
@@ -146,7 +150,7 @@ func (s *options) prepare(flags *pflag.FlagSet, issuer bool) error {
 	return nil
 }
 
-// without gives the flags but those of the names.
+// without returns the flags except those of the names.
 func without(flags *pflag.FlagSet, names []string) *pflag.FlagSet {
 	rest := pflag.NewFlagSet("own", pflag.ContinueOnError)
 	flags.VisitAll(func(flag *pflag.Flag) {
@@ -171,31 +175,31 @@ func (s *options) run(cmd *cobra.Command) error {
 		return err
 	}
 	switch {
-	case found.count(isError) > 0:
+	case found.count(severityError) > 0:
 		return cli.WithExit(cli.ExitOther, errors.New("errors were found"))
-	case s.strict && found.count(isWarning) > 0:
+	case s.strict && found.count(severityWarning) > 0:
 		return cli.WithExit(cli.ExitOther, errors.New("warnings were found, and --strict is given"))
 	}
 	return nil
 }
 
-// doctor is one look at a deployment.
+// doctor is one inspection of a deployment.
 type doctor struct {
 	*options
 	*report
 
 	store *redisstore.Store
-	// server is the one that has the keys; redisTime is its clock.
+	// server is the Redis server that has the keys, and info its INFO.
 	server *redis.Client
 	info   map[string]string
 	sealer *keys.Sealer
-	// ring is nil where it could not be opened.
+	// ring is nil if it could not be opened.
 	ring *keys.Inspection
-	// fleet are the replicas that tell about themselves, live those that still do.
+	// fleet are the replicas that announced themselves, and live those that still do.
 	fleet, live []heartbeat.Status
 }
 
-// examine makes all checks. Its errors are those of the settings.
+// examine runs all checks. Its errors are those of the settings.
 func (s *options) examine(ctx context.Context) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -213,38 +217,38 @@ func (s *options) examine(ctx context.Context) (*report, error) {
 		return nil, err
 	}
 	if d.reach(ctx) {
-		for _, look := range []func(context.Context) error{
-			d.lookAtServer, d.lookAtReplication, d.lookAtUsers, d.lookAtData, d.lookAtSpeed,
-			d.lookAtReplicas, d.lookAtRing, d.lookAtRecords,
+		for _, check := range []func(context.Context) error{
+			d.checkServer, d.checkReplication, d.checkUsers, d.checkData, d.checkSpeed,
+			d.checkReplicas, d.checkRing, d.checkRecords,
 		} {
-			if err := look(ctx); err != nil && ctx.Err() == nil {
+			if err := check(ctx); err != nil && ctx.Err() == nil {
 				d.checkf("redis.allowed", true, "%v", err)
 			}
 		}
 	}
-	for _, look := range []func(context.Context){d.lookAtPorts, d.lookAtIssuer} {
+	for _, check := range []func(context.Context){d.checkPorts, d.checkIssuer} {
 		if ctx.Err() == nil {
-			look(ctx)
+			check(ctx)
 		}
 	}
 	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
-	d.checkf("doctor.time", late, "not everything was looked at within %s", s.timeout)
+	d.checkf("doctor.time", late, "not anyCommand was checked within %s", s.timeout)
 	if ctx.Err() != nil && !late {
 		return nil, ctx.Err()
 	}
 	return d.report, nil
 }
 
-// patience bounds the wait for one answer.
-const patience = 5 * time.Second
+// answerTimeout bounds the wait for one response.
+const answerTimeout = 5 * time.Second
 
-// reach reports whether there is a Redis to look at.
+// reach reports whether the Redis answers.
 func (d *doctor) reach(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	server, err := d.store.Owner(ctx)
 	if err == nil {
-		// TIME rather than PING, which a server answers that waits for a password in vain.
+		// TIME rather than PING, to which a server may respond without authentication.
 		err = server.Time(ctx).Err()
 	}
 	if redis.HasErrorPrefix(err, "NOPERM") {

@@ -23,10 +23,10 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// silence takes what net/http logs.
-var silence = log.New(io.Discard, "", 0)
+// discard discards what net/http logs.
+var discard = log.New(io.Discard, "", 0)
 
-// TestDoctorFindings causes every finding that there is.
+// TestDoctorFindings causes every possible finding.
 func TestDoctorFindings(t *testing.T) {
 	caused := make(map[string]bool)
 	for _, c := range slices.Concat(redisCauses, ringCauses, fleetCauses, issuerCauses, recordCauses) {
@@ -64,11 +64,11 @@ const (
 	doctorRights  = "resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun"
 )
 
-// TestDoctorHealthy looks at a deployment as it should be: every check is made, and nothing is found that is worse than a
-// note. The users of the Redis have the documented rights and no others.
+// TestDoctorHealthy inspects a healthy deployment: every check is made, and no finding is worse than a note. The Redis
+// users have the documented rights and no others.
 func TestDoctorHealthy(t *testing.T) {
 	server, raw := tlsRedis(t, servetest.Trusted.WriteCertificate(t, 100*day), "--appendonly", "yes")
-	p := patientOn(t, server)
+	p := deploymentOn(t, server)
 	p.do("acl setuser grantor on >sesame " + serveRights)
 	p.do("acl setuser doctor on >sesame " + doctorRights)
 	p.do("acl setuser admin on >sesame +@all ~*")
@@ -89,11 +89,11 @@ func TestDoctorHealthy(t *testing.T) {
 	}
 	first := servetest.Start(t, append(args, "--http-listen="+rest, "--grpc-listen="+rpc)...)
 	second := servetest.Start(t, args...)
-	// What a replica and apply do beyond starting.
+	// Cover what a replica and apply do after the start.
 	clitest.Isolate(t)
 	t.Setenv("GRANTOR_CLIENT_SECRET", "service-secret-here")
 	runDoctor(t, "token", "revoke", "--all", issuer, "--client-id=background-service").Works(t)
-	t.Setenv("GRANTOR_CLIENT_SECRET", "a-wrong-secret") // is counted for all replicas
+	t.Setenv("GRANTOR_CLIENT_SECRET", "a-wrong-secret") // failures are counted for all replicas
 	runDoctor(t, "token", "issue", issuer, "--client-id=background-service").Fails(t, "invalid_client")
 	must.Eventually(t, "counted in the Redis", func() bool { return len(asked("keys", "grantor:{grantor}:limit:*")) > 0 })
 	runDoctor(t, "audit", as("doctor")).Works(t)
@@ -103,14 +103,14 @@ func TestDoctorHealthy(t *testing.T) {
 	}
 	all := []string{
 		as("doctor"), "--redis-user=grantor", kek, issuer, "--replica=http://" + first.OpsAddr(), "--replica=http://" + second.OpsAddr(),
-		"--skip=redis.version-vulnerable", // that is the distribution's
+		"--skip=redis.version-vulnerable", // depends on the distribution
 	}
 	var d diagnosis
 	must.Eventually(t, "told about by both replicas, and serving by gRPC", func() bool {
 		d = p.diagnose(all...)
 		return d.checks["replica.none"].Severity == doctor.IsFine && d.checks["replica.alone"].Severity == doctor.IsFine && d.checks["grpc.health"].Severity == doctor.IsFine
 	})
-	allowed := map[string]doctor.Severity{"redis.alone": doctor.IsNote, "redis.slow": d.checks["redis.slow"].Severity} // this machine may be slow
+	allowed := map[string]doctor.Severity{"redis.alone": doctor.IsNote, "redis.slow": d.checks["redis.slow"].Severity} // the machine may be slow
 	for _, c := range doctor.Checks {
 		made, ok := d.checks[c.ID]
 		unseen := c.ID == "redis.version-vulnerable"
@@ -128,7 +128,8 @@ func TestDoctorHealthy(t *testing.T) {
 	}
 }
 
-// TestRestartWithUsers restarts a Redis whose users are those of docs/doctor.md: what Grantor wrote is still there.
+// TestRestartWithUsers restarts a Redis whose users are those of docs/doctor.md, and expects the data of Grantor to be
+// there.
 func TestRestartWithUsers(t *testing.T) {
 	users := servetest.WriteFile(t, "users.acl", "")
 	server := redistest.New(t, "--appendonly", "yes", "--aclfile", users)
@@ -159,7 +160,7 @@ func TestRestartWithUsers(t *testing.T) {
 	}
 }
 
-// TestNeededCommands has doctor ask for each command that the documented rights give, and for no other.
+// TestNeededCommands expects doctor to check exactly the commands that the documented rights allow.
 func TestNeededCommands(t *testing.T) {
 	var asked []string
 	for _, command := range doctor.NeededCommands {
@@ -171,7 +172,7 @@ func TestNeededCommands(t *testing.T) {
 	}
 }
 
-// TestDoctorFindsOwner looks at the primary behind Sentinels, and in a Cluster at the server that has the issuer's slot.
+// TestDoctorFindsOwner inspects the primary behind Sentinels, and in a Cluster the server with the issuer's slot.
 func TestDoctorFindsOwner(t *testing.T) {
 	sentinel := redistest.NewSentinel(t, 1)
 	cluster := redistest.NewShards(t)
@@ -183,9 +184,9 @@ func TestDoctorFindsOwner(t *testing.T) {
 		"Cluster":  {cluster.URL(), cluster.Primary(t, "grantor:{grantor}:feed")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := patientOn(t, c.owner)
+			p := deploymentOn(t, c.owner)
 			p.do("config set maxmemory-policy allkeys-lru")
-			p.do("set", "{grantor}", "x") // of the same slot, and not the issuer's
+			p.do("set", "{grantor}", "x") // has the slot of the issuer's keys, and is not one of them
 			d := p.diagnose("--redis=" + c.url)
 			for check, want := range map[string]doctor.Severity{
 				"redis.eviction": doctor.IsError, "redis.shared": doctor.IsWarning, "redis.alone": doctor.IsFine, "redis.lag": doctor.IsFine, "redis.role": doctor.IsFine,
@@ -199,16 +200,16 @@ func TestDoctorFindsOwner(t *testing.T) {
 	}
 }
 
-// TestDoctorOutput holds the two forms of the output, and what the exit code goes by.
+// TestDoctorOutput checks both forms of the output, and what determines the exit code.
 func TestDoctorOutput(t *testing.T) {
 	clitest.Isolate(t)
-	p := newPatient(t, "--appendonly", "yes")
-	p.tell("a", nil)
-	p.tell("evil\x1b[31m\u202e", func(r *heartbeat.Status) { r.Settings["issuer"] = "https://\x1b]0;x\x07" })
+	p := newDeployment(t, "--appendonly", "yes")
+	p.announce("a", nil)
+	p.announce("evil\x1b[31m\u202e", func(r *heartbeat.Status) { r.Settings["issuer"] = "https://\x1b]0;x\x07" })
 	p.ring(0)
 	command := "doctor --redis=" + p.redis.URL() + " " + p.kekFlag() + " --skip=replica.keys,redis.version-vulnerable "
 	text := runDoctor(t, strings.Fields(command+"-v")...)
-	// The output ends with the sum; the error, which main prints below it, does not say it again.
+	// The output ends with the totals; the error, which main prints below it, does not repeat them.
 	strict := runDoctor(t, strings.Fields(command+"--strict --skip=replica.settings")...)
 	for want, got := range map[string]error{"errors were found": text.Err, "warnings were found, and --strict is given": strict.Err} {
 		if cli.ExitCode(got) != cli.ExitOther || got.Error() != want {
@@ -216,7 +217,7 @@ func TestDoctorOutput(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"error    replica.settings: issuer is ", "\n         give all replicas the same\n", "warning  redis.password: a connection", "ok       redis.eviction\n", "1 error, 1 warning, 2 notes; ",
+		"error    replica.settings: issuer is ", "\n         give all replicas the same value\n", "warning  redis.password: a connection", "ok       redis.eviction\n", "1 error, 1 warning, 2 notes; ",
 	} {
 		if !strings.Contains(text.Out, want) {
 			t.Errorf("the output has no %q:\n%s", want, text.Out)
@@ -256,10 +257,10 @@ func TestDoctorOutput(t *testing.T) {
 	}
 }
 
-// TestDoctorSettings takes the deployment from a file for grantor serve, from the environment and from a profile.
+// TestDoctorSettings takes the deployment from a file of grantor serve, from the environment and from a profile.
 func TestDoctorSettings(t *testing.T) {
 	clitest.Isolate(t)
-	p := newPatient(t)
+	p := newDeployment(t)
 	p.ring(0)
 	config := servetest.WriteFile(t, "grantor.yaml", "redis: "+p.redis.URL()+"\nissuer: http://"+servetest.FreeAddress(t)+"\nkey_encryption_key: "+
 		strings.TrimPrefix(p.kekFlag(), "--key-encryption-key=")+"\nlog_format: text\nhttp_listen: localhost:8080\n")
@@ -275,7 +276,7 @@ func TestDoctorSettings(t *testing.T) {
 	}
 }
 
-// TestDoctorPage holds docs/doctor.md to the checks that there are, and to the rights that are enough.
+// TestDoctorPage expects docs/doctor.md to have all checks, and the sufficient rights.
 func TestDoctorPage(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/doctor.md")
 	if err != nil {
@@ -308,9 +309,9 @@ func TestREADMEDoctor(t *testing.T) {
 	}
 	_, example, _ = strings.Cut(example, "\n")
 	clitest.Isolate(t)
-	p := newPatient(t, "--save", "3600 1")
+	p := newDeployment(t, "--save", "3600 1")
 	p.ring(0)
-	p.tell("a", nil)
+	p.announce("a", nil)
 	out := runDoctor(t, "doctor", "--redis="+p.redis.URL(), p.kekFlag()).Out
 	lines := 0
 	for line := range strings.Lines(example) {
@@ -328,7 +329,7 @@ func TestREADMEDoctor(t *testing.T) {
 	}
 }
 
-// TestFlaws looks up releases: fixed, not fixed, of a branch without a fix, and newer than all that is known.
+// TestFlaws checks releases with and without the fixes, of a branch that was not fixed, and newer than all known ones.
 func TestFlaws(t *testing.T) {
 	for _, c := range []struct {
 		name, version string

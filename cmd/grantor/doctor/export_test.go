@@ -20,10 +20,10 @@ type (
 )
 
 const (
-	IsError   = isError
-	IsWarning = isWarning
-	IsNote    = isNote
-	IsFine    = isFine
+	IsError   = severityError
+	IsWarning = severityWarning
+	IsNote    = severityNote
+	IsFine    = severityOK
 )
 
 var (

@@ -26,51 +26,51 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// told is a patient with one replica in good order and one that is not.
-func told(change func(*heartbeat.Status)) func(t *testing.T) (*patient, []string) {
-	return func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
-		p.tell("good", nil)
-		p.tell("bad", change)
+// withBadReplica is a deployment with one replica in good order and one that change alters.
+func withBadReplica(change func(*heartbeat.Status)) func(t *testing.T) (*brokenDeployment, []string) {
+	return func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
+		p.announce("good", nil)
+		p.announce("bad", change)
 		return p, nil
 	}
 }
 
 var ringCauses = []cause{
-	{"key.unchecked", "no key-encryption key", alone()},
-	{"key.ring", "there is none under grantor:{grantor}:", alone()},
-	{"key.seal", "does not open the key ring", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"key.unchecked", "no key-encryption key", commandsOnly()},
+	{"key.ring", "there is none under grantor:{grantor}:", commandsOnly()},
+	{"key.seal", "does not open the key ring", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(0)
 		p.kek = keys.NewKEK()
 		return p, []string{p.kekFlag()}
 	}},
-	{"key.previous", "the previous key alone", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"key.previous", "only the previous key", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(0)
 		previous := "--previous-" + strings.TrimPrefix(p.kekFlag(), "--")
 		p.kek = keys.NewKEK()
 		return p, []string{p.kekFlag(), previous}
 	}},
-	{"key.overdue", " of ES256 signs since ", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"key.overdue", " of ES256 signs since ", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(31 * 24 * time.Hour)
 		return p, []string{p.kekFlag()}
 	}},
-	{"key.overdue", " of RS256 signs since ", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"key.overdue", " of RS256 signs since ", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(25 * time.Hour)
-		p.tell("a", func(r *heartbeat.Status) { r.Settings["key-rotation"] = "24h0m0s" })
+		p.announce("a", func(r *heartbeat.Status) { r.Settings["key-rotation"] = "24h0m0s" })
 		return p, []string{p.kekFlag()}
 	}},
-	{"key.missing", `"EdDSA"`, func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"key.missing", `"EdDSA"`, func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(0)
-		p.tell("a", func(r *heartbeat.Status) { r.Settings["signing-algorithms"] = "ES256,RS256,EdDSA" })
+		p.announce("a", func(r *heartbeat.Status) { r.Settings["signing-algorithms"] = "ES256,RS256,EdDSA" })
 		return p, []string{p.kekFlag()}
 	}},
-	{"record.unreadable", "its format is 9", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"record.unreadable", "its format is 9", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(0)
 		p.do("hset grantor:{grantor}:ring d", `{"format":9}`)
 		return p, []string{p.kekFlag()}
@@ -78,47 +78,47 @@ var ringCauses = []cause{
 }
 
 var fleetCauses = []cause{
-	{"replica.none", "none has told", alone()},
-	{"replica.alone", "a:8080", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
-		p.tell("a", nil)
+	{"replica.none", "none has reported", commandsOnly()},
+	{"replica.alone", "a:8080", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
+		p.announce("a", nil)
 		return p, nil
 	}},
-	{"replica.silent", "bad:8080: 1m", func(t *testing.T) (*patient, []string) {
-		p, _ := told(nil)(t)
+	{"replica.silent", "bad:8080: 1m", func(t *testing.T) (*brokenDeployment, []string) {
+		p, _ := withBadReplica(nil)(t)
 		p.silence("bad")
 		return p, nil
 	}},
-	{"replica.clock", "bad:8080: 4s ahead", told(func(r *heartbeat.Status) { r.Ahead = 4 * time.Second })},
-	{"replica.clock-far", "bad:8080: 1m0s ahead", told(func(r *heartbeat.Status) { r.Ahead = time.Minute })},
-	{"replica.clock-far", "bad:8080: 6s behind", told(func(r *heartbeat.Status) { r.Ahead = -6 * time.Second })},
-	{"replica.behind", "bad:8080: 6s", told(func(r *heartbeat.Status) { r.FeedAge = 6 * time.Second })},
-	{"replica.stopped", "bad:8080: 31s", told(func(r *heartbeat.Status) { r.FeedAge = 31 * time.Second })},
-	{"replica.stopped", "bad:8080: it has not read", told(func(r *heartbeat.Status) { r.FeedAge = -1 })},
-	{"replica.versions", `version is "v1.0.0" on good:8080 and "v1.1.0" on bad:8080`, told(func(r *heartbeat.Status) { r.Version = "v1.1.0" })},
-	{"replica.settings", `max-staleness is "10s" on bad:8080 and "30s" on good:8080`, told(func(r *heartbeat.Status) { r.Settings["max-staleness"] = "10s" })},
-	{"replica.settings", `key-rotation is "" on bad:8080`, told(func(r *heartbeat.Status) { delete(r.Settings, "key-rotation") })},
-	{"replica.keys", `bad:8080: it lacks `, func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"replica.clock", "bad:8080: 4s ahead", withBadReplica(func(r *heartbeat.Status) { r.Ahead = 4 * time.Second })},
+	{"replica.clock-far", "bad:8080: 1m0s ahead", withBadReplica(func(r *heartbeat.Status) { r.Ahead = time.Minute })},
+	{"replica.clock-far", "bad:8080: 6s behind", withBadReplica(func(r *heartbeat.Status) { r.Ahead = -6 * time.Second })},
+	{"replica.behind", "bad:8080: 6s", withBadReplica(func(r *heartbeat.Status) { r.FeedAge = 6 * time.Second })},
+	{"replica.stopped", "bad:8080: 31s", withBadReplica(func(r *heartbeat.Status) { r.FeedAge = 31 * time.Second })},
+	{"replica.stopped", "bad:8080: it has not read", withBadReplica(func(r *heartbeat.Status) { r.FeedAge = -1 })},
+	{"replica.versions", `version is "v1.0.0" on good:8080 and "v1.1.0" on bad:8080`, withBadReplica(func(r *heartbeat.Status) { r.Version = "v1.1.0" })},
+	{"replica.settings", `max-staleness is "10s" on bad:8080 and "30s" on good:8080`, withBadReplica(func(r *heartbeat.Status) { r.Settings["max-staleness"] = "10s" })},
+	{"replica.settings", `key-rotation is "" on bad:8080`, withBadReplica(func(r *heartbeat.Status) { delete(r.Settings, "key-rotation") })},
+	{"replica.keys", `bad:8080: it lacks `, func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(time.Hour)
-		p.tell("bad", nil)
+		p.announce("bad", nil)
 		return p, []string{p.kekFlag()}
 	}},
-	{"replica.keys", `it has "another", which the ring has not`, func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"replica.keys", `it has "another", which the ring does not have`, func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(0)
-		p.tell("bad", func(r *heartbeat.Status) { r.Published = []string{"another"} })
+		p.announce("bad", func(r *heartbeat.Status) { r.Published = []string{"another"} })
 		return p, []string{p.kekFlag()}
 	}},
-	{"replica.development", "bad:8080: dev", told(func(r *heartbeat.Status) { r.Insecure = []string{heartbeat.InsecureDevelopment} })},
-	{"replica.plaintext", "bad:8080: insecure-", told(func(r *heartbeat.Status) { r.Insecure = []string{heartbeat.InsecurePlaintext} })},
-	{"replica.certificate", "bad:8080: 20", told(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(13 * 24 * time.Hour) })},
-	{"replica.certificate-ended", "bad:8080: 20", told(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(-time.Hour) })},
-	{"ops.reach", "connection refused", func(t *testing.T) (*patient, []string) {
-		return newPatient(t), []string{"--replica=http://" + servetest.FreeAddress(t)}
+	{"replica.development", "bad:8080: dev", withBadReplica(func(r *heartbeat.Status) { r.Insecure = []string{heartbeat.InsecureDevelopment} })},
+	{"replica.plaintext", "bad:8080: insecure-", withBadReplica(func(r *heartbeat.Status) { r.Insecure = []string{heartbeat.InsecurePlaintext} })},
+	{"replica.certificate", "bad:8080: 20", withBadReplica(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(13 * 24 * time.Hour) })},
+	{"replica.certificate-ended", "bad:8080: 20", withBadReplica(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(-time.Hour) })},
+	{"ops.reach", "connection refused", func(t *testing.T) (*brokenDeployment, []string) {
+		return newDeployment(t), []string{"--replica=http://" + servetest.FreeAddress(t)}
 	}},
-	{"ops.ready", "the feed was last read to its end", func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+	{"ops.ready", "the feed was last read to its end", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		other := redistest.New(t)
 		r := servetest.Start(t, append(servetest.Production(other, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1", "--max-staleness=2s")...)
 		other.Stop()
@@ -128,14 +128,14 @@ var fleetCauses = []cause{
 	}},
 }
 
-// facade answers in an issuer's place.
+// facade stands in for an issuer.
 type facade struct {
 	metadata oauth.Metadata
 	keys     *keys.Ring
 	date     time.Duration
 }
 
-// start gives the issuer's name.
+// start starts the facade and returns its URL.
 func (f *facade) start(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -160,56 +160,56 @@ func (f *facade) start(t *testing.T) string {
 	return server.URL
 }
 
-// behind gives the doctor a facade of the patient's own ring, but for what change does.
-func behind(change func(t *testing.T, f *facade)) func(t *testing.T) (*patient, []string) {
-	return func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+// withFacade gives doctor a facade with the ring of the deployment, which change alters.
+func withFacade(change func(t *testing.T, f *facade)) func(t *testing.T) (*brokenDeployment, []string) {
+	return func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		f := &facade{keys: p.ring(time.Hour)}
 		change(t, f)
 		return p, []string{p.kekFlag(), "--issuer=" + f.start(t)}
 	}
 }
 
-// overTLS gives the doctor an issuer with a certificate that ends after a time.
-func overTLS(ends time.Duration, oldest uint16) func(t *testing.T) (*patient, []string) {
+// overTLS gives doctor an issuer whose certificate expires after a duration.
+func overTLS(ends time.Duration, oldest uint16) func(t *testing.T) (*brokenDeployment, []string) {
 	return withCertificate(oldest, func(t *testing.T) servetest.KeyPair { return servetest.Trusted.WriteCertificate(t, ends) })
 }
 
-func withCertificate(oldest uint16, certificate func(t *testing.T) servetest.KeyPair) func(t *testing.T) (*patient, []string) {
-	return func(t *testing.T) (*patient, []string) {
+func withCertificate(oldest uint16, certificate func(t *testing.T) servetest.KeyPair) func(t *testing.T) (*brokenDeployment, []string) {
+	return func(t *testing.T) (*brokenDeployment, []string) {
 		pair := certificate(t)
 		config := &tls.Config{MinVersion: oldest}
 		config.Certificates = []tls.Certificate{must.Get(tls.LoadX509KeyPair(pair.Cert, pair.Key))}
 		server := httptest.NewUnstartedServer(http.NotFoundHandler())
-		server.Config.ErrorLog = silence
+		server.Config.ErrorLog = discard
 		server.TLS = config
 		server.StartTLS()
 		t.Cleanup(server.Close)
-		return newPatient(t), []string{"--issuer=" + server.URL}
+		return newDeployment(t), []string{"--issuer=" + server.URL}
 	}
 }
 
 var issuerCauses = []cause{
-	{"issuer.reach", "connection refused", func(t *testing.T) (*patient, []string) {
-		return newPatient(t), []string{"--issuer=http://" + servetest.FreeAddress(t)}
+	{"issuer.reach", "connection refused", func(t *testing.T) (*brokenDeployment, []string) {
+		return newDeployment(t), []string{"--issuer=http://" + servetest.FreeAddress(t)}
 	}},
-	{"issuer.reach", "connection refused", func(t *testing.T) (*patient, []string) {
-		return newPatient(t), []string{"--issuer=https://" + servetest.FreeAddress(t)}
+	{"issuer.reach", "connection refused", func(t *testing.T) (*brokenDeployment, []string) {
+		return newDeployment(t), []string{"--issuer=https://" + servetest.FreeAddress(t)}
 	}},
 	{"issuer.reach", "404 Not Found", overTLS(100*day, tls.VersionTLS12)},
-	{"issuer.other", "good:8080 is of https://auth.example.com", func(t *testing.T) (*patient, []string) {
-		p, _ := told(nil)(t)
+	{"issuer.other", "good:8080 is of https://auth.example.com", func(t *testing.T) (*brokenDeployment, []string) {
+		p, _ := withBadReplica(nil)(t)
 		return p, []string{"--issuer=http://" + servetest.FreeAddress(t)}
 	}},
-	{"issuer.metadata", `it calls itself "https://other.example.com"`, behind(func(_ *testing.T, f *facade) {
+	{"issuer.metadata", `it calls itself "https://other.example.com"`, withFacade(func(_ *testing.T, f *facade) {
 		f.metadata.Issuer = "https://other.example.com"
 	})},
-	{"issuer.keys", "it lacks ", behind(func(t *testing.T, f *facade) { f.keys = newPatient(t).ring(0) })},
-	{"issuer.keys", ", which the ring has not", behind(func(t *testing.T, f *facade) { f.keys = newPatient(t).ring(0) })},
-	{"issuer.clock", "1h0m0s from this machine's", behind(func(_ *testing.T, f *facade) { f.date = time.Hour + time.Second/2 })},
-	{"grpc.reach", "has no grantor_grpc_endpoint", behind(func(*testing.T, *facade) {})},
-	{"grpc.reach", "connection refused", behind(func(t *testing.T, f *facade) { f.metadata.GRPCEndpoint = servetest.FreeAddress(t) })},
-	{"grpc.health", "NOT_SERVING", behind(func(t *testing.T, f *facade) {
+	{"issuer.keys", "it lacks ", withFacade(func(t *testing.T, f *facade) { f.keys = newDeployment(t).ring(0) })},
+	{"issuer.keys", ", which the ring does not have", withFacade(func(t *testing.T, f *facade) { f.keys = newDeployment(t).ring(0) })},
+	{"issuer.clock", "1h0m0s from this machine's", withFacade(func(_ *testing.T, f *facade) { f.date = time.Hour + time.Second/2 })},
+	{"grpc.reach", "has no grantor_grpc_endpoint", withFacade(func(*testing.T, *facade) {})},
+	{"grpc.reach", "connection refused", withFacade(func(t *testing.T, f *facade) { f.metadata.GRPCEndpoint = servetest.FreeAddress(t) })},
+	{"grpc.health", "NOT_SERVING", withFacade(func(t *testing.T, f *facade) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -234,10 +234,10 @@ var issuerCauses = []cause{
 	{"tls.version", "TLS 1.1", overTLS(100*day, tls.VersionTLS10)},
 }
 
-// registered is a patient with a client.
-func registered(age time.Duration, change func(c *registry.Client)) func(t *testing.T) (*patient, []string) {
-	return func(t *testing.T) (*patient, []string) {
-		p := newPatient(t)
+// registered is a deployment with a client.
+func registered(age time.Duration, change func(c *registry.Client)) func(t *testing.T) (*brokenDeployment, []string) {
+	return func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
 		p.ring(0)
 		p.client("worker", age, change)
 		return p, []string{p.kekFlag()}
@@ -247,7 +247,7 @@ func registered(age time.Duration, change func(c *registry.Client)) func(t *test
 const day = 24 * time.Hour
 
 var recordCauses = []cause{
-	{"record.altered", "client worker", func(t *testing.T) (*patient, []string) {
+	{"record.altered", "client worker", func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.do("hset grantor:{grantor}:client:worker d", `{"format":1,"client_id":"worker"}`)
 		p.client("yonder", 0, func(c *registry.Client) { c.Disabled = true })
@@ -256,12 +256,12 @@ var recordCauses = []cause{
 		}
 		return p, args
 	}},
-	{"record.altered", "the resources", func(t *testing.T) (*patient, []string) {
+	{"record.altered", "the resources", func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.do("hset grantor:{grantor}:resources d {} v 1 m x")
 		return p, args
 	}},
-	{"record.unreadable", `client ghost: the client "ghost" is listed but not there`, func(t *testing.T) (*patient, []string) {
+	{"record.unreadable", `client ghost: the client "ghost" is listed but not there`, func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.do("zadd grantor:{grantor}:clients 0 ghost")
 		return p, args
@@ -270,7 +270,7 @@ var recordCauses = []cause{
 	{"client.locked-out", "worker", registered(2*day, func(c *registry.Client) { c.Secrets[0].ExpiresAt = time.Now().Add(-day) })},
 	{"client.secretless", "worker", registered(0, func(c *registry.Client) { c.Secrets = nil })},
 	{"client.never-used", "worker (secret s1, made 20", registered(31*day, nil)},
-	{"client.unused", "worker (secret s1, last used 20", func(t *testing.T) (*patient, []string) {
+	{"client.unused", "worker (secret s1, last used 20", func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(200*day, nil)(t)
 		p.check(p.store.RecordUses(t.Context(), []registry.Use{{Client: must.Get(oauth.ParseClientID("worker")), SecretID: "s1", At: time.Now().Add(-91 * day)}}))
 		return p, args
@@ -280,7 +280,7 @@ var recordCauses = []cause{
 	})},
 	{"client.disabled", "1 client", registered(0, func(c *registry.Client) { c.Disabled = true })},
 	{"client.administrators", "worker", registered(0, func(c *registry.Client) { c.Scopes = must.Get(oauth.ParseScopes(registry.ScopeKeysRead)) })},
-	{"client.many", "the first 2 clients", func(t *testing.T) (*patient, []string) {
+	{"client.many", "the first 2 clients", func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.client("b", 0, nil)
 		p.client("c", 0, nil)
@@ -288,7 +288,7 @@ var recordCauses = []cause{
 	}},
 }
 
-// TestDoctorRestartedReplica has a replica that crashed: it counts as silent until another runs in its place.
+// TestDoctorRestartedReplica expects a replica that crashed to count as silent until another runs in its place.
 func TestDoctorRestartedReplica(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*heartbeat.Status)
@@ -300,10 +300,10 @@ func TestDoctorRestartedReplica(t *testing.T) {
 		"before it":          {func(r *heartbeat.Status) { r.StartedAt = r.StartedAt.Add(-2 * time.Hour) }, doctor.IsWarning},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPatient(t)
-			p.tell("old", nil)
+			p := newDeployment(t)
+			p.announce("old", nil)
 			p.silence("old")
-			p.tell("new", func(r *heartbeat.Status) {
+			p.announce("new", func(r *heartbeat.Status) {
 				r.Host, r.StartedAt = "old", r.StartedAt.Add(time.Hour)
 				c.change(r)
 			})

@@ -34,27 +34,27 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// patient is a Redis, and what there is to be found in it.
-type patient struct {
+// brokenDeployment is a Redis and the records that doctor finds in it.
+type brokenDeployment struct {
 	t     *testing.T
 	redis *redistest.Server
 	store *redisstore.Store
 	kek   []byte
-	// clock is the doctor's.
+	// clock is the clock of doctor.
 	clock func() time.Time
 }
 
-func newPatient(t *testing.T, args ...string) *patient {
+func newDeployment(t *testing.T, args ...string) *brokenDeployment {
 	t.Helper()
-	return patientOn(t, redistest.New(t, args...))
+	return deploymentOn(t, redistest.New(t, args...))
 }
 
-func patientOn(t *testing.T, redis *redistest.Server) *patient {
+func deploymentOn(t *testing.T, redis *redistest.Server) *brokenDeployment {
 	t.Helper()
-	return &patient{t, redis, servetest.Store(t, redis), keys.NewKEK(), time.Now}
+	return &brokenDeployment{t, redis, servetest.Store(t, redis), keys.NewKEK(), time.Now}
 }
 
-func (p *patient) check(err error) {
+func (p *brokenDeployment) check(err error) {
 	p.t.Helper()
 	if err != nil {
 		p.t.Fatal(err)
@@ -62,7 +62,7 @@ func (p *patient) check(err error) {
 }
 
 // do sends a command to the Redis.
-func (p *patient) do(command string, args ...any) {
+func (p *brokenDeployment) do(command string, args ...any) {
 	p.t.Helper()
 	var all []any
 	for word := range strings.FieldsSeq(command) {
@@ -71,10 +71,10 @@ func (p *patient) do(command string, args ...any) {
 	p.check(p.redis.Client().Do(p.t.Context(), append(all, args...)...).Err())
 }
 
-func (p *patient) sealer(kek []byte) *keys.Sealer { return must.Get(keys.NewSealer(kek)) }
+func (p *brokenDeployment) sealer(kek []byte) *keys.Sealer { return must.Get(keys.NewSealer(kek)) }
 
-// ring makes the key ring, as a replica that started some time ago.
-func (p *patient) ring(age time.Duration) *keys.Ring {
+// ring creates the key ring, as a replica does that started some time ago.
+func (p *brokenDeployment) ring(age time.Duration) *keys.Ring {
 	p.t.Helper()
 	ring, err := keys.Open(p.t.Context(), keys.Config{
 		Store: p.store, Sealer: p.sealer(p.kek), Algorithms: []jwks.Algorithm{jwks.ES256, jwks.RS256}, Rotation: 30 * 24 * time.Hour,
@@ -85,8 +85,8 @@ func (p *patient) ring(age time.Duration) *keys.Ring {
 	return ring
 }
 
-// tell announces a replica in good order, but for what change does.
-func (p *patient) tell(id string, change func(*heartbeat.Status)) {
+// announce announces a replica in good order, which change alters.
+func (p *brokenDeployment) announce(id string, change func(*heartbeat.Status)) {
 	p.t.Helper()
 	now, err := p.redis.Client().Time(p.t.Context()).Result()
 	p.check(err)
@@ -101,16 +101,16 @@ func (p *patient) tell(id string, change func(*heartbeat.Status)) {
 	p.check(err)
 }
 
-// silence has a replica have told nothing for a minute.
-func (p *patient) silence(id string) {
+// silence makes the last announcement of a replica a minute old.
+func (p *brokenDeployment) silence(id string) {
 	p.t.Helper()
 	const all = "grantor:{grantor}:replicas"
 	_, status, _ := strings.Cut(p.redis.Client().HGet(p.t.Context(), all, id).Val(), " ")
 	p.do("hset", all, id, fmt.Sprintf("%d %s", time.Now().Add(-time.Minute).UnixMilli(), status))
 }
 
-// client registers a client with one secret that was made some time ago, but for what change does.
-func (p *patient) client(id string, age time.Duration, change func(*registry.Client)) {
+// client registers a client, which change alters, with one secret of the given age.
+func (p *brokenDeployment) client(id string, age time.Duration, change func(*registry.Client)) {
 	p.t.Helper()
 	made := time.Now().Add(-age).Truncate(time.Second)
 	c := &registry.Client{
@@ -124,13 +124,13 @@ func (p *patient) client(id string, age time.Duration, change func(*registry.Cli
 	p.check(p.store.SaveClient(p.t.Context(), c))
 }
 
-// kekFlag gives the key-encryption key to the doctor.
-func (p *patient) kekFlag() string {
+// kekFlag returns the flag with the key-encryption key.
+func (p *brokenDeployment) kekFlag() string {
 	p.t.Helper()
 	return "--key-encryption-key=" + base64.StdEncoding.EncodeToString(p.kek)
 }
 
-// runDoctor runs a command of grantor with the arguments, the commands being those that these tests need.
+// runDoctor runs a command of grantor with the arguments; there are only the commands that these tests need.
 func runDoctor(t *testing.T, args ...string) clitest.Result {
 	t.Helper()
 	shared := settings.NamesOf(serve.NewCommand().Flags())
@@ -139,15 +139,15 @@ func runDoctor(t *testing.T, args ...string) clitest.Result {
 	return clitest.Run(t, root, strings.NewReader(""), args...)
 }
 
-// diagnosis is what doctor says, by the checks' ids.
+// diagnosis is the outcome of doctor, with its checks keyed by ID.
 type diagnosis struct {
 	checks map[string]doctor.Outcome
 	out    string
 	err    error
 }
 
-// diagnose runs `grantor doctor` with the arguments. The Redis is the patient's where they name none.
-func (p *patient) diagnose(args ...string) diagnosis {
+// diagnose runs grantor doctor with the arguments, by default on the Redis of the deployment.
+func (p *brokenDeployment) diagnose(args ...string) diagnosis {
 	p.t.Helper()
 	cmd := doctor.NewCommandAt(p.clock)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
@@ -168,7 +168,7 @@ func (p *patient) diagnose(args ...string) diagnosis {
 	return d
 }
 
-// proxy stands before an address and hands on what comes back as change makes it.
+// proxy forwards to an address and alters the responses by change.
 func proxy(t *testing.T, address string, change func([]byte) []byte) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -216,8 +216,8 @@ func proxy(t *testing.T, address string, change func([]byte) []byte) string {
 	return listener.Addr().String()
 }
 
-// pretend stands before the Redis and says another version in its INFO, one of the same length.
-func (p *patient) pretend(branch string) string {
+// pretend is a proxy of the Redis that replaces the version in its INFO by another of the same length.
+func (p *brokenDeployment) pretend(branch string) string {
 	const name = "redis_version:"
 	return "--redis=redis://" + proxy(p.t, p.redis.Addr(), func(b []byte) []byte {
 		before, rest, found := bytes.Cut(b, []byte(name))
@@ -230,7 +230,7 @@ func (p *patient) pretend(branch string) string {
 	})
 }
 
-// tlsRedis starts a Redis that also takes TLS, and gives its URL for that.
+// tlsRedis starts a Redis that also accepts TLS, and returns its rediss URL.
 func tlsRedis(t *testing.T, pair servetest.KeyPair, args ...string) (*redistest.Server, string) {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(servetest.FreeAddress(t))

@@ -19,15 +19,15 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// lookAtIssuer looks at what callers see: the certificate, the description, the keys and the gRPC endpoint.
-func (d *doctor) lookAtIssuer(ctx context.Context) {
+// checkIssuer checks what clients see: the certificate, the metadata, the keys and the gRPC endpoint.
+func (d *doctor) checkIssuer(ctx context.Context) {
 	if d.issuer == "" {
 		return
 	}
 	var others []string
 	for _, r := range d.live {
-		if told := r.Settings["issuer"]; told != d.issuer {
-			others = append(others, label(&r)+" is of "+told)
+		if reported := r.Settings["issuer"]; reported != d.issuer {
+			others = append(others, label(&r)+" is of "+reported)
 		}
 	}
 	d.named("issuer.other", others)
@@ -44,17 +44,17 @@ func (d *doctor) lookAtIssuer(ctx context.Context) {
 		return
 	}
 	c.Metadata = found
-	d.lookAtKeySet(ctx, c)
-	d.lookAtGRPC(ctx, c)
+	d.checkKeySet(ctx, c)
+	d.checkGRPC(ctx, c)
 }
 
 func discover(ctx context.Context, client *http.Client, issuer string) (*oauth.Metadata, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return oauth.Discover(ctx, client, issuer)
 }
 
-// trusted looks at the issuer's certificate, and reports whether it is worth going on.
+// trusted checks the issuer's certificate, and reports whether further checks make sense.
 func (d *doctor) trusted(ctx context.Context) bool {
 	u, err := url.Parse(d.issuer)
 	if err != nil || u.Scheme != "https" {
@@ -69,17 +69,17 @@ func (d *doctor) trusted(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	//nolint:gosec // to see that it is refused
+	//nolint:gosec // checks that the server refuses it
 	_, err = handshake(ctx, address, &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
-	d.checkf("tls.version", err == nil, "a connection by TLS 1.1 or older is taken")
+	d.checkf("tls.version", err == nil, "a connection by TLS 1.1 or older is accepted")
 	return d.verify(chain, u.Hostname())
 }
 
-// handshake gives the certificates that a server shows, whatever they are.
+// handshake returns the certificates that a server presents, without verifying them.
 func handshake(ctx context.Context, address string, config *tls.Config) ([]*x509.Certificate, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	// Nothing is sent over the connection; verify looks at the certificates, and can say more than the handshake would.
+	// Nothing is sent over the connection. verify checks the certificates, and can report more than a failed handshake.
 	config.InsecureSkipVerify = true
 	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -93,10 +93,10 @@ func handshake(ctx context.Context, address string, config *tls.Config) ([]*x509
 	return secure.ConnectionState().PeerCertificates, nil
 }
 
-// verify looks at a server's certificates as a caller does (RFC 5280 §6), and reports whether one would go on.
+// verify verifies a server's certificates as a client does (RFC 5280 §6), and reports whether a client would connect.
 func (d *doctor) verify(shown []*x509.Certificate, host string) bool {
 	if len(shown) == 0 {
-		d.checkf("tls.trust", true, "the server shows no certificate")
+		d.checkf("tls.trust", true, "the server presents no certificate")
 		return false
 	}
 	options := x509.VerifyOptions{DNSName: host, CurrentTime: d.now(), Intermediates: x509.NewCertPool()}
@@ -111,7 +111,7 @@ func (d *doctor) verify(shown []*x509.Certificate, host string) bool {
 	if err != nil {
 		return false
 	}
-	// The chain that lasts longest is the one that counts.
+	// The chain that is valid for the longest time counts.
 	var ends time.Time
 	for _, chain := range chains {
 		first := chain[0].NotAfter
@@ -124,14 +124,14 @@ func (d *doctor) verify(shown []*x509.Certificate, host string) bool {
 			ends = first
 		}
 	}
-	d.checkf("tls.ends", ends.Before(d.now().Add(soonEnds)), "%s", instant(ends))
+	d.checkf("tls.ends", ends.Before(d.now().Add(expiryWarning)), "%s", formatTime(ends))
 	return true
 }
 
-// lookAtKeySet compares the key set that callers get with the ring.
-func (d *doctor) lookAtKeySet(ctx context.Context, c *remote.Client) {
+// checkKeySet compares the published key set with the ring.
+func (d *doctor) checkKeySet(ctx context.Context, c *remote.Client) {
 	const apart = 5 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	document, header, err := oauth.Get(ctx, c.HTTP, c.Metadata.JWKSURI, jwks.MaxDocument)
 	var set *jwks.Set
@@ -153,13 +153,13 @@ func (d *doctor) lookAtKeySet(ctx context.Context, c *remote.Client) {
 	for _, key := range set.Keys() {
 		published = append(published, key.ID())
 	}
-	different := d.unlike(published)
-	d.checkf("issuer.keys", different != "", "%s", different)
+	difference := d.difference(published)
+	d.checkf("issuer.keys", difference != "", "%s", difference)
 }
 
-// lookAtGRPC asks the gRPC endpoint of the description for its health.
-func (d *doctor) lookAtGRPC(ctx context.Context, c *remote.Client) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+// checkGRPC queries the health of the gRPC endpoint in the metadata.
+func (d *doctor) checkGRPC(ctx context.Context, c *remote.Client) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	conn, err := c.DialGRPC()
 	var answer *healthpb.HealthCheckResponse
@@ -174,8 +174,8 @@ func (d *doctor) lookAtGRPC(ctx context.Context, c *remote.Client) {
 	}
 }
 
-// lookAtPorts asks the operations ports whether their replicas are ready.
-func (d *doctor) lookAtPorts(ctx context.Context) {
+// checkPorts queries the operations ports for the readiness of their replicas.
+func (d *doctor) checkPorts(ctx context.Context) {
 	client := remote.NewHTTPClient()
 	defer client.CloseIdleConnections()
 	for _, port := range d.opsPorts {
@@ -187,10 +187,10 @@ func (d *doctor) lookAtPorts(ctx context.Context) {
 	}
 }
 
-// ready gives what is answered, in its first line.
+// ready returns the status and the first line of a response.
 func ready(ctx context.Context, client *http.Client, url string) (status int, text string, err error) {
-	const most = 300
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	const maxText = 300
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -201,7 +201,7 @@ func ready(ctx context.Context, client *http.Client, url string) (status int, te
 		return 0, "", err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, most))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxText))
 	text, _, _ = strings.Cut(strings.TrimSpace(string(body)), "\n")
 	return answer.StatusCode, text, err
 }

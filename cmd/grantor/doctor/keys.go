@@ -14,8 +14,8 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// lookAtRing looks at the signing keys.
-func (d *doctor) lookAtRing(ctx context.Context) error {
+// checkRing checks the signing keys.
+func (d *doctor) checkRing(ctx context.Context) error {
 	sealed, _, err := d.store.LoadRing(ctx)
 	if err != nil {
 		return err
@@ -32,21 +32,21 @@ func (d *doctor) lookAtRing(ctx context.Context) error {
 		return nil
 	}
 	if d.ring == nil {
-		return nil // it went meanwhile
+		return nil // it was deleted concurrently
 	}
-	d.checkf("key.previous", d.ring.Previous, "the ring opens with the previous key alone")
-	d.lookAtRotation()
-	d.named("replica.keys", d.those(func(r *heartbeat.Status) string { return d.unlike(r.Published) }))
+	d.checkf("key.previous", d.ring.Previous, "only the previous key opens the ring")
+	d.checkRotation()
+	d.named("replica.keys", d.findings(func(r *heartbeat.Status) string { return d.difference(r.Published) }))
 	return nil
 }
 
-// lookAtRotation looks whether each algorithm has a key, and whether the keys change as they should.
-func (d *doctor) lookAtRotation() {
+// checkRotation checks that each algorithm has a key, and that the keys rotate.
+func (d *doctor) checkRotation() {
 	var rotation time.Duration
 	var algorithms []string
 	for _, r := range d.live {
-		if told, err := time.ParseDuration(r.Settings["key-rotation"]); err == nil {
-			rotation = max(rotation, told)
+		if reported, err := time.ParseDuration(r.Settings["key-rotation"]); err == nil {
+			rotation = max(rotation, reported)
 		}
 		for algorithm := range strings.SplitSeq(r.Settings["signing-algorithms"], ",") {
 			if !slices.Contains(algorithms, algorithm) && algorithm != "" {
@@ -55,7 +55,7 @@ func (d *doctor) lookAtRotation() {
 		}
 	}
 	if rotation == 0 {
-		rotation = d.keyRotation // where no replica runs, the settings here are all that there is
+		rotation = d.keyRotation // without a replica, only the settings here are known
 	}
 	var overdue, missing []string
 	signing := make(map[jwks.Algorithm]bool)
@@ -65,7 +65,7 @@ func (d *doctor) lookAtRotation() {
 		}
 		signing[key.Public.Algorithm()] = true
 		if key.Retires.IsZero() && d.now().After(key.Activates.Add(rotation)) {
-			overdue = append(overdue, fmt.Sprintf("%s of %s signs since %s", key.Public.ID(), key.Public.Algorithm(), instant(key.Activates)))
+			overdue = append(overdue, fmt.Sprintf("%s of %s signs since %s", key.Public.ID(), key.Public.Algorithm(), formatTime(key.Activates)))
 		}
 	}
 	for _, algorithm := range algorithms {
@@ -77,15 +77,15 @@ func (d *doctor) lookAtRotation() {
 	d.named("key.missing", missing)
 }
 
-// unlike says how published keys differ from the ring's; nothing where they do not. A key that was just made may not be
-// known everywhere yet.
-func (d *doctor) unlike(published []string) string {
-	const justMade = 30 * time.Second
+// difference describes how published keys differ from those of the ring, or returns an empty string. A key that was
+// just created may not be known everywhere yet.
+func (d *doctor) difference(published []string) string {
+	const propagation = 30 * time.Second
 	var lacks, has []string
 	known := make(map[string]bool)
 	for _, key := range d.ring.Keys {
 		known[key.Public.ID()] = true
-		if !slices.Contains(published, key.Public.ID()) && d.now().Sub(key.Created) > justMade {
+		if !slices.Contains(published, key.Public.ID()) && d.now().Sub(key.Created) > propagation {
 			lacks = append(lacks, key.Public.ID())
 		}
 	}
@@ -99,7 +99,7 @@ func (d *doctor) unlike(published []string) string {
 		words = append(words, "it lacks "+strings.Join(lacks, ", "))
 	}
 	if len(has) > 0 {
-		words = append(words, "it has "+strings.Join(has[:min(len(has), mostNamed)], ", ")+", which the ring has not")
+		words = append(words, "it has "+strings.Join(has[:min(len(has), maxNamed)], ", ")+", which the ring does not have")
 	}
 	return strings.Join(words, "; ")
 }

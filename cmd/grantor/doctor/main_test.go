@@ -9,7 +9,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// TestMain has the process trust one authority as it does those of the system: nothing else can name it to go-redis.
+// TestMain makes the process trust one authority like those of the system: go-redis has no other way to name one.
 func TestMain(m *testing.M) {
 	forget := servetest.Trust()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {

@@ -16,11 +16,11 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// soonEnds is how long before the end of something it is told.
-const soonEnds = 14 * 24 * time.Hour
+// expiryWarning is how long before its expiry something is reported.
+const expiryWarning = 14 * 24 * time.Hour
 
-// lookAtServer looks at the Redis server itself: its version, its limits and what it writes to its disk.
-func (d *doctor) lookAtServer(ctx context.Context) error {
+// checkServer checks the Redis server: its version, its limits and its persistence.
+func (d *doctor) checkServer(ctx context.Context) error {
 	sections, err := d.server.InfoMap(ctx).Result()
 	if err != nil {
 		return err
@@ -35,21 +35,21 @@ func (d *doctor) lookAtServer(ctx context.Context) error {
 	d.checkf("redis.version-vulnerable", len(found) > 0, "%s %s has %s; the releases without it are %s and later", name, v, strings.Join(found, ", "), strings.Join(fixes(v, known), ", "))
 	policy := d.info["maxmemory_policy"]
 	d.checkf("redis.eviction", strings.HasPrefix(policy, "allkeys-"), "maxmemory-policy is %s", policy)
-	d.lookAtDisk(ctx)
-	used, most := d.number("used_memory"), d.number("maxmemory")
-	d.checkf("redis.memory", most > 0 && used*5 > most*4, "%d of %d bytes are in use", used, most)
+	d.checkDisk(ctx)
+	used, limit := d.number("used_memory"), d.number("maxmemory")
+	d.checkf("redis.memory", limit > 0 && used*5 > limit*4, "%d of %d bytes are in use", used, limit)
 	connected, all := d.number("connected_clients"), d.number("maxclients")
 	d.checkf("redis.connections", all > 0 && connected*5 > all*4, "%d of %d", connected, all)
 	return nil
 }
 
-// number gives a number of the server's INFO; zero where it has none.
+// number returns a number of the server's INFO, or zero.
 func (d *doctor) number(name string) int64 {
 	n, _ := strconv.ParseInt(d.info[name], 10, 64)
 	return n
 }
 
-// setting gives a setting of the server. It notes where the user may not know.
+// setting returns a setting of the server. It reports if the user may not read it.
 func (d *doctor) setting(ctx context.Context, name string) (string, bool) {
 	values, err := d.server.ConfigGet(ctx, name).Result()
 	value, ok := values[name]
@@ -57,14 +57,14 @@ func (d *doctor) setting(ctx context.Context, name string) (string, bool) {
 	return value, err == nil && ok
 }
 
-// hide notes what could not be looked at.
+// hide reports what could not be checked.
 func (d *doctor) hide(ctx context.Context, hidden bool, what string) {
 	if ctx.Err() == nil {
 		d.checkf("redis.hidden", hidden, "%s", what)
 	}
 }
 
-func (d *doctor) lookAtDisk(ctx context.Context) {
+func (d *doctor) checkDisk(ctx context.Context) {
 	appends := d.info["aof_enabled"] == "1"
 	snapshots, known := d.setting(ctx, "save")
 	forgets := known && snapshots == "" && !appends
@@ -82,12 +82,12 @@ func (d *doctor) lookAtDisk(ctx context.Context) {
 	d.checkf("redis.disk", len(failed) > 0, "%s", strings.Join(failed, ", "))
 }
 
-// lookAtReplication looks at the replicas of the Redis.
-func (d *doctor) lookAtReplication(ctx context.Context) error {
+// checkReplication checks the replicas of the Redis.
+func (d *doctor) checkReplication(ctx context.Context) error {
 	if d.info == nil {
 		return nil
 	}
-	const mostSilent, mostBehind = 5, 1 << 20 // seconds, bytes
+	const maxSilence, maxLag = 5, 1 << 20 // seconds, bytes
 	master := d.info["role"] == "master"
 	d.checkf("redis.role", !master, "its role is %s, of %s", d.info["role"], d.info["master_host"])
 	if !master {
@@ -107,7 +107,7 @@ func (d *doctor) lookAtReplication(ctx context.Context) error {
 		if facts["state"] == "online" {
 			online++
 		}
-		if facts["state"] != "online" || silent > mostSilent || behind > mostBehind {
+		if facts["state"] != "online" || silent > maxSilence || behind > maxLag {
 			late = append(late, fmt.Sprintf("%s: %s, silent for %d s, %d bytes behind",
 				net.JoinHostPort(facts["ip"], facts["port"]), facts["state"], silent, behind))
 		}
@@ -127,31 +127,32 @@ func (d *doctor) lookAtReplication(ctx context.Context) error {
 	return err
 }
 
-// revocationReplicas is how many replicas of the Redis revocations wait for, by the settings here or those of a replica.
+// revocationReplicas returns how many replicas of the Redis revocations wait for, by the settings here or those of a
+// replica.
 func (d *doctor) revocationReplicas(ctx context.Context) (int, error) {
-	most := d.RedisReplicas
+	required := d.RedisReplicas
 	known, _, err := d.store.Replicas(ctx)
 	for _, r := range known {
 		if n, err := strconv.Atoi(r.Settings["revocation-replicas"]); err == nil {
-			most = max(most, n)
+			required = max(required, n)
 		}
 	}
-	return most, err
+	return required, err
 }
 
-// lookAtUsers looks at who gets into the Redis, and over what connection.
-func (d *doctor) lookAtUsers(ctx context.Context) error {
+// checkUsers checks who can access the Redis, and over what connection.
+func (d *doctor) checkUsers(ctx context.Context) error {
 	options := d.server.Options()
-	if err := d.lookAtConnection(ctx, options); err != nil {
+	if err := d.checkConnection(ctx, options); err != nil {
 		return err
 	}
-	nobody := *options
-	nobody.Username, nobody.Password, nobody.MaxRetries = "", "", -1
-	stranger := redis.NewClient(&nobody)
+	anonymous := *options
+	anonymous.Username, anonymous.Password, anonymous.MaxRetries = "", "", -1
+	stranger := redis.NewClient(&anonymous)
 	defer func() { _ = stranger.Close() }()
-	d.checkf("redis.password", stranger.Time(ctx).Err() == nil, "a connection without a password is let in")
+	d.checkf("redis.password", stranger.Time(ctx).Err() == nil, "a connection without a password is accepted")
 
-	d.lookAtReplay(ctx)
+	d.checkReplay(ctx)
 	name := d.redisUser
 	if name == "" {
 		var err error
@@ -160,35 +161,37 @@ func (d *doctor) lookAtUsers(ctx context.Context) error {
 			return nil
 		}
 	} else {
-		d.lookAtRights(ctx, name)
+		d.checkRights(ctx, name)
 	}
 	if user, ok := d.user(ctx, name); ok {
-		d.checkf("redis.rights", user.everything() || user.everywhere(), "%s", user)
+		d.checkf("redis.rights", user.anyCommand() || user.anyKey(), "%s", user)
 	}
 	return nil
 }
 
-// lookAtReplay looks at whether the Redis could read its append-only file again. It does so as the user default, and a
-// script's writes stand there as a transaction, whose commands are held against that user's rights (redis/redis#14541).
-func (d *doctor) lookAtReplay(ctx context.Context) {
+// checkReplay checks whether the Redis could replay its append-only file. It does so as the user default, and the
+// writes of a script are a transaction in the file, whose commands are checked against that user's rights
+// (redis/redis#14541).
+func (d *doctor) checkReplay(ctx context.Context) {
 	if d.info["aof_enabled"] != "1" {
 		d.checkf("redis.replay", false, "")
 		return
 	}
 	if user, ok := d.user(ctx, "default"); ok {
-		d.checkf("redis.replay", !user.everything() || !user.everywhere(), "%s", user)
+		d.checkf("redis.replay", !user.anyCommand() || !user.anyKey(), "%s", user)
 	}
 }
 
-// neededCommands are what grantor serve runs, after the rights that docs/doctor.md lists; KEY is a key of the issuer.
+// neededCommands are the commands of grantor serve, by the rights that docs/doctor.md lists. KEY stands for a key of
+// the issuer.
 var neededCommands = []string{
 	"info", "time", "wait 0 0", "eval x 1 KEY", "evalsha x 1 KEY", "hget KEY x", "hmget KEY x", "hgetall KEY", "hset KEY x x",
 	"hdel KEY x", "hlen KEY", "hexists KEY x", "hincrby KEY x 1", "pexpire KEY 1", "del KEY", "zadd KEY 1 x", "zrem KEY x",
 	"zrange KEY 0 0", "xadd KEY * x x", "xread streams KEY 0", "xrange KEY - +", "xrevrange KEY + -",
 }
 
-// lookAtRights asks the Redis what a user may run. Nothing is run by that.
-func (d *doctor) lookAtRights(ctx context.Context, name string) {
+// checkRights asks the Redis what a user may run, without running it.
+func (d *doctor) checkRights(ctx context.Context, name string) {
 	var denied []string
 	for _, command := range neededCommands {
 		ask := []any{"acl", "dryrun", name}
@@ -210,10 +213,10 @@ func (d *doctor) lookAtRights(ctx context.Context, name string) {
 	d.named("redis.allowed", denied)
 }
 
-// redisUser is a user of the Redis, with its rights as ACL GETUSER words them.
+// redisUser is a user of the Redis, with its rights as ACL GETUSER returns them.
 type redisUser struct{ name, commands, keys string }
 
-// user looks a user up. It notes where it may not.
+// user returns a user. It reports if it may not.
 func (d *doctor) user(ctx context.Context, name string) (redisUser, bool) {
 	answer, err := d.server.Do(ctx, "acl", "getuser", name).Result()
 	d.hide(ctx, err != nil, "ACL GETUSER "+name)
@@ -221,15 +224,15 @@ func (d *doctor) user(ctx context.Context, name string) (redisUser, bool) {
 	return redisUser{name, facts["commands"], facts["keys"]}, err == nil
 }
 
-func (u redisUser) everything() bool { return strings.HasPrefix(u.commands, "+@all") }
+func (u redisUser) anyCommand() bool { return strings.HasPrefix(u.commands, "+@all") }
 
-func (u redisUser) everywhere() bool { return slices.Contains(strings.Fields(u.keys), "~*") }
+func (u redisUser) anyKey() bool { return slices.Contains(strings.Fields(u.keys), "~*") }
 
 func (u redisUser) String() string {
 	return fmt.Sprintf("the user %s: commands %s, keys %q", u.name, u.commands, u.keys)
 }
 
-// aclUser reads the answer to ACL GETUSER in as far as it is texts, by RESP2 or RESP3.
+// aclUser returns the texts in a response to ACL GETUSER, by RESP2 or RESP3.
 func aclUser(answer any) map[string]string {
 	facts := make(map[string]string)
 	keep := func(name, value any) {
@@ -252,8 +255,8 @@ func aclUser(answer any) map[string]string {
 	return facts
 }
 
-// lookAtConnection looks at the encryption of the connection.
-func (d *doctor) lookAtConnection(ctx context.Context, options *redis.Options) error {
+// checkConnection checks the encryption of the connection.
+func (d *doctor) checkConnection(ctx context.Context, options *redis.Options) error {
 	conn, err := options.Dialer(ctx, "tcp", options.Addr)
 	if err != nil {
 		return err
@@ -270,16 +273,16 @@ func (d *doctor) lookAtConnection(ctx context.Context, options *redis.Options) e
 	}
 	d.checkf("redis.unverified", options.TLSConfig != nil && options.TLSConfig.InsecureSkipVerify, "skip_verify is set")
 	for _, certificate := range encrypted.ConnectionState().PeerCertificates {
-		d.checkf("redis.certificate", certificate.NotAfter.Before(d.now().Add(soonEnds)), "it ends at %s", instant(certificate.NotAfter))
+		d.checkf("redis.certificate", certificate.NotAfter.Before(d.now().Add(expiryWarning)), "it ends at %s", formatTime(certificate.NotAfter))
 	}
 	return nil
 }
 
-// instant writes a point in time for people.
-func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// formatTime formats a time for people.
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// lookAtData looks at what the database has: whether it is Grantor's alone, and how long the feed is.
-func (d *doctor) lookAtData(ctx context.Context) error {
+// checkData checks what the database contains: whether only Grantor's keys, and how long the feed is.
+func (d *doctor) checkData(ctx context.Context) error {
 	const pages, page, many = 10, 1000, 1_000_000
 	var cursor uint64
 	strangers := 0
@@ -307,13 +310,13 @@ func (d *doctor) lookAtData(ctx context.Context) error {
 	return nil
 }
 
-// lookAtSpeed looks at the clock of the Redis and how fast it answers.
-func (d *doctor) lookAtSpeed(ctx context.Context) error {
+// checkSpeed checks the clock of the Redis and its response time.
+func (d *doctor) checkSpeed(ctx context.Context) error {
 	const asked, apart, slow = 5, 5 * time.Second, 20 * time.Millisecond
-	fastest := patience
+	fastest := answerTimeout
 	var off time.Duration
 	for range asked {
-		// The fastest counts: it has the least of this machine's own load, and tells the time best.
+		// The fastest round trip counts: it includes the least load of this machine, and measures the clock best.
 		begin := time.Now()
 		theirs, err := d.server.Time(ctx).Result()
 		took := time.Since(begin)
@@ -326,15 +329,15 @@ func (d *doctor) lookAtSpeed(ctx context.Context) error {
 	}
 	d.checkf("redis.clock", off.Abs() > apart, "the Redis is %s from this machine's clock", off.Round(time.Millisecond))
 	d.checkf("redis.slow", fastest > slow, "the fastest of %d round trips took %s", asked, fastest.Round(time.Millisecond))
-	return d.lookAtSlowLog(ctx)
+	return d.checkSlowLog(ctx)
 }
 
-func (d *doctor) lookAtSlowLog(ctx context.Context) error {
+func (d *doctor) checkSlowLog(ctx context.Context) error {
 	const entries, slow, recent = 128, 100 * time.Millisecond, 24 * time.Hour
 	logged, err := d.server.SlowLogGet(ctx, entries).Result()
 	if err != nil {
 		d.hide(ctx, true, "SLOWLOG GET")
-		return nil //nolint:nilerr // that is what was found
+		return nil //nolint:nilerr // the finding reports it
 	}
 	now, err := d.server.Time(ctx).Result()
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/grantorhq/grantor/service/heartbeat"
 )
 
-// lookAtReplicas looks at what the replicas tell about themselves.
-func (d *doctor) lookAtReplicas(ctx context.Context) error {
+// checkReplicas checks what the replicas report about themselves.
+func (d *doctor) checkReplicas(ctx context.Context) error {
 	const silent = 3 * heartbeat.Interval
 	fleet, now, err := d.store.Replicas(ctx)
 	if err != nil {
@@ -33,14 +33,14 @@ func (d *doctor) lookAtReplicas(ctx context.Context) error {
 		}
 	}
 	d.named("replica.silent", gone)
-	d.checkf("replica.none", len(d.live) == 0, "none has told anything within %s", silent)
+	d.checkf("replica.none", len(d.live) == 0, "none has reported within %s", silent)
 	if len(d.live) == 0 {
 		return nil
 	}
 	d.checkf("replica.alone", len(d.live) == 1, "%s", label(&d.live[0]))
-	d.lookAtClocks()
-	d.lookAtKnowledge()
-	d.lookAtSecurity()
+	d.checkClocks()
+	d.checkKnowledge()
+	d.checkSecurity()
 	d.differ("replica.versions", map[string]func(*heartbeat.Status) string{
 		"version": func(r *heartbeat.Status) string { return r.Version },
 	})
@@ -54,12 +54,12 @@ func (d *doctor) lookAtReplicas(ctx context.Context) error {
 	return nil
 }
 
-// replaces reports whether a replica was started anew in place of the old one, which crashed: two cannot have one port.
+// replaces reports whether a replica was started in place of an old one, which crashed: two cannot share a port.
 func replaces(r, old *heartbeat.Status) bool {
 	return r.Host == old.Host && r.HTTP == old.HTTP && r.GRPC == old.GRPC && r.StartedAt.After(old.StartedAt)
 }
 
-// label names a replica to people: the machine and the REST port.
+// label names a replica for people: the machine and the REST port.
 func label(r *heartbeat.Status) string {
 	_, port, err := net.SplitHostPort(r.HTTP)
 	if err != nil {
@@ -68,23 +68,23 @@ func label(r *heartbeat.Status) string {
 	return fmt.Sprintf("%.100s:%.10s", r.Host, port)
 }
 
-// those labels the live replicas of which it is so, with what it says about each.
-func (d *doctor) those(so func(r *heartbeat.Status) string) []string {
+// findings returns one labelled line per live replica for which describe is not empty.
+func (d *doctor) findings(describe func(r *heartbeat.Status) string) []string {
 	var found []string
 	for i := range d.live {
-		if text := so(&d.live[i]); text != "" {
+		if text := describe(&d.live[i]); text != "" {
 			found = append(found, label(&d.live[i])+": "+text)
 		}
 	}
 	return found
 }
 
-func (d *doctor) lookAtClocks() {
+func (d *doctor) checkClocks() {
 	const off, far = time.Second, 5 * time.Second
-	apart := func(least, most time.Duration) []string {
-		return d.those(func(r *heartbeat.Status) string {
+	apart := func(above, upTo time.Duration) []string {
+		return d.findings(func(r *heartbeat.Status) string {
 			switch {
-			case r.Ahead.Abs() <= least || r.Ahead.Abs() > most:
+			case r.Ahead.Abs() <= above || r.Ahead.Abs() > upTo:
 				return ""
 			case r.Ahead < 0:
 				return fmt.Sprintf("%s behind", r.Ahead.Abs())
@@ -97,22 +97,22 @@ func (d *doctor) lookAtClocks() {
 	d.named("replica.clock-far", apart(far, 1<<63-1))
 }
 
-func (d *doctor) lookAtKnowledge() {
+func (d *doctor) checkKnowledge() {
 	const late = 5 * time.Second
 	staleness := func(r *heartbeat.Status) time.Duration {
-		most, err := time.ParseDuration(r.Settings["max-staleness"])
+		reported, err := time.ParseDuration(r.Settings["max-staleness"])
 		if err != nil {
 			return d.maxStaleness
 		}
-		return most
+		return reported
 	}
-	d.named("replica.behind", d.those(func(r *heartbeat.Status) string {
+	d.named("replica.behind", d.findings(func(r *heartbeat.Status) string {
 		if r.FeedAge <= late || r.FeedAge > staleness(r) {
 			return ""
 		}
 		return r.FeedAge.String()
 	}))
-	d.named("replica.stopped", d.those(func(r *heartbeat.Status) string {
+	d.named("replica.stopped", d.findings(func(r *heartbeat.Status) string {
 		switch {
 		case r.FeedAge < 0 && r.StoredAt.Sub(r.StartedAt) > late:
 			return "it has not read the feed to its end yet"
@@ -123,9 +123,9 @@ func (d *doctor) lookAtKnowledge() {
 	}))
 }
 
-func (d *doctor) lookAtSecurity() {
+func (d *doctor) checkSecurity() {
 	insecure := func(option string) []string {
-		return d.those(func(r *heartbeat.Status) string {
+		return d.findings(func(r *heartbeat.Status) string {
 			if slices.Contains(r.Insecure, option) {
 				return option
 			}
@@ -136,18 +136,18 @@ func (d *doctor) lookAtSecurity() {
 	d.named("replica.plaintext", insecure(heartbeat.InsecurePlaintext))
 	now := d.now()
 	ends := func(from, to time.Time) []string {
-		return d.those(func(r *heartbeat.Status) string {
+		return d.findings(func(r *heartbeat.Status) string {
 			if r.CertificateEnds.IsZero() || !r.CertificateEnds.After(from) || r.CertificateEnds.After(to) {
 				return ""
 			}
-			return instant(r.CertificateEnds)
+			return formatTime(r.CertificateEnds)
 		})
 	}
-	d.named("replica.certificate", ends(now, now.Add(soonEnds)))
+	d.named("replica.certificate", ends(now, now.Add(expiryWarning)))
 	d.named("replica.certificate-ended", ends(time.Time{}, now))
 }
 
-// differ notes for each name that has several values which replicas have which.
+// differ reports, for each name with several values, which replicas have which.
 func (d *doctor) differ(id string, values map[string]func(*heartbeat.Status) string) {
 	var found []string
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -161,7 +161,7 @@ func (d *doctor) differ(id string, values map[string]func(*heartbeat.Status) str
 		}
 		var groups []string
 		for _, value := range slices.Sorted(maps.Keys(with)) {
-			groups = append(groups, fmt.Sprintf("%.100q on %s", value, strings.Join(with[value][:min(len(with[value]), mostNamed)], ", ")))
+			groups = append(groups, fmt.Sprintf("%.100q on %s", value, strings.Join(with[value][:min(len(with[value]), maxNamed)], ", ")))
 		}
 		found = append(found, name+" is "+strings.Join(groups, " and "))
 	}

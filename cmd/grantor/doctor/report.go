@@ -11,16 +11,16 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// outcome is what came of one check. Its JSON is what scripts read.
+// outcome is the result of one check. Its JSON is for scripts.
 type outcome struct {
 	Check    string   `json:"check"`
 	Severity severity `json:"severity"`
-	// Found and Do are empty where nothing was found.
+	// Found and Do are empty if nothing was found.
 	Found string `json:"found,omitempty"`
 	Do    string `json:"do,omitempty"`
 }
 
-// report collects outcomes. A check that was not made is not in it.
+// report collects outcomes. It has no entry for a check that was not made.
 type report struct {
 	skip []string
 	made map[string]*outcome
@@ -29,21 +29,21 @@ type report struct {
 func newReport(skip []string) *report { return &report{skip, make(map[string]*outcome)} }
 
 const (
-	// mostFound bounds what is told of one finding, in characters.
-	mostFound = 1000
-	// mostNamed bounds how many replicas or clients are named.
-	mostNamed = 10
+	// maxFound bounds the text of one finding, in characters.
+	maxFound = 1000
+	// maxNamed bounds how many replicas or clients a finding names.
+	maxNamed = 10
 )
 
-// checkf notes what came of a check: that it found something, which format and args then tell, or nothing. What several
-// say of one check is put together.
+// checkf records the outcome of a check: a finding, which format and args describe, or none. Several findings of one
+// check are combined.
 func (r *report) checkf(id string, bad bool, format string, args ...any) {
 	i := slices.IndexFunc(checks, func(c check) bool { return c.ID == id })
 	if slices.Contains(r.skip, id) {
 		return
 	}
 	if r.made[id] == nil {
-		r.made[id] = &outcome{Check: id, Severity: isFine}
+		r.made[id] = &outcome{Check: id, Severity: severityOK}
 	}
 	if !bad {
 		return
@@ -53,23 +53,23 @@ func (r *report) checkf(id string, bad bool, format string, args ...any) {
 	if one.Found != "" {
 		found = one.Found + "; " + found
 	}
-	if utf8.RuneCountInString(found) > mostFound {
-		found = string([]rune(found)[:mostFound]) + "…"
+	if utf8.RuneCountInString(found) > maxFound {
+		found = string([]rune(found)[:maxFound]) + "…"
 	}
 	*one = outcome{id, checks[i].Severity, found, checks[i].Do}
 }
 
-// named notes a check of many, which found those that are named.
+// named records a check whose findings are those of the names.
 func (r *report) named(id string, names []string) {
 	all := names
 	more := ""
-	if len(names) > mostNamed {
-		names, more = names[:mostNamed], fmt.Sprintf(" and %d more", len(names)-mostNamed)
+	if len(names) > maxNamed {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
 	}
 	r.checkf(id, len(all) > 0, "%s%s", strings.Join(names, ", "), more)
 }
 
-// outcomes gives all, in the order of the checks.
+// outcomes returns all outcomes, in the order of the checks.
 func (r *report) outcomes() []outcome {
 	var all []outcome
 	for _, c := range checks {
@@ -90,10 +90,10 @@ func (r *report) count(s severity) int {
 	return n
 }
 
-// summary says how many findings there are.
+// summary returns the number of findings as one line.
 func (r *report) summary() string {
-	return fmt.Sprintf("%s, %s, %s; %s made", plural(r.count(isError), "error"), plural(r.count(isWarning), "warning"),
-		plural(r.count(isNote), "note"), plural(len(r.made), "check"))
+	return fmt.Sprintf("%s, %s, %s; %s made", plural(r.count(severityError), "error"), plural(r.count(severityWarning), "warning"),
+		plural(r.count(severityNote), "note"), plural(len(r.made), "check"))
 }
 
 func plural(n int, what string) string {
@@ -103,12 +103,12 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// printText writes the findings for people, the worst first; all says that the checks which found nothing are listed too.
+// printText writes the findings for people, the worst first. all includes the checks that found nothing.
 func (r *report) printText(out io.Writer, all bool) error {
 	var text strings.Builder
-	list := []severity{isError, isWarning, isNote}
+	list := []severity{severityError, severityWarning, severityNote}
 	if all {
-		list = append(list, isFine)
+		list = append(list, severityOK)
 	}
 	for _, s := range list {
 		for _, made := range r.outcomes() {
@@ -116,7 +116,7 @@ func (r *report) printText(out io.Writer, all bool) error {
 				continue
 			}
 			_, _ = fmt.Fprintf(&text, "%-8s %s", s, made.Check)
-			if s != isFine {
+			if s != severityOK {
 				_, _ = fmt.Fprintf(&text, ": %s\n%8s %s", cli.Printable(made.Found), "", made.Do)
 			}
 			text.WriteString("\n")
@@ -134,7 +134,7 @@ func (r *report) printJSON(out io.Writer) error {
 		Errors   int       `json:"errors"`
 		Warnings int       `json:"warnings"`
 		Notes    int       `json:"notes"`
-	}{r.outcomes(), r.count(isError), r.count(isWarning), r.count(isNote)}
+	}{r.outcomes(), r.count(severityError), r.count(severityWarning), r.count(severityNote)}
 	text, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 // release is a version of Redis or Valkey: major, minor, patch.
 type release [3]int
 
-// parseVersion reads "7.2.5". What cannot be read is zero, which is older than every other.
+// parseVersion parses "7.2.5". A version that it cannot parse is zero, which is older than every other.
 func parseVersion(text string) (v release) {
 	_, _ = fmt.Sscanf(text, "%d.%d.%d", &v[0], &v[1], &v[2])
 	return v
@@ -16,17 +16,17 @@ func parseVersion(text string) (v release) {
 
 func (v release) String() string { return fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2]) }
 
-// before compares versions.
+// before reports whether v is older than other.
 func (v release) before(other release) bool { return slices.Compare(v[:], other[:]) < 0 }
 
-// flaw is a vulnerability: its name and, for each branch that got one, the first release with the fix.
+// flaw is a vulnerability: its name and, for each branch that was fixed, the first release with the fix.
 type flaw struct {
 	cve   string
 	fixed []release
 }
 
-// affects reports whether a release has the flaw: one before the fix of its branch, or of a branch that is older than the
-// newest that got one and got none itself.
+// affects reports whether a release has the flaw: it precedes the fix of its branch, or its branch was not fixed and is
+// older than the newest that was.
 func (f *flaw) affects(v release) bool {
 	newest := release{}
 	for _, fixed := range f.fixed {
@@ -56,7 +56,8 @@ var (
 	}
 )
 
-// software tells what the server is, from its INFO: Valkey says a version of Redis too, which it is compatible with.
+// software returns the name and the version of the server, from its INFO. Valkey also reports the version of Redis that
+// it is compatible with.
 func software(info map[string]string) (name string, v release, known []flaw) {
 	if valkey := info["valkey_version"]; valkey != "" {
 		return "Valkey", parseVersion(valkey), valkeyFlaws
@@ -64,7 +65,7 @@ func software(info map[string]string) (name string, v release, known []flaw) {
 	return "Redis", parseVersion(info["redis_version"]), redisFlaws
 }
 
-// flaws names those that a release has.
+// flaws returns the names of the flaws of a release.
 func flaws(v release, known []flaw) []string {
 	var found []string
 	for _, f := range known {

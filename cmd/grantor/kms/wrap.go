@@ -12,14 +12,14 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 )
 
-// NewWrapCommand makes the command. shared are settings that its file may have beside its own.
+// NewWrapCommand returns grantor key wrap. Its file of settings may also have the settings in shared.
 func NewWrapCommand(shared settings.Names) *cobra.Command {
 	var config, url, file string
 	cmd := &cobra.Command{
 		Use:   "wrap --" + URLSetting + " URL",
 		Short: "Print a key-encryption key that a KMS or vault has wrapped",
-		Long: `Print a new key-encryption key, wrapped by the key that the URL names, in base64. serve and apply take it as the
-key-encryption key together with the same URL, and have it unwrapped once, at their start.`,
+		Long: `Print a new key-encryption key, wrapped by the key that the URL names, in base64. grantor serve and grantor apply accept it
+as the key-encryption key together with the same URL, and have it unwrapped once, when they start.`,
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return settings.Resolve(cmd.Flags(), shared) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,7 +50,7 @@ key-encryption key together with the same URL, and have it unwrapped once, at th
 	return cmd
 }
 
-// plainKey reads the key to wrap, or makes one.
+// plainKey reads the key to wrap, or generates one.
 func plainKey(file string) ([]byte, error) {
 	if file == "" {
 		return keys.NewKEK(), nil

@@ -38,7 +38,7 @@ func TestManifest(t *testing.T) {
 	}
 }
 
-// TestManifestSecrets reads a secret from each place it can stand in.
+// TestManifestSecrets reads a secret from each possible source.
 func TestManifestSecrets(t *testing.T) {
 	t.Setenv("MANIFEST_TEST_SECRET", "from-environment")
 	path := servetest.WriteFile(t, "secret", "from-file\n")
@@ -54,10 +54,10 @@ func TestManifestSecrets(t *testing.T) {
 	}
 }
 
-// someHash is of PBKDF2 in the layout of OpenIddict.
+// someHash is a PBKDF2 hash in the format of OpenIddict.
 const someHash = "AQAAAAEAACcQAAAAEAzBdbnA8baoMcOZ4ml3JmEWtgaLylFK2so9jus+oFxB6gTy9bHbLPhCd1oE9F6EDA=="
 
-// TestManifestHashes reads hashes that other servers stored, beside a secret.
+// TestManifestHashes reads hashes that other servers stored, and a secret beside them.
 func TestManifestHashes(t *testing.T) {
 	const bcrypt = "$2a$10$lAPDeJTgZPKpm7kToI6CAe8I5zEgdUHQGh6keZAQhtpaGIk2aCbf."
 	m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_hashes: ["+someHash+", "+bcrypt+"]\n"))
@@ -69,7 +69,7 @@ func TestManifestHashes(t *testing.T) {
 	}
 }
 
-// TestManifestErrors expects each mistake to be told with file and line.
+// TestManifestErrors expects each error to have file and line.
 func TestManifestErrors(t *testing.T) {
 	for _, c := range []struct{ name, yaml, want string }{
 		{"misspelt section", "client:\n  - client_id: a\n", `clients.yaml:2: there is no field "client"`},
@@ -77,8 +77,8 @@ func TestManifestErrors(t *testing.T) {
 		{"misspelt field of a resource", "resources:\n  - resource: https://a\n    scope: [x]\n", `clients.yaml:3: a resource has no field "scope"`},
 		{"client without id", "clients:\n  - client_name: a\n", "clients.yaml:2: a client needs its client_id"},
 		{"resource without identifier", "resources:\n  - name: a\n", "clients.yaml:2: a resource needs its identifier"},
-		{"client twice", "clients:\n  - client_id: a\n  - client_id: b\n  - client_id: a\n", "clients.yaml:4: client a is there twice, first at line 2"},
-		{"resource twice", "resources:\n  - resource: https://a\n  - resource: https://a\n", "clients.yaml:3: resource https://a is there twice"},
+		{"client twice", "clients:\n  - client_id: a\n  - client_id: b\n  - client_id: a\n", "clients.yaml:4: duplicate client a, first at line 2"},
+		{"resource twice", "resources:\n  - resource: https://a\n  - resource: https://a\n", "clients.yaml:3: duplicate resource https://a"},
 		{"field twice", "clients:\n  - client_id: a\n    scopes: [x]\n    scopes: [y]\n", "clients.yaml:4: "},
 		{"scope of two resources", "resources:\n  - resource: https://a\n    scopes: [x]\n  - resource: https://b\n    scopes:\n      - x\n", `clients.yaml:6: resource https://b: scopes: "x" belongs to https://a already`},
 		{"unknown scope", "clients:\n  - client_id: a\n    scopes: [x]\n", `clients.yaml:3: client a: scopes: "x" belongs to no resource`},
@@ -99,7 +99,7 @@ func TestManifestErrors(t *testing.T) {
 		{"malformed resource", "resources:\n  - resource: orders\n", "clients.yaml:2: "},
 		{"malformed id", "clients:\n  - client_id: 'a b'\n", "clients.yaml:2: "},
 		{"a hash that is none", "clients:\n  - client_id: a\n    client_secret_hashes:\n      - " + someHash + "\n      - a-plain-secret\n", "clients.yaml:5: not a hash"},
-		{"a hash twice", "clients:\n  - client_id: a\n    client_secret_hashes: [" + someHash + ", " + someHash + "]\n", "clients.yaml:3: the hash is there twice"},
+		{"a hash twice", "clients:\n  - client_id: a\n    client_secret_hashes: [" + someHash + ", " + someHash + "]\n", "clients.yaml:3: duplicate hash"},
 		{"hashes of no list", "clients:\n  - client_id: a\n    client_secret_hashes: " + someHash + "\n", "clients.yaml:3: expected a list"},
 		{"two secrets", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_env: s\n", "clients.yaml:4: give one of"},
 		{"empty secret", "clients:\n  - client_id: a\n    client_secret: ''\n", "clients.yaml:3: client_secret is empty"},
@@ -131,7 +131,7 @@ func TestManifestErrors(t *testing.T) {
 	}
 }
 
-// FuzzManifest holds that no file makes the parser panic, and that what it accepts names each client once.
+// FuzzManifest checks that no file makes the parser panic, and that an accepted file lists each client once.
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(servetest.Manifest))
 	f.Add([]byte("clients:\n  - client_id: &a a\n    <<: *a\n"))

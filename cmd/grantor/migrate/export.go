@@ -14,16 +14,16 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// maxExport bounds a JSON file that is read, in bytes.
+// maxExport bounds an export, in bytes.
 const maxExport = 64 << 20
 
-// export is a JSON file that another server, or its database, gave.
+// export is a JSON file of another server or of its database.
 type export struct {
 	file string
 	data []byte
 }
 
-// readExport reads a file whole. What is wrong with its JSON is told with line and column.
+// readExport reads a file. Errors in its JSON have line and column.
 func readExport(path string) (value, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -41,10 +41,10 @@ func readExport(path string) (value, error) {
 }
 
 func parseExport(file string, data []byte) (value, error) {
-	// Tools on Windows put a byte order mark first.
+	// Tools on Windows begin a file with a byte order mark.
 	whole := value{doc: &export{file, bytes.TrimPrefix(data, []byte("\ufeff"))}}
 	whole.raw = whole.doc.data
-	// The JSON reader would put one replacement character for whatever is not UTF-8: two ids could become one.
+	// encoding/json replaces invalid UTF-8 with one replacement character: two IDs could become one.
 	if i := invalidUTF8(whole.raw); i >= 0 {
 		return value{}, whole.at(i).errorf("is not UTF-8")
 	}
@@ -74,18 +74,18 @@ func checkJSON(data []byte) error {
 	return json.Unmarshal(data, &whole)
 }
 
-// value is one JSON value and where it stands.
+// value is a JSON value and its place.
 type value struct {
 	doc    *export
 	offset int
-	// inner is set where the JSON was the text of a string: the string's place is the place of all that is in it.
+	// inner is set if the JSON was the text of a string: everything in it has the place of the string.
 	inner bool
-	// name is that of the member of an object that the value is, or is in.
+	// name is the name of the object member that is or contains the value.
 	name string
 	raw  json.RawMessage
 }
 
-// at is a value within this one.
+// at returns the value at an offset within v.
 func (v value) at(offset int) value {
 	if !v.inner {
 		v.offset += offset
@@ -93,14 +93,14 @@ func (v value) at(offset int) value {
 	return v
 }
 
-// place gives file:line:column. Exports are often one long line.
+// place returns file:line:column. Exports are often one long line.
 func (v value) place() string {
 	before := v.doc.data[:min(v.offset, len(v.doc.data))]
 	line := bytes.Count(before, []byte("\n")) + 1
 	return fmt.Sprintf("%s:%d:%d", v.doc.file, line, len(before)-bytes.LastIndexByte(before, '\n'))
 }
 
-// errorf makes an error about the value. It must not quote one that may be a secret.
+// errorf returns an error about the value. It must not quote a value that may be a secret.
 func (v value) errorf(format string, args ...any) error {
 	what := v.place()
 	if v.name != "" {
@@ -109,17 +109,16 @@ func (v value) errorf(format string, args ...any) error {
 	return fmt.Errorf("%s: %s", what, fmt.Sprintf(format, args...))
 }
 
-// shown gives a name from an export as it can be told on a terminal.
+// shown returns a name from an export in printable form.
 func shown(name string) string { return fmt.Sprintf("%.100s", cli.Printable(name)) }
 
-// is reports whether the value begins with a character: { an object, [ a list, " text.
+// is reports whether the value begins with a character: { an object, [ a list, " a text.
 func (v value) is(first byte) bool {
 	trimmed := bytes.TrimLeft(v.raw, " \t\r\n")
 	return len(trimmed) > 0 && trimmed[0] == first
 }
 
-// empty reports whether nothing is said by the value, as by null, "", [], {"keys": []} or false. An export has every
-// column, most of them in one of these forms.
+// empty reports whether the value carries no information, also in nested values.
 func (v value) empty() bool {
 	switch text := strings.TrimSpace(string(v.raw)); {
 	case text == "null" || text == "false" || text == "0":
@@ -128,25 +127,25 @@ func (v value) empty() bool {
 		inside, err := v.unwrapped()
 		return v.blank() || (err == nil && !inside.is('"') && inside.empty())
 	case v.is('['), v.is('{'):
-		said := errors.New("something is said")
+		errNotEmpty := errors.New("not empty")
 		return v.parts(func(part value) error {
 			if part.empty() {
 				return nil
 			}
-			return said
+			return errNotEmpty
 		}) == nil
 	}
 	return false
 }
 
-// blank reports whether the value is text without a visible character, or the text null.
+// blank reports whether the value is a text without a visible character, or the text null.
 func (v value) blank() bool {
 	text, err := v.text()
 	text = strings.TrimSpace(text)
 	return err == nil && (text == "" || text == "null")
 }
 
-// text gives a string; null is an empty one.
+// text returns a string; null is an empty one.
 func (v value) text() (string, error) {
 	var text *string
 	if json.Unmarshal(v.raw, &text) != nil {
@@ -158,8 +157,8 @@ func (v value) text() (string, error) {
 	return *text, nil
 }
 
-// unwrapped gives the JSON that is the value's text, where it is a list or an object: databases keep and export such
-// columns so. Any other value is given as it is.
+// unwrapped returns the list or the object that is the text of a string, as databases store and export such columns. It
+// returns any other value unchanged.
 func (v value) unwrapped() (value, error) {
 	if !v.is('"') {
 		return v, nil
@@ -179,8 +178,8 @@ func (v value) unwrapped() (value, error) {
 	return within, nil
 }
 
-// parts calls each for every item of a list or every member of an object.
-func (v value) parts(each func(part value) error) error {
+// parts calls fn for each item of a list or each member of an object.
+func (v value) parts(fn func(part value) error) error {
 	decoder := json.NewDecoder(bytes.NewReader(v.raw))
 	if _, err := decoder.Token(); err != nil {
 		return v.errorf("%v", err)
@@ -198,14 +197,14 @@ func (v value) parts(each func(part value) error) error {
 		if err := decoder.Decode(&part.raw); err != nil {
 			return v.errorf("%v", err)
 		}
-		if err := each(part.at(int(decoder.InputOffset()) - len(part.raw))); err != nil {
+		if err := fn(part.at(int(decoder.InputOffset()) - len(part.raw))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// list gives the texts of a list, each once. The list may itself stand in a string; with a separator, so may the texts.
+// list returns the distinct texts of a list. The list may itself be in a string; with a separator, so may the texts.
 func (v value) list(separator string) (texts []string, err error) {
 	if v.empty() {
 		return nil, nil
@@ -229,13 +228,13 @@ func (v value) list(separator string) (texts []string, err error) {
 	}
 	seen := make(map[string]bool, len(texts))
 	return slices.DeleteFunc(texts, func(text string) bool {
-		again := text == "" || seen[text]
+		duplicate := text == "" || seen[text]
 		seen[text] = true
-		return again
+		return duplicate
 	}), err
 }
 
-// record is one row of an export.
+// record is a row of an export.
 type record struct {
 	value
 	fields []*field
@@ -248,28 +247,27 @@ type field struct {
 	used bool
 }
 
-// plain gives the form of a name in which ClientId, clientId and client_id are one.
-func plain(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
+// normalize maps ClientId, clientId and client_id to one name.
+func normalize(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
-// record reads an object. A name that is there twice, in whatever form, is an error: either could be the one that
-// counts.
+// record parses an object. A duplicate name, in any spelling, is an error: either could be the effective one.
 func (v value) record() (*record, error) {
 	if !v.is('{') {
 		return nil, v.errorf("expected names and values")
 	}
 	r := &record{value: v, byName: make(map[string]*field)}
 	return r, v.parts(func(part value) error {
-		if r.byName[plain(part.name)] != nil {
-			return part.errorf("is there twice")
+		if r.byName[normalize(part.name)] != nil {
+			return part.errorf("duplicate name")
 		}
 		f := &field{value: part}
 		r.fields = append(r.fields, f)
-		r.byName[plain(part.name)] = f
+		r.byName[normalize(part.name)] = f
 		return nil
 	})
 }
 
-// records reads a list of objects.
+// records parses a list of objects.
 func (v value) records() (list []*record, err error) {
 	if !v.is('[') {
 		return nil, v.errorf("expected a list")
@@ -281,13 +279,13 @@ func (v value) records() (list []*record, err error) {
 	})
 }
 
-// take gives the first of the columns that is there and says something; else one that says nothing. What is taken is no
-// longer among the rest.
+// take returns the first of the columns that exists and is not empty, or else an empty one. It marks all of them as
+// used.
 func (r *record) take(names ...string) *field {
 	found := &field{value: r.value}
 	found.name, found.raw = names[0], json.RawMessage("null")
 	for _, name := range slices.Backward(names) {
-		f := r.byName[plain(name)]
+		f := r.byName[normalize(name)]
 		if f == nil {
 			continue
 		}
@@ -299,7 +297,7 @@ func (r *record) take(names ...string) *field {
 	return found
 }
 
-// rest names the columns that nobody took and that say something, in order.
+// rest returns the names of the columns that are neither used nor empty, sorted.
 func (r *record) rest() (names []string) {
 	for _, f := range r.fields {
 		if !f.used && !f.empty() {

@@ -8,10 +8,10 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/migrate"
 )
 
-// FuzzImport holds that no export makes the readers panic, that the same one gives the same manifest, and that nothing
-// in it can move the terminal of who reads the report.
+// FuzzImport checks that no export makes the readers panic, that an export always gives the same manifest, and that
+// nothing in it can act on the terminal that shows the report.
 func FuzzImport(f *testing.F) {
-	// Short ones: shortening an input of the size of the exports would take the whole time of a run.
+	// Short seeds: minimizing an input of the size of the exports would take the whole run.
 	for _, seed := range []string{
 		`{"scopes":[{"Name":"a","Resources":"[\"b\",\"https://c\"]"}]}`,
 		`[{"ClientId":"b","Permissions":["ept:token","gt:client_credentials","scp:a"]}]`,

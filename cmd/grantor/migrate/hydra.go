@@ -12,19 +12,19 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// The fields are those of Hydra's API, versions 1 and 2; its table hydra_client has the same, but for the id, and lists
-// separated by | in versions before 2.
+// The fields are those of Hydra's API, versions 1 and 2. Its table hydra_client has the same except for the ID, and separates
+// lists by | in versions before 2.
 
-// hydraClient is a client that goes over, before it is known which resources own its scopes.
+// hydraClient is a client before the owners of its scopes are known.
 type hydraClient struct {
 	*importedClient
 	row
 	scopes []string
-	// audiences are those that its tokens could be for; none means that they were for nobody in particular.
+	// audiences are the possible audiences of its tokens. Without any, its tokens were for no particular audience.
 	audiences []string
 }
 
-// importHydra reads clients.
+// importHydra converts an export of Hydra.
 func importHydra(i *importer, path string) error {
 	whole, err := readExport(path)
 	if err != nil {
@@ -37,7 +37,7 @@ func importHydra(i *importer, path string) error {
 	return i.hydra(records)
 }
 
-// hydraRecords gives the clients of a list or of a page as the command line prints it.
+// hydraRecords returns the clients of a list, or of a page as the command line prints it.
 func (i *importer) hydraRecords(whole value) ([]*record, error) {
 	if whole.is('[') {
 		return whole.records()
@@ -51,16 +51,16 @@ func (i *importer) hydraRecords(whole value) ([]*record, error) {
 		return nil, whole.errorf("there are no clients: expected a list, or an object with items")
 	}
 	if more := page.take("next_page_token"); !more.empty() {
-		i.notef(rankFile, more.name, "there are more clients than those in the file; export them too")
+		i.notef(rankFile, more.name, "there are more clients than the file has; export them too")
 	}
 	page.take("is_last_page")
 	for _, name := range page.rest() {
-		i.notef(rankFile, name, "not looked at; only items are")
+		i.notef(rankFile, name, "ignored; only items are read")
 	}
 	return items.records()
 }
 
-// hydra turns the records into clients and resources.
+// hydra converts the records to clients and resources.
 func (i *importer) hydra(records []*record) error {
 	list, err := rows(records, "client_id", "id")
 	if err != nil {
@@ -84,12 +84,12 @@ func (i *importer) hydra(records []*record) error {
 		i.finish(c.importedClient, c.row)
 	}
 	if len(clients) > 0 {
-		i.notef(rankFile, "all clients", "a request that names no scope gets every scope of the client here; write default_scopes where that is too much")
+		i.notef(rankFile, "all clients", "a request without a scope gets every scope of the client here; add default_scopes if that is too much")
 	}
 	return nil
 }
 
-// hydraClient reads one client. It gives nil for one that is left out.
+// hydraClient converts one client. It returns nil for a client that is left out.
 func (i *importer) hydraClient(r row) (*hydraClient, error) {
 	grants, err := r.take("grant_types").list("|")
 	if err != nil {
@@ -101,10 +101,10 @@ func (i *importer) hydraClient(r row) (*hydraClient, error) {
 	}
 	switch {
 	case !slices.Contains(grants, oauth.GrantClientCredentials):
-		i.leavef(r.id, "it has not the grant type %s", oauth.GrantClientCredentials)
+		i.leavef(r.id, "it does not have the grant type %s", oauth.GrantClientCredentials)
 		return nil, nil
 	case method == "none":
-		i.leavef(r.id, "a public client has no secret to prove itself by")
+		i.leavef(r.id, "a public client has no secret to authenticate with")
 		return nil, nil
 	}
 	made, err := i.client(r.id, r.take("client_name").value)
@@ -150,7 +150,7 @@ func (i *importer) hydraReach(c *hydraClient) error {
 	return nil
 }
 
-// hydraMeaningless are fields that every client has and that say nothing about a service: keys of the row, times, and
+// hydraMeaningless are fields that every client has and that mean nothing for a service: keys of the row, times, and
 // what is about users.
 var hydraMeaningless = []string{
 	"id", "pk", "nid", "created_at", "updated_at", "response_types", "subject_type", "userinfo_signed_response_alg",
@@ -158,7 +158,7 @@ var hydraMeaningless = []string{
 	"registration_access_token", "registration_access_token_signature", "registration_client_uri",
 }
 
-// hydraSecret gives the client its secrets and the one way of sending them that it had.
+// hydraSecret converts the secrets, and the one authentication method that the client had.
 func (i *importer) hydraSecret(c *hydraClient, method string) error {
 	secret, rotated := c.take("client_secret"), c.take("rotated_secrets")
 	switch method {
@@ -166,7 +166,7 @@ func (i *importer) hydraSecret(c *hydraClient, method string) error {
 		method = oauth.ClientSecretBasic
 	case oauth.ClientSecretBasic, oauth.ClientSecretPost:
 	default:
-		// A secret that such a client may have was never enough to prove it.
+		// A secret that such a client may have was never sufficient to authenticate it.
 		i.notef(rankClient, c.ID, "token_endpoint_auth_method: %s is not offered here; give the client a secret", shown(method))
 		return nil
 	}
@@ -194,7 +194,7 @@ func (i *importer) hydraSecret(c *hydraClient, method string) error {
 	})
 }
 
-// hydraLifetime reads "1h" as the API gives it, or nanoseconds as the table has them.
+// hydraLifetime parses "1h" as the API returns it, or nanoseconds as the table has them.
 func (i *importer) hydraLifetime(c *hydraClient) error {
 	column := c.take("client_credentials_grant_access_token_lifespan")
 	if column.blank() || string(column.raw) == "null" {
@@ -210,21 +210,21 @@ func (i *importer) hydraLifetime(c *hydraClient) error {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return column.errorf("it is not a time such as 10m")
+		return column.errorf("is not a duration such as 10m")
 	}
 	return i.lifetime(c.importedClient, column.value, d)
 }
 
-// hydraUsable gives the scopes that can be here, each once.
+// hydraUsable returns the distinct scopes that can exist here.
 func (i *importer) hydraUsable(id string, scopes []string) (usable []string) {
 	for _, scope := range scopes {
 		err := checkScope(scope)
 		switch {
 		case slices.Contains(usable, scope):
 		case err == nil && scope == "offline":
-			err = errors.New("it asks for refresh tokens, which are not here")
+			err = errors.New("it requests refresh tokens, which do not exist here")
 		case err == nil && strings.Contains(scope, "*"):
-			err = errors.New("it is a pattern there and would be that very scope here; write out the scopes that the client needs")
+			err = errors.New("it is a pattern there and would be a literal scope here; list the scopes that the client needs")
 		case err == nil:
 			usable = append(usable, scope)
 		}
@@ -235,10 +235,10 @@ func (i *importer) hydraUsable(id string, scopes []string) (usable []string) {
 	return usable
 }
 
-// hydraOwners finds the resource that each scope belongs to. Which one it is decides what tokens are for, so what the
-// clients do not agree on is the operator's to say.
+// hydraOwners finds the resource that owns each scope. It determines the audience of tokens, so the operator must
+// decide if the clients do not agree.
 func (i *importer) hydraOwners(clients []*hydraClient) error {
-	audiences := make(map[string][]string) // scope → those of the clients that have it; "" stands for none
+	audiences := make(map[string][]string) // maps a scope to the audiences of its clients; "" stands for none
 	for _, c := range clients {
 		for _, scope := range c.scopes {
 			audiences[scope] = append(audiences[scope], c.audiences...)
@@ -265,18 +265,18 @@ func (i *importer) hydraOwners(clients []*hydraClient) error {
 	}
 	var err error
 	if len(without) > 0 {
-		err = fmt.Errorf("no client with the scopes %s has an audience; say which resource they belong to by --default-resource URI, or --owner SCOPE=URI for each",
+		err = fmt.Errorf("no client with the scopes %s has an audience; name their owner by --default-resource URI, or by --owner SCOPE=URI for each",
 			strings.Join(without, ", "))
 	}
 	if len(disputed) > 0 {
-		err = errors.Join(err, fmt.Errorf("the clients with the scopes %s do not agree in their audiences; say which resource each belongs to by --owner SCOPE=URI",
+		err = errors.Join(err, fmt.Errorf("the clients with the scopes %s have different audiences; name the owner of each by --owner SCOPE=URI",
 			strings.Join(disputed, ", ")))
 	}
 	return err
 }
 
-// hydraScopes gives the client the scopes whose owner its tokens could be for. Those of a client without audiences were
-// for nobody in particular, but not for what others name as an audience.
+// hydraScopes assigns the scopes whose owner could be the audience of the client's tokens. The tokens of a client
+// without audiences were for no particular audience, but not for what other clients name as one.
 func (i *importer) hydraScopes(c *hydraClient) {
 	var owners []string
 	for _, scope := range c.scopes {
@@ -291,10 +291,10 @@ func (i *importer) hydraScopes(c *hydraClient) {
 	}
 	for _, audience := range slices.Sorted(slices.Values(c.audiences)) {
 		if !slices.Contains(owners, audience) {
-			i.notef(rankClient, c.ID, "audience: %s: it gets no tokens for it here, as none of its scopes belongs to it", audience)
+			i.notef(rankClient, c.ID, "audience: %s: it gets no tokens for it here, because none of its scopes belongs to it", audience)
 		}
 	}
 	if len(c.Scopes) == 0 {
-		i.notef(rankClient, c.ID, "scope: it gets no token here, as it has no scope; give it one")
+		i.notef(rankClient, c.ID, "scope: it gets no token here, because it has no scope; give it one")
 	}
 }

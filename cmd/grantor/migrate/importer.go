@@ -20,19 +20,19 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// importer gathers the clients and resources of an export, and what has no counterpart here.
+// importer converts the clients and resources of an export, and collects what has no counterpart here.
 type importer struct {
 	server string
-	// names has a resource's name there → its identifier here, owners a scope → the resource that owns it here. Both
-	// are the operator's choices, as is fallback, the owner of the scopes that say of none.
+	// names maps the name of a resource there to its identifier here, and owners a scope to the resource that owns it
+	// here. Both are choices of the operator, as is fallback, the owner of the scopes without one.
 	names, owners map[string]string
 	fallback      string
 
-	// known has a resource's name there → its identifier here, sources that identifier → the first name.
+	// known maps the name of a resource there to its identifier here, and sources that identifier to the first name.
 	known     map[string]string
 	sources   map[string]string
 	resources map[string]*importedResource
-	owned     map[string]string // scope → the identifier of its owner
+	owned     map[string]string // maps a scope to its owner
 	clients   []*importedClient
 	leftOut   int
 	notes     []note
@@ -45,13 +45,13 @@ func newImporter(server string) *importer {
 	}
 }
 
-// importedResource is a resource as the manifest has it.
+// importedResource is a resource of the manifest.
 type importedResource struct {
 	ID     string   `yaml:"resource"`
 	Scopes []string `yaml:"scopes,omitempty"`
 }
 
-// importedClient is a client as the manifest has it.
+// importedClient is a client of the manifest.
 type importedClient struct {
 	ID          string   `yaml:"client_id"`
 	Name        string   `yaml:"client_name,omitempty"`
@@ -63,14 +63,14 @@ type importedClient struct {
 	Lifetime    string   `yaml:"access_token_lifetime,omitempty"`
 }
 
-// row is a record and the name by which others speak of it.
+// row is a record and the name by which others refer to it.
 type row struct {
 	*record
 	id string
 }
 
-// rows reads the names of records and puts them in order. The same name twice is an error: either row could be the one
-// that counts.
+// rows returns the records with their names, sorted by name. A duplicate name is an error: either row could be the
+// effective one.
 func rows(records []*record, columns ...string) ([]row, error) {
 	list := make([]row, 0, len(records))
 	first := make(map[string]*record)
@@ -81,7 +81,7 @@ func rows(records []*record, columns ...string) ([]row, error) {
 			err = column.errorf("is missing")
 		}
 		if other := first[id]; err == nil && other != nil {
-			err = column.errorf("%.100q is there twice, first at %s", id, other.place())
+			err = column.errorf("duplicate %.100q, first at %s", id, other.place())
 		}
 		if err != nil {
 			return nil, err
@@ -93,7 +93,7 @@ func rows(records []*record, columns ...string) ([]row, error) {
 	return list, nil
 }
 
-// checkResource reports why a resource with one scope or none cannot be here.
+// checkResource returns why a resource with these scopes cannot exist here.
 func checkResource(id oauth.Resource, scopes oauth.Scopes) error {
 	_, err := registry.NewResources(0, []registry.Resource{{ID: id, Scopes: scopes}})
 	if field, ok := errors.AsType[*registry.FieldError](err); ok {
@@ -102,7 +102,7 @@ func checkResource(id oauth.Resource, scopes oauth.Scopes) error {
 	return err
 }
 
-// checkScope reports why a scope cannot be here.
+// checkScope returns why a scope cannot exist here.
 func checkScope(name string) error {
 	scope, err := oauth.ParseScope(name)
 	if err != nil {
@@ -115,8 +115,8 @@ func checkScope(name string) error {
 	return checkResource(someone, oauth.Scopes{scope})
 }
 
-// resource gives the identifier here of a resource that has a name there: the one that the operator chose, the name
-// itself if it can be one, else one made of it.
+// resource returns the identifier here of a resource that has a name there: the operator's choice, the name itself if
+// it is a valid identifier, or else one derived from it.
 func (i *importer) resource(v value, name string) (string, error) {
 	if uri, ok := i.known[name]; ok {
 		return uri, nil
@@ -125,18 +125,18 @@ func (i *importer) resource(v value, name string) (string, error) {
 	if !chosen {
 		uri = name
 		if _, err := usableResource(name); err != nil {
-			uri = "urn:" + i.server + ":" + url.PathEscape(name) // escaping keeps different names apart
-			i.notef(rankResource, name, "it is %s here, and so the aud of its tokens; choose another with --resource NAME=URI", uri)
+			uri = "urn:" + i.server + ":" + url.PathEscape(name) // escaping keeps different names distinct
+			i.notef(rankResource, name, "it is %s here, which is the aud of its tokens; choose another with --resource NAME=URI", uri)
 		}
 	}
 	return uri, i.claim(v, uri, name)
 }
 
-// claim makes the resource for what has the name there. Two that become one by chance are an error: a token for the one
-// would be for the other.
+// claim creates the resource for a name there. That two names accidentally become one resource is an error: a token for
+// one would be valid for the other.
 func (i *importer) claim(v value, uri, name string) error {
 	if _, err := usableResource(uri); err != nil || name == "" {
-		return v.errorf("%.100q can be no resource here; choose one for it with --resource NAME=URI", name)
+		return v.errorf("%.100q cannot be a resource here; choose one for it with --resource NAME=URI", name)
 	}
 	other, taken := i.sources[uri]
 	switch {
@@ -159,7 +159,7 @@ func (i *importer) add(uri string) *importedResource {
 	return i.resources[uri]
 }
 
-// own gives a scope to a resource.
+// own assigns a scope to a resource, unless it has an owner.
 func (i *importer) own(scope, uri string) {
 	if _, done := i.owned[scope]; !done {
 		i.owned[scope] = uri
@@ -168,13 +168,13 @@ func (i *importer) own(scope, uri string) {
 	}
 }
 
-// leave leaves a client out.
+// leavef leaves a client out.
 func (i *importer) leavef(id, format string, args ...any) {
 	i.leftOut++
 	i.notef(rankClient, id, "left out: "+format, args...)
 }
 
-// client begins a client of the id and the name. It gives nil for an id that none can have here.
+// client starts a client with an ID and a name. It returns nil if the ID is not valid here.
 func (i *importer) client(id string, name value) (*importedClient, error) {
 	if _, err := oauth.ParseClientID(id); err != nil {
 		i.leavef(id, "%s", oauth.From(err).Text)
@@ -196,7 +196,7 @@ func (i *importer) client(id string, name value) (*importedClient, error) {
 	return c, nil
 }
 
-// secret adds the hash of a secret to the client. It reports whether there was one; no message quotes it.
+// secret adds the hash of a secret to the client. It reports whether there was one. No message quotes it.
 func (i *importer) secret(c *importedClient, v value) (bool, error) {
 	hash, err := v.text()
 	if err != nil || hash == "" {
@@ -215,15 +215,15 @@ func (i *importer) secret(c *importedClient, v value) (bool, error) {
 	return true, nil
 }
 
-// lifetime sets how long the client's tokens live, which is never more than it was.
+// lifetime sets the lifetime of the client's tokens, which never grows.
 func (i *importer) lifetime(c *importedClient, v value, d time.Duration) error {
-	const most = registry.MaxLifetime
+	const maximum = registry.MaxLifetime
 	switch whole := d.Truncate(time.Second); {
 	case whole <= 0:
-		return v.errorf("it is less than a second, which no token lives")
-	case whole > most:
-		i.notef(rankClient, c.ID, "%s: %s is more than a token can live here; it is %s now", v.name, d, most)
-		d = most
+		return v.errorf("the lifetime is less than a second")
+	case whole > maximum:
+		i.notef(rankClient, c.ID, "%s: %s is more than the maximum here; it is %s now", v.name, d, maximum)
+		d = maximum
 	case whole != d:
 		i.notef(rankClient, c.ID, "%s: %s is %s here, in whole seconds", v.name, d, whole)
 		d = whole
@@ -237,7 +237,7 @@ func (i *importer) lifetime(c *importedClient, v value, d time.Duration) error {
 	return nil
 }
 
-// finish adds the client, with what of its row has no counterpart here.
+// finish adds the client, and reports the columns of its row without a counterpart here.
 func (i *importer) finish(c *importedClient, r row) {
 	if unused := r.rest(); len(unused) > 0 {
 		i.notef(rankClient, c.ID, "%s: no counterpart here", strings.Join(unused, ", "))
@@ -248,10 +248,10 @@ func (i *importer) finish(c *importedClient, r row) {
 }
 
 const manifestHead = `# Written by grantor import %s. Review it, then: grantor apply -f FILE
-# Keep it from others: whoever has the hashes of the secrets can try secrets against them.
+# Keep it private: with the hashes of the secrets, secrets can be guessed offline.
 `
 
-// manifest gives the file that apply takes. It has been read back as apply would.
+// manifest returns the file for grantor apply, after reading it as apply would.
 func (i *importer) manifest() ([]byte, error) {
 	if err := i.unusedChoices(); err != nil {
 		return nil, err
@@ -285,7 +285,7 @@ func (i *importer) manifest() ([]byte, error) {
 	return text.Bytes(), checkManifest(text.Bytes())
 }
 
-// unusedChoices refuses a choice that chose nothing: it is misspelt, and what it was for went elsewhere.
+// unusedChoices refuses a choice without effect: it is misspelled, and the default was applied instead.
 func (i *importer) unusedChoices() error {
 	for _, name := range slices.Sorted(maps.Keys(i.names)) {
 		if _, ok := i.known[name]; !ok {
@@ -294,15 +294,15 @@ func (i *importer) unusedChoices() error {
 	}
 	for _, scope := range slices.Sorted(maps.Keys(i.owners)) {
 		if _, ok := i.owned[scope]; !ok {
-			return cli.SettingError("owner", fmt.Errorf("the export has no scope %.100q that could be here", scope))
+			return cli.SettingError("owner", fmt.Errorf("the export has no scope %.100q that could exist here", scope))
 		}
 	}
 	return nil
 }
 
-// checkManifest reads the file as apply does.
+// checkManifest reads the file as grantor apply does.
 func checkManifest(text []byte) error {
-	m, err := manifest.Parse("the file that was made", text)
+	m, err := manifest.Parse("the converted file", text)
 	if err != nil {
 		return err
 	}

@@ -18,19 +18,19 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// options are what the import commands are told. Like what a token command is about, it comes from the arguments
-// alone.
+// options are the arguments of the import commands. They come from the command line alone.
 type options struct {
 	scopesFile, output string
 	names, owners      []string
 	fallback           string
 }
 
+// NewCommand returns grantor import.
 func NewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import",
-		Short: "Make a file for apply from what another server exports",
-		// cobra would answer a misspelt command with the help and success.
+		Short: "Convert the export of another server to a file for grantor apply",
+		// By default cobra prints the help and succeeds for a misspelled subcommand.
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return errors.New("import: the servers are openiddict and hydra")
@@ -45,23 +45,23 @@ func NewCommand() *cobra.Command {
 
 const importHelp = `
 
-What has no counterpart here is told on standard error, one line each; no client gets more than it had. The secrets go
-over as hashes, so that the clients keep theirs. Review the file, then: grantor apply -f FILE`
+What has no counterpart here is reported on standard error, one line each; no client gets more than it had. The hashes of
+the secrets are converted, so that the clients keep their secrets. Review the file, then: grantor apply -f FILE`
 
 func newOpenIddictCommand() *cobra.Command {
 	var s options
 	cmd := &cobra.Command{
 		Use:   "openiddict FILE",
-		Short: "Make it from the applications and scopes of OpenIddict",
-		Long: `Read the rows of OpenIddict's tables of applications and scopes, as JSON: {"applications": [...], "scopes": [...]}, or the
-applications alone with the scopes in --scopes, and write clients and resources in YAML, as apply takes them.` + importHelp,
+		Short: "Convert the applications and scopes of OpenIddict",
+		Long: `Read the rows of OpenIddict's tables of applications and scopes, as JSON: {"applications": [...], "scopes": [...]}, or only
+the applications with the scopes in --scopes. Write clients and resources in YAML, for grantor apply.` + importHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.run(cmd, "openiddict", func(i *importer) error { return importOpenIddict(i, args[0], s.scopesFile) })
 		},
 	}
 	s.declare(cmd)
-	cmd.Flags().StringVar(&s.scopesFile, "scopes", "", "`file` with the scopes, where the other has the applications alone")
+	cmd.Flags().StringVar(&s.scopesFile, "scopes", "", "`file` with the scopes, if the other has only the applications")
 	return cmd
 }
 
@@ -69,13 +69,13 @@ func newHydraCommand() *cobra.Command {
 	var s options
 	cmd := &cobra.Command{
 		Use:   "hydra FILE",
-		Short: "Make it from the OAuth 2.0 clients of Ory Hydra",
-		Long: `Read Hydra's clients as JSON: rows of its table hydra_client, which have the hashes of the secrets, or what its API and
-hydra list oauth2-clients give, which has none. Write clients and resources in YAML, as apply takes them.
+		Short: "Convert the OAuth 2.0 clients of Ory Hydra",
+		Long: `Read Hydra's clients as JSON: rows of its table hydra_client, which have the hashes of the secrets, or the output of its API
+or of hydra list oauth2-clients, which has none. Write clients and resources in YAML, for grantor apply.
 
-Hydra's scopes belong to nobody; here each belongs to one resource, and so decides the audience of a token. A scope
-belongs to the audience of the clients that have it. Where they have none --default-resource says whose it is, and where
-they differ --owner does.` + importHelp,
+A scope of Hydra has no owner; here each belongs to one resource, and so determines the audience of a token. A scope belongs
+to the audience of the clients that have it. If they have none, --default-resource names the owner, and if they differ,
+--owner does.` + importHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.run(cmd, "hydra", func(i *importer) error { return importHydra(i, args[0]) })
@@ -87,13 +87,13 @@ they differ --owner does.` + importHelp,
 
 func (s *options) declare(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&s.output, "output", "", "`file` to make instead of writing to standard output; it must not be there yet")
-	flags.StringArrayVar(&s.names, "resource", nil, "`NAME=URI`: the identifier that the resource or audience NAME gets here; can be repeated")
-	flags.StringArrayVar(&s.owners, "owner", nil, "`SCOPE=URI`: the resource that the scope belongs to here; can be repeated")
-	flags.StringVar(&s.fallback, "default-resource", "", "`URI` of the resource of the scopes that say of none")
+	flags.StringVar(&s.output, "output", "", "`file` to create instead of writing to standard output; it must not exist yet")
+	flags.StringArrayVar(&s.names, "resource", nil, "`NAME=URI`: the identifier of the resource or audience NAME here; can be repeated")
+	flags.StringArrayVar(&s.owners, "owner", nil, "`SCOPE=URI`: the resource that owns the scope here; can be repeated")
+	flags.StringVar(&s.fallback, "default-resource", "", "`URI` of the resource that owns the scopes without one")
 }
 
-// run makes the manifest, writes it and tells what the operator should know.
+// run converts the export, writes the manifest and reports what the operator should know.
 func (s *options) run(cmd *cobra.Command, server string, read func(*importer) error) error {
 	i := newImporter(server)
 	if err := s.choose(i); err != nil {
@@ -113,7 +113,7 @@ func (s *options) run(cmd *cobra.Command, server string, read func(*importer) er
 	return nil
 }
 
-// choose reads what the operator decided.
+// choose parses the operator's choices.
 func (s *options) choose(i *importer) (err error) {
 	if i.names, err = pairs("resource", s.names); err != nil {
 		return err
@@ -130,7 +130,7 @@ func (s *options) choose(i *importer) (err error) {
 	return nil
 }
 
-// pairs reads NAME=URI.
+// pairs parses NAME=URI.
 func pairs(flag string, texts []string) (map[string]string, error) {
 	chosen := make(map[string]string)
 	for _, text := range texts {
@@ -138,8 +138,8 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 		if !ok || name == "" {
 			return nil, cli.SettingError(flag, fmt.Errorf("%.100q is not NAME=URI", text))
 		}
-		if _, twice := chosen[name]; twice {
-			return nil, cli.SettingError(flag, fmt.Errorf("%.100q is there twice", name))
+		if _, ok := chosen[name]; ok {
+			return nil, cli.SettingError(flag, fmt.Errorf("duplicate %.100q", name))
 		}
 		uri, err := usableResource(uri)
 		if err != nil {
@@ -150,18 +150,17 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 	return chosen, nil
 }
 
-// write puts the manifest where it belongs. A file that is there may have been reviewed and edited since, or be the
-// export itself, so none is written over.
+// write writes the manifest. It never overwrites a file, which may be a reviewed manifest, or the export itself.
 func (s *options) write(out io.Writer, text []byte) error {
 	if s.output == "" {
 		_, err := out.Write(text)
 		return err
 	}
-	// Hashes are for nobody else to see.
+	// Other users must not read the hashes.
 	f, err := os.OpenFile(s.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			err = fmt.Errorf("%s is there already; name another file, or remove it", s.output)
+			err = fmt.Errorf("%s already exists; name another file, or remove it", s.output)
 		}
 		return cli.SettingError("output", err)
 	}
@@ -171,12 +170,12 @@ func (s *options) write(out io.Writer, text []byte) error {
 
 // note is a line of the report.
 type note struct {
-	rank  int // the order of what a line is about
+	rank  int // the order of the subjects
 	about string
 	text  string
 }
 
-// What a line is about, in the order of the report.
+// The subjects of the lines, in the order of the report.
 const (
 	rankFile = iota
 	rankResource
@@ -189,7 +188,7 @@ func (i *importer) notef(rank int, id, format string, args ...any) {
 	i.notes = append(i.notes, note{rank, about, fmt.Sprintf(format, args...)})
 }
 
-// report tells the operator what to look at, and how much there was.
+// report writes what the operator should review, and how much was converted.
 func (i *importer) report(out io.Writer) {
 	slices.SortStableFunc(i.notes, func(a, b note) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.about, b.about))
@@ -201,7 +200,7 @@ func (i *importer) report(out io.Writer) {
 		len(i.clients), len(i.resources), len(i.owned), i.leftOut)
 }
 
-// usableResource reports why a resource could not have the identifier.
+// usableResource returns uri, or the reason why it cannot identify a resource.
 func usableResource(uri string) (string, error) {
 	id, err := oauth.ParseResource(uri)
 	if err != nil {

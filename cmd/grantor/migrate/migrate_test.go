@@ -14,8 +14,8 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// The exports in testdata/import have the rows as PostgreSQL's json_agg gives them. The hashes by PBKDF2 in them were
-// made by Python's hashlib, those by bcrypt as Hydra makes them.
+// The exports in testdata have the rows as PostgreSQL's json_agg returns them. Their PBKDF2 hashes were computed by Python's
+// hashlib, the bcrypt hashes as Hydra computes them.
 const (
 	openIddictExport = "testdata/openiddict.json"
 	hydraExport      = "testdata/hydra.json"
@@ -23,7 +23,7 @@ const (
 
 var hydraChoices = []string{"--default-resource=https://services.internal", "--owner=orders.read=https://orders.internal"}
 
-// runImport runs `grantor import` and gives what it wrote to standard output and to standard error.
+// runImport runs grantor import and returns what it wrote to standard output and to standard error.
 func runImport(t testing.TB, args ...string) (manifest, report string, err error) {
 	t.Helper()
 	cmd := migrate.NewCommand()
@@ -45,7 +45,7 @@ func content(t testing.TB, path string) string {
 	return string(data)
 }
 
-// TestImport holds what is written and told of the exports to files that a person has read.
+// TestImport compares the manifests and reports of the exports with files that a person has reviewed.
 func TestImport(t *testing.T) {
 	for name, args := range map[string][]string{
 		"openiddict": {"openiddict", openIddictExport},
@@ -65,7 +65,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportTellsNoSecret expects nothing of a secret's column in the report, however unusual its content.
+// TestImportTellsNoSecret expects nothing from the column of a secret in the report, however unusual its content.
 func TestImportTellsNoSecret(t *testing.T) {
 	told := func(t *testing.T, export, text string) {
 		for _, secret := range regexp.MustCompile(`(?i)"(?:client_?secret|rotated_secrets)": "([^"\\]+|\[\\"[^"]+)`).FindAllStringSubmatch(export, -1) {
@@ -100,7 +100,7 @@ func TestImportTellsNoSecret(t *testing.T) {
 	}
 }
 
-// TestImportForms expects the same manifest of the other forms in which the same rows are exported.
+// TestImportForms expects the same manifest from the other forms in which the same rows are exported.
 func TestImportForms(t *testing.T) {
 	want := content(t, "testdata/openiddict.yaml")
 	var rows struct {
@@ -154,7 +154,7 @@ func TestImportForms(t *testing.T) {
 	}
 }
 
-// TestImportHydraVersions reads what versions of Hydra and its API write in other ways.
+// TestImportHydraVersions reads what versions of Hydra and its API format differently.
 func TestImportHydraVersions(t *testing.T) {
 	const want = `    grant_types: [client_credentials]
     scopes:
@@ -173,7 +173,7 @@ func TestImportHydraVersions(t *testing.T) {
 	}
 }
 
-// TestImportErrors expects each mistake to be told with its place, and nothing to be written.
+// TestImportErrors expects each error to have its place, and nothing to be written.
 func TestImportErrors(t *testing.T) {
 	const application = `{"ClientId": "a", "Permissions": ["ept:token", "gt:client_credentials"], `
 	const client = `{"client_id": "a", "grant_types": ["client_credentials"], `
@@ -193,27 +193,27 @@ func TestImportErrors(t *testing.T) {
 		{"a text where a table belongs", "openiddict", `{"applications": "a"}`, nil, "export.json:1:18: applications: expected a list"},
 		{"no id", "openiddict", "[\n{\"DisplayName\": \"a\"}]", nil, "export.json:2:1: ClientId: is missing"},
 		{"id of no text", "hydra", "[{\"client_id\": 7}]", nil, "export.json:1:16: client_id: expected text"},
-		{"client twice", "openiddict", "[{\"ClientId\": \"a\"},\n{\"ClientId\": \"a\"}]", nil, `export.json:2:14: ClientId: "a" is there twice, first at`},
-		{"client of Hydra twice", "hydra", `[{"client_id": "a"}, {"id": "a"}]`, nil, `export.json:1:29: id: "a" is there twice`},
-		{"scope twice", "openiddict", `{"scopes": [{"Name": "s"}, {"Name": "s"}]}`, nil, `export.json:1:37: Name: "s" is there twice`},
-		{"column twice", "openiddict", `[{"ClientId": "a", "client_id": "b"}]`, nil, "export.json:1:33: client_id: is there twice"},
+		{"client twice", "openiddict", "[{\"ClientId\": \"a\"},\n{\"ClientId\": \"a\"}]", nil, `export.json:2:14: ClientId: duplicate "a", first at`},
+		{"client of Hydra twice", "hydra", `[{"client_id": "a"}, {"id": "a"}]`, nil, `export.json:1:29: id: duplicate "a"`},
+		{"scope twice", "openiddict", `{"scopes": [{"Name": "s"}, {"Name": "s"}]}`, nil, `export.json:1:37: Name: duplicate "s"`},
+		{"column twice", "openiddict", `[{"ClientId": "a", "client_id": "b"}]`, nil, "export.json:1:33: client_id: duplicate name"},
 		{"permissions of no list", "openiddict", `[{"ClientId": "a", "Permissions": "ept:token"}]`, nil, "export.json:1:35: Permissions: expected a list"},
 		{"permissions cut off", "openiddict", `[{"ClientId": "a", "Permissions": "[\"ept:token\""}]`, nil, "export.json:1:35: Permissions: the text is malformed JSON: unexpected end"},
 		{"settings of no object", "openiddict", "[" + application + `"Settings": [1]}]`, nil, "Settings: expected names and values"},
-		{"a lifetime of no form", "openiddict", "[" + application + `"Settings": {"tkn_lft:act": "10 minutes"}}]`, nil, "tkn_lft:act: it is not a time such as 00:10:00"},
-		{"a lifetime of zero", "openiddict", "[" + application + `"Settings": "{\"tkn_lft:act\": \"00:00:00\"}"}]`, nil, "tkn_lft:act: it is less than a second"},
-		{"a lifetime of Hydra", "hydra", "[" + client + `"client_credentials_grant_access_token_lifespan": "soon"}]`, nil, "it is not a time such as 10m"},
-		{"a negative one", "hydra", "[" + client + `"client_credentials_grant_access_token_lifespan": -1}]`, nil, "it is less than a second"},
+		{"a lifetime of no form", "openiddict", "[" + application + `"Settings": {"tkn_lft:act": "10 minutes"}}]`, nil, "tkn_lft:act: is not a duration such as 00:10:00"},
+		{"a lifetime of zero", "openiddict", "[" + application + `"Settings": "{\"tkn_lft:act\": \"00:00:00\"}"}]`, nil, "tkn_lft:act: the lifetime is less than a second"},
+		{"a lifetime of Hydra", "hydra", "[" + client + `"client_credentials_grant_access_token_lifespan": "soon"}]`, nil, "is not a duration such as 10m"},
+		{"a negative one", "hydra", "[" + client + `"client_credentials_grant_access_token_lifespan": -1}]`, nil, "the lifetime is less than a second"},
 		{"two resources of one identifier", "openiddict", `{"scopes": [{"Name": "s", "Resources": ["a", "urn:openiddict:a"]}]}`, nil, `"a" and "urn:openiddict:a" would both be the resource urn:openiddict:a`},
-		{"a resource without a name", "hydra", "[" + client + `"audience": [" "]}, ` + client + `"client_id": ""}]`, nil, "is there twice"},
+		{"a resource without a name", "hydra", "[" + client + `"audience": [" "]}, ` + client + `"client_id": ""}]`, nil, "duplicate name"},
 		{"a scope without an owner", "hydra", "[" + client + `"scope": "b a"}]`, nil, "no client with the scopes a, b has an audience"},
-		{"a scope with owners that differ", "hydra", "[" + client + `"scope": "a", "audience": ["https://a", "https://b"]}]`, nil, "the clients with the scopes a do not agree"},
-		{"scopes twice", "openiddict", `{"scopes": [{"Name": "s"}]}`, []string{"--scopes=" + openIddictExport}, "scopes: the other file has scopes already"},
+		{"a scope with owners that differ", "hydra", "[" + client + `"scope": "a", "audience": ["https://a", "https://b"]}]`, nil, "the clients with the scopes a have different audiences"},
+		{"scopes twice", "openiddict", `{"scopes": [{"Name": "s"}]}`, []string{"--scopes=" + openIddictExport}, "scopes: the other file already has scopes"},
 		{"an owner for no scope", "openiddict", "[]", []string{"--owner=mispelt=https://a"}, `owner: the export has no scope "mispelt"`},
 		{"a resource that is none", "hydra", "[]", []string{"--resource=mispelt=https://a"}, `resource: the export has no resource or audience "mispelt"`},
 		{"a choice without a URI", "hydra", "[]", []string{"--resource=orders"}, `resource: "orders" is not NAME=URI`},
 		{"a choice of no URI", "hydra", "[]", []string{"--owner=orders=api"}, `owner: "orders=api": resource must be an absolute URI`},
-		{"a choice made twice", "hydra", "[]", []string{"--owner=a=https://a", "--owner=a=https://b"}, `owner: "a" is there twice`},
+		{"a choice made twice", "hydra", "[]", []string{"--owner=a=https://a", "--owner=a=https://b"}, `owner: duplicate "a"`},
 		{"a default of no URI", "hydra", "[]", []string{"--default-resource=api"}, "default-resource: resource must be an absolute URI"},
 		{"too many scopes of a resource", "hydra", "[" + client + `"scope": "` + manyScopes() + `"}]`, []string{"--default-resource=https://a"}, "the resource https://a would have 65 scopes"},
 		{"too many scopes of a client", "hydra", "[" + client + `"scope": "` + manyScopes() + `"}]`, []string{"--default-resource=https://a", "--owner=s=https://b"}, "the client a would have 65 scopes"},
@@ -234,7 +234,7 @@ func TestImportErrors(t *testing.T) {
 	}
 }
 
-// manyScopes are one more than a resource or a client may have.
+// manyScopes returns one scope more than a resource or a client may have.
 func manyScopes() string {
 	var all []string
 	for i := range 65 {
@@ -279,7 +279,7 @@ func TestImportNeverWidens(t *testing.T) {
 	}
 }
 
-// TestImportOutput writes to a file that only its owner may read, and never over one that is there.
+// TestImportOutput writes to a file that only its owner may read, and never overwrites one.
 func TestImportOutput(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "clients.yaml")
 	out, report, err := runImport(t, "openiddict", openIddictExport, "--output="+path)
@@ -294,7 +294,7 @@ func TestImportOutput(t *testing.T) {
 	}
 }
 
-// TestTimeSpan reads the times of .NET.
+// TestTimeSpan parses durations of .NET.
 func TestTimeSpan(t *testing.T) {
 	for text, want := range map[string]string{
 		"00:10:00": "10m0s", "1:00:00": "1h0m0s", "0.01:00:00": "1h0m0s", "14.00:00:00": "336h0m0s", "00:00:01.5": "1.5s", "00:05": "5m0s",

@@ -13,9 +13,9 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// The columns are those of OpenIddict's entities, from its version 3 to 7; Type became ClientType in version 5.
+// The columns are those of OpenIddict's entities, versions 3 to 7; Type became ClientType in version 5.
 
-// importOpenIddict reads applications and scopes.
+// importOpenIddict converts an export of OpenIddict.
 func importOpenIddict(i *importer, path, scopesPath string) error {
 	applications, scopes, err := readOpenIddict(i, path, scopesPath)
 	if err != nil {
@@ -24,7 +24,7 @@ func importOpenIddict(i *importer, path, scopesPath string) error {
 	return i.openIddict(applications, scopes)
 }
 
-// readOpenIddict gives the rows of both tables, from one file or two.
+// readOpenIddict returns the rows of both tables, from one file or two.
 func readOpenIddict(i *importer, path, scopesPath string) (applications, scopes []*record, err error) {
 	whole, err := readExport(path)
 	if err != nil {
@@ -35,7 +35,7 @@ func readOpenIddict(i *importer, path, scopesPath string) (applications, scopes 
 		return applications, scopes, err
 	}
 	if scopes != nil {
-		return nil, nil, cli.SettingError("scopes", errors.New("the other file has scopes already"))
+		return nil, nil, cli.SettingError("scopes", errors.New("the other file already has scopes"))
 	}
 	if whole, err = readExport(scopesPath); err != nil {
 		return nil, nil, err
@@ -48,7 +48,7 @@ func readOpenIddict(i *importer, path, scopesPath string) (applications, scopes 
 	return applications, scopes, err
 }
 
-// openIddictRecords gives the rows of a table of applications, or of both tables in an object.
+// openIddictRecords returns the rows of a table of applications, or those of both tables in an object.
 func (i *importer) openIddictRecords(whole value) (applications, scopes []*record, err error) {
 	if whole.is('[') {
 		applications, err = whole.records()
@@ -69,7 +69,7 @@ func (i *importer) openIddictRecords(whole value) (applications, scopes []*recor
 		}
 	}
 	for _, name := range tables.rest() {
-		i.notef(rankFile, name, "not looked at; only applications and scopes are")
+		i.notef(rankFile, name, "ignored; only applications and scopes are read")
 	}
 	if applications == nil && scopes == nil {
 		return nil, nil, whole.errorf("there are neither applications nor scopes")
@@ -77,7 +77,7 @@ func (i *importer) openIddictRecords(whole value) (applications, scopes []*recor
 	return applications, scopes, nil
 }
 
-// openIddict turns the rows into clients and resources.
+// openIddict converts the rows to clients and resources.
 func (i *importer) openIddict(applications, scopes []*record) error {
 	list, err := rows(scopes, "Name")
 	if err != nil {
@@ -97,13 +97,13 @@ func (i *importer) openIddict(applications, scopes []*record) error {
 		}
 	}
 	if len(i.clients) > 0 {
-		i.notef(rankFile, "all clients", "a request that names no scope gets every scope of the client here; write default_scopes where that is too much")
-		i.notef(rankFile, "all clients", "each may introspect and revoke its own tokens here, also without ept:introspection and ept:revocation")
+		i.notef(rankFile, "all clients", "a request without a scope gets every scope of the client here; add default_scopes if that is too much")
+		i.notef(rankFile, "all clients", "each may introspect and revoke its own tokens here, even without ept:introspection and ept:revocation")
 	}
 	return nil
 }
 
-// openIddictScope finds the one resource that the scope belongs to here. There, its tokens are for each of its
+// openIddictScope finds the one resource that owns the scope here. There, the tokens of a scope are for each of its
 // resources.
 func (i *importer) openIddictScope(r row) error {
 	r.take("Id")
@@ -141,7 +141,7 @@ func (i *importer) openIddictScope(r row) error {
 	}
 	others := slices.DeleteFunc(uris, func(uri string) bool { return uri == i.owned[r.id] })
 	if len(others) > 0 {
-		i.notef(rankScope, r.id, "it belongs to %s alone here, and its tokens are not for %s; choose with --owner SCOPE=URI, or give each resource a scope of its own",
+		i.notef(rankScope, r.id, "it belongs only to %s here, and its tokens are not for %s; choose with --owner SCOPE=URI, or give each resource its own scope",
 			i.owned[r.id], strings.Join(others, ", "))
 	}
 	if unused := r.rest(); len(unused) > 0 {
@@ -150,13 +150,13 @@ func (i *importer) openIddictScope(r row) error {
 	return nil
 }
 
-// What an application's permissions begin with.
+// The prefixes of an application's permissions.
 const (
 	permitScope       = "scp:"
 	permitCredentials = "gt:" + oauth.GrantClientCredentials
 )
 
-// openIddictApplication turns an application into a client, or tells why not.
+// openIddictApplication converts an application to a client, or reports why not.
 func (i *importer) openIddictApplication(r row) error {
 	permissions, err := r.take("Permissions").list("")
 	if err != nil {
@@ -166,19 +166,19 @@ func (i *importer) openIddictApplication(r row) error {
 	if err != nil {
 		return err
 	}
-	// An application that introspects tokens for a resource has the name of the resource as its id.
+	// An application that introspects tokens for a resource has the name of the resource as its ID.
 	served, serves := i.known[r.id]
 	serves = serves && slices.Contains(permissions, "ept:introspection")
 	credentials := slices.Contains(permissions, permitCredentials) && slices.Contains(permissions, "ept:token")
 	switch {
-	case !r.take("IsDeleted").empty(): // ABP keeps what was deleted
+	case !r.take("IsDeleted").empty(): // ABP keeps deleted rows
 		i.leavef(r.id, "it is deleted")
 		return nil
 	case strings.EqualFold(kind, "public"):
-		i.leavef(r.id, "a public client has no secret to prove itself by")
+		i.leavef(r.id, "a public client has no secret to authenticate with")
 		return nil
 	case !credentials && !serves:
-		i.leavef(r.id, "it has not both permissions ept:token and %s, and serves no resource", permitCredentials)
+		i.leavef(r.id, "it does not have both permissions ept:token and %s, and serves no resource", permitCredentials)
 		return nil
 	}
 	c, err := i.client(r.id, r.take("DisplayName").value)
@@ -186,7 +186,7 @@ func (i *importer) openIddictApplication(r row) error {
 		return err
 	}
 	for _, name := range []string{"Id", "ConcurrencyToken", "ApplicationType", "ConsentType", "Authorizations", "Tokens"} {
-		r.take(name) // of no meaning for a service
+		r.take(name) // has no meaning for a service
 	}
 	if serves {
 		c.Resources = []string{served}
@@ -205,8 +205,8 @@ func (i *importer) openIddictApplication(r row) error {
 	return nil
 }
 
-// openIddictPermissions gives the client its scopes. What is not permitted in so many words is not given, though a
-// server can be told to pass over permissions.
+// openIddictPermissions assigns the client its scopes. It assigns only explicit permissions, although OpenIddict can be
+// configured to ignore permissions.
 func (i *importer) openIddictPermissions(c *importedClient, permissions []string, credentials bool) {
 	var unused []string
 	for _, permission := range slices.Sorted(slices.Values(permissions)) {
@@ -227,7 +227,7 @@ func (i *importer) openIddictPermissions(c *importedClient, permissions []string
 		i.notef(rankClient, c.ID, "Permissions: %s: no counterpart here", strings.Join(unused, ", "))
 	}
 	if credentials && len(c.Scopes) == 0 {
-		i.notef(rankClient, c.ID, "Permissions: it gets no token here, as it has no scope; give it one")
+		i.notef(rankClient, c.ID, "Permissions: it gets no token here, because it has no scope; give it one")
 	}
 }
 
@@ -239,7 +239,7 @@ func (i *importer) openIddictScopePermission(c *importedClient, scope string) {
 		}
 		uri, chosen := i.owners[scope]
 		if !chosen {
-			i.notef(rankClient, c.ID, "Permissions: scp:%s is left out: the export has no such scope; if it is needed, say whose it is with --owner SCOPE=URI", scope)
+			i.notef(rankClient, c.ID, "Permissions: scp:%s is left out: the export has no such scope; if it is needed, name its owner with --owner SCOPE=URI", scope)
 			return
 		}
 		i.own(scope, uri)
@@ -247,14 +247,14 @@ func (i *importer) openIddictScopePermission(c *importedClient, scope string) {
 	c.Scopes = append(c.Scopes, scope)
 }
 
-// openIddictSecret gives the client its secret, if it has one.
+// openIddictSecret converts the client's secret, if it has one.
 func (i *importer) openIddictSecret(c *importedClient, r row) error {
 	found, err := i.secret(c, r.take("ClientSecret").value)
 	if err != nil {
 		return err
 	}
 	if keys := r.take("JsonWebKeySet"); !keys.empty() {
-		i.notef(rankClient, c.ID, "%s: a client cannot prove itself by a key here", keys.name)
+		i.notef(rankClient, c.ID, "%s: a client cannot authenticate with a key here", keys.name)
 	}
 	if !found {
 		i.notef(rankClient, c.ID, "ClientSecret: there is none; give the client a secret")
@@ -262,7 +262,7 @@ func (i *importer) openIddictSecret(c *importedClient, r row) error {
 	return nil
 }
 
-// openIddictSettings reads the one setting that has a counterpart, the lifetime of access tokens.
+// openIddictSettings reads the lifetime of access tokens, the one setting with a counterpart.
 func (i *importer) openIddictSettings(c *importedClient, v value) error {
 	if v.empty() {
 		return nil
@@ -294,7 +294,7 @@ func (i *importer) openIddictSettings(c *importedClient, v value) error {
 	return nil
 }
 
-// timeSpan is how .NET writes a time: [days.]hours:minutes[:seconds[.fraction]].
+// timeSpan matches a duration as .NET formats it: [days.]hours:minutes[:seconds[.fraction]].
 var timeSpan = regexp.MustCompile(`^(?:(\d{1,5})\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?$`)
 
 func parseTimeSpan(text string) (time.Duration, error) {
@@ -305,7 +305,7 @@ func parseTimeSpan(text string) (time.Duration, error) {
 	var d time.Duration
 	for n, unit := range []struct {
 		size  time.Duration
-		count int // of them, in the next larger one
+		count int // per next larger unit
 	}{{24 * time.Hour, 100_000}, {time.Hour, 24}, {time.Minute, 60}, {time.Second, 60}} {
 		count, err := strconv.Atoi("0" + parts[n+1])
 		if err != nil || count >= unit.count {
@@ -317,4 +317,4 @@ func parseTimeSpan(text string) (time.Duration, error) {
 	return d + time.Duration(ticks)*100, err
 }
 
-var errTimeSpan = errors.New("it is not a time such as 00:10:00")
+var errTimeSpan = errors.New("is not a duration such as 00:10:00")

@@ -14,42 +14,42 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
-// proxyHeaderTimeout is how long a proxy may take for the PROXY protocol header.
+// proxyHeaderTimeout bounds the time in which a proxy must send the PROXY protocol header.
 const proxyHeaderTimeout = 5 * time.Second
 
-// connections bounds those that are open to the ports, together and per source.
+// connections bounds the open connections, in total and per source address.
 type connections struct {
-	// most and mostPerSource are the bounds; zero is none.
-	most, mostPerSource int
-	// proxies carry connections of many sources, and are not bounded as one.
+	// max and maxPerSource are the bounds; zero is no bound.
+	max, maxPerSource int
+	// proxies carry connections of many sources, so the bound per source does not apply to them.
 	proxies remoteaddr.Networks
-	// protocol says that they begin with a PROXY protocol header.
+	// protocol reports whether the proxies send a PROXY protocol header.
 	protocol bool
 
 	sources       limit.Concurrency
 	open, refused atomic.Int64
 }
 
-// The bounds of the operations port, which are its own: callers cannot take it away from those who watch the issuer.
+// The bounds of the operations port. They are separate, so that clients cannot keep monitoring out.
 const (
-	mostOperations          = 200
-	mostOperationsPerSource = 50
+	maxOperations          = 200
+	maxOperationsPerSource = 50
 )
 
-// ConnectionLimits bounds the connections to the ports; zero is no bound.
+// ConnectionLimits bounds the connections to the REST and gRPC ports. Zero is no bound.
 type ConnectionLimits struct {
 	Max, MaxPerSource int
-	// Proxies carry connections of many sources.
+	// Proxies are the trusted proxies, which carry connections of many sources.
 	Proxies remoteaddr.Networks
-	// ProxyProtocol says that they begin with a PROXY protocol header.
+	// ProxyProtocol reports whether the proxies begin their connections with a PROXY protocol header.
 	ProxyProtocol bool
 }
 
 func newConnections(l ConnectionLimits) *connections {
-	return &connections{most: l.Max, mostPerSource: l.MaxPerSource, proxies: l.Proxies, protocol: l.ProxyProtocol}
+	return &connections{max: l.Max, maxPerSource: l.MaxPerSource, proxies: l.Proxies, protocol: l.ProxyProtocol}
 }
 
-// bound gives a listener that closes what is beyond the bounds at once, and reads the headers of proxies.
+// bound returns a listener that closes connections beyond the bounds at once, and reads the headers of proxies.
 func (c *connections) bound(l net.Listener) net.Listener {
 	if tcp, ok := l.(*net.TCPListener); ok {
 		l = &boundedListener{tcp, c}
@@ -63,18 +63,18 @@ func (c *connections) bound(l net.Listener) net.Listener {
 			if c.proxies.Contain(remoteaddr.Parse(o.Upstream)) {
 				return proxyproto.REQUIRE, nil
 			}
-			return proxyproto.SKIP, nil // a header from anybody else is no beginning of TLS or HTTP, and ends the connection
+			return proxyproto.SKIP, nil // a header from any other address is neither TLS nor HTTP, and ends the connection
 		},
 	}, c}
 }
 
-// enter reports whether one more connection may be open.
+// enter counts a connection and reports whether it is within the bounds.
 func (c *connections) enter(source netip.Addr) bool {
-	most := c.mostPerSource
+	maxPerSource := c.maxPerSource
 	if c.proxies.Contain(source) {
-		most = 0
+		maxPerSource = 0
 	}
-	if open := c.open.Add(1); (c.most > 0 && open > int64(c.most)) || !c.sources.Enter(source, most) {
+	if open := c.open.Add(1); (c.max > 0 && open > int64(c.max)) || !c.sources.Enter(source, maxPerSource) {
 		c.open.Add(-1)
 		c.refused.Add(1)
 		return false
@@ -109,7 +109,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	}
 }
 
-// countedConn is a connection that counts until it is closed.
+// countedConn is counted until it is closed.
 type countedConn struct {
 	*net.TCPConn
 
@@ -138,8 +138,8 @@ func (l *sourceListener) Accept() (net.Conn, error) {
 	return &proxiedConn{Conn: conn, connections: l.connections}, nil
 }
 
-// proxiedConn is the connection of a proxy, which counts for the source in its header until it is closed. The header is
-// read when the connection is, not by who accepts it.
+// proxiedConn is a connection of a proxy. It is counted for the source in its header until it is closed. The first Read
+// reads the header, so that Accept does not wait for it.
 type proxiedConn struct {
 	net.Conn
 
@@ -152,7 +152,8 @@ type proxiedConn struct {
 	entered, closed bool
 }
 
-// Read implements [net.Conn]. To who reads it, a connection beyond the bound has ended: any other error could be answered.
+// Read implements [net.Conn]. A connection beyond the bound reads as ended: the server could respond to any other
+// error.
 func (c *proxiedConn) Read(b []byte) (int, error) {
 	c.read.Do(func() { c.refused = !c.enter() })
 	if c.refused {
@@ -161,8 +162,8 @@ func (c *proxiedConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// enter reports whether the source may have the connection. Without a header, or with one of a health check, the source is
-// the proxy, which has no bound.
+// enter reports whether the source may have the connection. Without a header, or with one of a health check, the source
+// is the proxy, which has no bound.
 func (c *proxiedConn) enter() bool {
 	source := remoteaddr.Parse(c.RemoteAddr())
 	if c.connections.proxies.Contain(source) {
@@ -173,7 +174,7 @@ func (c *proxiedConn) enter() bool {
 	if c.closed {
 		return false
 	}
-	if !c.connections.sources.Enter(source, c.connections.mostPerSource) {
+	if !c.connections.sources.Enter(source, c.connections.maxPerSource) {
 		c.connections.refused.Add(1)
 		return false
 	}

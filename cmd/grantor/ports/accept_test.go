@@ -25,7 +25,7 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// dialFrom opens a connection from an address on loopback.
+// dialFrom opens a connection from a loopback address.
 func dialFrom(t *testing.T, source, target string) net.Conn {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
@@ -40,7 +40,7 @@ func dialFrom(t *testing.T, source, target string) net.Conn {
 	return conn
 }
 
-// serves reports whether the server answers on the connection, rather than close it.
+// serves reports whether the server answers on the connection instead of closing it.
 func serves(t *testing.T, conn net.Conn) bool {
 	t.Helper()
 	if _, err := io.WriteString(conn, "GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
@@ -61,7 +61,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	const a, b, proxy = "127.0.0.5", "127.0.0.6", "127.0.0.7"
 	for name, test := range map[string]struct {
 		args []string
-		// sources are those of the connections, in order; refused those that are closed at once.
+		// sources are the sources of the connections, in order; refused are those that are closed at once.
 		sources []string
 		refused []bool
 	}{
@@ -98,18 +98,18 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
-// The operations port has bounds of its own.
+// The operations port has its own bounds.
 func TestOperationsAreBounded(t *testing.T) {
 	const a, b = "127.0.0.5", "127.0.0.6"
 	r := servetest.Dev(t, "--max-connections=1")
 	target := r.OpsAddr()
-	for range ports.MostOperationsPerSource {
+	for range ports.MaxOperationsPerSource {
 		if !serves(t, dialFrom(t, a, target)) {
 			t.Fatal("a connection within the bounds is refused")
 		}
 	}
 	if serves(t, dialFrom(t, a, target)) {
-		t.Errorf("one address has more than %d connections", ports.MostOperationsPerSource)
+		t.Errorf("one address has more than %d connections", ports.MaxOperationsPerSource)
 	}
 	if !serves(t, dialFrom(t, b, target)) {
 		t.Error("another address is refused")
@@ -145,7 +145,7 @@ func TestProxiedConnectionsAreBounded(t *testing.T) {
 	})
 }
 
-// boundClient may come from 203.0.113.0/24 alone.
+// boundClient may only connect from 203.0.113.0/24.
 const boundClient = `
 clients:
   - client_id: bound
@@ -154,7 +154,7 @@ clients:
     allowed_networks: [203.0.113.0/24]
 `
 
-// askOn asks for a token on a connection, and gives the status; zero where the connection is closed.
+// askOn requests a token on a connection and returns the status, or zero if the connection is closed.
 func askOn(t *testing.T, conn net.Conn, header http.Header) int {
 	t.Helper()
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {"bound"}, "client_secret": {"a-secret-of-the-bound-client"}}

@@ -6,4 +6,4 @@ import (
 
 func (f *TLSFiles) ForgetCheck() { f.checked = time.Time{} }
 
-const MostOperationsPerSource = mostOperationsPerSource
+const MaxOperationsPerSource = maxOperationsPerSource

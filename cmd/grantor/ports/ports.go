@@ -1,5 +1,5 @@
-// Package ports serves an issuer on its three ports: REST, gRPC and operations. It bounds what a connection may hold on to,
-// and ends connections without a failed call.
+// Package ports serves an issuer on three ports: REST, gRPC and operations. It bounds what a connection can hold, and
+// shuts down without failing a call.
 package ports
 
 import (
@@ -30,24 +30,24 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Config says which ports are opened and how.
+// Config configures the ports.
 type Config struct {
-	// HTTP, GRPC and Ops are the addresses to listen on: REST, gRPC and operations.
+	// HTTP, GRPC and Ops are the addresses of the REST, the gRPC and the operations port.
 	HTTP, GRPC, Ops string
-	// TLS names the certificate of the REST and gRPC ports; its zero value is plaintext.
+	// TLS names the certificate of the REST and gRPC ports. Its zero value is plaintext.
 	TLS TLSPaths
 	// AllowPlaintext permits plaintext on addresses that other machines reach.
 	AllowPlaintext bool
-	// Reflection offers gRPC server reflection, and Profiling profiles on the operations port.
+	// Reflection enables gRPC server reflection, and Profiling the profiles on the operations port.
 	Reflection, Profiling bool
 	// Connections bounds the connections to the REST and gRPC ports.
 	Connections ConnectionLimits
-	// ConnectionAge is how long a connection over REST lasts before its client is sent to a new one.
+	// ConnectionAge is how long a REST connection lasts before its client is sent to a new one.
 	ConnectionAge time.Duration
 	Log           *slog.Logger
 }
 
-// Ports are the three listeners and what serves on them.
+// Ports are the listeners and the servers behind them.
 type Ports struct {
 	http, grpc, ops net.Listener
 	connections     *connections
@@ -59,14 +59,14 @@ type Ports struct {
 	opsServer  *http.Server
 	health     *health.Server
 	ready      func() error
-	// leaving is set when the server is about to stop: it still takes calls, and sends their callers elsewhere.
+	// leaving is set before the server stops: it still accepts calls, but sends clients elsewhere.
 	leaving atomic.Bool
-	// draining ends when the server takes no new calls any more.
+	// draining ends when the server accepts no more calls.
 	draining context.Context
 	drainNow context.CancelFunc
 }
 
-// Open opens the ports. Its errors name the setting.
+// Open opens the listeners. Its errors name the setting.
 func Open(ctx context.Context, config Config) (_ *Ports, err error) {
 	p := &Ports{config: config, connections: newConnections(config.Connections)}
 	p.draining, p.drainNow = context.WithCancel(context.WithoutCancel(ctx))
@@ -75,7 +75,7 @@ func Open(ctx context.Context, config Config) (_ *Ports, err error) {
 			return nil, err
 		}
 	}
-	operations := &connections{most: mostOperations, mostPerSource: mostOperationsPerSource}
+	operations := &connections{max: maxOperations, maxPerSource: maxOperationsPerSource}
 	for _, port := range []struct {
 		port
 		to *net.Listener
@@ -92,7 +92,7 @@ func Open(ctx context.Context, config Config) (_ *Ports, err error) {
 	return p, nil
 }
 
-// port is an address to listen on and the setting that names it.
+// port is an address to listen on, and the setting that names it.
 type port struct {
 	setting, address string
 	// secret reports whether secrets and tokens pass through the port.
@@ -103,7 +103,7 @@ type port struct {
 // open listens on a port.
 func (p *Ports) open(ctx context.Context, port port) (net.Listener, error) {
 	if _, _, err := net.SplitHostPort(port.address); err != nil {
-		return nil, fmt.Errorf("%s: %q is no address such as :8080 or localhost:8080", port.setting, port.address)
+		return nil, fmt.Errorf("%s: %q is not an address such as :8080 or localhost:8080", port.setting, port.address)
 	}
 	if port.secret && p.tls == nil && !p.config.AllowPlaintext && !loopbackAddress(port.address) {
 		return nil, fmt.Errorf("%s: %s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.setting, port.address)
@@ -116,22 +116,22 @@ func (p *Ports) open(ctx context.Context, port port) (net.Listener, error) {
 	return port.connections.bound(listener), nil
 }
 
-// HTTPAddr gives the address of the REST port.
+// HTTPAddr returns the address of the REST port.
 func (p *Ports) HTTPAddr() string { return p.http.Addr().String() }
 
-// GRPCAddr gives the address of the gRPC port.
+// GRPCAddr returns the address of the gRPC port.
 func (p *Ports) GRPCAddr() string { return p.grpc.Addr().String() }
 
-// OpsAddr gives the address of the operations port.
+// OpsAddr returns the address of the operations port.
 func (p *Ports) OpsAddr() string { return p.ops.Addr().String() }
 
-// Certificate gives the files of the certificate; nil where the ports are plaintext.
+// Certificate returns the certificate files, or nil if the ports are plaintext.
 func (p *Ports) Certificate() *TLSFiles { return p.tls }
 
-// OpenConnections gives how many connections are open to the REST and gRPC ports.
+// OpenConnections returns how many connections to the REST and gRPC ports are open.
 func (p *Ports) OpenConnections() int64 { return p.connections.open.Load() }
 
-// RefusedConnections gives how many connections to the REST and gRPC ports were refused.
+// RefusedConnections returns how many connections to the REST and gRPC ports were refused.
 func (p *Ports) RefusedConnections() int64 { return p.connections.refused.Load() }
 
 func loopbackAddress(address string) bool {
@@ -139,6 +139,7 @@ func loopbackAddress(address string) bool {
 	return err == nil && oauth.Loopback(host)
 }
 
+// Close closes the listeners.
 func (p *Ports) Close() {
 	p.drainNow()
 	for _, l := range []net.Listener{p.http, p.grpc, p.ops} {
@@ -148,10 +149,10 @@ func (p *Ports) Close() {
 	}
 }
 
-// Serve puts the servers behind the listeners.
+// Serve creates the servers behind the listeners. [Ports.Run] starts them.
 func (p *Ports) Serve(s *service.Service, face http.Handler, metrics *prometheusclient.Registry) {
 	p.ready = s.Ready
-	options := append(s.ServerOptions(), grpc.StreamInterceptor(p.endWithServer))
+	options := append(s.ServerOptions(), grpc.StreamInterceptor(p.endStreams))
 	if p.tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.Config("h2"))))
 	}
@@ -164,15 +165,15 @@ func (p *Ports) Serve(s *service.Service, face http.Handler, metrics *prometheus
 	if p.config.Reflection {
 		reflection.Register(p.grpcServer)
 	}
-	p.httpServer = newHTTPServer(p.spread(face))
-	p.httpServer.ConnContext = p.aging
+	p.httpServer = newHTTPServer(p.rebalance(face))
+	p.httpServer.ConnContext = p.withConnectionEnd
 	if p.tls != nil {
 		p.httpServer.TLSConfig = p.tls.Config("h2", "http/1.1")
 	}
 	p.opsServer = newHTTPServer(p.operations(metrics))
 }
 
-// newHTTPServer bounds what a slow or hostile caller can hold on to.
+// newHTTPServer returns a server that bounds what a slow or hostile client can hold.
 func newHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -181,22 +182,22 @@ func newHTTPServer(handler http.Handler) *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		// A form is at most 64 KiB, and a connection of HTTP/2 need not hold more than a few.
+		// A form has at most 64 KiB, and an HTTP/2 connection need not hold more than a few.
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100, MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerStream: 64 << 10,
 			MaxReceiveBufferPerConnection: 256 << 10, SendPingTimeout: time.Minute, PingTimeout: 20 * time.Second,
 			WriteByteTimeout: 15 * time.Second,
 		},
-		// What net/http logs is about callers that break off or do not speak the protocol.
+		// net/http logs about clients that disconnect or violate the protocol.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 }
 
-// operations is what the third port serves.
+// operations returns the handler of the operations port.
 func (p *Ports) operations(metrics *prometheusclient.Registry) http.Handler {
 	mux := http.NewServeMux()
-	facts := buildinfo.Read()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintf(w, "ok\n%s\n", &facts) })
+	info := buildinfo.Read()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintf(w, "ok\n%s\n", &info) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := p.readiness(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -206,22 +207,22 @@ func (p *Ports) operations(metrics *prometheusclient.Registry) http.Handler {
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	if p.config.Profiling {
-		// Not the command line, which can have a secret in it.
+		// The command line is not served, because it may have a secret.
 		mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
-		mux.HandleFunc("GET /debug/pprof/", timed(pprof.Index))
-		mux.HandleFunc("GET /debug/pprof/profile", timed(pprof.Profile))
-		mux.HandleFunc("GET /debug/pprof/trace", timed(pprof.Trace))
+		mux.HandleFunc("GET /debug/pprof/", limitProfile(pprof.Index))
+		mux.HandleFunc("GET /debug/pprof/profile", limitProfile(pprof.Profile))
+		mux.HandleFunc("GET /debug/pprof/trace", limitProfile(pprof.Trace))
 	}
 	return mux
 }
 
-// timed bounds how long a profile takes: while one is made, nobody else can have one.
-func timed(serve http.HandlerFunc) http.HandlerFunc {
-	const most = 60
+// limitProfile rejects profiles longer than a minute: only one can run at a time.
+func limitProfile(serve http.HandlerFunc) http.HandlerFunc {
+	const maxSeconds = 60
 	return func(w http.ResponseWriter, r *http.Request) {
 		if text := r.URL.Query().Get("seconds"); text != "" {
-			if seconds, err := strconv.ParseFloat(text, 64); err != nil || !(seconds >= 0 && seconds <= most) {
-				http.Error(w, fmt.Sprintf("seconds is from 0 to %d", most), http.StatusBadRequest)
+			if seconds, err := strconv.ParseFloat(text, 64); err != nil || !(seconds >= 0 && seconds <= maxSeconds) { // also refuses NaN
+				http.Error(w, fmt.Sprintf("seconds must be from 0 to %d", maxSeconds), http.StatusBadRequest)
 				return
 			}
 		}
@@ -229,7 +230,7 @@ func timed(serve http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// readiness reports why no new call should come here; nil when it may.
+// readiness returns why no new call should come here, or nil.
 func (p *Ports) readiness() error {
 	if p.leaving.Load() {
 		return errors.New("stopping")
@@ -237,10 +238,10 @@ func (p *Ports) readiness() error {
 	return p.ready()
 }
 
-// readinessInterval is how often the standard gRPC health service is told how things stand.
+// readinessInterval is the interval at which the gRPC health service is updated.
 const readinessInterval = 250 * time.Millisecond
 
-// Run serves on all ports until they are drained, and tells the health service how things stand until ctx ends.
+// Run serves on all ports until they are drained, and updates the health service until ctx ends.
 func (p *Ports) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignoreClosed(p.grpcServer.Serve(p.grpc)) })
@@ -255,7 +256,7 @@ func (p *Ports) Run(ctx context.Context) error {
 		ticker := time.NewTicker(readinessInterval)
 		defer ticker.Stop()
 		for {
-			p.tellHealth()
+			p.updateHealth()
 			select {
 			case <-ctx.Done():
 				return nil
@@ -266,7 +267,7 @@ func (p *Ports) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-func (p *Ports) tellHealth() {
+func (p *Ports) updateHealth() {
 	state := healthpb.HealthCheckResponse_SERVING
 	if p.readiness() != nil {
 		state = healthpb.HealthCheckResponse_NOT_SERVING
@@ -275,7 +276,7 @@ func (p *Ports) tellHealth() {
 	p.health.SetServingStatus(grantorv1.TokenService_ServiceDesc.ServiceName, state)
 }
 
-// ignoreClosed passes over what a server says that was told to stop, if need be before it began.
+// ignoreClosed ignores the error of a server that was stopped, even before it began to serve.
 func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil

@@ -13,12 +13,13 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// TLSPaths are the files of a server's certificate, of its key and, for mutual TLS, of the authorities of its callers.
+// TLSPaths are the files of a server's certificate, of its private key and, for mutual TLS, of the authorities of its
+// clients.
 type TLSPaths struct{ Certificate, Key, ClientCA string }
 
-// TLSFiles are a server's certificate, its key and, for mutual TLS, the authorities of its callers. They are read again
-// when they change: new connections get the new ones, and open connections stay. A change that cannot be read leaves
-// the old ones in use. It may be used by several goroutines.
+// TLSFiles is a TLS configuration read from files. It reads them again when they change: new connections use the new
+// files, and open connections stay. If a changed file cannot be read, the previous configuration stays in use. It is
+// safe for concurrent use by multiple goroutines.
 type TLSFiles struct {
 	log *slog.Logger
 
@@ -29,10 +30,10 @@ type TLSFiles struct {
 	current *tls.Config
 }
 
-// recheck is how often, at the most, the files are looked at.
-const recheck = time.Second
+// recheckInterval is the minimum time between two checks of the files.
+const recheckInterval = time.Second
 
-// NewTLSFiles reads the files for the first time. Its errors name the setting.
+// NewTLSFiles reads the files. Its errors name the setting.
 func NewTLSFiles(paths TLSPaths, log *slog.Logger) (*TLSFiles, error) {
 	f := &TLSFiles{paths: paths, log: log}
 	stamp, err := f.stat()
@@ -44,7 +45,7 @@ func NewTLSFiles(paths TLSPaths, log *slog.Logger) (*TLSFiles, error) {
 	return f, err
 }
 
-// Config gives a configuration that follows the files. protocols are those that ALPN offers.
+// Config returns a configuration that follows the files. protocols are offered by ALPN.
 func (f *TLSFiles) Config(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -57,18 +58,18 @@ func (f *TLSFiles) Config(protocols ...string) *tls.Config {
 	}
 }
 
-// latest gives what the files say, looking at them once in a while.
+// latest returns the configuration, after checking the files if the last check is too long ago.
 func (f *TLSFiles) latest() *tls.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := time.Now(); now.Sub(f.checked) >= recheck {
+	if now := time.Now(); now.Sub(f.checked) >= recheckInterval {
 		f.checked = now
 		f.reread()
 	}
 	return f.current
 }
 
-// NotAfter gives when the certificate that is in use ends.
+// NotAfter returns when the certificate in use expires.
 func (f *TLSFiles) NotAfter() time.Time { return f.latest().Certificates[0].Leaf.NotAfter }
 
 func (f *TLSFiles) reread() {
@@ -81,14 +82,14 @@ func (f *TLSFiles) reread() {
 		next, err = f.read()
 	}
 	if err != nil {
-		f.log.Error("the TLS files have changed but cannot be read; the old ones stay in use", "error", err)
+		f.log.Error("the TLS files have changed but cannot be read; the previous ones stay in use", "error", err)
 		return
 	}
 	f.stamp, f.current = stamp, next
-	f.log.Info("took over the changed TLS files")
+	f.log.Info("loaded the changed TLS files")
 }
 
-// Replace takes over other files, and what was read of them.
+// Replace switches to other files and their configuration.
 func (f *TLSFiles) Replace(other *TLSFiles) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,7 +97,7 @@ func (f *TLSFiles) Replace(other *TLSFiles) {
 	f.stamp, f.checked, f.current = other.stamp, other.checked, other.current
 }
 
-// stat sums up when and how the files were last changed.
+// stat returns a text that changes when a file is modified.
 func (f *TLSFiles) stat() (string, error) {
 	var stamp strings.Builder
 	for _, file := range f.named() {
@@ -134,7 +135,7 @@ func (f *TLSFiles) read() (*tls.Config, error) {
 	}
 	c.ClientCAs = x509.NewCertPool()
 	if !c.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, cli.SettingError("tls-client-ca-file", fmt.Errorf("%s has no certificate in PEM", f.paths.ClientCA))
+		return nil, cli.SettingError("tls-client-ca-file", fmt.Errorf("%s has no PEM certificate", f.paths.ClientCA))
 	}
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	return c, nil

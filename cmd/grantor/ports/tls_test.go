@@ -22,7 +22,8 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// TestTLS calls both ports over TLS, with and without a certificate of the caller's, where one is asked for and where not.
+// TestTLS calls both ports over TLS, with and without a client certificate, and with and without the requirement of
+// one.
 func TestTLS(t *testing.T) {
 	ours, strangers := servetest.NewAuthority(t), servetest.NewAuthority(t)
 	serverCert, serverKey := ours.WriteLeaf(t, t.TempDir(), 2)
@@ -64,8 +65,8 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// TestTLSReload changes the certificate under a running server: new connections get the new one, an open one goes on,
-// and files that do not fit leave the last good ones in use.
+// TestTLSReload changes the certificate of a running server: new connections use the new one, open ones stay, and files
+// that do not match leave the last good ones in use.
 func TestTLSReload(t *testing.T) {
 	ours := servetest.NewAuthority(t)
 	dir := t.TempDir()
@@ -76,7 +77,7 @@ func TestTLSReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial := func() int64 {
-		files.ForgetCheck() // as if the last look were long ago
+		files.ForgetCheck() // as if the last check were long ago
 		config, err := files.Config("h2").GetConfigForClient(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -101,7 +102,7 @@ func TestTLSReload(t *testing.T) {
 	if got := serial(); got != 3 {
 		t.Errorf("after a broken change: got certificate %d, want 3", got)
 	}
-	if !strings.Contains(log.String(), "the old ones stay in use") {
+	if !strings.Contains(log.String(), "the previous ones stay in use") {
 		t.Errorf("the log does not tell of the broken change:\n%s", log.String())
 	}
 	ours.WriteLeaf(t, dir, 4)
@@ -111,7 +112,7 @@ func TestTLSReload(t *testing.T) {
 	}
 }
 
-// later sets a file's time on, as a change in another second would.
+// later advances the modification time of a file, like a change in a later second.
 func later(t *testing.T, path string, seconds int) {
 	t.Helper()
 	when := time.Now().Add(time.Duration(seconds) * time.Second)
@@ -151,8 +152,8 @@ func TestTLSReloadKeepsConnections(t *testing.T) {
 	}
 }
 
-// TestTLSResumes connects to both ports twice: who kept the session needs no whole handshake the second time, also where
-// it has a certificate.
+// TestTLSResumes connects to both ports twice: a client that kept the session needs no full handshake the second time,
+// also with a certificate.
 func TestTLSResumes(t *testing.T) {
 	ours := servetest.NewAuthority(t)
 	certFile, keyFile := ours.WriteLeaf(t, t.TempDir(), 2)
@@ -172,7 +173,7 @@ func TestTLSResumes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				// The ticket comes before the first byte of HTTP/2, which the server sends.
+				// The ticket precedes the first byte of HTTP/2, which the server sends.
 				if _, err := conn.Read(make([]byte, 1)); err != nil {
 					t.Fatal(err)
 				}
@@ -185,8 +186,8 @@ func TestTLSResumes(t *testing.T) {
 	}
 }
 
-// BenchmarkTLS connects to a port like that of REST over loopback with TLS 1.3: with a whole handshake, and by a session
-// that the caller has kept.
+// BenchmarkTLS connects to a port like that of REST over loopback with TLS 1.3: with a full handshake, and with a
+// resumed session.
 func BenchmarkTLS(b *testing.B) {
 	ours := servetest.NewAuthority(b)
 	certFile, keyFile := ours.WriteLeaf(b, b.TempDir(), 2)
@@ -214,7 +215,7 @@ func BenchmarkTLS(b *testing.B) {
 	}
 }
 
-// greetTLS sends a byte to everybody who connects, until the benchmark ends.
+// greetTLS sends a byte to each client that connects, until the benchmark ends.
 func greetTLS(b *testing.B, config *tls.Config) (address string) {
 	b.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
@@ -230,7 +231,7 @@ func greetTLS(b *testing.B, config *tls.Config) (address string) {
 			}
 			running.Go(func() {
 				_, _ = conn.Write([]byte{0})
-				_, _ = io.Copy(io.Discard, conn) // until the caller has gone
+				_, _ = io.Copy(io.Discard, conn) // until the client has gone
 				_ = conn.Close()
 			})
 		}
@@ -242,8 +243,8 @@ func greetTLS(b *testing.B, config *tls.Config) (address string) {
 	return listener.Addr().String()
 }
 
-// connectTLS makes a connection, and reports whether it resumed an earlier one. The byte that the server sends is behind
-// the ticket for the next.
+// connectTLS connects and reports whether the session was resumed. It reads the byte of the server, which follows the
+// ticket of the next session.
 func connectTLS(b *testing.B, address string, config *tls.Config) bool {
 	b.Helper()
 	conn, err := tls.Dial("tcp", address, config)
@@ -254,7 +255,7 @@ func connectTLS(b *testing.B, address string, config *tls.Config) bool {
 		b.Fatal(err)
 	}
 	inner := conn.NetConn().(*net.TCPConn)
-	_ = inner.SetLinger(0) // else the ports of connections that were closed would run out
+	_ = inner.SetLinger(0) // otherwise the ports of closed connections would run out
 	_ = inner.Close()
 	return conn.ConnectionState().DidResume
 }

@@ -18,14 +18,14 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// AllScopes stands for every scope of the administration that the client gets when it names none. A change of a client
-// takes a token with each such scope that the client has or gets, and those are not known beforehand.
+// AllScopes requests every administrative scope of the client, as a token request without a scope does. Changing a
+// client needs each such scope that the client has or gets, which is unknown before the call.
 const AllScopes = ""
 
-// maxPage bounds an answer, in bytes: a thousand clients with all that they may have.
+// maxPage bounds a response, in bytes: a thousand clients of the maximum size.
 const maxPage = 256 << 20
 
-// Admin reaches the administrative services of an issuer. Errors of its calls are [*callError].
+// Admin calls the administrative services of an issuer. The errors of its calls are [*CallError].
 type Admin struct {
 	*Client
 
@@ -34,7 +34,7 @@ type Admin struct {
 	Keys      grantorv1.KeyServiceClient
 }
 
-// Administer opens a connection whose calls carry a token with the scopes, and end after a time.
+// Administer calls do with a connection whose calls carry a token with the scopes and end after timeout.
 func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scopes string, do func(context.Context, *Admin) error) error {
 	secret, err := c.Credentials(cmd)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 	source := attach.ClientCredentials(c.Issuer, c.ClientID, secret, attach.HTTPClient(client.HTTP),
 		attach.TokenURL(client.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource), attach.Scopes(strings.Fields(scopes)...))
 	conn, err := client.DialGRPC(
-		grpc.WithChainUnaryInterceptor(client.explained(timeout, scopes), attach.UnaryInterceptor(source)),
+		grpc.WithChainUnaryInterceptor(client.explainCalls(timeout, scopes), attach.UnaryInterceptor(source)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPage)),
 	)
 	if err != nil {
@@ -63,8 +63,8 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 	})
 }
 
-// explained bounds each call in time and words what went wrong with it.
-func (c *Client) explained(timeout time.Duration, scopes string) grpc.UnaryClientInterceptor {
+// explainCalls bounds the duration of each call and returns its error as a [CallError].
+func (c *Client) explainCalls(timeout time.Duration, scopes string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
@@ -76,7 +76,7 @@ func (c *Client) explained(timeout time.Duration, scopes string) grpc.UnaryClien
 	}
 }
 
-// noToken words why there is no token to make a call with.
+// noToken returns the error of a call for which the client got no token.
 func (c *Client) noToken(e *attach.Error, scopes string) error {
 	refused := &CallError{Code: e.GRPCStatus().Code(), Text: c.Clean(e.Error())}
 	if e.Code == "" {
@@ -89,12 +89,12 @@ func (c *Client) noToken(e *attach.Error, scopes string) error {
 			needed = "the scope " + scopes
 		}
 		refused.Code = codes.PermissionDenied
-		refused.Text = cli.Printable(c.ID) + " may not do this, which takes " + needed + "; " + refused.Text
+		refused.Text = cli.Printable(c.ID) + " may not do this, which needs " + needed + "; " + refused.Text
 	}
 	return refused
 }
 
-// Lifetime writes a length of time; zero is none.
+// Lifetime returns d as a message, or nil if d is zero.
 func Lifetime(d time.Duration) *durationpb.Duration {
 	if d == 0 {
 		return nil

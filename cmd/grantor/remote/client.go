@@ -30,26 +30,27 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// errorDomain is the domain of the errors that Grantor details, as in service.Domain, which would bring in the server.
+// errorDomain is the domain of the error details of Grantor. It equals service.Domain, whose package imports the
+// server.
 const errorDomain = "grantor"
 
-// maxAnswer bounds what is read of an endpoint's answer, in bytes.
-const maxAnswer = 64 << 10
+// maxResponse bounds the response of an endpoint, in bytes.
+const maxResponse = 64 << 10
 
-// Timeout bounds one command's talk with the issuer.
+// Timeout bounds the calls of one command.
 const Timeout = 20 * time.Second
 
-// Client asks the endpoints of one issuer as one client. Any issuer that has a description (RFC 8414) will do.
+// Client calls the endpoints of one issuer as one client. It works with any issuer that publishes metadata (RFC 8414).
 type Client struct {
 	HTTP       *http.Client
 	Metadata   *oauth.Metadata
 	ID, secret string
-	// hidden are other secrets that are sent.
+	// hidden are further secrets that requests carry.
 	hidden []string
 }
 
-// NewHTTPClient makes a client that follows no redirection: its requests carry the secret. What it leaves open
-// CloseIdleConnections closes.
+// NewHTTPClient returns a client that follows no redirects, because its requests carry the client's secret.
+// CloseIdleConnections closes its connections.
 func NewHTTPClient() *http.Client {
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	if shared, ok := http.DefaultTransport.(*http.Transport); ok {
@@ -58,6 +59,7 @@ func NewHTTPClient() *http.Client {
 	return client
 }
 
+// Dial discovers the endpoints of an issuer and returns a client of them. It makes no other request.
 func Dial(ctx context.Context, issuer, id, secret string) (*Client, error) {
 	c := &Client{HTTP: NewHTTPClient(), ID: id, secret: secret}
 	found, err := oauth.Discover(ctx, c.HTTP, issuer)
@@ -73,12 +75,13 @@ func Dial(ctx context.Context, issuer, id, secret string) (*Client, error) {
 	return c, nil
 }
 
-// Hide keeps secrets that are sent out of what the issuer's answers are quoted with.
+// Hide adds secrets that error texts must not quote.
 func (c *Client) Hide(secrets ...string) { c.hidden = append(c.hidden, secrets...) }
 
+// Close closes idle connections.
 func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
 
-// Issue asks for a token (RFC 6749 §4.4.2). It gives the answer as it came, too.
+// Issue requests a token (RFC 6749 §4.4.2). It also returns the response as received.
 func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte, *IssuedToken, error) {
 	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
 	if len(scopes) > 0 {
@@ -93,90 +96,90 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 	}
 	var issued IssuedToken
 	if json.Unmarshal(body, &issued) != nil || issued.Token == "" || len(issued.Token) > token.MaxSize {
-		return nil, nil, errors.New("the token endpoint's answer is not that of RFC 6749 §5.1")
+		return nil, nil, errors.New("the response of the token endpoint is not one of RFC 6749 §5.1")
 	}
-	// RFC 6749 §7.1: a token of a type that is not understood must not be used.
+	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
 	if !strings.EqualFold(issued.Type, "Bearer") {
 		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not Bearer", issued.Type)
 	}
-	// A token goes into headers and command lines, which other characters would break out of.
+	// Tokens are pasted into headers and command lines, where other characters could inject.
 	if strings.ContainsFunc(issued.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, nil, errors.New("the token endpoint's access_token is not visible ASCII")
 	}
 	return body, &issued, nil
 }
 
-// Introspect asks about a token (RFC 7662 §2).
+// Introspect asks the issuer about a token (RFC 7662 §2). It returns the response as received.
 func (c *Client) Introspect(ctx context.Context, raw string) ([]byte, error) {
 	body, err := c.post(ctx, "introspection_endpoint", c.Metadata.IntrospectionEndpoint, url.Values{"token": {raw}})
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
+	var response struct {
 		Active *bool `json:"active"`
 	}
-	if json.Unmarshal(body, &answer) != nil || answer.Active == nil {
-		return nil, errors.New("the introspection endpoint's answer is not that of RFC 7662 §2.2")
+	if json.Unmarshal(body, &response) != nil || response.Active == nil {
+		return nil, errors.New("the response of the introspection endpoint is not one of RFC 7662 §2.2")
 	}
 	return body, nil
 }
 
-// Revoke takes back a token (RFC 7009 §2). The answer's body means nothing (§2.2).
+// Revoke revokes a token (RFC 7009 §2). The body of the response has no meaning (§2.2).
 func (c *Client) Revoke(ctx context.Context, raw string) error {
 	_, err := c.post(ctx, "revocation_endpoint", c.Metadata.RevocationEndpoint, url.Values{"token": {raw}})
 	return err
 }
 
-// post sends a form with the client's credentials and gives the body of a 200. name is the endpoint's in the issuer's
-// description.
-func (c *Client) post(ctx context.Context, name, place string, form url.Values) ([]byte, error) {
-	if place == "" {
-		return nil, fmt.Errorf("the description of %s has no %s", c.Metadata.Issuer, name)
+// post sends a form with the client's credentials to an endpoint and returns the body of a 200. name is the name of the
+// endpoint in the issuer's metadata.
+func (c *Client) post(ctx context.Context, name, endpoint string, form url.Values) ([]byte, error) {
+	if endpoint == "" {
+		return nil, fmt.Errorf("the metadata of %s has no %s", c.Metadata.Issuer, name)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, place, strings.NewReader(form.Encode()))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
-	// RFC 6749 §2.3.1: both are form-encoded before they are put together, so that an id may have a colon.
+	// RFC 6749 §2.3.1: both are form-encoded before they are joined, so that an ID may have a colon.
 	request.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.secret))
 	answer, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading the answer of the %s: %w", name, err)
-	case len(body) > maxAnswer:
-		return nil, fmt.Errorf("the %s answered more than %d bytes", name, maxAnswer)
+		return nil, fmt.Errorf("reading the response of the %s: %w", name, err)
+	case len(body) > maxResponse:
+		return nil, fmt.Errorf("the %s returned more than %d bytes", name, maxResponse)
 	case answer.StatusCode == http.StatusOK:
 		return body, nil
 	case answer.StatusCode >= 300 && answer.StatusCode < 400:
-		return nil, fmt.Errorf("the %s answered %d; a redirection is not followed, as the request carries the client's secret", name, answer.StatusCode)
+		return nil, fmt.Errorf("the %s returned %d; redirects are not followed, because the request carries the client's secret", name, answer.StatusCode)
 	}
 	var refused struct {
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
 	}
 	if json.Unmarshal(body, &refused) != nil || refused.Code == "" {
-		return nil, &CallError{Code: codeOfHTTP(answer.StatusCode), Text: fmt.Sprintf("the %s answered %d", name, answer.StatusCode)}
+		return nil, &CallError{Code: codeOfHTTP(answer.StatusCode), Text: fmt.Sprintf("the %s returned %d", name, answer.StatusCode)}
 	}
 	return nil, &CallError{Code: codeOfOAuth[oauth.Code(refused.Code)], Text: c.refusal(refused.Code, refused.Description, form.Get("token"))}
 }
 
-// IssuedToken is an answer of RFC 6749 §5.1.
+// IssuedToken is a token response (RFC 6749 §5.1).
 type IssuedToken struct {
 	Token string `json:"access_token"`
 	Type  string `json:"token_type"`
-	// Lifetime is in seconds. Some issuers put it in quotes, which json.Number accepts too.
+	// Lifetime is in seconds. Some issuers quote it, which json.Number accepts too.
 	Lifetime json.Number `json:"expires_in"`
 	Scope    string      `json:"scope"`
 }
 
-// codeOfOAuth has OAuth error code → gRPC code.
+// codeOfOAuth maps an OAuth error code to a gRPC code.
 var codeOfOAuth = map[oauth.Code]codes.Code{
 	oauth.InvalidRequest:         codes.InvalidArgument,
 	oauth.InvalidScope:           codes.InvalidArgument,
@@ -187,7 +190,7 @@ var codeOfOAuth = map[oauth.Code]codes.Code{
 	oauth.TemporarilyUnavailable: codes.Unavailable,
 }
 
-// codeOfHTTP gives the gRPC code for an answer that says no more than its status.
+// codeOfHTTP returns the gRPC code of a response that has nothing but its status.
 func codeOfHTTP(status int) codes.Code {
 	switch status {
 	case http.StatusUnauthorized:
@@ -198,7 +201,7 @@ func codeOfHTTP(status int) codes.Code {
 	return codes.Unknown
 }
 
-// refusal words the issuer's refusal in one line: the OAuth code and the text for the developer.
+// refusal returns an OAuth error as one line: its code and its description.
 func (c *Client) refusal(code, description string, hidden ...string) string {
 	text := c.Clean(code, hidden...)
 	if description != "" {
@@ -207,20 +210,20 @@ func (c *Client) refusal(code, description string, hidden ...string) string {
 	return text
 }
 
-// Clean bounds what a server said, takes out what would act on a terminal, and hides what a server that echoes its
-// request must not carry into a log.
+// Clean makes text from a server safe to print: it bounds the length, replaces characters that could act on a terminal,
+// and masks secrets, which a server that echoes its request would carry into a log.
 func (c *Client) Clean(text string, hidden ...string) string {
-	const most = 256
+	const maxText = 256
 	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.secret)))
 	for _, secret := range slices.Concat(hidden, c.hidden, []string{basic, url.QueryEscape(c.secret), c.secret}) {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "***")
 		}
 	}
-	return cli.Printable(text[:min(len(text), most)])
+	return cli.Printable(text[:min(len(text), maxText)])
 }
 
-// RevokeAll takes back all tokens of the client. That has no HTTP mirror.
+// RevokeAll revokes all tokens of the client. The RPC has no REST equivalent.
 func (c *Client) RevokeAll(ctx context.Context) error {
 	conn, err := c.DialGRPC()
 	if err != nil {
@@ -233,7 +236,7 @@ func (c *Client) RevokeAll(ctx context.Context) error {
 	return c.explain(err)
 }
 
-// explain words the failure of a gRPC call in one line.
+// explain returns a failed gRPC call as a [CallError].
 func (c *Client) explain(err error) error {
 	if err == nil {
 		return nil
@@ -251,29 +254,31 @@ func (c *Client) explain(err error) error {
 			}
 		case *errdetails.BadRequest:
 			for _, violation := range d.GetFieldViolations()[:min(1, len(d.GetFieldViolations()))] {
-				e.Field, e.Problem = c.Clean(violation.GetField()), c.Clean(violation.GetDescription())
+				e.Field = c.Clean(violation.GetField())
 			}
 		}
 	}
 	return e
 }
 
-// DialGRPC opens a connection to the issuer's gRPC port.
+// DialGRPC returns a connection to the issuer's gRPC port.
 func (c *Client) DialGRPC(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	endpoint := c.Metadata.GRPCEndpoint
 	if endpoint == "" {
-		return nil, fmt.Errorf("the description of %s has no grantor_grpc_endpoint: it is not a Grantor, which this takes", c.Metadata.Issuer)
+		return nil, fmt.Errorf("the metadata of %s has no grantor_grpc_endpoint; this needs a Grantor issuer", c.Metadata.Issuer)
 	}
-	// What is before a colon could name another of gRPC's resolvers.
+	// The part before a colon could otherwise select another resolver of gRPC.
 	host, _, err := net.SplitHostPort(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("the issuer's grantor_grpc_endpoint %.200q is not host:port", endpoint)
 	}
-	// The system's resolver, as for REST: gRPC's own would ask the DNS for records of services at each connection, and wait.
+	// passthrough uses the system's resolver, as REST does. gRPC's own would query the DNS for SRV records at each connection,
+	// and wait for them.
 	return grpc.NewClient("passthrough:///"+endpoint, append(options, grpc.WithTransportCredentials(grpcSecurity(c.Metadata.Issuer, host)))...)
 }
 
-// grpcSecurity is plaintext where the issuer says http, and so is on loopback, and host is too; else TLS.
+// grpcSecurity returns plaintext if the issuer's URL is http, and thus on loopback, and host is on loopback too.
+// Otherwise it returns TLS.
 func grpcSecurity(issuer, host string) credentials.TransportCredentials {
 	if strings.HasPrefix(issuer, "http://") && oauth.Loopback(host) {
 		return insecure.NewCredentials()

@@ -6,7 +6,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 )
 
-// TestTokenTransport asks for TLS where the issuer has it, and never sends the secret in plaintext beyond loopback.
+// TestTokenTransport expects TLS if the issuer has it, and never the secret in plaintext beyond loopback.
 func TestTokenTransport(t *testing.T) {
 	for _, c := range []struct{ name, issuer, host, want string }{
 		{"loopback", "http://localhost:8080", "localhost", "insecure"},
@@ -14,7 +14,7 @@ func TestTokenTransport(t *testing.T) {
 		{"TLS on loopback", "https://localhost:8080", "localhost", "tls"},
 		{"issuer on loopback, port elsewhere", "http://localhost:8080", "auth.example.com", "tls"},
 	} {
-		if got := remote.GrpcSecurity(c.issuer, c.host).Info().SecurityProtocol; got != c.want {
+		if got := remote.GRPCSecurity(c.issuer, c.host).Info().SecurityProtocol; got != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}

@@ -15,37 +15,40 @@ import (
 )
 
 const (
-	// SecretVariable has the client's secret. There is no flag for it: others could read the command line.
+	// SecretVariable is the environment variable with the client's secret. There is no flag for it, because other users
+	// can read the command line.
 	SecretVariable = "GRANTOR_CLIENT_SECRET"
-	SecretWays     = "give the client's secret in " + SecretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which is asked for it"
+	// SecretWays says how to give the secret.
+	SecretWays = "give the client's secret in " + SecretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which prompts for it"
 )
 
-// LocalIssuer is the issuer of serve --dev.
+// LocalIssuer is the issuer of grantor serve --dev.
 const LocalIssuer = "http://localhost:8080"
 
-// Connection says which issuer a command talks to, and as which client. Each value comes from its flag, else from the
-// profile that a flag names, else from the environment, else from the file of --config where the command has one, else from
-// the profile that the environment names.
+// Connection is the issuer that a command talks to, and the client that it authenticates as. Each value comes from its
+// flag, else from the profile that a flag names, else from the environment, else from the file of --config if the
+// command has one, else from the profile that the environment names.
 type Connection struct {
 	Issuer      string
 	ClientID    string
 	secretFile  string
 	ProfileName string
-	profile     *profile // nil where none is named
-	// chosen says that the command line names the profile, so that it comes before the environment, which may be about
-	// another issuer.
+	// profile is nil if none is named.
+	profile *profile
+	// chosen reports whether the command line names the profile. Such a profile takes precedence over the environment,
+	// which may be about another issuer.
 	chosen bool
 }
 
-// Declare adds the settings to flags.
+// Declare declares the settings as flags. issuer is the default issuer.
 func (c *Connection) Declare(flags *pflag.FlagSet, issuer string) {
 	flags.StringVar(&c.Issuer, "issuer", issuer, "`URL` of the issuer")
-	flags.StringVar(&c.ClientID, "client-id", "", "`id` of the client that asks")
-	flags.StringVar(&c.secretFile, "client-secret-file", "", "`file` with the client's secret; without it "+SecretVariable+" has the secret, or the terminal is asked for it")
+	flags.StringVar(&c.ClientID, "client-id", "", "`id` of the client")
+	flags.StringVar(&c.secretFile, "client-secret-file", "", "`file` with the client's secret; without it "+SecretVariable+" has the secret, or the terminal prompts for it")
 	flags.StringVar(&c.ProfileName, "profile", "", "`name` of a profile with issuer, client and secret; see grantor help profiles")
 }
 
-// Fill takes from the profile what was given nowhere else.
+// Fill takes from the profile what has no value from a source of higher precedence.
 func (c *Connection) Fill(flags *pflag.FlagSet) (err error) {
 	if c.ProfileName == "" {
 		return nil
@@ -67,10 +70,10 @@ func (c *Connection) Fill(flags *pflag.FlagSet) (err error) {
 	return nil
 }
 
-// Credentials checks the settings and gives the client's secret. No error quotes it.
+// Credentials validates the settings and returns the client's secret. No error quotes it.
 func (c *Connection) Credentials(cmd *cobra.Command) (string, error) {
 	if c.ClientID == "" {
-		return "", cli.SettingError("client-id", errors.New("is required: the client that asks"))
+		return "", cli.SettingError("client-id", errors.New("is required: the client to authenticate as"))
 	}
 	if err := oauth.SecureURL(c.Issuer); err != nil {
 		return "", cli.SettingError("issuer", err)
@@ -87,7 +90,7 @@ func (c *Connection) Credentials(cmd *cobra.Command) (string, error) {
 	return secret, nil
 }
 
-// secret gives the client's secret and where it is from.
+// secret returns the client's secret and its source.
 func (c *Connection) secret(cmd *cobra.Command) (secret, from string, err error) {
 	fromVariable := os.Getenv(SecretVariable)
 	if c.chosen && c.ownSecret() {
@@ -116,12 +119,12 @@ func (c *Connection) secret(cmd *cobra.Command) (secret, from string, err error)
 	return secret, "the client's secret", err
 }
 
-// ownSecret reports whether the profile has the secret of the client at the issuer.
+// ownSecret reports whether the profile has the secret of this client at this issuer.
 func (c *Connection) ownSecret() bool {
 	return c.profile.hasSecret() && c.profile.isFor(c.Issuer, c.ClientID)
 }
 
-// noSecret says how to give a secret. That of a profile is kept from any other issuer, which would learn it.
+// noSecret says how to give a secret. The secret of a profile is not sent to any other issuer, which would learn it.
 func (c *Connection) noSecret() error {
 	if c.profile.hasSecret() {
 		return fmt.Errorf("the secret of the profile %s is not for %s at %s; %s", c.ProfileName, cli.Printable(c.ClientID), cli.Printable(c.Issuer), SecretWays)
@@ -129,7 +132,7 @@ func (c *Connection) noSecret() error {
 	return errors.New(SecretWays)
 }
 
-// ReadSecret reads a file that has a secret, and perhaps the end of a line after it.
+// ReadSecret reads a file with a secret, which a line break may follow.
 func ReadSecret(path string) (string, error) {
 	content, err := os.ReadFile(path)
 	return strings.TrimRight(string(content), "\r\n"), err

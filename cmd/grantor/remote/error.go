@@ -6,17 +6,18 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// CallError is an issuer's refusal, or a call that did not reach it. The text is one line that is safe to print.
+// CallError is a call that an issuer refused, or that did not reach it. Text is one line that is safe to print.
 type CallError struct {
 	Code codes.Code
 	Text string
-	// message is what the issuer said, not safe to print; field and problem are what it found wrong, where it told.
-	Message, Field, Problem string
+	// Message is the issuer's own text, which is not safe to print. Field is the field of the request that the issuer
+	// refused, if it named one.
+	Message, Field string
 }
 
 func (e *CallError) Error() string { return e.Text }
 
-// ExitCode gives the exit code of a command that ended with the error.
+// ExitCode returns the exit code of a command that fails with the error.
 func (e *CallError) ExitCode() int {
 	if code, ok := exitOf[e.Code]; ok {
 		return code
@@ -24,7 +25,7 @@ func (e *CallError) ExitCode() int {
 	return cli.ExitOther
 }
 
-// exitOf has the code of a call → exit code. Others are exitOther.
+// exitOf maps the code of a call to an exit code. The others map to [cli.ExitOther].
 var exitOf = map[codes.Code]int{
 	codes.Unauthenticated:    cli.ExitDenied,
 	codes.PermissionDenied:   cli.ExitDenied,

@@ -1,4 +1,4 @@
 package remote
 
-// GrpcSecurity is grpcSecurity.
-var GrpcSecurity = grpcSecurity
+// GRPCSecurity is grpcSecurity.
+var GRPCSecurity = grpcSecurity

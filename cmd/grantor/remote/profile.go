@@ -16,21 +16,22 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/yamldoc"
 )
 
-// profile is what the file of profiles says under one name.
+// profile is an entry of the file of profiles.
 type profile struct {
 	issuer, clientID string
-	// secretFile is absolute, or relative to where the command runs.
+	// secretFile is absolute, or relative to the working directory.
 	secretFile, secret string
 }
 
+// NewProfilesTopic returns the help topic on profiles.
 func NewProfilesTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "profiles",
 		Short: "How to keep issuer, client and secret in a file",
-		Long: `Commands that talk to an issuer take --issuer, --client-id and the client's secret. Each comes from its flag, else from the
-profile that --profile names, else from the environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, and GRANTOR_CLIENT_SECRET or
-GRANTOR_CLIENT_SECRET_FILE), else from the profile that GRANTOR_PROFILE names. Profiles are in $XDG_CONFIG_HOME/grantor/profiles.yaml, which is
-~/.config/grantor/profiles.yaml where that is not set:
+		Long: `Commands that talk to an issuer need --issuer, --client-id and the client's secret. Each comes from its flag, else from
+the profile that --profile names, else from the environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, and GRANTOR_CLIENT_SECRET
+or GRANTOR_CLIENT_SECRET_FILE), else from the profile that GRANTOR_PROFILE names. Profiles are in
+$XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.yaml:
 
   prod:
     issuer: https://auth.example.com
@@ -39,18 +40,18 @@ GRANTOR_CLIENT_SECRET_FILE), else from the profile that GRANTOR_PROFILE names. P
   local:
     issuer: http://localhost:8080
 
-Nobody else may read the file: chmod 600 it. A profile's secret is sent to the profile's own issuer, as the profile's own
-client, and nowhere else.
+No other user may read the file: chmod 600 it. The secret of a profile is sent only to the issuer of the profile, and only
+for the client of the profile.
 
   grantor client list --profile prod
   GRANTOR_PROFILE=local grantor key list --client-id administrator`,
 	}
 }
 
-// profilesPath names the file of profiles.
+// profilesPath returns the path of the file of profiles.
 func profilesPath() (string, error) {
 	dir := os.Getenv("XDG_CONFIG_HOME")
-	if !filepath.IsAbs(dir) { // the XDG base directory specification has a relative path passed over
+	if !filepath.IsAbs(dir) { // the XDG base directory specification ignores a relative path
 		home, err := os.UserHomeDir()
 		if err != nil {
 			return "", err
@@ -87,7 +88,7 @@ func readProfile(name string) (*profile, error) {
 	return found, err
 }
 
-// ProfileIssuer gives the issuer of a profile.
+// ProfileIssuer returns the issuer of a profile.
 func ProfileIssuer(name string) (string, error) {
 	p, err := readProfile(name)
 	if err != nil {
@@ -123,7 +124,7 @@ func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
 	case p.secret != "" && p.secretFile != "":
 		return doc.Errorf(whole, "give one of client_secret and client_secret_file")
 	case p.hasSecret() && p.clientID == "":
-		return doc.Errorf(whole, "a profile with a secret needs the client_id that it is of")
+		return doc.Errorf(whole, "a profile with a secret needs the client_id of the secret")
 	}
 	return nil
 }
@@ -145,7 +146,7 @@ func (p *profile) readSecret() (string, error) {
 	return secret, nil
 }
 
-// readPrivate reads a YAML file that may have secrets, and that nobody else may read for that.
+// readPrivate reads a YAML file that may have secrets, and so must not be readable by other users.
 func readPrivate(path string) (*yamldoc.Document, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -156,9 +157,9 @@ func readPrivate(path string) (*yamldoc.Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Windows keeps such rights elsewhere.
+	// Windows does not keep permissions in the mode.
 	if others := info.Mode().Perm() & 0o077; others != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("others can read %s, which may have secrets; run: chmod 600 '%s'", path, path)
+		return nil, fmt.Errorf("other users can read %s, which may have secrets; run: chmod 600 '%s'", path, path)
 	}
 	data, err := io.ReadAll(io.LimitReader(file, maxProfiles+1))
 	if err != nil {
@@ -169,8 +170,8 @@ func readPrivate(path string) (*yamldoc.Document, error) {
 	}
 	doc, err := yamldoc.Parse(path, data)
 	if err != nil {
-		// The parser quotes what it does not understand, which may be a secret.
-		return nil, fmt.Errorf("%s: the file is not one document of YAML; see %s", path, cmp.Or(wrongLine.FindString(err.Error()), "its lines"))
+		// The error quotes the text that the parser does not understand, which may be a secret.
+		return nil, fmt.Errorf("%s: the file is not one document of YAML; see %s", path, cmp.Or(parserLine.FindString(err.Error()), "its lines"))
 	}
 	return doc, nil
 }
@@ -178,5 +179,5 @@ func readPrivate(path string) (*yamldoc.Document, error) {
 // maxProfiles bounds the file of profiles, in bytes.
 const maxProfiles = 1 << 20
 
-// wrongLine finds where the parser stopped.
-var wrongLine = regexp.MustCompile(`\bline \d+\b`)
+// parserLine matches where the parser stopped.
+var parserLine = regexp.MustCompile(`\bline \d+\b`)

@@ -11,13 +11,13 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 )
 
-// developmentYAML registers the one client that dev mode has.
+// developmentYAML registers the only client of development mode.
 //
 //go:embed dev.yaml
 var developmentYAML []byte
 
-// develop turns the settings into those of dev mode: everything on loopback, and no delay at the end. What was set
-// otherwise stays.
+// develop adjusts the settings to development mode: all ports on loopback, and no delay at the end. It keeps what was
+// set explicitly.
 func (s *Settings) develop() {
 	for _, address := range []*string{&s.httpListen, &s.grpcListen, &s.opsListen} {
 		if strings.HasPrefix(*address, ":") {
@@ -25,19 +25,19 @@ func (s *Settings) develop() {
 		}
 	}
 	if s.shutdownDelay == defaultShutdownDelay {
-		s.shutdownDelay = 0 // whoever presses Ctrl-C is the only caller
+		s.shutdownDelay = 0 // the person who presses Ctrl-C is the only client
 	}
 }
 
-// realRedis reports whether the Redis is one that outlives the process.
+// realRedis reports whether the Redis outlives the process.
 func (s *Settings) realRedis() bool {
 	return s.Redis != "" && !strings.HasSuffix(s.Redis, embeddedMark)
 }
 
-// embeddedMark is a parameter that tells the embedded Redis from others; go-redis shows it in CLIENT LIST.
+// embeddedMark is a URL parameter that marks the embedded Redis; go-redis shows it in CLIENT LIST.
 const embeddedMark = "?client_name=embedded"
 
-// embeddedRedis starts a Redis inside this process, on a free port of loopback.
+// embeddedRedis starts a Redis in this process, on a free port of loopback.
 func embeddedRedis() (url string, stop func(), err error) {
 	redis := miniredis.NewMiniRedis()
 	if err := redis.Start(); err != nil {
@@ -46,8 +46,8 @@ func embeddedRedis() (url string, stop func(), err error) {
 	return "redis://" + redis.Addr() + embeddedMark, redis.Close, nil
 }
 
-// developmentSealer seals with a key that is no secret: in the embedded Redis nothing outlives the process, and with a
-// real one dev mode says so.
+// developmentSealer seals with a key that is public. Nothing in the embedded Redis outlives the process; with a real
+// Redis, the log warns about it.
 func developmentSealer() (*keys.Sealer, error) {
 	return keys.NewSealer([]byte("grantor development: not secret!"))
 }
@@ -56,7 +56,7 @@ func developmentManifest() (*manifest.File, error) {
 	return manifest.Parse("dev.yaml", developmentYAML)
 }
 
-// introduce prints how to try the issuer out.
+// introduce prints how to try the issuer.
 func (srv *Server) introduce() {
 	httpPort, grpcPort := srv.ports.HTTPAddr(), srv.ports.GRPCAddr()
 	kept := "nothing is kept when it stops"

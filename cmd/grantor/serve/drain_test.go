@@ -21,24 +21,24 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// kept is a connection to the REST port over which requests are sent one after another.
-type kept struct {
+// keptConn is a connection to the REST port that carries several requests.
+type keptConn struct {
 	net.Conn
 	answers *bufio.Reader
 }
 
-func keep(t *testing.T, r *servetest.Replica) *kept {
+func keep(t *testing.T, r *servetest.Replica) *keptConn {
 	t.Helper()
 	conn, err := net.Dial("tcp", r.HTTPAddr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return &kept{conn, bufio.NewReader(conn)}
+	return &keptConn{conn, bufio.NewReader(conn)}
 }
 
-// ask asks for the key set and reports whether the connection ends with the answer.
-func (k *kept) ask(t *testing.T) (last bool) {
+// ask requests the key set and reports whether the connection ends with the response.
+func (k *keptConn) ask(t *testing.T) (last bool) {
 	t.Helper()
 	_, _ = io.WriteString(k, "GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	answer, err := http.ReadResponse(k.answers, nil)
@@ -51,8 +51,8 @@ func (k *kept) ask(t *testing.T) (last bool) {
 	return answer.Close
 }
 
-// TestLeave looks at a server between the signal and its end: it says on both ports that it is not to be used, answers
-// whoever uses it, and sends them elsewhere.
+// TestLeave checks a server between the signal and its end: it reports on both ports that it is not to be used, still
+// answers its clients, and sends them elsewhere.
 func TestLeave(t *testing.T) {
 	r := servetest.Dev(t)
 	conn := servetest.Dial(t, r.GRPCAddr())
@@ -77,7 +77,7 @@ func TestLeave(t *testing.T) {
 			t.Errorf("the health of %q: got %v, %v", service, answer, err)
 		}
 	}
-	for name, connection := range map[string]*kept{"one of before": before, "a new one": keep(t, r)} {
+	for name, connection := range map[string]*keptConn{"one of before": before, "a new one": keep(t, r)} {
 		if !connection.ask(t) {
 			t.Errorf("%s: the connection goes on", name)
 		}
@@ -100,8 +100,8 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// peerOfCall gives the caller's own address in a call.
-func peerOfCall(t *testing.T, conn *grpc.ClientConn) string {
+// localOfCall returns the client's own address in a call.
+func localOfCall(t *testing.T, conn *grpc.ClientConn) string {
 	t.Helper()
 	var p peer.Peer
 	if _, err := grantorv1.NewTokenServiceClient(conn).GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{}, grpc.Peer(&p)); err != nil {
@@ -110,7 +110,7 @@ func peerOfCall(t *testing.T, conn *grpc.ClientConn) string {
 	return p.LocalAddr.String()
 }
 
-// localOfRequest gives the caller's own address in a request.
+// localOfRequest returns the client's own address in a request.
 func localOfRequest(t *testing.T, client *http.Client, url string) (local string, answer *http.Response) {
 	t.Helper()
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
@@ -127,7 +127,8 @@ func localOfRequest(t *testing.T, client *http.Client, url string) (local string
 	return local, answer
 }
 
-// TestConnectionAge has connections end by age, over HTTP/1.1, HTTP/2 and gRPC, and no call fail by it.
+// TestConnectionAge expects connections to end by age, over HTTP/1.1, HTTP/2 and gRPC, and no call to fail because of
+// it.
 func TestConnectionAge(t *testing.T) {
 	ours := servetest.NewAuthority(t)
 	cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
@@ -135,8 +136,8 @@ func TestConnectionAge(t *testing.T) {
 	aged := keep(t, r)
 	must.Eventually(t, "ending the connection", func() bool { return aged.ask(t) })
 	conn := servetest.Dial(t, r.GRPCAddr())
-	before := peerOfCall(t, conn)
-	must.Eventually(t, "another connection", func() bool { return peerOfCall(t, conn) != before })
+	before := localOfCall(t, conn)
+	must.Eventually(t, "another connection", func() bool { return localOfCall(t, conn) != before })
 
 	secure := servetest.Dev(t, "--connection-age=1s", "--tls-cert-file="+cert, "--tls-key-file="+key)
 	client := &http.Client{Transport: servetest.Transport(t, &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}, true)}

@@ -8,23 +8,24 @@ import (
 	"sync"
 )
 
-// DefaultGarbage is how much dead memory gathers before it is collected, in bytes. An issuer has a few MB alive and makes
-// hundreds of MB a second under load: Go's own rule, to collect when as much is dead as alive, would collect sixty times a
-// second. Where more than this is alive, that rule is in force, so that memory stays in bounds.
+// DefaultGarbage is how many bytes of garbage accumulate before a collection. An issuer has a few MB of live heap and
+// allocates hundreds of MB per second under load: Go's default, to collect when the garbage equals the live heap, would
+// collect sixty times a second. If the live heap exceeds this figure, the default applies, so that memory stays
+// bounded.
 const DefaultGarbage = 64 << 20
 
-// The bounds of the collector's percentage: Go's own, and as much as does not let memory grow far where suddenly much more
-// is alive than when it was set.
+// The bounds of GOGC: Go's default, and a value that bounds the heap if the live heap grows suddenly after GOGC was
+// set.
 const minGCPercent, maxGCPercent = 100, 1600
 
-// TuneGC has the collector wait for so many bytes, unless the environment says how it is to work (GOGC). GOMEMLIMIT
-// works as ever. It returns what gives the collector back.
+// TuneGC lets garbage bytes accumulate before a collection, unless the environment sets GOGC. GOMEMLIMIT keeps its
+// meaning. The function that it returns restores Go's default.
 func TuneGC(garbage uint64) (stop func()) {
 	if _, ok := os.LookupEnv("GOGC"); ok {
 		return func() {}
 	}
 	p := &pacer{garbage: garbage, percent: minGCPercent}
-	// What the percentage is of (https://go.dev/doc/gc-guide#GOGC).
+	// The figures that GOGC is a percentage of (https://go.dev/doc/gc-guide#GOGC).
 	for _, name := range []string{"/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes"} {
 		p.marked = append(p.marked, runtimemetrics.Sample{Name: name})
 	}
@@ -32,7 +33,7 @@ func TuneGC(garbage uint64) (stop func()) {
 	return p.stop
 }
 
-// pacer sets the collector's percentage after each collection, by how much it found.
+// pacer sets GOGC after each collection, based on the live heap that the collection found.
 type pacer struct {
 	garbage uint64
 
@@ -42,9 +43,9 @@ type pacer struct {
 	stopped bool
 }
 
-// watch has adjust called after the next collection.
+// watch makes the next collection call adjust.
 func (p *pacer) watch() {
-	type cycle struct{ _ *byte } // with a pointer, so that it is no part of another object
+	type cycle struct{ _ *byte } // has a pointer, so that the allocator does not combine it with other objects
 	runtime.SetFinalizer(&cycle{}, func(*cycle) { p.adjust() })
 }
 
@@ -55,12 +56,12 @@ func (p *pacer) adjust() {
 		return
 	}
 	runtimemetrics.Read(p.marked)
-	marked := uint64(1) // before the first collection nothing is
+	marked := uint64(1) // nothing is marked before the first collection
 	for _, m := range p.marked {
 		marked += m.Value.Uint64()
 	}
 	percent := int(min(max(p.garbage*100/marked, minGCPercent), maxGCPercent))
-	// Each change stops the world for a moment, so small ones are left out.
+	// Each change stops the world briefly, so changes of less than a tenth are skipped.
 	if diff := percent - p.percent; diff*10 > p.percent || -diff*10 > p.percent {
 		debug.SetGCPercent(percent)
 		p.percent = percent

@@ -10,16 +10,17 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 )
 
-// gcPercent gives the percentage by which the collector works.
+// gcPercent returns GOGC as the runtime has it.
 func gcPercent() uint64 {
 	sample := []runtimemetrics.Sample{{Name: "/gc/gogc:percent"}}
 	runtimemetrics.Read(sample)
 	return sample[0].Value.Uint64()
 }
 
-// TestGatherGarbage has the collector wait where little is alive, and not where much is, when that has ended, or where the
-// environment says how it works. How much is alive in the process of the tests is not known, so what is little is chosen.
-func TestGatherGarbage(t *testing.T) {
+// TestTuneGC expects GOGC to grow where the live heap is small, and to be Go's default where it is large, after the
+// end, and where the environment sets it. The live heap of the test process is unknown, so the amount of garbage varies
+// instead.
+func TestTuneGC(t *testing.T) {
 	if os.Getenv("GOGC") != "" {
 		t.Fatal("the environment has GOGC, by which the tests do not work")
 	}
@@ -41,7 +42,7 @@ func TestGatherGarbage(t *testing.T) {
 		for deadline := time.Now().Add(10 * time.Second); gcPercent() != c.want && time.Now().Before(deadline); {
 			runtime.GC()
 		}
-		// It would show by now.
+		// A change would be visible by now.
 		for range 3 {
 			runtime.GC()
 		}

@@ -10,13 +10,13 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// status describes this replica to the others and to grantor doctor.
+// status describes this replica to the other replicas and to grantor doctor.
 func (srv *Server) status() heartbeat.Status {
 	status := srv.service.Status()
 	status.Version = buildinfo.Read().Version
 	status.Host, _ = os.Hostname()
 	status.HTTP, status.GRPC = srv.ports.HTTPAddr(), srv.ports.GRPCAddr()
-	status.Settings = srv.common
+	status.Settings = srv.shared
 	status.Insecure = srv.insecureOptions()
 	if certificate := srv.ports.Certificate(); certificate != nil {
 		status.CertificateEnds = certificate.NotAfter()
@@ -24,7 +24,7 @@ func (srv *Server) status() heartbeat.Status {
 	return status
 }
 
-// insecureOptions lists the insecure options in force.
+// insecureOptions lists the insecure options in effect.
 func (srv *Server) insecureOptions() []string {
 	var found []string
 	if srv.settings.dev {
@@ -36,8 +36,8 @@ func (srv *Server) insecureOptions() []string {
 	return found
 }
 
-// commonSettings gives what must be the same for all replicas of an issuer, by the settings' names.
-func (srv *Server) commonSettings(issuer oauth.Issuer) map[string]string {
+// sharedSettings returns the settings that must be the same for all replicas of an issuer, keyed by name.
+func (srv *Server) sharedSettings(issuer oauth.Issuer) map[string]string {
 	s := srv.settings
 	return map[string]string{
 		"issuer":                issuer.String(),

@@ -11,7 +11,7 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// awaitReplicas waits until so many replicas tell that they have read the feed, and gives what they tell.
+// awaitReplicas waits until n replicas report that they have read the feed, and returns their reports.
 func awaitReplicas(t *testing.T, store heartbeat.Store, n int) []heartbeat.Status {
 	t.Helper()
 	var found []heartbeat.Status
@@ -30,8 +30,8 @@ func awaitReplicas(t *testing.T, store heartbeat.Store, n int) []heartbeat.Statu
 	return found
 }
 
-// TestReplicasTell has two replicas tell about themselves, one of them over TLS, and take leave when they stop.
-func TestReplicasTell(t *testing.T) {
+// TestReplicasAnnounce has two replicas announce themselves, one of them with TLS, and sign off when they stop.
+func TestReplicasAnnounce(t *testing.T) {
 	redis := redistest.New(t)
 	cert, key := servetest.NewAuthority(t).WriteLeaf(t, t.TempDir(), 2)
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=https://localhost:1", "--grpc-endpoint=localhost:2")

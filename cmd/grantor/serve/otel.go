@@ -28,23 +28,24 @@ import (
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// scope names what measures.
+// scope is the instrumentation scope.
 const scope = "github.com/grantorhq/grantor"
 
-// instruments are what the server measures and traces with.
-type instruments struct {
-	// registry has the metrics for the operations port.
+// telemetrySetup is the meter and the tracer of a server, and what exports their data.
+type telemetrySetup struct {
+	// registry has the metrics that the operations port serves.
 	registry *prometheusclient.Registry
 	meter    metric.Meter
-	// tracer is nil where nothing is traced.
+	// tracer is nil if no traces are recorded.
 	tracer    trace.Tracer
 	storeCall func(ctx context.Context, command string) (done func(error))
 	shutdown  []func(context.Context) error
 }
 
-// newInstruments makes the metrics and, where the settings have an endpoint, what sends them and the traces there.
-func newInstruments(ctx context.Context, s *Settings, certificate *ports.TLSFiles, log *slog.Logger) (*instruments, error) {
-	m := &instruments{registry: prometheusclient.NewRegistry()}
+// newTelemetry returns the metrics and, if the settings name an endpoint, the exporters that send metrics and traces to
+// it.
+func newTelemetry(ctx context.Context, s *Settings, certificate *ports.TLSFiles, log *slog.Logger) (*telemetrySetup, error) {
+	m := &telemetrySetup{registry: prometheusclient.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := buildinfo.Read()
 	// WithService adds a random service.instance.id; a later option overrides an earlier one.
@@ -77,19 +78,19 @@ func newInstruments(ctx context.Context, s *Settings, certificate *ports.TLSFile
 	return m, errors.Join(err, telemetry.BuildInfo(m.meter, info.Version, info.Revision, info.Go))
 }
 
-// push makes what sends traces and metrics to the endpoint. Whatever else is to be said about that, such as headers and
-// trusted authorities, comes from the environment: OTEL_EXPORTER_OTLP_HEADERS and so on.
-func (m *instruments) push(ctx context.Context, s *Settings, about *resource.Resource, log *slog.Logger) (sdkmetric.Reader, error) {
-	seldom := &rate.Sometimes{Interval: time.Minute}
+// push returns a reader that sends metrics to the endpoint, and sets up the traces. All other options of the exporters,
+// such as headers and trusted authorities, come from the environment: OTEL_EXPORTER_OTLP_HEADERS and so on.
+func (m *telemetrySetup) push(ctx context.Context, s *Settings, about *resource.Resource, log *slog.Logger) (sdkmetric.Reader, error) {
+	warnLimiter := &rate.Sometimes{Interval: time.Minute}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		seldom.Do(func() { log.Warn("traces or metrics cannot be sent; tokens do not depend on that", "error", err) })
+		warnLimiter.Do(func() { log.Warn("traces or metrics cannot be sent; this does not affect tokens", "error", err) })
 	}))
 	traces, err := otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(s.otlpEndpoint))
 	if err != nil {
 		return nil, err
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithResource(about), sdktrace.WithBatcher(traces), sdktrace.WithSampler(sampler(s.traceSampling)))
-	// A provider that cannot send in time would leave its exporter running.
+	// A provider whose shutdown times out leaves its exporter running.
 	m.shutdown = append(m.shutdown, provider.Shutdown, traces.Shutdown)
 	m.tracer = provider.Tracer(scope)
 	metrics, err := otlpmetricgrpc.New(ctx, otlpmetricgrpc.WithEndpointURL(s.otlpEndpoint))
@@ -99,34 +100,34 @@ func (m *instruments) push(ctx context.Context, s *Settings, about *resource.Res
 	return sdkmetric.NewPeriodicReader(metrics), nil
 }
 
-// flushTime is how long a stopping server tries to send what it has measured.
-const flushTime = 3 * time.Second
+// flushTimeout is how long a stopping server tries to send its last data.
+const flushTimeout = 3 * time.Second
 
-// close sends what is left.
-func (m *instruments) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+// close sends the remaining data.
+func (m *telemetrySetup) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	for _, shutdown := range m.shutdown {
-		_ = shutdown(ctx) // what could not be sent is lost, as when the process is killed
+		_ = shutdown(ctx) // data that could not be sent is lost, as when the process is killed
 	}
 }
 
-// sampler decides which traces are recorded: of those that begin here the share, by chance. One that the caller records is
-// recorded here too, so that it is whole, but only some each second: anybody can set that flag, and could choose an id that
-// any decision by the id lets through.
-func sampler(share float64) sdktrace.Sampler {
-	return sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share),
-		sdktrace.WithRemoteParentSampled(&limited{rate.NewLimiter(remoteTraces, remoteTraces)}))
+// sampler returns the sampler of the server's spans. It samples a fraction of the traces that begin here, at random. A
+// trace that the caller samples is sampled here too, so that it is complete, but only a limited number each second:
+// anyone can set that flag, and could choose a trace ID that passes any decision based on the ID.
+func sampler(fraction float64) sdktrace.Sampler {
+	return sdktrace.ParentBased(sdktrace.TraceIDRatioBased(fraction),
+		sdktrace.WithRemoteParentSampled(&limitedSampler{rate.NewLimiter(remoteTraces, remoteTraces)}))
 }
 
-// remoteTraces is how many calls a second are recorded because their callers record them.
+// remoteTraces is how many calls per second are sampled because their callers sample them.
 const remoteTraces = 50
 
-// limited samples as long as the limiter lets it.
-type limited struct{ limiter *rate.Limiter }
+// limitedSampler samples while its limiter allows it.
+type limitedSampler struct{ limiter *rate.Limiter }
 
 // ShouldSample implements [sdktrace.Sampler].
-func (l *limited) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+func (l *limitedSampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	if l.limiter.Allow() {
 		return sdktrace.AlwaysSample().ShouldSample(p)
 	}
@@ -134,11 +135,11 @@ func (l *limited) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingR
 }
 
 // Description implements [sdktrace.Sampler].
-func (l *limited) Description() string {
+func (l *limitedSampler) Description() string {
 	return fmt.Sprintf("Limited{%g/s}", float64(l.limiter.Limit()))
 }
 
-// checkOTLP reports what is wrong with an endpoint; none is in order.
+// checkOTLP validates an OTLP endpoint, which may be empty.
 func checkOTLP(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	if endpoint == "" || err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil {

@@ -21,8 +21,8 @@ import (
 	"github.com/grantorhq/grantor/interceptors/verify"
 )
 
-// TestOneTrace has a client get a token and call a service with it, and everything that the three do is one trace in a
-// collector: over REST and over gRPC.
+// TestOneTrace has a client get a token and call a service with it, over REST and over gRPC, and expects the spans of
+// all three in one trace.
 func TestOneTrace(t *testing.T) {
 	for _, over := range []string{"REST", "gRPC"} {
 		t.Run(over, func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestOneTrace(t *testing.T) {
 				t.Fatal(err)
 			}
 			span.End()
-			r.Stop() // which sends what is left
+			r.Stop() // sends the remaining data
 			<-r.Ended
 			want := []string{
 				"client: caller", "client: grpc.health.v1.Health/Check", "grantor: grantor.v1.TokenService/IssueToken", "grantor: argon2id",
@@ -75,7 +75,7 @@ func TestOneTrace(t *testing.T) {
 	}
 }
 
-// callee runs a service that checks tokens, and gives a connection of a caller to it.
+// callee runs a service that verifies tokens, and returns a client's connection to it.
 func callee(t *testing.T, r *servetest.Replica, issuer string, tracers trace.TracerProvider, source *attach.Source) *grpc.ClientConn {
 	t.Helper()
 	verifier, err := verify.New(t.Context(), issuer, verify.Audience("https://orders.internal"), verify.Telemetry(nil, tracers),
@@ -102,7 +102,7 @@ func callee(t *testing.T, r *servetest.Replica, issuer string, tracers trace.Tra
 	return conn
 }
 
-// TestSampling floods an issuer with calls that ask to be recorded: no more are than the issuer grants.
+// TestSampling floods an issuer with calls whose callers sample them, and expects no more to be sampled than the limit.
 func TestSampling(t *testing.T) {
 	s := serve.Sampler(0)
 	ask := func(flags trace.TraceFlags, remote bool) bool {
@@ -128,9 +128,9 @@ func TestSampling(t *testing.T) {
 	}
 }
 
-// TestCollectorAway has tokens issued, and the server stop in time, while nobody takes the traces.
+// TestCollectorAway expects tokens to be issued, and the server to stop in time, while no collector accepts the traces.
 func TestCollectorAway(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") // which accepts nothing
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts no connection
 	if err != nil {
 		t.Fatal(err)
 	}

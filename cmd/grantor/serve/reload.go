@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -16,17 +15,18 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 )
 
-// reloadable are settings that can change while the server runs, one or several that go together.
+// reloadable is a group of settings that can change while the server runs.
 type reloadable struct {
 	settings []string
-	// prepare reads and checks what the settings say, as at the start, changes nothing, and gives what puts it in
-	// force.
+	// prepare reads and validates the settings as at start, without changing anything, and returns a function that
+	// applies them.
 	prepare func(ctx context.Context, srv *Server, next *Settings) (func() error, error)
 }
 
-// reloads are all settings that SIGHUP puts in force, in this order: last what can still fail, and in part, so that a
-// broken record keeps no limit from being tightened. All are read again each time, whether the setting changed or not,
-// because a file that it names may have. Whatever is not here needs a restart.
+// reloads are all settings that SIGHUP applies, in this order. The manifest comes last because applying it can still
+// fail, in part: a broken record must not keep a limit from being tightened. All are read again on each signal, whether
+// the setting changed or not, because the file that a setting names may have changed. A setting that is not listed
+// needs a restart.
 var reloads = []reloadable{
 	{[]string{"tls-cert-file", "tls-key-file", "tls-client-ca-file"}, reloadTLS},
 	{[]string{"log-level"}, reloadLogLevel},
@@ -37,7 +37,7 @@ var reloads = []reloadable{
 	{[]string{"apply"}, reloadManifest},
 }
 
-// markReloadable says of the settings that can be reloaded that they can.
+// markReloadable adds to the usage of each reloadable setting that it is reloaded.
 func markReloadable(flags *pflag.FlagSet) {
 	for _, r := range reloads {
 		for _, name := range r.settings {
@@ -54,14 +54,14 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 	if err != nil {
 		return nil, cli.SettingError("apply", err)
 	}
-	return func() error { return srv.applyFile(ctx, m) }, nil
+	return func() error { return srv.applyManifest(ctx, m) }, nil
 }
 
 func reloadTLS(_ context.Context, srv *Server, next *Settings) (func() error, error) {
 	files := srv.ports.Certificate()
 	switch {
 	case (files == nil) != (next.tlsCert == ""):
-		return nil, cli.SettingError("tls-cert-file", errors.New("TLS is turned on or off by a restart"))
+		return nil, cli.SettingError("tls-cert-file", errors.New("turning TLS on or off needs a restart"))
 	case files == nil:
 		return func() error { return nil }, nil
 	}
@@ -70,8 +70,7 @@ func reloadTLS(_ context.Context, srv *Server, next *Settings) (func() error, er
 }
 
 func reloadLogLevel(_ context.Context, srv *Server, next *Settings) (func() error, error) {
-	var level slog.Level
-	err := setLevel(&level, next)
+	level, err := next.level()
 	return func() error { srv.level.Set(level); return nil }, err
 }
 
@@ -82,22 +81,22 @@ func reloadLimits(_ context.Context, srv *Server, next *Settings) (func() error,
 // reloader reads the settings again while the server runs.
 type reloader struct {
 	hangup <-chan os.Signal
-	// commandLine are the flags as they were given, which win over whatever is read again.
+	// commandLine are the flags of the command line, which take precedence over everything that is read again.
 	commandLine *pflag.FlagSet
-	// started has the setting → value with which the server started, current that of the last reload.
+	// started has the values with which the server started and current those of the last reload, both keyed by setting.
 	started, current map[string]string
 }
 
-// newReloader keeps what is known of the settings before the server starts, which may change them for itself.
+// newReloader records the settings before the server starts, because the server may adjust them.
 func newReloader(resolved *pflag.FlagSet, hangup <-chan os.Signal) (*reloader, error) {
 	r := &reloader{hangup: hangup, started: values(resolved)}
 	r.current = r.started
 	var err error
-	r.commandLine, _, err = copyCommandLine(resolved)
+	r.commandLine, _, _, err = copyCommandLine(resolved)
 	return r, err
 }
 
-// run reloads at each signal until ctx ends.
+// run reloads the settings on each signal until ctx ends.
 func (r *reloader) run(ctx context.Context, srv *Server) error {
 	for {
 		select {
@@ -105,67 +104,64 @@ func (r *reloader) run(ctx context.Context, srv *Server) error {
 			return nil
 		case <-r.hangup:
 			if err := r.reload(ctx, srv); err != nil {
-				srv.log.Error("the settings are not reloaded; those before stay in force", "error", err)
+				srv.log.Error("the settings are not reloaded; the previous ones stay in effect", "error", err)
 			}
 		}
 	}
 }
 
-// reload reads all settings anew, and puts in force those that can be while the server runs. If anything is wrong with
-// any of them, nothing changes.
+// reload reads all settings again and applies those that can change while the server runs. If any setting is wrong, it
+// changes nothing.
 func (r *reloader) reload(ctx context.Context, srv *Server) error {
-	flags, next, err := copyCommandLine(r.commandLine)
+	flags, set, next, err := copyCommandLine(r.commandLine)
 	if err != nil {
 		return err
 	}
-	if err := settings.Resolve(flags, nil); err != nil {
+	if err := set.Resolve(nil); err != nil {
 		return err
 	}
 	read := values(flags)
 	if next.dev {
 		next.develop()
 	}
-	if err := next.check(); err != nil {
-		return err
-	}
-	var puts []func() error
+	var applies []func() error
 	var can []string
 	for _, one := range reloads {
-		put, err := one.prepare(ctx, srv, next)
+		apply, err := one.prepare(ctx, srv, next)
 		if err != nil {
 			return err
 		}
-		puts, can = append(puts, put), append(can, one.settings...)
+		applies, can = append(applies, apply), append(can, one.settings...)
 	}
-	for _, put := range puts {
-		if err := put(); err != nil {
-			srv.log.Error("the settings are reloaded, but for what is wrong here", "error", err)
+	for _, apply := range applies {
+		if err := apply(); err != nil {
+			srv.log.Error("the settings are reloaded, except for this one", "error", err)
 		}
 	}
-	var changed, waiting []string
+	var changed, pending []string
 	for name, value := range read {
 		switch reloaded := slices.Contains(can, name); {
 		case reloaded && value != r.current[name]:
 			changed = append(changed, name)
 		case !reloaded && value != r.started[name]:
-			waiting = append(waiting, name)
+			pending = append(pending, name)
 		}
 	}
 	r.current = read
 	slices.Sort(changed)
-	slices.Sort(waiting)
+	slices.Sort(pending)
 	srv.log.Info("reloaded", "changed", strings.Join(changed, ","))
-	if len(waiting) > 0 {
-		srv.log.Warn("settings have changed that need a restart", "settings", strings.Join(waiting, ","))
+	if len(pending) > 0 {
+		srv.log.Warn("changed settings need a restart", "settings", strings.Join(pending, ","))
 	}
 	return nil
 }
 
-// copyCommandLine makes the settings anew, with what the command line said and nothing else.
-func copyCommandLine(from *pflag.FlagSet) (*pflag.FlagSet, *Settings, error) {
+// copyCommandLine declares the settings in a new flag set and sets those that the command line sets.
+func copyCommandLine(from *pflag.FlagSet) (*pflag.FlagSet, *settings.Set, *Settings, error) {
 	var s Settings
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	s.Declare(flags)
+	set := s.Declare(flags)
 	var errs []error
 	flags.VisitAll(func(to *pflag.Flag) {
 		if !settings.OnCommandLine(from, to.Name) {
@@ -174,14 +170,14 @@ func copyCommandLine(from *pflag.FlagSet) (*pflag.FlagSet, *Settings, error) {
 		given := from.Lookup(to.Name).Value
 		value := given.String()
 		if given.Type() == "stringSlice" {
-			value = strings.Trim(value, "[]") // which Set does not take
+			value = strings.Trim(value, "[]") // Set accepts no brackets
 		}
 		errs = append(errs, flags.Set(to.Name, value))
 	})
-	return flags, &s, errors.Join(errs...)
+	return flags, set, &s, errors.Join(errs...)
 }
 
-// values gives setting → value.
+// values returns the values of the flags, keyed by setting.
 func values(flags *pflag.FlagSet) map[string]string {
 	found := make(map[string]string)
 	flags.VisitAll(func(flag *pflag.Flag) { found[flag.Name] = flag.Value.String() })

@@ -24,7 +24,7 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// TestDevelopmentLeavesRedis has development mode leave the Redis alone that the environment names for production.
+// TestDevelopmentLeavesRedis expects development mode not to use the Redis that the environment names for production.
 func TestDevelopmentLeavesRedis(t *testing.T) {
 	redis := redistest.New(t)
 	t.Setenv("GRANTOR_REDIS", redis.URL())
@@ -39,7 +39,7 @@ func TestDevelopmentLeavesRedis(t *testing.T) {
 	}
 }
 
-// TestDevelopment sends what the curl and grpcurl lines say that dev mode prints.
+// TestDevelopment runs the requests of the curl and grpcurl lines that development mode prints.
 func TestDevelopment(t *testing.T) {
 	r := servetest.Dev(t)
 	line := regexp.MustCompile(`(?m)^  curl -d '(.*)' (\S+)$`).FindStringSubmatch(r.Out.String())
@@ -79,7 +79,7 @@ func TestDevelopment(t *testing.T) {
 	}
 }
 
-// TestHealth asks the three who tell how things stand, while the server runs.
+// TestHealth queries the three health endpoints of a running server.
 func TestHealth(t *testing.T) {
 	r := servetest.Dev(t)
 	ops := "http://" + r.OpsAddr()
@@ -106,8 +106,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestProfiling serves profiles on the operations port alone, only where that is asked for, and never the command line, which
-// can have a secret in it.
+// TestProfiling expects profiles only on the operations port and only if enabled, and never the command line, which can
+// have a secret.
 func TestProfiling(t *testing.T) {
 	for profiling, want := range map[string]map[string]int{
 		"false": {"/debug/pprof/": 404, "/debug/pprof/heap": 404, "/debug/pprof/profile?seconds=1": 404, "/debug/pprof/cmdline": 404},
@@ -128,7 +128,7 @@ func TestProfiling(t *testing.T) {
 	}
 }
 
-// TestReflection is offered in dev mode and not otherwise.
+// TestReflection expects reflection in development mode only.
 func TestReflection(t *testing.T) {
 	dev := servetest.Dev(t)
 	production, err := servetest.Try(t, "--issuer=http://localhost:1", "--redis="+dev.RedisURL(), "--redis-prefix=other:",
@@ -154,8 +154,8 @@ func TestReflection(t *testing.T) {
 	}
 }
 
-// TestStop stops a server while a request is under way: it is told not ready, the request is answered, new ones are not
-// taken, and the server ends.
+// TestStop stops a server while a request is in flight: the server reports that it is not ready, answers the request,
+// accepts no new ones, and ends.
 func TestStop(t *testing.T) {
 	r := servetest.Dev(t)
 	conn, body := half(t, r.Server)
@@ -184,7 +184,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// half sends a request up to its body, which it gives: the handler then waits for it.
+// half sends a request without its body, which it returns: the handler then waits for it.
 func half(t *testing.T, srv *serve.Server) (conn net.Conn, body string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", srv.HTTPAddr())
@@ -202,7 +202,7 @@ func half(t *testing.T, srv *serve.Server) (conn net.Conn, body string) {
 	return conn, body
 }
 
-// TestStopInTime cuts off a call that does not end, and does not wait for a stream that only watches.
+// TestStopInTime expects a call that does not end to be cut off, and a stream not to delay the stop.
 func TestStopInTime(t *testing.T) {
 	for _, c := range []struct {
 		name string

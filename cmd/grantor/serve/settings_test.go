@@ -3,15 +3,20 @@ package serve_test
 import (
 	"errors"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
 
+	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/service/must"
 )
 
-// TestSettingsOrder has one setting from each source and all of them: the flag wins, then the environment, then the file.
+// TestSettingsOrder sets settings in one source or in several: the flag takes precedence, then the environment, then
+// the file.
 func TestSettingsOrder(t *testing.T) {
 	config := servetest.WriteFile(t, "grantor.yaml", "cached_clients: 3\nissuer: https://file.example\nsigning_algorithms: [EdDSA, ES256, RS256]\n")
 	t.Setenv("GRANTOR_CACHED_CLIENTS", "2")
@@ -43,7 +48,7 @@ func TestSettingsOrder(t *testing.T) {
 	}
 }
 
-// TestSettingsErrors expects each mistake to be one line that names the setting, or the file's line.
+// TestSettingsErrors expects each error to be one line that names the setting, or the line of the file.
 func TestSettingsErrors(t *testing.T) {
 	kek := servetest.KEKFile(t)
 	for _, c := range []struct {
@@ -55,7 +60,7 @@ func TestSettingsErrors(t *testing.T) {
 	}{
 		{name: "misspelt key", file: "issuer: https://a.example\n\nlog_fromat: text\n", want: `grantor.yaml:3: there is no setting "log_fromat"`},
 		{name: "hyphens in the file", file: "log-format: text\n", want: `grantor.yaml:1: there is no setting "log-format"`},
-		{name: "key twice", file: "log_format: text\nlog_format: json\n", want: `grantor.yaml:2: "log_format" is there twice`},
+		{name: "key twice", file: "log_format: text\nlog_format: json\n", want: `grantor.yaml:2: duplicate "log_format"`},
 		{name: "wrong type in the file", file: "cached_clients: many\n", want: "grantor.yaml:1: "},
 		{name: "empty value in the file", file: "issuer:\n", want: "grantor.yaml:1: expected a value"},
 		{name: "no YAML", file: "a: [\n", want: "grantor.yaml: "},
@@ -72,7 +77,7 @@ func TestSettingsErrors(t *testing.T) {
 		{name: "no key-encryption key", args: []string{"--dev", "--key-encryption-key-file=/nonexistent"}, want: "key-encryption-key-file: "},
 		{name: "short key-encryption key", args: []string{"--dev", "--key-encryption-key=c2hvcnQ="}, want: "key-encryption-key: a key-encryption key is 32 random bytes"},
 		{name: "two key-encryption keys", args: []string{"--dev", "--key-encryption-key=x", "--key-encryption-key-file=" + kek}, want: "key-encryption-key, key-encryption-key-file: "},
-		{name: "certificate without key", args: []string{"--dev", "--tls-cert-file=a"}, want: "tls-cert-file, tls-key-file: "},
+		{name: "certificate without key", args: []string{"--dev", "--tls-cert-file=a"}, want: "tls-cert-file: set it together with tls-key-file"},
 		{name: "authorities without certificate", args: []string{"--dev", "--tls-client-ca-file=a"}, want: "tls-client-ca-file: "},
 		{name: "no such certificate", args: []string{"--dev", "--tls-cert-file=/nonexistent", "--tls-key-file=/nonexistent"}, want: "tls-cert-file: "},
 		{name: "unknown algorithm", args: []string{"--dev", "--signing-algorithms=ES256,RS256,HS256"}, want: "signing-algorithms: "},
@@ -107,7 +112,7 @@ func TestSettingsErrors(t *testing.T) {
 	}
 }
 
-// TestPortTaken expects the start to fail where a port is taken, and the other ports to be free again.
+// TestPortTaken expects the start to fail if a port is in use, and the other ports to be released.
 func TestPortTaken(t *testing.T) {
 	first := servetest.Dev(t)
 	_, err := servetest.Try(t, "--dev", "--ops-listen="+first.OpsAddr())
@@ -116,7 +121,7 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// FuzzSettings holds that no settings file makes the reader panic.
+// FuzzSettings checks that no file of settings makes the reader panic.
 func FuzzSettings(f *testing.F) {
 	f.Add([]byte("issuer: https://a.example\nsigning_algorithms: [ES256]\n"))
 	f.Add([]byte("cached_clients: 0x10\n"))
@@ -126,4 +131,45 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("a file that exists: %v", err)
 		}
 	})
+}
+
+// TestSecretsAreHidden gives each setting a value and prints it: only settings that are declared public are shown, URLs
+// without their password.
+func TestSecretsAreHidden(t *testing.T) {
+	const canary = "canary"
+	var s serve.Settings
+	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	s.Declare(flags)
+	hidden := make(map[string]bool)
+	flags.VisitAll(func(flag *pflag.Flag) {
+		value := canary
+		kind, usage := pflag.UnquoteUsage(flag)
+		if kind == "URL" {
+			value = "scheme://user:" + canary + "@host/?password=" + canary
+		}
+		if err := flag.Value.Set(value); err != nil {
+			return // a number, a duration or a boolean is not a secret
+		}
+		shown := settings.Printable(flag)
+		hidden[flag.Name] = shown == "(not shown)"
+		secret := regexp.MustCompile(`-(key|secret|password|token)$`).MatchString(flag.Name)
+		if secret && !hidden[flag.Name] || kind == "URL" && strings.Contains(shown, canary) {
+			t.Errorf("%s (%s) is shown as %q", flag.Name, usage, shown)
+		}
+	})
+	for _, name := range []string{"key-encryption-key", "previous-key-encryption-key"} {
+		if !hidden[name] {
+			t.Errorf("%s is shown", name)
+		}
+		delete(hidden, name)
+	}
+	for name, isHidden := range hidden {
+		if isHidden {
+			t.Errorf("%s is hidden; if that is intended, this test must name it", name)
+		}
+	}
+	must.Succeed(t, flags.Set("key-encryption-key-url", "base64key://"+canary))
+	if shown := settings.Printable(flags.Lookup("key-encryption-key-url")); strings.Contains(shown, canary) {
+		t.Errorf("a key in a URL is shown as %q", shown)
+	}
 }

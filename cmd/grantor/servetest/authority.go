@@ -23,10 +23,10 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// Trusted is the authority that this process trusts.
+// Trusted is the authority that [Trust] makes this process trust.
 var Trusted *Authority
 
-// Trust makes the authority and names it in SSL_CERT_FILE. What it gives removes the file.
+// Trust creates an authority and names it in SSL_CERT_FILE. The returned function removes the file.
 func Trust() (forget func()) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "trusted test authority"}, IsCA: true, BasicConstraintsValid: true,
@@ -45,15 +45,16 @@ func Trust() (forget func()) {
 	return func() { _ = os.Remove(file.Name()) }
 }
 
-// KeyPair are a certificate and its key.
+// KeyPair is the files of a certificate and its key.
 type KeyPair struct{ Cert, Key string }
 
-// WriteCertificate writes a certificate for this machine that ends after a time.
+// WriteCertificate writes a certificate for this machine that expires after a duration.
 func (a *Authority) WriteCertificate(t *testing.T, ends time.Duration) KeyPair {
 	t.Helper()
 	return a.WriteCertificateFor(t, ends, "localhost", net.IPv4(127, 0, 0, 1))
 }
 
+// WriteCertificateFor writes a certificate for a host that expires after a duration.
 func (a *Authority) WriteCertificateFor(t *testing.T, ends time.Duration, name string, addresses ...net.IP) KeyPair {
 	t.Helper()
 	_, _, cert, key := a.sign(t, &x509.Certificate{
@@ -64,13 +65,12 @@ func (a *Authority) WriteCertificateFor(t *testing.T, ends time.Duration, name s
 	return KeyPair{WriteFile(t, "cert.pem", string(cert)), WriteFile(t, "key.pem", string(key))}
 }
 
-// Transport makes a transport of its own, which keeps its connections. Over HTTP/1.1 a server cannot end one that is not
-// in use without the risk that a request is on its way to it (RFC 9112 §9.5). So it lets go of them sooner than the
-// shutdown-delay, within which one that is in use is told to end.
+// Transport returns a new transport, which keeps its connections. Over HTTP/1.1 a server cannot close an idle
+// connection without the risk that a request is in flight on it (RFC 9112 §9.5). So the transport closes idle
+// connections sooner than the shutdown-delay, within which the server ends the others by a response.
 func Transport(t testing.TB, trust *tls.Config, http2 bool) *http.Transport {
 	t.Helper()
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = trust.Clone()
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: trust.Clone()}
 	if !http2 {
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetHTTP1(true)
@@ -87,6 +87,7 @@ type Authority struct {
 	PEM         []byte
 }
 
+// NewAuthority creates an authority.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	template := &x509.Certificate{
@@ -98,7 +99,7 @@ func NewAuthority(t testing.TB) *Authority {
 	return a
 }
 
-// sign makes a certificate; an authority that has none yet signs its own.
+// sign signs a certificate; an authority without a certificate signs its own.
 func (a *Authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -125,7 +126,7 @@ func (a *Authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certif
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 }
 
-// WriteLeaf writes a certificate for localhost and its key into dir.
+// WriteLeaf writes a certificate for localhost and its key to dir.
 func (a *Authority) WriteLeaf(t testing.TB, dir string, serial int64) (certFile, keyFile string) {
 	t.Helper()
 	_, _, cert, key := a.sign(t, &x509.Certificate{
@@ -142,19 +143,21 @@ func (a *Authority) WriteLeaf(t testing.TB, dir string, serial int64) (certFile,
 	return certFile, keyFile
 }
 
+// Pool returns a pool with the authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.Certificate)
 	return pool
 }
 
-// GetKeySet asks for the key set, which every caller may have.
+// GetKeySet requests the key set, which needs no authentication.
 func GetKeySet(t *testing.T, conn *grpc.ClientConn) error {
 	t.Helper()
 	_, err := grantorv1.NewTokenServiceClient(conn).GetKeySet(t.Context(), &grantorv1.GetKeySetRequest{})
 	return err
 }
 
+// DialTLS returns a connection over TLS that is closed when the test ends.
 func DialTLS(t *testing.T, address string, config *tls.Config) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)))

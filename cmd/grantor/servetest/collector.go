@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Collector receives OTLP over gRPC.
+// Collector receives traces and metrics by OTLP over gRPC.
 type Collector struct {
 	tracepb.UnimplementedTraceServiceServer
 	URL string
@@ -26,16 +26,17 @@ type Collector struct {
 	Spans   []string // "service: name"
 	Traces  map[string]bool
 	Metrics map[string]bool
-	// all is everything that came, as text.
+	// all has everything that was received, as text.
 	all strings.Builder
 }
 
-// metricsCollector is the other service of a collector; both have a method Export.
+// metricsCollector is the metrics service of a collector. Both services have a method Export.
 type metricsCollector struct {
 	metricspb.UnimplementedMetricsServiceServer
 	*Collector
 }
 
+// NewCollector starts a collector, which stops when the test ends.
 func NewCollector(t testing.TB) *Collector {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +53,7 @@ func NewCollector(t testing.TB) *Collector {
 	return c
 }
 
-// Export takes spans.
+// Export receives spans.
 func (c *Collector) Export(_ context.Context, m *tracepb.ExportTraceServiceRequest) (*tracepb.ExportTraceServiceResponse, error) {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
@@ -68,7 +69,7 @@ func (c *Collector) Export(_ context.Context, m *tracepb.ExportTraceServiceReque
 	return &tracepb.ExportTraceServiceResponse{}, nil
 }
 
-// Export takes metrics.
+// Export receives metrics.
 func (c *metricsCollector) Export(_ context.Context, m *metricspb.ExportMetricsServiceRequest) (*metricspb.ExportMetricsServiceResponse, error) {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
@@ -83,8 +84,8 @@ func (c *metricsCollector) Export(_ context.Context, m *metricspb.ExportMetricsS
 	return &metricspb.ExportMetricsServiceResponse{}, nil
 }
 
-func serviceName(of []*commonpb.KeyValue) string {
-	for _, a := range of {
+func serviceName(attributes []*commonpb.KeyValue) string {
+	for _, a := range attributes {
 		if a.GetKey() == "service.name" {
 			return a.GetValue().GetStringValue()
 		}
@@ -92,14 +93,14 @@ func serviceName(of []*commonpb.KeyValue) string {
 	return ""
 }
 
-// Text gives everything that came.
+// Text returns everything that was received.
 func (c *Collector) Text() string {
 	c.Mu.Lock()
 	defer c.Mu.Unlock()
 	return c.all.String()
 }
 
-// Tracers makes a provider of a service of the user's, which sends to the collector what it records: everything.
+// Tracers returns a provider of a service, which records every span and sends it to the collector.
 func (c *Collector) Tracers(t testing.TB, service string) *sdktrace.TracerProvider {
 	t.Helper()
 	exporter, err := otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpointURL(c.URL))

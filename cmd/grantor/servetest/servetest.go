@@ -20,14 +20,13 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
-	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// Store gives a reader of what the replicas on a Redis tell about themselves.
+// Store returns a store on a Redis, which also reads the announcements of the replicas.
 func Store(t *testing.T, redis *redistest.Server) *redisstore.Store {
 	t.Helper()
 	store, err := redisstore.New(redis.Client(), redisstore.DefaultPrefix, registry.MaxLifetime)
@@ -37,17 +36,18 @@ func Store(t *testing.T, redis *redistest.Server) *redisstore.Store {
 	return store
 }
 
-// Replica is a server that a test started as `grantor serve` does, in this process.
+// Replica is a server that runs as grantor serve does, in the process of the test.
 type Replica struct {
 	*serve.Server
+	// Out and Log have the output of the server.
 	Out, Log Output
-	// stop ends it as SIGTERM does; ended is closed when it has, with err what it ended with.
+	// Stop stops the server as SIGTERM does. Ended is closed when it has stopped, with the error Err.
 	Stop  context.CancelFunc
 	Ended chan struct{}
 	Err   error
 }
 
-// Dev starts a server in dev mode, with the arguments, on free ports. It is stopped when the test ends.
+// Dev starts a server in development mode with the arguments, on free ports. It stops when the test ends.
 func Dev(t testing.TB, args ...string) *Replica {
 	t.Helper()
 	r, err := Try(t, append([]string{"--dev"}, args...)...)
@@ -57,7 +57,8 @@ func Dev(t testing.TB, args ...string) *Replica {
 	return r
 }
 
-// Try starts a server with the arguments on free ports, or gives its start-up error.
+// Try starts a server with the arguments on free ports, or returns its start-up error. The server stops when the test
+// ends.
 func Try(t testing.TB, args ...string) (*Replica, error) {
 	t.Helper()
 	r := &Replica{Ended: make(chan struct{})}
@@ -87,20 +88,21 @@ func Try(t testing.TB, args ...string) (*Replica, error) {
 	return r, r.Service().CatchUp(t.Context())
 }
 
-// Parse gives the settings that `grantor serve` has with the arguments.
+// Parse returns the settings that grantor serve has with the arguments, and their flags.
 func Parse(args ...string) (*serve.Settings, *pflag.FlagSet, error) {
 	var parsed serve.Settings
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	parsed.Declare(flags)
+	set := parsed.Declare(flags)
 	if err := flags.Parse(args); err != nil {
 		return nil, nil, err
 	}
-	return &parsed, flags, settings.Resolve(flags, nil)
+	return &parsed, flags, set.Resolve(nil)
 }
 
+// URL returns the URL of a path of the REST port.
 func (r *Replica) URL(path string) string { return "http://" + r.HTTPAddr() + path }
 
-// Token asks for a token as dev mode's client.
+// Token requests a token as the client of development mode.
 func (r *Replica) Token(t testing.TB) string {
 	t.Helper()
 	answer, err := http.PostForm(r.URL("/connect/token"), url.Values{
@@ -120,7 +122,7 @@ func (r *Replica) Token(t testing.TB) string {
 	return issued.Token
 }
 
-// Get gives the status and the body of an answer to GET.
+// Get returns the status and the body of a response to GET.
 func Get(t testing.TB, url string) (int, string) {
 	t.Helper()
 	answer, err := http.Get(url)
@@ -130,6 +132,7 @@ func Get(t testing.TB, url string) (int, string) {
 	return answer.StatusCode, ReadBody(t, answer)
 }
 
+// ReadBody returns the body of a response.
 func ReadBody(t testing.TB, answer *http.Response) string {
 	t.Helper()
 	defer func() { _ = answer.Body.Close() }()
@@ -140,7 +143,7 @@ func ReadBody(t testing.TB, answer *http.Response) string {
 	return string(body)
 }
 
-// WriteFile writes a file for the test and gives its path.
+// WriteFile writes a file in a directory of the test and returns its path.
 func WriteFile(t testing.TB, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -150,18 +153,19 @@ func WriteFile(t testing.TB, name, content string) string {
 	return path
 }
 
-// KEKFile writes a new key-encryption key.
+// KEKFile writes a new key-encryption key to a file and returns its path.
 func KEKFile(t testing.TB) string {
 	t.Helper()
 	return WriteFile(t, "kek", base64.StdEncoding.EncodeToString(keys.NewKEK())+"\n")
 }
 
-// Output is what a server writes, read while it runs.
+// Output is what a server has written. It is safe for concurrent use by multiple goroutines.
 type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
+// Write implements [io.Writer].
 func (w *Output) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -174,6 +178,7 @@ func (w *Output) String() string {
 	return w.buf.String()
 }
 
+// Manifest is a manifest of a resource and of two clients.
 const Manifest = `resources:
   - resource: https://orders.internal
     name: Orders API
@@ -191,7 +196,7 @@ clients:
     resources: [https://orders.internal]
 `
 
-// Start is tryServe for a server that has to start.
+// Start starts a server with the arguments on free ports. It stops when the test ends.
 func Start(t testing.TB, args ...string) *Replica {
 	t.Helper()
 	r, err := Try(t, args...)
@@ -201,8 +206,8 @@ func Start(t testing.TB, args ...string) *Replica {
 	return r
 }
 
-// FreeAddress gives an address that was free a moment ago, for a server that must be known before it starts or has to
-// come back where it was.
+// FreeAddress returns an address that was just free, for a server whose address must be known before it starts or that
+// restarts at the same address.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -213,12 +218,12 @@ func FreeAddress(t testing.TB) string {
 	return listener.Addr().String()
 }
 
-// Production gives the arguments of a replica on a Redis, with a file of clients to apply.
+// Production returns the arguments of a replica on a Redis, which applies a manifest.
 func Production(redis *redistest.Server, kek, manifest string) []string {
 	return []string{"--redis=" + redis.URL(), "--key-encryption-key-file=" + kek, "--apply=" + manifest}
 }
 
-// Dial opens a plaintext connection that is closed when the test ends.
+// Dial returns a plaintext connection that is closed when the test ends.
 func Dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -11,56 +11,58 @@ import (
 	"github.com/grantorhq/grantor/service/keys"
 )
 
+// ErrNoKEK is the error of a command that needs a key-encryption key and has none.
 var ErrNoKEK = cli.SettingError("key-encryption-key-file", errors.New("is required: a file with 32 random bytes in base64, as of: openssl rand -base64 32"))
 
-// givenKEK is a key-encryption key as a setting gives it.
-type givenKEK struct{ setting, text string }
+// input is a key-encryption key, possibly wrapped, and the setting that has it.
+type input struct{ setting, text string }
 
-// given reads the setting of a key-encryption key or of its file; neither is an empty text.
-func given(setting, text, file string) (givenKEK, error) {
+// read reads a key-encryption key from its setting or from its file. The text is empty if neither is set.
+func read(setting, text, file string) (input, error) {
 	if file == "" {
-		return givenKEK{setting, text}, nil
+		return input{setting, text}, nil
 	}
 	if text != "" {
-		return givenKEK{}, cli.SettingError(setting+", "+setting+"-file", errors.New("give one of them"))
+		return input{}, cli.SettingError(setting+", "+setting+"-file", errors.New("give one of them"))
 	}
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return givenKEK{}, cli.SettingError(setting+"-file", err)
+		return input{}, cli.SettingError(setting+"-file", err)
 	}
 	if text = strings.TrimSpace(string(content)); text == "" {
-		return givenKEK{}, cli.SettingError(setting+"-file", errors.New("the file is empty"))
+		return input{}, cli.SettingError(setting+"-file", errors.New("the file is empty"))
 	}
-	return givenKEK{setting + "-file", text}, nil
+	return input{setting + "-file", text}, nil
 }
 
-// Sealer makes the sealer of the key-encryption keys that the settings give; nil where they give none.
+// Sealer returns the sealer of the key-encryption keys, or nil if there are none. With KEKURL, a KMS or vault unwraps
+// them.
 func (s *Settings) Sealer(ctx context.Context) (*keys.Sealer, error) {
-	current, err := given("key-encryption-key", s.KEK, s.KEKFile)
+	current, err := read("key-encryption-key", s.KEK, s.KEKFile)
 	if err != nil {
 		return nil, err
 	}
-	previous, err := given("previous-key-encryption-key", s.PreviousKEK, s.PreviousKEKFile)
+	previous, err := read("previous-key-encryption-key", s.PreviousKEK, s.PreviousKEKFile)
 	if err != nil {
 		return nil, err
 	}
 	if current.text == "" {
 		switch {
 		case previous.text != "":
-			return nil, cli.SettingError(previous.setting, errors.New("is of no use without key-encryption-key or its file"))
+			return nil, cli.SettingError(previous.setting, errors.New("needs key-encryption-key or its file"))
 		case s.KEKURL != "":
-			return nil, cli.SettingError(kms.URLSetting, errors.New("is of no use without key-encryption-key or its file, wrapped, as of: grantor key wrap"))
+			return nil, cli.SettingError(kms.URLSetting, errors.New("needs key-encryption-key or its file, wrapped by grantor key wrap"))
 		}
 		return nil, nil
 	}
-	unseal := givenKEK.plain
+	unseal := input.plain
 	if s.KEKURL != "" {
 		w, err := kms.Open(ctx, s.KEKURL)
 		if err != nil {
 			return nil, err
 		}
 		defer w.Close()
-		unseal = func(g givenKEK) ([]byte, error) { return w.Unwrap(ctx, g.setting, g.text) }
+		unseal = func(g input) ([]byte, error) { return w.Unwrap(ctx, g.setting, g.text) }
 	}
 	kek, err := unseal(current)
 	if err != nil || previous.text == "" {
@@ -77,8 +79,8 @@ func sealerOf(err error, kek []byte, previous ...[]byte) (*keys.Sealer, error) {
 	return keys.NewSealer(kek, previous...)
 }
 
-// plain reads a key that is given as it is.
-func (g givenKEK) plain() ([]byte, error) {
+// plain parses a key that is not wrapped.
+func (g input) plain() ([]byte, error) {
 	kek, err := keys.ParseKEK(g.text)
 	if err != nil {
 		return nil, cli.SettingError(g.setting, err)

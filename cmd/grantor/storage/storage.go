@@ -1,5 +1,5 @@
-// Package storage opens the Redis that the settings of a command name, and makes the sealer of the key-encryption keys that
-// open what is secret in it.
+// Package storage opens the Redis that the settings of a command name, and makes the sealer from the key-encryption
+// keys that open the secrets in it.
 package storage
 
 import (
@@ -10,55 +10,58 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/spf13/pflag"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/kms"
+	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
-// Settings say where everything is kept.
+// Settings say which Redis holds the records, and which keys open them.
 type Settings struct {
+	// Config is the file with settings.
 	Config      string
 	Redis       string
 	RedisPrefix string
 	KEK         string
 	KEKFile     string
-	// previousKEK and its file are of the key that also opens; kekURL of the one that has wrapped them.
+	// PreviousKEK and PreviousKEKFile are the key that opens and does not seal.
 	PreviousKEK     string
 	PreviousKEKFile string
-	KEKURL          string
-	RedisReplicas   int
-	AuditEntries    int
+	// KEKURL is the key in a KMS or vault that wrapped the others.
+	KEKURL        string
+	RedisReplicas int
+	AuditEntries  int
 }
 
-// Declare adds the settings to flags. Each is declared here and nowhere else: its name, its default and its help serve
-// the flag, the environment variable GRANTOR_NAME, the line in the file and the table in the README.
-func (s *Settings) Declare(flags *pflag.FlagSet) {
-	s.DeclareRedis(flags)
-	flags.StringVar(&s.KEK, "key-encryption-key", "", "the `key` that seals what is secret in Redis: 32 random bytes in base64; better given by file or environment than by flag")
-	flags.StringVar(&s.KEKFile, "key-encryption-key-file", "", "`file` with the key-encryption key")
-	flags.StringVar(&s.PreviousKEK, "previous-key-encryption-key", "", "`key` that opens what is sealed in Redis and seals nothing: the one before, or the next one, while replicas change from one to the other")
-	flags.StringVar(&s.PreviousKEKFile, "previous-key-encryption-key-file", "", "`file` with the previous key-encryption key")
-	flags.StringVar(&s.KEKURL, kms.URLSetting, "", kms.URLUsage)
-	flags.IntVar(&s.RedisReplicas, "revocation-replicas", 0, "`number` of Redis replicas that must have a revocation before it is acknowledged (WAIT)")
-	flags.IntVar(&s.AuditEntries, "audit-entries", 100_000, "`number` of audit events kept in Redis, of changes, of decisions and of refusals each; 0 for none")
+// Declare declares all settings.
+func (s *Settings) Declare(set *settings.Set) {
+	s.DeclareRedis(set)
+	set.String(&s.KEK, "key-encryption-key", "", "the `key` that seals secrets in Redis: 32 random bytes in base64; better given by file or environment than by flag")
+	set.String(&s.KEKFile, "key-encryption-key-file", "", "`file` with the key-encryption key", settings.Public)
+	set.String(&s.PreviousKEK, "previous-key-encryption-key", "", "`key` that opens what is sealed in Redis and seals nothing: the previous one, or the next one while replicas change from one to the other")
+	set.String(&s.PreviousKEKFile, "previous-key-encryption-key-file", "", "`file` with the previous key-encryption key", settings.Public)
+	set.String(&s.KEKURL, kms.URLSetting, "", kms.URLUsage, settings.PublicURL)
+	set.Int(&s.RedisReplicas, "revocation-replicas", 0, "`number` of Redis replicas that must have a revocation before it is acknowledged (WAIT)",
+		settings.Public, settings.NotNegative(&s.RedisReplicas))
+	set.Int(&s.AuditEntries, "audit-entries", 100_000, "`number` of audit events kept in Redis, of changes, of decisions and of refusals each; 0 for none",
+		settings.Public, settings.NotNegative(&s.AuditEntries))
 }
 
-// DeclareRedis adds those that say which Redis it is.
-func (s *Settings) DeclareRedis(flags *pflag.FlagSet) {
-	flags.StringVar(&s.Config, "config", "", "`file` with settings in YAML: each flag's name with _ for -, and its value")
-	flags.StringVar(&s.Redis, "redis", "", "`URL` of the Redis: redis://user:password@host:6379/0; rediss:// for TLS; ?addr=host2:6379 for a Cluster; ?master_name=name for Sentinel")
-	flags.StringVar(&s.RedisPrefix, "redis-prefix", redisstore.DefaultPrefix, "start of every key's `name`, ending with a colon; another for each issuer in one Redis")
+// DeclareRedis declares the settings that identify the Redis.
+func (s *Settings) DeclareRedis(set *settings.Set) {
+	set.String(&s.Config, "config", "", "`file` with settings in YAML: each flag's name with _ for -, and its value", settings.Public)
+	set.String(&s.Redis, "redis", "", "`URL` of the Redis: redis://user:password@host:6379/0; rediss:// for TLS; ?addr=host2:6379 for a Cluster; ?master_name=name for Sentinel", settings.PublicURL)
+	set.String(&s.RedisPrefix, "redis-prefix", redisstore.DefaultPrefix, "prefix of every key's `name`, ending with a colon; each issuer in one Redis needs its own", settings.Public)
 }
 
-// StartupGrace is how long a new key ring waits for a replica that holds the one which the Redis has lost: a replica whose Redis
-// is back looks within a second.
+// StartupGrace is how long a new key ring waits for a replica that holds the one which Redis has lost. A replica checks
+// within a second after its Redis is back.
 const StartupGrace = 2 * time.Second
 
-// Connect makes a client for the Redis of the settings.
+// Connect returns a client of the Redis.
 func (s *Settings) Connect() (redis.UniversalClient, error) {
 	if s.Redis == "" {
 		return nil, cli.SettingError("redis", errors.New("is required: the URL of the Redis, such as redis://localhost:6379"))
@@ -70,23 +73,17 @@ func (s *Settings) Connect() (redis.UniversalClient, error) {
 	return client, nil
 }
 
-// Open makes the store of the settings.
+// Open returns the store in the Redis.
 func (s *Settings) Open(client redis.UniversalClient) (*redisstore.Store, error) {
 	store, err := redisstore.New(client, s.RedisPrefix, registry.MaxLifetime+time.Hour)
 	if err != nil {
 		return nil, cli.SettingError("redis-prefix", err)
 	}
-	if s.RedisReplicas < 0 {
-		return nil, cli.SettingError("revocation-replicas", errors.New("must not be negative"))
-	}
-	if s.AuditEntries < 0 {
-		return nil, cli.SettingError("audit-entries", errors.New("must not be negative"))
-	}
 	store.RequireReplicas(s.RedisReplicas)
 	return store, nil
 }
 
-// AuditSink is where the audit events are kept; nil where they are not.
+// AuditSink returns where audit events are kept, or nil if they are not.
 func (s *Settings) AuditSink(store *redisstore.Store) telemetry.AuditSink {
 	if s.AuditEntries == 0 {
 		return nil
@@ -94,13 +91,13 @@ func (s *Settings) AuditSink(store *redisstore.Store) telemetry.AuditSink {
 	return store.AuditTrail(s.AuditEntries)
 }
 
-// SetRedisLog makes a log take what go-redis logs.
+// SetRedisLog directs what go-redis logs to log.
 func SetRedisLog(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
 
-// redisLog takes what go-redis logs of its own accord, beside the errors that it returns.
+// redisLog receives what go-redis logs by itself, apart from the errors that it returns.
 type redisLog struct{ log *slog.Logger }
 
-// Printf implements go-redis's logger.
+// Printf implements the logger of go-redis.
 func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
 	l.log.DebugContext(ctx, fmt.Sprintf(format, args...))
 }

@@ -22,10 +22,10 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// clockLeeway is how far the issuer's clock may be ahead of ours, as in interceptors/verify.
-const clockLeeway = 30 * time.Second
+// clockSkew is how far the issuer's clock may be ahead of this machine's, as in interceptors/verify.
+const clockSkew = 30 * time.Second
 
-// maxSeconds is the last second of the year 9999, the last that RFC 3339 can write.
+// maxSeconds is the last second of the year 9999, the last one that RFC 3339 can represent.
 const maxSeconds = 253402300799
 
 func newDecodeCommand(shared settings.Names) *cobra.Command {
@@ -33,13 +33,13 @@ func newDecodeCommand(shared settings.Names) *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "decode [- | TOKEN]",
-		Short: "Print what a token says, without asking anybody",
-		Long: `Print header and claims of a JWT. The token is read from standard input; it can also be the argument, where the shell's
-history and other users may see it.
+		Short: "Print the contents of a token, without any request",
+		Long: `Print the header and the claims of a JWT. The token is read from standard input; it can also be the argument, which other
+users and the shell's history can reveal.
 
-Nothing is verified: anyone can write a token that says anything. With --verify the keys are fetched from --issuer, and
-signature, issuer and times are checked; a token that does not pass is an error, and nothing of it is printed. Whom the
-token is for is left to the reader, and whether it was revoked to grantor token introspect.`,
+Nothing is verified: anyone can write a token with any claims. With --verify the keys are fetched from --issuer, and the
+signature, the issuer and the timeClaims are checked; a token that does not pass is an error, and nothing of it is printed. The
+audience is not checked, and only grantor token introspect can tell whether the token was revoked.`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: s.Prepare,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,15 +67,15 @@ token is for is left to the reader, and whether it was revoked to grantor token 
 			return decoded.print(cmd.OutOrStdout(), s.Issuer)
 		},
 	}
-	// The others are read all the same, so that one file of settings serves every token command.
+	// The other settings are resolved too, so that one file of settings serves every token command.
 	for _, name := range []string{"config", "issuer", "profile", "output"} {
 		cmd.Flags().AddFlag(s.Flags.Lookup(name))
 	}
-	cmd.Flags().BoolVar(&verify, "verify", false, "fetch the issuer's keys and check signature, issuer and times")
+	cmd.Flags().BoolVar(&verify, "verify", false, "fetch the issuer's keys and check signature, issuer and timeClaims")
 	return cmd
 }
 
-// verify checks a token with the issuer's keys. Any audience will do: nothing is guarded here.
+// verify checks a token with the issuer's keys. It accepts any audience, because nothing is guarded here.
 func (s *Settings) verify(ctx context.Context, raw string) error {
 	ctx, cancel := context.WithTimeout(ctx, remote.Timeout)
 	defer cancel()
@@ -85,14 +85,14 @@ func (s *Settings) verify(ctx context.Context, raw string) error {
 	if err != nil {
 		return fmt.Errorf("the issuer's keys: %w", err)
 	}
-	verifier := &token.Verifier{Issuer: s.Issuer, Keys: keys, Leeway: clockLeeway}
+	verifier := &token.Verifier{Issuer: s.Issuer, Keys: keys, Leeway: clockSkew}
 	if _, err = verifier.Verify(ctx, raw); err != nil {
-		return fmt.Errorf("the token does not hold: %w", err)
+		return fmt.Errorf("the token is not valid: %w", err)
 	}
 	return nil
 }
 
-// Decoded is a JWT taken apart.
+// Decoded is a decoded JWT.
 type Decoded struct {
 	Header   json.RawMessage `json:"header"`
 	Claims   json.RawMessage `json:"claims"`
@@ -101,7 +101,7 @@ type Decoded struct {
 	header, claims []member
 }
 
-// Decode takes a JWT apart, signed or not. Its errors quote nothing of it.
+// Decode decodes a JWT, signed or not. Its errors quote nothing of it.
 func Decode(raw string) (*Decoded, error) {
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
@@ -139,9 +139,9 @@ func (t *Decoded) print(out io.Writer, issuer string) error {
 		}
 		_, _ = fmt.Fprintln(out)
 	}
-	verdict := "NOT VERIFIED: anyone can write this. Check signature, issuer and times with --verify."
+	verdict := "NOT VERIFIED: anyone can write this. Check signature, issuer and timeClaims with --verify."
 	if t.Verified {
-		verdict = "Verified: signed by " + cli.Printable(issuer) + ", within its times. Whether it was revoked, introspect tells."
+		verdict = "Verified: signed by " + cli.Printable(issuer) + ", within its timeClaims. Only introspection tells whether it was revoked."
 	}
 	_, err := fmt.Fprintln(out, verdict)
 	return err
@@ -153,36 +153,36 @@ type member struct {
 	value json.RawMessage
 }
 
-// members reads a JSON object in its own order, members that are there twice included: whoever looks at a token wants
+// members returns the members of a JSON object in their order, duplicates included: a person who inspects a token wants
 // to see them.
 func members(document []byte) ([]member, error) {
-	errNone := errors.New("not a JSON object")
+	errNoObject := errors.New("not a JSON object")
 	if !json.Valid(document) || !bytes.HasPrefix(bytes.TrimLeft(document, " \t\r\n"), []byte("{")) {
-		return nil, errNone
+		return nil, errNoObject
 	}
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	if _, err := decoder.Token(); err != nil {
-		return nil, errNone
+		return nil, errNoObject
 	}
 	var found []member
 	for decoder.More() {
 		name, err := decoder.Token()
 		if err != nil {
-			return nil, errNone
+			return nil, errNoObject
 		}
 		m := member{name: fmt.Sprint(name)}
 		if err := decoder.Decode(&m.value); err != nil {
-			return nil, errNone
+			return nil, errNoObject
 		}
 		found = append(found, m)
 	}
 	return found, nil
 }
 
-// times are the members that are times (RFC 7519 §4.1, OpenID Connect Core §2).
-var times = []string{"exp", "iat", "nbf", "auth_time"}
+// timeClaims are the members that are timeClaims (RFC 7519 §4.1, OpenID Connect Core §2).
+var timeClaims = []string{"exp", "iat", "nbf", "auth_time"}
 
-// printMembers prints members for people, one a line.
+// printMembers prints members for people, one per line.
 func printMembers(out io.Writer, fields []member, now time.Time) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, m := range fields {
@@ -192,16 +192,16 @@ func printMembers(out io.Writer, fields []member, now time.Time) error {
 		switch {
 		case json.Unmarshal(m.value, &plain) == nil:
 			text = plain
-		case slices.Contains(times, m.name) && json.Unmarshal(m.value, &seconds) == nil && seconds >= 0 && seconds <= maxSeconds:
-			text += "  " + moment(time.Unix(int64(seconds), 0), now)
+		case slices.Contains(timeClaims, m.name) && json.Unmarshal(m.value, &seconds) == nil && seconds >= 0 && seconds <= maxSeconds:
+			text += "  " + formatTime(time.Unix(int64(seconds), 0), now)
 		}
 		_, _ = fmt.Fprintf(table, "  %s\t%s\n", cli.Printable(m.name), cli.Printable(text))
 	}
 	return table.Flush()
 }
 
-// moment writes a time and how far it is from now.
-func moment(at, now time.Time) string {
+// formatTime formats a time and its distance from now.
+func formatTime(at, now time.Time) string {
 	text := at.UTC().Format(time.RFC3339)
 	if distance := at.Sub(now).Round(time.Second); distance > 0 {
 		return text + ", in " + distance.String()

@@ -12,7 +12,7 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// readToken gives the token that a command is about. No error quotes it.
+// readToken returns the token that a command is about. No error quotes it.
 func readToken(cmd *cobra.Command, args []string) (string, error) {
 	var raw string
 	if len(args) > 0 && args[0] != "-" {
@@ -24,7 +24,7 @@ func readToken(cmd *cobra.Command, args []string) (string, error) {
 		}
 		raw = typed
 	} else {
-		// Room for the line's end; what is longer still is too long.
+		// A line break may follow the token. Longer input is too long anyway.
 		content, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), token.MaxSize+3))
 		if err != nil {
 			return "", fmt.Errorf("reading standard input: %w", err)
@@ -34,7 +34,7 @@ func readToken(cmd *cobra.Command, args []string) (string, error) {
 	raw = strings.TrimSpace(raw)
 	switch {
 	case raw == "":
-		return "", errors.New("there is no token: give it on standard input")
+		return "", errors.New("no token: give it on standard input")
 	case len(raw) > token.MaxSize:
 		return "", fmt.Errorf("the token has more than %d bytes", token.MaxSize)
 	}

@@ -19,8 +19,9 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 )
 
-// Settings are what the token commands have in common. They come from flags, environment and file as those of serve
-// do; what one call is about comes from its arguments alone, so that no variable left behind widens a call.
+// Settings are the settings that the token commands share. They come from flags, the environment and a file, as those
+// of grantor serve do. What one call is about comes from its arguments alone, so that a forgotten variable cannot widen
+// a call.
 type Settings struct {
 	remote.Connection
 
@@ -30,6 +31,7 @@ type Settings struct {
 	Output string
 }
 
+// NewSettings declares the settings. The file of settings may also have the settings in shared.
 func NewSettings(shared settings.Names) *Settings {
 	s := &Settings{shared: shared, Flags: pflag.NewFlagSet("token", pflag.ContinueOnError)}
 	s.Flags.StringVar(&s.config, "config", "", "`file` with these settings in YAML: each flag's name with _ for -, and its value")
@@ -38,7 +40,7 @@ func NewSettings(shared settings.Names) *Settings {
 	return s
 }
 
-// Prepare reads the settings from where they are.
+// Prepare resolves and validates the settings.
 func (s *Settings) Prepare(*cobra.Command, []string) error {
 	if err := settings.Resolve(s.Flags, s.shared); err != nil {
 		return err
@@ -52,7 +54,7 @@ func (s *Settings) Prepare(*cobra.Command, []string) error {
 	return nil
 }
 
-// talk reaches the issuer as the client and hands it on. The time that typing a secret takes does not count.
+// talk calls do with a client of the issuer. The time in which a secret is typed does not count towards the timeout.
 func (s *Settings) talk(cmd *cobra.Command, do func(context.Context, *remote.Client) error) error {
 	secret, err := s.Credentials(cmd)
 	if err != nil {
@@ -68,7 +70,7 @@ func (s *Settings) talk(cmd *cobra.Command, do func(context.Context, *remote.Cli
 	return do(ctx, client)
 }
 
-// talkAbout is talk for a command that is about a token.
+// talkAbout is talk for a command that takes a token.
 func (s *Settings) talkAbout(cmd *cobra.Command, args []string, do func(context.Context, *remote.Client, string) error) error {
 	raw, err := readToken(cmd, args)
 	if err != nil {
@@ -77,8 +79,9 @@ func (s *Settings) talkAbout(cmd *cobra.Command, args []string, do func(context.
 	return s.talk(cmd, func(ctx context.Context, client *remote.Client) error { return do(ctx, client, raw) })
 }
 
+// NewCommand returns grantor token. Its file of settings may also have the settings in shared.
 func NewCommand(shared settings.Names) *cobra.Command {
-	return cli.NewGroup("token", "Get, inspect and take back tokens of a running issuer", "",
+	return cli.NewGroup("token", "Get, inspect and revoke tokens of a running issuer", "",
 		newIssueCommand(shared), newIntrospectCommand(shared), newRevokeCommand(shared), newDecodeCommand(shared))
 }
 
@@ -88,7 +91,7 @@ func newIssueCommand(shared settings.Names) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "issue",
 		Short: "Get an access token",
-		Long: `Get an access token as a client. The token alone goes to standard output, its scope and lifetime to standard error:
+		Long: `Get an access token as a client. Standard output has only the token, standard error its scope and lifetime:
 
   curl -H "Authorization: Bearer $(grantor token issue --client-id background-service --scope api1)" https://orders.internal`,
 		Args:    cobra.ExactArgs(0),
@@ -118,12 +121,12 @@ func newIntrospectCommand(shared settings.Names) *cobra.Command {
 	s := NewSettings(shared)
 	cmd := &cobra.Command{
 		Use:   "introspect [- | TOKEN]",
-		Short: "Ask the issuer what a token is worth now",
-		Long: `Ask the issuer whether a token holds now, and print what it says. The token is read from standard input; it can also be
-the argument, where the shell's history and other users may see it.
+		Short: "Ask the issuer whether a token is active",
+		Long: `Ask the issuer whether a token is active, and print the response. The token is read from standard input; it can also be
+the argument, which other users and the shell's history can reveal.
 
-About a token that is neither the client's own nor for a resource that it serves the issuer says that it is not active.
-A token that is not active is an answer, not a failure: the command prints it and succeeds.`,
+The issuer reports a token as not active if it is neither the client's own nor for a resource that the client serves. That
+a token is not active is a result, not a failure: the command prints it and succeeds.`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: s.Prepare,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -137,7 +140,7 @@ A token that is not active is an answer, not a failure: the command prints it an
 				}
 				fields, err := members(body)
 				if err != nil {
-					return fmt.Errorf("the issuer's answer: %w", err)
+					return fmt.Errorf("the issuer's response: %w", err)
 				}
 				return printMembers(cmd.OutOrStdout(), fields, time.Now())
 			})
@@ -152,12 +155,12 @@ func newRevokeCommand(shared settings.Names) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "revoke [- | TOKEN | --all]",
-		Short: "Take back a token, or all tokens of the client",
-		Long: `Take back a token of the client, which is read from standard input; it can also be the argument, where the shell's history
-and other users may see it. With --all, take back every token that the client was issued until now, over gRPC.
+		Short: "Revoke a token, or all tokens of the client",
+		Long: `Revoke a token of the client, which is read from standard input; it can also be the argument, which other users and the
+shell's history can reveal. With --all, revoke every token that was issued to the client until now, over gRPC.
 
-The issuer does not tell whether there was anything to take back (RFC 7009): a token that has expired, is revoked already
-or is somebody else's is left as it is, and the command succeeds.`,
+The issuer does not report whether it revoked anything (RFC 7009): a token that has expired, is already revoked or belongs
+to another client is left as it is, and the command succeeds.`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: s.Prepare,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -169,23 +172,23 @@ or is somebody else's is left as it is, and the command succeeds.`,
 					if err := client.RevokeAll(ctx); err != nil {
 						return err
 					}
-					return s.done(cmd.OutOrStdout(), "All tokens that "+client.ID+" was issued until now are revoked.")
+					return s.done(cmd.OutOrStdout(), "All tokens that were issued to "+client.ID+" until now are revoked.")
 				})
 			}
 			return s.talkAbout(cmd, args, func(ctx context.Context, client *remote.Client, raw string) error {
 				if err := client.Revoke(ctx, raw); err != nil {
 					return err
 				}
-				return s.done(cmd.OutOrStdout(), "If it was a live token of "+client.ID+", it is revoked.")
+				return s.done(cmd.OutOrStdout(), "If it was an active token of "+client.ID+", it is revoked.")
 			})
 		},
 	}
 	cmd.Flags().AddFlagSet(s.Flags)
-	cmd.Flags().BoolVar(&all, "all", false, "take back every token that the client was issued until now")
+	cmd.Flags().BoolVar(&all, "all", false, "revoke every token that was issued to the client until now")
 	return cmd
 }
 
-// done tells of success. The answer to a revocation says nothing, so for scripts it is an empty object.
+// done reports success. The response to a revocation is empty, so scripts get an empty object.
 func (s *Settings) done(out io.Writer, text string) error {
 	if s.Output == "json" {
 		text = "{}"
@@ -204,15 +207,15 @@ func printJSON(out io.Writer, document []byte) error {
 	return err
 }
 
-// summary words what an issued token is good for.
+// summary returns the scope and the lifetime of a token as one line.
 func summary(t *remote.IssuedToken) string {
-	text := "no scope told"
+	text := "no scope in the response"
 	if t.Scope != "" {
 		text = "scope " + cli.Printable(t.Scope)
 	}
 	seconds, err := t.Lifetime.Int64()
 	if err != nil || seconds <= 0 || seconds > maxSeconds {
-		return text + "; no lifetime told"
+		return text + "; no lifetime in the response"
 	}
 	return text + "; expires in " + (time.Duration(seconds) * time.Second).String()
 }

@@ -13,16 +13,17 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// maxSize bounds a YAML file that is read, in bytes.
+// maxSize bounds a file, in bytes.
 const maxSize = 64 << 20
 
-// Document is a YAML file read node by node, so that whatever is wrong in it can be told with its line.
+// Document is a YAML file as nodes, which know their lines.
 type Document struct {
+	// File is the name of the file in errors, and Root the outermost node.
 	File string
 	Root *yaml.Node
 }
 
-// Read reads the one document of a file.
+// Read reads a file, which must have exactly one document.
 func Read(path string) (*Document, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -38,6 +39,7 @@ func Read(path string) (*Document, error) {
 	return Parse(path, data)
 }
 
+// Parse parses data, which must have exactly one document. Errors call it file.
 func Parse(file string, data []byte) (*Document, error) {
 	var node, second yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -46,31 +48,31 @@ func Parse(file string, data []byte) (*Document, error) {
 		return nil, fmt.Errorf("%s: the file is empty", file)
 	}
 	if err != nil {
-		// What follows would be the text behind a *, which may be a secret that lacks its quotes.
+		// The rest of the error is the text behind a *, which may be a secret that lacks its quotes.
 		problem, _, alias := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "unknown anchor")
 		if alias {
-			problem += "an alias of nothing; a value that begins with * goes between quotes"
+			problem += "an alias without an anchor; a value that begins with * needs quotes"
 		}
 		return nil, fmt.Errorf("%s: %s", file, problem)
 	}
-	// What stands after the first document would be left out without a word.
+	// A decoder ignores everything after the first document.
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: there is more than one document in the file", file)
 	}
 	return &Document{file, node.Content[0]}, nil
 }
 
-// Place gives file:line of a node.
+// Place returns file:line of a node.
 func (d *Document) Place(node *yaml.Node) string { return fmt.Sprintf("%s:%d", d.File, node.Line) }
 
-// Errorf makes an error about a node.
+// Errorf returns an error about a node.
 func (d *Document) Errorf(node *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("%s: %s", d.Place(node), fmt.Sprintf(format, args...))
 }
 
-// Fields calls each for every key of a mapping and its value. A key that is there twice is an error, as is an alias: a
-// file that registers clients should say the same to whoever reads it.
-func (d *Document) Fields(node *yaml.Node, each func(key string, value *yaml.Node) error) error {
+// Fields calls fn for each key of a mapping and its value. A duplicate key is an error, as is an alias: a file that
+// registers clients should mean the same to every reader.
+func (d *Document) Fields(node *yaml.Node, fn func(key string, value *yaml.Node) error) error {
 	if node.Kind != yaml.MappingNode {
 		return d.Errorf(node, "expected names and values")
 	}
@@ -81,30 +83,30 @@ func (d *Document) Fields(node *yaml.Node, each func(key string, value *yaml.Nod
 			return d.Errorf(key, "expected a name")
 		}
 		if seen[key.Value] {
-			return d.Errorf(key, "%q is there twice", key.Value)
+			return d.Errorf(key, "duplicate %q", key.Value)
 		}
 		seen[key.Value] = true
-		if err := each(key.Value, value); err != nil {
+		if err := fn(key.Value, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Items calls each for every item of a list.
-func (d *Document) Items(node *yaml.Node, each func(*yaml.Node) error) error {
+// Items calls fn for each item of a list.
+func (d *Document) Items(node *yaml.Node, fn func(*yaml.Node) error) error {
 	if node.Kind != yaml.SequenceNode {
 		return d.Errorf(node, "expected a list")
 	}
 	for _, item := range node.Content {
-		if err := each(item); err != nil {
+		if err := fn(item); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Scalar gives a single value as it is written.
+// Scalar returns a single value as it is written.
 func (d *Document) Scalar(node *yaml.Node) (string, error) {
 	if node.Kind != yaml.ScalarNode || node.Tag == "!!null" {
 		return "", d.Errorf(node, "expected a value")
@@ -112,7 +114,7 @@ func (d *Document) Scalar(node *yaml.Node) (string, error) {
 	return node.Value, nil
 }
 
-// List gives the values of a list.
+// List returns the values of a list.
 func (d *Document) List(node *yaml.Node) (values []string, err error) {
 	err = d.Items(node, func(item *yaml.Node) error {
 		value, err := d.Scalar(item)
@@ -122,7 +124,7 @@ func (d *Document) List(node *yaml.Node) (values []string, err error) {
 	return values, err
 }
 
-// ScalarOrList gives one value or those of a list.
+// ScalarOrList returns one value or those of a list.
 func (d *Document) ScalarOrList(node *yaml.Node) ([]string, error) {
 	if node.Kind == yaml.SequenceNode {
 		return d.List(node)

@@ -20,25 +20,26 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// puppet is an issuer whose administration answers as a test says: what no real one does, or not so quickly.
-type puppet struct {
+// fakeIssuer is an issuer whose administrative services respond as a test defines: as no real one does, or not so
+// quickly.
+type fakeIssuer struct {
 	grantorv1.UnimplementedClientServiceServer
 	grantorv1.UnimplementedResourceServiceServer
 	grantorv1.UnimplementedKeyServiceServer
 
-	// answer gives the answer to a call; grant, where it is set, that to a token request.
+	// answer returns the response to a call. grant, if it is set, responds to token requests.
 	answer func(request any) (proto.Message, error)
 	grant  http.HandlerFunc
 
 	mu    sync.Mutex
-	asked []string // for each token request: its scope and its resource
+	asked []string // "scope for resource" of each token request
 	calls []string // the methods that were called
 }
 
-// pull starts a puppet and sets what the commands need to be its client.
-func pull(t *testing.T, answer func(request any) (proto.Message, error)) *puppet {
+// newFakeIssuer starts a fake issuer and sets up the commands to be its client.
+func newFakeIssuer(t *testing.T, answer func(request any) (proto.Message, error)) *fakeIssuer {
 	t.Helper()
-	p := &puppet{answer: answer}
+	p := &fakeIssuer{answer: answer}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func pull(t *testing.T, answer func(request any) (proto.Message, error)) *puppet
 	return p
 }
 
-func (p *puppet) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+func (p *fakeIssuer) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sent, _ := metadata.FromIncomingContext(ctx)
@@ -87,7 +88,7 @@ func (p *puppet) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	return p.answer(request)
 }
 
-// run runs grantor with the arguments, and nothing on standard input.
+// run runs grantor with the arguments and empty standard input.
 func run(t *testing.T, args ...string) clitest.Result {
 	t.Helper()
 	return runOn(t, strings.NewReader(""), args...)
@@ -98,7 +99,7 @@ func runOn(t *testing.T, stdin io.Reader, args ...string) clitest.Result {
 	return clitest.Run(t, newCommand(), stdin, args...)
 }
 
-// grantor runs a command line whose arguments have no spaces, and gives what it printed.
+// grantor runs a command line whose arguments have no spaces, and returns its output.
 func grantor(t *testing.T, command string) string {
 	t.Helper()
 	return run(t, strings.Fields(command)...).Works(t)
