@@ -98,7 +98,7 @@ func TestAdminRefused(t *testing.T) {
 		})
 	}
 	t.Setenv("GRANTOR_ISSUER", "http://localhost:1")
-	run(t, "client", "list").Exits(t, cli.ExitUnavailable, "no description of the issuer")
+	run(t, "client", "list").Exits(t, cli.ExitUnavailable, "no metadata of the issuer")
 }
 
 // TestAdminUsage checks the errors that are found before any request.
@@ -112,7 +112,7 @@ func TestAdminUsage(t *testing.T) {
 		{"client get", "accepts 1 arg"},
 		{"client get a b", "accepts 1 arg"},
 		{"client list --outptu json", "there is no flag --outptu"},
-		{"key retire -abc", "there is no flag -a; an id that begins with - goes behind --"},
+		{"key retire -abc", "there is no flag -a; an id that begins with - must follow --"},
 		{"client list -o xml", "output: "},
 		{"client list --client-secret hush-hush", "there is no flag --client-secret"},
 		{"client list --client-id=", "client-id: is required"},

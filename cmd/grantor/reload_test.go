@@ -89,7 +89,7 @@ func TestSignals(t *testing.T) {
 		{fmt.Sprintf(settings, nextCert, nextKey, manifest, "warn") + "max_staleness: 1s\n", renamed("second"), "max-staleness: "},
 		{fmt.Sprintf(settings, nextCert, "/nonexistent", manifest, "warn"), renamed("second"), "tls-key-file: "},
 		{fmt.Sprintf(settings, nextCert, nextKey, manifest, "warn"), renamed("second") + "typo: 1\n", "clients.yaml:"},
-		{fmt.Sprintf("apply: %s\n", manifest), renamed("second"), "turned on or off by a restart"},
+		{fmt.Sprintf("apply: %s\n", manifest), renamed("second"), "turning TLS on or off needs a restart"},
 	} {
 		write(config, "%s", bad.config)
 		write(manifest, "%s", bad.manifest)

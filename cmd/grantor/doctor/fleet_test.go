@@ -261,7 +261,7 @@ var recordCauses = []cause{
 		p.do("hset grantor:{grantor}:resources d {} v 1 m x")
 		return p, args
 	}},
-	{"record.unreadable", `client ghost: the client "ghost" is listed but not there`, func(t *testing.T) (*brokenDeployment, []string) {
+	{"record.unreadable", `client ghost: the client "ghost" is listed, but has no record`, func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.do("zadd grantor:{grantor}:clients 0 ghost")
 		return p, args
