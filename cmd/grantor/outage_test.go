@@ -246,7 +246,7 @@ func TestOutageOfReplica(t *testing.T) {
 		expectCaughtUp(t, services, tokens, kept)
 		must.Eventually(t, "telling the watcher everything", func() bool { return plain.count() >= len(tokens) })
 		if got := plain.count(); got != len(tokens) {
-			t.Errorf("the watcher was told of %d revocations, want %d", got, len(tokens))
+			t.Errorf("the watcher received %d revocations, want %d", got, len(tokens))
 		}
 	}
 }

@@ -13,9 +13,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	"github.com/grantorhq/grantor/cmd/grantor/doctor"
+	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/must"
@@ -274,6 +277,17 @@ func TestDoctorSettings(t *testing.T) {
 	if out := runDoctor(t, "doctor", "--profile", "prod").Out; !strings.Contains(out, "note     key.unchecked") || !strings.Contains(out, "127.0.0.1:1") {
 		t.Errorf("by environment and profile:\n%s", out)
 	}
+}
+
+// TestSharedSettings expects a setting that grantor serve has too to have the same default and usage there.
+func TestSharedSettings(t *testing.T) {
+	served := serve.NewCommand().Flags()
+	doctor.SharedFlags().VisitAll(func(flag *pflag.Flag) {
+		other := served.Lookup(flag.Name)
+		if other == nil || other.DefValue != flag.DefValue || other.Usage != flag.Usage {
+			t.Errorf("got %+v, want %+v", flag, other)
+		}
+	})
 }
 
 // TestDoctorPage expects docs/doctor.md to have all checks, and the sufficient rights.

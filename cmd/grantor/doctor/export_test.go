@@ -4,9 +4,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// NewCommandAt makes the command with a clock.
+// NewCommandAt returns the command with a clock.
 func NewCommandAt(now func() time.Time) *cobra.Command {
 	return (&options{now: now}).command()
 }
@@ -36,3 +37,10 @@ var (
 	ParseVersion = parseVersion
 	Software     = software
 )
+
+// SharedFlags returns the flags of the settings that grantor serve has too.
+func SharedFlags() *pflag.FlagSet {
+	flags := pflag.NewFlagSet("shared", pflag.ContinueOnError)
+	(&options{}).declareShared(flags)
+	return flags
+}

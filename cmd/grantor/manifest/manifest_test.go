@@ -125,7 +125,7 @@ func TestManifestErrors(t *testing.T) {
 				t.Fatalf("got %v, want %q", err, c.want)
 			}
 			if strings.Contains(err.Error(), someHash) || strings.Contains(err.Error(), "plain") {
-				t.Errorf("the error tells a secret: %v", err)
+				t.Errorf("the error quotes a secret: %v", err)
 			}
 		})
 	}

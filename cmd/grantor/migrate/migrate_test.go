@@ -70,7 +70,7 @@ func TestImportTellsNoSecret(t *testing.T) {
 	told := func(t *testing.T, export, text string) {
 		for _, secret := range regexp.MustCompile(`(?i)"(?:client_?secret|rotated_secrets)": "([^"\\]+|\[\\"[^"]+)`).FindAllStringSubmatch(export, -1) {
 			if strings.Contains(text, secret[1]) {
-				t.Errorf("a secret's hash is told: %s", text)
+				t.Errorf("the report quotes a secret's hash: %s", text)
 			}
 		}
 	}

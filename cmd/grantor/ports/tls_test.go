@@ -103,7 +103,7 @@ func TestTLSReload(t *testing.T) {
 		t.Errorf("after a broken change: got certificate %d, want 3", got)
 	}
 	if !strings.Contains(log.String(), "the previous ones stay in use") {
-		t.Errorf("the log does not tell of the broken change:\n%s", log.String())
+		t.Errorf("the log does not report the broken change:\n%s", log.String())
 	}
 	ours.WriteLeaf(t, dir, 4)
 	later(t, certFile, 3)

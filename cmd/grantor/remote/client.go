@@ -30,10 +30,6 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// errorDomain is the domain of the error details of Grantor. It equals service.Domain, whose package imports the
-// server.
-const errorDomain = "grantor"
-
 // maxResponse bounds the response of an endpoint, in bytes.
 const maxResponse = 64 << 10
 
