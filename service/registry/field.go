@@ -17,7 +17,7 @@ import (
 type Field[T any] struct {
 	// Name is the name of the field in messages, update masks, manifests and audit events.
 	Name string
-	// Absent tells people what it means that the field is not set, such as "any".
+	// Absent is the text for people where the field is not set, such as "any".
 	Absent string
 
 	get  func(*T) any

@@ -95,7 +95,20 @@ func (d *deployment) load(ctx context.Context, length time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
-	began, running := time.Now(), sync.WaitGroup{}
+	running := d.startCallers(ctx, client, length)
+	sleep(ctx, time.Duration(.75*float64(length)))
+	d.stopRedis()
+	sleep(ctx, min(time.Duration(.08*float64(length)), 20*time.Second))
+	if err := d.startRedis(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	running.Wait()
+	return nil
+}
+
+// startCallers starts the callers of load, which call until ctx ends.
+func (d *deployment) startCallers(ctx context.Context, client *http.Client, length time.Duration) *sync.WaitGroup {
+	began, running := time.Now(), &sync.WaitGroup{}
 	// every calls do at the interval, between two moments given as fractions of length.
 	every := func(interval time.Duration, from, to float64, do func(c *caller)) {
 		running.Go(func() {
@@ -134,12 +147,5 @@ func (d *deployment) load(ctx context.Context, length time.Duration) error {
 		token := c.issue(ctx, "billing", generated, "orders.read")
 		c.post(ctx, "/connect/revoke", url.Values{"client_id": {"billing"}, "client_secret": {generated}, "token": {token}})
 	})
-	sleep(ctx, time.Duration(.75*float64(length)))
-	d.stopRedis()
-	sleep(ctx, min(time.Duration(.08*float64(length)), 20*time.Second))
-	if err := d.startRedis(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
-	running.Wait()
-	return nil
+	return running
 }

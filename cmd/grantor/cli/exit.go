@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The exit codes of a command, by which a script tells one failure from another. 0 is success.
+// The exit codes of a command, which let a script distinguish failures. 0 is success.
 const (
 	ExitOther = iota + 1
 	ExitUsage

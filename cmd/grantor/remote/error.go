@@ -15,6 +15,7 @@ type CallError struct {
 	Message, Field string
 }
 
+// Error implements error. The text is safe to print.
 func (e *CallError) Error() string { return e.Text }
 
 // ExitCode returns the exit code of a command that fails with the error.

@@ -18,7 +18,7 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// Settings are all settings of grantor serve. [Settings.Declare] gives them their values.
+// Settings are all settings of grantor serve. [Settings.Declare] binds them to flags.
 type Settings struct {
 	storage.Settings
 	limitSettings

@@ -172,6 +172,7 @@ func (w *Output) Write(p []byte) (int, error) {
 	return w.buf.Write(p)
 }
 
+// String returns what was written so far.
 func (w *Output) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
