@@ -200,6 +200,12 @@ func TestFieldsInvalid(t *testing.T) {
 		t.Errorf("got %q, want %q", got, "a b")
 	}
 	expectField(t, field.Set(&c, slices.Repeat([]string{"a"}, oauth.MaxScopes+1)), "scopes")
+	for i := range oauth.MaxScopes - len(c.Scopes) {
+		must.Succeed(t, field.Add(&c, fmt.Sprintf("s%d", i)))
+	}
+	if err := field.Add(&c, "more"); err == nil || len(c.Scopes) != oauth.MaxScopes {
+		t.Errorf("added more than %d scopes: got %v", oauth.MaxScopes, err)
+	}
 }
 
 func clientField(t *testing.T, name string) registry.Field[registry.Client] {

@@ -110,7 +110,13 @@ func listField[T any, V ~[]E, E comparable](name, absent string, at func(*T) *V,
 // scopesField returns a field that is a set of scopes. Unlike other lists, a set that is sent may have an element twice.
 func scopesField[T any](name, absent string, at func(*T) *oauth.Scopes) Field[T] {
 	f := listField(name, absent, at, oauth.ParseScope, oauth.Scope.String)
-	setList := f.set
+	addElement, setList := f.add, f.set
+	f.add = func(t *T, text string) error {
+		if len(*at(t)) == oauth.MaxScopes {
+			return fmt.Errorf("more than %d scopes", oauth.MaxScopes)
+		}
+		return addElement(t, text)
+	}
 	f.set = func(t *T, value any) error {
 		if names, _ := value.([]string); len(names) > oauth.MaxScopes {
 			return fmt.Errorf("has more than %d scopes", oauth.MaxScopes)

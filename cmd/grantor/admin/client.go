@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
@@ -13,6 +14,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -42,7 +44,7 @@ func newClientListCommand() *cobra.Command {
 			Row: func(c *grantorv1.Client) []string {
 				return []string{
 					c.GetClientId(), c.GetClientName(), state(c),
-					strconv.Itoa(len(c.GetSecrets())), cli.FormatTime(c.GetUpdateTime(), ""), cli.JoinOr(c.GetScopes(), ""),
+					strconv.Itoa(len(c.GetSecrets())), cli.FormatTime(c.GetUpdateTime(), ""), strings.Join(c.GetScopes(), " "),
 				}
 			},
 		}
@@ -77,21 +79,12 @@ func newClientGetCommand() *cobra.Command {
 
 // describeClient prints a client for people, with the field names of the manifest.
 func describeClient(out io.Writer, c *grantorv1.Client) error {
-	err := cli.WriteTable(out,
-		[]string{"client_id", c.GetClientId()},
-		[]string{"client_name", c.GetClientName()},
-		[]string{"disabled", strconv.FormatBool(c.GetDisabled())},
-		[]string{"grant_types", cli.JoinOr(c.GetGrantTypes(), "none")},
-		[]string{"scopes", cli.JoinOr(c.GetScopes(), "none")},
-		[]string{"default_scopes", cli.JoinOr(c.GetDefaultScopes(), "all")},
-		[]string{"resources", cli.JoinOr(c.GetResources(), "none")},
-		[]string{"auth_methods", cli.JoinOr(c.GetAuthMethods(), "all")},
-		[]string{"allowed_networks", cli.JoinOr(c.GetAllowedNetworks(), "any")},
-		[]string{"access_token_lifetime", formatLifetime(c.GetAccessTokenLifetime())},
+	lines := append([][]string{{"client_id", c.GetClientId()}}, fieldLines(c, registry.ClientFields())...)
+	err := cli.WriteTable(out, append(lines,
 		[]string{"create_time", cli.FormatTime(c.GetCreateTime(), "")},
 		[]string{"update_time", cli.FormatTime(c.GetUpdateTime(), "")},
 		[]string{"etag", c.GetEtag()},
-	)
+	)...)
 	if err != nil || len(c.GetSecrets()) == 0 {
 		return err
 	}
@@ -100,7 +93,7 @@ func describeClient(out io.Writer, c *grantorv1.Client) error {
 }
 
 func newClientCreateCommand() *cobra.Command {
-	var change clientChange
+	var change *fieldChange
 	var own ownSecret
 	var without, disabled bool
 	cmd := newCommand(&cobra.Command{
@@ -114,6 +107,9 @@ standard error. A client with scopes gets the grant client_credentials, unless -
 	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
 		client := &grantorv1.Client{ClientId: args[0], Disabled: new(disabled)}
 		change.apply(client)
+		if len(client.GetScopes()) > 0 && !change.flags.Changed("grant-type") {
+			client.GrantTypes = []string{oauth.GrantClientCredentials} // the only grant that uses scopes
+		}
 		a.Hide(own.value)
 		answer, err := a.Clients.CreateClient(ctx, &grantorv1.CreateClientRequest{
 			Client: client, ClientSecret: own.value, WithoutSecret: without,
@@ -123,7 +119,7 @@ standard error. A client with scopes gets the grant client_credentials, unless -
 		}
 		return a.printSecret(answer, answer.GetClientSecret(), "Client %s is registered.", cli.Printable(args[0]))
 	})
-	change.declare(cmd, false)
+	change = newFieldChange(cmd, registry.ClientFields(), clientFlags)
 	own.declare(cmd)
 	cmd.Flags().BoolVar(&without, "without-secret", false, "give it no secret")
 	cmd.Flags().BoolVar(&disabled, "disabled", false, "do not let it request tokens for now")
@@ -150,7 +146,7 @@ func (a *administrator) printSecret(answer proto.Message, secret, format string,
 }
 
 func newClientUpdateCommand() *cobra.Command {
-	var change clientChange
+	var change *fieldChange
 	var etag string
 	cmd := newCommand(&cobra.Command{
 		Use:   "update ID",
@@ -178,9 +174,10 @@ if the client was changed since it was read.`,
 		}
 		return a.Printf(answer.GetClient(), "Client %s is changed.", cli.Printable(args[0]))
 	})
-	change.declare(cmd, true)
+	change = newFieldChange(cmd, registry.ClientFields(), clientFlags)
+	change.declareScopeEdits()
 	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor client get shows it")
-	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error { return checkUpdate(cmd.Flags(), clientFields) })
+	return cli.WithPreRun(cmd, change.check)
 }
 
 // newClientEnableCommand returns the command that enables a client, or the one that disables it.

@@ -3,14 +3,12 @@ package admin
 import (
 	"context"
 	"io"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
-	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -34,7 +32,7 @@ func newResourceListCommand() *cobra.Command {
 			Printer: a.Printer, Name: "resources",
 			Header: []string{"RESOURCE", "NAME", "SCOPES"},
 			Row: func(r *grantorv1.Resource) []string {
-				return []string{r.GetResource(), r.GetName(), cli.JoinOr(r.GetScopes(), "")}
+				return []string{r.GetResource(), r.GetName(), strings.Join(r.GetScopes(), " ")}
 			},
 		}
 		return list.Pages(a.cmd, func(token string) ([]*grantorv1.Resource, string, error) {
@@ -61,71 +59,12 @@ func newResourceGetCommand() *cobra.Command {
 
 // describeResource prints a resource for people, with the field names of the manifest.
 func describeResource(out io.Writer, r *grantorv1.Resource) error {
-	alg := r.GetSigningAlg()
-	if alg == "" {
-		alg = "the issuer's"
-	}
-	return cli.WriteTable(out,
-		[]string{"resource", r.GetResource()},
-		[]string{"name", r.GetName()},
-		[]string{"scopes", cli.JoinOr(r.GetScopes(), "none")},
-		[]string{"access_token_lifetime", formatLifetime(r.GetAccessTokenLifetime())},
-		[]string{"signing_alg", alg},
-		[]string{"etag", r.GetEtag()},
-	)
-}
-
-// resourceChange is a change of a resource's fields by flags.
-type resourceChange struct {
-	flags                  *pflag.FlagSet
-	name                   string
-	scopes, added, removed []string
-	lifetime               time.Duration
-	alg                    string
-}
-
-// resourceFields maps a flag to its field of the message.
-var resourceFields = map[string]string{
-	"name": "name", "scope": "scopes", "add-scope": "scopes", "remove-scope": "scopes",
-	"access-token-lifetime": "access_token_lifetime", "signing-alg": "signing_alg",
-}
-
-// signingAlgorithmNames are the algorithms that an issuer can have.
-var signingAlgorithmNames = []string{"ES256", "RS256", "PS256", "EdDSA"}
-
-// declare adds the flags. The flags that add to a list or remove from it are for an existing resource.
-func (c *resourceChange) declare(cmd *cobra.Command, update bool) {
-	c.flags = cmd.Flags()
-	c.flags.StringVar(&c.name, "name", "", "`name` for people")
-	c.flags.StringArrayVar(&c.scopes, "scope", nil, "`scope` that belongs to it, or several with spaces between; can be repeated")
-	c.flags.DurationVar(&c.lifetime, "access-token-lifetime", 0, "maximum `lifetime` of its tokens; 0 for the default")
-	c.flags.StringVar(&c.alg, "signing-alg", "", "`algorithm` that signs its tokens; default: the issuer's")
-	cli.CompleteFlag(cmd, "signing-alg", signingAlgorithmNames...)
-	if update {
-		declareScopeEdits(cmd, &c.added, &c.removed)
-	}
-}
-
-// apply makes the change and returns the changed fields.
-func (c *resourceChange) apply(r *grantorv1.Resource) []string {
-	fields := changedFields(c.flags, resourceFields)
-	for _, field := range fields {
-		switch field {
-		case "name":
-			r.Name = c.name
-		case "scopes":
-			r.Scopes = editList(r.GetScopes(), c.flags.Changed("scope"), c.scopes, c.added, c.removed)
-		case "access_token_lifetime":
-			r.AccessTokenLifetime = remote.Lifetime(c.lifetime)
-		case "signing_alg":
-			r.SigningAlg = c.alg
-		}
-	}
-	return fields
+	lines := append([][]string{{"resource", r.GetResource()}}, fieldLines(r, registry.ResourceFields())...)
+	return cli.WriteTable(out, append(lines, []string{"etag", r.GetEtag()})...)
 }
 
 func newResourceCreateCommand() *cobra.Command {
-	var change resourceChange
+	var change *fieldChange
 	cmd := newCommand(&cobra.Command{
 		Use:     "create URI",
 		Short:   "Register a resource",
@@ -140,12 +79,12 @@ func newResourceCreateCommand() *cobra.Command {
 		}
 		return a.Printf(answer.GetResource(), "Resource %s is registered.", cli.Printable(args[0]))
 	})
-	change.declare(cmd, false)
+	change = newFieldChange(cmd, registry.ResourceFields(), resourceFlags)
 	return cmd
 }
 
 func newResourceUpdateCommand() *cobra.Command {
-	var change resourceChange
+	var change *fieldChange
 	var etag string
 	cmd := newCommand(&cobra.Command{
 		Use:   "update URI",
@@ -176,9 +115,10 @@ if the resource was changed since it was read.`,
 		}
 		return a.Printf(answer.GetResource(), "Resource %s is changed.", cli.Printable(args[0]))
 	})
-	change.declare(cmd, true)
+	change = newFieldChange(cmd, registry.ResourceFields(), resourceFlags)
+	change.declareScopeEdits()
 	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor resource get shows it")
-	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error { return checkUpdate(cmd.Flags(), resourceFields) })
+	return cli.WithPreRun(cmd, change.check)
 }
 
 func newResourceDeleteCommand() *cobra.Command {

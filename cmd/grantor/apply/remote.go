@@ -17,6 +17,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/registrypb"
 )
 
 const (
@@ -75,7 +76,7 @@ func (r *remoteApplier) apply(ctx context.Context) error {
 func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
 	var resources []*grantorv1.Resource
 	for i := range r.wanted.Resources {
-		resources = append(resources, wireResource(&r.wanted.Resources[i]))
+		resources = append(resources, registrypb.FromResource(&r.wanted.Resources[i]))
 	}
 	// The first batch removes the resources that the file does not list: applied to Redis directly, they are removed before
 	// any client changes, too.
@@ -86,7 +87,7 @@ func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
 	batch, size := begin()
 	batches := []*grantorv1.ApplyManifestRequest{batch}
 	for i := range r.wanted.Clients {
-		client := wireClient(&r.wanted.Clients[i])
+		client := registrypb.FromSpec(&r.wanted.Clients[i])
 		const overhead = 8 // bytes of an embedded message
 		added := proto.Size(client) + overhead
 		if n := len(batch.GetClients()); n == batchClients || (n > 0 && size+added > batchBytes) {
@@ -183,33 +184,4 @@ func readChange(c *grantorv1.AppliedChange) registry.Change {
 		change.Differences = append(change.Differences, registry.FieldChange{Field: cli.Printable(field)})
 	}
 	return change
-}
-
-func wireResource(r *registry.Resource) *grantorv1.Resource {
-	return &grantorv1.Resource{
-		Resource: r.ID.String(), Name: r.Name, Scopes: r.Scopes.Strings(), AccessTokenLifetime: remote.Lifetime(r.AccessTokenLifetime),
-		SigningAlg: string(r.SigningAlg),
-	}
-}
-
-func wireClient(w *registry.ClientSpec) *grantorv1.WantedClient {
-	client := &grantorv1.Client{
-		ClientId: w.ID.String(), ClientName: w.Name, GrantTypes: w.GrantTypes, Scopes: w.Scopes.Strings(),
-		DefaultScopes: w.DefaultScopes.Strings(), AuthMethods: w.AuthMethods,
-		AccessTokenLifetime: remote.Lifetime(w.AccessTokenLifetime),
-	}
-	if !w.LeaveDisabled {
-		client.Disabled = new(w.Disabled)
-	}
-	for _, resource := range w.Resources {
-		client.Resources = append(client.Resources, resource.String())
-	}
-	for _, network := range w.AllowedNetworks {
-		client.AllowedNetworks = append(client.AllowedNetworks, network.String())
-	}
-	wanted := &grantorv1.WantedClient{Client: client, ClientSecret: w.Secret}
-	for _, hash := range w.Hashes {
-		wanted.ClientSecretHashes = append(wanted.ClientSecretHashes, string(hash))
-	}
-	return wanted
 }

@@ -141,11 +141,3 @@ func FormatTime(t *timestamppb.Timestamp, absent string) string {
 	}
 	return t.AsTime().UTC().Format(time.RFC3339)
 }
-
-// JoinOr joins list with spaces, or returns absent if it is empty.
-func JoinOr(list []string, absent string) string {
-	if len(list) == 0 {
-		return absent
-	}
-	return strings.Join(list, " ")
-}

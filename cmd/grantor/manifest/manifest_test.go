@@ -1,6 +1,7 @@
 package manifest_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -90,12 +91,15 @@ func TestManifestErrors(t *testing.T) {
 		{"network without a length", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.0]\n", `clients.yaml:3: "10.0.0.0" is no network`},
 		{"network with bits beyond", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.1/8]\n", "clients.yaml:3: 10.0.0.1/8 has bits"},
 		{"no network", "clients:\n  - client_id: a\n    allowed_networks: []\n", "clients.yaml:3: allowed_networks is empty"},
-		{"network twice", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.0/8, 10.0.0.0/8]\n", "clients.yaml:3: client a: allowed_networks: "},
+		{"no method", "clients:\n  - client_id: a\n    auth_methods: []\n", "clients.yaml:3: auth_methods is empty; leave it out to allow all"},
+		{"network twice", "clients:\n  - client_id: a\n    allowed_networks: [10.0.0.0/8, 10.0.0.0/8]\n", `clients.yaml:3: duplicate "10.0.0.0/8"`},
 		{"long lifetime", "resources:\n  - resource: https://a\n    access_token_lifetime: 25h\n", "clients.yaml:3: resource https://a: access_token_lifetime: "},
 		{"lifetime of no unit", "resources:\n  - resource: https://a\n    access_token_lifetime: 25\n", "clients.yaml:3: "},
 		{"reserved scope", "resources:\n  - resource: https://a\n    scopes: [openid]\n", "clients.yaml:3: "},
 		{"malformed scope", "resources:\n  - resource: https://a\n    scopes: ['a b']\n", "clients.yaml:3: "},
 		{"scope twice", "resources:\n  - resource: https://a\n    scopes: [a, a]\n", "clients.yaml:3: "},
+		{"too many scopes", "resources:\n  - resource: https://a\n    scopes:\n" + manyScopes(65), "clients.yaml:68: more than 64 scopes"},
+		{"resource served twice", "clients:\n  - client_id: a\n    resources:\n      - https://a\n      - https://a\n", `clients.yaml:5: duplicate "https://a"`},
 		{"malformed resource", "resources:\n  - resource: orders\n", "clients.yaml:2: "},
 		{"malformed id", "clients:\n  - client_id: 'a b'\n", "clients.yaml:2: "},
 		{"a hash that is none", "clients:\n  - client_id: a\n    client_secret_hashes:\n      - " + someHash + "\n      - a-plain-secret\n", "clients.yaml:5: not a hash"},
@@ -129,6 +133,15 @@ func TestManifestErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyScopes returns the items of a list of n scopes, one a line.
+func manyScopes(n int) string {
+	var items strings.Builder
+	for i := range n {
+		fmt.Fprintf(&items, "      - s%d\n", i)
+	}
+	return items.String()
 }
 
 // FuzzManifest checks that no file makes the parser panic, and that an accepted file lists each client once.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -92,12 +91,4 @@ func (c *Client) noToken(e *attach.Error, scopes string) error {
 		refused.Text = cli.Printable(c.ID) + " may not do this, which needs " + needed + "; " + refused.Text
 	}
 	return refused
-}
-
-// Lifetime returns d as a message, or nil if d is zero.
-func Lifetime(d time.Duration) *durationpb.Duration {
-	if d == 0 {
-		return nil
-	}
-	return durationpb.New(d)
 }
