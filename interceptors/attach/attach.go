@@ -58,9 +58,11 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 		c.secrets = []secret{literal(clientSecret)}
 	}
 	for _, option := range options {
-		option(&c)
+		if option != nil {
+			option(&c)
+		}
 	}
-	requests := &client{id: clientID, secrets: c.secrets}
+	requests := &client{id: clientID, secrets: c.secrets, mistake: c.mistake}
 	if c.conn != nil {
 		requests.to = &grpcEndpoint{c.account, c.conn, c.plaintext, c.instruments}
 	} else {

@@ -2,7 +2,7 @@ package attach
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -42,7 +42,7 @@ func (g *grpcEndpoint) requestToken(ctx context.Context, secret string) (issuedT
 	if got.GetExpiresIn() <= 0 {
 		return issuedToken{}, misuse("the issuer answered with expires_in %d", got.GetExpiresIn())
 	}
-	return newIssuedToken(got.GetAccessToken(), got.GetTokenType(), time.Duration(got.GetExpiresIn())*time.Second)
+	return newIssuedToken(got.GetAccessToken(), got.GetTokenType(), time.Duration(got.GetExpiresIn())*time.Second, secret)
 }
 
 // fromStatus converts the error of an IssueToken call, reading the OAuth error code from its google.rpc.ErrorInfo.
@@ -56,5 +56,5 @@ func fromStatus(cc *grpc.ClientConn, err error, secret string) error {
 			return refusal(info.GetReason(), s.Message(), secret)
 		}
 	}
-	return unavailable(errors.New(sanitize(err.Error(), secret)))
+	return unavailable(fmt.Errorf("rpc error: code = %v desc = %s", s.Code(), sanitize(s.Message(), secret)))
 }

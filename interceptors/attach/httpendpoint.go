@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -121,15 +123,16 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret string) (issue
 	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(secret))
 	answer, err := e.client.Do(request)
 	if err != nil {
-		return issuedToken{}, asTransient(unavailable(err))
+		return issuedToken{}, asTransient(unavailable(concealError(err, secret)))
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", endpoint, err)))
+		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", request.URL.Redacted(),
+			concealError(err, secret))))
 	case len(body) > maxResponse:
-		return issuedToken{}, misuse("%s answered more than %d bytes", endpoint, maxResponse)
+		return issuedToken{}, misuse("%s answered more than %d bytes", request.URL.Redacted(), maxResponse)
 	}
 	got, err := parseResponse(answer, body, secret)
 	if failed := (*Error)(nil); errors.As(err, &failed) {
@@ -154,26 +157,36 @@ type tokenResponse struct {
 func parseResponse(response *http.Response, body []byte, secret string) (issuedToken, error) {
 	var a tokenResponse
 	err := json.Unmarshal(body, &a)
+	// The text of the status line is the server's own: only its number is quoted.
+	answered := strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
 	switch {
 	case err == nil && a.Error != "":
 		return issuedToken{}, refusal(a.Error, a.Description, secret)
 	case response.StatusCode >= 300 && response.StatusCode < 400:
 		return issuedToken{}, misuse("the token endpoint answered %s; a redirect is not followed, as the request carries "+
-			"the client's secret", response.Status)
+			"the client's secret", answered)
 	case response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests:
-		return issuedToken{}, unavailable(fmt.Errorf("the token endpoint answered %s", response.Status))
+		return issuedToken{}, unavailable(fmt.Errorf("the token endpoint answered %s", answered))
 	case response.StatusCode != http.StatusOK:
-		return issuedToken{}, misuse("the token endpoint answered %s", response.Status)
+		e := misuse("the token endpoint answered %s", answered)
+		switch response.StatusCode {
+		case http.StatusUnauthorized:
+			e.grpc = codes.Unauthenticated
+		case http.StatusForbidden:
+			e.grpc = codes.PermissionDenied
+		}
+		return issuedToken{}, e
 	case err != nil:
 		return issuedToken{}, misuse("the token endpoint's answer is not the JSON of RFC 6749 §5.1")
 	}
 	var lifetime time.Duration
 	if a.ExpiresIn != "" {
 		seconds, err := strconv.ParseFloat(string(a.ExpiresIn), 64)
-		if err != nil || seconds <= 0 {
-			return issuedToken{}, misuse("the token endpoint answered with expires_in %.20q", string(a.ExpiresIn))
+		if err != nil && !errors.Is(err, strconv.ErrRange) || seconds <= 0 { // beyond the range, seconds is infinite
+			return issuedToken{}, misuse("the token endpoint answered with expires_in %.20q", sanitize(string(a.ExpiresIn), secret))
 		}
-		lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+		// A lifetime of zero would count as an unknown one.
+		lifetime = max(time.Duration(min(seconds, maxLifetime.Seconds())*float64(time.Second)), time.Nanosecond)
 	}
-	return newIssuedToken(a.AccessToken, a.TokenType, lifetime)
+	return newIssuedToken(a.AccessToken, a.TokenType, lifetime, secret)
 }

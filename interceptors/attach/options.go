@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"fmt"
 	"net/http"
 
 	"google.golang.org/grpc"
@@ -14,8 +15,17 @@ type config struct {
 	client    *http.Client
 	conn      grpc.ClientConnInterface
 	plaintext bool
+	// mistake is the first error of an option, or nil. It makes every request for a token fail.
+	mistake error
 	// instruments is nil without [Telemetry].
 	instruments *instruments
+}
+
+// failf records a mistake of an option.
+func (c *config) failf(format string, args ...any) {
+	if c.mistake == nil {
+		c.mistake = fmt.Errorf(format, args...)
+	}
 }
 
 // Option configures how a [Source] gets or sends its tokens.
@@ -45,7 +55,13 @@ func TokenURL(url string) Option {
 // Make conn with [IssuerDialOptions], or at least with grpc.WithKeepaliveParams: without keepalive, a connection that
 // falls silent stays in use for a quarter of an hour.
 func OverGRPC(conn grpc.ClientConnInterface) Option {
-	return func(c *config) { c.conn = conn }
+	return func(c *config) {
+		cc, ok := conn.(*grpc.ClientConn)
+		if conn == nil || ok && cc == nil {
+			c.failf("OverGRPC: the connection is nil")
+		}
+		c.conn = conn
+	}
 }
 
 // HTTPClient sets the client that makes token requests and fetches the issuer's metadata, for a proxy or private root

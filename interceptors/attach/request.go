@@ -15,6 +15,7 @@ type client struct {
 	id      string
 	secrets []secret // exactly one, otherwise issue fails
 	to      requester
+	mistake error // of an option, or nil
 }
 
 // requester requests a token from one kind of endpoint. The secret is an argument, so that the text that must not be
@@ -25,6 +26,8 @@ type requester interface {
 
 func (c *client) issue(ctx context.Context) (issuedToken, error) {
 	switch {
+	case c.mistake != nil:
+		return issuedToken{}, misuse("%w", c.mistake)
 	case c.id == "":
 		return issuedToken{}, misuse("the client id is empty")
 	case len(c.secrets) == 0:
@@ -70,8 +73,9 @@ type issuedToken struct {
 }
 
 // newIssuedToken validates a token response. A token with a character outside visible ASCII could not be sent in a
-// header, or would end the header.
-func newIssuedToken(raw, kind string, lifetime time.Duration) (issuedToken, error) {
+// header, or would end the header. The
+// secret is what an error must not quote.
+func newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (issuedToken, error) {
 	switch {
 	case raw == "":
 		return issuedToken{}, misuse("the issuer's answer has no access_token")
@@ -81,7 +85,7 @@ func newIssuedToken(raw, kind string, lifetime time.Duration) (issuedToken, erro
 		return issuedToken{}, misuse("the issuer's access_token is not visible ASCII")
 	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
 	case !strings.EqualFold(kind, "Bearer"):
-		return issuedToken{}, misuse("the issuer's token_type is %.20q, not Bearer", kind)
+		return issuedToken{}, misuse("the issuer's token_type is %.20q, not Bearer", sanitize(kind, secret))
 	}
 	return issuedToken{raw, lifetime}, nil
 }

@@ -114,12 +114,12 @@ func TestAnswers(t *testing.T) {
 			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		}, "", "redirect is not followed", codes.Internal},
 		{"invalid_client", body(401, `{"error":"invalid_client","error_description":"Wrong secret."}`),
-			oauth.InvalidClient, "invalid_client: Wrong secret.", codes.Internal},
+			oauth.InvalidClient, "invalid_client: Wrong secret.", codes.Unauthenticated},
 		{"error with 200", body(200, `{"error":"invalid_scope"}`), oauth.InvalidScope, "invalid_scope", codes.Internal},
 		{"temporarily_unavailable", body(503, `{"error":"temporarily_unavailable"}`), oauth.TemporarilyUnavailable,
 			"temporarily_unavailable", codes.Unavailable},
 		{"secret and line breaks echoed", body(400, `{"error":"invalid_client","error_description":"not `+secret+`\nX: y"}`),
-			oauth.InvalidClient, "(omitted: it contains the secret)", codes.Internal},
+			oauth.InvalidClient, "(omitted: it contains the secret)", codes.Unauthenticated},
 		{"connection cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", "EOF",
 			codes.Unavailable},
 	} {
@@ -263,7 +263,7 @@ func TestOverGRPCRefused(t *testing.T) {
 		text   string
 		grpc   codes.Code
 	}{
-		{"refused", &grantor{err: refusal.Err()}, oauth.InvalidClient, "invalid_client: (omitted: it contains the secret)", codes.Internal},
+		{"refused", &grantor{err: refusal.Err()}, oauth.InvalidClient, "invalid_client: (omitted: it contains the secret)", codes.Unauthenticated},
 		{"in trouble", &grantor{err: status.Error(codes.Unavailable, "no "+secret)}, "", "(omitted: it contains the secret)", codes.Unavailable},
 		{"no lifetime", &grantor{reply: &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "Bearer"}}, "",
 			"expires_in 0", codes.Internal},
