@@ -64,7 +64,11 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 	}
 	requests := &client{id: clientID, secrets: c.secrets, mistake: c.mistake}
 	if c.conn != nil {
-		requests.to = &grpcEndpoint{c.account, c.conn, c.plaintext, c.instruments}
+		endpoint, err := newGRPCEndpoint(c)
+		if err != nil && requests.mistake == nil {
+			requests.mistake = err
+		}
+		requests.to = endpoint
 	} else {
 		requests.to = newHTTPEndpoint(issuer, c)
 	}

@@ -39,7 +39,7 @@ func answering(status int, body string) *http.Client {
 func askOnce(t *testing.T, secret string, answer *http.Client) error {
 	t.Helper()
 	_, err := attach.ClientCredentials("", "a", secret, attach.TokenURL("https://auth.example.com/token"),
-		attach.HTTPClient(answer)).Token()
+		attach.HTTPClient(answer), attach.AuthMethod(attach.ClientSecretBasic)).Token()
 	return err
 }
 
@@ -282,13 +282,13 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("service-secret-here", 400, []byte(`{"error":"service-secret-here","error":"`+"\xff"+`"}`), "", "b")
 	f.Add("s", 200, []byte(`{"access_token":"a","token_type":"Bearer","expires_in":-1e-400,"scope":["a","b"]}`), "a\x00", "b")
 	f.Add("s", 204, []byte(strings.Repeat("[", 20_000)), "a", "b")
-	f.Fuzz(func(t *testing.T, secret string, code int, body []byte, name, _ string) {
+	f.Fuzz(func(t *testing.T, secret string, code int, body []byte, name, value string) {
 		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: code, Header: http.Header{"Location": {string(body)}}, Body: io.NopCloser(bytes.NewReader(body)),
 				Request: r}, nil
 		})
 		source := attach.ClientCredentials("", secret, secret, attach.TokenURL("https://auth.example.com/"+url.PathEscape(name)),
-			attach.HTTPClient(&http.Client{Transport: transport}))
+			attach.HTTPClient(&http.Client{Transport: transport}), attach.Parameter(name, value), attach.AuthMethod(value))
 		for range 2 {
 			// The limit is for answers after which the request is retried.
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
