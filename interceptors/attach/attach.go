@@ -58,11 +58,17 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 		c.secrets = []secret{literal(clientSecret)}
 	}
 	for _, option := range options {
-		option(&c)
+		if option != nil {
+			option(&c)
+		}
 	}
-	requests := &client{id: clientID, secrets: c.secrets}
+	requests := &client{id: clientID, secrets: c.secrets, mistake: c.mistake}
 	if c.conn != nil {
-		requests.to = &grpcEndpoint{c.account, c.conn, c.plaintext, c.instruments}
+		endpoint, err := newGRPCEndpoint(c)
+		if err != nil && requests.mistake == nil {
+			requests.mistake = err
+		}
+		requests.to = endpoint
 	} else {
 		requests.to = newHTTPEndpoint(issuer, c)
 	}

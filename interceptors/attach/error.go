@@ -2,9 +2,8 @@ package attach
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"net/url"
+	"runtime"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -13,9 +12,17 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Error reports why no token could be obtained. As a gRPC status, its code is UNAVAILABLE if a retry may help,
-// DEADLINE_EXCEEDED or CANCELLED if the caller's context ended the wait, and INTERNAL otherwise. The code is never
-// UNAUTHENTICATED: a server that returns the error to its own callers would make them discard tokens that are valid.
+// Error reports why no token could be obtained. As a gRPC status, its code is
+//
+//   - UNAUTHENTICATED if the issuer refused the client's credentials (invalid_client, or an HTTP status 401),
+//   - PERMISSION_DENIED if it refused the client (unauthorized_client, access_denied, or an HTTP status 403),
+//   - UNAVAILABLE if a retry may help,
+//   - DEADLINE_EXCEEDED or CANCELLED if the caller's context ended the wait,
+//   - INTERNAL otherwise: the program or the issuer has to be changed. Those are the codes that gRPC permits for a
+//     failure to get credentials (gRFC A54); invalid_scope, for example, is no INVALID_ARGUMENT of the call.
+//
+// A server that needs a token for a call of its own should not return the error to its callers as it is: with
+// UNAUTHENTICATED, they would request new tokens although theirs are valid.
 type Error struct {
 	// Code is the OAuth error code (RFC 6749 §5.2). It is empty if the issuer did not answer with one.
 	Code oauth.Code
@@ -49,7 +56,26 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Cause }
 
 // GRPCStatus returns the status with which a gRPC call that needed the token fails.
-func (e *Error) GRPCStatus() *status.Status { return status.New(e.grpc, e.Error()) }
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.statusCode(), e.Error()) }
+
+// statusCode returns the gRPC code of e, which is never OK.
+func (e *Error) statusCode() codes.Code {
+	if e.grpc != codes.OK {
+		return e.grpc
+	}
+	switch e.Code {
+	case oauth.InvalidClient:
+		return codes.Unauthenticated
+	case oauth.UnauthorizedClient, accessDenied:
+		return codes.PermissionDenied
+	case oauth.TemporarilyUnavailable, oauth.ServerError:
+		return codes.Unavailable
+	}
+	return codes.Internal
+}
+
+// accessDenied is a code of RFC 6749 §4.1.2.1 with which some issuers refuse a client that may not use a resource.
+const accessDenied oauth.Code = "access_denied"
 
 // misuse returns an error that a retry does not cure.
 func misuse(format string, args ...any) *Error {
@@ -76,41 +102,26 @@ func contextError(ctx context.Context) *Error {
 // refusal returns the error for an OAuth error response. Texts that contain the secret, or control characters, are made
 // safe for a log, because some servers echo what they were sent.
 func refusal(code, description, secret string) *Error {
-	e := &Error{Code: oauth.Code(sanitize(code, secret)), Description: sanitize(description, secret)}
-	e.grpc = codes.Internal
-	if e.Code == oauth.TemporarilyUnavailable || e.Code == oauth.ServerError {
-		e.grpc = codes.Unavailable
+	e := &Error{Code: oauth.Code(code), Description: sanitize(description, secret)}
+	// A code that this package knows is no echo, whatever the secret is.
+	if label(e.Code) == otherCode {
+		e.Code = oauth.Code(sanitize(code, secret))
 	}
 	return e
 }
 
-// containsSecret reports whether text contains the secret in a form in which it was sent: verbatim, form-encoded, or
-// inside Basic credentials, where it may begin at any of three offsets of the base64 encoding.
-func containsSecret(text, secret string) bool {
-	escaped := url.QueryEscape(secret)
-	if strings.Contains(text, secret) || strings.Contains(text, escaped) {
-		return true
-	}
-	for before := range 3 {
-		encoded := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat(":", before) + escaped))
-		// The first and last characters also depend on the bytes next to the secret.
-		if core := encoded[min(len(encoded), 2*before):max(0, len(encoded)-2)]; len(core) >= 8 && strings.Contains(text, core) {
-			return true
+// guard calls f, which runs code of the program: a function for the secret, a transport, a connection. If that code
+// panics, guard returns an error instead, because f runs in a goroutine in which the program cannot recover. The text
+// has no value of the panic, which may be a secret.
+func guard[T any](what string, f func() (T, error)) (result T, err error) {
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = misuse("%s panicked: %w", what, v)
+		default:
+			err = misuse("%s panicked with a %T", what, v)
 		}
-	}
-	return false
-}
-
-// sanitize returns up to 256 bytes of text in printable ASCII, or a placeholder if text contains the secret.
-func sanitize(text, secret string) string {
-	const maxText = 256
-	if secret != "" && containsSecret(text, secret) {
-		return "(omitted: it contains the secret)"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, text[:min(len(text), maxText)])
+	}()
+	return f()
 }

@@ -44,7 +44,8 @@ func DialOptions(source *Source, more ...grpc.DialOption) []grpc.DialOption {
 // authorization metadata or per-RPC credentials fails with FAILED_PRECONDITION too: servers refuse two authorization
 // values, and choosing one would send some calls under an identity that their author did not intend.
 func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
-	a := &attacher{source: source}
+	a := newAttacher(source)
+	source = a.source
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 		opts ...grpc.CallOption) error {
 		if err := checkNoCredentials(ctx, opts); err != nil {
@@ -74,9 +75,13 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 			// If the second call gets no answer, the metadata of the first must not remain.
 			switch o := opt.(type) {
 			case grpc.HeaderCallOption:
-				*o.HeaderAddr = nil
+				if o.HeaderAddr != nil {
+					*o.HeaderAddr = nil
+				}
 			case grpc.TrailerCallOption:
-				*o.TrailerAddr = nil
+				if o.TrailerAddr != nil {
+					*o.TrailerAddr = nil
+				}
 			}
 		}
 		return invoke(ctx, method, request, reply, cc, a.callOptions(cc, next, opts)...)
@@ -88,6 +93,14 @@ type attacher struct {
 	source *Source
 	// last caches the decision for the connection of the last call, which is usually the only one.
 	last atomic.Pointer[route]
+}
+
+// newAttacher returns the state of an interceptor. A nil source becomes one that has no token.
+func newAttacher(source *Source) *attacher {
+	if source == nil {
+		source = new(Source)
+	}
+	return &attacher{source: source}
 }
 
 // route records whether a connection may carry a token in plaintext.
@@ -132,8 +145,11 @@ func (a *attacher) replacement(ctx context.Context, e *entry) *entry {
 	return next
 }
 
-// checkNoCredentials returns an error if the call already carries credentials.
+// checkNoCredentials returns an error if the call already carries credentials, or has no context.
 func checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
+	if ctx == nil {
+		return status.Error(codes.Internal, "attach: the context of the call is nil")
+	}
 	if len(metadata.ValueFromOutgoingContext(ctx, "authorization")) > 0 {
 		return status.Error(codes.FailedPrecondition, "attach: the call already has authorization metadata; "+
 			"make it on a connection without attach")
@@ -162,7 +178,7 @@ func (p perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	return e.metadata, nil
 }
 
-func (p perRPC) RequireTransportSecurity() bool { return !p.source.plaintext }
+func (p perRPC) RequireTransportSecurity() bool { return p.source == nil || !p.source.plaintext }
 
 // bearer holds a token in every form in which it is sent, computed once.
 type bearer struct {

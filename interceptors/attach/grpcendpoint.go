@@ -2,7 +2,7 @@ package attach
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -20,21 +20,56 @@ type grpcEndpoint struct {
 	conn        grpc.ClientConnInterface
 	plaintext   bool
 	instruments *instruments
+	// both is true once the issuer's metadata have offered both methods.
+	both bool
 }
 
-func (g *grpcEndpoint) requestToken(ctx context.Context, secret string) (issuedToken, error) {
-	// A credential without metadata that requires transport security makes gRPC itself keep the secret off a plaintext
-	// connection.
+func newGRPCEndpoint(c config) (*grpcEndpoint, error) {
+	for _, p := range c.parameters {
+		if p.name != audience {
+			return nil, fmt.Errorf("Parameter: %s cannot be sent over gRPC, only %s can", p.name, audience)
+		}
+	}
+	return &grpcEndpoint{account: c.account, conn: c.conn, plaintext: c.plaintext, instruments: c.instruments}, nil
+}
+
+// audience is the one further parameter in an IssueTokenRequest.
+const audience = "audience"
+
+// offersOther fetches the issuer's metadata, as a server that only imitates Grantor may not implement both methods.
+func (g *grpcEndpoint) offersOther(ctx context.Context) bool {
+	if g.method != "" || g.both {
+		return g.both
+	}
+	got, err := guard("the connection", func() (*grantorv1.GetServerMetadataResponse, error) {
+		return grantorv1.NewTokenServiceClient(g.conn).GetServerMetadata(ctx, &grantorv1.GetServerMetadataRequest{})
+	})
+	g.both = err == nil && len(supportedMethods(got.GetTokenEndpointAuthMethodsSupported())) > 1
+	return g.both
+}
+
+func (g *grpcEndpoint) forget() { g.both = false }
+
+// requestToken prefers client_secret_post, for which the message has fields.
+func (g *grpcEndpoint) requestToken(ctx context.Context, secret string, other bool) (issuedToken, error) {
+	request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, Scope: g.scope(), Resource: g.resources}
+	for _, p := range g.parameters {
+		request.Audience = p.value
+	}
+	// A credential that requires transport security makes gRPC itself keep the secret off a plaintext connection, even
+	// if the credential has no metadata.
 	cc, _ := g.conn.(*grpc.ClientConn)
-	guard := grpc.PerRPCCredentials(credential{secure: !g.plaintext && !loopback(cc)})
+	own := credential{secure: !g.plaintext && !loopback(cc)}
+	if g.method == ClientSecretBasic || g.method == "" && other {
+		own.metadata = map[string]string{"authorization": basic(g.id, secret)}
+	} else {
+		request.ClientId, request.ClientSecret = g.id, secret
+	}
 	var call instrument.Call
 	if g.instruments != nil {
 		ctx, call = g.instruments.rpc.Start(ctx, grantorv1.TokenService_IssueToken_FullMethodName, true)
 	}
-	got, err := grantorv1.NewTokenServiceClient(g.conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
-		GrantType: oauth.GrantClientCredentials, ClientId: g.id, ClientSecret: secret,
-		Scope: g.scope(), Resource: g.resources,
-	}, guard)
+	got, err := grantorv1.NewTokenServiceClient(g.conn).IssueToken(ctx, request, grpc.PerRPCCredentials(own))
 	call.End(err)
 	if err != nil {
 		return issuedToken{}, fromStatus(cc, err, secret)
@@ -42,7 +77,7 @@ func (g *grpcEndpoint) requestToken(ctx context.Context, secret string) (issuedT
 	if got.GetExpiresIn() <= 0 {
 		return issuedToken{}, misuse("the issuer answered with expires_in %d", got.GetExpiresIn())
 	}
-	return newIssuedToken(got.GetAccessToken(), got.GetTokenType(), time.Duration(got.GetExpiresIn())*time.Second)
+	return newIssuedToken(got.GetAccessToken(), got.GetTokenType(), time.Duration(got.GetExpiresIn())*time.Second, secret)
 }
 
 // fromStatus converts the error of an IssueToken call, reading the OAuth error code from its google.rpc.ErrorInfo.
@@ -56,5 +91,5 @@ func fromStatus(cc *grpc.ClientConn, err error, secret string) error {
 			return refusal(info.GetReason(), s.Message(), secret)
 		}
 	}
-	return unavailable(errors.New(sanitize(err.Error(), secret)))
+	return unavailable(fmt.Errorf("rpc error: code = %v desc = %s", s.Code(), sanitize(s.Message(), secret)))
 }

@@ -31,6 +31,9 @@ func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
 	}
+	if s == nil {
+		s = new(Source)
+	}
 	if s.instruments != nil {
 		base = s.instruments.roundTripper(base)
 	}
@@ -44,8 +47,14 @@ type transport struct {
 
 // RoundTrip implements [http.RoundTripper]: it does not change the request and always closes its body.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request == nil || request.URL == nil {
+		if request != nil && request.Body != nil {
+			_ = request.Body.Close()
+		}
+		return nil, errors.New("attach: the request has no URL")
+	}
 	if crossedOrigin(request) {
-		return t.base.RoundTrip(request)
+		return roundTrip(t.base, request)
 	}
 	e, err := t.prepare(request)
 	if err != nil {
@@ -54,7 +63,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	answer, err := t.base.RoundTrip(withToken(e, request))
+	answer, err := roundTrip(t.base, withToken(e, request))
 	if err != nil || answer.StatusCode != http.StatusUnauthorized {
 		return answer, err
 	}
@@ -75,8 +84,19 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	retry := withToken(next, request)
 	retry.Body = body
-	_ = answer.Body.Close() // unread: an endless body would delay the second request
-	return t.base.RoundTrip(retry)
+	if answer.Body != nil {
+		_ = answer.Body.Close() // unread: an endless body would delay the second request
+	}
+	return roundTrip(t.base, retry)
+}
+
+// roundTrip sends the request over base, and returns an error if base returns neither a response nor an error.
+func roundTrip(base http.RoundTripper, request *http.Request) (*http.Response, error) {
+	answer, err := base.RoundTrip(request)
+	if answer == nil && err == nil {
+		return nil, fmt.Errorf("attach: the base transport, a %T, returned no response and no error", base)
+	}
+	return answer, err
 }
 
 // prepare checks that the request may carry a token, and returns the token.
@@ -130,7 +150,7 @@ func rewindBody(request *http.Request) (_ io.ReadCloser, ok bool) {
 func crossedOrigin(request *http.Request) bool {
 	for hop := request; hop.Response != nil; {
 		hop = hop.Response.Request
-		if hop == nil || hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {
+		if hop == nil || hop.URL == nil || hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {
 			return true
 		}
 	}

@@ -9,9 +9,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -29,12 +32,18 @@ type httpEndpoint struct {
 	issuer     string
 	url        string // empty if it is found in the issuer's metadata
 	discovered string // the endpoint in the metadata, or empty; used only by the one request in flight
-	client     http.Client
-	plaintext  bool
+	// methods are the authentication methods at the endpoint, the preferred one first: one or two.
+	methods   []string
+	client    http.Client
+	plaintext bool
 }
 
 func newHTTPEndpoint(issuer string, c config) *httpEndpoint {
 	e := &httpEndpoint{account: c.account, issuer: issuer, url: c.tokenURL, plaintext: c.plaintext}
+	e.methods = []string{ClientSecretBasic, ClientSecretPost}
+	if c.method != "" {
+		e.methods = []string{c.method}
+	}
 	if c.client != nil {
 		e.client = *c.client
 	}
@@ -47,9 +56,9 @@ func newHTTPEndpoint(issuer string, c config) *httpEndpoint {
 
 // requestToken requests a token. It retries a request that reached a replica which has just stopped or is not ready
 // yet: issuing one token too many is harmless.
-func (e *httpEndpoint) requestToken(ctx context.Context, secret string) (issuedToken, error) {
+func (e *httpEndpoint) requestToken(ctx context.Context, secret string, other bool) (issuedToken, error) {
 	for wait := firstRetry; ; wait *= 2 {
-		answer, err := e.requestOnce(ctx, secret)
+		answer, err := e.requestOnce(ctx, secret, other)
 		if failed := (*Error)(nil); !errors.As(err, &failed) || !failed.transient || wait > lastRetry {
 			return answer, err
 		}
@@ -61,12 +70,33 @@ func (e *httpEndpoint) requestToken(ctx context.Context, secret string) (issuedT
 	}
 }
 
-func (e *httpEndpoint) requestOnce(ctx context.Context, secret string) (issuedToken, error) {
+func (e *httpEndpoint) offersOther(context.Context) bool { return len(e.methods) > 1 }
+
+func (e *httpEndpoint) forget() { e.discovered = "" }
+
+// supportedMethods returns the methods of the metadata that this package implements, the preferred one first. Without a
+// list the method is client_secret_basic (RFC 8414 §2), and so it is with a list of other methods, which may be out of
+// date.
+func supportedMethods(metadata []string) []string {
+	methods := slices.DeleteFunc([]string{ClientSecretBasic, ClientSecretPost}, func(m string) bool {
+		return !slices.Contains(metadata, m)
+	})
+	if len(methods) == 0 {
+		return []string{ClientSecretBasic}
+	}
+	return methods
+}
+
+func (e *httpEndpoint) requestOnce(ctx context.Context, secret string, other bool) (issuedToken, error) {
 	endpoint, err := e.endpointURL(ctx)
 	if err != nil {
 		return issuedToken{}, err
 	}
-	answer, err := e.post(ctx, endpoint, secret)
+	method := e.methods[0]
+	if other {
+		method = e.methods[len(e.methods)-1]
+	}
+	answer, err := e.post(ctx, endpoint, secret, method)
 	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Code == "" {
 		// An OAuth server does not answer like this; the endpoint may have moved.
 		e.discovered = ""
@@ -97,17 +127,27 @@ func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
 		return "", misuse("the metadata of %s has no token_endpoint", e.issuer)
 	}
 	e.discovered = metadata.TokenEndpoint
+	if e.method == "" {
+		e.methods = supportedMethods(metadata.TokenEndpointAuthMethods)
+	}
 	return e.discovered, nil
 }
 
 // post sends the request of RFC 6749 §4.4.2.
-func (e *httpEndpoint) post(ctx context.Context, endpoint, secret string) (issuedToken, error) {
+func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string) (issuedToken, error) {
 	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
 	if len(e.scopes) > 0 {
 		form.Set("scope", e.scope())
 	}
 	if len(e.resources) > 0 {
 		form["resource"] = e.resources
+	}
+	for _, p := range e.parameters {
+		form.Set(p.name, p.value)
+	}
+	if method == ClientSecretPost {
+		form.Set("client_id", e.id)
+		form.Set("client_secret", secret)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -117,19 +157,21 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret string) (issue
 	request.Header.Set("Accept", "application/json")
 	// An HTTP/2 connection that fell silent would stay in the client's pool and be used for every retry.
 	request.Close = true
-	// RFC 6749 §2.3.1: both are form-encoded before they are joined, so that a client id may contain a colon.
-	request.SetBasicAuth(url.QueryEscape(e.id), url.QueryEscape(secret))
+	if method == ClientSecretBasic {
+		request.Header.Set("Authorization", basic(e.id, secret))
+	}
 	answer, err := e.client.Do(request)
 	if err != nil {
-		return issuedToken{}, asTransient(unavailable(err))
+		return issuedToken{}, asTransient(unavailable(concealError(err, secret)))
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", endpoint, err)))
+		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", request.URL.Redacted(),
+			concealError(err, secret))))
 	case len(body) > maxResponse:
-		return issuedToken{}, misuse("%s answered more than %d bytes", endpoint, maxResponse)
+		return issuedToken{}, misuse("%s answered more than %d bytes", request.URL.Redacted(), maxResponse)
 	}
 	got, err := parseResponse(answer, body, secret)
 	if failed := (*Error)(nil); errors.As(err, &failed) {
@@ -154,26 +196,36 @@ type tokenResponse struct {
 func parseResponse(response *http.Response, body []byte, secret string) (issuedToken, error) {
 	var a tokenResponse
 	err := json.Unmarshal(body, &a)
+	// The text of the status line is the server's own: only its number is quoted.
+	answered := strings.TrimSpace(fmt.Sprintf("%d %s", response.StatusCode, http.StatusText(response.StatusCode)))
 	switch {
 	case err == nil && a.Error != "":
 		return issuedToken{}, refusal(a.Error, a.Description, secret)
 	case response.StatusCode >= 300 && response.StatusCode < 400:
 		return issuedToken{}, misuse("the token endpoint answered %s; a redirect is not followed, as the request carries "+
-			"the client's secret", response.Status)
+			"the client's secret", answered)
 	case response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests:
-		return issuedToken{}, unavailable(fmt.Errorf("the token endpoint answered %s", response.Status))
+		return issuedToken{}, unavailable(fmt.Errorf("the token endpoint answered %s", answered))
 	case response.StatusCode != http.StatusOK:
-		return issuedToken{}, misuse("the token endpoint answered %s", response.Status)
+		e := misuse("the token endpoint answered %s", answered)
+		switch response.StatusCode {
+		case http.StatusUnauthorized:
+			e.grpc = codes.Unauthenticated
+		case http.StatusForbidden:
+			e.grpc = codes.PermissionDenied
+		}
+		return issuedToken{}, e
 	case err != nil:
 		return issuedToken{}, misuse("the token endpoint's answer is not the JSON of RFC 6749 §5.1")
 	}
 	var lifetime time.Duration
 	if a.ExpiresIn != "" {
 		seconds, err := strconv.ParseFloat(string(a.ExpiresIn), 64)
-		if err != nil || seconds <= 0 {
-			return issuedToken{}, misuse("the token endpoint answered with expires_in %.20q", string(a.ExpiresIn))
+		if err != nil && !errors.Is(err, strconv.ErrRange) || seconds <= 0 { // beyond the range, seconds is infinite
+			return issuedToken{}, misuse("the token endpoint answered with expires_in %.20q", sanitize(string(a.ExpiresIn), secret))
 		}
-		lifetime = time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+		// A lifetime of zero would count as an unknown one.
+		lifetime = max(time.Duration(min(seconds, maxLifetime.Seconds())*float64(time.Second)), time.Nanosecond)
 	}
-	return newIssuedToken(a.AccessToken, a.TokenType, lifetime)
+	return newIssuedToken(a.AccessToken, a.TokenType, lifetime, secret)
 }

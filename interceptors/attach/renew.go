@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"sync"
 	"time"
 
@@ -53,8 +54,12 @@ func (r *renewal) withStreamID(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, streamHeader, r.id)
 }
 
-// schedule renews the stream once a token newer than that of e is due. Until then the renewal costs one timer.
+// schedule renews the stream once a token newer than that of e is due. Until then the renewal costs one timer. Without
+// a connection, as when a program calls the interceptor itself, there is no server to call.
 func (r *renewal) schedule(e *entry) {
+	if r.cc == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ctx.Err() == nil {
@@ -78,13 +83,17 @@ func (r *renewal) run(e *entry) {
 	for wait := streamBackoff; r.ctx.Err() == nil && time.Now().Before(e.expiresAt); wait = min(2*wait, maxColdBackoff) {
 		next, err := r.source.get(r.ctx)
 		if err == nil && next.token != e.token {
-			switch err := r.present(); status.Code(err) {
+			err := r.present()
+			noToken := (*Error)(nil)
+			switch status.Code(err) {
 			case codes.OK:
 				r.onRenewed(next)
 				r.schedule(next)
 				return
 			case codes.Unimplemented, codes.PermissionDenied, codes.InvalidArgument:
-				return
+				if !errors.As(err, &noToken) { // otherwise it is the issuer that refuses, which may pass
+					return
+				}
 			}
 			// NOT_FOUND is retried too: on a connection to several servers, another call may reach the one that runs
 			// the stream.
@@ -96,10 +105,13 @@ func (r *renewal) run(e *entry) {
 	}
 }
 
-// present calls RenewStream. The connection's interceptor sends the source's new token with the call.
+// present calls RenewStream. The connection's interceptor sends the source's new token with the call. The call runs the
+// program's own interceptors too.
 func (r *renewal) present() error {
 	ctx, cancel := context.WithTimeout(r.ctx, streamTimeout)
 	defer cancel()
-	_, err := grantorv1.NewStreamServiceClient(r.cc).RenewStream(ctx, &grantorv1.RenewStreamRequest{Stream: r.id})
+	_, err := guard("an interceptor", func() (*grantorv1.RenewStreamResponse, error) {
+		return grantorv1.NewStreamServiceClient(r.cc).RenewStream(ctx, &grantorv1.RenewStreamRequest{Stream: r.id})
+	})
 	return err
 }

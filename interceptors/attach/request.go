@@ -2,7 +2,10 @@ package attach
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"net/url"
 	"strings"
 	"time"
 
@@ -15,16 +18,55 @@ type client struct {
 	id      string
 	secrets []secret // exactly one, otherwise issue fails
 	to      requester
+	mistake error // of an option, or nil
+	memory  memory
 }
 
 // requester requests a token from one kind of endpoint. The secret is an argument, so that the text that must not be
 // echoed is the secret that was sent.
 type requester interface {
-	requestToken(ctx context.Context, secret string) (issuedToken, error)
+	// requestToken requests a token with the secret. The client authenticates with the method that the endpoint
+	// prefers or, if other is true, with its other one.
+	requestToken(ctx context.Context, secret string, other bool) (issuedToken, error)
+	// offersOther reports whether there is another method. It is called after a refusal.
+	offersOther(ctx context.Context) bool
+	// forget makes the next request ask for the issuer's metadata again.
+	forget()
+}
+
+// memory is what a client knows about the authentication methods. It is used only by the one request in flight.
+type memory struct {
+	// other is the method to use with a new secret. It is proven if it was accepted before.
+	other, proven bool
+	// refused is the hash of the last refused secret, and refusedOther the method with which it was sent last. The zero
+	// hash is that of no secret.
+	refused      [sha256.Size]byte
+	refusedOther bool
+}
+
+// method returns the method for the secret. A refused secret is sent with the two methods in turn.
+func (m *memory) method(secret string) (other bool) {
+	if m.knows(secret) {
+		return !m.refusedOther
+	}
+	return m.other
+}
+
+// knows reports whether the secret is the last refused one.
+func (m *memory) knows(secret string) bool { return m.refused == sha256.Sum256([]byte(secret)) }
+
+// accept remembers a method that the issuer accepted.
+func (m *memory) accept(other bool) { *m = memory{other: other, proven: true} }
+
+// refuse remembers a refused secret, if there is another method to send it with.
+func (m *memory) refuse(secret string, other bool) {
+	m.refused, m.refusedOther = sha256.Sum256([]byte(secret)), other
 }
 
 func (c *client) issue(ctx context.Context) (issuedToken, error) {
 	switch {
+	case c.mistake != nil:
+		return issuedToken{}, misuse("%w", c.mistake)
 	case c.id == "":
 		return issuedToken{}, misuse("the client id is empty")
 	case len(c.secrets) == 0:
@@ -37,20 +79,58 @@ func (c *client) issue(ctx context.Context) (issuedToken, error) {
 	if sent == "" {
 		return issuedToken{}, failure
 	}
-	answer, err := c.to.requestToken(ctx, sent)
-	refused := (*Error)(nil)
-	if !errors.As(err, &refused) || refused.Code != oauth.InvalidClient {
+	answer, refused, err := c.request(ctx, sent, c.memory.method(sent))
+	if refused == nil {
 		return answer, err
 	}
 	// The secret may have been replaced between reading and sending it, or be newer than a cached one.
 	next, failure := secret(ctx)
-	switch {
-	case next != "" && next != sent:
-		return c.to.requestToken(ctx, next)
-	case failure != nil:
+	if next != "" && next != sent {
+		sent = next
+		if answer, refused, err = c.request(ctx, sent, c.memory.method(sent)); refused == nil {
+			return answer, err
+		}
+	} else if failure != nil {
 		// The secret that was sent may be wrong because a newer one could not be read.
 		refused.Cause = failure.Cause
 	}
+	return c.requestOther(ctx, sent, refused)
+}
+
+// request requests a token with one method. It returns the issuer's refusal of the credentials as refused, and any other
+// failure as err.
+func (c *client) request(ctx context.Context, secret string, other bool) (_ issuedToken, refused *Error, err error) {
+	answer, err := c.to.requestToken(ctx, secret, other)
+	failure := (*Error)(nil)
+	if !errors.As(err, &failure) {
+		c.memory.accept(other)
+		return answer, nil, nil
+	}
+	switch failure.Code {
+	case oauth.InvalidClient:
+		return issuedToken{}, failure, nil
+	case oauth.UnauthorizedClient, oauth.InvalidScope, oauth.InvalidTarget:
+		c.memory.accept(other) // the issuer authenticates a client before it checks these
+	}
+	return issuedToken{}, nil, err
+}
+
+// requestOther handles the refusal of a secret. It repeats the request with the other method, if there is one, no method
+// was accepted yet and the secret was not refused before.
+func (c *client) requestOther(ctx context.Context, secret string, refused *Error) (issuedToken, error) {
+	defer c.to.forget()
+	if !c.to.offersOther(ctx) {
+		return issuedToken{}, refused
+	}
+	other := c.memory.method(secret)
+	if !c.memory.proven && !c.memory.knows(secret) {
+		other = !other
+		answer, again, err := c.request(ctx, secret, other)
+		if err == nil && again == nil || c.memory.proven {
+			return answer, err
+		}
+	}
+	c.memory.refuse(secret, other)
 	return issuedToken{}, refused
 }
 
@@ -59,9 +139,21 @@ type account struct {
 	id        string
 	scopes    []string
 	resources []string
+	// parameters are further parameters. None has the name of another, nor of one that the package sets.
+	parameters []parameter
+	// method is the authentication method, or empty if the issuer's metadata decide.
+	method string
 }
 
+type parameter struct{ name, value string }
+
 func (a *account) scope() string { return strings.Join(a.scopes, " ") }
+
+// basic returns the Basic credentials of a client. RFC 6749 §2.3.1: both parts are form-encoded before they are joined,
+// so that a client id may contain a colon.
+func basic(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+}
 
 // issuedToken is an issuer's answer. A zero lifetime means that the issuer did not state one.
 type issuedToken struct {
@@ -70,8 +162,9 @@ type issuedToken struct {
 }
 
 // newIssuedToken validates a token response. A token with a character outside visible ASCII could not be sent in a
-// header, or would end the header.
-func newIssuedToken(raw, kind string, lifetime time.Duration) (issuedToken, error) {
+// header, or would end the header. The
+// secret is what an error must not quote.
+func newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (issuedToken, error) {
 	switch {
 	case raw == "":
 		return issuedToken{}, misuse("the issuer's answer has no access_token")
@@ -81,7 +174,7 @@ func newIssuedToken(raw, kind string, lifetime time.Duration) (issuedToken, erro
 		return issuedToken{}, misuse("the issuer's access_token is not visible ASCII")
 	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
 	case !strings.EqualFold(kind, "Bearer"):
-		return issuedToken{}, misuse("the issuer's token_type is %.20q, not Bearer", kind)
+		return issuedToken{}, misuse("the issuer's token_type is %.20q, not Bearer", sanitize(kind, secret))
 	}
 	return issuedToken{raw, lifetime}, nil
 }

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -56,6 +57,9 @@ func SecretEnv(name string) Option {
 func SecretFunc(secret func(ctx context.Context) (string, error)) Option {
 	return func(c *config) {
 		c.secrets = append(c.secrets, interruptible(func(ctx context.Context) (string, error) {
+			if secret == nil {
+				return "", errors.New("the function is nil")
+			}
 			value, err := secret(ctx)
 			if err == nil {
 				err = checkSecret(value, "the value returned by the function")
@@ -90,9 +94,9 @@ func interruptible(read func(context.Context) (string, error)) secret {
 		select {
 		case sem <- struct{}{}:
 			go func() {
-				defer func() { <-sem }()
-				value, err := read(ctx)
-				answer <- result{value, err}
+				got := result{err: errors.New("the function ended its goroutine")}
+				defer func() { answer <- got; <-sem }()
+				got.secret, got.err = guard("the function", func() (string, error) { return read(ctx) })
 			}()
 		case <-ctx.Done(): // an earlier call has not returned
 		}

@@ -119,7 +119,7 @@ func TestCallWithoutAToken(t *testing.T) {
 		code codes.Code
 	}{
 		{"unreachable", t.Context(), errDown, codes.Unavailable},
-		{"refused", t.Context(), attach.Refusal("invalid_client", "wrong", ""), codes.Internal},
+		{"refused", t.Context(), attach.Refusal("invalid_client", "wrong", ""), codes.Unauthenticated},
 		{"issuer in trouble", t.Context(), attach.Refusal("temporarily_unavailable", "later", ""), codes.Unavailable},
 		{"caller gave up", expired, nil, codes.DeadlineExceeded},
 	} {

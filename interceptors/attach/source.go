@@ -87,6 +87,9 @@ type entry struct {
 
 // get returns the token to send now. In the common case it costs one atomic load and one reading of the clock.
 func (s *Source) get(ctx context.Context) (*entry, error) {
+	if s == nil {
+		return nil, misuse("the source is nil")
+	}
 	if e := s.cached.Load(); e != nil && time.Now().Before(e.renewAt) {
 		return e, nil
 	}
@@ -95,6 +98,12 @@ func (s *Source) get(ctx context.Context) (*entry, error) {
 
 // refresh joins or starts the token request. It waits for the result only if there is no token to send in the meantime.
 func (s *Source) refresh(ctx context.Context) (*entry, error) {
+	switch {
+	case s.issuer == nil:
+		return nil, misuse("the source was not made by ClientCredentials")
+	case ctx == nil:
+		ctx = context.Background()
+	}
 	s.mu.Lock()
 	e, now := s.cached.Load(), time.Now()
 	usable := e != nil && now.Before(e.sendUntil)
@@ -147,25 +156,38 @@ func (s *Source) start(caller context.Context) {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
 	go func() {
-		ctx, cancel := context.WithTimeout(detached(caller), requestTimeout)
-		defer cancel()
 		// The lifetime counts from the time of issue (RFC 6749 §5.1), which is not before the request.
 		began := time.Now()
-		answer, err := s.issuer.issue(ctx)
-		if s.instruments != nil {
-			s.instruments.countRequest(ctx, s.name, err)
-		}
-		s.mu.Lock()
-		if err == nil {
-			f.entry = s.store(answer, began)
-		} else {
-			f.err = err
-			s.backOff(err)
-		}
-		s.flight = nil
-		s.mu.Unlock()
-		close(f.done)
+		var answer issuedToken
+		err := error(misuse("the token request ended its goroutine"))
+		defer func() { s.land(f, answer, err, began) }()
+		answer, err = guard("the token request", func() (issuedToken, error) { return s.request(caller) })
 	}()
+}
+
+// request makes and counts a token request.
+func (s *Source) request(caller context.Context) (issuedToken, error) {
+	ctx, cancel := context.WithTimeout(detached(caller), requestTimeout)
+	defer cancel()
+	answer, err := s.issuer.issue(ctx)
+	if s.instruments != nil {
+		s.instruments.countRequest(ctx, s.name, err)
+	}
+	return answer, err
+}
+
+// land ends f with the result of its request.
+func (s *Source) land(f *flight, answer issuedToken, err error, began time.Time) {
+	s.mu.Lock()
+	if err == nil {
+		f.entry = s.store(answer, began)
+	} else {
+		f.err = err
+		s.backOff(err)
+	}
+	s.flight = nil
+	s.mu.Unlock()
+	close(f.done)
 }
 
 // store makes the issued token the cached one. s.mu must be held.
@@ -204,7 +226,7 @@ func (s *Source) backOff(err error) {
 		return
 	}
 	base, maximum := coldBackoff, maxColdBackoff
-	if e := (*Error)(nil); errors.As(err, &e) && e.grpc != codes.Unavailable {
+	if e := (*Error)(nil); errors.As(err, &e) && e.statusCode() != codes.Unavailable {
 		base, maximum = warmBackoff, maxBackoff
 	}
 	s.retryAt = now.Add(s.backoff(base, maximum, s.failures))
@@ -226,6 +248,9 @@ func (s *Source) backoff(base, maximum time.Duration, times int) time.Duration {
 // a server that refuses every token then costs the issuer an occasional request instead of one for each call. If the
 // issuer provides no other token, the refused one is used until it expires, because other servers may accept it.
 func (s *Source) Drop(token string) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, now := s.cached.Load(), time.Now()

@@ -19,7 +19,8 @@ import (
 // A stream outlives its token if the server offers to renew it (verify.RegisterStreamRenewal): the source's new token
 // is presented to the server before the old one expires.
 func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
-	a := &attacher{source: source}
+	a := newAttacher(source)
+	source = a.source
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
 		opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		if err := checkNoCredentials(ctx, opts); err != nil {
@@ -36,6 +37,9 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		s.open = func(e *entry) (grpc.ClientStream, error) {
 			renewal := newRenewal(source, cc, s.setEntry)
 			opened, err := open(renewal.withStreamID(ctx), desc, cc, method, a.callOptions(cc, e, opts, grpc.OnFinish(renewal.stop))...)
+			if err == nil && opened == nil {
+				err = status.Error(codes.Internal, "attach: a further interceptor returned no stream and no error")
+			}
 			if err != nil {
 				renewal.stop(err)
 				return nil, err

@@ -62,6 +62,9 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider) *
 	i.http, errs[1] = instrument.NewHTTPClient(i.meter, tracer)
 	i.requests, errs[2] = i.meter.Int64Counter("grantor.attach.token.requests", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests for a token, by client and result."))
+	if i.requests == nil { // a provider may return nothing beside its error
+		i.requests = noop.Int64Counter{}
+	}
 	reportError(errors.Join(errs[:]...))
 	return i
 }
@@ -78,7 +81,9 @@ func reportError(err error) {
 func (i *instruments) observe(s *Source) {
 	remaining, err := i.meter.Float64ObservableGauge("grantor.attach.token.remaining", metric.WithUnit("s"),
 		metric.WithDescription("Time until the token expires."))
-	reportError(err)
+	if reportError(err); err != nil || remaining == nil {
+		return
+	}
 	source, client := weak.Make(s), metric.WithAttributes(attribute.String("client_id", s.name))
 	registration, err := i.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		if s := source.Value(); s != nil {
@@ -88,7 +93,9 @@ func (i *instruments) observe(s *Source) {
 		}
 		return nil
 	}, remaining)
-	reportError(err)
+	if reportError(err); registration == nil {
+		return // nothing to end
+	}
 	runtime.AddCleanup(s, func(r metric.Registration) { _ = r.Unregister() }, registration)
 }
 
@@ -97,24 +104,31 @@ func (i *instruments) countRequest(ctx context.Context, client string, err error
 	i.requests.Add(ctx, 1, metric.WithAttributes(attribute.String("client_id", client), attribute.String("result", result(err))))
 }
 
-// result returns the label of a token request's result. Codes that this package does not know are not taken from the
-// issuer.
+// result returns the label of a token request's result.
 func result(err error) string {
 	failure := (*Error)(nil)
-	if !errors.As(err, &failure) {
+	switch {
+	case !errors.As(err, &failure):
 		return "issued"
+	case failure.Code != "":
+		return label(failure.Code)
+	case failure.statusCode() == codes.Unavailable:
+		return "unavailable"
 	}
-	switch failure.Code {
+	return "misuse"
+}
+
+// otherCode is the label of every code that this package does not know. Labels are not taken from the issuer.
+const otherCode = "other"
+
+// label returns the label of an OAuth error code.
+func label(code oauth.Code) string {
+	switch code {
 	case oauth.InvalidRequest, oauth.InvalidClient, oauth.UnauthorizedClient, oauth.UnsupportedGrantType, oauth.InvalidScope,
-		oauth.InvalidTarget, oauth.TemporarilyUnavailable, oauth.ServerError:
-		return string(failure.Code)
-	case "":
-		if failure.grpc == codes.Unavailable {
-			return "unavailable"
-		}
-		return "misuse"
+		oauth.InvalidTarget, oauth.TemporarilyUnavailable, oauth.ServerError, accessDenied:
+		return string(code)
 	}
-	return "other"
+	return otherCode
 }
 
 // detached returns a context for a token request. It has the span of the call that needed the token, but is never
@@ -170,5 +184,7 @@ type measuredTransport struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (m measuredTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	return m.instruments.http.RoundTrip(r, m.base.RoundTrip)
+	return m.instruments.http.RoundTrip(r, func(r *http.Request) (*http.Response, error) {
+		return roundTrip(m.base, r)
+	})
 }

@@ -22,6 +22,9 @@ import (
 	"gocloud.dev/runtimevar"
 )
 
+// errNotOpened reports that a Variable is nil or the zero value.
+var errNotOpened = errors.New("secretvar: the variable was not made by Open")
+
 // A Variable watches a secret. It is safe for concurrent use by multiple goroutines.
 type Variable struct {
 	name     string // the URL, redacted for printing
@@ -43,9 +46,15 @@ func Open(ctx context.Context, rawURL string) (*Variable, error) {
 	}
 	// discreet finds the end of a URL in a text by a space or a quotation mark, so the query must contain neither.
 	u.RawQuery = strings.NewReplacer(" ", "%20", `"`, "%22").Replace(u.RawQuery)
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	variable, err := runtimevar.DefaultURLMux().OpenVariableURL(ctx, u)
 	if err != nil {
 		return nil, errors.New("secretvar: " + discreet(err.Error()))
+	}
+	if variable == nil {
+		return nil, errors.New("secretvar: the driver of the URL returned no variable and no error")
 	}
 	v := &Variable{name: discreet(u.String()), variable: variable, first: make(chan struct{})}
 	watching := context.WithoutCancel(ctx)
@@ -60,6 +69,12 @@ func Open(ctx context.Context, rawURL string) (*Variable, error) {
 // attach.SecretFunc. Secret waits only for the driver's first answer. Once there is a value, Secret returns it even
 // while newer ones cannot be read; before that, it returns the driver's error.
 func (v *Variable) Secret(ctx context.Context) (string, error) {
+	switch {
+	case v == nil || v.variable == nil:
+		return "", errNotOpened
+	case ctx == nil:
+		ctx = context.Background()
+	}
 	select {
 	case <-v.first:
 	case <-ctx.Done():
@@ -89,6 +104,9 @@ func (v *Variable) Secret(ctx context.Context) (string, error) {
 
 // Close stops watching. Secret fails afterwards.
 func (v *Variable) Close() error {
+	if v == nil || v.variable == nil {
+		return errNotOpened
+	}
 	err := v.variable.Close()
 	<-v.first
 	switch {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,4 +202,51 @@ func TestTokens(t *testing.T) {
 		t.Error(err)
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
+// A Variable that Open did not return has no secret, and a missing context bounds nothing.
+func TestVariableThatWasNotOpened(t *testing.T) {
+	var none context.Context
+	for name, variable := range map[string]*secretvar.Variable{"nil": nil, "zero": new(secretvar.Variable)} {
+		if got, err := variable.Secret(none); got != "" || err == nil {
+			t.Errorf("%s: got %q, %v, want an error", name, got, err)
+		}
+		if err := variable.Close(); err == nil {
+			t.Errorf("%s: Close returned no error", name)
+		}
+		_ = fmt.Sprint(variable)
+	}
+	variable, err := secretvar.Open(none, "constant://?val=s3cret&decoder=string")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := variable.Secret(none); got != "s3cret" || err != nil {
+		t.Errorf("got %q, %v, want s3cret", got, err)
+	}
+	for range 2 {
+		if err := variable.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// FuzzOpen opens any URL of a driver that needs no network.
+func FuzzOpen(f *testing.F) {
+	f.Add("user:s3cret@host/path", "s3cret", "string")
+	f.Add("", "\x00\xff", "decrypt+bytes")
+	f.Add("%zz", `a"b c`, "json")
+	f.Fuzz(func(t *testing.T, rest, value, decoder string) {
+		query := url.Values{"val": {value}, "decoder": {decoder}}.Encode()
+		variable, err := secretvar.Open(t.Context(), "constant://"+rest+"?"+query)
+		if err != nil {
+			return
+		}
+		got, err := variable.Secret(t.Context())
+		if err == nil && got == "" {
+			t.Error("got an empty secret without an error")
+		}
+		if err := variable.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -32,6 +32,28 @@ type Metadata struct {
 	JWKSURI               string `json:"jwks_uri"`
 	// GRPCEndpoint is the address of Grantor's gRPC services, as host:port. It is empty for other issuers.
 	GRPCEndpoint string `json:"grantor_grpc_endpoint"`
+	// TokenEndpointAuthMethods are the methods of client authentication at the token endpoint, or nil if the issuer
+	// names none.
+	TokenEndpointAuthMethods Words `json:"token_endpoint_auth_methods_supported"`
+}
+
+// Words is a list of strings in metadata. Decoding it never fails, because no reader depends on the list alone: a single
+// string counts as a list of one, and anything else as no list.
+type Words []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (w *Words) UnmarshalJSON(data []byte) error {
+	var list []string
+	var one string
+	switch {
+	case json.Unmarshal(data, &list) == nil:
+		*w = list
+	case json.Unmarshal(data, &one) == nil:
+		*w = Words{one}
+	default:
+		*w = nil
+	}
+	return nil
 }
 
 // ErrOtherIssuer reports that metadata is that of another issuer than the requested one (RFC 8414 §3.3).
