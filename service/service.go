@@ -38,6 +38,8 @@ type Store interface {
 	revocation.Publisher
 	// Authenticate sets the key that authenticates the store's records. It is called before the first use of a record.
 	Authenticate(key []byte)
+	// OnUnreadable sets what is called for each record that cannot be read. It is called before the first use of the store.
+	OnUnreadable(f func(telemetry.UnreadableRecord))
 }
 
 // Config configures an issuer. A field without a default is required.

@@ -67,13 +67,13 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 	return answer, err
 }
 
-// readable removes the clients whose records a newer release wrote, and logs them.
+// readable removes the clients whose records cannot be read, and logs them.
 func (s *clientServer) readable(ctx context.Context, clients []*registry.Client) []*registry.Client {
 	return slices.DeleteFunc(clients, func(c *registry.Client) bool {
-		if c.Newer {
-			s.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", registry.ErrNewer)
+		if c.Err != nil {
+			s.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", c.Err)
 		}
-		return c.Newer
+		return c.Err != nil
 	})
 }
 
