@@ -193,6 +193,12 @@ func (s *Service) Origin(end net.Addr, forwarded []string) net.Addr {
 // that serve the request get the context that is returned, and are not counted again.
 func (s *Service) Admit(ctx context.Context) (context.Context, error) { return s.chain.Admit(ctx) }
 
+// Receive reserves what a request over REST may hold until leave is called, before its body is read. body is the most that it
+// can have. busy reports that the body should arrive within a second.
+func (s *Service) Receive(ctx context.Context, body int) (leave func(), busy bool, err error) {
+	return s.chain.Receive(ctx, body)
+}
+
 // Unread records, as the audit event with the name, the refusal of a request over REST that could not be read, so that no
 // call came of it. ctx is the one that [Service.Admit] returned.
 func (s *Service) Unread(ctx context.Context, event string, refusal *oauth.Error) {

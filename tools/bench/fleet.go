@@ -262,7 +262,7 @@ func (m *fleetFigures) paper() string {
 		fmt.Sprintf("- Processor for tokens: (%.2f %% − %.2f %%) / %s = %.0f µs each, so %.1f × %.0f µs = **%.2f %% of a core**, and in the storm %.1f × %.0f µs = **%.2f %%**, "+
 			"for all replicas together.", 100*m.busy.share(), 100*m.idle.share(), count(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
 			usual, 1e6*tokenCPU, 100*usual*tokenCPU, peak, 1e6*tokenCPU, 100*peak*tokenCPU),
-		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` lets 20,000 in). A stream has a heartbeat a second, which takes (%.2f %% − %.2f %%) / %d = %.4f %% of a core, "+
+		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` must let them in). A stream has a heartbeat a second, which takes (%.2f %% − %.2f %%) / %d = %.4f %% of a core, "+
 			"so **%.0f %% of a core** for each replica, and %.0f kB of memory, so **%s**.", count(pods), replicas, count(math.Round(streams)),
 			100*m.idle.share(), 100*m.alone.share(), m.verifiers/2, 100*streamShare, 100*streams*streamShare, m.streamMemory/1e3, megabytes(streams*m.streamMemory)),
 		fmt.Sprintf("- Revocations: one is told to all pods by %s × %.1f µs = **%.0f ms** of processor time of all replicas together and %s × %.0f bytes = **%s**. At %.0f a second, "+

@@ -39,7 +39,7 @@ func (s *limitSettings) declare(flags *pflag.FlagSet) {
 	flags.IntVar(&s.requestsPerSource, "requests-per-source", 0, "`number` of requests per second from one address at one replica; 0 for no limit")
 	flags.IntVar(&s.streamsPerSource, "streams-per-source", 1000, "`number` of streaming calls that one address may have open at one replica; 0 for no limit")
 	flags.IntVar(&s.connectionsPerSource, "connections-per-source", 1000, "`number` of connections that one address may have open to the REST and gRPC ports; 0 for no limit")
-	flags.IntVar(&s.maxConnections, "max-connections", 20_000, "`number` of connections that may be open to the REST and gRPC ports; 0 for no limit")
+	flags.IntVar(&s.maxConnections, "max-connections", 2000, "`number` of connections that may be open to the REST and gRPC ports; 0 for no limit")
 	flags.StringSliceVar(&s.trustedProxies, "trusted-proxies", nil, "`list` of the networks of proxies, such as 10.0.0.0/8, that are believed what X-Forwarded-For says")
 	flags.BoolVar(&s.proxyProtocol, "proxy-protocol", false, "trusted-proxies begin their connections with a PROXY protocol header, version 1 or 2")
 }
