@@ -26,7 +26,7 @@ type UnreadableRecord struct {
 func (r *Recorder) StoreUnreadable(u UnreadableRecord) {
 	r.countUnreadable(u.Record, 1)
 	if r.unreadableLog.first(u.Key+" "+u.ID, time.Now()) {
-		r.log.Error("a record in the store cannot be read and has no effect; grantor doctor says what to do",
+		r.log.Error("a record in the store cannot be read and has no effect",
 			"record", u.Record, "key", u.Key, "id", u.ID, "error", u.Err)
 	}
 }
