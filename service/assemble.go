@@ -51,6 +51,7 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 	if config.AuditSink != nil {
 		d.events.Keep(config.AuditSink)
 	}
+	config.Store.OnUnreadable(d.events.StoreUnreadable)
 	if d.ring, err = openRing(ctx, config, d.events); err != nil {
 		return nil, fmt.Errorf("opening the key ring: %w", err)
 	}

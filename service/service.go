@@ -38,6 +38,8 @@ type Store interface {
 	revocation.Publisher
 	// Authenticate sets the key that authenticates the store's records. It is called before the first use of a record.
 	Authenticate(key []byte)
+	// OnUnreadable sets what is called for each record that cannot be read. It is called before the first use of the store.
+	OnUnreadable(f func(telemetry.UnreadableRecord))
 }
 
 // Config configures an issuer. A field without a default is required.
@@ -190,6 +192,12 @@ func (s *Service) Origin(end net.Addr, forwarded []string) net.Addr {
 // Admit refuses a request over REST of a source that makes too many, before its body is read. ctx has the peer. The calls
 // that serve the request get the context that is returned, and are not counted again.
 func (s *Service) Admit(ctx context.Context) (context.Context, error) { return s.chain.Admit(ctx) }
+
+// Receive reserves what a request over REST may hold until leave is called, before its body is read. body is the most that it
+// can have. busy reports that the body should arrive within a second.
+func (s *Service) Receive(ctx context.Context, body int) (leave func(), busy bool, err error) {
+	return s.chain.Receive(ctx, body)
+}
 
 // Unread records, as the audit event with the name, the refusal of a request over REST that could not be read, so that no
 // call came of it. ctx is the one that [Service.Admit] returned.

@@ -40,7 +40,7 @@ func TestAttacks(t *testing.T) {
 		for _, wire := range slices.Sorted(maps.Keys(attacks[name])) {
 			t.Run(name+"/"+wire, func(t *testing.T) {
 				if name == "idle connections" { // over TLS they would be ten thousand handshakes
-					testAttack(t, servetest.Dev(t), nil, name, wire)
+					testAttack(t, servetest.Dev(t, "--max-connections=20000"), nil, name, wire)
 					return
 				}
 				testAttack(t, servetest.Dev(t, "--tls-cert-file="+cert, "--tls-key-file="+key), secure, name, wire)

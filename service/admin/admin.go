@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -77,6 +78,8 @@ var errAudience = oauth.Refuse(oauth.InvalidRequest, "The access token must be f
 // administrator is the caller of a method.
 type administrator struct {
 	telemetry.Administrator
+	// scopes are those of the caller's token.
+	scopes oauth.Scopes
 	// editor has the authority of the caller.
 	editor *registry.Editor
 	// changes are the field changes of the editor's last attempt to write.
@@ -101,9 +104,15 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	}
 	a := &administrator{
 		Administrator: telemetry.Administrator{ClientID: caller.ClientID, Peer: remoteaddr.FromContext(ctx).String()},
+		scopes:        caller.Scopes,
 	}
 	a.editor = c.Editor.As(registry.AuthorityOf(caller.Scopes)).Observe(func(changes []registry.FieldChange) { a.changes = changes })
 	return a, nil
+}
+
+// may reports whether the caller's token has the scope. The response to a change does not contain what the caller may not read.
+func (a *administrator) may(scope string) bool {
+	return slices.ContainsFunc(a.scopes, func(s oauth.Scope) bool { return s.String() == scope })
 }
 
 // checkRights returns a [registry.ForbiddenError] if the client of a token no longer has all scopes of the token, is

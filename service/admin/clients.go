@@ -67,13 +67,13 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 	return answer, err
 }
 
-// readable removes the clients whose records a newer release wrote, and logs them.
+// readable removes the clients whose records cannot be read, and logs them.
 func (s *clientServer) readable(ctx context.Context, clients []*registry.Client) []*registry.Client {
 	return slices.DeleteFunc(clients, func(c *registry.Client) bool {
-		if c.Newer {
-			s.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", registry.ErrNewer)
+		if c.Err != nil {
+			s.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", c.Err)
 		}
-		return c.Newer
+		return c.Err != nil
 	})
 }
 
@@ -92,7 +92,7 @@ func (s *clientServer) CreateClient(ctx context.Context, m *grantorv1.CreateClie
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventClientCreated, issued.Client.ID)
-	return &grantorv1.CreateClientResponse{Client: s.after(ctx, issued.Client), ClientSecret: issued.Secret}, nil
+	return &grantorv1.CreateClientResponse{Client: s.after(ctx, a, issued.Client), ClientSecret: issued.Secret}, nil
 }
 
 // UpdateClient changes a client.
@@ -113,13 +113,13 @@ func (s *clientServer) UpdateClient(ctx context.Context, m *grantorv1.UpdateClie
 		c.CopyFields(wanted, fields)
 		return nil
 	})
-	if made(err) {
+	if made(err) && (len(a.changes) > 0 || client == nil || client.Disabled) {
 		s.changed(ctx, a, telemetry.EventClientChanged, target.ID)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &grantorv1.UpdateClientResponse{Client: s.after(ctx, client)}, nil
+	return &grantorv1.UpdateClientResponse{Client: s.after(ctx, a, client)}, nil
 }
 
 // DeleteClient removes a client.
@@ -194,9 +194,12 @@ func (s *clientServer) changed(ctx context.Context, a *administrator, event stri
 	s.awaitApplied(ctx)
 }
 
-// after returns a client that was changed. If the uses of its secrets cannot be read, it omits them instead of failing:
+// after returns a client that was changed, with its ID and state alone if the caller may not read clients. If the uses of its secrets cannot be read, it omits them instead of failing:
 // the change is made, and its response may contain a secret that cannot be read again.
-func (s *clientServer) after(ctx context.Context, client *registry.Client) *grantorv1.Client {
+func (s *clientServer) after(ctx context.Context, a *administrator, client *registry.Client) *grantorv1.Client {
+	if !a.may(registry.ScopeClientsRead) {
+		return &grantorv1.Client{ClientId: client.ID.String(), Etag: client.ETag()}
+	}
 	shown, err := s.show(ctx, client)
 	if err != nil {
 		return registrypb.FromClient(client, nil)

@@ -103,8 +103,14 @@ func (s *resourceServer) UpdateResource(ctx context.Context, m *grantorv1.Update
 	if err != nil {
 		return nil, err
 	}
-	s.changed(ctx, a, telemetry.EventResourceChanged, id)
-	return &grantorv1.UpdateResourceResponse{Resource: registrypb.FromResource(resource)}, nil
+	if len(a.changes) > 0 {
+		s.changed(ctx, a, telemetry.EventResourceChanged, id)
+	}
+	shown := registrypb.FromResource(resource)
+	if !a.may(registry.ScopeResourcesRead) {
+		shown = &grantorv1.Resource{Resource: shown.GetResource(), Etag: shown.GetEtag()}
+	}
+	return &grantorv1.UpdateResourceResponse{Resource: shown}, nil
 }
 
 // DeleteResource removes a resource.

@@ -28,7 +28,7 @@ func (s *clientServer) CreateClientSecret(ctx context.Context, m *grantorv1.Crea
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventSecretCreated, target.ID, slog.String("secret_id", issued.SecretID))
-	return &grantorv1.CreateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
+	return &grantorv1.CreateClientSecretResponse{Client: s.after(ctx, a, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
 }
 
 // RotateClientSecret adds a secret to a client and makes the others expire.
@@ -52,7 +52,7 @@ func (s *clientServer) RotateClientSecret(ctx context.Context, m *grantorv1.Rota
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventSecretRotated, target.ID, slog.String("secret_id", issued.SecretID), slog.Int64("grace_period", int64(grace.Seconds())))
-	return &grantorv1.RotateClientSecretResponse{Client: s.after(ctx, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
+	return &grantorv1.RotateClientSecretResponse{Client: s.after(ctx, a, issued.Client), SecretId: issued.SecretID, ClientSecret: issued.Secret}, nil
 }
 
 // UpdateClientSecret changes the expiry of a secret.
@@ -77,8 +77,10 @@ func (s *clientServer) UpdateClientSecret(ctx context.Context, m *grantorv1.Upda
 	if err != nil {
 		return nil, err
 	}
-	s.changed(ctx, a, telemetry.EventSecretChanged, target.ID, slog.String("secret_id", secret))
-	return &grantorv1.UpdateClientSecretResponse{Client: s.after(ctx, client)}, nil
+	if len(a.changes) > 0 {
+		s.changed(ctx, a, telemetry.EventSecretChanged, target.ID, slog.String("secret_id", secret))
+	}
+	return &grantorv1.UpdateClientSecretResponse{Client: s.after(ctx, a, client)}, nil
 }
 
 // DeleteClientSecret deletes a secret.
@@ -92,5 +94,5 @@ func (s *clientServer) DeleteClientSecret(ctx context.Context, m *grantorv1.Dele
 		return nil, err
 	}
 	s.changed(ctx, a, telemetry.EventSecretDeleted, target.ID, slog.String("secret_id", m.GetSecretId()))
-	return &grantorv1.DeleteClientSecretResponse{Client: s.after(ctx, client)}, nil
+	return &grantorv1.DeleteClientSecretResponse{Client: s.after(ctx, a, client)}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,6 +61,30 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 		close(gate)
 		group.Wait()
 	})
+}
+
+// TestUnknownIDsApart sends one chosen secret for several clients at once. They wait for each other no more than those of known
+// clients do, or the time that it takes would reveal which IDs are known.
+func TestUnknownIDsApart(t *testing.T) {
+	clients := registered{"a": client("a", "chosen"), "b": client("b", "chosen")}
+	for name, ids := range map[string][]string{
+		"known": {"a", "b"}, "unknown": {"x", "y"}, "one unknown": {"a", "x"}, "impossible": {"a b", "\x00", strings.Repeat("x", 255)},
+		"a NUL": {"x", "x\x00"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, _, gate := newBlocked(clients)
+			var group sync.WaitGroup
+			for _, id := range ids {
+				group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post(id, "guessed")) })
+			}
+			synctest.Wait()
+			if got := int(a.Stats().Queued); got != len(ids) {
+				t.Errorf("%s: %d have a place in the queue, want %d", name, got, len(ids))
+			}
+			close(gate)
+			group.Wait()
+		})
+	}
 }
 
 // Of two concurrent checks of the same secret, the end of the context of one, whichever came first, ends that one

@@ -9,7 +9,8 @@ import (
 )
 
 // secret returns the one client ID and secret in the evidence, and the method by which they were sent:
-// client_secret_basic or client_secret_post (RFC 6749 §2.3.1).
+// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or half of it, is a failed authentication: the code
+// invalid_client has "no client authentication included" (RFC 6749 §5.2).
 func (e *Evidence) secret() (method, id, secret string, err error) {
 	if err := e.assertion(); err != nil {
 		return "", "", "", err
@@ -18,12 +19,9 @@ func (e *Evidence) secret() (method, id, secret string, err error) {
 	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
 		scheme, credentials = scheme[:end], scheme[end:]
 	}
-	if !strings.EqualFold(scheme, "Basic") {
-		switch {
-		case e.ClientID == "":
-			return "", "", "", oauth.Refuse(oauth.InvalidRequest, "client_id is missing.")
-		case e.ClientSecret == "":
-			return "", "", "", oauth.Refuse(oauth.InvalidRequest, "client_secret is missing.")
+	if !oauth.EqualFold(scheme, "Basic") {
+		if e.ClientID == "" || e.ClientSecret == "" {
+			return "", "", "", refused(oauth.MissingCredentials, "client_id or client_secret is missing")
 		}
 		return oauth.ClientSecretPost, e.ClientID, e.ClientSecret, checkSizes(e.ClientID, e.ClientSecret)
 	}
@@ -36,7 +34,7 @@ func (e *Evidence) secret() (method, id, secret string, err error) {
 	case !ok:
 		return method, "", "", refused(oauth.MalformedCredentials, "malformed Basic credentials")
 	case id == "" || secret == "":
-		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "The Basic credentials lack the client id or the secret.")
+		return method, "", "", refused(oauth.MissingCredentials, "the Basic credentials lack the client ID or the secret")
 	case e.ClientID != "" && e.ClientID != id:
 		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "client_id differs from the client of the Basic credentials.")
 	}
@@ -52,7 +50,7 @@ func (e *Evidence) assertion() error {
 		return nil
 	case e.Assertion == "" || e.AssertionType == "":
 		return oauth.Refuse(oauth.InvalidRequest, "client_assertion and client_assertion_type go together.")
-	case e.ClientSecret != "" || len(e.Authorization) >= len("Basic") && strings.EqualFold(e.Authorization[:len("Basic")], "Basic"):
+	case e.ClientSecret != "" || len(e.Authorization) >= len("Basic") && oauth.EqualFold(e.Authorization[:len("Basic")], "Basic"):
 		return oauth.Refuse(oauth.InvalidRequest, "An assertion and a secret were both sent; send one.")
 	}
 	return refused(oauth.AssertionNotOffered, "client assertions are not offered")

@@ -5,12 +5,12 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
@@ -80,7 +80,7 @@ func (s *secrets) verify(ctx context.Context, a attempt) (match, error) {
 		s.generated.count(found)
 		return found, nil
 	}
-	fingerprint := s.fingerprint(a.client.ID, a.secret)
+	fingerprint := s.fingerprint(a.id, a.secret)
 	if known, ok := s.remembered(&a, fingerprint); ok {
 		return known, nil
 	}
@@ -157,10 +157,13 @@ func (m match) valid(client *registry.Client, now time.Time) bool {
 	return false
 }
 
-func (s *secrets) fingerprint(id oauth.ClientID, secret string) (sum [sha256.Size]byte) {
+// fingerprint returns the fingerprint of a client ID and a secret as they were sent. It does not depend on what is stored: if
+// all unknown IDs had one fingerprint, the time that two concurrent requests take would reveal whether an ID is known.
+func (s *secrets) fingerprint(id, secret string) (sum [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, s.key)
-	mac.Write([]byte(id.String()))
-	mac.Write([]byte{0}) // no ID contains this byte, so that no two pairs have one fingerprint
+	// The length keeps two pairs from having one fingerprint.
+	mac.Write(binary.BigEndian.AppendUint64(nil, uint64(len(id))))
+	mac.Write([]byte(id))
 	mac.Write([]byte(secret))
 	mac.Sum(sum[:0])
 	return sum

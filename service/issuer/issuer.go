@@ -161,7 +161,15 @@ func (i *Issuer) Issue(ctx context.Context, client *registry.Client, r grant.Req
 		ID:        token.NewID().String(),
 	}
 	signed, err := signer.Sign(claims)
-	return &Issued{signed, claims, decision.Lifetime, decision.Algorithm}, err
+	if err != nil {
+		return nil, err
+	}
+	if len(signed) > token.MaxSize {
+		// The bounds of scopes, resources and IDs allow for more together than verifiers accept.
+		return nil, oauth.Errorf(oauth.InvalidScope, "The token would have more than 8192 bytes; ask for fewer scopes or resources.",
+			"a token of %d bytes for %d scopes and %d resources", len(signed), len(decision.Scopes), len(decision.Audience))
+	}
+	return &Issued{signed, claims, decision.Lifetime, decision.Algorithm}, nil
 }
 
 // Scopes returns every scope that a client can be granted.

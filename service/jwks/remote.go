@@ -50,7 +50,7 @@ func maxAge(header http.Header) time.Duration {
 	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
 		seconds, err := strconv.ParseInt(value, 10, 32)
-		if strings.EqualFold(name, "max-age") && err == nil {
+		if oauth.EqualFold(name, "max-age") && err == nil {
 			return time.Duration(seconds) * time.Second
 		}
 	}

@@ -53,6 +53,8 @@ type Limiter struct {
 	tokens   atomic.Pointer[counter]
 	requests *counter
 	streams  Concurrency
+	// Intake is the budget for the requests under way.
+	Intake Intake
 	// unshared wakes Run when there are counts to share.
 	unshared chan struct{}
 }

@@ -27,8 +27,10 @@ const (
 	// what it sends in this time. The calls are not refused, because a caller may begin a few hundred calls at once, which
 	// arrive within milliseconds.
 	crowdedTimeout      = time.Second
-	maxPending          = 128
+	maxPending          = 96
 	maxPendingPerSource = 32
+	// maxMessage is what a request over gRPC can hold. Its size is known only when it has arrived.
+	maxMessage = 1 << 20
 	// sweepInterval is the time between two searches for calls that are late or were canceled.
 	sweepInterval = 100 * time.Millisecond
 )
@@ -37,6 +39,7 @@ const (
 // would cost a twentieth of issuing a token.
 type arrivals struct {
 	methods Methods
+	intake  *limit.Intake
 	timeout time.Duration
 
 	mu sync.Mutex
@@ -49,8 +52,8 @@ type arrivals struct {
 	sweeping bool
 }
 
-func newArrivals(methods Methods) *arrivals {
-	return &arrivals{methods: methods, timeout: receiveTimeout, pending: make(map[*pendingCall]struct{})}
+func newArrivals(methods Methods, intake *limit.Intake) *arrivals {
+	return &arrivals{methods: methods, intake: intake, timeout: receiveTimeout, pending: make(map[*pendingCall]struct{})}
 }
 
 // pendingCall is the context of a call. It ends with gRPC's own context, and when the request should have arrived and has
@@ -67,6 +70,8 @@ type pendingCall struct {
 	deadline time.Time
 	source   netip.Addr
 	counted  bool
+	// body is what the call holds of the intake beside [limit.RequestCost].
+	body int
 }
 
 // pendingKey is the key of the pendingCall in a context that derives from it.
@@ -99,7 +104,12 @@ func (a *arrivals) begin(ctx context.Context, info *tap.Info) (context.Context, 
 	if shape == unary {
 		p.Context, p.cancel = context.WithCancel(ctx)
 	}
-	a.add(p)
+	if !a.add(p) {
+		if p.cancel != nil {
+			p.cancel()
+		}
+		return nil, tooMany("Too many requests are under way; try again later.", intakeRetry)
+	}
 	return p, nil
 }
 
@@ -113,14 +123,24 @@ func sourceOf(ctx context.Context) netip.Addr {
 	return remoteaddr.Parse(p.Addr)
 }
 
-func (a *arrivals) add(p *pendingCall) {
+// add begins to wait for the request of a call, and reports whether there is room for it.
+func (a *arrivals) add(p *pendingCall) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p.counted = a.counted < maxPending && a.sources.Enter(p.source, maxPendingPerSource)
-	if p.counted {
-		a.counted++
-	} else {
-		p.timeout = min(crowdedTimeout, a.timeout)
+	if p.counted = a.counted < maxPending && a.sources.Enter(p.source, maxPendingPerSource); p.counted {
+		p.body = maxMessage
+		if ok, _ := a.intake.Enter(p.source, p.body); ok {
+			a.counted++
+		} else {
+			a.sources.Leave(p.source)
+			p.counted = false
+		}
+	}
+	if !p.counted {
+		p.timeout, p.body = min(crowdedTimeout, a.timeout), 0
+		if ok, _ := a.intake.Enter(p.source, p.body); !ok {
+			return false
+		}
 	}
 	p.deadline = time.Now().Add(p.timeout)
 	a.pending[p] = struct{}{}
@@ -128,6 +148,21 @@ func (a *arrivals) add(p *pendingCall) {
 		a.sweeping = true
 		time.AfterFunc(sweepInterval, a.sweep)
 	}
+	return true
+}
+
+// intakeRetry is when a source that has too much under way may try again.
+const intakeRetry = time.Second
+
+// Receive is called before the body of a request over REST is read. body is the most that it can have. The request may hold as
+// much until leave is called. busy reports that there are so many requests that the body has only [crowdedTimeout] to arrive.
+func (c *Chain) Receive(ctx context.Context, body int) (leave func(), busy bool, err error) {
+	source := remoteaddr.FromContext(ctx).IP()
+	ok, busy := c.arrivals.intake.Enter(source, body)
+	if !ok {
+		return nil, busy, tooMany("Too many requests are under way; try again later.", intakeRetry)
+	}
+	return func() { c.arrivals.intake.Leave(source, body) }, busy, nil
 }
 
 // remove forgets a call. a.mu must be held.
@@ -136,6 +171,7 @@ func (a *arrivals) remove(p *pendingCall) {
 		return
 	}
 	delete(a.pending, p)
+	a.intake.Leave(p.source, p.body)
 	if p.counted {
 		a.counted--
 		a.sources.Leave(p.source)

@@ -51,7 +51,7 @@ func New(ctx context.Context, config Config) (*Chain, error) {
 		return nil, err
 	}
 	return &Chain{
-		measure: measure{config.Events.RPC, config.Methods}, recovery: recovery{config.Events}, arrivals: newArrivals(config.Methods),
+		measure: measure{config.Events.RPC, config.Methods}, recovery: recovery{config.Events}, arrivals: newArrivals(config.Methods, &config.Limiter.Intake),
 		address: clientAddr{config.Proxies}, limits: rateLimit{config.Limiter}, authorize: authorize,
 		errors: mapErrors{config.Events}, events: config.Events,
 	}, nil

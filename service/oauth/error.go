@@ -54,6 +54,7 @@ const (
 	WrongSecret          Reason = "wrong_secret"
 	ClientDisabled       Reason = "client_disabled"
 	MethodNotAllowed     Reason = "auth_method_not_allowed"
+	MissingCredentials   Reason = "missing_credentials"
 	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a name, not a credential
 	AssertionNotOffered  Reason = "assertion_not_offered"
 	NetworkNotAllowed    Reason = "network_not_allowed"

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -19,8 +20,14 @@ import (
 func (k *kit) expectAltered(t *testing.T, key string) {
 	t.Helper()
 	reads := map[string]func(ctx context.Context) error{
-		"read":   func(ctx context.Context) error { _, err := k.Client(ctx, clientID("a")); return err },
-		"listed": func(ctx context.Context) error { _, err := k.Clients(ctx, oauth.ClientID{}, 10); return err },
+		"read": func(ctx context.Context) error { _, err := k.Client(ctx, clientID("a")); return err },
+		"listed": func(ctx context.Context) error {
+			list, err := k.Clients(ctx, oauth.ClientID{}, 10)
+			if err != nil || len(list) == 0 || list[0].ID != clientID("a") {
+				return errors.Join(fmt.Errorf("got %v", list), err)
+			}
+			return list[0].Err
+		},
 	}
 	if key == "resources" {
 		reads = map[string]func(ctx context.Context) error{

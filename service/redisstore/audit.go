@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func (t *AuditTrail) Before(ctx context.Context, stream telemetry.Stream, id str
 		end = "(" + id
 	}
 	messages, err := t.store.client.XRevRangeN(ctx, t.key(stream), end, "-", int64(count)).Result()
-	return auditEntries(messages), err
+	return t.decode(stream, messages), err
 }
 
 // After returns entries that were stored after those with the ids, one id for each stream, and advances the ids; "0-0"
@@ -98,24 +99,26 @@ func (t *AuditTrail) After(ctx context.Context, ids map[telemetry.Stream]string,
 	}
 	var all []AuditEntry
 	for _, r := range read {
-		all = append(all, auditEntries(r.Messages)...)
+		all = append(all, t.decode(streams[r.Stream], r.Messages)...)
 		ids[streams[r.Stream]] = r.Messages[len(r.Messages)-1].ID
 	}
 	return all, nil
 }
 
-// auditEntries decodes stream entries. It decodes as much as it can of an entry that Grantor did not write.
-func auditEntries(messages []redis.XMessage) []AuditEntry {
+// decode decodes entries of a stream. It decodes as much as it can of an entry that Grantor did not write.
+func (t *AuditTrail) decode(stream telemetry.Stream, messages []redis.XMessage) []AuditEntry {
 	all := make([]AuditEntry, len(messages))
 	for i, m := range messages {
 		text := func(field string) string { s, _ := m.Values[field].(string); return s }
 		at, err := strconv.ParseInt(text(auditTime), 10, 64)
-		if err != nil {
+		if err != nil || at < 0 || at/1000 > maxSecond {
+			t.store.report("audit", t.key(stream), m.ID, fmt.Errorf("its time is %.40q, want milliseconds since 1970", text(auditTime)))
 			stored, _, _ := strings.Cut(m.ID, "-")
 			at, _ = strconv.ParseInt(stored, 10, 64) // Redis generates no other IDs
 		}
 		all[i] = AuditEntry{m.ID, telemetry.Entry{Time: time.UnixMilli(at), Event: text(auditEvent), Attributes: []byte(text(auditAttributes))}}
 		if object := map[string]json.RawMessage(nil); json.Unmarshal(all[i].Attributes, &object) != nil || object == nil {
+			t.store.report("audit", t.key(stream), m.ID, errors.New("its attributes are no JSON object"))
 			all[i].Attributes, _ = json.Marshal(map[string]string{"unreadable": text(auditAttributes)}) //nolint:errchkjson // marshaling a map of strings never fails
 		}
 	}

@@ -80,7 +80,7 @@ func testClientFields(t *testing.T, k *kit) {
 	// The test must fail for a field that is added later and not stored.
 	fields := reflect.ValueOf(*full)
 	for i := range fields.NumField() {
-		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "Version" && name != "Newer" {
+		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "Version" && name != "Err" {
 			t.Errorf("the test leaves %s empty", name)
 		}
 	}
@@ -276,8 +276,9 @@ func testUnreadableClients(t *testing.T, k *kit) {
 				t.Errorf("got %+v, %v, want an error other than that of an altered record", got, err)
 			}
 			listed, err := k.Clients(t.Context(), oauth.ClientID{}, 10)
-			if err == nil || listed != nil {
-				t.Errorf("listed %v, %v, want an error", listed, err)
+			must.Succeed(t, err)
+			if len(listed) != 1 || listed[0].Err == nil || !reflect.DeepEqual(listed[0], &registry.Client{ID: clientID("a"), Err: listed[0].Err}) {
+				t.Errorf("listed %+v, want its id and an error alone", listed)
 			}
 		})
 	}
@@ -309,8 +310,8 @@ func testFormats(t *testing.T, k *kit) {
 func testListedWithoutRecord(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	must.Succeed(t, k.client.Del(t.Context(), k.base+"client:a").Err())
-	if got, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err == nil || !strings.Contains(err.Error(), `"a"`) {
-		t.Errorf("got %v, %v, want an error that names the client a", got, err)
+	if got, err := k.Clients(t.Context(), oauth.ClientID{}, 10); err != nil || len(got) != 1 || got[0].Err == nil || !strings.Contains(got[0].Err.Error(), `"a"`) {
+		t.Errorf("got %v, %v, want an entry with an error that names the client a", got, err)
 	}
 	// List reports it and does not hide the others.
 	k.save(t, newClient("b"))

@@ -123,12 +123,6 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	return c, nil
 }
 
-// newerClient returns the list entry of a client whose record a newer release wrote.
-func newerClient(id string) (*registry.Client, error) {
-	parsed, err := oauth.ParseClientID(id)
-	return &registry.Client{ID: parsed, Newer: true}, err
-}
-
 func encodeResource(r registry.Resource) resourceRecord {
 	return resourceRecord{
 		ID: r.ID.String(), Name: r.Name, Scopes: r.Scopes.String(),
@@ -154,6 +148,9 @@ func unix(t time.Time) int64 {
 	}
 	return t.Unix()
 }
+
+// maxSecond is the last second of the year 9999, after which RFC 3339 has no form for a time.
+const maxSecond = 253402300799
 
 func fromUnix(seconds int64) time.Time {
 	if seconds == 0 {

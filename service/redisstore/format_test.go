@@ -94,8 +94,8 @@ func testNewerClient(t *testing.T, k *kit) {
 	}
 	listed, err := k.Clients(ctx, oauth.ClientID{}, 10)
 	must.Succeed(t, err)
-	if len(listed) != 3 || listed[0].Newer || listed[2].Newer || len(listed[2].Secrets) != 1 ||
-		!reflect.DeepEqual(listed[1], &registry.Client{ID: target.ID, Newer: true}) {
+	if len(listed) != 3 || listed[0].Err != nil || listed[2].Err != nil || len(listed[2].Secrets) != 1 ||
+		!errors.Is(listed[1].Err, registry.ErrNewer) || !reflect.DeepEqual(listed[1], &registry.Client{ID: target.ID, Err: listed[1].Err}) {
 		t.Errorf("listed %+v, want b with its id alone, and the others complete", listed)
 	}
 	// The others can be used and changed.

@@ -45,6 +45,7 @@ type replicaRecord struct {
 var announce = redis.NewScript(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if type(redis.pcall('HLEN', KEYS[1])) ~= 'number' then redis.call('DEL', KEYS[1]) end -- of another type than hash
 local known = redis.call('HGETALL', KEYS[1])
 for i = 1, #known, 2 do
   local at = tonumber(string.match(known[i + 1], '^%d+') or '')
@@ -99,19 +100,28 @@ func (s *Store) Replicas(ctx context.Context) ([]heartbeat.Status, time.Time, er
 	}
 	var found []heartbeat.Status
 	for _, id := range slices.Sorted(maps.Keys(stored)) {
-		if status, ok := decodeReplica(id, stored[id]); ok {
-			found = append(found, status)
+		status, err := decodeReplica(id, stored[id])
+		if err != nil {
+			s.report("replica", s.key("replicas"), id, err)
+			continue
 		}
+		found = append(found, status)
 	}
 	return found, now, nil
 }
 
-func decodeReplica(id, stored string) (heartbeat.Status, bool) {
+func decodeReplica(id, stored string) (heartbeat.Status, error) {
 	at, document, _ := strings.Cut(stored, " ")
 	storedAt, err := strconv.ParseInt(at, 10, 64)
+	if err != nil {
+		return heartbeat.Status{}, fmt.Errorf("its time is %.40q, want milliseconds since 1970", at)
+	}
 	var r replicaRecord
-	if err != nil || json.Unmarshal([]byte(document), &r) != nil || r.Format != replicaFormat || r.ID != id {
-		return heartbeat.Status{}, false
+	if err := json.Unmarshal([]byte(document), &r); err != nil {
+		return heartbeat.Status{}, err
+	}
+	if r.Format != replicaFormat || r.ID != id {
+		return heartbeat.Status{}, fmt.Errorf("it is of format %d and of replica %.40q, want format %d and %.40q", r.Format, r.ID, replicaFormat, id)
 	}
 	status := heartbeat.Status{
 		ID: r.ID, Version: r.Version, Host: r.Host, HTTP: r.HTTP, GRPC: r.GRPC, StartedAt: time.UnixMilli(r.StartedAt),
@@ -122,7 +132,7 @@ func decodeReplica(id, stored string) (heartbeat.Status, bool) {
 	if r.CertificateEnds != 0 {
 		status.CertificateEnds = time.UnixMilli(r.CertificateEnds)
 	}
-	return status, true
+	return status, nil
 }
 
 func milliseconds(t time.Time) int64 {

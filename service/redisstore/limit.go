@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,22 +14,32 @@ import (
 // maxCountedKeys is the maximum number of keys of one window: some 10 MB, which an attacker with many addresses can fill.
 const maxCountedKeys = 100_000
 
-// count adds counts and returns the sums.
+// count adds counts and returns the sums, and behind them how many stored counts were no numbers. Those begin again from zero.
 //
 // KEYS: window
 // ARGV: maximum number of keys, milliseconds for which the window is kept, then key and count of each.
 //
 //nolint:dupword // Lua
 var count = redis.NewScript(`
-local sums = {}
+local sums, unreadable = {}, 0
+if type(redis.pcall('HLEN', KEYS[1])) ~= 'number' then -- of another type than hash
+  redis.call('DEL', KEYS[1])
+  unreadable = 1
+end
 for i = 3, #ARGV, 2 do
   if redis.call('HLEN', KEYS[1]) < tonumber(ARGV[1]) or redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
-    sums[#sums + 1] = redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
+    local sum = redis.pcall('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
+    if type(sum) ~= 'number' or sum < 0 then
+      redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+      sum, unreadable = tonumber(ARGV[i + 1]), unreadable + 1
+    end
+    sums[#sums + 1] = sum
   else
     sums[#sums + 1] = tonumber(ARGV[i + 1])
   end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+sums[#sums + 1] = unreadable
 return sums
 `)
 
@@ -40,7 +51,17 @@ func (s *Store) AddCounts(ctx context.Context, w limit.Window, counts []limit.Co
 	for _, c := range counts {
 		args = append(args, c.Key[:], c.N)
 	}
-	return count.Run(ctx, s.client, []string{s.windowKey(w)}, args...).Int64Slice()
+	sums, err := count.Run(ctx, s.client, []string{s.windowKey(w)}, args...).Int64Slice()
+	if err != nil {
+		return nil, err
+	}
+	if len(sums) != len(counts)+1 {
+		return nil, fmt.Errorf("the reply to the counts has %d parts, want %d", len(sums), len(counts)+1)
+	}
+	for range sums[len(counts)] {
+		s.report("counts", s.windowKey(w), "", errors.New("a count is no number; it begins again from zero"))
+	}
+	return sums[:len(counts)], nil
 }
 
 func (s *Store) windowKey(w limit.Window) string {

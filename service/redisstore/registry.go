@@ -19,24 +19,30 @@ func (s *Store) clientKey(id oauth.ClientID) string { return s.key("client:" + i
 
 // Client implements [registry.ClientStore].
 func (s *Store) Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error) {
-	data, version, err := s.loadRecord(ctx, s.clientKey(id))
+	data, version, err := s.loadRecord(ctx, "client", s.clientKey(id))
 	switch {
 	case err != nil:
 		return nil, err
 	case data == nil:
 		return nil, registry.ErrNotFound
 	}
-	return decodeClient(id.String(), data, version)
+	client, err := decodeClient(id.String(), data, version)
+	if err != nil {
+		s.report("client", s.clientKey(id), "", err)
+	}
+	return client, err
 }
 
-// list returns id, version, data and MAC of the clients from an id on, atomically, so that a concurrent change hides none.
+// list returns id, version, data and MAC of the clients from an id on, atomically, so that a concurrent change hides none. A
+// key of another type than hash counts as a record without a version.
 //
 // KEYS: index
 // ARGV: the first id in the syntax of ZRANGE, count, the prefix of a client's key.
 var list = redis.NewScript(`
 local found = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[1], '+', 'BYLEX', 'LIMIT', 0, ARGV[2])) do
-  local record = redis.call('HMGET', ARGV[3] .. id, 'v', 'd', 'm')
+  local record = redis.pcall('HMGET', ARGV[3] .. id, 'v', 'd', 'm')
+  if record.err then record = {'', record.err, ''} end
   found[#found + 1] = id
   found[#found + 1] = record[1] or ''
   found[#found + 1] = record[2] or ''
@@ -70,6 +76,9 @@ func (s *Store) List(ctx context.Context, after string, limit int) ([]Listed, er
 	entries := make([]Listed, 0, len(found)/4)
 	for f := range slices.Chunk(found, 4) {
 		client, err := s.listed(f[0], stored{f[1], []byte(f[2]), []byte(f[3])})
+		if err != nil {
+			s.report("client", s.key("client:"+f[0]), "", err)
+		}
 		entries = append(entries, Listed{f[0], client, err})
 	}
 	return entries, nil
@@ -88,20 +97,28 @@ func (s *Store) listed(id string, r stored) (*registry.Client, error) {
 
 // Clients implements [registry.ClientStore].
 func (s *Store) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*registry.Client, error) {
-	entries, err := s.List(ctx, after.String(), limit)
-	if err != nil {
-		return nil, err
-	}
-	clients := make([]*registry.Client, 0, len(entries))
-	for _, entry := range entries {
-		client, err := entry.Client, entry.Err
-		if errors.Is(err, registry.ErrNewer) {
-			client, err = newerClient(entry.ID)
-		}
+	clients := make([]*registry.Client, 0, limit)
+	for last := after.String(); len(clients) < limit; {
+		want := limit - len(clients)
+		entries, err := s.List(ctx, last, want)
 		if err != nil {
 			return nil, err
 		}
-		clients = append(clients, client)
+		for _, entry := range entries {
+			last = entry.ID
+			client := entry.Client
+			if entry.Err != nil {
+				id, err := oauth.ParseClientID(entry.ID)
+				if err != nil {
+					continue // no client can have this id, and List has reported it
+				}
+				client = &registry.Client{ID: id, Err: entry.Err}
+			}
+			clients = append(clients, client)
+		}
+		if len(entries) < want {
+			break
+		}
 	}
 	return clients, nil
 }
@@ -133,13 +150,23 @@ func (s *Store) DeleteClient(ctx context.Context, id oauth.ClientID, version uin
 
 // Resources implements [registry.ResourceStore].
 func (s *Store) Resources(ctx context.Context) (*registry.Resources, error) {
-	data, version, err := s.loadRecord(ctx, s.key("resources"))
+	data, version, err := s.loadRecord(ctx, "resources", s.key("resources"))
 	if err != nil {
 		return nil, err
 	}
 	if data == nil {
 		return registry.NewResources(0, nil)
 	}
+	table, err := decodeResources(data, version)
+	if err != nil {
+		s.report("resources", s.key("resources"), "", err)
+	}
+	return table, err
+}
+
+// decodeResources decodes the table of resources. Anything that does not parse fails the table as a whole, which is one record
+// with one MAC: a table without one of its resources could be saved so, and would lose that resource.
+func decodeResources(data []byte, version uint64) (_ *registry.Resources, err error) {
 	var stored resourcesRecord
 	if err := decode("table of resources", data, &stored, &stored.Format, resourcesFormat); err != nil {
 		return nil, err

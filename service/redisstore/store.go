@@ -40,7 +40,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/telemetry"
 )
 
 // DefaultPrefix is the key prefix of an issuer that has a Redis to itself.
@@ -57,6 +59,19 @@ type Store struct {
 	mac atomic.Pointer[func(key, version string, data []byte) []byte]
 	// retention is how long an entry of the feed is kept, in seconds.
 	retention int64
+	// unreadable is called for each record that cannot be read; see OnUnreadable.
+	unreadable func(telemetry.UnreadableRecord)
+}
+
+// OnUnreadable makes the store call f for each record that it cannot read, each time that it meets the record. Such a record
+// costs itself and no other: the store goes on with the next one. f must be safe
+// for concurrent use by multiple goroutines. OnUnreadable must be called before the first use.
+func (s *Store) OnUnreadable(f func(telemetry.UnreadableRecord)) { s.unreadable = f }
+
+func (s *Store) report(record, key, id string, err error) {
+	if s.unreadable != nil {
+		s.unreadable(telemetry.UnreadableRecord{Record: record, Key: key, ID: id, Err: err})
+	}
 }
 
 // New returns a store whose keys have the prefix, such as [DefaultPrefix]. Entries of the feed are kept for retention, which
@@ -164,20 +179,37 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 		if err != nil {
 			return nil, false, err
 		}
-		kind, _ := message.Values["k"].(string)
-		id, _ := message.Values["i"].(string)
-		entry := revocation.Entry{Cursor: cursor, Change: revocation.Change{Kind: revocation.Kind(kind), ID: id}}
-		// A newer release may put anything into the time of an entry whose kind this release does not know.
-		if at, _ := message.Values["t"].(string); at != "" && entry.Kind.Known() {
-			seconds, err := strconv.ParseInt(at, 10, 64)
-			if err != nil {
-				return nil, false, fmt.Errorf("the feed has an entry with the time %q", at)
-			}
-			entry.At = time.Unix(seconds, 0)
+		entry := revocation.Entry{Cursor: cursor}
+		if entry.Change, entry.Err = decodeChange(message.Values); entry.Err != nil {
+			s.report("feed", s.key("feed"), message.ID, entry.Err)
 		}
 		entries = append(entries, entry)
 	}
 	return entries, len(entries) == maxRead, nil
+}
+
+// decodeChange decodes the fields of an entry of the feed. Only a revocation needs its time: where another change has one that
+// cannot be read, the change counts. A newer release may put anything into an entry whose kind this release does not know.
+func decodeChange(fields map[string]any) (revocation.Change, error) {
+	kind, _ := fields["k"].(string)
+	id, _ := fields["i"].(string)
+	c := revocation.Change{Kind: revocation.Kind(kind), ID: id}
+	if kind == "" {
+		return c, errors.New("it has no kind")
+	}
+	if !c.Kind.Revocation() {
+		if _, err := oauth.ParseClientID(id); err != nil && c.Kind == revocation.ClientChanged {
+			return c, fmt.Errorf("its client: %w", err)
+		}
+		return c, nil
+	}
+	at, _ := fields["t"].(string)
+	seconds, err := strconv.ParseUint(at, 10, 32) // the ledger stores times in 32 bits
+	if err != nil {
+		return c, fmt.Errorf("its time is %.40q, want seconds since 1970", at)
+	}
+	c.At = time.Unix(int64(seconds), 0)
+	return c, c.Check()
 }
 
 // continues returns [revocation.ErrGap] if the entry at the cursor is missing. An entry older than the retention may have

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // use stores uses of secrets. It reads the client's record atomically with the write: so a use that a replica writes late
 // does not outlive its client, and the uses of secrets that the client no longer has are deleted. If the record cannot be
 // decoded, the uses of the client are deleted, so that a record altered by hand does not hold up the others. The uses of a
-// client whose record a newer release wrote stay as they are.
+// client whose record a newer release wrote stay as they are. It returns the clients whose stored uses cannot be decoded.
 //
 // KEYS: uses
 // ARGV: the prefix of a client's key, then client, secret and Unix second of each use.
@@ -31,9 +32,19 @@ local function merge(record, before, used, second)
   end
   return kept
 end
+local unreadable = {}
+if type(redis.pcall('HLEN', KEYS[1])) ~= 'number' then redis.call('DEL', KEYS[1]) end -- of another type than hash
 for i = 2, #ARGV, 3 do
   local client = ARGV[i]
-  local record, before = redis.call('HGET', ARGV[1] .. client, 'd'), redis.call('HGET', KEYS[1], client)
+  local record, before = redis.pcall('HGET', ARGV[1] .. client, 'd'), redis.call('HGET', KEYS[1], client)
+  if type(record) ~= 'string' then record = false end
+  if before then
+    local whole, uses = pcall(cjson.decode, before)
+    if not whole or type(uses) ~= 'table' then
+      unreadable[#unreadable + 1] = client
+      before = false
+    end
+  end
   local read, decoded = pcall(cjson.decode, record)
   local newer = read and type(decoded) == 'table' and (tonumber(decoded.format) or 0) > ` + strconv.Itoa(usageFormat) + `
   local ok, kept = pcall(merge, decoded, before, ARGV[i + 1], tonumber(ARGV[i + 2]))
@@ -43,7 +54,7 @@ for i = 2, #ARGV, 3 do
     redis.call('HDEL', KEYS[1], client)
   end
 end
-return 1
+return unreadable
 `)
 
 // RecordUses implements [registry.UsageStore].
@@ -52,8 +63,15 @@ func (s *Store) RecordUses(ctx context.Context, uses []registry.Use) error {
 	for _, u := range uses {
 		args = append(args, u.Client.String(), u.SecretID, u.At.Unix())
 	}
-	return use.Run(ctx, s.client, []string{s.key("used")}, args...).Err()
+	unreadable, err := use.Run(ctx, s.client, []string{s.key("used")}, args...).StringSlice()
+	for _, client := range unreadable {
+		s.report("uses", s.key("used"), client, errUses)
+	}
+	return err
 }
+
+// errUses means that the uses of a client's secrets cannot be decoded.
+var errUses = errors.New("the uses of the client's secrets cannot be decoded")
 
 // LastUses implements [registry.UsageStore]. What cannot be decoded counts as no use: only people read it, and no decision
 // depends on it.
@@ -67,17 +85,29 @@ func (s *Store) LastUses(ctx context.Context, clients []oauth.ClientID) (map[oau
 		ids[i] = id.String()
 	}
 	values, err := s.client.HMGet(ctx, s.key("used"), ids...).Result()
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		s.report("uses", s.key("used"), "", errors.New("the key is no hash"))
+		return found, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	for i, value := range values {
-		text, _ := value.(string)
+		text, ok := value.(string)
+		if !ok {
+			continue // no secret was used
+		}
 		var seconds map[string]int64
 		if json.Unmarshal([]byte(text), &seconds) != nil {
+			s.report("uses", s.key("used"), ids[i], errUses)
 			continue
 		}
 		uses := make(map[string]time.Time, len(seconds))
 		for id, second := range seconds {
+			if second < 0 || second > maxSecond {
+				s.report("uses", s.key("used"), ids[i], errUses)
+				continue
+			}
 			uses[id] = fromUnix(second)
 		}
 		found[clients[i]] = uses

@@ -185,6 +185,7 @@ func TestStrongerConcurrently(t *testing.T) {
 	weak := registry.Client{ID: clientID("x"), Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}}
 	for name := range operations(t, nil) {
 		store, e := newRegistry()
+		weak.Disabled = name == "enable"
 		store.put(t, weak)
 		e = e.As(registry.AuthorityOf(scopes(clientsWrite)))
 		store.concurrent = []func(){strengthen(store)}

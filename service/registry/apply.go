@@ -279,8 +279,8 @@ func (a *application) forEachUnlisted(ctx context.Context, fn func(*Client) erro
 			if listed[c.ID] {
 				continue
 			}
-			if c.Newer {
-				return fmt.Errorf("client %q: %w", c.ID, ErrNewer)
+			if c.Err != nil {
+				return fmt.Errorf("client %q: %w", c.ID, c.Err)
 			}
 			if err := fn(c); err != nil {
 				return err

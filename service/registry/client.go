@@ -44,8 +44,8 @@ type Client struct {
 
 	// Version distinguishes this state of the client from every other one; zero means that the client is not stored.
 	Version uint64
-	// Newer reports, in a list, that a newer release wrote the client's record ([ErrNewer]). Only ID is set then.
-	Newer bool
+	// Err is, in a list, why the client's record cannot be read: [ErrNewer], [ErrAltered] or another error. Only ID is set then.
+	Err error
 }
 
 // Allows reports whether the client may authenticate by method.

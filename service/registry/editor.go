@@ -101,8 +101,8 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 }
 
 // UpdateClient calls change with a copy of the stored client and stores the result. It may call change several times. The
-// ID, secrets and times of the client stay as they are. A client that did not change is stored all the same: storing a
-// disabled client revokes its tokens, and a caller who did not learn whether that succeeded must be able to retry.
+// ID, secrets and times of the client stay as they are. A client that did not change is not stored, unless it is disabled:
+// storing a disabled client revokes its tokens, and a caller that did not learn whether that succeeded must be able to retry.
 func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client) error) (*Client, error) {
 	return e.change(ctx, t, func(next, stored *Client) error {
 		if err := change(next); err != nil {
@@ -136,8 +136,13 @@ func (e *Editor) change(ctx context.Context, t Target, change func(next, stored 
 		if err := e.Authorize(next); err != nil {
 			return err
 		}
+		changed := stored.changes(next)
+		e.observed(changed)
+		if len(changed) == 0 && !next.Disabled {
+			next = stored
+			return nil
+		}
 		next.ChangedAt = e.now()
-		e.observed(stored.changes(next))
 		return e.Clients.SaveClient(ctx, next)
 	})
 	if err != nil {

@@ -51,7 +51,7 @@ func TestLostUpdates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			start := func() (*memory, registry.Target, func(registry.Target) error) {
 				store, e := newRegistry()
-				stored := store.put(t, registry.Client{ID: clientID("a"), Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
+				stored := store.put(t, registry.Client{ID: clientID("a"), Scopes: scopes("a"), Disabled: name == "enable", Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
 				return store, registry.Target{ID: stored.ID, Version: stored.Version}, operations(t, e)[name]
 			}
 			store, target, operate := start()
@@ -74,7 +74,7 @@ func TestLostUpdates(t *testing.T) {
 			expectError(t, operate(target), registry.ErrConflict)
 			want := registry.Client{
 				ID: target.ID, Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}, AccessTokenLifetime: time.Minute,
-				Version: store.version,
+				Version: store.version, Disabled: name == "enable",
 			}
 			store.expectStored(t, &want)
 

@@ -42,15 +42,22 @@ func (e *Editor) UpdateResource(ctx context.Context, id oauth.Resource, etag str
 		if err := next.check(e.Algorithms); err != nil {
 			return nil, &ResourceError{id, err}
 		}
-		e.observed(list[i].changes(&next))
+		changed := list[i].changes(&next)
+		e.observed(changed)
+		if len(changed) == 0 {
+			return nil, errUnchanged
+		}
 		// It moves to the end: of two resources with the same scope, NewResources reports the later.
 		return append(slices.Delete(list, i, i+1), next), nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return nil, err
 	}
 	return &next, nil
 }
+
+// errUnchanged ends an edit that has nothing to store.
+var errUnchanged = errors.New("unchanged")
 
 // DeleteResource deletes the resource with its scopes, if it is in the state that the etag identifies; an empty etag means
 // any.

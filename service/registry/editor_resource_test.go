@@ -170,8 +170,8 @@ func TestResourcesAtOnce(t *testing.T) {
 	expectError(t, e.DeleteResource(ctx, resourceID("urn:b"), ""), registry.ErrNotFound)
 	store.expectResources(t, "urn:a(AAA a)", "urn:c(C c)")
 
-	for range 100 {
-		store.concurrent = append(store.concurrent, rename(c, "C"), nil)
+	for i := range 100 {
+		store.concurrent = append(store.concurrent, rename(c, fmt.Sprint("C", i)), nil)
 	}
 	if expectError(t, e.DeleteResource(ctx, a, ""), registry.ErrConflict); len(store.concurrent) < 100 {
 		t.Error("too many attempts")

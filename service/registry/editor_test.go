@@ -299,3 +299,38 @@ func TestDeleteClient(t *testing.T) {
 		t.Errorf("got %v, want no clients", store.clients)
 	}
 }
+
+// TestUnchanged makes changes that change nothing. None is written, except that of a disabled client, which revokes its tokens.
+func TestUnchanged(t *testing.T) {
+	ctx := t.Context()
+	store, e := newRegistry()
+	id := clientID("a")
+	stored := store.put(t, registry.Client{ID: id, Name: "A", Scopes: scopes("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x", ExpiresAt: start.Add(time.Hour)}}})
+	must.Succeed(t, e.CreateResource(ctx, registry.Resource{ID: resourceID("urn:unchanged"), Name: "R", Scopes: scopes("unchanged")}))
+	writes, table := store.writes, store.resources.Version()
+	for name, change := range map[string]func() (*registry.Client, error){
+		"nothing": func() (*registry.Client, error) {
+			return e.UpdateClient(ctx, registry.Target{ID: id}, func(*registry.Client) error { return nil })
+		},
+		"same name": func() (*registry.Client, error) {
+			return e.UpdateClient(ctx, registry.Target{ID: id}, func(c *registry.Client) error { c.Name = "A"; return nil })
+		},
+		"same expiry": func() (*registry.Client, error) {
+			return e.ExpireSecret(ctx, registry.Target{ID: id}, "x", start.Add(time.Hour))
+		},
+	} {
+		c, err := change()
+		if err != nil || store.writes != writes || c.Version != stored.Version || !c.ChangedAt.Equal(stored.ChangedAt) {
+			t.Errorf("%s: got %+v, %v, after %d writes", name, c, err, store.writes-writes)
+		}
+	}
+	r, err := e.UpdateResource(ctx, resourceID("urn:unchanged"), "", func(r *registry.Resource) error { r.Name = "R"; return nil })
+	if err != nil || r.Name != "R" || store.resources.Version() != table {
+		t.Errorf("the resource: got %+v, %v", r, err)
+	}
+	store.put(t, registry.Client{ID: id, Version: stored.Version, Disabled: true})
+	writes = store.writes
+	if _, err := e.UpdateClient(ctx, registry.Target{ID: id}, func(*registry.Client) error { return nil }); err != nil || store.writes != writes+1 {
+		t.Errorf("disabled: got %v after %d writes, want 1", err, store.writes-writes)
+	}
+}

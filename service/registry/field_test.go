@@ -83,7 +83,7 @@ func TestObserveResource(t *testing.T) {
 // TestFieldsComplete checks that every field of a client and of a resource is in its table, or is known not to be one that
 // an administrator sets. A field outside the table would be missing from the audit log.
 func TestFieldsComplete(t *testing.T) {
-	checkComplete(t, registry.ClientFields(), "ID", "Secrets", "CreatedAt", "ChangedAt", "Version", "Newer")
+	checkComplete(t, registry.ClientFields(), "ID", "Secrets", "CreatedAt", "ChangedAt", "Version", "Err")
 	checkComplete(t, registry.ResourceFields(), "ID")
 }
 

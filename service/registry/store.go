@@ -28,8 +28,8 @@ type ClientStore interface {
 	// Client returns the client with the id as last saved, or [ErrNotFound].
 	Client(ctx context.Context, id oauth.ClientID) (*Client, error)
 	// Clients returns at most limit clients whose ids follow after, in byte order of their ids; fewer than limit means that
-	// there are no more. The zero id precedes all. A client whose record a newer release wrote is in the list with its id
-	// alone ([Client.Newer]), so that it does not hide the others.
+	// there are no more. The zero id precedes all. A client whose record cannot be read is in the list with its id alone
+	// ([Client.Err]), so that it does not hide the others.
 	Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error)
 	// SaveClient writes the client if the stored version is still c.Version, where zero stands for a client that does not
 	// exist; otherwise it returns [ErrConflict] and changes nothing. Saving a disabled client revokes its tokens.

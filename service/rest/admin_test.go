@@ -56,6 +56,7 @@ func (c *capture) UnaryInterceptor() grpc.UnaryServerInterceptor {
 }
 
 func (*capture) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
+func (*capture) Receive(context.Context, int) (func(), bool, error) { return func() {}, false, nil }
 func (*capture) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }
 func (*capture) Unread(context.Context, string, *oauth.Error)       {}
 

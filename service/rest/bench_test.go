@@ -85,6 +85,7 @@ func (*constant) UnaryInterceptor() grpc.UnaryServerInterceptor {
 }
 
 func (*constant) Origin(peer net.Addr, _ []string) net.Addr                { return peer }
+func (*constant) Receive(context.Context, int) (func(), bool, error)       { return func() {}, false, nil }
 func (*constant) Admit(ctx context.Context) (context.Context, error)       { return ctx, nil }
 func (*constant) Unread(_ context.Context, _ string, refusal *oauth.Error) { panic(refusal) }
 

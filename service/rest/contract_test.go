@@ -2,6 +2,7 @@ package rest_test
 
 import (
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -202,7 +203,7 @@ func TestQuery(t *testing.T) {
 		want               int
 	}{
 		{"everything", "/connect/token?" + all, "", 400},
-		{"the secret", "/connect/token?client_secret=" + secret, without(good(), "client_secret").Encode(), 400},
+		{"the secret", "/connect/token?client_secret=" + secret, without(good(), "client_secret").Encode(), 401},
 		{"another scope", "/connect/token?scope=nothing&grant_type=password", all, 200},
 		{"malformed", "/connect/token?%zz;&=&&", all, 200},
 		{"nothing", "/connect/token?", all, 200},
@@ -213,7 +214,11 @@ func TestQuery(t *testing.T) {
 				wantToken(t, a)
 				return
 			}
-			wantRefusal(t, a, c.want, "invalid_request", secret, all)
+			code := "invalid_request"
+			if c.want == http.StatusUnauthorized {
+				code = "invalid_client"
+			}
+			wantRefusal(t, a, c.want, code, secret, all)
 		})
 	}
 }
@@ -237,6 +242,7 @@ func TestAuthorizationHeaders(t *testing.T) {
 		{"two in one line", []string{right + ", " + basic("svc", secret)}, onlyGrant().Encode(), 401, "invalid_client"},
 		{"empty", []string{"Authorization:"}, good().Encode(), 200, ""},
 		{"blanks before the credentials", []string{"Authorization: Basic   " + basic("svc", secret)[6:]}, onlyGrant().Encode(), 200, ""},
+		{"long s in Basic", []string{strings.Replace(right, "Basic", "Ba\u017fic", 1)}, onlyGrant().Encode(), 401, "invalid_client"},
 		{"not ASCII", []string{"Authorization: Basic \xe9\xe9"}, onlyGrant().Encode(), 401, "invalid_client"},
 		{"not ASCII, and a body secret", []string{"Authorization: Basic \xe9\xe9"}, good().Encode(), 400, "invalid_request"},
 		{"a tab in it, and a body secret", []string{"Authorization: Basic a\tb"}, good().Encode(), 400, "invalid_request"},
@@ -283,6 +289,21 @@ func TestFailedProofsLookAlike(t *testing.T) {
 			wantSame(t, post(t, issuer, onlyGrant("scope", c.scope), "Authorization: "+basic(c.id, c.secret)), refused)
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", basic(c.id, c.secret))
 			_, err := tokens.IssueToken(ctx, &grantorv1.IssueTokenRequest{GrantType: "client_credentials", Scope: c.scope})
+			if got := status.Convert(err).Proto(); !proto.Equal(got, refusedStatus) {
+				t.Errorf("got %v, want %v", got, refusedStatus)
+			}
+		})
+	}
+	for name, form := range map[string]url.Values{
+		"no client": onlyGrant(), "a client id alone": without(good(), "client_secret"), "an empty secret": good("client_secret", ""),
+		"a secret alone": without(good(), "client_id"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantSame(t, post(t, issuer, form), refused)
+			wantSame(t, post(t, issuer, form, "Authorization: Bearer x"), refused)
+			_, err := tokens.IssueToken(t.Context(), &grantorv1.IssueTokenRequest{
+				GrantType: "client_credentials", ClientId: form.Get("client_id"), ClientSecret: form.Get("client_secret"),
+			})
 			if got := status.Convert(err).Proto(); !proto.Equal(got, refusedStatus) {
 				t.Errorf("got %v, want %v", got, refusedStatus)
 			}

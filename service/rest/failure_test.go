@@ -42,6 +42,7 @@ func (s *stub) UnaryInterceptor() grpc.UnaryServerInterceptor {
 }
 
 func (*stub) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
+func (*stub) Receive(context.Context, int) (func(), bool, error) { return func() {}, false, nil }
 func (*stub) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }
 
 func (*stub) Unread(context.Context, string, *oauth.Error) {}

@@ -69,9 +69,13 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, invalid("Content-Encoding is not accepted.")
 	}
+	tooLarge := &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
+	if r.ContentLength > maxForm {
+		return nil, tooLarge
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
 	if err != nil && len(body) >= maxForm {
-		return nil, &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
+		return nil, tooLarge
 	}
 	if err != nil {
 		return nil, invalid("The body could not be read.")

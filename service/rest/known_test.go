@@ -60,13 +60,13 @@ func callers(token string) []knownCase {
 		{name: "no token", params: without(about("svc", secret, ""), "token"), want: "invalid_request"},
 		{name: "empty token", params: about("svc", secret, ""), want: "invalid_request"},
 		{name: "no token and a wrong secret", params: about("svc", wrong, ""), want: "invalid_request"},
-		{name: "token of 8193", params: about("svc", secret, strings.Repeat("x", 8193)), want: "invalid_request"},
+		{name: "token of 8193", params: about("svc", secret, strings.Repeat("x", 8193))},
 		{name: "token of 8192", params: about("svc", secret, strings.Repeat("x", 8192))},
 		{name: "NUL in a token", params: about("svc", secret, token+"\x00"), want: "invalid_request"},
-		{name: "no identity", params: anonymous, want: "invalid_request"},
-		{name: "id alone", params: without(about("svc", "", token), "client_secret"), want: "invalid_request"},
-		{name: "empty secret", params: about("svc", "", token), want: "invalid_request"},
-		{name: "Bearer", params: anonymous, authorization: "Bearer " + token, want: "invalid_request"},
+		{name: "no identity", params: anonymous, want: "invalid_client"},
+		{name: "id alone", params: without(about("svc", "", token), "client_secret"), want: "invalid_client"},
+		{name: "empty secret", params: about("svc", "", token), want: "invalid_client"},
+		{name: "Bearer", params: anonymous, authorization: "Bearer " + token, want: "invalid_client"},
 		{name: "Basic and a body secret", params: about("svc", secret, token), authorization: basic("svc", secret), want: "invalid_request"},
 		{name: "Basic and another id", params: without(about("other", "", token), "client_secret"), authorization: basic("svc", secret), want: "invalid_request"},
 		{name: "wrong secret", params: about("svc", wrong, token), want: "invalid_client"},
@@ -287,7 +287,8 @@ func TestFormsAboutTokens(t *testing.T) {
 		{name: "64 parameters", body: count(64), want: 200},
 		{name: "66 parameters", body: count(66), want: 400},
 		{name: "all in the query", query: "?" + form, want: 400, text: "token is missing."},
-		{name: "the secret in the query", query: "?client_secret=" + secret, body: "client_id=svc&token=x", want: 400},
+		{name: "the secret in the query", query: "?client_secret=" + secret, body: "client_id=svc&token=x", want: 401},
+		{name: "a token beyond a token's size", body: about("svc", secret, strings.Repeat("x", 60_000)).Encode(), want: 200},
 		{name: "another token in the query", query: "?token=y", body: form, want: 200},
 		{name: "two Authorization headers", headers: []string{right, right}, body: "token=x", want: 400, text: "Authorization was sent twice."},
 		{name: "ignored headers", headers: []string{"X-HTTP-Method-Override: GET", "Grpc-Metadata-Authorization: x", "X-Forwarded-For: 1.2.3.4", "Grpc-Timeout: 1n", "Accept: text/html"}, body: form, want: 200},
@@ -299,7 +300,11 @@ func TestFormsAboutTokens(t *testing.T) {
 					wantBody(t, a, body)
 					continue
 				}
-				wantRefusal(t, a, c.want, "invalid_request", secret)
+				code := "invalid_request"
+				if c.want == http.StatusUnauthorized {
+					code = "invalid_client"
+				}
+				wantRefusal(t, a, c.want, code, secret)
 				if !strings.Contains(a.body, c.text) {
 					t.Errorf("%s: got %s, want it to contain %q", target, a.body, c.text)
 				}
@@ -345,9 +350,9 @@ func TestBatches(t *testing.T) {
 		{name: "mixed, for the resource server of one", id: "other", secret: secret, tokens: mixed, active: []int{5}},
 		{name: "mixed, for an unrelated client", id: "plain", secret: secret, tokens: mixed},
 		{name: "an empty one", id: "res1", secret: secret, tokens: []string{raw, ""}, want: "invalid_request"},
-		{name: "one of 8193", id: "res1", secret: secret, tokens: []string{raw, strings.Repeat("x", 8193)}, want: "invalid_request"},
+		{name: "one of 8193", id: "res1", secret: secret, tokens: []string{raw, strings.Repeat("x", 8193)}, active: []int{0}},
 		{name: "wrong secret", id: "res1", secret: wrong, tokens: []string{raw}, want: "invalid_client"},
-		{name: "no identity", tokens: []string{raw}, want: "invalid_request"},
+		{name: "no identity", tokens: []string{raw}, want: "invalid_client"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			answer, err := client.IntrospectTokens(t.Context(), &grantorv1.IntrospectTokensRequest{ClientId: c.id, ClientSecret: c.secret, Tokens: c.tokens})
@@ -388,7 +393,7 @@ func TestRevokeClientTokens(t *testing.T) {
 		wantStatus(t, err, codes.Unauthenticated, "invalid_client")
 	}
 	_, err := client.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{})
-	wantStatus(t, err, codes.InvalidArgument, "invalid_request")
+	wantStatus(t, err, codes.Unauthenticated, "invalid_client")
 	want(t, true, append(mine, others)...)
 	_, err = client.RevokeClientTokens(t.Context(), &grantorv1.RevokeClientTokensRequest{ClientId: "svc", ClientSecret: secret})
 	must.Succeed(t, err)

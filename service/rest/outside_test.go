@@ -31,7 +31,7 @@ func TestEdgeHeaders(t *testing.T) {
 	granted := post(t, issuer, good())
 	wantToken(t, granted)
 	refused := post(t, issuer, onlyGrant())
-	wantRefusal(t, refused, http.StatusBadRequest, "invalid_request")
+	wantRefusal(t, refused, http.StatusUnauthorized, "invalid_client")
 	wrongMethod := send(t, issuer, request{method: http.MethodGet})
 	keys := request{method: http.MethodGet, target: "/.well-known/jwks.json"}
 	document := send(t, issuer, keys)
@@ -60,7 +60,7 @@ func TestEdgeCredentials(t *testing.T) {
 		"X-Forwarded-Access-Token: " + right, "Grpc-Metadata-Client_secret: " + secret, "X-Forwarded-User: svc", "Cookie: authorization=" + right,
 	} {
 		t.Run(line, func(t *testing.T) {
-			wantRefusal(t, post(t, issuer, onlyGrant(), line), http.StatusBadRequest, "invalid_request", right, secret)
+			wantRefusal(t, post(t, issuer, onlyGrant(), line), http.StatusUnauthorized, "invalid_client", right, secret)
 			wantRefusal(t, post(t, issuer, onlyGrant(), line, "Authorization: "+basic("svc", wrong)), http.StatusUnauthorized, "invalid_client", right, secret)
 		})
 	}

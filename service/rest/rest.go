@@ -42,6 +42,9 @@ type Service interface {
 	// Admit returns an error with a gRPC status if the source of the request sends too many. ctx contains the peer. The
 	// calls that are made for the request use the context that Admit returns.
 	Admit(ctx context.Context) (context.Context, error)
+	// Receive reserves what a request may hold until leave is called, before its body is read. body is the most that it can have.
+	// The error has a gRPC status. busy reports that the body should arrive within a second.
+	Receive(ctx context.Context, body int) (leave func(), busy bool, err error)
 	// Unread records the refusal of a request that could not be read, and for which no call was therefore made. event is
 	// the name of its audit event.
 	Unread(ctx context.Context, event string, refusal *oauth.Error)
@@ -63,13 +66,15 @@ type handler struct {
 	origin func(peer net.Addr, forwarded []string) net.Addr
 	admit  func(ctx context.Context) (context.Context, error)
 	unread func(ctx context.Context, event string, refusal *oauth.Error)
+	// receive is [Service.Receive].
+	receive func(ctx context.Context, body int) (leave func(), busy bool, err error)
 }
 
 // New returns the HTTP handler of an issuer. ctx is for the registration alone.
 func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
-	h := &handler{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread}
+	h := &handler{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
 	forms := &formMarshaler{newDocumentMarshaler()}
 	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(append(h.gatewayOptions(),
@@ -117,6 +122,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		newFailure(err).write(w, h.realm)
 		return
 	}
+	leave, err := h.reserve(ctx, w, r)
+	if err != nil {
+		newFailure(err).write(w, h.realm)
+		return
+	}
+	defer leave()
 	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
 		h.serveAdmin(w, r)
@@ -131,6 +142,32 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.notFound(w)
 	}
+}
+
+// busyTimeout is how long a body may take while many requests are under way.
+const busyTimeout = time.Second
+
+// reserve reserves what the request may hold, before its body is read. leave is called when the answer is written.
+func (h *handler) reserve(ctx context.Context, w http.ResponseWriter, r *http.Request) (leave func(), _ error) {
+	size := int(min(r.ContentLength, maxForm))
+	if size < 0 {
+		size = maxForm // a body whose size is not declared
+	}
+	release, busy, err := h.receive(ctx, size)
+	if err != nil {
+		return nil, err
+	}
+	control := http.NewResponseController(w)
+	if busy && size > 0 {
+		_ = control.SetReadDeadline(time.Now().Add(busyTimeout)) // not every writer has deadlines
+	}
+	return func() {
+		if r.ProtoMajor > 1 {
+			// Of many streams of a connection, the answers of all may wait for a caller that does not read.
+			_ = control.Flush()
+		}
+		release()
+	}, nil
 }
 
 // serveForm answers a request whose body is a form (RFC 6749 §3.2).

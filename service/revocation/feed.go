@@ -6,8 +6,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // Kind is the kind of a change.
@@ -67,10 +71,31 @@ func (c Cursor) Compare(other Cursor) int {
 	return cmp.Or(cmp.Compare(c.Time, other.Time), cmp.Compare(c.Sequence, other.Sequence))
 }
 
+// Check returns an error if the change is a revocation of nothing: the ID is not that of a token, client or key.
+func (c Change) Check() error {
+	ok := true
+	switch c.Kind {
+	case TokenRevoked:
+		_, ok = token.ParseID(c.ID)
+	case ClientRevoked:
+		_, err := oauth.ParseClientID(c.ID)
+		ok = err == nil
+	case KeyRevoked:
+		ok = c.ID != ""
+	}
+	if !ok {
+		return fmt.Errorf("its ID %.100q is not that of a %s", c.ID, c.Kind)
+	}
+	return nil
+}
+
 // Entry is a change and its position in the feed.
 type Entry struct {
 	Cursor Cursor
 	Change
+	// Err is why the entry cannot be read. Such an entry has a position and no effect, so that it does not keep followers from
+	// those behind it.
+	Err error
 }
 
 // ErrGap means that the feed does not continue from a cursor, because the store has lost or trimmed entries.
@@ -82,7 +107,7 @@ var ErrNotReplicated = errors.New("the change is made, but too few replicas of t
 
 // Log stores the feed. Implementations are safe for concurrent use by multiple goroutines.
 type Log interface {
-	// Read returns entries after the cursor, oldest first. If there are none it waits for the first one, up to wait or
+	// Read returns entries after the cursor, oldest first, with [Entry.Err] set where one cannot be read. If there are none it waits for the first one, up to wait or
 	// until shortly after ctx ends; a wait of zero does not wait. more reports whether there may be entries after the last
 	// returned one. The error is [ErrGap] if the entry at the cursor no longer exists, because then the entries found
 	// after the cursor need not be all that were added after it. Exempt are the zero cursor and one so old that the log
@@ -206,7 +231,9 @@ func (t *Tail) Run(ctx context.Context) error {
 			broken = false
 		}
 		for _, entry := range entries {
-			t.follower.Apply(entry)
+			if entry.Err == nil {
+				t.follower.Apply(entry)
+			}
 			cursor = entry.Cursor
 		}
 		t.move(cursor, began, more)

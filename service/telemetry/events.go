@@ -141,6 +141,7 @@ var Reasons = []Reason{
 	{"wrong_secret", "the client has no such secret, or it has expired"},
 	{"client_disabled", "the client is disabled"},
 	{"auth_method_not_allowed", "the client may not use this authentication method"},
+	{"missing_credentials", "the request has no client ID, or no secret"},
 	{"malformed_credentials", "the credentials are malformed"},
 	{"assertion_not_offered", "the request has a client assertion, which is not supported"},
 	{"network_not_allowed", "the client may not call from this address"},

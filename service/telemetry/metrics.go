@@ -21,8 +21,8 @@ type metrics struct {
 	RPC  *instrument.RPC
 	HTTP *instrument.HTTP
 
-	issued, refused, lost, leftOut metric.Int64Counter
-	slowHash                       metric.Float64Histogram
+	issued, refused, lost, leftOut, unreadable metric.Int64Counter
+	slowHash                                   metric.Float64Histogram
 	// The options are built once for each series, because building them costs more than counting.
 	issuedBy  map[jwks.Algorithm][]metric.AddOption
 	refusedBy sync.Map // maps a refusalKey to []metric.AddOption
@@ -42,7 +42,7 @@ var requests = map[string]string{
 
 func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algorithm) (*metrics, error) {
 	var m metrics
-	var errs [7]error
+	var errs [8]error
 	m.RPC, errs[0] = instrument.NewRPCServer(meter, tracer)
 	m.HTTP, errs[1] = instrument.NewHTTPServer(meter, tracer)
 	m.issued, errs[2] = meter.Int64Counter("grantor.token.issued", metric.WithUnit("{token}"),
@@ -55,6 +55,8 @@ func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algor
 		metric.WithDescription("Times that the store was found to have lost data."))
 	m.leftOut, errs[6] = meter.Int64Counter("grantor.audit.left_out", metric.WithUnit("{event}"),
 		metric.WithDescription("Audit events that are missing in a stream: sampled ones, and those that it could not take in time."))
+	m.unreadable, errs[7] = meter.Int64Counter("grantor.store.unreadable", metric.WithUnit("{record}"),
+		metric.WithDescription("Records and entries of the store that could not be read, each time that they were met."))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -64,6 +66,9 @@ func newMetrics(meter metric.Meter, tracer trace.Tracer, algorithms []jwks.Algor
 		m.countIssued(context.Background(), algorithm, 0) // so that the series exists from the start, as a rate requires
 	}
 	m.lost.Add(context.Background(), 0)
+	for _, record := range []string{"client", "resources", "uses", "counts", "feed"} {
+		m.countUnreadable(record, 0)
+	}
 	for _, stream := range Streams {
 		m.countLeftOut(context.Background(), stream, streamBehind, 0)
 	}
@@ -93,6 +98,11 @@ func (m *metrics) countLeftOut(ctx context.Context, stream Stream, reason string
 
 // StoreLost counts one detected loss of data in the store.
 func (m *metrics) StoreLost() { m.lost.Add(context.Background(), 1) }
+
+// countUnreadable counts records of the store that could not be read, by what they hold.
+func (m *metrics) countUnreadable(record string, records int64) {
+	m.unreadable.Add(context.Background(), records, metric.WithAttributes(attribute.String("record", record)))
+}
 
 // SlowHash starts to measure a slow hash. The measurement ends with the call of done; see [clientauth.Config].
 func (r *Recorder) SlowHash(ctx context.Context) (done func()) {

@@ -24,6 +24,7 @@ type Recorder struct {
 	sampler        sampler
 	introspections introspections
 	queue          queue
+	unreadableLog  unreadableLog
 }
 
 // New returns a recorder that writes events to log, metrics to meter, and spans to tracer, which may be nil. algorithms

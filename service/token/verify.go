@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // MaxSize is the maximum size of a token, in bytes. It is checked before any part of the token is parsed.
@@ -218,7 +219,7 @@ func parseHeader(encoded string) (header, error) {
 		}
 	}
 	// RFC 9068 §4 accepts both spellings; media types have no letter case (RFC 7515 §4.1.9).
-	if !strings.EqualFold(h.Type, MediaType) && !strings.EqualFold(h.Type, "application/"+MediaType) {
+	if !oauth.EqualFold(h.Type, MediaType) && !oauth.EqualFold(h.Type, "application/"+MediaType) {
 		return header{}, fail(ErrType, "typ %.40q", h.Type)
 	}
 	return h, nil

@@ -264,7 +264,7 @@ func (m *fleetFigures) estimate() string {
 		fmt.Sprintf("- Processor time for tokens: (%.2f %% − %.2f %%) / %s = %.0f µs each, so %.1f × %.0f µs = **%.2f %% of a core**, and during the restart %.1f × %.0f µs = **%.2f %%**, "+
 			"for all replicas together.", 100*m.busy.cpuShare(), 100*m.idle.cpuShare(), formatCount(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
 			usual, 1e6*tokenCPU, 100*usual*tokenCPU, peak, 1e6*tokenCPU, 100*peak*tokenCPU),
-		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` allows 20,000). A stream has a heartbeat per second, which uses (%.2f %% − %.2f %%) / %d = %.4f %% of a core, "+
+		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` must allow them). A stream has a heartbeat per second, which uses (%.2f %% − %.2f %%) / %d = %.4f %% of a core, "+
 			"so **%.0f %% of a core** for each replica, and %.0f kB of memory, so **%s**.", formatCount(pods), replicas, formatCount(math.Round(streams)),
 			100*m.idle.cpuShare(), 100*m.alone.cpuShare(), m.verifiers/2, 100*streamShare, 100*streams*streamShare, m.streamMemory/1e3, megabytes(streams*m.streamMemory)),
 		fmt.Sprintf("- Revocations: pushing one to all pods uses %s × %.1f µs = **%.0f ms** of processor time of all replicas together and %s × %.0f bytes = **%s**. At %.0f per second, "+

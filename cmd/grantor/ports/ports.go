@@ -182,10 +182,10 @@ func newHTTPServer(handler http.Handler) *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		// A form has at most 64 KiB, and an HTTP/2 connection need not hold more than a few.
+		// A form has at most 64 KiB, and an HTTP/2 connection need not hold more than one that was not read yet.
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100, MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerStream: 64 << 10,
-			MaxReceiveBufferPerConnection: 256 << 10, SendPingTimeout: time.Minute, PingTimeout: 20 * time.Second,
+			MaxReceiveBufferPerConnection: 64 << 10, SendPingTimeout: time.Minute, PingTimeout: 20 * time.Second,
 			WriteByteTimeout: 15 * time.Second,
 		},
 		// net/http logs about clients that disconnect or violate the protocol.

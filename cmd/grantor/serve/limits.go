@@ -39,7 +39,7 @@ func (s *limitSettings) declareLimits(set *settings.Set) {
 		{&s.requestsPerSource, "requests-per-source", 0, "`number` of requests per second from one address at one replica; 0 for no limit"},
 		{&s.streamsPerSource, "streams-per-source", 1000, "`number` of streaming calls that one address may have open at one replica; 0 for no limit"},
 		{&s.connectionsPerSource, "connections-per-source", 1000, "`number` of connections that one address may have open to the REST and gRPC ports; 0 for no limit"},
-		{&s.maxConnections, "max-connections", 20_000, "`number` of connections that may be open to the REST and gRPC ports; 0 for no limit"},
+		{&s.maxConnections, "max-connections", 2000, "`number` of connections that may be open to the REST and gRPC ports; 0 for no limit"},
 	} {
 		set.Int(l.value, l.name, l.initial, l.description, settings.Public, settings.NotNegative(l.value))
 	}
