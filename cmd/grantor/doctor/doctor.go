@@ -232,7 +232,7 @@ func (s *options) examine(ctx context.Context) (*report, error) {
 		}
 	}
 	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
-	d.checkf("doctor.time", late, "not anyCommand was checked within %s", s.timeout)
+	d.checkf("doctor.time", late, "not everything was checked within %s", s.timeout)
 	if ctx.Err() != nil && !late {
 		return nil, ctx.Err()
 	}

@@ -34,7 +34,7 @@ func commandsOnly(commands ...string) func(t *testing.T) (*brokenDeployment, []s
 }
 
 var redisCauses = []cause{
-	{"doctor.time", "within 100ms", func(t *testing.T) (*brokenDeployment, []string) {
+	{"doctor.time", "not everything was checked within 100ms", func(t *testing.T) (*brokenDeployment, []string) {
 		p := newDeployment(t)
 		p.redis.Freeze()
 		t.Cleanup(p.redis.Thaw)
