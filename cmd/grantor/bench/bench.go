@@ -99,7 +99,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	if s.grpcEndpoint != "" {
 		client.Metadata.GRPCEndpoint = s.grpcEndpoint
 	}
-	target, err := s.load.Reach(cmd.Context(), client, callers)
+	target, err := s.load.reach(cmd.Context(), client, callers)
 	if err != nil {
 		return err
 	}
@@ -108,11 +108,11 @@ func (s *options) run(cmd *cobra.Command) error {
 	if !s.quiet {
 		progress = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
 	}
-	result := s.load.Run(cmd.Context(), target, progress)
+	result := s.load.run(cmd.Context(), target, progress)
 	if s.Output == "json" {
 		err = result.writeJSON(cmd.OutOrStdout())
 	} else {
-		err = result.WriteText(cmd.OutOrStdout())
+		err = result.writeText(cmd.OutOrStdout())
 	}
 	switch {
 	case err != nil || result.Calls > 0:
