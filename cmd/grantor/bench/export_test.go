@@ -34,7 +34,9 @@ func (l *load) OverREST(t *Target, client *remote.Client, callers []Caller, toke
 }
 
 // Run runs and measures the load.
-func (l *load) Run(ctx context.Context, t *Target, show func(string)) *Result { return l.run(ctx, t, show) }
+func (l *load) Run(ctx context.Context, t *Target, show func(string)) *Result {
+	return l.run(ctx, t, show)
+}
 
 // Due returns how many calls of an open loop were due after the warm-up.
 func (l *load) Due(measured time.Duration) int64 { return l.due(measured) }
