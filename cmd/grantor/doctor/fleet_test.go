@@ -170,7 +170,7 @@ func withFacade(change func(t *testing.T, f *facade)) func(t *testing.T) (*broke
 	}
 }
 
-// overTLS gives doctor an issuer whose certificate expires after a duration.
+// overTLS returns a cause with an issuer whose certificate expires after a duration.
 func overTLS(ends time.Duration, oldest uint16) func(t *testing.T) (*brokenDeployment, []string) {
 	return withCertificate(oldest, func(t *testing.T) servetest.KeyPair { return servetest.Trusted.WriteCertificate(t, ends) })
 }

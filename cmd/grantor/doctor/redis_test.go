@@ -211,14 +211,14 @@ var redisCauses = []cause{
 	}},
 }
 
-// withRights gives doctor a Redis user with the rights.
+// withRights adds a Redis user with the rights, and returns the arguments that make doctor use it.
 func withRights(p *brokenDeployment, rights string) (*brokenDeployment, []string) {
 	p.t.Helper()
 	p.do("acl setuser doctor on >sesame " + rights)
 	return p, []string{"--redis=redis://doctor:sesame@" + p.redis.Addr()}
 }
 
-// replicasUser gives doctor its documented rights and some more, and the user of the replicas the given rights.
+// replicasUser returns a cause in which doctor has its documented rights and more, and the user of the replicas has rights.
 func replicasUser(more, rights string) func(t *testing.T) (*brokenDeployment, []string) {
 	return func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := withRights(newDeployment(t), doctorRights+" "+more)
