@@ -178,9 +178,10 @@ const (
 )
 
 func (l *load) check() error {
+	if err := cli.OneOf(l.Wire, wireGRPC, wireREST); err != nil {
+		return cli.SettingError("wire", err)
+	}
 	switch {
-	case l.Wire != wireGRPC && l.Wire != wireREST:
-		return cli.SettingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.Wire))
 	case min(l.Connections, l.InFlight, l.Tokens) < 1 || max(l.Connections, l.InFlight, l.Tokens) > maxConcurrency:
 		return cli.SettingError("connections, in-flight, tokens", fmt.Errorf("each must be from 1 to %d", maxConcurrency))
 	case math.IsNaN(l.Rate) || l.Rate != 0 && (l.Rate < minRate || l.Rate > maxRate):

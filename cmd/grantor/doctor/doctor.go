@@ -119,8 +119,8 @@ func (s *options) prepare(flags *pflag.FlagSet, issuer bool) error {
 	if err := settings.Resolve(without(flags, sharedWithServe), nil); err != nil {
 		return err
 	}
-	if s.output != "text" && s.output != "json" {
-		return cli.SettingError("output", fmt.Errorf("%.20q is neither text nor json", s.output))
+	if err := cli.CheckOutput(s.output); err != nil {
+		return err
 	}
 	for _, id := range s.skip {
 		if !slices.ContainsFunc(checks, func(c check) bool { return c.ID == id }) {
