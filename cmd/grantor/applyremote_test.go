@@ -19,7 +19,7 @@ import (
 )
 
 // TestApplyRemotely applies several files in turn through the issuer, and expects the reports that applying them to
-// Redis gives.
+// Redis returns.
 func TestApplyRemotely(t *testing.T) {
 	asAdministrator(t)
 	const mine = "\n  - client_id: sync\n    client_name: Data Sync\n    client_secret: a-secret-of-sync\n    scopes: [api1]\n    access_token_lifetime: 5m\n"

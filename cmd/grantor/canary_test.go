@@ -22,15 +22,15 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// mark is in every canary, so that a part of one is found as well. It is in nothing else.
+// mark is part of every canary, so that a fragment of one is found too. Nothing else contains it.
 const mark = "kAnArY"
 
-// canary makes a value for a field that is secret. What it is for makes it another than all others.
+// canary returns a value for a secret field. The values for different purposes differ.
 func canary(what string) string { return mark + "-" + what + "-0123456789abcdef" }
 
-// canaries are what must not be found.
+// canaries are the texts that must not leak.
 type canaries struct {
-	// forms maps a text to what it is.
+	// forms maps each text, in each encoding, to its description.
 	forms map[string]string
 }
 
@@ -40,7 +40,8 @@ func newCanaries() *canaries {
 	return c
 }
 
-// add has a secret looked for, as it is and in base64, wherever in a longer text it may begin.
+// add adds a secret, as it is and in base64. The base64 forms cover each offset modulo 3 at which the secret can begin in
+// a longer text.
 func (c *canaries) add(what, secret string) {
 	c.forms[secret] = what
 	for shift := range 3 {
@@ -52,7 +53,7 @@ func (c *canaries) add(what, secret string) {
 	}
 }
 
-// find gives what is found in a text, and where.
+// find returns a description of each canary in a text, with the text around it.
 func (c *canaries) find(text string) []string {
 	const around = 80
 	var found []string
@@ -64,7 +65,7 @@ func (c *canaries) find(text string) []string {
 	return found
 }
 
-// TestCanaryScan finds what it should: else TestCanaries would hold nothing.
+// TestCanaryScan expects find to find secrets and nothing else: otherwise TestCanaries would prove nothing.
 func TestCanaryScan(t *testing.T) {
 	c := newCanaries()
 	c.add("a generated secret", "grantor_cs_abcdefgh")
@@ -78,12 +79,12 @@ func TestCanaryScan(t *testing.T) {
 		}
 	}
 	if found := c.find("grantor_cs_ canary KANARY " + base64.StdEncoding.EncodeToString([]byte("nothing secret"))); len(found) > 0 {
-		t.Errorf("found %v where nothing is", found)
+		t.Errorf("found %v in a text without secrets", found)
 	}
 }
 
-// spill is a running issuer into which secrets are put, and what comes out of it.
-type spill struct {
+// leakTest is a running issuer whose secret fields hold canaries, and everything that it outputs.
+type leakTest struct {
 	*servetest.Replica
 	*canaries
 
@@ -97,16 +98,16 @@ type spill struct {
 	collector *servetest.Collector
 	// answers are the responses to clients, except for the secrets that were generated for them.
 	answers bytes.Buffer
-	// calls counts them.
+	// calls counts the calls.
 	calls int
 }
 
-// TestCanaries puts a value of its own into every field that is secret, where it is right and where it is wrong, and finds
-// none of them in anything that others may read. The server is a real one with its three ports, TLS and a real Redis.
+// TestCanaries puts a distinct value into every secret field, in valid and in invalid requests, and expects none of them in
+// any output that others may read. The server is a real one with its three ports, TLS and a real Redis.
 func TestCanaries(t *testing.T) {
 	for name, more := range map[string][]string{"production": {}, "development": {"--dev"}} {
 		t.Run(name, func(t *testing.T) {
-			s := newSpill(t, more...)
+			s := newLeakTest(t, more...)
 			s.overREST()
 			boss := s.token("administrator", canary("administrator"))
 			s.administerREST(boss)
@@ -119,21 +120,21 @@ func TestCanaries(t *testing.T) {
 			for _, place := range slices.Sorted(maps.Keys(places)) {
 				text := places[place]
 				if text == "" {
-					t.Errorf("%s: nothing is there to look at", place)
+					t.Errorf("%s is empty, so nothing was checked", place)
 				}
 				for _, what := range s.find(text) {
-					t.Errorf("%s has %s", place, what)
+					t.Errorf("%s contains %s", place, what)
 				}
 			}
 		})
 	}
 }
 
-// newSpill starts the issuer.
-func newSpill(t *testing.T, more ...string) *spill {
+// newLeakTest starts the issuer with canaries in its settings and its manifest.
+func newLeakTest(t *testing.T, more ...string) *leakTest {
 	t.Helper()
 	clitest.Isolate(t)
-	s := &spill{t: t, canaries: newCanaries(), redis: redistest.New(t), collector: servetest.NewCollector(t)}
+	s := &leakTest{t: t, canaries: newCanaries(), redis: redistest.New(t), collector: servetest.NewCollector(t)}
 	s.must(s.redis.Client().Do(t.Context(), "ACL", "SETUSER", "grantor", "on", ">"+canary("redis"), "~*", "&*", "+@all").Err())
 	ours := servetest.NewAuthority(t)
 	cert, key := ours.WriteLeaf(t, t.TempDir(), 2)
@@ -169,15 +170,15 @@ clients:
 	return s
 }
 
-func (s *spill) must(err error) {
+func (s *leakTest) must(err error) {
 	s.t.Helper()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// places stops the issuer and gives everything of it that others may read: place → text.
-func (s *spill) places() map[string]string {
+// places stops the issuer and returns all of its output that others may read, keyed by where it is read.
+func (s *leakTest) places() map[string]string {
 	t := s.t
 	places := make(map[string]string)
 	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug", "/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
@@ -187,25 +188,25 @@ func (s *spill) places() map[string]string {
 	s.Stop()
 	<-s.Ended
 	places["the log"], places["standard output"] = s.Log.String(), "-"+s.Out.String()
-	places["what a collector got"] = s.collector.Text()
-	places["what callers were told"] = s.answers.String()
+	places["the collector's input"] = s.collector.Text()
+	places["the responses to callers"] = s.answers.String()
 	places["the audit"] = grantor(t, "audit -n 100000 --redis "+s.redis.URL())
 	places["the audit as JSON"] = grantor(t, "audit -n 100000 -o json --redis "+s.redis.URL())
 	if strings.Contains(places["the audit"], "audit.left_out") {
-		t.Error("events were left out, which could have had a secret")
+		t.Error("audit events were left out, and they could have contained a secret")
 	}
-	// The Redis has to have the hashes of secrets, and nothing else of them.
+	// Redis must contain the hashes of secrets, but no other form of them.
 	hashes := maps.Clone(s.forms)
 	maps.DeleteFunc(s.forms, func(_, what string) bool { return strings.HasPrefix(what, "a hash") })
 	for _, what := range s.find(s.dump()) {
-		t.Errorf("the Redis has %s", what)
+		t.Errorf("Redis contains %s", what)
 	}
 	s.forms = hashes
 	return places
 }
 
-// dump gives all that the Redis has, as text.
-func (s *spill) dump() string {
+// dump returns the whole content of Redis as text.
+func (s *leakTest) dump() string {
 	client, ctx := s.redis.Client(), s.t.Context()
 	keys, err := client.Keys(ctx, "*").Result()
 	s.must(err)
@@ -228,12 +229,12 @@ func (s *spill) dump() string {
 		_, _ = io.WriteString(&all, found.String())
 	}
 	if !strings.Contains(all.String(), "over-grpc") || !strings.Contains(all.String(), "token.refused") {
-		s.t.Error("the dump lacks what must be in it")
+		s.t.Error("the dump lacks the client over-grpc or the event token.refused")
 	}
 	return all.String()
 }
 
-// importedHash gives what another server stored of a secret.
+// importedHash returns a hash of a secret as another server stores it.
 func importedHash(t *testing.T, secret string) string {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(secret), bcrypt.MinCost)

@@ -21,7 +21,7 @@ import (
 )
 
 // send makes a call over REST and returns its response.
-func (s *spill) send(method, path, body string, headers ...string) (int, string) {
+func (s *leakTest) send(method, path, body string, headers ...string) (int, string) {
 	s.t.Helper()
 	s.pace()
 	request, err := http.NewRequestWithContext(s.t.Context(), method, "https://"+s.HTTPAddr()+path, strings.NewReader(body))
@@ -39,13 +39,13 @@ func (s *spill) send(method, path, body string, headers ...string) (int, string)
 }
 
 // post sends a form.
-func (s *spill) post(path string, form url.Values, headers ...string) (int, string) {
+func (s *leakTest) post(path string, form url.Values, headers ...string) (int, string) {
 	s.t.Helper()
 	return s.send(http.MethodPost, path, form.Encode(), append(headers, "Content-Type", "application/x-www-form-urlencoded")...)
 }
 
-// token returns a token, which is a secret from then on.
-func (s *spill) token(id, secret string) string {
+// token requests a token and adds it to the canaries.
+func (s *leakTest) token(id, secret string) string {
 	s.t.Helper()
 	status, body := s.post("/connect/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}})
 	var answer struct {
@@ -63,8 +63,8 @@ func basic(id, secret string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
 }
 
-// overREST has clients authenticate, and fail to, in every form.
-func (s *spill) overREST() {
+// overREST makes clients authenticate over REST in every form, with valid and invalid credentials.
+func (s *leakTest) overREST() {
 	good := s.token("in-file", canary("in-file"))
 	s.token("in-env", canary("in-env"))
 	s.token("in-another-file", canary("in-another-file"))
@@ -108,8 +108,8 @@ func (s *spill) overREST() {
 	}
 }
 
-// administerREST has an administrator set secrets, valid and invalid, and has other clients try to.
-func (s *spill) administerREST(boss string) {
+// administerREST sets valid and invalid secrets as an administrator, and attempts calls with invalid tokens.
+func (s *leakTest) administerREST(boss string) {
 	as, content := []string{"Authorization", "Bearer " + boss}, []string{"Content-Type", "application/json"}
 	chosen := canary("chosen")
 	for _, call := range [][2]string{
@@ -146,16 +146,17 @@ func (s *spill) administerREST(boss string) {
 	}
 }
 
-// pace pauses now and then: the refusals of one address are audited only up to a rate, and all must be inspected.
-func (s *spill) pace() {
+// pace pauses for a second after every 15 calls: the refusals of one address are audited only up to a rate, and each must
+// be audited to be checked.
+func (s *leakTest) pace() {
 	const atOnce = 15
 	if s.calls++; s.calls%atOnce == 0 {
 		<-time.After(time.Second)
 	}
 }
 
-// call makes a call over gRPC that may be refused.
-func (s *spill) call(authorization string, do func(context.Context, ...grpc.CallOption) (any, error)) {
+// call makes a call over gRPC, and records its error and metadata.
+func (s *leakTest) call(authorization string, do func(context.Context, ...grpc.CallOption) (any, error)) {
 	s.pace()
 	ctx := s.t.Context()
 	if authorization != "" {
@@ -167,7 +168,7 @@ func (s *spill) call(authorization string, do func(context.Context, ...grpc.Call
 }
 
 // overGRPC makes the calls of REST over gRPC, and those that exist only there.
-func (s *spill) overGRPC(boss string) {
+func (s *leakTest) overGRPC(boss string) {
 	tokens, resources := grantorv1.NewTokenServiceClient(s.conn), grantorv1.NewResourceServiceClient(s.conn)
 	right, wrong := canary("in-file"), canary("wrong-grpc")
 	for _, authorization := range []string{"", basic("in-file", right), basic("in-file", wrong), "Basic " + wrong, "Bearer " + wrong, "Bearer " + boss, wrong} {
@@ -200,8 +201,8 @@ func (s *spill) overGRPC(boss string) {
 	}
 }
 
-// panics makes a handler panic with a secret.
-func (s *spill) panics() {
+// panics makes a handler panic with a value that contains a secret.
+func (s *leakTest) panics() {
 	request := &grantorv1.IssueTokenRequest{ClientSecret: canary("panic")}
 	info := &grpc.UnaryServerInfo{FullMethod: "/grantor.v1.TokenService/IssueToken"}
 	for _, value := range []any{request, request.GetClientSecret(), fmt.Errorf("broken by %s", request.GetClientSecret())} {
@@ -213,8 +214,8 @@ func (s *spill) panics() {
 	}
 }
 
-// reflects uses server reflection, which exists only in development mode.
-func (s *spill) reflects() {
+// reflects calls server reflection, which is served only in development mode.
+func (s *leakTest) reflects() {
 	stream, err := reflectionpb.NewServerReflectionClient(s.conn).ServerReflectionInfo(s.t.Context())
 	s.must(err)
 	for _, request := range []*reflectionpb.ServerReflectionRequest{
@@ -232,7 +233,7 @@ func (s *spill) reflects() {
 }
 
 // commands runs the commands of an operator, with secrets in the environment, and invalid files.
-func (s *spill) commands() {
+func (s *leakTest) commands() {
 	t := s.t
 	shown := func(args ...string) {
 		t.Helper()
@@ -258,7 +259,7 @@ func (s *spill) commands() {
 }
 
 // startsWrong starts servers whose secrets are wrong or malformed.
-func (s *spill) startsWrong() {
+func (s *leakTest) startsWrong() {
 	bare := s.args[1:3]
 	url, other := s.args[0], "--key-encryption-key="+encode([]byte(mark + "-another-key-1234567890123")[:32])
 	for _, args := range [][]string{

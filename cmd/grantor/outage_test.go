@@ -53,7 +53,7 @@ func expectCaughtUp(t *testing.T, services map[string]*guarded, tokens []string,
 		must.Eventually(t, name+" follows again", func() bool { return service.Feed().Live >= len(tokens) && service.Feed().Age < 3*time.Second })
 		t.Logf("%s: knew all after %s", name, time.Since(began))
 		if got := service.Feed().Live; got != len(tokens) {
-			t.Errorf("%s: %d revocations in force, want %d", name, got, len(tokens))
+			t.Errorf("%s: %d revocations in effect, want %d", name, got, len(tokens))
 		}
 		for i, token := range tokens {
 			if got := service.status(token); got != http.StatusUnauthorized {

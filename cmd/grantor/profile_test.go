@@ -16,7 +16,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// profiles writes the file of profiles and gives its path.
+// profiles writes the file of profiles and returns its path.
 func profiles(t *testing.T, content string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -121,7 +121,7 @@ func TestProfileErrors(t *testing.T) {
 	}
 	clitest.Isolate(t)
 	run(t, "key", "list", "--profile=prod").Exits(t, cli.ExitUsage, "no such file")
-	t.Setenv("XDG_CONFIG_HOME", "relative") // is passed over
+	t.Setenv("XDG_CONFIG_HOME", "relative") // is ignored
 	t.Setenv("HOME", t.TempDir())
 	run(t, "token", "issue", "--profile=prod").Exits(t, cli.ExitUsage, filepath.Join(".config", "grantor", "profiles.yaml"))
 }

@@ -197,7 +197,9 @@ Claims
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("got this, want it to begin with\n%s\n%s", want, got)
 	}
-	for _, want := range []string{" ago\n", `  aud  ["x","y"]` + "\n", "  sub  twice\n", "  iat  1e300\n", "\nNOT VERIFIED: "} {
+	for _, want := range []string{" ago\n", `  aud  ["x","y"]` + "\n", "  sub  twice\n", "  iat  1e300\n",
+		"\nNOT VERIFIED: anyone can write this. Check signature, issuer and times with --verify.\n",
+	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got this, without %q:\n%s", want, got)
 		}
@@ -229,8 +231,19 @@ func TestTokenDecodeVerify(t *testing.T) {
 		t.Errorf("without --verify: got this, want NOT VERIFIED:\n%s", got)
 	}
 	got := runToken(t, raw, "decode", "--verify").Works(t)
-	if strings.Contains(got, "NOT VERIFIED") || !strings.Contains(got, "Verified: signed by http://localhost:") {
-		t.Errorf("got this, want it verified:\n%s", got)
+	want := regexp.MustCompile(`\nVerified: signed by http://localhost:\d+, and within its validity period\. ` +
+		`Use grantor token introspect to see whether it was revoked\.\n$`)
+	if strings.Contains(got, "NOT VERIFIED") || !want.MatchString(got) {
+		t.Errorf("got this, want it to match %s:\n%s", want, got)
+	}
+	help := runToken(t, "", "decode", "--help").Works(t)
+	for _, text := range []string{
+		"With --verify the keys are fetched from --issuer, and the\nsignature, the issuer and the times are checked; a token that does not pass is an error",
+		"fetch the issuer's keys and check signature, issuer and times\n",
+	} {
+		if !strings.Contains(help, text) {
+			t.Errorf("got this help, without %q:\n%s", text, help)
+		}
 	}
 	if got := fields(t, runToken(t, raw, "decode", "--verify", "-o", "json").Works(t)); got["verified"] != true {
 		t.Errorf("got %v, want it verified", got)

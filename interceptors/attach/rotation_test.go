@@ -128,7 +128,7 @@ func TestRotationUnderLoad(t *testing.T) {
 }
 
 // A service continues to make calls while its secret is replaced, and requests its next token with the new one.
-func TestCallsGoOnOverARotation(t *testing.T) {
+func TestCallsDuringRotation(t *testing.T) {
 	g := newGuardedServer(t, false)
 	path := secretFile(t, tokentest.Secret)
 	source := attach.ClientCredentials("", "billing", "", attach.SecretFile(path),

@@ -158,7 +158,7 @@ func TestSecretGivenTwice(t *testing.T) {
 }
 
 // The states of a file that is being replaced.
-func TestLastSecretOfAFileServes(t *testing.T) {
+func TestSecretFileKeepsLast(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"empty":       func(path string) error { return os.Truncate(path, 0) },
 		"away":        os.Remove,

@@ -32,8 +32,8 @@ func TestManyColdCallersCauseOneRequest(t *testing.T) {
 	})
 }
 
-// Callers that found no token, but find one once they hold the lock.
-func TestCallersThatCameTooLateToAsk(t *testing.T) {
+// Callers that find no token, but find one once they hold the lock, request none.
+func TestTokenFoundUnderLock(t *testing.T) {
 	const callers = 100
 	i := &issuer{lifetime: time.Hour}
 	storing, started := make(chan struct{}), make(chan struct{})

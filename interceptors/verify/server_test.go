@@ -152,7 +152,7 @@ func TestGoRuleFirst(t *testing.T) {
 }
 
 // The response to a refused caller is fixed: it reveals nothing of the token, nor what was wrong with it.
-func TestRefusalTells(t *testing.T) {
+func TestRefusalIsFixed(t *testing.T) {
 	signer := newSigner()
 	type seen struct {
 		method string

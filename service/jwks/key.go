@@ -192,7 +192,7 @@ func publicKey(raw jwk.Key) (crypto.PublicKey, error) {
 		return nil, err
 	}
 	if _, symmetric := public.([]byte); symmetric {
-		return nil, errors.New("a symmetric key is no public key")
+		return nil, errors.New("a symmetric key is not a public key")
 	}
 	return public, nil
 }

@@ -34,15 +34,15 @@ import (
 // options are the settings and flags of grantor apply.
 type options struct {
 	storage.Settings
-	// remote selects a running issuer instead of its Redis.
+	// Connection identifies the running issuer.
 	remote.Connection
 
 	// shared are settings that the file of settings may have although the command does not.
 	shared        settings.Names
 	file          string
 	dryRun, prune bool
-	// remote says that a running issuer is asked, and not its Redis.
-	remote bool
+	// useIssuer says to apply the file through the issuer instead of Redis.
+	useIssuer bool
 	// errOut receives errors other than the one that the command returns.
 	errOut io.Writer
 }
@@ -87,15 +87,15 @@ the file is applied to Redis.`,
 // prepare resolves the settings and determines whether they mean a Redis or an issuer. The command line takes
 // precedence over the other sources.
 func (s *options) prepare(flags *pflag.FlagSet, set *settings.Set) error {
-	direct, remote := flags.Changed("redis"), flags.Changed("issuer") || flags.Changed("profile")
-	if direct && remote {
+	direct, byIssuer := flags.Changed("redis"), flags.Changed("issuer") || flags.Changed("profile")
+	if direct && byIssuer {
 		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to Redis or by an issuer, not both"))
 	}
 	if err := set.Resolve(s.shared); err != nil {
 		return err
 	}
-	s.remote = remote || (s.Redis == "" && (s.Issuer != "" || s.ProfileName != ""))
-	if !s.remote {
+	s.useIssuer = byIssuer || (s.Redis == "" && (s.Issuer != "" || s.ProfileName != ""))
+	if !s.useIssuer {
 		return nil
 	}
 	return s.Fill(flags)
@@ -105,7 +105,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	switch {
 	case s.file == "":
 		return cli.SettingError("file", errors.New("is required: the file to apply"))
-	case !s.remote && s.Redis == "":
+	case !s.useIssuer && s.Redis == "":
 		return cli.SettingError("redis, issuer", errors.New("one is required: the URL of the Redis, or that of a running issuer"))
 	}
 	s.errOut = cmd.ErrOrStderr()
@@ -117,7 +117,7 @@ func (s *options) run(cmd *cobra.Command) error {
 		return cli.SettingError("prune", errors.New("the file lists nothing, so everything would be removed"))
 	}
 	report := func(c registry.Change) { _, _ = fmt.Fprintln(cmd.OutOrStdout(), describe(c)) }
-	if s.remote {
+	if s.useIssuer {
 		return s.applyRemotely(cmd, wanted, report)
 	}
 	return s.applyDirectly(cmd.Context(), wanted, report)

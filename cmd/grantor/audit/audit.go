@@ -121,7 +121,7 @@ func (s *options) query(now time.Time) (*query, error) {
 		return nil, cli.SettingError("limit", errors.New("must not be negative"))
 	}
 	if s.follow && s.until != "" {
-		return nil, cli.SettingError("until", errors.New("makes no sense with --follow, which does not end"))
+		return nil, cli.SettingError("until", errors.New("cannot be combined with --follow, which does not end"))
 	}
 	for _, pattern := range s.events {
 		if !slices.ContainsFunc(telemetry.Events, func(e telemetry.Event) bool { return matches(pattern, e.Name) }) {
@@ -166,7 +166,7 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is no duration such as 90m, no date such as 2026-01-31 and no time such as 2026-01-31T08:00:00Z", cli.Printable(text))
+	return time.Time{}, fmt.Errorf("%q is not a duration such as 90m, a date such as 2026-01-31 or a time such as 2026-01-31T08:00:00Z", cli.Printable(text))
 }
 
 // matches reports whether name is the pattern, or begins with what the pattern has before a final *.

@@ -45,8 +45,8 @@ type printer struct {
 }
 
 func newPrinter(out io.Writer, form string) (*printer, error) {
-	if form != "text" && form != "json" {
-		return nil, cli.SettingError("output", fmt.Errorf("%q is neither text nor json", cli.Printable(form)))
+	if err := cli.CheckOutput(form); err != nil {
+		return nil, err
 	}
 	return &printer{out: out, form: form}, nil
 }

@@ -99,7 +99,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	if s.grpcEndpoint != "" {
 		client.Metadata.GRPCEndpoint = s.grpcEndpoint
 	}
-	target, err := s.load.Reach(cmd.Context(), client, callers)
+	target, err := s.load.reach(cmd.Context(), client, callers)
 	if err != nil {
 		return err
 	}
@@ -108,11 +108,11 @@ func (s *options) run(cmd *cobra.Command) error {
 	if !s.quiet {
 		progress = func(line string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), line) }
 	}
-	result := s.load.Run(cmd.Context(), target, progress)
+	result := s.load.run(cmd.Context(), target, progress)
 	if s.Output == "json" {
 		err = result.writeJSON(cmd.OutOrStdout())
 	} else {
-		err = result.WriteText(cmd.OutOrStdout())
+		err = result.writeText(cmd.OutOrStdout())
 	}
 	switch {
 	case err != nil || result.Calls > 0:
@@ -178,9 +178,10 @@ const (
 )
 
 func (l *load) check() error {
+	if err := cli.OneOf(l.Wire, wireGRPC, wireREST); err != nil {
+		return cli.SettingError("wire", err)
+	}
 	switch {
-	case l.Wire != wireGRPC && l.Wire != wireREST:
-		return cli.SettingError("wire", fmt.Errorf("%.20q is neither grpc nor rest", l.Wire))
 	case min(l.Connections, l.InFlight, l.Tokens) < 1 || max(l.Connections, l.InFlight, l.Tokens) > maxConcurrency:
 		return cli.SettingError("connections, in-flight, tokens", fmt.Errorf("each must be from 1 to %d", maxConcurrency))
 	case math.IsNaN(l.Rate) || l.Rate != 0 && (l.Rate < minRate || l.Rate > maxRate):

@@ -79,8 +79,8 @@ type progress struct {
 	answered, failed atomic.Int64
 }
 
-// Run runs and measures the load. It ends early if ctx does, or when a limited number of calls is made.
-func (l *load) Run(ctx context.Context, t *target, show func(string)) *result {
+// run runs and measures the load. It ends early if ctx does, or when a limited number of calls is made.
+func (l *load) run(ctx context.Context, t *target, show func(string)) *result {
 	start := time.Now()
 	u := &progress{start: start, measured: start.Add(l.WarmUp)}
 	end := u.measured.Add(l.Duration)
@@ -105,7 +105,7 @@ func (l *load) Run(ctx context.Context, t *target, show func(string)) *result {
 	stop := reportProgress(ctx, start, l.WarmUp, &u.answered, &u.failed, show)
 	working.Wait()
 	stop()
-	return l.Result(tallies, t, min(time.Since(u.measured), l.Duration))
+	return l.result(tallies, t, min(time.Since(u.measured), l.Duration))
 }
 
 // next makes the next call when it is due, and records its outcome. It returns false if there is no next call.
@@ -141,8 +141,8 @@ func (l *load) next(ctx context.Context, t *target, u *progress, r *tally, conne
 	return true
 }
 
-// Due returns how many calls of an open loop were due after the warm-up, within a measured time.
-func (l *load) Due(measured time.Duration) int64 {
+// due returns how many calls of an open loop were due after the warm-up, within a measured time.
+func (l *load) due(measured time.Duration) int64 {
 	// A call is due at each multiple of the interval, and so also at the start. The tolerance makes up for the rounding of
 	// fractions.
 	until := func(moment time.Duration) int64 { return int64(math.Ceil(moment.Seconds()*l.Rate - 1e-6)) }

@@ -64,7 +64,7 @@ func TestBenchUnderWay(t *testing.T) {
 			t.Errorf("at a rate of %g: got %+v, want the call that hangs under way", rate, result)
 		}
 	}
-	result := &bench.Result{UnderWay: 3, Oldest: 2100, Latency: bench.Latencies{Max: 2100.5}, Histogram: (&bench.Load{}).Result(nil, hang, 0).Histogram}
+	result := &bench.Result{UnderWay: 3, Oldest: 2100, Latency: bench.Latencies{Max: 2100.5}, Histogram: (&bench.Load{}).EmptyResult(hang).Histogram}
 	for _, c := range []struct {
 		longest float64
 		want    bool

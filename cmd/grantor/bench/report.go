@@ -45,8 +45,8 @@ type latencies struct {
 	Max  float64 `json:"max"`
 }
 
-// Result combines what the workers measured.
-func (l *load) Result(tallies []tally, t *target, measured time.Duration) *result {
+// result combines what the workers measured.
+func (l *load) result(tallies []tally, t *target, measured time.Duration) *result {
 	r := &result{
 		Operation: l.Operation, Wire: l.Wire, Algorithm: t.Alg, Connections: l.Connections, InFlight: l.InFlight, Rate: l.Rate,
 		Seconds: max(measured, 0).Seconds(), Failures: map[string]int64{}, Histogram: hdrhistogram.New(minLatency, maxLatency, digits),
@@ -61,7 +61,7 @@ func (l *load) Result(tallies []tally, t *target, measured time.Duration) *resul
 		r.Oldest = max(r.Oldest, milliseconds(kept.oldest.Microseconds()))
 	}
 	r.Calls = r.Histogram.TotalCount()
-	r.Unanswered = l.Due(max(measured, 0))
+	r.Unanswered = l.due(max(measured, 0))
 	for _, count := range r.Failures {
 		r.Unanswered -= count
 	}
@@ -86,7 +86,7 @@ func (r *result) writeJSON(out io.Writer) error {
 	return encoder.Encode(r)
 }
 
-func (r *result) WriteText(out io.Writer) error {
+func (r *result) writeText(out io.Writer) error {
 	loop := fmt.Sprintf("closed, %d in flight", r.InFlight)
 	if r.Rate > 0 {
 		loop = fmt.Sprintf("open, %g per second, at most %d in flight", r.Rate, r.InFlight)

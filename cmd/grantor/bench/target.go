@@ -31,9 +31,9 @@ type target struct {
 	Close func()
 }
 
-// Reach opens the connections and prepares the calls. It requests at least one token, so that a wrong secret is
+// reach opens the connections and prepares the calls. It requests at least one token, so that a wrong secret is
 // reported before any load. Each token request has its own timeout.
-func (l *load) Reach(ctx context.Context, client *remote.Client, callers []caller) (*target, error) {
+func (l *load) reach(ctx context.Context, client *remote.Client, callers []caller) (*target, error) {
 	wanted := 1
 	if l.Operation == operationIntrospect {
 		wanted = l.Tokens
@@ -51,7 +51,7 @@ func (l *load) Reach(ctx context.Context, client *remote.Client, callers []calle
 	}
 	t := &target{Alg: algorithm(tokens[0])}
 	if l.Wire == wireREST {
-		l.OverREST(t, client, callers, tokens)
+		l.overREST(t, client, callers, tokens)
 		return t, nil
 	}
 	return t, l.overGRPC(t, client, callers, tokens)
@@ -147,7 +147,7 @@ const (
 	noToken  = "no token"
 )
 
-// failure returns the name of the code of a failed gRPC call, or an empty string.
+// failureWord returns the name of the code of a failed gRPC call, or an empty string.
 func failureWord(err error) string {
 	if err == nil {
 		return ""
@@ -155,7 +155,7 @@ func failureWord(err error) string {
 	return status.Code(err).String()
 }
 
-func (l *load) OverREST(t *target, client *remote.Client, callers []caller, tokens []string) {
+func (l *load) overREST(t *target, client *remote.Client, callers []caller, tokens []string) {
 	perConnection := (l.InFlight + l.Connections - 1) / l.Connections
 	transports := make([]*http.Transport, l.Connections)
 	for i := range transports {

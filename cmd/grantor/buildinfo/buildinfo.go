@@ -96,16 +96,16 @@ func NewCommand() *cobra.Command {
 of newer formats alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := Read()
-			switch form {
-			case "text":
-				return b.Print(cmd.OutOrStdout())
-			case "json":
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(b)
+			if err := cli.CheckOutput(form); err != nil {
+				return err
 			}
-			return cli.SettingError("output", fmt.Errorf("%q is neither text nor json", form))
+			b := Read()
+			if form == "text" {
+				return b.Print(cmd.OutOrStdout())
+			}
+			encoder := json.NewEncoder(cmd.OutOrStdout())
+			encoder.SetIndent("", "  ")
+			return encoder.Encode(b)
 		},
 	}
 	cmd.Flags().StringVarP(&form, "output", "o", "text", "`form` of the output: text for people, json for scripts")

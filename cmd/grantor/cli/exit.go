@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -63,6 +65,25 @@ func UsageError(err error) error { return WithExit(ExitUsage, err) }
 
 // SettingError returns an error that names the setting which caused it.
 func SettingError(name string, err error) error { return UsageError(fmt.Errorf("%s: %w", name, err)) }
+
+// OneOf validates that the value of a setting is one of the words. Its error does not name the setting.
+func OneOf(value string, words ...string) error {
+	switch {
+	case slices.Contains(words, value):
+		return nil
+	case len(words) == 2:
+		return fmt.Errorf("%.20q is neither %s nor %s", value, words[0], words[1])
+	}
+	return fmt.Errorf("%.20q is not one of %s", value, strings.Join(words, ", "))
+}
+
+// CheckOutput validates the setting output of a command that prints text or JSON.
+func CheckOutput(form string) error {
+	if err := OneOf(form, "text", "json"); err != nil {
+		return SettingError("output", err)
+	}
+	return nil
+}
 
 // exitCoder is an error that determines its exit code itself, such as the refusal of an issuer.
 type exitCoder interface {

@@ -152,11 +152,11 @@ func (c *clientReport) addSecret(secret *clientsecret.Secret, used time.Time, re
 	age := c.now.Sub(secret.CreatedAt)
 	switch {
 	case used.IsZero() && age > maxUnused:
-		report("client.never-used", " (secret %s, made %s)", secret.ID, formatTime(secret.CreatedAt))
+		report("client.never-used", " (secret %s, created %s)", secret.ID, formatTime(secret.CreatedAt))
 	case !used.IsZero() && c.now.Sub(used) > unusedFor:
 		report("client.unused", " (secret %s, last used %s)", secret.ID, formatTime(used))
 	}
 	if secret.Hash.Kind() == clientsecret.KindChosen && age > chosenFor {
-		report("client.chosen", " (secret %s, made %s)", secret.ID, formatTime(secret.CreatedAt))
+		report("client.chosen", " (secret %s, created %s)", secret.ID, formatTime(secret.CreatedAt))
 	}
 }

@@ -119,8 +119,8 @@ func (s *options) prepare(flags *pflag.FlagSet, issuer bool) error {
 	if err := settings.Resolve(without(flags, sharedWithServe), nil); err != nil {
 		return err
 	}
-	if s.output != "text" && s.output != "json" {
-		return cli.SettingError("output", fmt.Errorf("%.20q is neither text nor json", s.output))
+	if err := cli.CheckOutput(s.output); err != nil {
+		return err
 	}
 	for _, id := range s.skip {
 		if !slices.ContainsFunc(checks, func(c check) bool { return c.ID == id }) {
@@ -232,7 +232,7 @@ func (s *options) examine(ctx context.Context) (*report, error) {
 		}
 	}
 	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
-	d.checkf("doctor.time", late, "not anyCommand was checked within %s", s.timeout)
+	d.checkf("doctor.time", late, "not everything was checked within %s", s.timeout)
 	if ctx.Err() != nil && !late {
 		return nil, ctx.Err()
 	}

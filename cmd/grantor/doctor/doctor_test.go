@@ -315,8 +315,8 @@ func TestDoctorPage(t *testing.T) {
 	}
 }
 
-// TestREADMEDoctor compares the example of docs/doctor.md with the output for such a deployment.
-func TestREADMEDoctor(t *testing.T) {
+// TestDocsDoctor compares the example of docs/doctor.md with the output for such a deployment.
+func TestDocsDoctor(t *testing.T) {
 	_, example, found := strings.Cut(string(must.Get(os.ReadFile("../../../docs/doctor.md"))), "    $ bin/grantor doctor ")
 	if !found {
 		t.Fatal("docs/doctor.md has no example")

@@ -160,7 +160,7 @@ func (f *facade) start(t *testing.T) string {
 	return server.URL
 }
 
-// withFacade gives doctor a facade with the ring of the deployment, which change alters.
+// withFacade returns a cause with a facade that has the ring of the deployment, which change alters.
 func withFacade(change func(t *testing.T, f *facade)) func(t *testing.T) (*brokenDeployment, []string) {
 	return func(t *testing.T) (*brokenDeployment, []string) {
 		p := newDeployment(t)
@@ -170,7 +170,7 @@ func withFacade(change func(t *testing.T, f *facade)) func(t *testing.T) (*broke
 	}
 }
 
-// overTLS gives doctor an issuer whose certificate expires after a duration.
+// overTLS returns a cause with an issuer whose certificate expires after a duration.
 func overTLS(ends time.Duration, oldest uint16) func(t *testing.T) (*brokenDeployment, []string) {
 	return withCertificate(oldest, func(t *testing.T) servetest.KeyPair { return servetest.Trusted.WriteCertificate(t, ends) })
 }
@@ -197,7 +197,7 @@ var issuerCauses = []cause{
 		return newDeployment(t), []string{"--issuer=https://" + servetest.FreeAddress(t)}
 	}},
 	{"issuer.reach", "404 Not Found", overTLS(100*day, tls.VersionTLS12)},
-	{"issuer.other", "good:8080 is of https://auth.example.com", func(t *testing.T) (*brokenDeployment, []string) {
+	{"issuer.other", "good:8080 serves https://auth.example.com", func(t *testing.T) (*brokenDeployment, []string) {
 		p, _ := withBadReplica(nil)(t)
 		return p, []string{"--issuer=http://" + servetest.FreeAddress(t)}
 	}},
@@ -269,13 +269,13 @@ var recordCauses = []cause{
 	{"client.expiring", "worker at 20", registered(0, func(c *registry.Client) { c.Secrets[0].ExpiresAt = time.Now().Add(13 * day) })},
 	{"client.locked-out", "worker", registered(2*day, func(c *registry.Client) { c.Secrets[0].ExpiresAt = time.Now().Add(-day) })},
 	{"client.secretless", "worker", registered(0, func(c *registry.Client) { c.Secrets = nil })},
-	{"client.never-used", "worker (secret s1, made 20", registered(31*day, nil)},
+	{"client.never-used", "worker (secret s1, created 20", registered(31*day, nil)},
 	{"client.unused", "worker (secret s1, last used 20", func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(200*day, nil)(t)
 		p.check(p.store.RecordUses(t.Context(), []registry.Use{{Client: must.Get(oauth.ParseClientID("worker")), SecretID: "s1", At: time.Now().Add(-91 * day)}}))
 		return p, args
 	}},
-	{"client.chosen", "worker (secret s1, made 20", registered(91*day, func(c *registry.Client) {
+	{"client.chosen", "worker (secret s1, created 20", registered(91*day, func(c *registry.Client) {
 		c.Secrets[0].Hash = must.Get(clientsecret.NewHasher(keys.NewKEK())).Hash("a secret that somebody chose")
 	})},
 	{"client.disabled", "1 client", registered(0, func(c *registry.Client) { c.Disabled = true })},

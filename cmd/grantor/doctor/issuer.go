@@ -27,7 +27,7 @@ func (d *doctor) checkIssuer(ctx context.Context) {
 	var others []string
 	for _, r := range d.live {
 		if reported := r.Settings["issuer"]; reported != d.issuer {
-			others = append(others, label(&r)+" is of "+reported)
+			others = append(others, label(&r)+" serves "+reported)
 		}
 	}
 	d.named("issuer.other", others)

@@ -118,7 +118,7 @@ func (d *doctor) checkReplication(ctx context.Context) error {
 	if good := d.info["min_slaves_good_slaves"]; ok && good != "" {
 		wanted, _ := strconv.Atoi(least)
 		have, _ := strconv.Atoi(good)
-		d.checkf("redis.writes", have < wanted, "%d of %d are in step", have, wanted)
+		d.checkf("redis.writes", have < wanted, "%d of %d are in sync", have, wanted)
 	} else if ok {
 		d.checkf("redis.writes", false, "")
 	}
@@ -146,11 +146,11 @@ func (d *doctor) checkUsers(ctx context.Context) error {
 	if err := d.checkConnection(ctx, options); err != nil {
 		return err
 	}
-	anonymous := *options
-	anonymous.Username, anonymous.Password, anonymous.MaxRetries = "", "", -1
-	stranger := redis.NewClient(&anonymous)
-	defer func() { _ = stranger.Close() }()
-	d.checkf("redis.password", stranger.Time(ctx).Err() == nil, "a connection without a password is accepted")
+	anonymousOptions := *options
+	anonymousOptions.Username, anonymousOptions.Password, anonymousOptions.MaxRetries = "", "", -1
+	anonymousClient := redis.NewClient(&anonymousOptions)
+	defer func() { _ = anonymousClient.Close() }()
+	d.checkf("redis.password", anonymousClient.Time(ctx).Err() == nil, "a connection without a password is accepted")
 
 	d.checkReplay(ctx)
 	name := d.redisUser
@@ -263,17 +263,17 @@ func (d *doctor) checkConnection(ctx context.Context, options *redis.Options) er
 	}
 	defer func() { _ = conn.Close() }()
 	host, _, err := net.SplitHostPort(options.Addr)
-	if err != nil { // Sentinels tell where it is
+	if err != nil { // Sentinel determines the address
 		host, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
 	}
 	encrypted, ok := conn.(*tls.Conn)
-	d.checkf("redis.plaintext", !ok && !oauth.Loopback(host), "the connection to %s is in the clear", host)
+	d.checkf("redis.plaintext", !ok && !oauth.Loopback(host), "the connection to %s is not encrypted", host)
 	if !ok {
 		return nil
 	}
 	d.checkf("redis.unverified", options.TLSConfig != nil && options.TLSConfig.InsecureSkipVerify, "skip_verify is set")
 	for _, certificate := range encrypted.ConnectionState().PeerCertificates {
-		d.checkf("redis.certificate", certificate.NotAfter.Before(d.now().Add(expiryWarning)), "it ends at %s", formatTime(certificate.NotAfter))
+		d.checkf("redis.certificate", certificate.NotAfter.Before(d.now().Add(expiryWarning)), "it expires at %s", formatTime(certificate.NotAfter))
 	}
 	return nil
 }
@@ -285,7 +285,7 @@ func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func (d *doctor) checkData(ctx context.Context) error {
 	const pages, page, many = 10, 1000, 1_000_000
 	var cursor uint64
-	strangers := 0
+	foreignKeys := 0
 	for range pages {
 		names, next, err := d.server.Scan(ctx, cursor, "", page).Result()
 		if err != nil {
@@ -294,14 +294,14 @@ func (d *doctor) checkData(ctx context.Context) error {
 		}
 		for _, name := range names {
 			if !strings.HasPrefix(name, d.store.Name()) {
-				strangers++
+				foreignKeys++
 			}
 		}
 		if cursor = next; cursor == 0 {
 			break
 		}
 	}
-	d.checkf("redis.shared", strangers > 0, "%d or more keys do not begin with %s", strangers, d.store.Name())
+	d.checkf("redis.shared", foreignKeys > 0, "%d or more keys do not begin with %s", foreignKeys, d.store.Name())
 	length, err := d.server.XLen(ctx, d.store.Name()+"feed").Result()
 	if err == nil {
 		d.checkf("feed.size", length > many, "it has %d entries", length)

@@ -34,7 +34,7 @@ func commandsOnly(commands ...string) func(t *testing.T) (*brokenDeployment, []s
 }
 
 var redisCauses = []cause{
-	{"doctor.time", "within 100ms", func(t *testing.T) (*brokenDeployment, []string) {
+	{"doctor.time", "not everything was checked within 100ms", func(t *testing.T) (*brokenDeployment, []string) {
 		p := newDeployment(t)
 		p.redis.Freeze()
 		t.Cleanup(p.redis.Thaw)
@@ -137,7 +137,7 @@ var redisCauses = []cause{
 		p := deploymentOn(t, replicaOf(t, primary))
 		return p, nil
 	}},
-	{"redis.writes", "0 of 1 are in step", commandsOnly("config set min-replicas-to-write 1")},
+	{"redis.writes", "0 of 1 are in sync", commandsOnly("config set min-replicas-to-write 1")},
 	{"redis.replicas", "0 of 1 are connected", func(t *testing.T) (*brokenDeployment, []string) {
 		return newDeployment(t), []string{"--revocation-replicas=1"}
 	}},
@@ -155,7 +155,7 @@ var redisCauses = []cause{
 		return p, nil
 	}},
 	{"redis.alone", "connected replicas: 0", commandsOnly()},
-	{"redis.plaintext", "in the clear", func(t *testing.T) (*brokenDeployment, []string) {
+	{"redis.plaintext", "is not encrypted", func(t *testing.T) (*brokenDeployment, []string) {
 		p := newDeployment(t)
 		// An address of this machine that is not recognizable as loopback.
 		return p, []string{"--redis=redis://" + strings.Replace(p.redis.Addr(), "127.0.0.1", "0.0.0.0", 1)}
@@ -164,7 +164,7 @@ var redisCauses = []cause{
 		server, url := tlsRedis(t, servetest.NewAuthority(t).WriteCertificate(t, 24*time.Hour))
 		return deploymentOn(t, server), []string{"--redis=" + url + "?skip_verify=true"}
 	}},
-	{"redis.certificate", "it ends at ", func(t *testing.T) (*brokenDeployment, []string) {
+	{"redis.certificate", "it expires at ", func(t *testing.T) (*brokenDeployment, []string) {
 		server, url := tlsRedis(t, servetest.Trusted.WriteCertificate(t, 13*24*time.Hour))
 		return deploymentOn(t, server), []string{"--redis=" + url}
 	}},
@@ -211,14 +211,14 @@ var redisCauses = []cause{
 	}},
 }
 
-// withRights gives doctor a Redis user with the rights.
+// withRights adds a Redis user with the rights, and returns the arguments that make doctor use it.
 func withRights(p *brokenDeployment, rights string) (*brokenDeployment, []string) {
 	p.t.Helper()
 	p.do("acl setuser doctor on >sesame " + rights)
 	return p, []string{"--redis=redis://doctor:sesame@" + p.redis.Addr()}
 }
 
-// replicasUser gives doctor its documented rights and some more, and the user of the replicas the given rights.
+// replicasUser returns a cause in which doctor has its documented rights and more, and the user of the replicas has rights.
 func replicasUser(more, rights string) func(t *testing.T) (*brokenDeployment, []string) {
 	return func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := withRights(newDeployment(t), doctorRights+" "+more)
@@ -232,7 +232,7 @@ func replicaOf(t *testing.T, primary *redistest.Server) *redistest.Server {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(primary.Addr())
 	replica := redistest.New(t, "--replicaof", "127.0.0.1 "+port)
-	must.Eventually(t, "in step", func() bool {
+	must.Eventually(t, "in sync", func() bool {
 		return strings.Contains(replica.Client().Info(t.Context(), "replication").Val(), "master_link_status:up") &&
 			strings.Contains(primary.Client().Info(t.Context(), "replication").Val(), "state=online")
 	})

@@ -150,7 +150,7 @@ func (p *Ports) Close() {
 }
 
 // Serve creates the servers behind the listeners. [Ports.Run] starts them.
-func (p *Ports) Serve(s *service.Service, face http.Handler, metrics *prometheusclient.Registry) {
+func (p *Ports) Serve(s *service.Service, handler http.Handler, metrics *prometheusclient.Registry) {
 	p.ready = s.Ready
 	options := append(s.ServerOptions(), grpc.StreamInterceptor(p.endStreams))
 	if p.tls != nil {
@@ -165,7 +165,7 @@ func (p *Ports) Serve(s *service.Service, face http.Handler, metrics *prometheus
 	if p.config.Reflection {
 		reflection.Register(p.grpcServer)
 	}
-	p.httpServer = newHTTPServer(p.rebalance(face))
+	p.httpServer = newHTTPServer(p.rebalance(handler))
 	p.httpServer.ConnContext = p.withConnectionEnd
 	if p.tls != nil {
 		p.httpServer.TLSConfig = p.tls.Config("h2", "http/1.1")

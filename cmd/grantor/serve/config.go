@@ -74,8 +74,8 @@ shown.`,
   grantor config print --config grantor.yaml -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if form != "text" && form != "json" {
-				return cli.SettingError("output", fmt.Errorf("%q is neither text nor json", form))
+			if err := cli.CheckOutput(form); err != nil {
+				return err
 			}
 			flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 			cmd.LocalFlags().VisitAll(func(flag *pflag.Flag) {

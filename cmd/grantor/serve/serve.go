@@ -39,8 +39,8 @@ type Server struct {
 	// replicas is where the server announces itself. shared are the settings that must be the same for all replicas.
 	replicas heartbeat.Store
 	shared   map[string]string
-	// close releases, in reverse order, what the server holds.
-	close []func()
+	// releases release what the server holds. They are called in reverse order.
+	releases []func()
 }
 
 // New does everything that can fail at start. The settings must be valid. Development mode prints to out; the log goes to
@@ -58,7 +58,7 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	srv := &Server{settings: s, log: log, level: level, out: out}
 	defer func() {
 		if err != nil {
-			srv.shut()
+			srv.release()
 		}
 	}()
 	config, err := s.portsConfig(log)
@@ -68,7 +68,7 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if srv.ports, err = ports.Open(ctx, config); err != nil {
 		return nil, err
 	}
-	srv.close = append(srv.close, srv.ports.Close)
+	srv.releases = append(srv.releases, srv.ports.Close)
 	issuer, err := srv.Issuer()
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if srv.telemetry, err = newTelemetry(ctx, s, srv.ports.Certificate(), log); err != nil {
 		return nil, err
 	}
-	srv.close = append(srv.close, srv.telemetry.close)
+	srv.releases = append(srv.releases, srv.telemetry.close)
 	store, err := srv.store(ctx)
 	if err != nil {
 		return nil, err
@@ -88,11 +88,11 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if err := srv.register(ctx); err != nil {
 		return nil, err
 	}
-	face, err := rest.New(ctx, issuer, srv.service)
+	handler, err := rest.New(ctx, issuer, srv.service)
 	if err != nil {
 		return nil, err
 	}
-	srv.ports.Serve(srv.service, srv.service.MeasureHTTP(face, rest.Route), srv.telemetry.registry)
+	srv.ports.Serve(srv.service, srv.service.MeasureHTTP(handler, rest.Route), srv.telemetry.registry)
 	return srv, nil
 }
 
@@ -153,14 +153,14 @@ func (srv *Server) store(ctx context.Context) (*redisstore.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		srv.close = append(srv.close, stop)
+		srv.releases = append(srv.releases, stop)
 		s.Redis = url
 	}
 	client, err := s.Connect()
 	if err != nil {
 		return nil, err
 	}
-	srv.close = append(srv.close, func() { _ = client.Close() })
+	srv.releases = append(srv.releases, func() { _ = client.Close() })
 	redisstore.Watch(client, srv.telemetry.storeCall)
 	store, err := s.Open(client)
 	if err != nil {
@@ -251,7 +251,7 @@ func (srv *Server) applyManifest(ctx context.Context, m *manifest.File) error {
 
 // Run serves until ctx ends. Then it sends clients to other replicas and lets calls in flight end.
 func (srv *Server) Run(ctx context.Context) error {
-	defer srv.shut()
+	defer srv.release()
 	info := buildinfo.Read()
 	srv.log.Info("serving", "http", srv.ports.HTTPAddr(), "grpc", srv.ports.GRPCAddr(), "ops", srv.ports.OpsAddr(),
 		"version", info.Version, "revision", info.Revision)
@@ -310,9 +310,9 @@ func (srv *Server) warnings() []string {
 	return found
 }
 
-func (srv *Server) shut() {
-	for _, end := range slices.Backward(srv.close) {
-		end()
+func (srv *Server) release() {
+	for _, release := range slices.Backward(srv.releases) {
+		release()
 	}
 }
 

@@ -90,7 +90,7 @@ func (s *Settings) declarePorts(set *settings.Set) {
 }
 
 func (s *Settings) declareTokens(set *settings.Set) {
-	set.String(&s.apply, "apply", "", "`file` with clients and resources to register at start, as of grantor apply", settings.Public)
+	set.String(&s.apply, "apply", "", "`file` with clients and resources to register at start, as for grantor apply", settings.Public)
 	set.Strings(&s.algorithms, "signing-algorithms", []string{"ES256", "RS256"}, "`list` of the algorithms that sign tokens: ES256 and RS256, optionally PS256 and EdDSA; the first is the default of a resource",
 		settings.Public, settings.Check(s.checkAlgorithms))
 	set.Duration(&s.tokenLifetime, "access-token-lifetime", time.Hour, "`lifetime` of a token where neither client nor resource sets one; at most 24h",

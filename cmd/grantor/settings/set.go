@@ -162,14 +162,9 @@ func NotNegative(p *int) Option {
 	})
 }
 
-// OneOf validates that a text is one of two words.
-func OneOf(p *string, one, other string) Option {
-	return Check(func() error {
-		if *p != one && *p != other {
-			return fmt.Errorf("%q is neither %s nor %s", *p, one, other)
-		}
-		return nil
-	})
+// OneOf validates that a text is one of the words.
+func OneOf(p *string, words ...string) Option {
+	return Check(func() error { return cli.OneOf(*p, words...) })
 }
 
 // WholeSeconds validates that a duration is a number of whole seconds from one second to a bound.

@@ -40,19 +40,21 @@ func TestValidate(t *testing.T) {
 		{"--count=-1", "count: must not be negative"},
 		{"--size=0", "size: must be at least 1"},
 		{"--form=xml", `form: "xml" is neither json nor text`},
+		{"--color=blue", `color: "blue" is not one of red, green, gray`},
 		{"--life=1500ms", "life: 1.5s is not between 1s and 24h in whole seconds"},
 		{"--life=25h", "life: 25h0m0s is not between 1s and 24h in whole seconds"},
 		{"--life=0s", "life: 0s is not between"},
 		{"--size=0 --count=-1", "count: "}, // the order of the declaration
 	} {
 		var count, size int
-		var form string
+		var form, color string
 		var life time.Duration
 		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
 		set := settings.NewSet(flags)
 		set.Int(&count, "count", 0, "", settings.NotNegative(&count))
 		set.Int(&size, "size", 1, "", settings.AtLeast(&size, 1))
 		set.String(&form, "form", "json", "", settings.OneOf(&form, "json", "text"))
+		set.String(&color, "color", "gray", "", settings.OneOf(&color, "red", "green", "gray"))
 		set.Duration(&life, "life", time.Second, "", settings.WholeSeconds(&life, 24*time.Hour))
 		if err := flags.Parse(strings.Fields(c.args)); err != nil {
 			t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNoKEK is the error of a command that needs a key-encryption key and has none.
-var ErrNoKEK = cli.SettingError("key-encryption-key-file", errors.New("is required: a file with 32 random bytes in base64, as of: openssl rand -base64 32"))
+var ErrNoKEK = cli.SettingError("key-encryption-key-file", errors.New("is required: a file with 32 random bytes in base64, for example from: openssl rand -base64 32"))
 
 // input is a key-encryption key, possibly wrapped, and the setting that has it.
 type input struct{ setting, text string }

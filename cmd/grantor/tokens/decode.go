@@ -38,7 +38,7 @@ func newDecodeCommand(shared settings.Names) *cobra.Command {
 users and the shell's history can reveal.
 
 Nothing is verified: anyone can write a token with any claims. With --verify the keys are fetched from --issuer, and the
-signature, the issuer and the timeClaims are checked; a token that does not pass is an error, and nothing of it is printed. The
+signature, the issuer and the times are checked; a token that does not pass is an error, and nothing of it is printed. The
 audience is not checked, and only grantor token introspect can tell whether the token was revoked.`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: s.Prepare,
@@ -71,7 +71,7 @@ audience is not checked, and only grantor token introspect can tell whether the 
 	for _, name := range []string{"config", "issuer", "profile", "output"} {
 		cmd.Flags().AddFlag(s.Flags.Lookup(name))
 	}
-	cmd.Flags().BoolVar(&verify, "verify", false, "fetch the issuer's keys and check signature, issuer and timeClaims")
+	cmd.Flags().BoolVar(&verify, "verify", false, "fetch the issuer's keys and check signature, issuer and times")
 	return cmd
 }
 
@@ -139,9 +139,9 @@ func (t *Decoded) print(out io.Writer, issuer string) error {
 		}
 		_, _ = fmt.Fprintln(out)
 	}
-	verdict := "NOT VERIFIED: anyone can write this. Check signature, issuer and timeClaims with --verify."
+	verdict := "NOT VERIFIED: anyone can write this. Check signature, issuer and times with --verify."
 	if t.Verified {
-		verdict = "Verified: signed by " + cli.Printable(issuer) + ", within its timeClaims. Only introspection tells whether it was revoked."
+		verdict = "Verified: signed by " + cli.Printable(issuer) + ", and within its validity period. Use grantor token introspect to see whether it was revoked."
 	}
 	_, err := fmt.Fprintln(out, verdict)
 	return err
@@ -179,7 +179,7 @@ func members(document []byte) ([]member, error) {
 	return found, nil
 }
 
-// timeClaims are the members that are timeClaims (RFC 7519 §4.1, OpenID Connect Core §2).
+// timeClaims are the claims that contain a time (RFC 7519 §4.1, OpenID Connect Core §2).
 var timeClaims = []string{"exp", "iat", "nbf", "auth_time"}
 
 // printMembers prints members for people, one per line.

@@ -48,10 +48,7 @@ func (s *Settings) Prepare(*cobra.Command, []string) error {
 	if err := s.Fill(s.Flags); err != nil {
 		return err
 	}
-	if s.Output != "text" && s.Output != "json" {
-		return cli.SettingError("output", fmt.Errorf("%.20q is neither text nor json", s.Output))
-	}
-	return nil
+	return cli.CheckOutput(s.Output)
 }
 
 // talk calls do with a client of the issuer. The time in which a secret is typed does not count towards the timeout.

@@ -47,11 +47,11 @@ func indented(t *testing.T, name string) string {
 	return code.String()
 }
 
-// TestREADMEGo compiles the Go code of the README and of the pages for callers and called services. Each block is the body of
+// TestDocsGo compiles the Go code of the README and of the pages for callers and called services. Each block is the body of
 // a function, with the imports and variables that the text leaves out.
-func TestREADMEGo(t *testing.T) {
+func TestDocsGo(t *testing.T) {
 	var code strings.Builder
-	code.WriteString(`package readme
+	code.WriteString(`package docscode
 
 import (
 	"context"
@@ -89,23 +89,23 @@ var _ = attach.Scopes
 		t.Logf("block %d:\n%s", i, block)
 	}
 	dir := t.TempDir()
-	source, overlay := filepath.Join(dir, "readme.go"), filepath.Join(dir, "overlay.json")
-	place := must.Get(filepath.Abs("../../readme/readme.go"))
+	source, overlay := filepath.Join(dir, "docscode.go"), filepath.Join(dir, "overlay.json")
+	place := must.Get(filepath.Abs("../../docscode/docscode.go"))
 	replace := must.Get(json.Marshal(map[string]map[string]string{"Replace": {place: source}}))
 	for path, content := range map[string]string{source: code.String(), overlay: string(replace)} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "./readme")
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "./docscode")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Errorf("the Go code of the documentation does not compile: %v\n%s\n%s", err, out, code.String())
 	}
 }
 
-// TestREADMEManifest parses the file of clients and resources that the documentation shows.
-func TestREADMEManifest(t *testing.T) {
+// TestDocsManifest parses the file of clients and resources that the documentation shows.
+func TestDocsManifest(t *testing.T) {
 	const name = "docs/clients-and-resources.md"
 	for _, block := range fenced(t, name, "yaml") {
 		m, err := manifest.Parse(name, []byte(block))
@@ -139,9 +139,9 @@ func TestREADMETranscript(t *testing.T) {
 	}
 }
 
-// TestREADMEImport runs the commands of docs/migrating.md that import from other servers, and compares the lines of the report
+// TestDocsImport runs the commands of docs/migrating.md that import from other servers, and compares the lines of the report
 // that the page shows with the reports.
-func TestREADMEImport(t *testing.T) {
+func TestDocsImport(t *testing.T) {
 	section := page(t, "docs/migrating.md")
 	exports := map[string]string{"openiddict.json": string(must.Get(os.ReadFile(openIddictFile))), "hydra.json": string(must.Get(os.ReadFile(hydraFile)))}
 	var reports string
