@@ -11,8 +11,8 @@
 //		...
 //	}
 //
-// [Issuer.Sign] returns tokens that no issuer would issue, [Issuer.Forge] tokens with a foreign signature. A function
-// that takes a [testing.TB] ends the test if it fails.
+// [Issuer.Sign] returns tokens with arbitrary claims, [Issuer.Forge] tokens with a foreign signature. A function that
+// takes a [testing.TB] ends the test if it fails.
 package tokentest
 
 import (
@@ -106,9 +106,9 @@ func (i *Issuer) store(t testing.TB) *redisstore.Store {
 
 // serve runs the issuer until the test ends, and returns when it can issue.
 func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListener net.Listener) {
-	face, err := rest.New(t.Context(), name, i.service)
+	handler, err := rest.New(t.Context(), name, i.service)
 	must.Succeed(t, err)
-	httpServer := &http.Server{Handler: face, ReadHeaderTimeout: time.Minute}
+	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	grpcServer := grpc.NewServer(i.service.ServerOptions()...)
 	i.service.Register(grpcServer)
 	ctx, cancel := context.WithCancel(context.Background())
