@@ -115,20 +115,20 @@ func newLimiter(config Config, pepper []byte) (*limit.Limiter, error) {
 	return limit.New(limit.Config{
 		Limits: config.Limits, Key: key, Store: config.Store, Now: config.Now,
 		Exceeded: func(client string) {
-			config.Log.Warn("a client has had more tokens than tokens-per-client; it still gets them", "client_id", client)
+			config.Log.Warn("a client exceeded tokens-per-client; tokens are still issued because tokens-mode is warn", "client_id", client)
 		},
 	}), nil
 }
 
-// Editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
-func (d *domain) Editor() *registry.Editor {
+// editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
+func (d *domain) editor() *registry.Editor {
 	return registry.NewEditor(registry.Config{
 		Clients: d.config.Store, Resources: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms, Now: d.config.Now,
 		Confirm: Confirm(d.config.Store, d.config.Now),
 	}).As(registry.Unlimited())
 }
 
-// Confirm returns the function for the field of that name of a [registry.Config].
+// Confirm returns the function to use as [registry.Config.Confirm].
 func Confirm(publisher revocation.Publisher, now func() time.Time) func(context.Context, oauth.ClientID) error {
 	return func(ctx context.Context, id oauth.ClientID) error {
 		return publisher.Confirm(ctx, revocation.Change{Kind: revocation.ClientRevoked, ID: id.String(), At: now().Add(revocation.Ahead)})
@@ -138,22 +138,22 @@ func Confirm(publisher revocation.Publisher, now func() time.Time) func(context.
 // revokeTokens revokes the tokens of a client for an administrator, who is not bound as closely as the client itself: the
 // client may just have been disabled and enabled again.
 func (d *domain) revokeTokens(ctx context.Context, client *registry.Client) error {
-	return d.issuer.RevokeAll(ctx, client, issuer.ClockSkew-5*time.Second)
+	return d.issuer.RevokeAll(ctx, client, issuer.Leeway-5*time.Second)
 }
 
 // observe publishes the state of the issuer as metrics.
 func (s *Service) observe() error {
-	return telemetry.Observe(s.config.Meter, telemetry.Sources{
+	return telemetry.Observe(s.domain.config.Meter, telemetry.Sources{
 		Ready: s.Ready,
 		FeedAge: func() time.Duration {
-			age, _ := s.feed.Age()
+			age, _ := s.domain.feed.Age()
 			return age
 		},
-		Revocations: s.ledger.List.Len,
-		Clients:     s.directory.Lookups, Tokens: s.issuer.TokenLookups,
-		Authentication: s.authenticator.Stats,
-		Ring:           s.ring, Now: s.config.Now,
-		Subscribers: s.revocations.Subscribers,
+		Revocations: s.domain.ledger.List.Len,
+		Clients:     s.domain.directory.Lookups, Tokens: s.domain.issuer.TokenLookups,
+		Authentication: s.domain.authenticator.Stats,
+		Ring:           s.domain.ring, Now: s.domain.config.Now,
+		Subscribers: s.servers.revocations.Subscribers,
 	})
 }
 
@@ -173,14 +173,14 @@ func newServers(d *domain) (*servers, error) {
 		tokens:      &rpc.TokenServer{Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{
-			Editor: d.Editor(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,
+			Editor: d.editor(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,
 			Fresh: d.issuer.Fresh, CatchUp: d.feed.CatchUp, Events: d.events, Log: d.config.Log, PageKey: pageKey,
 		},
 	}, nil
 }
 
-// Register registers the services with a server.
-func (s *servers) Register(server grpc.ServiceRegistrar) {
+// register registers the services with a server.
+func (s *servers) register(server grpc.ServiceRegistrar) {
 	grantorv1.RegisterTokenServiceServer(server, s.tokens)
 	grantorv1.RegisterRevocationServiceServer(server, s.revocations)
 	admin.Register(server, s.admin)
@@ -189,7 +189,7 @@ func (s *servers) Register(server grpc.ServiceRegistrar) {
 // methods returns the methods of the services, and those of the health service, which the listeners add.
 func (s *servers) methods() middleware.Methods {
 	methods := middleware.Methods{}
-	s.Register(methods)
+	s.register(methods)
 	methods.RegisterService(&healthpb.Health_ServiceDesc, nil)
 	return methods
 }

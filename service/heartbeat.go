@@ -7,12 +7,12 @@ import (
 
 // Status describes this replica as far as the service knows it, for [heartbeat.Run].
 func (s *Service) Status() heartbeat.Status {
-	age, complete := s.feed.Age()
+	age, complete := s.domain.feed.Age()
 	if !complete {
 		age = -1
 	}
 	status := heartbeat.Status{FeedAge: age}
-	for _, key := range s.ring.List() {
+	for _, key := range s.domain.ring.List() {
 		status.Published = append(status.Published, key.Public.ID())
 		if key.State == keys.Active {
 			status.Active = append(status.Active, key.Public.ID())

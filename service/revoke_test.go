@@ -226,12 +226,12 @@ func TestDisabledAfterRevoking(t *testing.T) {
 		"disabled": func(r *replica) error {
 			return withCopy(r, func(c *registry.Client) error {
 				c.Disabled = true
-				return r.Editor().Clients.SaveClient(t.Context(), c)
+				return r.store.SaveClient(t.Context(), c)
 			})
 		},
 		"deleted": func(r *replica) error {
 			return withCopy(r, func(c *registry.Client) error {
-				return r.Editor().Clients.DeleteClient(t.Context(), c.ID, c.Version)
+				return r.store.DeleteClient(t.Context(), c.ID, c.Version)
 			})
 		},
 	} {
@@ -254,7 +254,7 @@ func TestDisabledAfterRevoking(t *testing.T) {
 
 // withCopy calls fn with a copy of the client svc as it is stored.
 func withCopy(r *replica, fn func(*registry.Client) error) error {
-	stored, err := r.Editor().Clients.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
+	stored, err := r.store.Client(context.Background(), must.Get(oauth.ParseClientID("svc")))
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func TestRotation(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
-	hasher := a.Editor().Hasher
+	hasher := a.Hasher()
 	add := func(id, value string) func(*registry.Client) {
 		return func(c *registry.Client) {
 			c.Secrets = append(c.Secrets, clientsecret.Secret{ID: id, Hash: hasher.Hash(value, c.Secrets...), CreatedAt: time.Now()})
@@ -172,7 +172,7 @@ func TestLastUse(t *testing.T) {
 	a, b := c.start(t), c.start(t)
 	a.apply(t, manifest())
 	first, gone, other := a.svc(t).Secrets[0].ID, clientsecret.New(), clientsecret.New()
-	hasher := a.Editor().Hasher
+	hasher := a.Hasher()
 	a.change(t, func(c *registry.Client) {
 		c.Secrets = append(c.Secrets,
 			clientsecret.Secret{ID: "gone", Hash: hasher.Hash(gone), CreatedAt: time.Now()},

@@ -80,10 +80,9 @@ type Config struct {
 
 // Service is an issuer without its listeners. It is safe for concurrent use by multiple goroutines.
 type Service struct {
-	*domain
-	*servers
-
-	chain *middleware.Chain
+	domain  *domain
+	servers *servers
+	chain   *middleware.Chain
 }
 
 // New builds an issuer. It opens the key ring, and creates one if the store has none.
@@ -118,33 +117,39 @@ func New(ctx context.Context, config Config) (*Service, error) {
 // events, and the counts of the limits, for the other replicas.
 func (s *Service) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	warn := func(err error) { s.config.Log.Warn(err.Error()) }
-	group.Go(func() error { return s.events.Run(ctx) })
-	group.Go(func() error { return s.feed.Run(ctx) })
+	warn := func(err error) { s.domain.config.Log.Warn(err.Error()) }
+	group.Go(func() error { return s.domain.events.Run(ctx) })
+	group.Go(func() error { return s.domain.feed.Run(ctx) })
 	group.Go(func() error {
-		return s.ring.Run(ctx, func(err error) { s.config.Log.Error(err.Error()) })
+		return s.domain.ring.Run(ctx, func(err error) { s.domain.config.Log.Error(err.Error()) })
 	})
-	group.Go(func() error { return s.sync.run(ctx, s.feed, s.issuer.CheckResources) })
-	group.Go(func() error { return s.usage.Run(ctx, warn) })
-	group.Go(func() error { return s.authenticator.Run(ctx, warn) })
-	group.Go(func() error { return s.limiter.Run(ctx, warn) })
+	group.Go(func() error { return s.domain.sync.run(ctx, s.domain.feed, s.domain.issuer.CheckResources) })
+	group.Go(func() error { return s.domain.usage.Run(ctx, warn) })
+	group.Go(func() error { return s.domain.authenticator.Run(ctx, warn) })
+	group.Go(func() error { return s.domain.limiter.Run(ctx, warn) })
 	return group.Wait()
 }
 
 // Ready reports why no token can be issued now, or why none should be because another replica knows more; nil if neither
 // applies.
-func (s *Service) Ready() error { return s.issuer.Ready() }
+func (s *Service) Ready() error { return s.domain.issuer.Ready() }
 
 // CatchUp waits until every change made before the call, by any replica, is in effect here. It requires that [Service.Run]
 // is running.
-func (s *Service) CatchUp(ctx context.Context) error { return s.feed.CatchUp(ctx) }
+func (s *Service) CatchUp(ctx context.Context) error { return s.domain.feed.CatchUp(ctx) }
 
 // SetLimits replaces the limits at once.
-func (s *Service) SetLimits(limits limit.Limits) { s.limiter.SetLimits(limits) }
+func (s *Service) SetLimits(limits limit.Limits) { s.domain.limiter.SetLimits(limits) }
+
+// Register registers the issuer's services with a gRPC server.
+func (s *Service) Register(server grpc.ServiceRegistrar) { s.servers.register(server) }
+
+// Editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
+func (s *Service) Editor() *registry.Editor { return s.domain.editor() }
 
 // Applied writes the audit event of what a [Service.Editor] did.
 func (s *Service) Applied(ctx context.Context, c registry.Change) {
-	admin.Applied(ctx, s.events, telemetry.Administrator{}, c)
+	admin.Applied(ctx, s.domain.events, telemetry.Administrator{}, c)
 }
 
 const (
@@ -168,7 +173,7 @@ func (s *Service) ServerOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: 30 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second,
 			// Clients reconnect, and so spread over new replicas.
-			MaxConnectionAge: s.config.ConnectionAge, MaxConnectionAgeGrace: time.Minute,
+			MaxConnectionAge: s.domain.config.ConnectionAge, MaxConnectionAgeGrace: time.Minute,
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 	)
@@ -183,24 +188,25 @@ func (s *Service) MeasureHTTP(next http.Handler, route func(*http.Request) strin
 	return s.chain.MeasureHTTP(next, route)
 }
 
-// Origin returns the address that a request originates from, given the other end of its connection and the values of its
-// X-Forwarded-For headers. It differs from that end only behind a trusted proxy, and has no port then.
+// Origin returns the address that a request originates from. The arguments are the other end of its connection and the
+// values of its X-Forwarded-For headers. If end is a trusted proxy, Origin returns the forwarded address, without a port;
+// otherwise end.
 func (s *Service) Origin(end net.Addr, forwarded []string) net.Addr {
-	return s.config.Proxies.Resolve(end, forwarded)
+	return s.domain.config.Proxies.Resolve(end, forwarded)
 }
 
 // Admit refuses a request over REST of a source that makes too many, before its body is read. ctx has the peer. The calls
 // that serve the request get the context that is returned, and are not counted again.
 func (s *Service) Admit(ctx context.Context) (context.Context, error) { return s.chain.Admit(ctx) }
 
-// Receive reserves what a request over REST may hold until leave is called, before its body is read. body is the most that it
-// can have. busy reports that the body should arrive within a second.
+// Receive reserves what a request over REST may hold until leave is called, before its body is read. body is its maximum
+// size. busy reports that the body should arrive within a second.
 func (s *Service) Receive(ctx context.Context, body int) (leave func(), busy bool, err error) {
 	return s.chain.Receive(ctx, body)
 }
 
-// Unread records, as the audit event with the name, the refusal of a request over REST that could not be read, so that no
-// call came of it. ctx is the one that [Service.Admit] returned.
+// Unread audits the refusal of a REST request that could not be read. The event is the name of the audit event, and ctx is
+// the context that [Service.Admit] returned.
 func (s *Service) Unread(ctx context.Context, event string, refusal *oauth.Error) {
 	s.chain.Unread(ctx, event, refusal)
 }

@@ -28,8 +28,7 @@ type Error struct {
 	Code oauth.Code
 	// Description is the issuer's error_description, cut to 256 bytes of printable ASCII. It may be empty.
 	Description string
-	// Cause is the underlying error if Code is empty. With a Code it is nil, or an error that may have led to the
-	// refusal.
+	// Cause is the underlying error. If Code is set, it is the error of reading a newer secret, if any.
 	Cause error
 
 	grpc codes.Code

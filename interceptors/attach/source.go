@@ -240,13 +240,12 @@ func (s *Source) backoff(base, maximum time.Duration, times int) time.Duration {
 	return time.Duration(float64(step) * (0.8 + 0.4*s.jitter()))
 }
 
-// Drop reports that a server refused the token: the next call waits for another one. The interceptors and the transport
-// call Drop themselves.
+// Drop reports that a server refused the token. If that is the cached token, the next call waits for a new one; a late
+// refusal of an earlier token therefore discards nothing. The interceptors and the transport call Drop themselves.
 //
-// Drop ignores a token that is no longer the cached one, so that a late refusal does not discard a fresh token. It also
-// ignores a refusal that closely follows another drop, within 1 s at first and within up to 30 s while refusals go on:
-// a server that refuses every token then costs the issuer an occasional request instead of one for each call. If the
-// issuer provides no other token, the refused one is used until it expires, because other servers may accept it.
+// After a drop, Drop has no effect for about 1 s, and for up to 30 s while refusals continue: a server that refuses every
+// token then costs the issuer an occasional request instead of one for each call. If the issuer provides no new token,
+// the refused one is sent until it expires, because other servers may accept it.
 func (s *Source) Drop(token string) {
 	if s == nil {
 		return

@@ -73,7 +73,7 @@ type stream struct {
 	mu      sync.Mutex
 	current grpc.ClientStream
 	entry   *entry // the token of current
-	message any    // the request message, while it may have to be sent opened
+	message any    // the request message, while it may have to be sent again
 }
 
 func (s *stream) inner() grpc.ClientStream {

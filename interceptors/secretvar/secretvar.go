@@ -1,6 +1,6 @@
 // Package secretvar reads a client's secret from where it is kept, named by a URL: AWS Secrets Manager, Google Cloud
 // Secret Manager, an HTTPS server, or a file. It adapts a variable of the Go Cloud Development Kit
-// (https://gocloud.dev/howto/runtimevar/) to attach.SecretFunc:
+// (Go CDK, https://gocloud.dev/howto/runtimevar/) to attach.SecretFunc:
 //
 //	import _ "gocloud.dev/runtimevar/awssecretsmanager"
 //
@@ -8,7 +8,7 @@
 //	source := attach.ClientCredentials(issuer, "background-service", "", attach.SecretFunc(variable.Secret))
 //
 // The program selects the kinds of URL by importing their drivers. The package is separate from attach so that a
-// program which does not use it compiles neither the kit nor the client of a cloud.
+// program which does not use it compiles neither Go CDK nor the client of a cloud.
 package secretvar
 
 import (
@@ -33,8 +33,9 @@ type Variable struct {
 }
 
 // Open starts watching the secret that the URL names, until [Variable.Close]. The URL's parameters belong to the
-// driver, but two matter here: decoder, if present, must be "string" or "bytes", preceded by "decrypt" if the kit is to
-// decrypt the value; and wait is the interval at which some drivers look for changes, 30 s by default.
+// driver, but two matter here. The parameter decoder, if present, must be "string" or "bytes", preceded by "decrypt" if
+// Go CDK is to decrypt the value. The parameter wait is the interval at which some drivers look for changes, 30 s by
+// default.
 //
 // Open does not wait for a value. It fails if no driver is registered for the URL's scheme or the driver rejects the
 // URL. The context applies to the driver's setup only. No error of this package quotes the userinfo or the query of a

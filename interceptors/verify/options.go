@@ -36,8 +36,8 @@ type config struct {
 	tracers   trace.TracerProvider
 }
 
-// Audience sets the resources that the server is: a token must name one of them in its "aud", byte for byte. It is
-// required. Repeated use adds resources.
+// Audience sets the resource identifiers of this server: a token must have one of them in its "aud", byte for byte. It
+// is required. Repeated use adds identifiers.
 func Audience(resources ...string) Option {
 	return func(c *config) { c.audience = append(c.audience, resources...) }
 }
@@ -64,8 +64,9 @@ func Keys(source token.KeySource) Option {
 	return func(c *config) { c.keys = source }
 }
 
-// Denied sets the list of revocations, for an issuer that guards its own services. The verifier does not add to the
-// list. Use it with [Keys], so that no feed is followed.
+// Denied sets the list of revocations that the verifier consults, for an issuer that guards its own services and
+// maintains the list itself. Use it with [Keys] and without [OverGRPC], so that the verifier follows no feed: it would
+// change the list by what it receives.
 func Denied(list *revocation.List) Option {
 	return func(c *config) { c.denied = list }
 }
@@ -76,14 +77,14 @@ func CacheSize(tokens int) Option {
 	return func(c *config) { c.cacheSize = tokens }
 }
 
-// Leeway sets how far the issuer's clock may be ahead of the local one. The default is 30 s. It does not extend the
-// lifetime of a token.
+// Leeway sets how far the "iat" and "nbf" of a token may be in the future, for an issuer whose clock is ahead of the
+// local one. The default is 30 s. "exp" is checked without a leeway.
 func Leeway(d time.Duration) Option {
 	return func(c *config) { c.leeway = d }
 }
 
-// MaxStaleKeys sets how long the last keys are used after their max-age while the issuer cannot be reached. The default
-// is 24 h.
+// MaxStaleKeys sets how long the issuer's last keys are used after their max-age while the issuer cannot be reached.
+// After that, calls are refused with UNAVAILABLE (503). The default is 24 h. [MaxStaleness] is about revocations.
 func MaxStaleKeys(d time.Duration) Option {
 	return func(c *config) { c.keysMaxStale = max(d, 1) } // zero is a value here, but the default to jwks
 }
@@ -102,7 +103,8 @@ func OnRefusal(observe func(ctx context.Context, method string, err error)) Opti
 }
 
 // MaxStaleness sets the age up to which the knowledge of revocations is current. While the feed cannot be reached for
-// longer, calls count as stale ([FeedStatus]) and one warning is logged. The default is 30 s.
+// longer, calls count as stale ([FeedStatus]) and one warning is logged. The default is 30 s. [MaxStaleKeys] is about
+// keys.
 func MaxStaleness(d time.Duration) Option {
 	return func(c *config) { c.revocationsMaxStale = d }
 }

@@ -46,7 +46,7 @@ func (g *guard) serve(method string, stream *callerStream, handle func(grpc.Serv
 		if !running.over() {
 			return o.err
 		}
-		// The handler's result, which may be success, is not how the stream ended.
+		// The stream ended because of its token, whatever the handler returned.
 	case <-running.ended:
 	}
 	refused := refuseToken(running.cause)

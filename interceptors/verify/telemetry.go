@@ -91,8 +91,9 @@ func newInstruments(c *config, v *Verifier) (*instruments, error) {
 	return i, errors.Join(errs[:]...)
 }
 
-// reason returns the word that a refusal is counted by: that of the token package where the token is at fault.
-func reason(cause error) string {
+// Reason returns the metric label for the error that [OnRefusal] gets: "no_token", "insufficient_scope", "no_rule" or
+// "stale" for an error of this package, and the label of [token.Reason] for any other.
+func Reason(cause error) string {
 	switch {
 	case errors.Is(cause, ErrNoToken):
 		return string(oauth.NoToken)
@@ -108,7 +109,7 @@ func reason(cause error) string {
 
 // count counts a refusal.
 func (i *instruments) count(ctx context.Context, cause error) {
-	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason(cause))))
+	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", Reason(cause))))
 }
 
 // errPanicked is the status under which a call is counted if its handler panics.

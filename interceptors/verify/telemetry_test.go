@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
@@ -64,6 +66,32 @@ func (m *measurements) values() map[string]float64 {
 }
 
 const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// TestTelemetryDuringNew collects the metrics while New starts to follow a feed. It is for the race detector.
+func TestTelemetryDuringNew(t *testing.T) {
+	signer, m := newSigner(), measure(t)
+	stop := make(chan struct{})
+	var collecting sync.WaitGroup
+	collecting.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				m.values()
+			}
+		}
+	})
+	feed := &scriptedFeed{watch: func(ctx context.Context, _ int, send func(*grantorv1.WatchRevocationsResponse)) error {
+		send(complete)
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	verifier := newVerifier(signer, verify.OverGRPC(feed), m.option)
+	close(stop)
+	collecting.Wait()
+	verifier.Close()
+}
 
 func TestTelemetry(t *testing.T) {
 	signer, m := newSigner(), measure(t)

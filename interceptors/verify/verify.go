@@ -124,16 +124,21 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent),
 		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
 	}
+	dial := c.feedDialer(issuer)
+	if dial != nil {
+		// The callback that newInstruments registers reads the follower, from then on concurrently.
+		v.follower = &feedFollower{
+			dial: dial, list: denied, maxStale: c.revocationsMaxStale, onChange: v.streams.recheck,
+			start: time.Now(), ready: make(chan struct{}),
+		}
+	}
 	if c.telemetry {
 		if v.instruments, err = newInstruments(&c, v); err != nil {
 			return nil, fmt.Errorf("verify: %w", err)
 		}
 	}
-	if dial := c.feedDialer(issuer); dial != nil {
-		v.follow(ctx, &feedFollower{
-			dial: dial, list: denied, maxStale: c.revocationsMaxStale, onChange: v.streams.recheck,
-			start: time.Now(), ready: make(chan struct{}),
-		}, c.now)
+	if dial != nil {
+		v.follow(ctx, v.follower, c.now)
 	}
 	return v, nil
 }
@@ -143,7 +148,6 @@ const maxTokenLifetime = 24 * time.Hour
 
 // follow starts following the feed, and waits within ctx until all earlier revocations are known.
 func (v *Verifier) follow(ctx context.Context, f *feedFollower, now func() time.Time) {
-	v.follower = f
 	running, stop := context.WithCancel(context.Background())
 	v.stop = stop
 	v.stopped.Go(func() {

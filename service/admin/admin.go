@@ -64,9 +64,9 @@ type Config struct {
 
 // Register registers the services with a server.
 func Register(server grpc.ServiceRegistrar, c Config) {
-	grantorv1.RegisterClientServiceServer(server, &clientServer{Config: c})
-	grantorv1.RegisterResourceServiceServer(server, &resourceServer{Config: c})
-	grantorv1.RegisterKeyServiceServer(server, &keyServer{Config: c})
+	grantorv1.RegisterClientServiceServer(server, &clientServer{config: c})
+	grantorv1.RegisterResourceServiceServer(server, &resourceServer{config: c})
+	grantorv1.RegisterKeyServiceServer(server, &keyServer{config: c})
 }
 
 // errNoCaller is unreachable while every method of the services has a rule that requires scopes.

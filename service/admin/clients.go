@@ -17,12 +17,13 @@ import (
 // clientServer implements grantor.v1.ClientService.
 type clientServer struct {
 	grantorv1.UnimplementedClientServiceServer
-	Config
+
+	config Config
 }
 
 // GetClient returns a client.
 func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequest) (*grantorv1.GetClientResponse, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +31,7 @@ func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequ
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.editor.Clients.Client(ctx, id)
+	client, err := a.editor.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +42,11 @@ func (s *clientServer) GetClient(ctx context.Context, m *grantorv1.GetClientRequ
 // ListClients returns a page of clients.
 func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClientsRequest) (*grantorv1.ListClientsResponse, error) {
 	const list = "clients"
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
-	last, size, err := s.start(list, m)
+	last, size, err := s.config.start(list, m)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +56,13 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 			return nil, errPageToken
 		}
 	}
-	clients, err := a.editor.Clients.Clients(ctx, after, size)
+	clients, err := a.editor.Clients(ctx, after, size)
 	if err != nil {
 		return nil, err
 	}
 	answer := &grantorv1.ListClientsResponse{}
 	if len(clients) == size {
-		answer.NextPageToken = s.pageToken(list, clients[size-1].ID.String())
+		answer.NextPageToken = s.config.pageToken(list, clients[size-1].ID.String())
 	}
 	answer.Clients, err = s.showAll(ctx, s.readable(ctx, clients))
 	return answer, err
@@ -71,7 +72,7 @@ func (s *clientServer) ListClients(ctx context.Context, m *grantorv1.ListClients
 func (s *clientServer) readable(ctx context.Context, clients []*registry.Client) []*registry.Client {
 	return slices.DeleteFunc(clients, func(c *registry.Client) bool {
 		if c.Err != nil {
-			s.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", c.Err)
+			s.config.Log.WarnContext(ctx, "a client is left out of the list", "client_id", c.ID.String(), "reason", c.Err)
 		}
 		return c.Err != nil
 	})
@@ -79,7 +80,7 @@ func (s *clientServer) readable(ctx context.Context, clients []*registry.Client)
 
 // CreateClient registers a client.
 func (s *clientServer) CreateClient(ctx context.Context, m *grantorv1.CreateClientRequest) (*grantorv1.CreateClientResponse, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func (s *clientServer) DeleteClient(ctx context.Context, m *grantorv1.DeleteClie
 	}
 	if errors.Is(err, registry.ErrNotFound) {
 		// This may be a retry of a deletion that the replicas had not acknowledged.
-		err = cmp.Or(s.Editor.Confirm(ctx, target.ID), err)
+		err = cmp.Or(s.config.Editor.Confirm(ctx, target.ID), err)
 	}
 	if err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (s *clientServer) DeleteClient(ctx context.Context, m *grantorv1.DeleteClie
 
 // RevokeTokens revokes the tokens of a client.
 func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeTokensRequest) (*grantorv1.RevokeTokensResponse, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -152,18 +153,18 @@ func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeToke
 	if err != nil {
 		return nil, err
 	}
-	client, err := a.editor.Clients.Client(ctx, id)
+	client, err := a.editor.Client(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.editor.Authorize(client); err != nil {
 		return nil, err
 	}
-	if err := s.Config.RevokeTokens(ctx, client); err != nil {
+	if err := s.config.RevokeTokens(ctx, client); err != nil {
 		return nil, err
 	}
-	s.Events.Changed(ctx, telemetry.EventClientRevoked, a.Administrator, slog.String("id", id.String()))
-	s.awaitApplied(ctx)
+	s.config.Events.Changed(ctx, telemetry.EventClientRevoked, a.Administrator, slog.String("id", id.String()))
+	s.config.awaitApplied(ctx)
 	return &grantorv1.RevokeTokensResponse{}, nil
 }
 
@@ -175,7 +176,7 @@ type targeted interface {
 
 // target authorizes the caller, and returns it with the client and the state that m names.
 func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, registry.Target, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, registry.Target{}, err
 	}
@@ -190,12 +191,13 @@ func (s *clientServer) target(ctx context.Context, m targeted) (*administrator, 
 // changed audits a change of a client and waits for it to reach this replica.
 func (s *clientServer) changed(ctx context.Context, a *administrator, event string, id oauth.ClientID, details ...slog.Attr) {
 	what := append([]slog.Attr{slog.String("id", id.String())}, details...)
-	s.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.changes))...)
-	s.awaitApplied(ctx)
+	s.config.Events.Changed(ctx, event, a.Administrator, append(what, changesOf(a.changes))...)
+	s.config.awaitApplied(ctx)
 }
 
-// after returns a client that was changed, with its ID and state alone if the caller may not read clients. If the uses of its secrets cannot be read, it omits them instead of failing:
-// the change is made, and its response may contain a secret that cannot be read again.
+// after returns a client that was changed, and only its ID and etag if the caller may not read clients. If the uses of its
+// secrets cannot be read, it omits them instead of failing: the change is made, and its response may contain a secret that
+// cannot be read again.
 func (s *clientServer) after(ctx context.Context, a *administrator, client *registry.Client) *grantorv1.Client {
 	if !a.may(registry.ScopeClientsRead) {
 		return &grantorv1.Client{ClientId: client.ID.String(), Etag: client.ETag()}
@@ -222,7 +224,7 @@ func (s *clientServer) showAll(ctx context.Context, clients []*registry.Client) 
 	for i, c := range clients {
 		ids[i] = c.ID
 	}
-	uses, err := s.Usage.LastUses(ctx, ids)
+	uses, err := s.config.Usage.LastUses(ctx, ids)
 	if err != nil {
 		return nil, err
 	}

@@ -15,12 +15,13 @@ import (
 // keyServer implements grantor.v1.KeyService.
 type keyServer struct {
 	grantorv1.UnimplementedKeyServiceServer
-	Config
+
+	config Config
 }
 
 // ListKeys returns the keys.
 func (s *keyServer) ListKeys(ctx context.Context, _ *grantorv1.ListKeysRequest) (*grantorv1.ListKeysResponse, error) {
-	if _, err := s.admit(ctx); err != nil {
+	if _, err := s.config.admit(ctx); err != nil {
 		return nil, err
 	}
 	list, err := s.list()
@@ -30,36 +31,36 @@ func (s *keyServer) ListKeys(ctx context.Context, _ *grantorv1.ListKeysRequest) 
 // RotateKeys creates successors of keys.
 func (s *keyServer) RotateKeys(ctx context.Context, m *grantorv1.RotateKeysRequest) (*grantorv1.RotateKeysResponse, error) {
 	// The ring reports the keys that it created, possibly none, to a callback that audits them.
-	list, err := s.change(ctx, func() error { return s.Ring.Rotate(ctx, jwks.Algorithm(m.GetAlg())) }, func(*administrator) {})
+	list, err := s.change(ctx, func() error { return s.config.Ring.Rotate(ctx, jwks.Algorithm(m.GetAlg())) }, func(*administrator) {})
 	return &grantorv1.RotateKeysResponse{Keys: list}, err
 }
 
 // RetireKey retires a key.
 func (s *keyServer) RetireKey(ctx context.Context, m *grantorv1.RetireKeyRequest) (*grantorv1.RetireKeyResponse, error) {
-	list, err := s.change(ctx, func() error { return s.Ring.Retire(ctx, m.GetKid()) }, func(a *administrator) {
-		s.Events.Changed(ctx, telemetry.EventKeyRetired, a.Administrator, slog.String("kid", m.GetKid()))
+	list, err := s.change(ctx, func() error { return s.config.Ring.Retire(ctx, m.GetKid()) }, func(a *administrator) {
+		s.config.Events.Changed(ctx, telemetry.EventKeyRetired, a.Administrator, slog.String("kid", m.GetKid()))
 	})
 	return &grantorv1.RetireKeyResponse{Keys: list}, err
 }
 
 // CompromiseKey removes a key and revokes its tokens.
 func (s *keyServer) CompromiseKey(ctx context.Context, m *grantorv1.CompromiseKeyRequest) (*grantorv1.CompromiseKeyResponse, error) {
-	list, err := s.change(ctx, func() error { return s.Ring.Compromise(ctx, m.GetKid()) }, func(a *administrator) {
-		s.Events.Changed(ctx, telemetry.EventKeyCompromised, a.Administrator, slog.String("kid", m.GetKid()))
+	list, err := s.change(ctx, func() error { return s.config.Ring.Compromise(ctx, m.GetKid()) }, func(a *administrator) {
+		s.config.Events.Changed(ctx, telemetry.EventKeyCompromised, a.Administrator, slog.String("kid", m.GetKid()))
 	})
 	return &grantorv1.CompromiseKeyResponse{Keys: list}, err
 }
 
 // change calls do, which changes the ring, calls record if the change was made, and returns the keys after it.
 func (s *keyServer) change(ctx context.Context, do func() error, record func(*administrator)) ([]*grantorv1.SigningKey, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
 	err = do()
 	if made(err) {
 		record(a)
-		s.awaitApplied(ctx)
+		s.config.awaitApplied(ctx)
 	}
 	if err != nil || !a.may(registry.ScopeKeysRead) {
 		return nil, err
@@ -70,7 +71,7 @@ func (s *keyServer) change(ctx context.Context, do func() error, record func(*ad
 // list returns all keys.
 func (s *keyServer) list() ([]*grantorv1.SigningKey, error) {
 	var list []*grantorv1.SigningKey
-	for _, info := range s.Ring.List() {
+	for _, info := range s.config.Ring.List() {
 		k, err := info.Public.JWK()
 		if err != nil {
 			return nil, err

@@ -16,7 +16,8 @@ import (
 // resourceServer implements grantor.v1.ResourceService.
 type resourceServer struct {
 	grantorv1.UnimplementedResourceServiceServer
-	Config
+
+	config Config
 }
 
 // GetResource returns a resource.
@@ -25,7 +26,7 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.editor.Resources.Resources(ctx)
+	all, err := a.editor.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -39,15 +40,15 @@ func (s *resourceServer) GetResource(ctx context.Context, m *grantorv1.GetResour
 // ListResources returns a page of resources.
 func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListResourcesRequest) (*grantorv1.ListResourcesResponse, error) {
 	const name = "resources"
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
-	after, size, err := s.start(name, m)
+	after, size, err := s.config.start(name, m)
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.editor.Resources.Resources(ctx)
+	all, err := a.editor.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListRes
 	answer := &grantorv1.ListResourcesResponse{}
 	if len(list) > size {
 		list = list[:size]
-		answer.NextPageToken = s.pageToken(name, list[size-1].ID.String())
+		answer.NextPageToken = s.config.pageToken(name, list[size-1].ID.String())
 	}
 	for i := range list {
 		answer.Resources = append(answer.Resources, registrypb.FromResource(&list[i]))
@@ -67,7 +68,7 @@ func (s *resourceServer) ListResources(ctx context.Context, m *grantorv1.ListRes
 
 // CreateResource registers a resource.
 func (s *resourceServer) CreateResource(ctx context.Context, m *grantorv1.CreateResourceRequest) (*grantorv1.CreateResourceResponse, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ const maxWanted = 500
 
 // ApplyManifest makes the registry equal to a manifest.
 func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyManifestRequest) (*grantorv1.ApplyManifestResponse, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -148,19 +149,19 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	for _, c := range account {
 		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields()})
 		if !m.GetValidateOnly() {
-			Applied(ctx, s.Events, a.Administrator, c)
+			Applied(ctx, s.config.Events, a.Administrator, c)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.awaitApplied(ctx)
+	s.config.awaitApplied(ctx)
 	return answer, nil
 }
 
 // target authorizes the caller, and returns it with the resource that m names.
 func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() string }) (*administrator, oauth.Resource, error) {
-	a, err := s.admit(ctx)
+	a, err := s.config.admit(ctx)
 	if err != nil {
 		return nil, oauth.Resource{}, err
 	}
@@ -170,6 +171,6 @@ func (s *resourceServer) target(ctx context.Context, m interface{ GetResource() 
 
 // changed audits a change of a resource and waits for it to reach this replica.
 func (s *resourceServer) changed(ctx context.Context, a *administrator, event string, id oauth.Resource) {
-	s.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.changes))
-	s.awaitApplied(ctx)
+	s.config.Events.Changed(ctx, event, a.Administrator, slog.String("id", id.String()), changesOf(a.changes))
+	s.config.awaitApplied(ctx)
 }

@@ -148,10 +148,7 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 		case err == nil:
 			client, known = found, true
 		case !errors.Is(err, registry.ErrNotFound):
-			return nil, &oauth.Error{
-				Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,
-				Reason: oauth.StoreUnreachable, Cause: fmt.Errorf("reading client %q: %w", p.id, err),
-			}
+			return nil, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", p.id, err))
 		}
 	}
 	usable := known && !client.Disabled && client.Allows(p.method) && client.AllowsFrom(p.source)

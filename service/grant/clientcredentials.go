@@ -1,5 +1,13 @@
 // Package grant decides which token an authenticated client receives. Each grant type has its own file. The package
 // implements RFC 6749 §4.4 (client credentials) and RFC 8707 (resource indicators).
+//
+// Client credentials is the only grant type, and other packages name it. A further one needs, besides its file here:
+//
+//   - its name in package oauth, and as one that a client may have in the field grant_types of package registry;
+//   - package rpc to accept it, to pass its parameters on, and to list it in the metadata;
+//   - package issuer to choose among the grants: its Config has one [ClientCredentials], and the subject of a token is
+//     the client;
+//   - its parameters, if it has any, in the message IssueTokenRequest and in the form that package rest parses.
 package grant
 
 import (
@@ -59,7 +67,7 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 	if len(owners) == 0 {
 		return nil, oauth.Refuse(oauth.InvalidTarget, "The token would be for no resource; ask for a scope.")
 	}
-	return g.decide(client, scopes, owners)
+	return g.describe(client, scopes, owners)
 }
 
 // grantScopes returns the requested scopes, or the default ones of the client if none are requested.
@@ -141,9 +149,9 @@ func scopeOwners(resources *registry.Resources, scopes oauth.Scopes) []*registry
 	return owners
 }
 
-// decide determines the lifetime, which is the shortest of those that the client and the resources set, and the
-// algorithm, which the resources must agree on.
-func (g *ClientCredentials) decide(client *registry.Client, scopes oauth.Scopes, owners []*registry.Resource) (*Decision, error) {
+// describe returns the token for the owners of its scopes. Its lifetime is the shortest of those that the client and the
+// resources set; the resources must agree on its algorithm.
+func (g *ClientCredentials) describe(client *registry.Client, scopes oauth.Scopes, owners []*registry.Resource) (*Decision, error) {
 	d := &Decision{Scopes: scopes, Lifetime: client.AccessTokenLifetime, Audience: make([]string, len(owners))}
 	for i, owner := range owners {
 		d.Audience[i] = owner.ID.String()

@@ -88,7 +88,7 @@ func Run(ctx context.Context, store Store, describe func() Status, failed func(e
 		status.ID, status.StartedAt, status.Ahead = id, started, ahead
 		measured, err := announce(ctx, store, status)
 		if err != nil && !failing && ctx.Err() == nil {
-			failed(fmt.Errorf("the other replicas cannot be told about this one: %w", err))
+			failed(fmt.Errorf("reporting this replica's status: %w", err))
 		}
 		if failing = err != nil; !failing {
 			ahead = measured

@@ -5,8 +5,7 @@
 // are counted as "_OTHER", unknown routes without a route. Attributes are built once for each series and cached. Spans
 // contain no path, query, address or header of a call either.
 //
-// Nothing is measured if the [metric.Meter] is nil, and nothing is traced if the [trace.Tracer] is nil. Neither costs
-// anything then.
+// A nil [metric.Meter] records nothing, and a nil [trace.Tracer] starts no spans.
 package instrument
 
 import (

@@ -21,8 +21,10 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// ClockSkew is the maximum difference that is expected between the clocks of replicas and verifiers.
-const ClockSkew = 30 * time.Second
+// Leeway is how far the "iat" of a token may be ahead of this replica's clock. Verifiers are expected to accept as much,
+// as package interceptors/verify does by default, so it also bounds how far [Issuer.RevokeAll] may move the moment of a
+// revocation, and with it the "iat" of later tokens, into the future.
+const Leeway = 30 * time.Second
 
 // Config is what an issuer works on. Every field is required.
 type Config struct {
@@ -57,7 +59,7 @@ type Issuer struct {
 // New returns an issuer.
 func New(config Config) (*Issuer, error) {
 	verifier := func(denied token.DenyList) *token.Verifier {
-		return &token.Verifier{Issuer: config.Name.String(), Keys: config.Ring, Denied: denied, Leeway: ClockSkew, Now: config.Now}
+		return &token.Verifier{Issuer: config.Name.String(), Keys: config.Ring, Denied: denied, Leeway: Leeway, Now: config.Now}
 	}
 	live, err := token.NewCache(verifier(config.Ledger.List), config.CachedTokens)
 	if err != nil {
@@ -192,10 +194,7 @@ func (i *Issuer) resources(ctx context.Context) (*registry.Resources, error) {
 		i.resourcesNewer.Store(newer)
 	}
 	if err != nil {
-		return nil, &oauth.Error{
-			Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second,
-			Cause: fmt.Errorf("reading the resources: %w", err),
-		}
+		return nil, oauth.StoreUnavailable("", fmt.Errorf("reading the resources: %w", err))
 	}
 	return resources, nil
 }

@@ -86,7 +86,7 @@ func (i *Issuer) publish(ctx context.Context, c revocation.Change) error {
 	return nil
 }
 
-// notRecorded returns the refusal for a revocation that may be lost again; nil if err is.
+// notRecorded returns the refusal for a revocation that may be lost again, or nil if err is nil.
 func notRecorded(err error) error {
 	if err == nil {
 		return nil

@@ -127,14 +127,16 @@ func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	return set.Find(ctx, id)
 }
 
-// Trusts reports whether the current set contains k. It does not block.
+// Trusts reports whether the set that was fetched last contains k and may still be used. Unlike [Remote.Find], it neither
+// causes a fetch for an unknown key nor waits for one.
 func (r *Remote) Trusts(k Key) bool {
 	set := r.current()
 	return set != nil && set.Trusts(k)
 }
 
-// Refresh fetches the set, unless it was fetched within [RemoteConfig.MinInterval]; it then returns the result of that
-// fetch. The context bounds this caller's wait; the fetch goes on for other callers.
+// Refresh fetches the set, joining a fetch in flight, and returns the error of the fetch. If the last fetch began less than
+// [RemoteConfig.MinInterval] ago, Refresh makes no other and returns the error of that one, nil if it succeeded. The
+// context bounds this caller's wait; the fetch goes on for other callers.
 func (r *Remote) Refresh(ctx context.Context) error {
 	done := r.group.DoChan("", r.fetchOnce)
 	select {

@@ -66,7 +66,7 @@ func (s *snapshot) list(retention time.Duration, now time.Time) []Info {
 		}
 		if successor := s.document.successor(i); successor != nil {
 			info.Retires = successor.activates()
-			info.Removed = info.Retires.Add(retention + clockSkew)
+			info.Removed = info.Retires.Add(retention + skewMargin)
 		}
 		list = append(list, info)
 	}
@@ -127,7 +127,7 @@ func (r *Ring) rotate(d *document, algorithms ...jwks.Algorithm) error {
 }
 
 // publishLead returns how long a successor is published before it signs.
-func (r *Ring) publishLead() time.Duration { return r.config.MaxAge + clockSkew }
+func (r *Ring) publishLead() time.Duration { return r.config.MaxAge + skewMargin }
 
 // Retire retires a key. An active key gets a successor, as by [Ring.Rotate]. An upcoming key has signed nothing and is
 // removed. The error is [ErrRetiring] for a retiring key and [ErrNotFound] for an ID that is not in the ring.

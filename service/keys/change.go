@@ -191,7 +191,7 @@ func (r *Ring) mergeMemory(d, memory *document) {
 		d.MadeAt, d.Pepper = memory.MadeAt, memory.Pepper
 	}
 	for i, k := range memory.Keys {
-		if d.index(k.ID) < 0 && !memory.gone(i, r.config.Retention, r.config.Now().Add(2*clockSkew)) {
+		if d.index(k.ID) < 0 && !memory.gone(i, r.config.Retention, r.config.Now().Add(2*skewMargin)) {
 			d.Keys = append(d.Keys, k)
 		}
 	}

@@ -136,7 +136,7 @@ func (d *document) successor(i int) *record {
 // lifetime of a token.
 func (d *document) gone(i int, retention time.Duration, at time.Time) bool {
 	successor := d.successor(i)
-	return successor != nil && at.After(successor.activates().Add(retention+clockSkew))
+	return successor != nil && at.After(successor.activates().Add(retention+skewMargin))
 }
 
 func (k *record) activates() time.Time { return time.Unix(k.ActivatesAt, 0) }

@@ -81,8 +81,10 @@ type KeyRemoved struct {
 	ID        string
 }
 
-// clockSkew is the maximum difference between the clocks of replicas and verifiers.
-const clockSkew = time.Minute
+// skewMargin is added to the time for which a key is published before it signs, and to that for which it is kept after the
+// last token that it signed has expired. It allows for the difference between the clocks of replicas and verifiers, with
+// room to spare: the margin delays no request, while a key that a verifier lacks makes it refuse tokens.
+const skewMargin = time.Minute
 
 // Ring holds the keys in memory. It is safe for concurrent use by multiple goroutines.
 type Ring struct {

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// receiveTimeout is how long a request may take to arrive once its call has begun. A call that is sent by half would
-	// hold a goroutine, and hold up a server that stops, for as long as its connection lives.
+	// receiveTimeout is how long a request may take to arrive once its call has begun. A call that is partially
+	// sent would hold a goroutine, and hold up a server that stops, for the whole life of its connection.
 	receiveTimeout = 15 * time.Second
 	// crowdedTimeout replaces receiveTimeout once maxPending requests, or maxPendingPerSource of one source, are being
 	// received. Each request holds up to the maximum size of a message, so this bounds the memory that a source can hold to

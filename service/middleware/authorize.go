@@ -2,17 +2,14 @@ package middleware
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"google.golang.org/grpc"
 
 	"github.com/grantorhq/grantor/interceptors/verify"
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/telemetry"
-	"github.com/grantorhq/grantor/service/token"
 )
 
 // policy completes the rules in the protos. Reflection is registered in development mode alone.
@@ -35,23 +32,10 @@ func newAuthorize(ctx context.Context, config Config) (authorize, error) {
 		verify.Keys(config.Keys), verify.Denied(config.Denied), verify.Now(config.Now), verify.CacheSize(cachedTokens),
 		verify.OnRefusal(func(ctx context.Context, method string, err error) {
 			by := telemetry.Administrator{Peer: remoteaddr.FromContext(ctx).String()}
-			config.Events.AdminRefused(ctx, strings.TrimPrefix(method, "/"), by, reason(err), err)
+			config.Events.AdminRefused(ctx, strings.TrimPrefix(method, "/"), by, verify.Reason(err), err)
 		}))
 	if err != nil {
 		return authorize{}, err
 	}
 	return authorize{verify.UnaryServerInterceptor(verifier, policy), verify.StreamServerInterceptor(verifier, policy)}, nil
-}
-
-// reason returns the word for why a call was not let through: that of the token package where the token is at fault.
-func reason(err error) string {
-	switch {
-	case errors.Is(err, verify.ErrNoToken):
-		return string(oauth.NoToken)
-	case errors.Is(err, verify.ErrScope):
-		return string(oauth.InsufficientScope)
-	case errors.Is(err, verify.ErrNoRule):
-		return string(oauth.NoRule)
-	}
-	return token.Reason(err)
 }

@@ -1,5 +1,5 @@
 // Package middleware is what every call passes before its handler: the calls of the gRPC port, and those that the REST
-// face makes in process.
+// handler makes in process.
 package middleware
 
 import (

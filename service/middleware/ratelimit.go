@@ -17,8 +17,8 @@ import (
 // clientAddr puts the address that a call originates from into its context, for [remoteaddr.FromContext].
 type clientAddr struct{ proxies remoteaddr.Networks }
 
-// resolve returns a context that has the address. That of a call over REST is there already: the face has resolved it, and
-// passes no header on.
+// resolve returns a context that has the address. That of a call over REST is there already: the REST handler has resolved
+// it, and passes no header on.
 func (a clientAddr) resolve(ctx context.Context) context.Context {
 	if remoteaddr.FromContext(ctx) != (remoteaddr.Client{}) {
 		return ctx

@@ -90,6 +90,14 @@ func Refuse(code Code, text Text) *Error {
 	return &Error{Code: code, Text: text}
 }
 
+// StoreUnavailable returns a [TemporarilyUnavailable] for a request that failed because the store did not answer.
+func StoreUnavailable(reason Reason, cause error) *Error {
+	return &Error{
+		Code: TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second, Reason: reason,
+		Cause: cause,
+	}
+}
+
 // Error returns the text for the operator, which includes the cause.
 func (e *Error) Error() string {
 	if e.Cause == nil {

@@ -14,9 +14,13 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
+func newHasher() *clientsecret.Hasher {
+	return must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32))))
+}
+
 func (k *kit) editor() *registry.Editor {
 	return registry.NewEditor(registry.Config{
-		Clients: k, Resources: k, Hasher: must.Get(clientsecret.NewHasher([]byte(strings.Repeat("p", 32)))),
+		Clients: k, Resources: k, Hasher: newHasher(),
 		Now: func() time.Time { return start.Add(time.Millisecond) },
 	}).As(registry.Unlimited())
 }
@@ -116,7 +120,7 @@ func testEditorsAtOnce(t *testing.T, k *kit) {
 func (k *kit) hasSecret(c *registry.Client, issued *registry.Issued) bool {
 	for _, s := range c.Secrets {
 		if s.ID == issued.SecretID {
-			return k.editor().Hasher.Matches(s.Hash, issued.Secret)
+			return newHasher().Matches(s.Hash, issued.Secret)
 		}
 	}
 	return false

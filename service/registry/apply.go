@@ -77,7 +77,7 @@ func (a *application) authorize(ctx context.Context) error {
 		if err := a.Authorize(spec); err != nil {
 			return err
 		}
-		stored, err := a.Clients.Client(ctx, spec.ID)
+		stored, err := a.config.Clients.Client(ctx, spec.ID)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -96,7 +96,7 @@ func (a *application) authorize(ctx context.Context) error {
 
 // applyResources stores the table of resources in one write, if it differs, and checks the clients against it.
 func (a *application) applyResources(ctx context.Context) ([]Change, error) {
-	stored, err := a.Resources.Resources(ctx)
+	stored, err := a.config.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (a *application) applyResources(ctx context.Context) ([]Change, error) {
 	if a.options.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
 		return changes, nil
 	}
-	if err := a.Resources.SaveResources(ctx, table); err != nil {
+	if err := a.config.Resources.SaveResources(ctx, table); err != nil {
 		return nil, err
 	}
 	return changes, nil
@@ -134,7 +134,7 @@ func (a *application) mergeResources(stored []Resource) (list []Resource, change
 		}
 	}
 	for _, spec := range a.manifest.Resources {
-		if err := spec.check(a.Algorithms); err != nil {
+		if err := spec.check(a.config.Algorithms); err != nil {
 			return nil, nil, &ResourceError{spec.ID, err}
 		}
 		change := Change{Created, "resource", spec.ID.String(), nil}
@@ -153,7 +153,7 @@ func (a *application) mergeResources(stored []Resource) (list []Resource, change
 
 // applyClient creates the client, or changes the fields that differ.
 func (a *application) applyClient(ctx context.Context, spec *ClientSpec) ([]Change, error) {
-	stored, err := a.Clients.Client(ctx, spec.ID)
+	stored, err := a.config.Clients.Client(ctx, spec.ID)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		stored = nil
@@ -179,12 +179,12 @@ func (a *application) applyClient(ctx context.Context, spec *ClientSpec) ([]Chan
 	switch {
 	case a.options.DryRun:
 		return []Change{change}, nil
-	case change.Action == Unchanged && next.Disabled && a.Confirm != nil:
+	case change.Action == Unchanged && next.Disabled:
 		return []Change{change}, a.Confirm(ctx, spec.ID)
 	case change.Action == Unchanged:
 		return []Change{change}, nil
 	}
-	if err = a.Clients.SaveClient(ctx, next); notApplied(err) {
+	if err = a.config.Clients.SaveClient(ctx, next); notApplied(err) {
 		return nil, err
 	}
 	return []Change{change}, err
@@ -220,12 +220,12 @@ func (a *application) mergeSecrets(spec *ClientSpec, secrets []clientsecret.Secr
 	hasID := func(id string) func(clientsecret.Secret) bool {
 		return func(s clientsecret.Secret) bool { return s.ID == id }
 	}
-	if spec.Secret != "" && a.Hasher.Match(secrets, spec.Secret, time.Time{}) < 0 {
+	if spec.Secret != "" && a.config.Hasher.Match(secrets, spec.Secret, time.Time{}) < 0 {
 		secrets = slices.DeleteFunc(slices.Clone(secrets), func(s clientsecret.Secret) bool {
 			return s.FromFile && !slices.ContainsFunc(imported, hasID(s.ID))
 		})
 		added := clientsecret.Secret{
-			ID: clientsecret.NewID(), Hash: a.Hasher.Hash(spec.Secret, secrets...), CreatedAt: now, FromFile: true,
+			ID: clientsecret.NewID(), Hash: a.config.Hasher.Hash(spec.Secret, secrets...), CreatedAt: now, FromFile: true,
 		}
 		if secrets, err = addSecret(secrets, added, now); err != nil {
 			return nil, err
@@ -251,7 +251,7 @@ func (a *application) pruneClients(ctx context.Context) ([]Change, error) {
 		}
 		var err error
 		if !a.options.DryRun {
-			if err = a.Clients.DeleteClient(ctx, c.ID, c.Version); notApplied(err) {
+			if err = a.config.Clients.DeleteClient(ctx, c.ID, c.Version); notApplied(err) {
 				return err
 			}
 		}
@@ -270,7 +270,7 @@ func (a *application) forEachUnlisted(ctx context.Context, fn func(*Client) erro
 	}
 	var after oauth.ClientID
 	for {
-		clients, err := a.Clients.Clients(ctx, after, pageSize)
+		clients, err := a.config.Clients.Clients(ctx, after, pageSize)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func TestApplySecrets(t *testing.T) {
 			has := secretsOf(t, test.has)
 			for i := range has {
 				if has[i].ID == "S" {
-					has[i].Hash = a.Hasher.Hash(secret)
+					has[i].Hash = a.Config().Hasher.Hash(secret)
 				}
 			}
 			stored := store.put(t, registry.Client{ID: clientID("x"), Secrets: has})
@@ -61,7 +61,7 @@ func TestApplySecrets(t *testing.T) {
 			expectApplied(t, a, m, "changed client x(client_secret)")
 			got := store.clients[stored.ID]
 			fresh := got.Secrets[len(got.Secrets)-1]
-			if text := textOf(got.Secrets, fresh.ID); text != test.want || !a.Hasher.Matches(fresh.Hash, secret) || fresh.CreatedAt != start {
+			if text := textOf(got.Secrets, fresh.ID); text != test.want || !a.Config().Hasher.Matches(fresh.Hash, secret) || fresh.CreatedAt != start {
 				t.Errorf("got %q with %+v, want %q", text, fresh, test.want)
 			}
 			if textOf(stored.Secrets, "") != test.has {
@@ -79,8 +79,8 @@ func TestApplyAfterRotation(t *testing.T) {
 	m := registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("x")}, Secret: secret}}}
 	expectApplied(t, a, m, "created client x")
 	now := start
-	e.Now = func() time.Time { return now }
-	a.Now = e.Now
+	e.Config().Now = func() time.Time { return now }
+	a.Config().Now = e.Config().Now
 	for range 3 * registry.MaxSecrets {
 		issued, err := e.RotateSecret(t.Context(), registry.Target{ID: clientID("x")}, 0, time.Time{})
 		must.Succeed(t, err)
@@ -145,7 +145,7 @@ func TestApplyHashes(t *testing.T) {
 	m.Clients[0].Secret = "twelve bytes"
 	expectApplied(t, a, m, "changed client x(client_secret)")
 	secrets := store.clients[clientID("x")].Secrets
-	if len(secrets) != 4 || !a.Hasher.Matches(secrets[2].Hash, "twelve bytes") {
+	if len(secrets) != 4 || !a.Config().Hasher.Matches(secrets[2].Hash, "twelve bytes") {
 		t.Fatalf("got %+v", secrets)
 	}
 	expectHashes(hash(3), "$hmac-sha256$", secrets[2].Hash, hash(4))
@@ -191,7 +191,7 @@ func TestApplyChosenSecret(t *testing.T) {
 func TestApplyIgnores(t *testing.T) {
 	store := newMemory()
 	a := newApplier(store)
-	a.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
+	a.Config().Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
 	c := registry.Client{
 		ID: clientID("x"), Secrets: secretsOf(t, "a"), Version: 7, CreatedAt: start.Add(-day), ChangedAt: start.Add(-day),
 	}

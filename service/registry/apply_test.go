@@ -80,7 +80,7 @@ func TestApply(t *testing.T) {
 	a := newApplier(store)
 	expectApplied(t, a, manifest(), allCreated...)
 	got := *store.clients[clientID("full")]
-	if len(got.Secrets) != 1 || !a.Hasher.Matches(got.Secrets[0].Hash, secret) || got.Secrets[0].CreatedAt != start {
+	if len(got.Secrets) != 1 || !a.Config().Hasher.Matches(got.Secrets[0].Hash, secret) || got.Secrets[0].CreatedAt != start {
 		t.Errorf("got secrets %+v", got.Secrets)
 	}
 	got.Secrets, got.Version = nil, 0
@@ -132,7 +132,7 @@ func TestApplyChanges(t *testing.T) {
 			a := newApplier(store)
 			expectApplied(t, a, manifest(), allCreated...)
 			before := *store.clients[clientID("full")]
-			a.Now = func() time.Time { return start.Add(time.Hour) }
+			a.Config().Now = func() time.Time { return start.Add(time.Hour) }
 			m := manifest()
 			test.change(&m)
 			changes, err := a.Apply(t.Context(), m)
@@ -321,14 +321,14 @@ func TestApplyStoreFails(t *testing.T) {
 func TestApplyLeavesNetworks(t *testing.T) {
 	a, id := newApplier(newMemory()), clientID("a")
 	bound := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
+	must.Succeed(t, a.Config().Clients.SaveClient(t.Context(), &registry.Client{ID: id, AllowedNetworks: bound}))
 	for _, specified := range [][]netip.Prefix{nil, {netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}} {
 		_, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: id, AllowedNetworks: specified}}}})
 		must.Succeed(t, err)
 		if len(specified) > 0 {
 			bound = specified
 		}
-		got, err := a.Clients.Client(t.Context(), id)
+		got, err := a.Config().Clients.Client(t.Context(), id)
 		must.Succeed(t, err)
 		if !slices.Equal(got.AllowedNetworks, bound) {
 			t.Errorf("got %v after a manifest with %v, want %v", got.AllowedNetworks, specified, bound)
@@ -351,16 +351,16 @@ func TestApplyLeavesDisabled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := newApplier(newMemory())
 			var confirmed []string
-			a.Confirm = func(_ context.Context, id oauth.ClientID) error {
+			a.Config().Confirm = func(_ context.Context, id oauth.ClientID) error {
 				confirmed = append(confirmed, id.String())
 				return nil
 			}
 			id := clientID("a")
-			must.Succeed(t, a.Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
+			must.Succeed(t, a.Config().Clients.SaveClient(t.Context(), &registry.Client{ID: id, Disabled: true}))
 			test.spec.ID = id
 			account, err := a.Apply(t.Context(), registry.Manifest{Clients: []registry.ClientSpec{test.spec}})
 			must.Succeed(t, err)
-			got, err := a.Clients.Client(t.Context(), id)
+			got, err := a.Config().Clients.Client(t.Context(), id)
 			must.Succeed(t, err)
 			if got.Disabled != test.disabled || account[0].Action != test.action {
 				t.Errorf("got disabled %t and %q, want %t and %q", got.Disabled, account[0].Action, test.disabled, test.action)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
@@ -28,26 +29,48 @@ type Config struct {
 // change is based on the state that is stored at that moment, so that concurrent changes do not undo each other. An Editor
 // is safe for concurrent use by multiple goroutines.
 type Editor struct {
-	// Config is shared with the Editors that As and Observe return. It must not be changed.
-	*Config
-
+	// config is shared with the Editors that As and Observe return. It is unexported because its stores check no authority.
+	config    *Config
 	authority Authority
 	// observe is called with the changes of each attempt to write; nil if nothing observes them.
 	observe func([]FieldChange)
 }
 
 // NewEditor returns an Editor without authority over any client that has an administrative scope; see [Editor.As].
-func NewEditor(c Config) *Editor { return &Editor{Config: &c} }
+func NewEditor(c Config) *Editor { return &Editor{config: &c} }
 
 // As returns an Editor that acts within the authority.
-func (e *Editor) As(a Authority) *Editor { return &Editor{e.Config, a, e.observe} }
+func (e *Editor) As(a Authority) *Editor { return &Editor{e.config, a, e.observe} }
 
 // Observe returns an Editor that calls fn with the field changes of each attempt to change one client or resource, before
 // the write. Applying a manifest does not call it.
-func (e *Editor) Observe(fn func([]FieldChange)) *Editor { return &Editor{e.Config, e.authority, fn} }
+func (e *Editor) Observe(fn func([]FieldChange)) *Editor { return &Editor{e.config, e.authority, fn} }
 
 // Authorize returns a [ForbiddenError] if the Editor's authority does not cover the client.
 func (e *Editor) Authorize(c *Client) error { return e.authority.Check(c) }
+
+// Client returns the stored client, whatever the Editor's authority.
+func (e *Editor) Client(ctx context.Context, id oauth.ClientID) (*Client, error) {
+	return e.config.Clients.Client(ctx, id)
+}
+
+// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority.
+func (e *Editor) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error) {
+	return e.config.Clients.Clients(ctx, after, limit)
+}
+
+// Resources returns the stored resources.
+func (e *Editor) Resources(ctx context.Context) (*Resources, error) {
+	return e.config.Resources.Resources(ctx)
+}
+
+// Confirm calls [Config.Confirm] if it is set.
+func (e *Editor) Confirm(ctx context.Context, id oauth.ClientID) error {
+	if e.config.Confirm == nil {
+		return nil
+	}
+	return e.config.Confirm(ctx, id)
+}
 
 // Target identifies a client, and the state in which a change requires it to be.
 type Target struct {
@@ -71,7 +94,7 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 	if withoutSecret && secret != "" {
 		return nil, &FieldError{"without_secret", "there is a client_secret"}
 	}
-	table, err := e.Resources.Resources(ctx)
+	table, err := e.config.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +109,11 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 		if added, err = e.newSecret(secret, time.Time{}); err != nil {
 			return nil, err
 		}
-		added.Hash = e.Hasher.Hash(added.value)
+		added.Hash = e.config.Hasher.Hash(added.value)
 		c.Secrets = []clientsecret.Secret{added.Secret}
 	}
 	e.observed(new(Client).changes(&c))
-	err = e.Clients.SaveClient(ctx, &c)
+	err = e.config.Clients.SaveClient(ctx, &c)
 	if errors.Is(err, ErrConflict) {
 		return nil, ErrExists
 	}
@@ -109,7 +132,7 @@ func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client
 			return err
 		}
 		next.ID, next.Version, next.CreatedAt, next.Secrets = stored.ID, stored.Version, stored.CreatedAt, stored.Secrets
-		table, err := e.Resources.Resources(ctx)
+		table, err := e.config.Resources.Resources(ctx)
 		if err != nil {
 			return err
 		}
@@ -121,7 +144,7 @@ func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client
 func (e *Editor) DeleteClient(ctx context.Context, t Target) error {
 	return e.update(ctx, t, func(stored *Client) error {
 		e.observed(stored.changes(&Client{}))
-		return e.Clients.DeleteClient(ctx, stored.ID, stored.Version)
+		return e.config.Clients.DeleteClient(ctx, stored.ID, stored.Version)
 	})
 }
 
@@ -143,7 +166,7 @@ func (e *Editor) change(ctx context.Context, t Target, change func(next, stored 
 			return nil
 		}
 		next.ChangedAt = e.now()
-		return e.Clients.SaveClient(ctx, next)
+		return e.config.Clients.SaveClient(ctx, next)
 	})
 	if err != nil {
 		return nil, err
@@ -154,22 +177,19 @@ func (e *Editor) change(ctx context.Context, t Target, change func(next, stored 
 // update calls fn with the stored client, and again after a conflict. It does not retry if t requires a version that the
 // client no longer has.
 func (e *Editor) update(ctx context.Context, t Target, fn func(stored *Client) error) error {
-	for range maxAttempts {
-		stored, err := e.Clients.Client(ctx, t.ID)
+	return retry(func() error {
+		stored, err := e.config.Clients.Client(ctx, t.ID)
 		if err != nil {
 			return err
 		}
 		if t.Version != 0 && t.Version != stored.Version {
-			return ErrConflict
+			return errOtherState
 		}
 		if err := e.Authorize(stored); err != nil {
 			return err
 		}
-		if err := fn(stored); !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return ErrConflict
+		return fn(stored)
+	})
 }
 
 func (e *Editor) observed(changes []FieldChange) {
@@ -181,7 +201,7 @@ func (e *Editor) observed(changes []FieldChange) {
 // stored returns the client with the version that its write has given it. The write has succeeded: if the store cannot be
 // read now, the result is the client as written, and with it a secret that cannot be retrieved again, but without an etag.
 func (e *Editor) stored(ctx context.Context, written *Client) *Client {
-	stored, err := e.Clients.Client(ctx, written.ID)
+	stored, err := e.config.Clients.Client(ctx, written.ID)
 	if err != nil {
 		written.Version = 0
 		return written
@@ -190,16 +210,19 @@ func (e *Editor) stored(ctx context.Context, written *Client) *Client {
 }
 
 // now returns the time as it is stored: in whole seconds.
-func (e *Editor) now() time.Time { return e.Now().Truncate(time.Second) }
+func (e *Editor) now() time.Time { return e.config.Now().Truncate(time.Second) }
 
 // maxAttempts bounds how often a change is retried because another one, such as that of another replica that applies the
 // same manifest, was made between reading and writing.
 const maxAttempts = 10
 
-// retry calls attempt until it returns no [ErrConflict], at most maxAttempts times.
+// errOtherState is the [ErrConflict] of a caller that requires a state other than the stored one. No retry cures it.
+var errOtherState = fmt.Errorf("%w: the stored state is not the required one", ErrConflict)
+
+// retry calls attempt, at most maxAttempts times, until it returns no [ErrConflict] that another attempt may cure.
 func retry(attempt func() error) (err error) {
 	for range maxAttempts {
-		if err = attempt(); !errors.Is(err, ErrConflict) {
+		if err = attempt(); !errors.Is(err, ErrConflict) || errors.Is(err, errOtherState) {
 			break
 		}
 	}

@@ -130,14 +130,14 @@ func TestLostReplies(t *testing.T) {
 	for name, issue := range operations {
 		store, e := newRegistry()
 		stored := store.put(t, registry.Client{ID: clientID("a"), Secrets: []clientsecret.Secret{{ID: "x", Hash: "x"}}})
-		e.Clients = &lossy{memory: store, conflicts: 2}
+		e.Config().Clients = &lossy{memory: store, conflicts: 2}
 		issued, err := issue(e, registry.Target{ID: stored.ID})
 		must.Succeed(t, err)
 		if matching(e, issued.Client, issued.Secret, start) != 1 || len(issued.Client.Secrets) != 2 {
 			t.Errorf("%s, reply lost: got %+v", name, issued)
 		}
 
-		e.Clients = &lossy{memory: store, unreadable: true}
+		e.Config().Clients = &lossy{memory: store, unreadable: true}
 		issued, err = issue(e, registry.Target{ID: stored.ID})
 		must.Succeed(t, err)
 		if matching(e, issued.Client, issued.Secret, start) != 1 || issued.Client.ETag() != "" {

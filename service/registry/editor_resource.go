@@ -15,7 +15,7 @@ func (e *Editor) CreateResource(ctx context.Context, resource Resource) error {
 		if slices.ContainsFunc(list, func(r Resource) bool { return r.ID == resource.ID }) {
 			return nil, ErrExists
 		}
-		if err := resource.check(e.Algorithms); err != nil {
+		if err := resource.check(e.config.Algorithms); err != nil {
 			return nil, &ResourceError{resource.ID, err}
 		}
 		e.observed(new(Resource).changes(&resource))
@@ -39,7 +39,7 @@ func (e *Editor) UpdateResource(ctx context.Context, id oauth.Resource, etag str
 			return nil, err
 		}
 		next.ID = id
-		if err := next.check(e.Algorithms); err != nil {
+		if err := next.check(e.config.Algorithms); err != nil {
 			return nil, &ResourceError{id, err}
 		}
 		changed := list[i].changes(&next)
@@ -82,15 +82,15 @@ func findResource(list []Resource, id oauth.Resource, etag string) (int, error) 
 	case i < 0:
 		return 0, ErrNotFound
 	case etag != "" && etag != list[i].ETag():
-		return 0, ErrConflict
+		return 0, errOtherState
 	}
 	return i, nil
 }
 
 // editResources stores what edit returns for a copy of the list. After a conflict it calls edit again.
 func (e *Editor) editResources(ctx context.Context, edit func([]Resource) ([]Resource, error)) error {
-	for range maxAttempts {
-		stored, err := e.Resources.Resources(ctx)
+	return retry(func() error {
+		stored, err := e.config.Resources.Resources(ctx)
 		if err != nil {
 			return err
 		}
@@ -102,9 +102,6 @@ func (e *Editor) editResources(ctx context.Context, edit func([]Resource) ([]Res
 		if err != nil {
 			return err
 		}
-		if err := e.Resources.SaveResources(ctx, table); !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return ErrConflict
+		return e.config.Resources.SaveResources(ctx, table)
+	})
 }

@@ -128,7 +128,7 @@ func TestResourcesRefused(t *testing.T) {
 		})
 	}
 	_, e := newRegistry()
-	e.Algorithms = nil // if the issuer's algorithms are not known, any is accepted
+	e.Config().Algorithms = nil // if the issuer's algorithms are not known, any is accepted
 	must.Succeed(t, e.CreateResource(t.Context(), registry.Resource{ID: none, SigningAlg: jwks.RS256}))
 	// The authority bounds clients only; the scopes of the caller decide about resources.
 	e = e.As(registry.Authority{})

@@ -69,7 +69,7 @@ func (e *Editor) issue(ctx context.Context, t Target, added newSecret, each func
 			each(&next.Secrets[i])
 		}
 		secret := added.Secret
-		secret.Hash = e.Hasher.Hash(added.value, next.Secrets...)
+		secret.Hash = e.config.Hasher.Hash(added.value, next.Secrets...)
 		next.Secrets, err = addSecret(next.Secrets, secret, added.CreatedAt)
 		return err
 	})

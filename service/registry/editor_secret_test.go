@@ -122,7 +122,7 @@ func TestIssueSecret(t *testing.T) {
 				t.Errorf("got %q, changed %s, want %q", got, issued.Client.ChangedAt, test.want)
 			}
 			fresh := issued.Client.Secrets[len(issued.Client.Secrets)-1]
-			if !clientsecret.Generated(issued.Secret) || !e.Hasher.Matches(fresh.Hash, issued.Secret) || fresh.CreatedAt != start || fresh.FromFile {
+			if !clientsecret.Generated(issued.Secret) || !e.Config().Hasher.Matches(fresh.Hash, issued.Secret) || fresh.CreatedAt != start || fresh.FromFile {
 				t.Errorf("got %+v with %+v", issued, fresh)
 			}
 			if got := textOf(stored.Secrets, ""); got != test.has {

@@ -62,7 +62,7 @@ func (m *memory) expectStored(t *testing.T, want *registry.Client) {
 func matching(e *registry.Editor, c *registry.Client, value string, at time.Time) int {
 	n := 0
 	for i := range c.Secrets {
-		if e.Hasher.Matches(c.Secrets[i].Hash, value) && !c.Secrets[i].Expired(at) {
+		if e.Config().Hasher.Matches(c.Secrets[i].Hash, value) && !c.Secrets[i].Expired(at) {
 			n++
 		}
 	}
@@ -71,7 +71,7 @@ func matching(e *registry.Editor, c *registry.Client, value string, at time.Time
 
 func TestCreateClient(t *testing.T) {
 	store, e := newRegistry()
-	e.Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
+	e.Config().Now = func() time.Time { return start.Add(999 * time.Millisecond) } // times are stored in whole seconds
 	c := full()
 	c.Version, c.CreatedAt, c.Secrets = 7, start.Add(-time.Hour), []clientsecret.Secret{{ID: "x", Hash: "x"}}
 	issued, err := e.CreateClient(t.Context(), c, "", false)
@@ -81,7 +81,7 @@ func TestCreateClient(t *testing.T) {
 	}
 	want := full()
 	want.CreatedAt, want.ChangedAt, want.Version = start, start, store.versionOf(c.ID)
-	want.Secrets = []clientsecret.Secret{{ID: issued.SecretID, Hash: e.Hasher.Hash(issued.Secret), CreatedAt: start}}
+	want.Secrets = []clientsecret.Secret{{ID: issued.SecretID, Hash: e.Config().Hasher.Hash(issued.Secret), CreatedAt: start}}
 	store.expectStored(t, &want)
 	if !reflect.DeepEqual(issued.Client, &want) || issued.SecretID == "" || want.Version == 0 {
 		t.Errorf("got %+v, want %+v", issued.Client, &want)

@@ -34,8 +34,8 @@ func FromContext(ctx context.Context) Client {
 	return Client{addr}
 }
 
-// Resolve returns what [Networks.Origin] does, as an address of its own kind: end itself, unless end is a trusted proxy
-// that reports another address, which then has no port.
+// Resolve is like [Networks.Origin] for [net.Addr]: it returns end, or, if end is a trusted proxy that reports another
+// address, that address without a port.
 func (n Networks) Resolve(end net.Addr, forwarded []string) net.Addr {
 	if len(forwarded) == 0 || len(n) == 0 {
 		return end

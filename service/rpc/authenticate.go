@@ -49,7 +49,8 @@ func (s *TokenServer) authenticate(ctx context.Context, e clientauth.Evidence, t
 }
 
 // prove returns the client that the evidence of a request proves, and the method by which it does. The order is part of
-// the contract: a stale replica says so before it judges a request, and a malformed request is refused before its client is authenticated.
+// the contract: a stale replica says so before it judges a request, and a malformed request is refused before its client
+// is authenticated.
 func (s *TokenServer) prove(ctx context.Context, e clientauth.Evidence, validate func() error) (*registry.Client, string, error) {
 	if err := s.Issuer.Fresh(); err != nil {
 		return nil, "", err

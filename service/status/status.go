@@ -121,9 +121,7 @@ func OrStore(err error) error {
 	if _, ok := lookup(err); ok {
 		return err
 	}
-	return &oauth.Error{
-		Code: oauth.TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: retryAfter, Cause: err,
-	}
+	return oauth.StoreUnavailable("", err)
 }
 
 // Is reports whether err itself is a gRPC status. One that it merely wraps came from elsewhere, for example from a key

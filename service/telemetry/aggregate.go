@@ -23,8 +23,8 @@ type introspections struct {
 // counts holds the number of introspected tokens, and the number of active ones among them.
 type counts struct{ tokens, active int }
 
-// Introspected counts the answer to an introspection of so many tokens, of which so many are active. An
-// [EventIntrospected] with the sums of the caller is written within a second.
+// Introspected counts the introspected tokens of one request, and the active ones among them. An [EventIntrospected] with
+// the sums of the caller is written within a second.
 func (r *Recorder) Introspected(ctx context.Context, t Token, tokens, active int) {
 	if !r.introspections.add(t, tokens, active) {
 		r.auditIntrospections(ctx, t, counts{tokens, active})

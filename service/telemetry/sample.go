@@ -68,19 +68,19 @@ func (s *sampler) admit(k kind, peer string, now time.Time) (write bool, left []
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left = s.advance(now)
-	of := s.kinds[k]
-	if of == nil {
-		of = &sample{}
-		s.kinds[k] = of
+	counts := s.kinds[k]
+	if counts == nil {
+		counts = &sample{}
+		s.kinds[k] = counts
 	}
-	if of.written < maxPerKind && s.reserve(k, peer) {
-		of.written++
+	if counts.written < maxPerKind && s.reserve(k, peer) {
+		counts.written++
 		return true, left
 	}
-	if of.left.count == 0 {
-		of.left = leftOut{kind: k, since: now}
+	if counts.left.count == 0 {
+		counts.left = leftOut{kind: k, since: now}
 	}
-	of.left.count++
+	counts.left.count++
 	return false, left
 }
 
@@ -113,9 +113,9 @@ func (s *sampler) advance(now time.Time) (left []leftOut) {
 	if now.Sub(s.began) < time.Second {
 		return nil
 	}
-	for _, of := range s.kinds {
-		if of.left.count > 0 {
-			left = append(left, of.left)
+	for _, counts := range s.kinds {
+		if counts.left.count > 0 {
+			left = append(left, counts.left)
 		}
 	}
 	s.began, s.written, s.kinds, s.sources = now, 0, make(map[kind]*sample), make(map[origin]int)

@@ -11,8 +11,8 @@
 //		...
 //	}
 //
-// [Issuer.Sign] returns tokens that no issuer would issue, [Issuer.Forge] tokens with a foreign signature. A function
-// that takes a [testing.TB] ends the test if it fails.
+// [Issuer.Sign] returns tokens with arbitrary claims, [Issuer.Forge] tokens with a foreign signature. A function that
+// takes a [testing.TB] ends the test if it fails.
 package tokentest
 
 import (
@@ -58,6 +58,7 @@ type Issuer struct {
 
 	service *service.Service
 	ring    *keys.Ring
+	store   *redisstore.Store
 
 	mu       sync.Mutex
 	offset   time.Duration
@@ -68,7 +69,7 @@ type Issuer struct {
 func New(t testing.TB) *Issuer {
 	t.Helper()
 	i := &Issuer{}
-	store := i.store(t)
+	i.store = newStore(t)
 	httpListener, grpcListener := listen(t), listen(t)
 	i.URL, i.GRPCTarget = "http://"+httpListener.Addr().String(), grpcListener.Addr().String()
 	name, err := oauth.ParseIssuer(i.URL)
@@ -76,7 +77,7 @@ func New(t testing.TB) *Issuer {
 	sealer, err := keys.NewSealer(keys.NewKEK())
 	must.Succeed(t, err)
 	config := service.Config{
-		Issuer: name, Store: store, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
+		Issuer: name, Store: i.store, Sealer: sealer, Log: slog.New(slog.DiscardHandler),
 		Meter:               noop.NewMeterProvider().Meter(""),
 		Algorithms:          []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.EdDSA, jwks.PS256},
 		AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute,
@@ -85,7 +86,7 @@ func New(t testing.TB) *Issuer {
 	i.service, err = service.New(t.Context(), config)
 	must.Succeed(t, err)
 	i.ring, err = keys.Open(t.Context(), keys.Config{
-		Store: store, Sealer: sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
+		Store: i.store, Sealer: sealer, Algorithms: config.Algorithms, Rotation: config.KeyRotation,
 		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, Now: i.Now,
 	})
 	must.Succeed(t, err)
@@ -93,8 +94,8 @@ func New(t testing.TB) *Issuer {
 	return i
 }
 
-// store returns a store on an embedded Redis.
-func (i *Issuer) store(t testing.TB) *redisstore.Store {
+// newStore returns a store on an embedded Redis.
+func newStore(t testing.TB) *redisstore.Store {
 	server := miniredis.RunT(t)
 	client, err := redisstore.Connect("redis://" + server.Addr())
 	must.Succeed(t, err)
@@ -106,9 +107,9 @@ func (i *Issuer) store(t testing.TB) *redisstore.Store {
 
 // serve runs the issuer until the test ends, and returns when it can issue.
 func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListener net.Listener) {
-	face, err := rest.New(t.Context(), name, i.service)
+	handler, err := rest.New(t.Context(), name, i.service)
 	must.Succeed(t, err)
-	httpServer := &http.Server{Handler: face, ReadHeaderTimeout: time.Minute}
+	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	grpcServer := grpc.NewServer(i.service.ServerOptions()...)
 	i.service.Register(grpcServer)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -180,15 +181,14 @@ func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	t.Helper()
 	clientID, err := oauth.ParseClientID(id)
 	must.Succeed(t, err)
-	clients := i.service.Editor().Clients
-	stored, err := clients.Client(t.Context(), clientID)
+	stored, err := i.store.Client(t.Context(), clientID)
 	must.Succeed(t, err)
 	changed := *stored
 	changed.Secrets = slices.Clone(stored.Secrets)
 	for n := range changed.Secrets {
 		changed.Secrets[n].ExpiresAt = i.Now()
 	}
-	must.Succeed(t, clients.SaveClient(t.Context(), &changed))
+	must.Succeed(t, i.store.SaveClient(t.Context(), &changed))
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
