@@ -77,7 +77,9 @@ type Verifier struct {
 	// instruments is nil without [Telemetry].
 	instruments *instruments
 	stop        context.CancelFunc
-	stopped     sync.WaitGroup
+	// stopMu keeps goroutines from starting once stop was called.
+	stopMu  sync.Mutex
+	stopped sync.WaitGroup
 }
 
 // New returns a verifier for the tokens of issuer. [Audience] is required.
@@ -88,7 +90,11 @@ type Verifier struct {
 // another issuer (oauth.ErrOtherIssuer), or its certificate is not trusted.
 //
 // If the issuer is Grantor, the verifier follows its feed of revocations until [Verifier.Close]: a revoked token is
-// refused from the next call on, without a request during the call.
+// refused from the next call on, without a request during the call. Grantor's metadata name the gRPC endpoint of the
+// feed; a feed that is named and cannot be reached, or answers UNIMPLEMENTED or 404, is an outage: it is retried, and
+// calls count as stale. The metadata of an issuer that names none are looked at again when a call comes a
+// minute later or more. With [OverGRPC], the
+// feed is always expected on the connection.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	c := config{
 		cacheSize: defaultCacheSize, leeway: defaultLeeway, revocationsMaxStale: defaultMaxStaleness,
@@ -146,25 +152,36 @@ func (v *Verifier) follow(ctx context.Context, f *feedFollower, now func() time.
 	v.follower = f
 	running, stop := context.WithCancel(context.Background())
 	v.stop = stop
-	v.stopped.Go(func() {
-		defer stop() // without a feed there is nothing to sweep either
-		f.run(running)
-	})
-	v.stopped.Go(func() {
-		sweep := time.NewTicker(time.Minute)
-		defer sweep.Stop()
-		for {
-			select {
-			case <-running.Done():
-				return
-			case <-sweep.C:
-				v.denied.Sweep(now(), maxTokenLifetime)
-			}
+	f.restart = func() {
+		v.stopMu.Lock() // Close waits for no goroutine that starts later
+		defer v.stopMu.Unlock()
+		if running.Err() == nil {
+			v.stopped.Go(func() {
+				following, end := context.WithCancel(running)
+				defer end() // without a feed there is nothing to sweep either
+				v.stopped.Go(func() { v.sweep(following, now) })
+				f.run(following)
+			})
 		}
-	})
+	}
+	f.restart()
 	select {
 	case <-f.ready:
 	case <-ctx.Done():
+	}
+}
+
+// sweep removes the revocations that no longer concern a live token, every minute until ctx ends.
+func (v *Verifier) sweep(ctx context.Context, now func() time.Time) {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			v.denied.Sweep(now(), maxTokenLifetime)
+		}
 	}
 }
 
@@ -172,7 +189,9 @@ func (v *Verifier) follow(ctx context.Context, f *feedFollower, now func() time.
 // tokens, with the revocations known at that time.
 func (v *Verifier) Close() {
 	if v.stop != nil {
+		v.stopMu.Lock()
 		v.stop()
+		v.stopMu.Unlock()
 		v.stopped.Wait()
 	}
 	if v.instruments != nil {
