@@ -137,7 +137,7 @@ func parseClaims(data []byte) (*Claims, error) {
 		if !parseString(raw, &scope) {
 			return nil, fail(ErrMalformed, "the claim scope is not a string")
 		}
-		if c.Scope, err = oauth.ParseScopes(scope); err != nil {
+		if c.Scope, err = oauth.ReadScopes(scope); err != nil {
 			return nil, fail(ErrMalformed, "the claim scope: %v", err)
 		}
 	}

@@ -35,8 +35,9 @@ var (
 // KeySource provides an issuer's public keys. Implementations must be safe for concurrent use by multiple goroutines;
 // jwks.Set and jwks.Remote are such.
 type KeySource interface {
-	// Find returns the key with the id. The error is jwks.ErrUnknownKey if the issuer has no such key; any other error
-	// means that the keys could not be obtained. Find may wait for the network, within ctx.
+	// Find returns a key with the id, from which [jwks.Key.For] selects by the token's algorithm. The error is
+	// jwks.ErrUnknownKey if the issuer has no such key; any other error means that the keys could not be obtained. Find
+	// may wait for the network, within ctx.
 	Find(ctx context.Context, id string) (jwks.Key, error)
 	// Trusts reports whether Find would still return this key. It must not block.
 	Trusts(key jwks.Key) bool
@@ -136,10 +137,13 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		return nil, none, fail(ErrKey, "kid %.100q", header.KeyID)
 	case err != nil:
 		return nil, none, fail(ErrNoKeys, "%v", err)
-	// The key determines the algorithm, never the token (RFC 8725 §3.1).
-	case header.Algorithm != string(key.Algorithm()):
+	}
+	// The issuer's keys determine the algorithm: the token's must be that of a key with its id (RFC 8725 §3.1).
+	fitting, ok := key.For(jwks.Algorithm(header.Algorithm))
+	if !ok {
 		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
 	}
+	key = fitting
 	if err := checkSignature(key, []byte(signed), signature); err != nil {
 		return nil, none, err
 	}
