@@ -18,6 +18,7 @@ type Option func(*config)
 
 type config struct {
 	audience     []string
+	profile      token.Profile
 	keys         token.KeySource
 	denied       *revocation.List
 	conn         grpc.ClientConnInterface
@@ -40,6 +41,12 @@ type config struct {
 // required. Repeated use adds resources.
 func Audience(resources ...string) Option {
 	return func(c *config) { c.audience = append(c.audience, resources...) }
+}
+
+// Accept sets the form of the issuer's access tokens, such as [Keycloak] or one that a [Profile] describes, for an issuer
+// that does not follow RFC 9068. By default, only tokens of RFC 9068 are accepted.
+func Accept(profile Profile) Option {
+	return func(c *config) { c.profile = profile }
 }
 
 // HTTPClient sets the client that fetches the issuer's metadata and keys. The default is [http.DefaultClient].

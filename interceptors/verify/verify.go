@@ -120,7 +120,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		denied = revocation.NewList()
 	}
 	verifier := &token.Verifier{
-		Issuer: issuer, Audience: c.audience, Keys: keys, Denied: denied, Leeway: c.leeway, Now: c.now,
+		Issuer: issuer, Audience: c.audience, Profile: c.profile, Keys: keys, Denied: denied, Leeway: c.leeway, Now: c.now,
 	}
 	tokens, err := token.NewCache(verifier, c.cacheSize)
 	if err != nil {

@@ -60,13 +60,8 @@ func ParseScopes(s string) (Scopes, error) {
 	return scopes, nil
 }
 
-// ReadScopes parses the space-separated list of scopes in a token of any issuer, in which it ignores extra spaces and
-// duplicates. It has no limit on their number or length, as [ReadScope].
-func ReadScopes(s string) (Scopes, error) {
-	return CollectScopes(strings.Split(s, " "))
-}
-
-// CollectScopes returns the set of the names, without those that are empty. The error is an [InvalidScope].
+// CollectScopes returns the set of the names in a token of any issuer, without those that are empty. It has no limit on
+// their number or length, as [ReadScope]. The error is an [InvalidScope].
 func CollectScopes(names []string) (Scopes, error) {
 	scopes := make(Scopes, 0, len(names))
 	for _, name := range names {
@@ -79,11 +74,11 @@ func CollectScopes(names []string) (Scopes, error) {
 		}
 		scopes = append(scopes, scope)
 	}
-	return scopes.unique(), nil
+	return scopes.Unique(), nil
 }
 
-// unique removes duplicates in place. It takes linear time for many scopes.
-func (s Scopes) unique() Scopes {
+// Unique removes duplicates in place and returns the rest. It takes linear time for many scopes.
+func (s Scopes) Unique() Scopes {
 	var seen map[Scope]bool
 	if len(s) > MaxScopes {
 		seen = make(map[Scope]bool, len(s))

@@ -57,6 +57,8 @@ type Verifier struct {
 	// Audience lists the resources that the verifier protects: a token must name one of them. An empty list accepts any
 	// audience, which only the issuer itself may do, to inspect tokens it has issued.
 	Audience []string
+	// Profile says how the issuer's tokens differ from RFC 9068. The zero Profile accepts tokens of RFC 9068 only.
+	Profile Profile
 	// Keys provides the issuer's keys. It is required.
 	Keys KeySource
 	// Denied contains the revoked tokens. If it is nil, no token is revoked.
@@ -117,7 +119,7 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	}
 	header := v.last.Load()
 	if header == nil || header.encoded != header64 {
-		read, err := parseHeader(header64)
+		read, err := parseHeader(header64, v.Profile)
 		if err != nil {
 			return nil, none, err
 		}
@@ -148,9 +150,14 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		return nil, none, err
 	}
 	v.last.Store(header)
-	claims, err := parseClaims(payload)
+	claims, err := parseClaims(payload, v.Profile)
 	if err != nil {
 		return nil, none, err
+	}
+	if !isMediaType(header.Type) {
+		if err := v.Profile.checkUse(claims.raw); err != nil {
+			return nil, none, err
+		}
 	}
 	claims.keyID = key.ID()
 	return claims, key, nil
@@ -195,7 +202,7 @@ type header struct {
 }
 
 // parseHeader parses the header of a token whose signature has not been checked yet.
-func parseHeader(encoded string) (header, error) {
+func parseHeader(encoded string, p Profile) (header, error) {
 	data, err := decode(encoded)
 	if err != nil {
 		return header{}, err
@@ -221,8 +228,7 @@ func parseHeader(encoded string) (header, error) {
 			return header{}, fail(ErrMalformed, "%s in the header is not a string", field.name)
 		}
 	}
-	// RFC 9068 §4 accepts both spellings; media types have no letter case (RFC 7515 §4.1.9).
-	if !strings.EqualFold(h.Type, MediaType) && !strings.EqualFold(h.Type, "application/"+MediaType) {
+	if !p.allowsType(h.Type) {
 		return header{}, fail(ErrType, "typ %.40q", h.Type)
 	}
 	return h, nil
