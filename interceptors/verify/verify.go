@@ -127,7 +127,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	v := &Verifier{
-		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent),
+		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
 		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
 	}
 	if c.telemetry {
@@ -223,7 +223,12 @@ func (c *config) feedDialer(issuer string) feedDialer {
 	case c.keys != nil:
 		return nil
 	}
-	return discoveredDialer(c.client, issuer)
+	return c.discoveredDialer(issuer)
+}
+
+// discovery returns how the issuer's documents are fetched.
+func (c *config) discovery() oauth.Discovery {
+	return oauth.Discovery{Client: c.client, From: c.from, AllowPlaintext: c.plaintext}
 }
 
 // keySource returns the source of the issuer's keys, which are fetched if the issuer can be reached now.
@@ -231,10 +236,11 @@ func (c *config) keySource(ctx context.Context, issuer string) (token.KeySource,
 	if c.keys != nil {
 		return c.keys, nil
 	}
-	fetch := jwks.HTTP(c.client, issuer)
+	discovery := c.discovery()
+	fetch := jwks.Discovered(discovery, issuer)
 	if c.conn != nil {
-		fetch = overGRPC(c.conn, issuer)
-	} else if err := oauth.SecureURL(issuer); err != nil {
+		fetch = overGRPC(c.conn, issuer, c.plaintext)
+	} else if err := discovery.Secure(discovery.Base(issuer)); err != nil {
 		return nil, fmt.Errorf("the issuer: %w", err)
 	}
 	remote := jwks.NewRemote(fetch, jwks.RemoteConfig{MaxStale: c.keysMaxStale, Now: c.now})

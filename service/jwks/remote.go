@@ -28,15 +28,20 @@ const (
 
 // HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414).
 func HTTP(client *http.Client, issuer string) Fetch {
+	return Discovered(oauth.Discovery{Client: client}, issuer)
+}
+
+// Discovered returns a Fetch that reads the keys of issuer over HTTP as discovery says.
+func Discovered(discovery oauth.Discovery, issuer string) Fetch {
 	return func(ctx context.Context) (*Set, time.Duration, error) {
-		found, err := oauth.Discover(ctx, client, issuer)
+		found, err := discovery.Metadata(ctx, issuer)
 		if err != nil {
 			return nil, 0, err
 		}
 		if found.JWKSURI == "" {
 			return nil, 0, errors.New("the issuer's metadata has no jwks_uri")
 		}
-		body, header, err := oauth.Get(ctx, client, found.JWKSURI, MaxDocument)
+		body, header, err := discovery.Get(ctx, found.JWKSURI, MaxDocument)
 		if err != nil {
 			return nil, 0, err
 		}
