@@ -39,5 +39,5 @@ func (r *renewal) RenewStream(ctx context.Context, m *grantorv1.RenewStreamReque
 	if !streamID.MatchString(m.GetStream()) {
 		return nil, status.Error(codes.InvalidArgument, "stream must be 16 to 64 characters of base64url.")
 	}
-	return &grantorv1.RenewStreamResponse{}, r.verifier.streams.renew(m.GetStream(), caller.Claims)
+	return &grantorv1.RenewStreamResponse{}, r.verifier.member(caller.Claims).streams.renew(m.GetStream(), caller.Claims)
 }

@@ -64,7 +64,7 @@ const (
 	startTimeout = 5 * time.Second
 )
 
-// Verifier checks the access tokens of one issuer. It is safe for concurrent use by multiple goroutines and may serve
+// Verifier checks the access tokens of one issuer, or of several if [Issuers] returned it. It is safe for concurrent use by multiple goroutines and may serve
 // several servers.
 type Verifier struct {
 	tokens    *token.Cache
@@ -76,7 +76,11 @@ type Verifier struct {
 	refuseStale bool
 	// instruments is nil without [Telemetry].
 	instruments *instruments
-	stop        context.CancelFunc
+	// members is keyed by issuer and caches contains their tokens. In the verifier of [Issuers] they take the place of
+	// all fields above but onRefusal and instruments; in others they are nil.
+	members map[string]*Verifier
+	caches  token.Caches
+	stop    context.CancelFunc
 	// stopMu keeps goroutines from starting once stop was called.
 	stopMu  sync.Mutex
 	stopped sync.WaitGroup
@@ -188,6 +192,12 @@ func (v *Verifier) sweep(ctx context.Context, now func() time.Time) {
 // Close stops following the issuer's feed and waits for the verifier's goroutines. The verifier continues to verify
 // tokens, with the revocations known at that time.
 func (v *Verifier) Close() {
+	if v.members != nil {
+		for _, member := range v.members {
+			member.Close()
+		}
+		return
+	}
 	if v.stop != nil {
 		v.stopMu.Lock()
 		v.stop()
@@ -201,6 +211,9 @@ func (v *Verifier) Close() {
 
 // Feed returns the state of the verifier's knowledge of the issuer's revocations.
 func (v *Verifier) Feed() FeedStatus {
+	if v.members != nil {
+		return v.feedOfMembers()
+	}
 	if v.follower == nil || v.follower.absent.Load() {
 		return FeedStatus{}
 	}
