@@ -13,7 +13,7 @@ import (
 // the one for its "iss" alone. [Caller.Issuer] is the issuer of a caller: a client id means a client of that issuer, and
 // another issuer may have given the same id to another client.
 //
-// The verifier has the [OnRefusal] and [Telemetry] of the first of verifiers, which observe the calls of all; metrics of
+// The verifier has the [OnRefusal], [Telemetry] and [ResourceMetadata] of the first of verifiers, which observe the calls of all; metrics of
 // the caches and feeds stay those of each. Its [Verifier.Feed] is the oldest knowledge of any, and its [Verifier.Close]
 // closes all. It is an error if two are for the same issuer.
 func Issuers(verifiers ...*Verifier) (*Verifier, error) {
@@ -33,7 +33,7 @@ func Issuers(verifiers ...*Verifier) (*Verifier, error) {
 		all.caches = append(all.caches, v.tokens)
 	}
 	first := verifiers[0]
-	all.onRefusal, all.instruments = first.onRefusal, first.instruments
+	all.onRefusal, all.instruments, all.resourceMetadata = first.onRefusal, first.instruments, first.resourceMetadata
 	return all, nil
 }
 

@@ -20,10 +20,12 @@ type Option func(*config)
 type config struct {
 	audience []string
 	profile  token.Profile
-	keys     token.KeySource
-	denied   *revocation.List
-	conn     grpc.ClientConnInterface
-	client   *http.Client
+	// resourceMetadata is nil without [ResourceMetadata].
+	resourceMetadata *string
+	keys             token.KeySource
+	denied           *revocation.List
+	conn             grpc.ClientConnInterface
+	client           *http.Client
 	// from, feedFrom, feedTLS and plaintext say where and how the issuer is reached.
 	from, feedFrom string
 	feedTLS        *tls.Config
@@ -52,6 +54,14 @@ func Audience(resources ...string) Option {
 // that does not follow RFC 9068. By default, only tokens of RFC 9068 are accepted.
 func Accept(profile Profile) Option {
 	return func(c *config) { c.profile = profile }
+}
+
+// ResourceMetadata sets the URL at which this server publishes its protected resource metadata (RFC 9728). The challenges
+// of [HTTP] then have it as "resource_metadata" (§5.1), as clients of MCP need, and also name the scopes of the rule when
+// there is no valid token. By default, challenges name no URL, because a URL that is named must answer: one derived from
+// [Audience] need not.
+func ResourceMetadata(url string) Option {
+	return func(c *config) { c.resourceMetadata = &url }
 }
 
 // HTTPClient sets the client that fetches the issuer's metadata and keys. The default is [http.DefaultClient]. If its

@@ -74,10 +74,12 @@ type Verifier struct {
 	// follower is nil if no feed is followed.
 	follower    *feedFollower
 	refuseStale bool
+	// resourceMetadata is nil without [ResourceMetadata].
+	resourceMetadata *string
 	// instruments is nil without [Telemetry].
 	instruments *instruments
 	// members is keyed by issuer and caches contains their tokens. In the verifier of [Issuers] they take the place of
-	// all fields above but onRefusal and instruments; in others they are nil.
+	// all fields above but onRefusal, resourceMetadata and instruments; in others they are nil.
 	members map[string]*Verifier
 	caches  token.Caches
 	stop    context.CancelFunc
@@ -113,6 +115,9 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	case len(c.audience) == 0 || slices.Contains(c.audience, ""):
 		return nil, errors.New("verify: the audience is missing: name the resource that this server is with verify.Audience")
 	}
+	if err := c.checkResourceMetadata(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	keys, err := c.keySource(ctx, issuer)
@@ -132,7 +137,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	}
 	v := &Verifier{
 		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
-		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
+		onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
 	}
 	if c.telemetry {
 		if v.instruments, err = newInstruments(&c, v); err != nil {
