@@ -23,10 +23,7 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
-	if v.follower != nil && v.follower.stale() && v.refuseStale {
-		return nil, refuseToken(ErrStale)
-	}
-	claims, err := v.tokens.Verify(ctx, raw)
+	claims, err := v.verify(ctx, raw)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
@@ -34,6 +31,22 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 		return nil, refuseScope(rule.scopes, claims)
 	}
 	return withCaller(ctx, claims), nil
+}
+
+// verify returns the claims of a valid token.
+func (v *Verifier) verify(ctx context.Context, raw string) (*token.Claims, error) {
+	if v.members != nil {
+		return v.verifyMember(ctx, raw)
+	}
+	if v.stale() {
+		return nil, ErrStale
+	}
+	return v.tokens.Verify(ctx, raw)
+}
+
+// stale reports whether calls are refused because the knowledge of revocations is too old, and counts the call if it is.
+func (v *Verifier) stale() bool {
+	return v.follower != nil && v.follower.stale() && v.refuseStale
 }
 
 // report counts a refusal and passes it to [OnRefusal].

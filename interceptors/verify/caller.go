@@ -12,6 +12,8 @@ import (
 // Caller identifies the client of a verified token. The values its fields refer to are shared between calls and must
 // not be changed.
 type Caller struct {
+	// Issuer is the issuer of the token. ClientID, Subject and Scopes have the meaning that this issuer gives them.
+	Issuer string
 	// ClientID is the client to which the token was issued.
 	ClientID string
 	// Subject is the "sub" claim. It equals ClientID for a client that acts for itself (RFC 9068 §2.2).
@@ -45,7 +47,7 @@ func CallerFrom(ctx context.Context) (_ Caller, ok bool) {
 		return Caller{}, false
 	}
 	return Caller{
-		ClientID: claims.ClientID, Subject: claims.Subject, Scopes: claims.Scope,
+		Issuer: claims.Issuer, ClientID: claims.ClientID, Subject: claims.Subject, Scopes: claims.Scope,
 		ExpiresAt: claims.ExpiresAt, Claims: claims,
 	}, true
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/revocation"
@@ -22,17 +20,22 @@ const (
 	// The wait before the feed is reconnected, doubled with each failure.
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
+	// absentInterval is the minimum time between two looks at the metadata of an issuer that offers no feed.
+	absentInterval = time.Minute
 )
 
 var (
-	// errNoFeed reports that the issuer has no feed, because it is not Grantor.
-	errNoFeed = errors.New("the issuer has no feed of revocations")
+	// errNoFeed reports that the issuer's metadata offer no feed, because it is not Grantor. An answer of the feed itself
+	// is never a reason for it: UNIMPLEMENTED, which is also how gRPC reads an HTTP 404, may come from an ingress whose
+	// route is missing for a moment.
+	errNoFeed = errors.New("the issuer's metadata offer no feed of revocations")
 	errSilent = errors.New("the feed of revocations was silent for 5 s")
 )
 
 // FeedStatus is the state of a verifier's knowledge of the issuer's revocations.
 type FeedStatus struct {
-	// Followed is true if a feed is followed. Only Grantor has one.
+	// Followed is true if a feed is followed, or should be but cannot be reached. It is false while the issuer's metadata
+	// offer no feed: only those of Grantor do.
 	Followed bool
 	// Complete is true once every live revocation was received; Age is meaningful from then on.
 	Complete bool
@@ -54,15 +57,23 @@ type feedFollower struct {
 	start    time.Time
 	// asOf is the time as of which revocations are known, relative to start and often before it. It is meaningful once
 	// complete is set.
-	asOf       atomic.Int64
-	complete   atomic.Bool
+	asOf     atomic.Int64
+	complete atomic.Bool
+	// absent is true while the issuer's metadata offer no feed, as seen at absentAt, a time relative to start. run has
+	// returned then, so that the verifier of such an issuer need not be closed, and the next call after absentInterval
+	// has restart run it again; looking is true from then on.
 	absent     atomic.Bool
+	absentAt   atomic.Int64
+	looking    atomic.Bool
+	restart    func()
 	warned     atomic.Bool
 	staleCalls atomic.Uint64
 	// failure is the error with which the feed last broke off, for the log.
 	failure atomic.Pointer[error]
-	// ready is closed when the knowledge becomes complete for the first time, or when the issuer has no feed.
-	ready chan struct{}
+	// ready is closed when the knowledge becomes complete for the first time, or when the issuer's metadata offer no
+	// feed.
+	ready     chan struct{}
+	readyOnce sync.Once
 }
 
 // age returns the age of the knowledge; complete is false if there is none yet.
@@ -75,7 +86,13 @@ func (f *feedFollower) age() (age time.Duration, complete bool) {
 
 // stale reports whether the knowledge is older than permitted, and counts the call if it is.
 func (f *feedFollower) stale() bool {
-	if age, complete := f.age(); (complete && age <= f.maxStale) || f.absent.Load() {
+	if f.absent.Load() {
+		if time.Since(f.start)-time.Duration(f.absentAt.Load()) >= absentInterval && f.looking.CompareAndSwap(false, true) {
+			f.restart()
+		}
+		return false
+	}
+	if age, complete := f.age(); complete && age <= f.maxStale {
 		return false
 	}
 	f.staleCalls.Add(1)
@@ -90,16 +107,18 @@ func (f *feedFollower) stale() bool {
 	return true
 }
 
-// run follows the feed until ctx ends or the issuer turns out to have none.
+// run follows the feed until ctx ends or the issuer's metadata turn out to offer none.
 func (f *feedFollower) run(ctx context.Context) {
 	cursor, wait, heard := "", minBackoff, false
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := f.follow(ctx, &cursor, func() { heard = true })
-		// An issuer that had a feed and has none now is in trouble: its latest revocations are not known.
+		// An issuer that had a feed and offers none now is in trouble: its latest revocations are not known.
 		if errors.Is(err, errNoFeed) && !heard {
+			f.absentAt.Store(int64(time.Since(f.start)))
 			f.absent.Store(true)
-			close(f.ready)
+			f.looking.Store(false)
+			f.setReady()
 			return
 		}
 		f.failure.Store(&err)
@@ -116,6 +135,9 @@ func (f *feedFollower) run(ctx context.Context) {
 	}
 }
 
+// setReady lets [New] return.
+func (f *feedFollower) setReady() { f.readyOnce.Do(func() { close(f.ready) }) }
+
 // follow reads the feed from the cursor on until the feed breaks off. It calls alive for each answer.
 func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -127,6 +149,7 @@ func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func())
 		return err
 	}
 	defer closeConn()
+	f.absent.Store(false)
 	watchdog.Reset(silenceTimeout)
 	stream, err := grantorv1.NewRevocationServiceClient(conn).WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{Cursor: *cursor})
 	if err != nil {
@@ -134,9 +157,6 @@ func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func())
 	}
 	for {
 		answer, err := stream.Recv()
-		if status.Code(err) == codes.Unimplemented {
-			return errNoFeed // a Grantor from before the feed existed, or a server with only some of its services
-		}
 		if err != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
@@ -178,9 +198,8 @@ func (f *feedFollower) setKnown(asOf time.Duration) {
 	if !f.complete.Load() || int64(asOf) > f.asOf.Load() {
 		f.asOf.Store(int64(asOf))
 	}
-	if !f.complete.Swap(true) {
-		close(f.ready)
-	}
+	f.complete.Store(true)
+	f.setReady()
 	if age, _ := f.age(); age <= f.maxStale {
 		f.warned.Store(false)
 	}

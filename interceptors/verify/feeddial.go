@@ -21,21 +21,25 @@ const anyReplica = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList
 // feedDialer connects to the issuer's feed. The returned function closes the connection.
 type feedDialer func(ctx context.Context) (grpc.ClientConnInterface, func(), error)
 
-// discoveredDialer returns a dialer for the gRPC port named in the issuer's metadata.
-func discoveredDialer(client *http.Client, issuer string) feedDialer {
+// discoveredDialer returns a dialer for the gRPC port that [FeedFrom] or the issuer's metadata name.
+func (c *config) discoveredDialer(issuer string) feedDialer {
 	return func(ctx context.Context) (grpc.ClientConnInterface, func(), error) {
-		found, err := oauth.Discover(ctx, client, issuer)
-		if err != nil {
-			return nil, nil, err
+		endpoint := c.feedFrom
+		if endpoint == "" {
+			found, err := c.discovery().Metadata(ctx, issuer)
+			if err != nil {
+				return nil, nil, err
+			}
+			endpoint = found.GRPCEndpoint
 		}
-		if found.GRPCEndpoint == "" {
+		if endpoint == "" {
 			return nil, nil, errNoFeed
 		}
-		secure, err := transportSecurity(client, issuer, found.GRPCEndpoint)
+		secure, err := c.transportSecurity(issuer, endpoint)
 		if err != nil {
 			return nil, nil, err
 		}
-		conn, err := grpc.NewClient(found.GRPCEndpoint, grpc.WithTransportCredentials(secure),
+		conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(secure),
 			grpc.WithDefaultServiceConfig(anyReplica), grpc.WithDisableServiceConfig())
 		if err != nil {
 			return nil, nil, err
@@ -44,20 +48,29 @@ func discoveredDialer(client *http.Client, issuer string) feedDialer {
 	}
 }
 
-// transportSecurity returns the credentials that match the issuer's URL: TLS with the HTTP client's settings, or
-// plaintext if both issuer and endpoint are loopback.
-func transportSecurity(client *http.Client, issuer, endpoint string) (credentials.TransportCredentials, error) {
-	if strings.HasPrefix(issuer, "https:") {
-		config := &tls.Config{MinVersion: tls.VersionTLS12}
-		if transport, ok := client.Transport.(*http.Transport); ok && transport.TLSClientConfig != nil {
-			config = transport.TLSClientConfig.Clone()
-			config.NextProtos = nil
-		}
-		return credentials.NewTLS(config), nil
+// transportSecurity returns the credentials that match the URL at which the issuer is reached: TLS for https, otherwise
+// plaintext if the endpoint is loopback or plaintext is permitted.
+func (c *config) transportSecurity(issuer, endpoint string) (credentials.TransportCredentials, error) {
+	if strings.HasPrefix(c.discovery().Base(issuer), "https:") {
+		return credentials.NewTLS(c.tlsConfig()), nil
 	}
 	host, _, err := net.SplitHostPort(endpoint)
-	if err != nil || !oauth.Loopback(host) {
+	if !c.plaintext && (err != nil || !oauth.Loopback(host)) {
 		return nil, fmt.Errorf("the issuer's gRPC endpoint %.200q is neither TLS nor loopback", endpoint)
 	}
 	return insecure.NewCredentials(), nil
+}
+
+// tlsConfig returns the TLS settings of the feed.
+func (c *config) tlsConfig() *tls.Config {
+	settings := c.feedTLS
+	if transport, ok := c.client.Transport.(*http.Transport); ok && settings == nil {
+		settings = transport.TLSClientConfig
+	}
+	if settings == nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	settings = settings.Clone()
+	settings.NextProtos = nil
+	return settings
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,8 @@ func (s *guardedStream) end(cause error) {
 // goroutine checks the tokens while there are any streams.
 type guardedStreams struct {
 	checkCurrent func(*token.Claims) error
+	// audience lists the resources that the server is.
+	audience []string
 
 	mu   sync.Mutex
 	open map[*guardedStream]struct{}
@@ -65,9 +68,9 @@ type guardedStreams struct {
 	wake     chan struct{}
 }
 
-func newGuardedStreams(checkCurrent func(*token.Claims) error) *guardedStreams {
+func newGuardedStreams(checkCurrent func(*token.Claims) error, audience []string) *guardedStreams {
 	return &guardedStreams{
-		checkCurrent: checkCurrent, open: make(map[*guardedStream]struct{}), byKey: make(map[string]*guardedStream),
+		checkCurrent: checkCurrent, audience: audience, open: make(map[*guardedStream]struct{}), byKey: make(map[string]*guardedStream),
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -155,10 +158,17 @@ func (s *guardedStreams) renew(id string, claims *token.Claims) error {
 	if !ok || running.over() {
 		return status.Error(codes.NotFound, "The client has no such stream here.")
 	}
-	if claims.Subject != running.claims.Subject || !claims.Scope.HasAll(running.claims.Scope) {
+	if claims.Subject != running.claims.Subject || !claims.Scope.HasAll(running.claims.Scope) || !s.servesAll(running.claims, claims) {
 		running.end(fmt.Errorf("%w: the stream was renewed by a token with fewer rights", ErrScope))
 		return status.Error(codes.PermissionDenied, "The token has fewer rights than the stream's.")
 	}
 	running.claims = claims
 	return nil
+}
+
+// servesAll reports whether the audience of next contains each resource of this server that the audience of first does.
+func (s *guardedStreams) servesAll(first, next *token.Claims) bool {
+	return !slices.ContainsFunc(s.audience, func(resource string) bool {
+		return slices.Contains(first.Audience, resource) && !slices.Contains(next.Audience, resource)
+	})
 }

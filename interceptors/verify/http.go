@@ -1,6 +1,12 @@
 package verify
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
 
 // HTTP returns middleware that passes a request to next if rule allows it; [CallerFrom] then returns the caller. The
 // token must be in the Authorization header: one in the query or in a form is ignored (RFC 6750 §5.3).
@@ -15,6 +21,7 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])
 			if refused != nil {
 				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)
+				verifier.describe(refused, rule)
 				refused.write(w)
 				return
 			}
@@ -27,4 +34,33 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 		}
 		return guarded
 	}
+}
+
+// checkResourceMetadata returns an error if the URL of [ResourceMetadata] cannot stand in a challenge.
+func (c *config) checkResourceMetadata() error {
+	if c.resourceMetadata == nil {
+		return nil
+	}
+	url := *c.resourceMetadata
+	if _, err := oauth.ParseResource(url); err != nil || strings.ContainsAny(url, `"\`) {
+		return fmt.Errorf("verify: the URL of the resource metadata: %.200q is not an absolute URL", url)
+	}
+	return nil
+}
+
+// describe adds to the challenge where the resource is described, and the scopes of the rule (RFC 9728 §5.1, RFC 6750
+// §3).
+func (v *Verifier) describe(r *refusal, rule Rule) {
+	if v.resourceMetadata == nil || r.challenge == "" {
+		return
+	}
+	separator := " "
+	if strings.Contains(r.challenge, "=") {
+		separator = ", "
+	}
+	if r.scope == "" && len(rule.scopes) > 0 {
+		r.challenge += separator + `scope="` + rule.scopes.String() + `"`
+		separator = ", "
+	}
+	r.challenge += separator + `resource_metadata="` + *v.resourceMetadata + `"`
 }

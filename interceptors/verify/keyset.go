@@ -15,10 +15,10 @@ import (
 
 // overGRPC returns a Fetch that calls the issuer's TokenService. The issuer in its metadata is checked as over HTTP:
 // otherwise a wrong name would show only when every token is refused.
-func overGRPC(conn grpc.ClientConnInterface, issuer string) jwks.Fetch {
+func overGRPC(conn grpc.ClientConnInterface, issuer string, plaintext bool) jwks.Fetch {
 	service := grantorv1.NewTokenServiceClient(conn)
 	var options []grpc.CallOption
-	if cc, ok := conn.(*grpc.ClientConn); ok && !oauth.LoopbackTarget(cc.CanonicalTarget()) {
+	if cc, ok := conn.(*grpc.ClientConn); ok && !plaintext && !oauth.LoopbackTarget(cc.CanonicalTarget()) {
 		// gRPC itself then rejects a connection without transport security.
 		options = append(options, grpc.PerRPCCredentials(secureOnly{}))
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"time"
 
@@ -17,15 +18,22 @@ import (
 type Option func(*config)
 
 type config struct {
-	audience     []string
-	keys         token.KeySource
-	denied       *revocation.List
-	conn         grpc.ClientConnInterface
-	client       *http.Client
-	cacheSize    int
-	leeway       time.Duration
-	keysMaxStale time.Duration
-	now          func() time.Time
+	audience []string
+	profile  token.Profile
+	// resourceMetadata is nil without [ResourceMetadata].
+	resourceMetadata *string
+	keys             token.KeySource
+	denied           *revocation.List
+	conn             grpc.ClientConnInterface
+	client           *http.Client
+	// from, feedFrom, feedTLS and plaintext say where and how the issuer is reached.
+	from, feedFrom string
+	feedTLS        *tls.Config
+	plaintext      bool
+	cacheSize      int
+	leeway         time.Duration
+	keysMaxStale   time.Duration
+	now            func() time.Time
 	// revocationsMaxStale and refuseStale apply to the feed.
 	revocationsMaxStale time.Duration
 	refuseStale         bool
@@ -42,14 +50,58 @@ func Audience(resources ...string) Option {
 	return func(c *config) { c.audience = append(c.audience, resources...) }
 }
 
-// HTTPClient sets the client that fetches the issuer's metadata and keys. The default is [http.DefaultClient].
+// Accept sets the form of the issuer's access tokens, such as [Keycloak] or one that a [Profile] describes, for an issuer
+// that does not follow RFC 9068. By default, only tokens of RFC 9068 are accepted.
+func Accept(profile Profile) Option {
+	return func(c *config) { c.profile = profile }
+}
+
+// ResourceMetadata sets the URL at which this server publishes its protected resource metadata (RFC 9728). The challenges
+// of [HTTP] then have it as "resource_metadata" (§5.1), as clients of MCP need, and also name the scopes of the rule when
+// there is no valid token. By default, challenges name no URL, because a URL that is named must answer: one derived from
+// [Audience] need not.
+func ResourceMetadata(url string) Option {
+	return func(c *config) { c.resourceMetadata = &url }
+}
+
+// HTTPClient sets the client that fetches the issuer's metadata and keys. The default is [http.DefaultClient]. If its
+// transport is an *http.Transport, the feed of revocations uses the TLS settings of that; the settings of a transport of
+// another type, such as one that traces requests, cannot be known: pass them to [FeedTLS].
 func HTTPClient(client *http.Client) Option {
 	return func(c *config) { c.client = client }
 }
 
+// FetchFrom sets the URL at which the issuer is reached from here, where that is not the URL by which the issuer calls
+// itself: inside a cluster, for example, "https://grantor.auth.svc:8080" for "https://auth.example.com". Tokens and
+// metadata must still name the issuer that was passed to [New]. Endpoints in the metadata that are on the issuer's host
+// are reached on the host of url; so is the feed of revocations, at the port that the metadata name.
+func FetchFrom(url string) Option {
+	return func(c *config) { c.from = url }
+}
+
+// FeedFrom sets the address (host:port) of the issuer's gRPC services, from which the feed of revocations is followed,
+// instead of the one in the metadata. It also says that the issuer is Grantor and has a feed. The connection has TLS
+// unless the URL of the issuer, or of [FetchFrom], is plain http.
+func FeedFrom(address string) Option {
+	return func(c *config) { c.feedFrom = address }
+}
+
+// FeedTLS sets the TLS settings of the connection to the feed of revocations, such as the root certificates. The default
+// is those of [HTTPClient].
+func FeedTLS(settings *tls.Config) Option {
+	return func(c *config) { c.feedTLS = settings }
+}
+
+// AllowInsecurePlaintextToRemoteHosts permits fetching the issuer's metadata, keys and revocations without TLS from
+// hosts other than loopback, for a network that encrypts beneath it, such as a service mesh. Anybody on the network path
+// can otherwise replace the keys, and with them forge tokens. By default, plaintext is permitted to loopback only.
+func AllowInsecurePlaintextToRemoteHosts() Option {
+	return func(c *config) { c.plaintext = true }
+}
+
 // OverGRPC fetches the issuer's metadata and keys from the grantor.v1.TokenService on conn instead of over HTTP. The
 // security of conn decides whose keys are trusted, so a plaintext *grpc.ClientConn is rejected unless its target is
-// loopback.
+// loopback, or the verifier has [AllowInsecurePlaintextToRemoteHosts].
 //
 // Make conn with attach.IssuerDialOptions, which uses another replica when one stops, or at least with
 // grpc.WithKeepaliveParams and a Time of 10 s: without keepalive, a connection that falls silent stays in use until the

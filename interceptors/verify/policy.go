@@ -46,7 +46,7 @@ func Scopes(scopes ...string) Rule {
 	}
 	rule := Authenticated()
 	for _, name := range scopes {
-		scope, err := oauth.ParseScope(name)
+		scope, err := oauth.ReadScope(name)
 		if err != nil {
 			return Rule{err: fmt.Errorf("the scope %.200q: %w", name, err)}
 		}

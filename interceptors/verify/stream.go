@@ -16,8 +16,9 @@ import (
 // handler that waits for the next message is released only when the stream ends, which happens when serve returns.
 func (g *guard) serve(method string, stream *callerStream, handle func(grpc.ServerStream) error) error {
 	caller, _ := CallerFrom(stream.ctx)
-	running := g.verifier.streams.add(stream.ctx, caller.Claims)
-	defer g.verifier.streams.remove(running)
+	streams := g.verifier.member(caller.Claims).streams
+	running := streams.add(stream.ctx, caller.Claims)
+	defer streams.remove(running)
 	ctx, cancel := context.WithCancel(stream.ctx)
 	defer cancel()
 	done, abandoned := make(chan outcome), make(chan struct{})

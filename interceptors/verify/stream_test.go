@@ -46,7 +46,7 @@ var streams = map[string]*grpc.StreamDesc{
 func newStreamServer(t testing.TB, handle func(grpc.ServerStream) error, options ...grpc.ServerOption) *streamServer {
 	t.Helper()
 	s := &streamServer{signer: newSigner(), now: &clock{}, returned: make(chan struct{}, 10), reasons: make(chan error, 10)}
-	s.verifier = newVerifier(s.signer, verify.Now(s.now.Now), verify.OnRefusal(func(_ context.Context, method string, err error) {
+	s.verifier = newVerifier(s.signer, verify.Audience("https://stock.internal"), verify.Now(s.now.Now), verify.OnRefusal(func(_ context.Context, method string, err error) {
 		s.reasons <- fmt.Errorf("%s: %w", method, err)
 	}))
 	server := verify.NewServer(s.verifier, verify.Policy{

@@ -14,6 +14,10 @@ import (
 // Without it, a stream ends with its token. Clients that use interceptors/attach renew their streams automatically. The
 // handler goes on to see the caller with which the stream began.
 //
+// The new token must be of the same issuer, client and subject, and have at least the scopes of the first one and each
+// resource of this server in its audience; otherwise the stream ends. Other claims are not compared: a service that
+// decides by a claim of another issuer, such as a role, must not register stream renewal.
+//
 // The server must be guarded by verifier.
 func RegisterStreamRenewal(server grpc.ServiceRegistrar, verifier *Verifier) {
 	grantorv1.RegisterStreamServiceServer(server, &renewal{verifier: verifier})
@@ -35,5 +39,5 @@ func (r *renewal) RenewStream(ctx context.Context, m *grantorv1.RenewStreamReque
 	if !streamID.MatchString(m.GetStream()) {
 		return nil, status.Error(codes.InvalidArgument, "stream must be 16 to 64 characters of base64url.")
 	}
-	return &grantorv1.RenewStreamResponse{}, r.verifier.streams.renew(m.GetStream(), caller.Claims)
+	return &grantorv1.RenewStreamResponse{}, r.verifier.member(caller.Claims).streams.renew(m.GetStream(), caller.Claims)
 }

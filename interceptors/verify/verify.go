@@ -64,7 +64,7 @@ const (
 	startTimeout = 5 * time.Second
 )
 
-// Verifier checks the access tokens of one issuer. It is safe for concurrent use by multiple goroutines and may serve
+// Verifier checks the access tokens of one issuer, or of several if [Issuers] returned it. It is safe for concurrent use by multiple goroutines and may serve
 // several servers.
 type Verifier struct {
 	tokens    *token.Cache
@@ -74,10 +74,18 @@ type Verifier struct {
 	// follower is nil if no feed is followed.
 	follower    *feedFollower
 	refuseStale bool
+	// resourceMetadata is nil without [ResourceMetadata].
+	resourceMetadata *string
 	// instruments is nil without [Telemetry].
 	instruments *instruments
-	stop        context.CancelFunc
-	stopped     sync.WaitGroup
+	// members is keyed by issuer and caches contains their tokens. In the verifier of [Issuers] they take the place of
+	// all fields above but onRefusal, resourceMetadata and instruments; in others they are nil.
+	members map[string]*Verifier
+	caches  token.Caches
+	stop    context.CancelFunc
+	// stopMu keeps goroutines from starting once stop was called.
+	stopMu  sync.Mutex
+	stopped sync.WaitGroup
 }
 
 // New returns a verifier for the tokens of issuer. [Audience] is required.
@@ -88,7 +96,11 @@ type Verifier struct {
 // another issuer (oauth.ErrOtherIssuer), or its certificate is not trusted.
 //
 // If the issuer is Grantor, the verifier follows its feed of revocations until [Verifier.Close]: a revoked token is
-// refused from the next call on, without a request during the call.
+// refused from the next call on, without a request during the call. Grantor's metadata name the gRPC endpoint of the
+// feed; a feed that is named and cannot be reached, or answers UNIMPLEMENTED or 404, is an outage: it is retried, and
+// calls count as stale. The metadata of an issuer that names none are looked at again when a call comes a
+// minute later or more. With [OverGRPC], the
+// feed is always expected on the connection.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	c := config{
 		cacheSize: defaultCacheSize, leeway: defaultLeeway, revocationsMaxStale: defaultMaxStaleness,
@@ -103,6 +115,9 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	case len(c.audience) == 0 || slices.Contains(c.audience, ""):
 		return nil, errors.New("verify: the audience is missing: name the resource that this server is with verify.Audience")
 	}
+	if err := c.checkResourceMetadata(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	keys, err := c.keySource(ctx, issuer)
@@ -114,15 +129,15 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		denied = revocation.NewList()
 	}
 	verifier := &token.Verifier{
-		Issuer: issuer, Audience: c.audience, Keys: keys, Denied: denied, Leeway: c.leeway, Now: c.now,
+		Issuer: issuer, Audience: c.audience, Profile: c.profile, Keys: keys, Denied: denied, Leeway: c.leeway, Now: c.now,
 	}
 	tokens, err := token.NewCache(verifier, c.cacheSize)
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	v := &Verifier{
-		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent),
-		onRefusal: c.onRefusal, refuseStale: c.refuseStale,
+		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
+		onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
 	}
 	dial := c.feedDialer(issuer)
 	if dial != nil {
@@ -150,33 +165,52 @@ const maxTokenLifetime = 24 * time.Hour
 func (v *Verifier) follow(ctx context.Context, f *feedFollower, now func() time.Time) {
 	running, stop := context.WithCancel(context.Background())
 	v.stop = stop
-	v.stopped.Go(func() {
-		defer stop() // without a feed there is nothing to sweep either
-		f.run(running)
-	})
-	v.stopped.Go(func() {
-		sweep := time.NewTicker(time.Minute)
-		defer sweep.Stop()
-		for {
-			select {
-			case <-running.Done():
-				return
-			case <-sweep.C:
-				v.denied.Sweep(now(), maxTokenLifetime)
-			}
+	f.restart = func() {
+		v.stopMu.Lock() // Close waits for no goroutine that starts later
+		defer v.stopMu.Unlock()
+		if running.Err() == nil {
+			v.stopped.Go(func() {
+				following, end := context.WithCancel(running)
+				defer end() // without a feed there is nothing to sweep either
+				v.stopped.Go(func() { v.sweep(following, now) })
+				f.run(following)
+			})
 		}
-	})
+	}
+	f.restart()
 	select {
 	case <-f.ready:
 	case <-ctx.Done():
 	}
 }
 
+// sweep removes the revocations that no longer concern a live token, every minute until ctx ends.
+func (v *Verifier) sweep(ctx context.Context, now func() time.Time) {
+	ticker := time.NewTicker(time.Minute)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			v.denied.Sweep(now(), maxTokenLifetime)
+		}
+	}
+}
+
 // Close stops following the issuer's feed and waits for the verifier's goroutines. The verifier continues to verify
 // tokens, with the revocations known at that time.
 func (v *Verifier) Close() {
+	if v.members != nil {
+		for _, member := range v.members {
+			member.Close()
+		}
+		return
+	}
 	if v.stop != nil {
+		v.stopMu.Lock()
 		v.stop()
+		v.stopMu.Unlock()
 		v.stopped.Wait()
 	}
 	if v.instruments != nil {
@@ -186,6 +220,9 @@ func (v *Verifier) Close() {
 
 // Feed returns the state of the verifier's knowledge of the issuer's revocations.
 func (v *Verifier) Feed() FeedStatus {
+	if v.members != nil {
+		return v.feedOfMembers()
+	}
 	if v.follower == nil || v.follower.absent.Load() {
 		return FeedStatus{}
 	}
@@ -208,7 +245,12 @@ func (c *config) feedDialer(issuer string) feedDialer {
 	case c.keys != nil:
 		return nil
 	}
-	return discoveredDialer(c.client, issuer)
+	return c.discoveredDialer(issuer)
+}
+
+// discovery returns how the issuer's documents are fetched.
+func (c *config) discovery() oauth.Discovery {
+	return oauth.Discovery{Client: c.client, From: c.from, AllowPlaintext: c.plaintext}
 }
 
 // keySource returns the source of the issuer's keys, which are fetched if the issuer can be reached now.
@@ -216,10 +258,11 @@ func (c *config) keySource(ctx context.Context, issuer string) (token.KeySource,
 	if c.keys != nil {
 		return c.keys, nil
 	}
-	fetch := jwks.HTTP(c.client, issuer)
+	discovery := c.discovery()
+	fetch := jwks.Discovered(discovery, issuer)
 	if c.conn != nil {
-		fetch = overGRPC(c.conn, issuer)
-	} else if err := oauth.SecureURL(issuer); err != nil {
+		fetch = overGRPC(c.conn, issuer, c.plaintext)
+	} else if err := discovery.Secure(discovery.Base(issuer)); err != nil {
 		return nil, fmt.Errorf("the issuer: %w", err)
 	}
 	remote := jwks.NewRemote(fetch, jwks.RemoteConfig{MaxStale: c.keysMaxStale, Now: c.now})

@@ -36,6 +36,17 @@ const (
 	EdDSA Algorithm = "EdDSA"
 )
 
+// ed25519Name is the name of RFC 9864 for [EdDSA] with an Ed25519 key, the only keys that this package has for it.
+const ed25519Name Algorithm = "Ed25519"
+
+// canonical returns the name under which a Key has the algorithm.
+func (a Algorithm) canonical() Algorithm {
+	if a == ed25519Name {
+		return EdDSA
+	}
+	return a
+}
+
 // Bounds on the size of an RSA modulus: the minimum is that of RFC 7518 §3.3, the maximum keeps a signature check from
 // taking milliseconds.
 const (
@@ -81,6 +92,8 @@ type Key struct {
 	// thumbprint is the RFC 7638 thumbprint with SHA-256. Keys are compared by it on every use of a token that was
 	// verified before, because comparing the numbers allocates.
 	thumbprint [sha256.Size]byte
+	// next is another key of the same set with the same id and another algorithm, or nil.
+	next *Key
 }
 
 // NewKey returns a key whose id is its thumbprint. The public key is an *ecdsa.PublicKey, *rsa.PublicKey or
@@ -119,6 +132,19 @@ func (k Key) ID() string { return k.id }
 // Algorithm returns the algorithm that the key is used with.
 func (k Key) Algorithm() Algorithm { return k.algorithm }
 
+// For returns the key that has the same id in the same set and is used with the algorithm, which may be k itself. RFC
+// 7517 §4.5 permits one "kid" for keys of several types, and a key that names no algorithm is used with each that its
+// type allows. The names EdDSA and Ed25519 (RFC 9864) denote the same algorithm.
+func (k Key) For(algorithm Algorithm) (_ Key, ok bool) {
+	algorithm = algorithm.canonical()
+	for other := &k; other != nil; other = other.next {
+		if other.algorithm == algorithm {
+			return *other, true
+		}
+	}
+	return Key{}, false
+}
+
 // Public returns an *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey.
 func (k Key) Public() crypto.PublicKey { return k.public }
 
@@ -154,31 +180,40 @@ func (k Key) JWK() (JWK, error) {
 	return out, json.Unmarshal(data, &out)
 }
 
-// parseKey converts a published key to a Key; ok is false if the key is not for verifying signatures, or not of a
-// supported type.
-func parseKey(raw jwk.Key) (_ Key, ok bool) {
+// parseKey converts a published key to one Key for each algorithm that it is used with: the one that it names, or all
+// that its type allows. There are none if the key is not for verifying signatures, or not of a supported type.
+func parseKey(raw jwk.Key) []Key {
 	if use := raw.KeyUsage(); use != "" && use != "sig" {
-		return Key{}, false
+		return nil
 	}
 	// A private key that was published by mistake has "sign" (RFC 7517 §4.3).
 	ops := raw.KeyOps()
 	if len(ops) > 0 && !slices.Contains(ops, jwk.KeyOpVerify) && !slices.Contains(ops, jwk.KeyOpSign) {
-		return Key{}, false
+		return nil
 	}
 	public, err := publicKey(raw)
 	if err != nil {
-		return Key{}, false
+		return nil
 	}
 	algorithms, err := algorithmsFor(public)
 	if err != nil {
-		return Key{}, false
+		return nil
 	}
-	algorithm := algorithms[0]
-	if named := raw.Algorithm().String(); named != "" {
-		algorithm = Algorithm(named)
+	if named := Algorithm(raw.Algorithm().String()).canonical(); named != "" {
+		if !slices.Contains(algorithms, named) {
+			return nil
+		}
+		algorithms = []Algorithm{named}
 	}
 	sum, err := computeThumbprint(raw)
-	return Key{raw.KeyID(), algorithm, public, sum}, err == nil && slices.Contains(algorithms, algorithm)
+	if err != nil {
+		return nil
+	}
+	keys := make([]Key, len(algorithms))
+	for i, algorithm := range algorithms {
+		keys[i] = Key{id: raw.KeyID(), algorithm: algorithm, public: public, thumbprint: sum}
+	}
+	return keys
 }
 
 // publicKey returns the public key alone, so that a private key which an issuer published by mistake goes no further.

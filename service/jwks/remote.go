@@ -28,15 +28,20 @@ const (
 
 // HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414).
 func HTTP(client *http.Client, issuer string) Fetch {
+	return Discovered(oauth.Discovery{Client: client}, issuer)
+}
+
+// Discovered returns a Fetch that reads the keys of issuer over HTTP as discovery says.
+func Discovered(discovery oauth.Discovery, issuer string) Fetch {
 	return func(ctx context.Context) (*Set, time.Duration, error) {
-		found, err := oauth.Discover(ctx, client, issuer)
+		found, err := discovery.Metadata(ctx, issuer)
 		if err != nil {
 			return nil, 0, err
 		}
 		if found.JWKSURI == "" {
 			return nil, 0, errors.New("the issuer's metadata has no jwks_uri")
 		}
-		body, header, err := oauth.Get(ctx, client, found.JWKSURI, MaxDocument)
+		body, header, err := discovery.Get(ctx, found.JWKSURI, MaxDocument)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -107,7 +112,7 @@ func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 	return &Remote{fetch: fetch, config: config}
 }
 
-// Find returns the key with the id. A known key is returned without delay. An unknown id causes a fetch, joined with
+// Find returns the first key with the id, as [Set.Find] does. A known key is returned without delay. An unknown id causes a fetch, joined with
 // any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood of invented ids costs the
 // issuer one request per interval. The error is [ErrUnknownKey] if a set fetched since then does not contain the id;
 // any other error means that the keys could not be fetched.

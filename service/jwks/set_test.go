@@ -3,9 +3,12 @@ package jwks_test
 import (
 	"bytes"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -47,6 +50,12 @@ func TestParse(t *testing.T) {
 		"RSA":                  {webKey(rsaKey().Public(), map[string]any{"kid": "a"}), jwks.RS256},
 		"RSA for PS256":        {webKey(rsaKey().Public(), map[string]any{"kid": "a", "alg": "PS256"}), jwks.PS256},
 		"Ed25519":              {webKey(newEd(), map[string]any{"kid": "a"}), jwks.EdDSA},
+		"Ed25519 for EdDSA":    {webKey(newEd(), map[string]any{"kid": "a", "alg": "EdDSA"}), jwks.EdDSA},
+		"Ed25519 for Ed25519":  {webKey(newEd(), map[string]any{"kid": "a", "alg": "Ed25519"}), jwks.EdDSA},
+		"Ed25519 for Ed448":    {webKey(newEd(), map[string]any{"kid": "a", "alg": "Ed448"}), ""},
+		"P-256 for Ed25519":    {ecKey(map[string]any{"alg": "Ed25519"}), ""},
+		"alg a number":         {ecKey(map[string]any{"alg": 1}), ""},
+		"x5c a text":           {ecKey(map[string]any{"x5c": "x"}), ""},
 		"to verify":            {ecKey(map[string]any{"key_ops": []string{"verify"}}), jwks.ES256},
 		"a private key":        {webKey(p256, map[string]any{"kid": "a", "key_ops": []string{"sign"}}), jwks.ES256},
 		"a private RSA key":    {webKey(rsaKey(), map[string]any{"kid": "a"}), jwks.RS256},
@@ -135,6 +144,46 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// One id for keys of several types or algorithms (RFC 7517 §4.5), in any order.
+func TestSharedID(t *testing.T) {
+	rsa256 := webKey(rsaKey().Public(), map[string]any{"kid": "a", "alg": "RS256", "use": "sig"})
+	rsa512 := webKey(rsaKey().Public(), map[string]any{"kid": "a", "alg": "RS512"})
+	anyRSA := webKey(must.Get(rsa.GenerateKey(rand.Reader, 2048)).Public(), map[string]any{"kid": "a"})
+	ec := webKey(newEC(elliptic.P256()).Public(), map[string]any{"kid": "a"})
+	ed := webKey(newEd(), map[string]any{"kid": "a", "alg": "Ed25519"})
+	encrypting := webKey(must.Get(rsa.GenerateKey(rand.Reader, 2048)).Public(), map[string]any{"kid": "a", "use": "enc", "alg": "RSA-OAEP"})
+	unknown := map[string]any{"kty": "AKP", "kid": "a", "alg": "ML-DSA-44", "pub": "AAAA"}
+	keys := []any{rsa256, rsa512, anyRSA, ec, ed, encrypting, unknown, nil, 5, "x", []any{}}
+	for i := range keys {
+		rotated := append(append([]any{}, keys[i:]...), keys[:i]...)
+		set := must.Get(jwks.Parse(must.Get(json.Marshal(map[string]any{"keys": rotated}))))
+		first := must.Get(set.Find(t.Context(), "a"))
+		for algorithm, want := range map[jwks.Algorithm]map[string]any{
+			"RS256": rsa256, "RS512": rsa512, "PS256": anyRSA, "ES256": ec, "EdDSA": ed, "Ed25519": ed,
+		} {
+			got, ok := first.For(algorithm)
+			if !ok || !set.Trusts(got) {
+				t.Errorf("rotation %d, %s: got %v, want a trusted key", i, algorithm, ok)
+				continue
+			}
+			if published := must.Get(got.JWK()); fmt.Sprint(published.N, published.X) != fmt.Sprint(text(want["n"]), text(want["x"])) {
+				t.Errorf("rotation %d, %s: another key was found", i, algorithm)
+			}
+		}
+		for _, algorithm := range []jwks.Algorithm{"", "none", "HS256", "ES384", "RSA-OAEP", "ML-DSA-44"} {
+			if got, ok := first.For(algorithm); ok {
+				t.Errorf("rotation %d, %s: got %s, want none", i, algorithm, got.Algorithm())
+			}
+		}
+	}
+}
+
+// text returns a JSON string, or "" for an absent one.
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
 func TestFindWithoutID(t *testing.T) {
 	k := newKey()
 	if got, err := jwks.NewSet(k).Find(t.Context(), ""); err != nil || !got.Equal(k) {
@@ -142,6 +191,16 @@ func TestFindWithoutID(t *testing.T) {
 	}
 	if got, err := jwks.NewSet(k, newKey()).Find(t.Context(), ""); !errors.Is(err, jwks.ErrUnknownKey) {
 		t.Errorf("two keys: got %v, %v, want %v", got.ID(), err, jwks.ErrUnknownKey)
+	}
+	anyRSA := must.Get(json.Marshal(map[string]any{"keys": []any{webKey(rsaKey().Public(), nil)}}))
+	if got, err := must.Get(jwks.Parse(anyRSA)).Find(t.Context(), ""); err != nil {
+		t.Errorf("one key for several algorithms: got %v", err)
+	} else if _, ok := got.For(jwks.PS256); !ok {
+		t.Error("one key for several algorithms: not for PS256")
+	}
+	named := must.Get(json.Marshal(map[string]any{"keys": []any{webKey(rsaKey().Public(), map[string]any{"kid": "a"})}}))
+	if got, err := must.Get(jwks.Parse(named)).Find(t.Context(), ""); err != nil || got.ID() != "a" {
+		t.Errorf("one named key for several algorithms: got %q, %v", got.ID(), err)
 	}
 	if got, err := jwks.NewSet().Find(t.Context(), ""); !errors.Is(err, jwks.ErrUnknownKey) {
 		t.Errorf("no key: got %v, %v, want %v", got.ID(), err, jwks.ErrUnknownKey)

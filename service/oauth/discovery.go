@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -59,14 +60,48 @@ func (w *Words) UnmarshalJSON(data []byte) error {
 // ErrOtherIssuer reports that metadata is that of another issuer than the requested one (RFC 8414 §3.3).
 var ErrOtherIssuer = errors.New("not the issuer asked for")
 
-// Discover fetches the metadata of an issuer that follows RFC 8414 or OpenID Connect Discovery. If the "issuer" in the
-// metadata is not the requested one, the error wraps [ErrOtherIssuer]. Discover returns an error if the request, a
-// redirect or an endpoint in the metadata is neither https nor on loopback.
+// Discover fetches the metadata of an issuer as [Discovery.Metadata] does, from the issuer's own URL.
 func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadata, error) {
-	if err := SecureURL(issuer); err != nil {
+	return Discovery{Client: client}.Metadata(ctx, issuer)
+}
+
+// Discovery says how an issuer's documents are fetched.
+type Discovery struct {
+	// Client makes the requests. It is required.
+	Client *http.Client
+	// From is the URL at which the issuer is reached, where it has another one here than outside, such as inside a
+	// cluster. The issuer keeps its name: the metadata must contain it. An endpoint in the metadata that is below the
+	// issuer's URL, or at least on its host, is reached below From, or on its host. If From is empty, it is the issuer.
+	From string
+	// AllowPlaintext permits requests without TLS to hosts other than loopback.
+	AllowPlaintext bool
+}
+
+// Base returns the URL at which the issuer is reached.
+func (d Discovery) Base(issuer string) string {
+	if d.From == "" {
+		return issuer
+	}
+	return d.From
+}
+
+// Secure returns an error if [SecureURL] does and plaintext is not permitted.
+func (d Discovery) Secure(url string) error {
+	if d.AllowPlaintext {
+		return nil
+	}
+	return SecureURL(url)
+}
+
+// Metadata fetches the metadata of an issuer that follows RFC 8414 or OpenID Connect Discovery. If the "issuer" in the
+// metadata is not the requested one, the error wraps [ErrOtherIssuer]. Metadata returns an error if the request, a
+// redirect or an endpoint in the metadata is neither https nor on loopback, unless plaintext is permitted.
+func (d Discovery) Metadata(ctx context.Context, issuer string) (*Metadata, error) {
+	base := d.Base(issuer)
+	if err := d.Secure(base); err != nil {
 		return nil, fmt.Errorf("the issuer: %w", err)
 	}
-	u, err := url.Parse(issuer)
+	u, err := url.Parse(base)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +109,7 @@ func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadat
 	errs := fmt.Errorf("no metadata of the issuer %s", issuer)
 	// RFC 8414 §3.1 puts the issuer's path after the well-known part, OpenID Connect Discovery before it.
 	for _, location := range []string{WellKnownServer + path, path + WellKnownOpenID} {
-		found, err := fetchMetadata(ctx, client, u.Scheme+"://"+u.Host+location, issuer)
+		found, err := d.fetchMetadata(ctx, u.Scheme+"://"+u.Host+location, issuer)
 		if err == nil {
 			return found, nil
 		}
@@ -85,8 +120,8 @@ func Discover(ctx context.Context, client *http.Client, issuer string) (*Metadat
 
 // fetchMetadata fetches the metadata at one URL. The response may be unrelated: some servers answer every path with
 // their start page, or any path below the well-known part with the metadata of another tenant.
-func fetchMetadata(ctx context.Context, client *http.Client, location, issuer string) (*Metadata, error) {
-	body, _, err := Get(ctx, client, location, maxMetadata)
+func (d Discovery) fetchMetadata(ctx context.Context, location, issuer string) (*Metadata, error) {
+	body, _, err := d.Get(ctx, location, maxMetadata)
 	if err != nil {
 		return nil, err
 	}
@@ -94,26 +129,58 @@ func fetchMetadata(ctx context.Context, client *http.Client, location, issuer st
 	if err := json.Unmarshal(body, &found); err != nil {
 		return nil, fmt.Errorf("%s: %w", location, err)
 	}
-	if err := found.check(issuer); err != nil {
+	if found.Issuer != issuer {
+		return nil, fmt.Errorf("%s: %w: it calls itself %.200q, not %.200q", location, ErrOtherIssuer, found.Issuer, issuer)
+	}
+	if err := d.locate(&found); err != nil {
 		return nil, fmt.Errorf("%s: %w", location, err)
 	}
 	return &found, nil
 }
 
-// check returns an error if m is not the metadata of issuer, or has an insecure endpoint.
-func (m *Metadata) check(issuer string) error {
-	if m.Issuer != issuer {
-		return fmt.Errorf("%w: it calls itself %.200q, not %.200q", ErrOtherIssuer, m.Issuer, issuer)
-	}
-	for _, endpoint := range []string{m.TokenEndpoint, m.IntrospectionEndpoint, m.RevocationEndpoint, m.JWKSURI} {
-		if endpoint == "" {
+// locate replaces the URLs of m by those at which the endpoints are reached, and returns an error if one is insecure.
+func (d Discovery) locate(m *Metadata) error {
+	for _, endpoint := range []*string{&m.TokenEndpoint, &m.IntrospectionEndpoint, &m.RevocationEndpoint, &m.JWKSURI} {
+		if *endpoint == "" {
 			continue
 		}
-		if err := SecureURL(endpoint); err != nil {
+		*endpoint = d.relocate(m.Issuer, *endpoint)
+		if err := d.Secure(*endpoint); err != nil {
 			return err
 		}
 	}
+	if host, port, err := net.SplitHostPort(m.GRPCEndpoint); err == nil && d.From != "" {
+		outside, inside := parsed(m.Issuer), parsed(d.From)
+		if strings.EqualFold(host, outside.Hostname()) && inside.Hostname() != "" {
+			m.GRPCEndpoint = net.JoinHostPort(inside.Hostname(), port)
+		}
+	}
 	return nil
+}
+
+// relocate returns where an endpoint of the issuer is reached.
+func (d Discovery) relocate(issuer, endpoint string) string {
+	if d.From == "" {
+		return endpoint
+	}
+	if rest, ok := strings.CutPrefix(endpoint, strings.TrimSuffix(issuer, "/")+"/"); ok {
+		return strings.TrimSuffix(d.From, "/") + "/" + rest
+	}
+	outside, inside, at := parsed(issuer), parsed(d.From), parsed(endpoint)
+	if at.Host == "" || at.Scheme != outside.Scheme || !strings.EqualFold(at.Host, outside.Host) {
+		return endpoint // a server of its own
+	}
+	at.Scheme, at.Host = inside.Scheme, inside.Host
+	return at.String()
+}
+
+// parsed returns the URL, which is empty if raw is not one.
+func parsed(raw string) *url.URL {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return &url.URL{}
+	}
+	return u
 }
 
 // SecureURL returns an error if a request to the URL would cross the network without TLS: the scheme must be https, or
@@ -129,10 +196,15 @@ func SecureURL(raw string) error {
 	return nil
 }
 
-// Get fetches a document of at most limit bytes and returns its body and header. A status other than 200 is an error,
-// and so is a redirect to a URL that [SecureURL] rejects: an attacker on the network could answer in the issuer's
-// place.
+// Get fetches a document as [Discovery.Get] does, without plaintext.
 func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]byte, http.Header, error) {
+	return Discovery{Client: client}.Get(ctx, url, limit)
+}
+
+// Get fetches a document of at most limit bytes and returns its body and header. A status other than 200 is an error,
+// and so is a redirect to a URL that [SecureURL] rejects, unless plaintext is permitted: an attacker on the network
+// could answer in the issuer's place.
+func (d Discovery) Get(ctx context.Context, url string, limit int64) ([]byte, http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, nil, err
@@ -140,13 +212,13 @@ func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]b
 	request.Header.Set("Accept", "application/json")
 	// An HTTP/2 connection that fell silent would stay in the client's pool and be used for every retry.
 	request.Close = true
-	secure := *client
+	secure := *d.Client
 	secure.CheckRedirect = func(next *http.Request, via []*http.Request) error {
-		if err := SecureURL(next.URL.String()); err != nil {
+		if err := d.Secure(next.URL.String()); err != nil {
 			return err
 		}
-		if client.CheckRedirect != nil {
-			return client.CheckRedirect(next, via)
+		if d.Client.CheckRedirect != nil {
+			return d.Client.CheckRedirect(next, via)
 		}
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("more than %d redirects", maxRedirects)

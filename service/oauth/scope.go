@@ -14,6 +14,13 @@ func ParseScope(s string) (Scope, error) {
 	if len(s) > maxScope {
 		return Scope{}, Refuse(InvalidRequest, "A scope has more than 128 characters.")
 	}
+	return ReadScope(s)
+}
+
+// ReadScope parses a single scope-token of a token, or of a rule about tokens, of any issuer. The limits of [ParseScope]
+// are Grantor's own: other issuers have scopes that are URLs of more than 128 characters. The caller limits the size.
+// The error is an [InvalidScope].
+func ReadScope(s string) (Scope, error) {
 	if s == "" || !visible(s) || strings.ContainsAny(s, `"\`) {
 		return Scope{}, Refuse(InvalidScope, "A scope is empty or has a character outside RFC 6749 section 3.3.")
 	}
@@ -51,6 +58,43 @@ func ParseScopes(s string) (Scopes, error) {
 		scopes = append(scopes, scope)
 	}
 	return scopes, nil
+}
+
+// CollectScopes returns the set of the names in a token of any issuer, without those that are empty. It has no limit on
+// their number or length, as [ReadScope]. The error is an [InvalidScope].
+func CollectScopes(names []string) (Scopes, error) {
+	scopes := make(Scopes, 0, len(names))
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		scope, err := ReadScope(name)
+		if err != nil {
+			return nil, err
+		}
+		scopes = append(scopes, scope)
+	}
+	return scopes.Unique(), nil
+}
+
+// Unique removes duplicates in place and returns the rest. It takes linear time for many scopes.
+func (s Scopes) Unique() Scopes {
+	var seen map[Scope]bool
+	if len(s) > MaxScopes {
+		seen = make(map[Scope]bool, len(s))
+	}
+	kept := s[:0]
+	for _, scope := range s {
+		if seen == nil {
+			if !kept.Has(scope) {
+				kept = append(kept, scope)
+			}
+		} else if !seen[scope] {
+			seen[scope] = true
+			kept = append(kept, scope)
+		}
+	}
+	return kept
 }
 
 func tooManyScopes() error { return Refuse(InvalidRequest, "scope has more than 64 scopes.") }

@@ -136,3 +136,23 @@ func TestError(t *testing.T) {
 		}
 	}
 }
+
+// The scopes in a token of another issuer have the grammar of RFC 6749 §3.3, and no limit.
+func TestCollectScopes(t *testing.T) {
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("https://orders.internal/%0120d", i))
+	}
+	many := strings.Join(names, " ")
+	if got, err := oauth.CollectScopes(append(names, append([]string{""}, names...)...)); err != nil || got.String() != many {
+		t.Errorf("1,000 scopes, twice: got %d, %v", len(got), err)
+	}
+	if got, err := oauth.CollectScopes([]string{"", "b", "", "a", "b"}); err != nil || got.String() != "b a" {
+		t.Errorf("got %q, %v, want b a", got, err)
+	}
+	for _, bad := range []string{"a\tb", `a"b`, `a\b`, "é", "a b"} {
+		if got, err := oauth.CollectScopes([]string{bad}); err == nil {
+			t.Errorf("%q: got %q, want an error", bad, got)
+		}
+	}
+}

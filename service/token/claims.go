@@ -41,7 +41,7 @@ type Claims struct {
 	Scope     oauth.Scopes
 	IssuedAt  time.Time
 	ExpiresAt time.Time
-	// ID is the "jti", which is unique within the issuer.
+	// ID is the "jti", which is unique within the issuer. It is empty if the token has none, which a [Profile] may permit.
 	ID string
 
 	// id is ID parsed, if ours reports that it has this package's form. keyID is the "kid" of the key that verified the
@@ -102,19 +102,30 @@ func (c *Claims) marshal() ([]byte, error) {
 // parseClaims parses a payload whose signature has been verified. It decodes into a map because encoding/json would
 // fill a struct's fields from names in any letter case: an issuer that lets its clients add a claim "AUD" must not let
 // them replace "aud".
-func parseClaims(data []byte) (*Claims, error) {
+func parseClaims(data []byte, p Profile) (*Claims, error) {
 	c := &Claims{}
 	if err := json.Unmarshal(data, &c.raw); err != nil {
 		return nil, fail(ErrMalformed, "the payload is not a JSON object")
 	}
 	texts := []struct {
-		name string
-		to   *string
-	}{{"iss", &c.Issuer}, {"sub", &c.Subject}, {"client_id", &c.ClientID}, {"jti", &c.ID}}
+		name     string
+		to       *string
+		optional bool
+	}{
+		{"iss", &c.Issuer, false}, {p.clientID(c.raw), &c.ClientID, false},
+		{"sub", &c.Subject, p.OptionalSubject}, {"jti", &c.ID, p.OptionalID},
+	}
 	for _, claim := range texts {
-		if !parseString(c.raw[claim.name], claim.to) || *claim.to == "" {
+		value, ok := c.raw[claim.name]
+		if !ok && claim.optional {
+			continue
+		}
+		if !parseString(value, claim.to) || *claim.to == "" {
 			return nil, fail(ErrMalformed, "the claim %s is missing or not a string", claim.name)
 		}
+	}
+	if c.Subject == "" {
+		c.Subject = c.ClientID
 	}
 	c.id, c.ours = ParseID(c.ID)
 	if c.Audience = parseAudience(c.raw["aud"]); len(c.Audience) == 0 {
@@ -132,14 +143,8 @@ func parseClaims(data []byte) (*Claims, error) {
 			return nil, err
 		}
 	}
-	if raw, ok := c.raw["scope"]; ok {
-		var scope string
-		if !parseString(raw, &scope) {
-			return nil, fail(ErrMalformed, "the claim scope is not a string")
-		}
-		if c.Scope, err = oauth.ParseScopes(scope); err != nil {
-			return nil, fail(ErrMalformed, "the claim scope: %v", err)
-		}
+	if c.Scope, err = p.scopes(c.raw); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // MaxSize is the maximum size of a token, in bytes. It is checked before any part of the token is parsed.
@@ -36,8 +35,9 @@ var (
 // KeySource provides an issuer's public keys. Implementations must be safe for concurrent use by multiple goroutines;
 // jwks.Set and jwks.Remote are such.
 type KeySource interface {
-	// Find returns the key with the id. The error is jwks.ErrUnknownKey if the issuer has no such key; any other error
-	// means that the keys could not be obtained. Find may wait for the network, within ctx.
+	// Find returns a key with the id, from which [jwks.Key.For] selects by the token's algorithm. The error is
+	// jwks.ErrUnknownKey if the issuer has no such key; any other error means that the keys could not be obtained. Find
+	// may wait for the network, within ctx.
 	Find(ctx context.Context, id string) (jwks.Key, error)
 	// Trusts reports whether Find would still return this key. It must not block.
 	Trusts(key jwks.Key) bool
@@ -57,6 +57,8 @@ type Verifier struct {
 	// Audience lists the resources that the verifier protects: a token must name one of them. An empty list accepts any
 	// audience, which only the issuer itself may do, to inspect tokens it has issued.
 	Audience []string
+	// Profile says how the issuer's tokens differ from RFC 9068. The zero Profile accepts tokens of RFC 9068 only.
+	Profile Profile
 	// Keys provides the issuer's keys. It is required.
 	Keys KeySource
 	// Denied contains the revoked tokens. If it is nil, no token is revoked.
@@ -117,7 +119,7 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	}
 	header := v.last.Load()
 	if header == nil || header.encoded != header64 {
-		read, err := parseHeader(header64)
+		read, err := parseHeader(header64, v.Profile)
 		if err != nil {
 			return nil, none, err
 		}
@@ -137,17 +139,25 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		return nil, none, fail(ErrKey, "kid %.100q", header.KeyID)
 	case err != nil:
 		return nil, none, fail(ErrNoKeys, "%v", err)
-	// The key determines the algorithm, never the token (RFC 8725 §3.1).
-	case header.Algorithm != string(key.Algorithm()):
+	}
+	// The issuer's keys determine the algorithm: the token's must be that of a key with its id (RFC 8725 §3.1).
+	fitting, ok := key.For(jwks.Algorithm(header.Algorithm))
+	if !ok {
 		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
 	}
+	key = fitting
 	if err := checkSignature(key, []byte(signed), signature); err != nil {
 		return nil, none, err
 	}
 	v.last.Store(header)
-	claims, err := parseClaims(payload)
+	claims, err := parseClaims(payload, v.Profile)
 	if err != nil {
 		return nil, none, err
+	}
+	if !isMediaType(header.Type) {
+		if err := v.Profile.checkUse(claims.raw); err != nil {
+			return nil, none, err
+		}
 	}
 	claims.keyID = key.ID()
 	return claims, key, nil
@@ -192,7 +202,7 @@ type header struct {
 }
 
 // parseHeader parses the header of a token whose signature has not been checked yet.
-func parseHeader(encoded string) (header, error) {
+func parseHeader(encoded string, p Profile) (header, error) {
 	data, err := decode(encoded)
 	if err != nil {
 		return header{}, err
@@ -218,8 +228,7 @@ func parseHeader(encoded string) (header, error) {
 			return header{}, fail(ErrMalformed, "%s in the header is not a string", field.name)
 		}
 	}
-	// RFC 9068 §4 accepts both spellings; media types have no letter case (RFC 7515 §4.1.9).
-	if !oauth.EqualFold(h.Type, MediaType) && !oauth.EqualFold(h.Type, "application/"+MediaType) {
+	if !p.allowsType(h.Type) {
 		return header{}, fail(ErrType, "typ %.40q", h.Type)
 	}
 	return h, nil
