@@ -78,7 +78,7 @@ func TestUnknownIDsApart(t *testing.T) {
 				group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post(id, "guessed")) })
 			}
 			synctest.Wait()
-			if got := int(a.Stats().Queued); got != len(ids) {
+			if got := a.Stats().Queued; got != len(ids) {
 				t.Errorf("%s: %d have a place in the queue, want %d", name, got, len(ids))
 			}
 			close(gate)
