@@ -80,7 +80,7 @@ var _ = attach.Scopes
 	}
 	for i, block := range blocks {
 		code.WriteString("func _(ctx context.Context) error {\n" + block)
-		for _, name := range []string{"conn", "err", "client", "tokens", "server"} {
+		for _, name := range []string{"conn", "err", "client", "tokens", "server", "verifier"} {
 			if regexp.MustCompile(`\b` + name + `\b[^=\n]* :?= `).MatchString(block) {
 				code.WriteString("\t_ = " + name + "\n")
 			}

@@ -71,7 +71,7 @@ func (s *Settings) Declare(flags *pflag.FlagSet) *settings.Set {
 func (s *Settings) declarePorts(set *settings.Set) {
 	set.Bool(&s.dev, "dev", false, "development mode: embedded Redis, loopback, plaintext, one client; nothing is kept", settings.Public)
 	set.String(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API",
-		settings.Public, settings.Check(s.checkIssuer))
+		settings.PublicURL, settings.Check(s.checkIssuer))
 	set.String(&s.httpListen, "http-listen", ":8080", "`address` of the REST port", settings.Public)
 	set.String(&s.grpcListen, "grpc-listen", ":8081", "`address` of the gRPC port", settings.Public)
 	set.String(&s.opsListen, "ops-listen", ":8082", "`address` of the operations port: /healthz, /readyz and /metrics, in plaintext; no secret passes through it", settings.Public)

@@ -135,7 +135,11 @@ func withoutPassword(text string) string {
 	if err != nil || u.Scheme == "base64key" {
 		return withoutSecret // the error would quote the URL, and the host of base64key:// is a key
 	}
-	if query := u.Query(); query.Has("password") {
+	query := u.Query()
+	if u.User == nil && !query.Has("password") {
+		return text // u.String could differ from it in letter case
+	}
+	if query.Has("password") {
 		query.Set("password", "xxxxx")
 		u.RawQuery = query.Encode()
 	}
