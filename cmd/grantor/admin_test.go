@@ -40,7 +40,7 @@ func TestAdminToken(t *testing.T) {
 		{"client list", "grantor:clients.read"},
 		{"client revoke background-service --yes", ""},
 		{"resource list", "grantor:resources.read"},
-		{"key rotate --alg ES256", ""},
+		{"key rotate --alg ES256", "grantor:keys.write"},
 	} {
 		t.Run(c.command, func(t *testing.T) {
 			p.asked, p.calls = nil, nil

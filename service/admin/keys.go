@@ -7,7 +7,6 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
-	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/registrypb"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -62,7 +61,7 @@ func (s *keyServer) change(ctx context.Context, do func() error, record func(*ad
 		record(a)
 		s.config.awaitApplied(ctx)
 	}
-	if err != nil || !a.may(registry.ScopeKeysRead) {
+	if err != nil {
 		return nil, err
 	}
 	return s.list()

@@ -104,12 +104,7 @@ func (a *arrivals) begin(ctx context.Context, info *tap.Info) (context.Context, 
 	if shape == unary {
 		p.Context, p.cancel = context.WithCancel(ctx)
 	}
-	if !a.add(p) {
-		if p.cancel != nil {
-			p.cancel()
-		}
-		return nil, tooMany("Too many requests are under way; try again later.", intakeRetry)
-	}
+	a.add(p)
 	return p, nil
 }
 
@@ -123,8 +118,8 @@ func sourceOf(ctx context.Context) netip.Addr {
 	return remoteaddr.Parse(p.Addr)
 }
 
-// add begins to wait for the request of a call, and reports whether there is room for it.
-func (a *arrivals) add(p *pendingCall) bool {
+// add begins to wait for the request of a call.
+func (a *arrivals) add(p *pendingCall) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p.counted = a.counted < maxPending && a.sources.Enter(p.source, maxPendingPerSource); p.counted {
@@ -137,10 +132,8 @@ func (a *arrivals) add(p *pendingCall) bool {
 		}
 	}
 	if !p.counted {
-		p.timeout, p.body = min(crowdedTimeout, a.timeout), 0
-		if ok, _ := a.intake.Enter(p.source, p.body); !ok {
-			return false
-		}
+		// It is not part of the budget, so that calls sent by half cannot exhaust it: it has only crowdedTimeout.
+		p.timeout = min(crowdedTimeout, a.timeout)
 	}
 	p.deadline = time.Now().Add(p.timeout)
 	a.pending[p] = struct{}{}
@@ -148,7 +141,6 @@ func (a *arrivals) add(p *pendingCall) bool {
 		a.sweeping = true
 		time.AfterFunc(sweepInterval, a.sweep)
 	}
-	return true
 }
 
 // intakeRetry is when a source that has too much under way may try again.
@@ -171,8 +163,8 @@ func (a *arrivals) remove(p *pendingCall) {
 		return
 	}
 	delete(a.pending, p)
-	a.intake.Leave(p.source, p.body)
 	if p.counted {
+		a.intake.Leave(p.source, p.body)
 		a.counted--
 		a.sources.Leave(p.source)
 	}

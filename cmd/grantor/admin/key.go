@@ -9,7 +9,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
-	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -77,7 +76,7 @@ every verifier can know it. A key that has a successor gets no other.`,
 		Example: `  grantor key rotate
   grantor key rotate --alg ES256`,
 		Args: cobra.ExactArgs(0),
-	}, remote.AllScopes, func(ctx context.Context, a *administrator, _ []string) error {
+	}, registry.ScopeKeysWrite, func(ctx context.Context, a *administrator, _ []string) error {
 		answer, err := a.Keys.RotateKeys(ctx, &grantorv1.RotateKeysRequest{Alg: alg})
 		if err != nil {
 			return err
@@ -97,7 +96,7 @@ func newKeyRetireCommand() *cobra.Command {
 has not signed yet is removed. Tokens stay valid: use grantor key compromise for a key that others may know.`,
 		Example: `  grantor key retire NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs`,
 		Args:    cobra.ExactArgs(1),
-	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+	}, registry.ScopeKeysWrite, func(ctx context.Context, a *administrator, args []string) error {
 		answer, err := a.Keys.RetireKey(ctx, &grantorv1.RetireKeyRequest{Kid: args[0]})
 		if err != nil {
 			return cli.About("key", args[0], err)
@@ -114,7 +113,7 @@ func newKeyCompromiseCommand() *cobra.Command {
 successor signs at once, although a verifier that cannot reach the issuer may not know the successor yet.`,
 		Example: `  grantor key compromise NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs --yes`,
 		Args:    cobra.ExactArgs(1),
-	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
+	}, registry.ScopeKeysWrite, func(ctx context.Context, a *administrator, args []string) error {
 		answer, err := a.Keys.CompromiseKey(ctx, &grantorv1.CompromiseKeyRequest{Kid: args[0]})
 		if err != nil {
 			return cli.About("key", args[0], err)

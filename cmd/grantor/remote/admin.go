@@ -18,8 +18,7 @@ import (
 )
 
 // AllScopes requests every administrative scope of the client, as a token request without a scope does. Changing a
-// client needs each such scope that the client has or gets, which is unknown before the call, and the answer to a change
-// shows the result only to a caller that may read it.
+// client needs each such scope that the client has or gets, which is unknown before the call.
 const AllScopes = ""
 
 // maxPage bounds a response, in bytes: a thousand clients of the maximum size.
