@@ -109,8 +109,8 @@ func (s *options) declareShared(flags *pflag.FlagSet) *settings.Set {
 	set := settings.NewSet(flags)
 	s.Declare(set)
 	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API")
-	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs")
-	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis")
+	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs; at least 10m more than twice jwks-max-age")
+	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis; at least 2s")
 	return set
 }
 

@@ -43,7 +43,7 @@ func (s *limitSettings) declareLimits(set *settings.Set) {
 	} {
 		set.Int(l.value, l.name, l.initial, l.description, settings.Public, settings.NotNegative(l.value))
 	}
-	set.Duration(&s.tokensPeriod, "tokens-period", time.Minute, "`time` in which tokens-per-client counts",
+	set.Duration(&s.tokensPeriod, "tokens-period", time.Minute, "`time` in which tokens-per-client counts, in whole seconds; at most 24h",
 		settings.Public, settings.WholeSeconds(&s.tokensPeriod, registry.MaxLifetime))
 	set.String(&s.tokensMode, "tokens-mode", "refuse", "`mode` of tokens-per-client: refuse, or warn, which continues to issue and logs a warning once a period",
 		settings.Public, settings.OneOf(&s.tokensMode, "refuse", "warn"))

@@ -82,7 +82,7 @@ func (s *Settings) declarePorts(set *settings.Set) {
 	set.String(&s.tlsClientCA, "tls-client-ca-file", "", "`file` with the authorities, in PEM, one of which must have signed a client's certificate; read again when it changes",
 		settings.Public, settings.Check(s.checkClientCA))
 	set.Bool(&s.allowPlaintext, "insecure-allow-plaintext-beyond-loopback", false, "serve without TLS on addresses that other machines reach: only where something else encrypts", settings.Public)
-	set.Duration(&s.connectionAge, "connection-age", 10*time.Minute, "`time` after which clients are sent to a new connection, so that new replicas get their share",
+	set.Duration(&s.connectionAge, "connection-age", 10*time.Minute, "`time` after which clients are sent to a new connection, so that new replicas get their share; at least 1s",
 		settings.Public, settings.Check(s.checkConnectionAge))
 	set.Duration(&s.shutdownDelay, "shutdown-delay", defaultShutdownDelay, "`time` for which a server that is stopping, and no longer ready, still accepts calls; 0s in development mode",
 		settings.Public, settings.Check(s.checkShutdownDelay))
@@ -93,13 +93,13 @@ func (s *Settings) declareTokens(set *settings.Set) {
 	set.String(&s.apply, "apply", "", "`file` with clients and resources to register at start, as for grantor apply", settings.Public)
 	set.Strings(&s.algorithms, "signing-algorithms", []string{"ES256", "RS256"}, "`list` of the algorithms that sign tokens: ES256 and RS256, optionally PS256 and EdDSA; the first is the default of a resource",
 		settings.Public, settings.Check(s.checkAlgorithms))
-	set.Duration(&s.tokenLifetime, "access-token-lifetime", time.Hour, "`lifetime` of a token where neither client nor resource sets one; at most 24h",
+	set.Duration(&s.tokenLifetime, "access-token-lifetime", time.Hour, "`lifetime` of a token where neither client nor resource sets one, in whole seconds; at most 24h",
 		settings.Public, settings.WholeSeconds(&s.tokenLifetime, registry.MaxLifetime))
-	set.Duration(&s.jwksMaxAge, "jwks-max-age", 5*time.Minute, "`time` for which verifiers may cache the key set; a new key is published that long before it signs",
+	set.Duration(&s.jwksMaxAge, "jwks-max-age", 5*time.Minute, "`time` for which verifiers may cache the key set, 1s to 24h; a new key is published that long, and one minute more, before it signs",
 		settings.Public, settings.Check(s.checkMaxAge))
-	set.Duration(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs",
+	set.Duration(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs; at least 10m more than twice jwks-max-age",
 		settings.Public, settings.Check(s.checkRotation))
-	set.Duration(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis",
+	set.Duration(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis; at least 2s",
 		settings.Public, settings.Check(s.checkStaleness))
 	set.Int(&s.cachedClients, "cached-clients", 100_000, "`number` of clients held in memory", settings.Public, settings.AtLeast(&s.cachedClients, 1))
 	set.Int(&s.cachedTokens, "cached-tokens", 100_000, "`number` of introspected tokens held in memory", settings.Public, settings.AtLeast(&s.cachedTokens, 1))
