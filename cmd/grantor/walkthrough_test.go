@@ -12,8 +12,8 @@ import (
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// TestWalkthrough runs the commands of docs/administration.md, as printed and in their order, against an issuer of its own.
-// Only the addresses differ.
+// TestWalkthrough runs the commands of docs/administration.md, as printed and in their order, against an issuer that has the
+// flags of the page. Only the addresses differ.
 func TestWalkthrough(t *testing.T) {
 	redis := redistest.New(t)
 	dir := t.TempDir()
@@ -29,7 +29,9 @@ func TestWalkthrough(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	issuer := serveAt(t, "--redis="+redis.URL(), "--key-encryption-key-file="+kek)
+	_, flags, _ := strings.Cut(strings.ReplaceAll(fenced(t, "docs/administration.md", "sh")[0], "\\\n", ""), "bin/grantor serve ")
+	issuer := serveAt(t, strings.Fields(strings.NewReplacer("redis://localhost:6379", redis.URL(), "-file kek", "-file "+kek,
+		"localhost:8080", "localhost:0", "localhost:8081", "localhost:0", "localhost:8082", "localhost:0").Replace(flags))...)
 	script := strings.NewReplacer("http://localhost:8080", issuer, "redis://localhost:6379", redis.URL()).Replace(
 		indented(t, "docs/administration.md"))
 	// With pipefail, a command that fails in front of awk fails the script.
