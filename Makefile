@@ -39,6 +39,7 @@ conformance: ## Run third-party OAuth clients from npm against the issuer.
 
 generate: ## Generate gen/ and the code of the examples from their .proto files.
 	$(buf) generate
+	cp proto/doc.go.txt gen/grantor/v1/doc.go
 	$(buf) generate --template examples/datasync/buf.gen.yaml
 
 baseline: ## Record the present API as the one that later changes must not break.

@@ -52,7 +52,11 @@ const (
 //	already_exists         ALREADY_EXISTS       409
 //	conflict               ABORTED              409   the etag does not match the stored state
 //	failed_precondition    FAILED_PRECONDITION  400
-//	temporarily_unavailable  UNAVAILABLE        503
+//	temporarily_unavailable  UNAVAILABLE        503   over a limit RESOURCE_EXHAUSTED, 429
+//	server_error           INTERNAL             500
+//
+// A caller whose token lacks "grantor:clients.read" gets only client_id and etag of the client in the response to a
+// change.
 //
 // A change takes effect at once on the replica that answered, and on every other replica when it has read the feed, as
 // a rule within 0.1 seconds.
@@ -211,7 +215,11 @@ func (c *clientServiceClient) DeleteClientSecret(ctx context.Context, in *Delete
 //	already_exists         ALREADY_EXISTS       409
 //	conflict               ABORTED              409   the etag does not match the stored state
 //	failed_precondition    FAILED_PRECONDITION  400
-//	temporarily_unavailable  UNAVAILABLE        503
+//	temporarily_unavailable  UNAVAILABLE        503   over a limit RESOURCE_EXHAUSTED, 429
+//	server_error           INTERNAL             500
+//
+// A caller whose token lacks "grantor:clients.read" gets only client_id and etag of the client in the response to a
+// change.
 //
 // A change takes effect at once on the replica that answered, and on every other replica when it has read the feed, as
 // a rule within 0.1 seconds.

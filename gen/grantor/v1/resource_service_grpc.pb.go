@@ -33,7 +33,8 @@ const (
 //
 // ResourceService administers resources and their scopes, and applies manifests of resources and clients. Over HTTP its
 // methods are under /v1/resources; an identifier in a path is percent-encoded. Authentication and errors are those of
-// ClientService.
+// ClientService. A caller whose token lacks "grantor:resources.read" gets only the identifier and the etag of the
+// resource in the response to a change.
 //
 // The issuer's own resource "urn:grantor:admin" with its scopes "grantor:…" is built in: it is not listed and cannot be
 // changed.
@@ -129,7 +130,8 @@ func (c *resourceServiceClient) ApplyManifest(ctx context.Context, in *ApplyMani
 //
 // ResourceService administers resources and their scopes, and applies manifests of resources and clients. Over HTTP its
 // methods are under /v1/resources; an identifier in a path is percent-encoded. Authentication and errors are those of
-// ClientService.
+// ClientService. A caller whose token lacks "grantor:resources.read" gets only the identifier and the etag of the
+// resource in the response to a change.
 //
 // The issuer's own resource "urn:grantor:admin" with its scopes "grantor:…" is built in: it is not listed and cannot be
 // changed.

@@ -32,8 +32,9 @@ type StreamServiceClient interface {
 	// RenewStream replaces the token of a running stream with the token of this call. The caller calls it on the
 	// connection of the stream, before the stream's token expires.
 	//
-	// The new token must belong to the same client and have every scope of the old one; otherwise the stream ends at once
-	// and the call fails with PERMISSION_DENIED. An unknown stream fails with NOT_FOUND.
+	// The new token must be of the same issuer, client and subject, and have every scope of the stream's first token and
+	// each resource of this server that its audience names. Otherwise the stream ends at once and the call fails with
+	// PERMISSION_DENIED. An unknown stream fails with NOT_FOUND.
 	RenewStream(ctx context.Context, in *RenewStreamRequest, opts ...grpc.CallOption) (*RenewStreamResponse, error)
 }
 
@@ -65,8 +66,9 @@ type StreamServiceServer interface {
 	// RenewStream replaces the token of a running stream with the token of this call. The caller calls it on the
 	// connection of the stream, before the stream's token expires.
 	//
-	// The new token must belong to the same client and have every scope of the old one; otherwise the stream ends at once
-	// and the call fails with PERMISSION_DENIED. An unknown stream fails with NOT_FOUND.
+	// The new token must be of the same issuer, client and subject, and have every scope of the stream's first token and
+	// each resource of this server that its audience names. Otherwise the stream ends at once and the call fails with
+	// PERMISSION_DENIED. An unknown stream fails with NOT_FOUND.
 	RenewStream(context.Context, *RenewStreamRequest) (*RenewStreamResponse, error)
 	mustEmbedUnimplementedStreamServiceServer()
 }

@@ -268,7 +268,7 @@ type IntrospectTokenRequest struct {
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// Token to introspect, at most 8192 bytes. Required.
+	// Token to introspect. Required. One of more than 8192 bytes is not active.
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	// Type of the token (RFC 7662 §2.1). Ignored: access tokens are the only type.
 	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
@@ -469,7 +469,7 @@ type IntrospectTokensRequest struct {
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// Tokens to introspect: 1 to 100, at most 8192 bytes each.
+	// Tokens to introspect: 1 to 100. One of more than 8192 bytes is not active.
 	Tokens        []string `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -579,7 +579,7 @@ type RevokeTokenRequest struct {
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	// Token to revoke, at most 8192 bytes. Required.
+	// Token to revoke. Required. For one of more than 8192 bytes there is nothing to revoke.
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	// Type of the token (RFC 7009 §2.1). Ignored: access tokens are the only type.
 	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
