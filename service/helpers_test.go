@@ -1,7 +1,6 @@
 package service_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -54,23 +53,11 @@ func withTimeout(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+// buffer is the log of a replica.
+type buffer struct{ must.Buffer }
 
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) count(text string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return strings.Count(b.text.String(), text)
-}
+// count returns how often the log contains a text.
+func (b *buffer) count(text string) int { return strings.Count(b.String(), text) }
 
 // cluster is what the replicas of one issuer share.
 type cluster struct {

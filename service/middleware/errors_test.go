@@ -34,7 +34,7 @@ func TestMapErrors(t *testing.T) {
 		"another service": {grantorv1.TokenService_GetKeySet_FullMethodName, errors.New("down"), codes.Internal, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			log := &buffer{}
+			log := &must.Buffer{}
 			events := must.Get(telemetry.New(slog.New(slog.NewTextHandler(log, nil)), noop.NewMeterProvider().Meter(""), nil, nil))
 			expectCode(t, middleware.MapErrors(events)(t.Context(), test.method, test.err), test.code)
 			audited := strings.Contains(log.String(), "event=admin.refused")

@@ -1,7 +1,6 @@
 package middleware_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -32,24 +31,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // timeout is how long a test waits for what should come soon.
 const timeout = 30 * time.Second
 
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // services are the issuer's services. Each answers as answer does.
 type services struct {
 	grantorv1.UnimplementedTokenServiceServer
@@ -74,9 +55,9 @@ func (s *services) register(server grpc.ServiceRegistrar) {
 }
 
 // newChain returns the chain before the services, and what it logs.
-func newChain(t testing.TB, s *services, limits limit.Limits, proxies remoteaddr.Networks) (*middleware.Chain, *buffer) {
+func newChain(t testing.TB, s *services, limits limit.Limits, proxies remoteaddr.Networks) (*middleware.Chain, *must.Buffer) {
 	t.Helper()
-	log := &buffer{}
+	log := &must.Buffer{}
 	events := must.Get(telemetry.New(slog.New(slog.NewTextHandler(log, nil)), noop.NewMeterProvider().Meter(""), nil, []jwks.Algorithm{jwks.ES256}))
 	methods := middleware.Methods{}
 	s.register(methods)

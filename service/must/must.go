@@ -1,4 +1,5 @@
-// Package must shortens tests: its functions end a test at an error or a timeout that the test does not expect.
+// Package must shortens tests: its functions end a test at an error or a timeout that the test does not expect. [Buffer]
+// holds the output of a server.
 //
 // It is only for tests, and depends on no other package of this project.
 package must

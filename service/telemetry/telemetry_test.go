@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,24 +45,13 @@ type line struct {
 	Count  int    `json:"count"`
 }
 
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
+// logBuffer is the log of a recorder.
+type logBuffer struct{ must.Buffer }
 
 func (l *logBuffer) lines(t *testing.T) []line {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	var lines []line
-	for text := range strings.Lines(l.text.String()) {
+	for text := range strings.Lines(l.String()) {
 		var one line
 		must.Succeed(t, json.Unmarshal([]byte(text), &one))
 		lines = append(lines, one)
@@ -317,9 +305,7 @@ func TestFaults(t *testing.T) {
 			r.Fault(t.Context(), "panic", "/m", slog.String("stack", "s"))
 		}
 		stop()
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		text := log.text.String()
+		text := log.String()
 		if faults, panics := strings.Count(text, "the server failed to answer"), strings.Count(text, `"msg":"panic"`); faults != 100 || panics != 100 {
 			t.Errorf("got %d faults and %d panics, want 100 each", faults, panics)
 		}
@@ -337,9 +323,7 @@ func TestCut(t *testing.T) {
 	r.TokenRefused(t.Context(), caller, &oauth.Error{Code: oauth.InvalidRequest, Cause: errors.New(long)})
 	r.Changed(t.Context(), telemetry.EventClientChanged, telemetry.Administrator{}, slog.String("id", "a"),
 		telemetry.ChangesOf([]telemetry.Change{{Field: "client_name", From: long, To: "x" + long}}))
-	log.mu.Lock()
-	defer log.mu.Unlock()
-	text := log.text.String()
+	text := log.String()
 	if got := strings.Count(text, "more bytes)"); got != 3 || strings.Contains(text, `\ufffd`) || len(text) > 4000 {
 		t.Errorf("got %s, want three truncated texts", text)
 	}
@@ -554,9 +538,7 @@ func TestSinkHangs(t *testing.T) {
 		if took := time.Since(began); took > 3*time.Second {
 			t.Errorf("Run returned after %s, want at most 3s", took)
 		}
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		if text := log.text.String(); !strings.Contains(text, `"stream":"decisions","count":2`) {
+		if text := log.String(); !strings.Contains(text, `"stream":"decisions","count":2`) {
 			t.Errorf("the log lacks the number of events: %s", text)
 		}
 	})

@@ -2,7 +2,6 @@
 package servetest
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
@@ -159,25 +158,8 @@ func KEKFile(t testing.TB) string {
 	return WriteFile(t, "kek", base64.StdEncoding.EncodeToString(keys.NewKEK())+"\n")
 }
 
-// Output is what a server has written. It is safe for concurrent use by multiple goroutines.
-type Output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (w *Output) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.Write(p)
-}
-
-// String returns what was written so far.
-func (w *Output) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.buf.String()
-}
+// Output is what a server has written.
+type Output = must.Buffer
 
 // Manifest is a manifest of a resource and of two clients.
 const Manifest = `resources:
