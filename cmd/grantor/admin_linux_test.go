@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -67,22 +66,7 @@ func TestConfirm(t *testing.T) {
 // TestConfirmEnds expects a signal to end the wait for input.
 func TestConfirmEnds(t *testing.T) {
 	newFakeIssuer(t, nil)
-	person, terminal := pseudoTerminal(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	cmd := newCommand()
-	cmd.SetArgs([]string{"client", "delete", "background-service"})
-	cmd.SetIn(terminal)
-	prompted := &notices{seen: make(chan struct{}), want: "Type"}
-	cmd.SetErr(prompted)
-	ended := make(chan error)
-	go func() { ended <- cmd.ExecuteContext(ctx) }()
-	<-prompted.seen
-	cancel()
-	if err := <-ended; err == nil || !strings.Contains(err.Error(), "canceled") {
-		t.Errorf("got %v, want the context's end", err)
-	}
-	_, _ = io.WriteString(person, "\n") // ends the pending read
+	expectPromptEnds(t, "Type", "client", "delete", "background-service")
 }
 
 // TestProgress writes a long list to a file, and expects its progress on the terminal.

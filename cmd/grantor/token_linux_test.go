@@ -72,14 +72,20 @@ func TestTokenPrompt(t *testing.T) {
 // TestTokenPromptEnds expects a signal to end the wait for input.
 func TestTokenPromptEnds(t *testing.T) {
 	t.Setenv("GRANTOR_CLIENT_SECRET", "")
+	expectPromptEnds(t, "Secret", "token", "issue", "--client-id=background-service")
+}
+
+// expectPromptEnds runs a command on a terminal until it has written the prompt, and expects a signal to end it.
+func expectPromptEnds(t *testing.T, prompt string, args ...string) {
+	t.Helper()
 	person, terminal := pseudoTerminal(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	cmd := newCommand()
-	cmd.SetArgs([]string{"token", "issue", "--client-id=background-service"})
+	cmd.SetArgs(args)
 	cmd.SetIn(terminal)
 	cmd.SetOut(io.Discard)
-	prompted := &notices{seen: make(chan struct{}), want: "Secret"}
+	prompted := &notices{seen: make(chan struct{}), want: prompt}
 	cmd.SetErr(prompted)
 	ended := make(chan error)
 	go func() { ended <- cmd.ExecuteContext(ctx) }()

@@ -125,16 +125,11 @@ func (s *options) run(cmd *cobra.Command) error {
 
 // applyDirectly applies a manifest to the Redis of the settings.
 func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, report func(registry.Change)) error {
-	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // the command reports its errors itself
-	client, err := s.Connect()
+	client, store, err := s.OpenQuietly()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	store, err := s.Open(client)
-	if err != nil {
-		return err
-	}
 	pepper, algorithms, err := s.pepper(ctx, store)
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -79,16 +78,11 @@ func (s *options) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // the command reports its errors itself
-	client, err := s.Connect()
+	client, store, err := s.OpenQuietly()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	store, err := s.Open(client)
-	if err != nil {
-		return err
-	}
 	trail := store.AuditTrail(s.AuditEntries)
 	found, ends, err := query.list(cmd.Context(), trail)
 	if err != nil {

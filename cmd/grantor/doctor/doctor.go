@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"slices"
 	"time"
@@ -203,16 +202,12 @@ type doctor struct {
 func (s *options) examine(ctx context.Context) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	storage.SetRedisLog(slog.New(slog.DiscardHandler))
-	client, err := s.Connect()
+	client, store, err := s.OpenQuietly()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = client.Close() }()
-	d := &doctor{options: s, report: newReport(s.skip)}
-	if d.store, err = s.Open(client); err != nil {
-		return nil, err
-	}
+	d := &doctor{options: s, report: newReport(s.skip), store: store}
 	if d.sealer, err = s.Sealer(ctx); err != nil {
 		return nil, err
 	}

@@ -83,6 +83,22 @@ func (s *Settings) Open(client redis.UniversalClient) (*redisstore.Store, error)
 	return store, nil
 }
 
+// OpenQuietly connects to the Redis and returns the store in it, for a command that reports its errors itself: what go-redis
+// logs is discarded. The caller closes the client.
+func (s *Settings) OpenQuietly() (redis.UniversalClient, *redisstore.Store, error) {
+	SetRedisLog(slog.New(slog.DiscardHandler))
+	client, err := s.Connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := s.Open(client)
+	if err != nil {
+		_ = client.Close()
+		return nil, nil, err
+	}
+	return client, store, nil
+}
+
 // AuditSink returns where audit events are kept, or nil if they are not.
 func (s *Settings) AuditSink(store *redisstore.Store) telemetry.AuditSink {
 	if s.AuditEntries == 0 {
