@@ -108,12 +108,12 @@ func TestRequestsPerSource(t *testing.T) {
 func TestRequestsPerSourceOverREST(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
-	face := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.Service))
+	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.Service))
 	for _, target := range []string{"/connect/token", "/v1/clients", "/.well-known/jwks.json", "/nowhere"} {
 		send := func(method string) int {
 			body := &unread{}
 			answer := httptest.NewRecorder()
-			face.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), method, target, body))
+			handler.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), method, target, body))
 			if answer.Code == http.StatusTooManyRequests && (body.read || answer.Header().Get("Retry-After") == "") {
 				t.Errorf("%s: the body was read, or there is no Retry-After", target)
 			}

@@ -188,19 +188,19 @@ func (s *Service) MeasureHTTP(next http.Handler, route func(*http.Request) strin
 	return s.chain.MeasureHTTP(next, route)
 }
 
-// Origin returns the address that a request originates from. The arguments are the other end of its connection and the
-// values of its X-Forwarded-For headers. If end is a trusted proxy, Origin returns the forwarded address, without a port;
-// otherwise end.
-func (s *Service) Origin(end net.Addr, forwarded []string) net.Addr {
-	return s.domain.config.Proxies.Resolve(end, forwarded)
+// Origin returns the address that a request originates from. peer is the other end of its connection, and forwarded are
+// the values of its X-Forwarded-For headers. If peer is a trusted proxy, Origin returns the forwarded address, without a
+// port; otherwise peer.
+func (s *Service) Origin(peer net.Addr, forwarded []string) net.Addr {
+	return s.domain.config.Proxies.Resolve(peer, forwarded)
 }
 
 // Admit refuses a request over REST of a source that makes too many, before its body is read. ctx has the peer. The calls
 // that serve the request get the context that is returned, and are not counted again.
 func (s *Service) Admit(ctx context.Context) (context.Context, error) { return s.chain.Admit(ctx) }
 
-// Receive reserves what a request over REST may hold until leave is called, before its body is read. body is its maximum
-// size. busy reports that the body should arrive within a second.
+// Receive reserves memory for a request over REST before its body is read; leave releases it. body is the maximum size of
+// the body. busy reports that the body should arrive within a second.
 func (s *Service) Receive(ctx context.Context, body int) (leave func(), busy bool, err error) {
 	return s.chain.Receive(ctx, body)
 }

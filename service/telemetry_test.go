@@ -138,7 +138,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	running.Go(func() { _ = s.Run(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	must.Succeed(t, s.CatchUp(t.Context()))
-	d, face := newDirect(s), s.MeasureHTTP(must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
+	d, handler := newDirect(s), s.MeasureHTTP(must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
 	caller := func(name string, everything bool) {
 		request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: name, ClientSecret: secret}
 		if !everything {
@@ -150,7 +150,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		r := httptest.NewRequest(http.MethodPost, "/"+name, strings.NewReader("grant_type="+name))
 		r.Method = name
 		r.Header.Set("Traceparent", name)
-		face.ServeHTTP(httptest.NewRecorder(), r)
+		handler.ServeHTTP(httptest.NewRecorder(), r)
 		_, _ = d.chain(ctx, request, &grpc.UnaryServerInfo{FullMethod: "/" + name + "/" + name},
 			func(context.Context, any) (any, error) { return nil, nil })
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// TestUnreadableEntry checks that entries of the feed that nobody can read stop no replica, neither one that runs nor one that
-// starts: they are logged by their ids, and the entries behind them have effect.
+// TestUnreadableEntry checks that unreadable entries of the feed stop no replica, neither one that runs nor one that
+// starts: they are logged with their ids, and the entries behind them take effect.
 func TestUnreadableEntry(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)

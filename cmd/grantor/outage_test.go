@@ -160,17 +160,17 @@ func testOutageOfNetwork(t *testing.T, cut state, scheme string) {
 	rest.become(whole)
 	rpc.become(whole)
 	expectCaughtUp(t, services, tokens, kept)
-	must.Eventually(t, "giving a caller a new token", renew)
+	must.Eventually(t, "a new token for the caller", renew)
 }
 
 // watcher follows the revocations as a client without our packages does: it resumes at its last cursor.
 type watcher struct {
 	mu   sync.Mutex
-	told map[string]int
+	seen map[string]int
 }
 
 func watch(t testing.TB, conn *grpc.ClientConn) *watcher {
-	w := &watcher{told: make(map[string]int)}
+	w := &watcher{seen: make(map[string]int)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -199,7 +199,7 @@ func (w *watcher) take(answer *grantorv1.WatchRevocationsResponse) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, token := range answer.GetTokens() {
-		w.told[token.GetJti()]++
+		w.seen[token.GetJti()]++
 	}
 }
 
@@ -207,7 +207,7 @@ func (w *watcher) take(answer *grantorv1.WatchRevocationsResponse) {
 func (w *watcher) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.told)
+	return len(w.seen)
 }
 
 // TestOutageOfReplica stops the replica that services follow and starts it again at the same address, at once and after

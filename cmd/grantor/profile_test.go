@@ -108,7 +108,7 @@ func TestProfileErrors(t *testing.T) {
 		{"a list", "- hush", "profiles.yaml:1: expected names and values"},
 		{"an unknown field", "prod:\n  issuer: https://a.example\n  secret: hush", `profiles.yaml:3: a profile has no field "secret"`},
 		{"no issuer", "prod: {client_id: a}", "profiles.yaml:1: a profile needs its issuer"},
-		{"a secret of nobody", "prod: {issuer: https://a.example, client_secret: hush}", "needs the client_id"},
+		{"a secret without a client", "prod: {issuer: https://a.example, client_secret: hush}", "needs the client_id"},
 		{"two secrets", "prod: {issuer: https://a.example, client_id: a, client_secret: hush, client_secret_file: b}", "give one of client_secret and client_secret_file"},
 		{"another is wrong", "prod: {issuer: https://a.example}\nb: {}", "profiles.yaml:2: "},
 		{"too long", strings.Repeat("#", 1<<20+1), "more than 1048576 bytes"},

@@ -317,7 +317,7 @@ func TestTokenHostileIssuer(t *testing.T) {
 		{"a token of another type", "issue", "not Bearer", says(http.StatusOK, `{"access_token":"x","token_type":"MAC"}`)},
 		{"a token of two lines", "issue", "not visible ASCII", says(http.StatusOK, `{"access_token":"x\ny","token_type":"Bearer"}`)},
 		{"no word on active", "introspect", "RFC 7662", says(http.StatusOK, `{}`)},
-		{"a gRPC endpoint of its own making", "revoke --all", "is not host:port", nil},
+		{"a malformed gRPC endpoint", "revoke --all", "is not host:port", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			answer = c.answer

@@ -27,7 +27,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// answering returns a transport to a token endpoint that gives one answer, without a network.
+// answering returns a client of a token endpoint that always returns the same answer, without a network.
 func answering(status int, body string) *http.Client {
 	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: status, Status: fmt.Sprint(status, " ", body), Header: http.Header{},
@@ -35,7 +35,7 @@ func answering(status int, body string) *http.Client {
 	})}
 }
 
-// askOnce returns the error of a token request with the secret that the endpoint gives the answer.
+// askOnce returns the error of a token request with the secret, over a client that returns the answer.
 func askOnce(t *testing.T, secret string, answer *http.Client) error {
 	t.Helper()
 	_, err := attach.ClientCredentials("", "a", secret, attach.TokenURL("https://auth.example.com/token"),
@@ -117,7 +117,7 @@ func (errorMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metri
 	return nil, errors.New("no callback")
 }
 
-// TestFaultyProgram gives a source what a faulty program may give it. Each part must fail with an error; a panic in the
+// TestFaultyProgram configures a source as a faulty program may. Each part must fail with an error; a panic in the
 // source's goroutine would end the program.
 func TestFaultyProgram(t *testing.T) {
 	panics := func(value any) *http.Client {
@@ -259,7 +259,7 @@ func TestStreamWithoutAConnection(t *testing.T) {
 	})
 }
 
-// TestZeroError is about an Error that a program makes itself, for a test of its own.
+// TestZeroError checks an Error that a program creates itself, as its own tests may.
 func TestZeroError(t *testing.T) {
 	for err, want := range map[*attach.Error]codes.Code{
 		{}:                               codes.Internal,
@@ -275,7 +275,7 @@ func TestZeroError(t *testing.T) {
 	}
 }
 
-// FuzzAnswer gives a client with any settings any answer of a token endpoint.
+// FuzzAnswer checks that no answer of a token endpoint makes a client panic, whatever its settings.
 func FuzzAnswer(f *testing.F) {
 	f.Add("x", 401, []byte(`{"error":"invalid_client","error_description":"Client authentication failed."}`), "audience", "a")
 	f.Add("inv", 200, []byte(`{"access_token":"a","token_type":"Bearer","expires_in":1e400}`), "scope", "")

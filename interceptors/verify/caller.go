@@ -12,7 +12,7 @@ import (
 // Caller identifies the client of a verified token. The values its fields refer to are shared between calls and must
 // not be changed.
 type Caller struct {
-	// Issuer is the issuer of the token. ClientID, Subject and Scopes have the meaning that this issuer gives them.
+	// Issuer is the issuer of the token. ClientID, Subject and Scopes mean what this issuer defines.
 	Issuer string
 	// ClientID is the client to which the token was issued.
 	ClientID string

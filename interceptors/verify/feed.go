@@ -20,7 +20,7 @@ const (
 	// The wait before the feed is reconnected, doubled with each failure.
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
-	// absentInterval is the minimum time between two looks at the metadata of an issuer that offers no feed.
+	// absentInterval is the minimum time between two requests for the metadata of an issuer that offers no feed.
 	absentInterval = time.Minute
 )
 

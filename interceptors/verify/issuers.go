@@ -13,9 +13,9 @@ import (
 // the one for its "iss" alone. [Caller.Issuer] is the issuer of a caller: a client id means a client of that issuer, and
 // another issuer may have given the same id to another client.
 //
-// The verifier has the [OnRefusal], [Telemetry] and [ResourceMetadata] of the first of verifiers, which observe the calls of all; metrics of
-// the caches and feeds stay those of each. Its [Verifier.Feed] is the oldest knowledge of any, and its [Verifier.Close]
-// closes all. It is an error if two are for the same issuer.
+// The verifier has the [OnRefusal], [Telemetry] and [ResourceMetadata] of the first of verifiers, which observe the calls
+// of all; each keeps the metrics of its own cache and feed. Its [Verifier.Feed] is the oldest knowledge of any, and its
+// [Verifier.Close] closes all. It is an error if two are for the same issuer.
 func Issuers(verifiers ...*Verifier) (*Verifier, error) {
 	if len(verifiers) == 0 {
 		return nil, errors.New("verify: no verifiers")

@@ -76,7 +76,8 @@ func TestFeedNotThereYet(t *testing.T) {
 	}
 }
 
-// That an issuer has no feed is believed of its metadata alone, and looked at again at most once a minute.
+// TestFeedOfferedLater checks that only the metadata can say that an issuer has no feed, and that they are fetched again at
+// most once a minute.
 func TestFeedOfferedLater(t *testing.T) {
 	signer := newSigner()
 	synctest.Test(t, func(t *testing.T) {

@@ -52,7 +52,7 @@ func (g *guard) serve(method string, stream *callerStream, handle func(grpc.Serv
 	}
 	refused := refuseToken(running.cause)
 	g.verifier.report(ctx, method, refused)
-	// The challenge is omitted: it would tell the client that no handler saw the call.
+	// The challenge is omitted: it would claim that no handler saw the call.
 	return refused.status()
 }
 

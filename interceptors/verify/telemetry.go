@@ -33,8 +33,8 @@ const scope = "github.com/grantorhq/grantor/interceptors/verify"
 //
 // Each call is a span that continues the caller's trace (W3C Trace Context). Callers can request that a trace is
 // recorded; the sampler of tracers decides. Metrics and spans contain no token, client or path. A nil provider disables
-// metrics or spans, respectively. The gauges end with [Verifier.Close]. Of several verifiers in a program, give each
-// its own provider, or only one of them a provider.
+// metrics or spans, respectively. The gauges end with [Verifier.Close]. If a program has several verifiers, each
+// needs its own provider, or only one of them has a provider.
 func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option {
 	return func(c *config) { c.meters, c.tracers, c.telemetry = meters, tracers, true }
 }

@@ -24,7 +24,7 @@
 //	the knowledge of revocations is too old  UNAVAILABLE        503  temporarily_unavailable (RefuseWhenStale)
 //
 // The first two also carry the challenge of RFC 6750 §3 as "www-authenticate". Over gRPC it is in the trailer, where it
-// tells the client that this package refused the call and no handler saw it.
+// shows the client that this package refused the call and no handler saw it.
 //
 // # Revocation
 //
@@ -64,8 +64,8 @@ const (
 	startTimeout = 5 * time.Second
 )
 
-// Verifier checks the access tokens of one issuer, or of several if [Issuers] returned it. It is safe for concurrent use by multiple goroutines and may serve
-// several servers.
+// Verifier checks the access tokens of one issuer, or of several if [Issuers] returned it. It is safe for concurrent use
+// by multiple goroutines and may serve several servers.
 type Verifier struct {
 	tokens    *token.Cache
 	denied    *revocation.List
@@ -98,9 +98,8 @@ type Verifier struct {
 // If the issuer is Grantor, the verifier follows its feed of revocations until [Verifier.Close]: a revoked token is
 // refused from the next call on, without a request during the call. Grantor's metadata name the gRPC endpoint of the
 // feed; a feed that is named and cannot be reached, or answers UNIMPLEMENTED or 404, is an outage: it is retried, and
-// calls count as stale. The metadata of an issuer that names none are looked at again when a call comes a
-// minute later or more. With [OverGRPC], the
-// feed is always expected on the connection.
+// calls count as stale. Metadata that name none are fetched again when a call arrives a minute later or more. With
+// [OverGRPC], the feed is always expected on the connection.
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
 	c := config{
 		cacheSize: defaultCacheSize, leeway: defaultLeeway, revocationsMaxStale: defaultMaxStaleness,

@@ -110,7 +110,7 @@ func (c *Config) admit(ctx context.Context) (*administrator, error) {
 	return a, nil
 }
 
-// may reports whether the caller's token has the scope. The response to a change does not contain what the caller may not read.
+// may reports whether the caller's token has the scope. The response to a change contains only what the caller may read.
 func (a *administrator) may(scope string) bool {
 	return slices.ContainsFunc(a.scopes, func(s oauth.Scope) bool { return s.String() == scope })
 }

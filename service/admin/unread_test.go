@@ -8,8 +8,8 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// TestWriterReadsNothing changes a client and a resource with the right to write alone. The answers have no more than the id and
-// the state, and a change of nothing makes no new state.
+// TestWriterReadsNothing changes a client and a resource with the right to write alone. The answers contain only the id and
+// the etag, and a change of nothing creates no new version.
 func TestWriterReadsNothing(t *testing.T) {
 	f := newFixture(t)
 	f.rest(t, http.MethodPost, "/v1/resources", `{"resource":"urn:hidden","name":"secret words"}`)

@@ -14,8 +14,8 @@ import (
 // alone: the limits of its source, too many failures, its deadline. And its result need not hold for another request,
 // which may use another method, come from another network or have read another version of the client. Only a success is
 // shared, through the memory of proven secrets, which validates it for each request. A wrong secret is checked, and
-// counted as a failure, for each request. A check also ends with the context of its caller and gives its place in the
-// queue back, while a call of singleflight continues after all its callers have left.
+// counted as a failure, for each request. A check also ends with the context of its caller and frees its place in the
+// queue, while a call of singleflight continues after all its callers have left.
 type flights struct {
 	mu sync.Mutex
 	// current maps the fingerprint of a secret to a channel that is closed when its first check ends.

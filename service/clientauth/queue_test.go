@@ -63,8 +63,8 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 	})
 }
 
-// TestUnknownIDsApart sends one chosen secret for several clients at once. They wait for each other no more than those of known
-// clients do, or the time that it takes would reveal which IDs are known.
+// TestUnknownIDsApart sends one chosen secret for several clients at once. Requests of unknown clients wait for each other
+// no more than those of known clients do; otherwise their duration would reveal which IDs are known.
 func TestUnknownIDsApart(t *testing.T) {
 	clients := registered{"a": client("a", "chosen"), "b": client("b", "chosen")}
 	for name, ids := range map[string][]string{
@@ -213,7 +213,7 @@ func TestCallerStopsWaiting(t *testing.T) {
 			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
-		// There are more of them than places: each gives its place back when its context ends.
+		// There are more of them than places: each frees its place when its context ends.
 		for range clientauth.MaxQueued + 1 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, _, err := a.Authenticate(ctx, post("a", guess()))

@@ -9,8 +9,8 @@ import (
 )
 
 // secret returns the one client ID and secret in the evidence, and the method by which they were sent:
-// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or half of it, is a failed authentication: the code
-// invalid_client has "no client authentication included" (RFC 6749 §5.2).
+// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or an id without a secret, is a failed
+// authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client.
 func (e *Evidence) secret() (method, id, secret string, err error) {
 	if err := e.assertion(); err != nil {
 		return "", "", "", err

@@ -112,10 +112,10 @@ func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 	return &Remote{fetch: fetch, config: config}
 }
 
-// Find returns the first key with the id, as [Set.Find] does. A known key is returned without delay. An unknown id causes a fetch, joined with
-// any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood of invented ids costs the
-// issuer one request per interval. The error is [ErrUnknownKey] if a set fetched since then does not contain the id;
-// any other error means that the keys could not be fetched.
+// Find returns the first key with the id, as [Set.Find] does. A known key is returned without delay. An unknown id causes a
+// fetch, joined with any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood of invented ids
+// costs the issuer one request per interval. The error is [ErrUnknownKey] if a set fetched since then does not contain the
+// id; any other error means that the keys could not be fetched.
 func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	if set := r.current(); set != nil {
 		if k, err := set.Find(ctx, id); err == nil {

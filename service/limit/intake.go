@@ -7,31 +7,31 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
-// The bounds of an [Intake] and what requests count for in it.
+// The bounds of an [Intake], in bytes, and the cost of a request in it.
 const (
-	// MaxIntake is how many bytes the requests of all sources may hold at once, MaxIntakePerSource those of one source.
+	// MaxIntake is the maximum that the requests of all sources hold at once, MaxIntakePerSource that of one source.
 	MaxIntake          = 128 << 20
 	MaxIntakePerSource = 48 << 20
-	// RequestCost is what a request counts for beside its body: its goroutine, stack, headers and buffers.
+	// RequestCost is what a request costs besides its body: its goroutine, stack, headers and buffers.
 	RequestCost = 16 << 10
-	// crowded is how many bytes make the requests so many that those still to be read get less time.
+	// Above crowded, or crowdedPerSource of one source, requests have less time to arrive.
 	crowded          = MaxIntake / 2
 	crowdedPerSource = MaxIntakePerSource / 2
 )
 
-// Intake is the budget of bytes for the requests under way, of both wires together. A request enters it before its body is
-// read, with the most that the body can have. So the memory that unread and unanswered requests hold is bounded as a whole,
-// however many connections, streams and sources share it. It is safe for concurrent use by multiple goroutines, and its zero
-// value is ready to use.
+// Intake is the memory budget of the requests under way, shared by both wires. A request enters it before its body is read,
+// with the maximum size of the body. The memory that unread and unanswered requests hold is therefore bounded as a whole,
+// independently of the number of connections, streams and sources. An Intake is safe for concurrent use by multiple
+// goroutines, and its zero value is ready to use.
 type Intake struct {
 	mu      sync.Mutex
 	bytes   int
 	sources map[netip.Addr]int
 }
 
-// Enter reports whether a request of the source may hold so many bytes beside [RequestCost], and whether it gets little time
-// to arrive because many are under way. After a true result, the caller calls [Intake.Leave] exactly once with the same
-// arguments.
+// Enter adds a request of the source with a body of at most body bytes. ok reports whether it fits the budget, and busy
+// whether it has less time to arrive, because many are under way. If ok is true, the caller calls [Intake.Leave] exactly
+// once with the same arguments.
 func (i *Intake) Enter(source netip.Addr, body int) (ok, busy bool) {
 	source = remoteaddr.RateLimitKey(source)
 	n := body + RequestCost
@@ -61,7 +61,7 @@ func (i *Intake) Leave(source netip.Addr, body int) {
 	}
 }
 
-// Bytes returns how many bytes the requests under way hold at most.
+// Bytes returns the maximum size of the requests under way, in bytes.
 func (i *Intake) Bytes() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -29,7 +29,7 @@ const (
 	crowdedTimeout      = time.Second
 	maxPending          = 96
 	maxPendingPerSource = 32
-	// maxMessage is what a request over gRPC can hold. Its size is known only when it has arrived.
+	// maxMessage is the maximum size of a request over gRPC, in bytes. Its actual size is known only when it has arrived.
 	maxMessage = 1 << 20
 	// sweepInterval is the time between two searches for calls that are late or were canceled.
 	sweepInterval = 100 * time.Millisecond
@@ -70,7 +70,7 @@ type pendingCall struct {
 	deadline time.Time
 	source   netip.Addr
 	counted  bool
-	// body is what the call holds of the intake beside [limit.RequestCost].
+	// body is the size of the body with which the call has entered the intake.
 	body int
 }
 
@@ -132,7 +132,7 @@ func (a *arrivals) add(p *pendingCall) {
 		}
 	}
 	if !p.counted {
-		// It is not part of the budget, so that calls sent by half cannot exhaust it: it has only crowdedTimeout.
+		// It is not part of the budget, so that half-sent calls cannot exhaust it: it has only crowdedTimeout.
 		p.timeout = min(crowdedTimeout, a.timeout)
 	}
 	p.deadline = time.Now().Add(p.timeout)
@@ -143,11 +143,11 @@ func (a *arrivals) add(p *pendingCall) {
 	}
 }
 
-// intakeRetry is when a source that has too much under way may try again.
+// intakeRetry is how long a request that did not fit the budget should wait before it is repeated.
 const intakeRetry = time.Second
 
-// Receive is called before the body of a request over REST is read. body is the most that it can have. The request may hold as
-// much until leave is called. busy reports that there are so many requests that the body has only [crowdedTimeout] to arrive.
+// Receive reserves memory for a request over REST before its body is read; leave releases it. body is the maximum size of
+// the body. busy reports that so many requests are under way that the body has only [crowdedTimeout] to arrive.
 func (c *Chain) Receive(ctx context.Context, body int) (leave func(), busy bool, err error) {
 	source := remoteaddr.FromContext(ctx).IP()
 	ok, busy := c.arrivals.intake.Enter(source, body)

@@ -42,8 +42,8 @@ func TestHalfSent(t *testing.T) {
 	}
 }
 
-// TestManyHalfSent begins more calls than may be pending. The others have little time, and whole requests are served
-// meanwhile. After the first have ended, there is room again.
+// TestManyHalfSent begins more calls than may be pending. Those beyond the bound have little time, and whole requests are
+// served at the same time. After the first have ended, there is room again.
 func TestManyHalfSent(t *testing.T) {
 	s := &services{answer: func(context.Context) error { return nil }}
 	chain, _ := newChain(t, s, limit.Limits{}, nil)

@@ -1,8 +1,8 @@
 package oauth
 
-// EqualFold reports whether s and t are equal if upper and lower case of ASCII letters are not distinguished. Protocols
-// compare their words so, such as the name of an authentication scheme (RFC 9110 §11.1). [strings.EqualFold] takes characters
-// beyond ASCII for letters of them, such as "ſ" for "s".
+// EqualFold reports whether s and t are equal, ignoring the case of ASCII letters. Protocols compare their keywords in this
+// way, such as the name of an authentication scheme (RFC 9110 §11.1). [strings.EqualFold] is not suitable, because it
+// equates characters beyond ASCII with ASCII letters, such as "ſ" with "s".
 func EqualFold(s, t string) bool {
 	if len(s) != len(t) {
 		return false

@@ -14,7 +14,7 @@ import (
 // maxCountedKeys is the maximum number of keys of one window: some 10 MB, which an attacker with many addresses can fill.
 const maxCountedKeys = 100_000
 
-// count adds counts and returns the sums, and behind them how many stored counts were no numbers. Those begin again from zero.
+// count adds counts and returns the sums, followed by how many stored counts were not numbers. Those restart from zero.
 //
 // KEYS: window
 // ARGV: maximum number of keys, milliseconds for which the window is kept, then key and count of each.

@@ -208,15 +208,15 @@ func (s *Store) load(ctx context.Context, key string) (r stored, err error) {
 	return stored{string(text(0)), text(1), text(2)}, nil
 }
 
-// loadRecord returns the verified data and version of a record; nil and zero if there is none. what names the record where it
-// cannot be read.
+// loadRecord returns the verified data and version of a record; nil and zero if there is none. what names the record in the
+// report if it cannot be read.
 func (s *Store) loadRecord(ctx context.Context, what, key string) ([]byte, uint64, error) {
 	if _, err := s.authenticator(); err != nil {
 		return nil, 0, err
 	}
 	r, err := s.load(ctx, key)
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		err = fmt.Errorf("the record %s: %w: it is no hash", key, registry.ErrAltered)
+		err = fmt.Errorf("the record %s: %w: it is not a hash", key, registry.ErrAltered)
 		s.report(what, key, "", err)
 	}
 	if err != nil || r.empty() {

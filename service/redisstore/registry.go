@@ -164,8 +164,8 @@ func (s *Store) Resources(ctx context.Context) (*registry.Resources, error) {
 	return table, err
 }
 
-// decodeResources decodes the table of resources. Anything that does not parse fails the table as a whole, which is one record
-// with one MAC: a table without one of its resources could be saved so, and would lose that resource.
+// decodeResources decodes the table of resources. Anything that does not parse fails the table as a whole, which is one
+// record with one MAC: a table without one of its resources could be saved in that form, and would lose that resource.
 func decodeResources(data []byte, version uint64) (_ *registry.Resources, err error) {
 	var stored resourcesRecord
 	if err := decode("table of resources", data, &stored, &stored.Format, resourcesFormat); err != nil {

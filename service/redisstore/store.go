@@ -64,8 +64,8 @@ type Store struct {
 }
 
 // OnUnreadable makes the store call f for each record that it cannot read, each time that it meets the record. Such a record
-// costs itself and no other: the store goes on with the next one. f must be safe
-// for concurrent use by multiple goroutines. OnUnreadable must be called before the first use.
+// is skipped and affects no other. f must be safe for concurrent use by multiple goroutines. OnUnreadable must be called
+// before the first use.
 func (s *Store) OnUnreadable(f func(telemetry.UnreadableRecord)) { s.unreadable = f }
 
 func (s *Store) report(record, key, id string, err error) {
@@ -188,8 +188,8 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 	return entries, len(entries) == maxRead, nil
 }
 
-// decodeChange decodes the fields of an entry of the feed. Only a revocation needs its time: where another change has one that
-// cannot be read, the change counts. A newer release may put anything into an entry whose kind this release does not know.
+// decodeChange decodes the fields of an entry of the feed. Only a revocation needs its time: any other change takes effect
+// even if its time cannot be read. A newer release may put anything into an entry whose kind this release does not know.
 func decodeChange(fields map[string]any) (revocation.Change, error) {
 	kind, _ := fields["k"].(string)
 	id, _ := fields["i"].(string)

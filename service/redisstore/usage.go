@@ -86,7 +86,7 @@ func (s *Store) LastUses(ctx context.Context, clients []oauth.ClientID) (map[oau
 	}
 	values, err := s.client.HMGet(ctx, s.key("used"), ids...).Result()
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		s.report("uses", s.key("used"), "", errors.New("the key is no hash"))
+		s.report("uses", s.key("used"), "", errors.New("the key is not a hash"))
 		return found, nil
 	}
 	if err != nil {

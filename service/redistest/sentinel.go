@@ -24,7 +24,7 @@ type Sentinel struct {
 
 // NewSentinel starts a primary, its replicas and the Sentinels, and returns when every Sentinel knows all others and would
 // succeed in replacing the primary. A Sentinel discovers replicas every ten seconds, and retries only after twice the
-// failover-timeout, so losing the primary before it knows a replica would take long.
+// failover-timeout, so a fail-over that begins before it knows a replica would take long.
 func NewSentinel(t testing.TB, replicas int) *Sentinel {
 	t.Helper()
 	// The delay waits for further replicas, of which there are none.

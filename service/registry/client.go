@@ -44,7 +44,8 @@ type Client struct {
 
 	// Version distinguishes this state of the client from every other one; zero means that the client is not stored.
 	Version uint64
-	// Err is, in a list, why the client's record cannot be read: [ErrNewer], [ErrAltered] or another error. Only ID is set then.
+	// Err is set only in a list, if the client's record cannot be read: [ErrNewer], [ErrAltered] or another error. Only ID
+	// is then set as well.
 	Err error
 }
 

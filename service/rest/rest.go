@@ -42,8 +42,8 @@ type Service interface {
 	// Admit returns an error with a gRPC status if the source of the request sends too many. ctx contains the peer. The
 	// calls that are made for the request use the context that Admit returns.
 	Admit(ctx context.Context) (context.Context, error)
-	// Receive reserves what a request may hold until leave is called, before its body is read. body is the most that it can have.
-	// The error has a gRPC status. busy reports that the body should arrive within a second.
+	// Receive reserves memory for a request before its body is read; leave releases it. body is the maximum size of the
+	// body. busy reports that the body should arrive within a second. The error has a gRPC status.
 	Receive(ctx context.Context, body int) (leave func(), busy bool, err error)
 	// Unread records the refusal of a request that could not be read, and for which no call was therefore made. event is
 	// the name of its audit event.
@@ -147,7 +147,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // busyTimeout is how long a body may take while many requests are under way.
 const busyTimeout = time.Second
 
-// reserve reserves what the request may hold, before its body is read. leave is called when the answer is written.
+// reserve reserves memory for the request before its body is read. leave is called when the answer is written.
 func (h *handler) reserve(ctx context.Context, w http.ResponseWriter, r *http.Request) (leave func(), _ error) {
 	size := int(min(r.ContentLength, maxForm))
 	if size < 0 {
@@ -163,7 +163,7 @@ func (h *handler) reserve(ctx context.Context, w http.ResponseWriter, r *http.Re
 	}
 	return func() {
 		if r.ProtoMajor > 1 {
-			// Of many streams of a connection, the answers of all may wait for a caller that does not read.
+			// Over HTTP/2 the answers of many streams may wait for a caller that does not read.
 			_ = control.Flush()
 		}
 		release()

@@ -93,8 +93,8 @@ func (c Change) Check() error {
 type Entry struct {
 	Cursor Cursor
 	Change
-	// Err is why the entry cannot be read. Such an entry has a position and no effect, so that it does not keep followers from
-	// those behind it.
+	// Err is why the entry cannot be read. Such an entry has a position and no effect, so that followers proceed to the
+	// entries behind it.
 	Err error
 }
 
@@ -107,11 +107,11 @@ var ErrNotReplicated = errors.New("the change is made, but too few replicas of t
 
 // Log stores the feed. Implementations are safe for concurrent use by multiple goroutines.
 type Log interface {
-	// Read returns entries after the cursor, oldest first, with [Entry.Err] set where one cannot be read. If there are none it waits for the first one, up to wait or
-	// until shortly after ctx ends; a wait of zero does not wait. more reports whether there may be entries after the last
-	// returned one. The error is [ErrGap] if the entry at the cursor no longer exists, because then the entries found
-	// after the cursor need not be all that were added after it. Exempt are the zero cursor and one so old that the log
-	// may have trimmed its entry.
+	// Read returns entries after the cursor, oldest first, with [Entry.Err] set where one cannot be read. If there are none
+	// it waits for the first one, up to wait or until shortly after ctx ends; a wait of zero does not wait. more reports
+	// whether there may be entries after the last returned one. The error is [ErrGap] if the entry at the cursor no longer
+	// exists, because then the entries found after the cursor need not be all that were added after it. Exempt are the
+	// zero cursor and one so old that the log may have trimmed its entry.
 	Read(ctx context.Context, after Cursor, wait time.Duration) (entries []Entry, more bool, err error)
 	// End returns the cursor of the newest entry, or the zero cursor if there is none.
 	End(ctx context.Context) (Cursor, error)

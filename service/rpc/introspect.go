@@ -27,8 +27,8 @@ func (s *TokenServer) authenticateFor(ctx context.Context, m credentials, tokens
 	return s.authenticate(ctx, evidence, tokens, func() error { return checkTokens(tokens) })
 }
 
-// checkTokens returns an error if a token is missing. What a token contains is never wrong with a request, its size included:
-// a token that cannot be one of this issuer's is inactive (RFC 7662 §2.2), and revoked already (RFC 7009 §2.2).
+// checkTokens returns an error if a token is missing. The content of a token is never an error of the request, its size
+// included: a token that cannot be one of this issuer's is inactive (RFC 7662 §2.2), and revoked already (RFC 7009 §2.2).
 func checkTokens(tokens []string) error {
 	if slices.Contains(tokens, "") {
 		return oauth.Refuse(oauth.InvalidRequest, "token is missing.")

@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	// unreadableInterval is how often one unreadable record is logged at most: a client's record is read for each of its
-	// requests, which anybody can send.
+	// unreadableInterval is the minimum time between two log lines about the same record: a client's record is read for
+	// each request in its name, which any caller can send.
 	unreadableInterval = time.Minute
-	// maxUnreadable is how many records are logged within that time at most. The metric counts all.
+	// maxUnreadable is the maximum number of records that are logged within that time. The metric counts all.
 	maxUnreadable = 100
 )
 
@@ -17,7 +17,8 @@ const (
 type UnreadableRecord struct {
 	// Record is what the record holds: "client", "resources", "uses", "counts", "replica", "feed" or "audit".
 	Record string
-	// Key is the key in the store, ID the field of the hash or the ID of the entry in the stream, if the record is one of those.
+	// Key is the key in the store. ID is the field of a hash or the ID of an entry of a stream; empty if the record is
+	// neither.
 	Key, ID string
 	Err     error
 }
@@ -31,7 +32,7 @@ func (r *Recorder) StoreUnreadable(u UnreadableRecord) {
 	}
 }
 
-// unreadableLog is what was logged of late. It is safe for concurrent use by multiple goroutines.
+// unreadableLog remembers what was logged recently. It is safe for concurrent use by multiple goroutines.
 type unreadableLog struct {
 	mu sync.Mutex
 	// logged are the records that were logged since began.
@@ -39,7 +40,7 @@ type unreadableLog struct {
 	began  time.Time
 }
 
-// first reports whether the record is to be logged.
+// first reports whether the record is to be logged: it was not logged since began, and fewer than maxUnreadable were.
 func (u *unreadableLog) first(record string, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -31,7 +31,7 @@ func newCommand(cmd *cobra.Command, scopes string, do func(context.Context, *adm
 	s.flags.StringVarP(&s.output, "output", "o", "text", "`form` of the output: text for people, json or yaml for scripts")
 	cmd.PreRunE = s.prepare
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.talk(cmd, scopes, func(ctx context.Context, a *administrator) error { return do(ctx, a, args) })
+		return s.call(cmd, scopes, func(ctx context.Context, a *administrator) error { return do(ctx, a, args) })
 	}
 	cmd.Flags().AddFlagSet(s.flags)
 	cli.CompleteFlag(cmd, "output", "text", "json", "yaml")
@@ -57,8 +57,8 @@ type administrator struct {
 	cmd *cobra.Command
 }
 
-// talk calls do with a connection to the issuer's administration.
-func (s *options) talk(cmd *cobra.Command, scopes string, do func(context.Context, *administrator) error) error {
+// call calls do with a connection to the issuer's administration.
+func (s *options) call(cmd *cobra.Command, scopes string, do func(context.Context, *administrator) error) error {
 	return s.Administer(cmd, remote.Timeout, scopes, func(ctx context.Context, c *remote.Admin) error {
 		return do(ctx, &administrator{c, cli.Printer{Out: cmd.OutOrStdout(), Form: s.output}, cmd})
 	})

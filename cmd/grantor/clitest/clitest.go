@@ -12,7 +12,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// Secret is the client secret that the tests give to commands. No error may quote it.
+// Secret is the client secret that the tests pass to commands. No error may quote it.
 const Secret = "a secret: of + the % client"
 
 // Isolate hides the profiles of the machine from the test.

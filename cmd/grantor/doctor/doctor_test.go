@@ -109,7 +109,7 @@ func TestDoctorHealthy(t *testing.T) {
 		"--skip=redis.version-vulnerable", // depends on the distribution
 	}
 	var d diagnosis
-	must.Eventually(t, "told about by both replicas, and serving by gRPC", func() bool {
+	must.Eventually(t, "both replicas report, and gRPC serves", func() bool {
 		d = p.diagnose(all...)
 		return d.checks["replica.none"].Severity == doctor.IsFine && d.checks["replica.alone"].Severity == doctor.IsFine && d.checks["grpc.health"].Severity == doctor.IsFine
 	})

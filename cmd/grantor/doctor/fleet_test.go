@@ -252,7 +252,7 @@ var recordCauses = []cause{
 		p.do("hset grantor:{grantor}:client:worker d", `{"format":1,"client_id":"worker"}`)
 		p.client("yonder", 0, func(c *registry.Client) { c.Disabled = true })
 		if got := p.diagnose(args...).checks["client.disabled"]; got.Found != "1 client" {
-			t.Errorf("got %+v, want the clients behind the altered one looked at", got)
+			t.Errorf("got %+v, want the clients behind the altered one checked", got)
 		}
 		return p, args
 	}},

@@ -225,8 +225,8 @@ func (p *brokenDeployment) pretend(branch string) string {
 			return b
 		}
 		end := bytes.IndexByte(rest, '\r')
-		told := branch + strings.Repeat("0", end-len(branch))
-		return bytes.Join([][]byte{before, []byte(name + told), rest[end:]}, nil)
+		padded := branch + strings.Repeat("0", end-len(branch))
+		return bytes.Join([][]byte{before, []byte(name + padded), rest[end:]}, nil)
 	})
 }
 

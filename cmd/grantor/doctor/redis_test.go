@@ -110,7 +110,7 @@ var redisCauses = []cause{
 		dir := p.redis.Client().ConfigGet(t.Context(), "dir").Val()["dir"]
 		p.check(os.RemoveAll(dir)) // as a volume that is gone
 		p.do("bgsave")
-		must.Eventually(t, "told that it cannot be saved", func() bool {
+		must.Eventually(t, "Redis reports that it cannot save", func() bool {
 			return strings.Contains(p.redis.Client().Info(t.Context(), "persistence").Val(), "rdb_last_bgsave_status:err")
 		})
 		p.check(os.Mkdir(dir, 0o700))

@@ -8,7 +8,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/migrate"
 )
 
-// FuzzImport checks that no export makes the readers panic, that an export always gives the same manifest, and that
+// FuzzImport checks that no export makes the readers panic, that an export always yields the same manifest, and that
 // nothing in it can act on the terminal that shows the report.
 func FuzzImport(f *testing.F) {
 	// Short seeds: minimizing an input of the size of the exports would take the whole run.
@@ -35,7 +35,7 @@ func FuzzImport(f *testing.F) {
 				if again := manifest + report; first == "" {
 					first = again
 				} else if first != again {
-					t.Errorf("the same export gave two manifests:\n%s\n%s", first, again)
+					t.Errorf("the same export yielded two manifests:\n%s\n%s", first, again)
 				}
 			}
 		}

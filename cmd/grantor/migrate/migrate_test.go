@@ -28,12 +28,12 @@ func runImport(t testing.TB, args ...string) (manifest, report string, err error
 	t.Helper()
 	cmd := migrate.NewCommand()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	var out, told bytes.Buffer
+	var out, errOut bytes.Buffer
 	cmd.SetOut(&out)
-	cmd.SetErr(&told)
+	cmd.SetErr(&errOut)
 	cmd.SetArgs(args)
 	err = cmd.ExecuteContext(t.Context())
-	return out.String(), told.String(), err
+	return out.String(), errOut.String(), err
 }
 
 func content(t testing.TB, path string) string {
@@ -65,9 +65,9 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportTellsNoSecret expects nothing from the column of a secret in the report, however unusual its content.
-func TestImportTellsNoSecret(t *testing.T) {
-	told := func(t *testing.T, export, text string) {
+// TestImportReportsNoSecret expects nothing from the column of a secret in the report, however unusual its content.
+func TestImportReportsNoSecret(t *testing.T) {
+	expectNoSecret := func(t *testing.T, export, text string) {
 		for _, secret := range regexp.MustCompile(`(?i)"(?:client_?secret|rotated_secrets)": "([^"\\]+|\[\\"[^"]+)`).FindAllStringSubmatch(export, -1) {
 			if strings.Contains(text, secret[1]) {
 				t.Errorf("the report quotes a secret's hash: %s", text)
@@ -78,12 +78,12 @@ func TestImportTellsNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told(t, content(t, openIddictExport), report)
+	expectNoSecret(t, content(t, openIddictExport), report)
 	_, report, err = runImport(t, append([]string{"hydra", hydraExport}, hydraChoices...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	told(t, content(t, hydraExport), report)
+	expectNoSecret(t, content(t, hydraExport), report)
 	for _, secret := range []string{`"sup3rs3cret"`, `["sup3rs3cret"]`, `{"value": "sup3rs3cret"}`, `"[sup3rs3cret"`, `"sup3rs3cret`} {
 		for server, row := range map[string]string{
 			"openiddict": `[{"ClientId": "a", "Permissions": ["ept:token", "gt:client_credentials"], "ClientSecret": ` + secret + `}]`,
@@ -250,7 +250,7 @@ func TestImportNeverWidens(t *testing.T) {
 		name, server, export string
 		args                 []string
 		without              string
-		told                 string
+		reported             string
 	}{
 		{"a scope that is not permitted", "openiddict", `{"applications": [{"ClientId": "c", "Permissions": ["ept:token", "gt:client_credentials"]}], ` + scopes + `}`, nil, "- api\n", "client c: Permissions: it gets no token"},
 		{"a grant that is not permitted", "openiddict", `{"applications": [{"ClientId": "c", "Permissions": ["ept:token", "scp:api"]}], ` + scopes + `}`, nil, "client_id", "client c: left out"},
@@ -273,7 +273,7 @@ func TestImportNeverWidens(t *testing.T) {
 		if strings.HasPrefix(c.without, "  - resource:") {
 			clients = resources
 		}
-		if err != nil || strings.Contains(clients, c.without) || !strings.Contains(report, c.told) {
+		if err != nil || strings.Contains(clients, c.without) || !strings.Contains(report, c.reported) {
 			t.Errorf("%s: got %v, %s and\n%s", c.name, err, report, manifest)
 		}
 	}

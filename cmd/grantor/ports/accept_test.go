@@ -212,13 +212,13 @@ func TestProxyProtocol(t *testing.T) {
 		source, header string
 		want           int
 	}{
-		"from the proxy":                    {trustedProxy, header, http.StatusOK},
-		"from the proxy, for another":       {trustedProxy, strings.Replace(header, "203.0.113.9", "198.51.100.1", 1), http.StatusUnauthorized},
-		"from the proxy, without a header":  {trustedProxy, "", 0},
-		"from the proxy, malformed":         {trustedProxy, "PROXY nonsense\r\n", 0},
-		"directly":                          {stranger, "", http.StatusUnauthorized},
-		"from a stranger with its header":   {stranger, header, http.StatusBadRequest},
-		"for nobody, as health checks have": {trustedProxy, "PROXY UNKNOWN\r\n", http.StatusUnauthorized},
+		"from the proxy":                            {trustedProxy, header, http.StatusOK},
+		"from the proxy, for another":               {trustedProxy, strings.Replace(header, "203.0.113.9", "198.51.100.1", 1), http.StatusUnauthorized},
+		"from the proxy, without a header":          {trustedProxy, "", 0},
+		"from the proxy, malformed":                 {trustedProxy, "PROXY nonsense\r\n", 0},
+		"directly":                                  {stranger, "", http.StatusUnauthorized},
+		"from a stranger with its header":           {stranger, header, http.StatusBadRequest},
+		"without an address, as health checks have": {trustedProxy, "PROXY UNKNOWN\r\n", http.StatusUnauthorized},
 	} {
 		conn := dialFrom(t, test.source, plain.HTTPAddr())
 		_, _ = io.WriteString(conn, test.header)

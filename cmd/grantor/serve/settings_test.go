@@ -133,7 +133,7 @@ func FuzzSettings(f *testing.F) {
 	})
 }
 
-// TestSecretsAreHidden gives each setting a value and prints it: only settings that are declared public are shown, URLs
+// TestSecretsAreHidden sets each setting and prints it: only settings that are declared public are shown, URLs
 // without their password.
 func TestSecretsAreHidden(t *testing.T) {
 	const canary = "canary"

@@ -51,8 +51,8 @@ func (s *Settings) Prepare(*cobra.Command, []string) error {
 	return cli.CheckOutput(s.Output)
 }
 
-// talk calls do with a client of the issuer. The time in which a secret is typed does not count towards the timeout.
-func (s *Settings) talk(cmd *cobra.Command, do func(context.Context, *remote.Client) error) error {
+// call calls do with a client of the issuer. The time in which a secret is typed does not count towards the timeout.
+func (s *Settings) call(cmd *cobra.Command, do func(context.Context, *remote.Client) error) error {
 	secret, err := s.Credentials(cmd)
 	if err != nil {
 		return err
@@ -67,13 +67,13 @@ func (s *Settings) talk(cmd *cobra.Command, do func(context.Context, *remote.Cli
 	return do(ctx, client)
 }
 
-// talkAbout is talk for a command that takes a token.
-func (s *Settings) talkAbout(cmd *cobra.Command, args []string, do func(context.Context, *remote.Client, string) error) error {
+// callWithToken is call for a command that takes a token.
+func (s *Settings) callWithToken(cmd *cobra.Command, args []string, do func(context.Context, *remote.Client, string) error) error {
 	raw, err := readToken(cmd, args)
 	if err != nil {
 		return err
 	}
-	return s.talk(cmd, func(ctx context.Context, client *remote.Client) error { return do(ctx, client, raw) })
+	return s.call(cmd, func(ctx context.Context, client *remote.Client) error { return do(ctx, client, raw) })
 }
 
 // NewCommand returns grantor token. Its file of settings may also have the settings in shared.
@@ -94,7 +94,7 @@ func newIssueCommand(shared settings.Names) *cobra.Command {
 		Args:    cobra.ExactArgs(0),
 		PreRunE: s.Prepare,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return s.talk(cmd, func(ctx context.Context, client *remote.Client) error {
+			return s.call(cmd, func(ctx context.Context, client *remote.Client) error {
 				body, issued, err := client.Issue(ctx, strings.Fields(strings.Join(scopes, " ")), resources)
 				switch {
 				case err != nil:
@@ -127,7 +127,7 @@ a token is not active is a result, not a failure: the command prints it and succ
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: s.Prepare,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.talkAbout(cmd, args, func(ctx context.Context, client *remote.Client, raw string) error {
+			return s.callWithToken(cmd, args, func(ctx context.Context, client *remote.Client, raw string) error {
 				body, err := client.Introspect(ctx, raw)
 				switch {
 				case err != nil:
@@ -165,14 +165,14 @@ to another client is left as it is, and the command succeeds.`,
 			case all && len(args) > 0:
 				return errors.New("revoke: give a token or --all, not both")
 			case all:
-				return s.talk(cmd, func(ctx context.Context, client *remote.Client) error {
+				return s.call(cmd, func(ctx context.Context, client *remote.Client) error {
 					if err := client.RevokeAll(ctx); err != nil {
 						return err
 					}
 					return s.done(cmd.OutOrStdout(), "All tokens that were issued to "+client.ID+" until now are revoked.")
 				})
 			}
-			return s.talkAbout(cmd, args, func(ctx context.Context, client *remote.Client, raw string) error {
+			return s.callWithToken(cmd, args, func(ctx context.Context, client *remote.Client, raw string) error {
 				if err := client.Revoke(ctx, raw); err != nil {
 					return err
 				}
