@@ -38,16 +38,16 @@ var attacks = map[string]map[string]func(*hostile){
 	"idle connections": {
 		onHTTP1: func(h *hostile) { h.idle(10_000, h.request1) }, onGRPC: func(h *hostile) { h.idle(10_000, h.preface) },
 	},
-	// 300 connections on which TLS is begun and not gone on with.
+	// 300 connections whose TLS handshake stops after its beginning.
 	"slow handshakes": {
 		onHTTP1: func(h *hostile) { h.keep(300, h.slowHandshake) }, onGRPC: func(h *hostile) { h.keep(300, h.slowHandshake) },
 	},
-	// 300 connections on which the header of a request comes by one byte a second.
+	// 300 connections on which the header of a request arrives at one byte a second.
 	"slow headers": {
 		onHTTP1: func(h *hostile) { h.keep(300, h.slow1("POST /connect/token HTTP/1.1\r\nHost: localhost\r\nX-A: ")) },
 		onHTTP2: func(h *hostile) { h.keep(300, h.slowHeaders2) }, onGRPC: func(h *hostile) { h.keep(300, h.slowHeaders2) },
 	},
-	// 300 connections, with 20 streams each where there are streams, on which the body comes by one byte a second.
+	// 300 connections, with 20 streams each where there are streams, on which the body arrives at one byte a second.
 	"slow bodies": {
 		onHTTP1: func(h *hostile) {
 			h.keep(300, h.slow1("POST /connect/token HTTP/1.1\r\nHost: localhost\r\n"+
