@@ -95,6 +95,8 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 		h.Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q%s", realm, f.parameters))
 	case f.status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", realm))
+	case f.status == http.StatusUnsupportedMediaType:
+		h.Set("Accept-Encoding", "identity") // the content coding was not acceptable (RFC 9110 §15.5.16)
 	}
 	if f.refusal.RetryAfter > 0 {
 		seconds := (f.refusal.RetryAfter + time.Second - 1) / time.Second
