@@ -24,10 +24,14 @@ func TestMethods(t *testing.T) {
 		"/.well-known/oauth-authorization-server": "GET, HEAD",
 		"/.well-known/openid-configuration":       "GET, HEAD",
 		"/.well-known/jwks.json":                  "GET, HEAD",
+		"/":                                       "GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "post", "BREW"} {
 			t.Run(method+" "+target, func(t *testing.T) {
 				a := send(t, issuer, request{method: method, target: target, body: good("token", "x").Encode()})
+				if strings.HasPrefix(target, "/.well-known/") {
+					wantOpen(t, a)
+				}
 				for want := range strings.SplitSeq(allowed, ", ") {
 					if method == want {
 						if a.status != http.StatusOK {
@@ -51,7 +55,7 @@ func TestMethods(t *testing.T) {
 func TestPaths(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, target := range []string{
-		"/", "/connect", "/connect/", "/connect/token/", "/connect/token//", "//connect/token", "/connect//token", "/./connect/token",
+		"/connect", "/connect/", "/connect/token/", "/connect/token//", "//connect/token", "/connect//token", "/./connect/token",
 		"/connect/./token", "/connect/../connect/token", "/connect/token/.", "/connect/token/..", "/Connect/token", "/connect/Token",
 		"/CONNECT/TOKEN", "/connect%2Ftoken", "/connect%2ftoken", "/connect/%74oken", "/connect/token%00", "/connect/token%20",
 		"/connect/token%3F", "/connect/token;a=b", "/connect/token#part", "/connect\\token", "/connect/token.", "/connect/token.json",
