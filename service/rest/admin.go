@@ -24,9 +24,8 @@ const jsonType = "application/json"
 
 // newAdmin returns the gateway of the administrative services.
 func (h *handler) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (http.Handler, error) {
-	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(append(h.gatewayOptions(),
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &documents),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &callMarshaler{newDocumentMarshaler()}),
 		runtime.WithRoutingErrorHandler(h.handleRoutingError),
 		// A path is split before its ids are decoded, so that an id may contain any character: a percent-encoded slash
 		// separates nothing. Literal segments and verbs are compared without decoding.
