@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/rest"
@@ -112,6 +113,21 @@ func TestTokenCORS(t *testing.T) {
 			wantRefusal(t, check(r.browse(t, named, "OPTIONS", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
 		})
 	}
+}
+
+// TestTokenCORSOverLimit expects a refusal that precedes everything else to have the headers too.
+func TestTokenCORSOverLimit(t *testing.T) {
+	r := newReplica(t, time.Hour)
+	r.run(t)
+	named := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.service, must.Get(rest.ParseOrigin(console))))
+	r.service.SetLimits(limit.Limits{RequestsPerSource: 1})
+	must.Eventually(t, "a second has too many requests", func() bool {
+		a, got := r.browse(t, named, "POST", "/connect/token", good().Encode(), http.Header{"Origin": {console}})
+		if got["Access-Control-Allow-Origin"] != console || !strings.Contains(got["Access-Control-Expose-Headers"], "Retry-After") {
+			t.Errorf("got %d with %v", a.status, got)
+		}
+		return a.status == http.StatusTooManyRequests
+	})
 }
 
 // wantMap compares two maps.
