@@ -48,6 +48,7 @@ const preflightMaxAge = "7200"
 // reports whether the request comes from such a page. Credentials in the sense of that protocol, which a browser would add
 // without the page, are never allowed.
 func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
+	// The suffix, because the issuer's URL may have a path.
 	if len(h.origins) == 0 || !strings.HasSuffix(r.URL.EscapedPath(), tokenPath) {
 		return false
 	}

@@ -39,6 +39,9 @@ var misplaced = map[string]struct{ what, path string }{
 	"keys":         {"key set", keySetPath},
 	"openid-keys":  {"key set", keySetPath},
 	"signing-keys": {"key set", keySetPath},
+
+	"openid-configuration":       {"metadata document", oauth.WellKnownServer},
+	"oauth-authorization-server": {"metadata document", oauth.WellKnownServer},
 }
 
 // elsewhere returns a sentence that names the endpoint that a caller expects at a path where there is nothing. It returns

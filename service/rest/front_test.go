@@ -131,6 +131,9 @@ func TestElsewhere(t *testing.T) {
 			"/jwks", "/jwks.json", "/oauth2/jwks", "/oauth2/v1/keys", "/discovery/v2.0/keys", "/realms/master/protocol/openid-connect/certs", "/.well-known/jwks",
 			"/oauth/discovery/keys", "/oauth2/jwks.json",
 		}},
+		{"The metadata document is " + issuer.URL + "/.well-known/oauth-authorization-server.", []string{
+			"/oauth2/default/.well-known/oauth-authorization-server", "/realms/master/.well-known/openid-configuration", "/.well-known/OpenID-Configuration",
+		}},
 		{"", []string{"/tokens2", "/tokenize", "/oauth", "/oauth2/authorize", "/userinfo", "/token/x", "/%74oken", "/token%2F"}},
 	} {
 		for _, target := range c.targets {

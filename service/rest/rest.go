@@ -127,7 +127,7 @@ func authorization(_ context.Context, r *http.Request) metadata.MD {
 // ServeHTTP implements [http.Handler]. It compares paths exactly as they were sent, without normalizing letter case,
 // slashes or escapes, because a proxy in front of the issuer may have decided by them.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	page := h.admitOrigin(w, r)
+	fromPage := h.admitOrigin(w, r)
 	ctx, err := h.admit(peer.NewContext(r.Context(), h.peer(r)))
 	if err != nil {
 		newFailure(err).write(w, h.realm)
@@ -149,7 +149,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case frontPath:
 		h.serveFront(w, r)
 	case tokenPath, introspectPath, revokePath:
-		if page && isPreflight(r) {
+		if fromPage && isPreflight(r) {
 			answerPreflight(w, "POST", "Authorization, Content-Type")
 			return
 		}

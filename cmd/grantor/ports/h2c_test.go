@@ -125,6 +125,23 @@ func TestH2CBounds(t *testing.T) {
 	}
 }
 
+// TestH2CBehindProxy connects as a proxy that sends a PROXY protocol header first.
+func TestH2CBehindProxy(t *testing.T) {
+	r := servetest.Dev(t, "--http-h2c", "--trusted-proxies=127.0.0.7/32", "--proxy-protocol", "--apply="+servetest.WriteFile(t, "clients.yaml", boundClient))
+	for sent, want := range map[string]int{header: http.StatusOK, strings.Replace(header, ".113.9", ".114.9", 1): http.StatusUnauthorized} {
+		conn := dialFrom(t, trustedProxy, r.HTTPAddr())
+		must.Get(io.WriteString(conn, sent))
+		client := must.Get((&http2.Transport{AllowHTTP: true}).NewClientConn(conn))
+		form := "grant_type=client_credentials&client_id=bound&client_secret=a-secret-of-the-bound-client"
+		request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL("/connect/token"), strings.NewReader(form)))
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer := must.Get(client.RoundTrip(request))
+		if text := servetest.ReadBody(t, answer); answer.StatusCode != want {
+			t.Errorf("%q: got %s %s, want %d", sent, answer.Status, text, want)
+		}
+	}
+}
+
 // TestH2CDrain expects a stopping server to answer a call in flight, and to end a connection with GOAWAY.
 func TestH2CDrain(t *testing.T) {
 	r := servetest.Dev(t, "--http-h2c")
