@@ -27,7 +27,7 @@ func wantOpen(t *testing.T, a *answer) {
 const console = "https://console.example.com"
 
 // browse sends a request as a browser does for a page of the origins, and returns the answer and its CORS headers.
-func (r *replica) browse(t *testing.T, handler http.Handler, method, target, body string, headers http.Header) (*answer, map[string]string) {
+func browse(t *testing.T, handler http.Handler, method, target, body string, headers http.Header) (*answer, map[string]string) {
 	t.Helper()
 	request := httptest.NewRequest(method, target, strings.NewReader(body))
 	request.Header = headers.Clone()
@@ -93,24 +93,24 @@ func TestTokenCORS(t *testing.T) {
 				wantMap(t, got, want)
 				return a
 			}
-			wantToken(t, check(r.browse(t, named, "POST", "/connect/token", good().Encode(), headers)))
-			wantRefusal(t, check(r.browse(t, named, "POST", "/connect/token", good("client_secret", wrong).Encode(), headers)), 401, "invalid_client", c.origins...)
-			wantRefusal(t, check(r.browse(t, named, "POST", "/connect/token", "%", headers)), 400, "invalid_request", c.origins...)
-			wantRefusal(t, check(r.browse(t, named, "GET", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
-			wantRefusal(t, check(r.browse(t, named, "OPTIONS", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
+			wantToken(t, check(browse(t, named, "POST", "/connect/token", good().Encode(), headers)))
+			wantRefusal(t, check(browse(t, named, "POST", "/connect/token", good("client_secret", wrong).Encode(), headers)), 401, "invalid_client", c.origins...)
+			wantRefusal(t, check(browse(t, named, "POST", "/connect/token", "%", headers)), 400, "invalid_request", c.origins...)
+			wantRefusal(t, check(browse(t, named, "GET", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
+			wantRefusal(t, check(browse(t, named, "OPTIONS", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
 
 			headers.Set("Access-Control-Request-Method", "POST")
 			headers.Set("Access-Control-Request-Headers", "authorization,x-evil")
 			if c.allowed != "" {
 				want["Access-Control-Allow-Methods"], want["Access-Control-Allow-Headers"] = "POST", "Authorization, Content-Type"
 				want["Access-Control-Max-Age"] = "7200"
-				a := check(r.browse(t, named, "OPTIONS", "/connect/token", "", headers))
+				a := check(browse(t, named, "OPTIONS", "/connect/token", "", headers))
 				if a.status != http.StatusNoContent || a.body != "" {
 					t.Errorf("preflight: got %d %s, want 204", a.status, a.body)
 				}
 				return
 			}
-			wantRefusal(t, check(r.browse(t, named, "OPTIONS", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
+			wantRefusal(t, check(browse(t, named, "OPTIONS", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
 		})
 	}
 }
@@ -122,7 +122,7 @@ func TestTokenCORSOverLimit(t *testing.T) {
 	named := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.service, must.Get(rest.ParseOrigin(console))))
 	r.service.SetLimits(limit.Limits{RequestsPerSource: 1})
 	must.Eventually(t, "a second has too many requests", func() bool {
-		a, got := r.browse(t, named, "POST", "/connect/token", good().Encode(), http.Header{"Origin": {console}})
+		a, got := browse(t, named, "POST", "/connect/token", good().Encode(), http.Header{"Origin": {console}})
 		if got["Access-Control-Allow-Origin"] != console || !strings.Contains(got["Access-Control-Expose-Headers"], "Retry-After") {
 			t.Errorf("got %d with %v", a.status, got)
 		}
@@ -162,7 +162,7 @@ func TestTokenCORSIsOff(t *testing.T) {
 	} {
 		for _, target := range c.targets {
 			for _, method := range []string{"GET", "POST", "OPTIONS"} {
-				a, got := r.browse(t, c.handler, method, target, good("token", "x").Encode(), page)
+				a, got := browse(t, c.handler, method, target, good("token", "x").Encode(), page)
 				if target == "/" && method == "GET" {
 					delete(got, "Vary") // by Accept
 				}
@@ -171,7 +171,7 @@ func TestTokenCORSIsOff(t *testing.T) {
 					t.Errorf("%s, OPTIONS %s: got %d", name, target, a.status)
 				}
 			}
-			a, got := r.browse(t, c.handler, "OPTIONS", target, "", preflight)
+			a, got := browse(t, c.handler, "OPTIONS", target, "", preflight)
 			wantMap(t, got, nil)
 			if a.status/100 != 4 {
 				t.Errorf("%s, preflight of %s: got %d", name, target, a.status)
@@ -192,7 +192,7 @@ func TestDocumentCORS(t *testing.T) {
 			}
 			open := map[string]string{"Access-Control-Allow-Origin": "*"}
 			for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "OPTIONS": 405} {
-				a, got := r.browse(t, r.handler, method, target, "", headers)
+				a, got := browse(t, r.handler, method, target, "", headers)
 				wantMap(t, got, open)
 				if a.status != want {
 					t.Errorf("%s %s: got %d, want %d", method, target, a.status, want)
@@ -203,7 +203,7 @@ func TestDocumentCORS(t *testing.T) {
 			}
 			headers.Set("Access-Control-Request-Method", "GET")
 			headers.Set("Access-Control-Request-Headers", "if-none-match")
-			a, got := r.browse(t, r.handler, "OPTIONS", target, "", headers)
+			a, got := browse(t, r.handler, "OPTIONS", target, "", headers)
 			wantMap(t, got, map[string]string{
 				"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Methods": "GET, HEAD", "Access-Control-Allow-Headers": "*", "Access-Control-Max-Age": "7200",
 			})

@@ -45,6 +45,12 @@ func TestH2C(t *testing.T) {
 		_ = answer.Body.Close()
 	}
 	on.Token(t)
+	for _, client := range []*http.Client{newH2C(t), http.DefaultClient} {
+		head := must.Get(client.Head(on.URL("/.well-known/jwks.json")))
+		if servetest.ReadBody(t, head); head.StatusCode != http.StatusOK || head.ContentLength <= 0 {
+			t.Errorf("HEAD over %s: got %s with %d bytes, want those of GET", head.Proto, head.Status, head.ContentLength)
+		}
+	}
 	// A server may ignore an upgrade (RFC 9110 §7.8), which RFC 9113 has removed.
 	request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodGet, on.URL("/.well-known/jwks.json"), http.NoBody))
 	request.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABkAAQAAP__"}}
