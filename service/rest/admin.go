@@ -16,7 +16,6 @@ import (
 
 	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -25,9 +24,8 @@ const jsonType = "application/json"
 
 // newAdmin returns the gateway of the administrative services.
 func (h *handler) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (http.Handler, error) {
-	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(append(h.gatewayOptions(),
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &documents),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &callMarshaler{newDocumentMarshaler()}),
 		runtime.WithRoutingErrorHandler(h.handleRoutingError),
 		// A path is split before its ids are decoded, so that an id may contain any character: a percent-encoded slash
 		// separates nothing. Literal segments and verbs are compared without decoding.
@@ -51,7 +49,7 @@ func (h *handler) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	}
 	// The id of a key needs no escape, and a proxy in front of the issuer may have decided by the path as it was sent.
 	if strings.HasPrefix(path, keyPath) && strings.Contains(path, "%") {
-		h.notFound(w)
+		h.notFound(w, r)
 		return
 	}
 	r.URL.RawPath = path // without it the gateway would split the decoded path
@@ -108,9 +106,5 @@ func (h *handler) handleRoutingError(_ context.Context, _ *runtime.ServeMux, _ r
 		h.refuseMethod(w, r)
 		return
 	}
-	h.notFound(w)
-}
-
-func (h *handler) notFound(w http.ResponseWriter) {
-	(&failure{status: http.StatusNotFound, refusal: oauth.Refuse(oauth.InvalidRequest, "There is nothing at this path.")}).write(w, h.realm)
+	h.notFound(w, r)
 }

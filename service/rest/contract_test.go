@@ -24,10 +24,14 @@ func TestMethods(t *testing.T) {
 		"/.well-known/oauth-authorization-server": "GET, HEAD",
 		"/.well-known/openid-configuration":       "GET, HEAD",
 		"/.well-known/jwks.json":                  "GET, HEAD",
+		"/":                                       "GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "post", "BREW"} {
 			t.Run(method+" "+target, func(t *testing.T) {
 				a := send(t, issuer, request{method: method, target: target, body: good("token", "x").Encode()})
+				if strings.HasPrefix(target, "/.well-known/") {
+					wantOpen(t, a)
+				}
 				for want := range strings.SplitSeq(allowed, ", ") {
 					if method == want {
 						if a.status != http.StatusOK {
@@ -51,7 +55,7 @@ func TestMethods(t *testing.T) {
 func TestPaths(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, target := range []string{
-		"/", "/connect", "/connect/", "/connect/token/", "/connect/token//", "//connect/token", "/connect//token", "/./connect/token",
+		"/connect", "/connect/", "/connect/token/", "/connect/token//", "//connect/token", "/connect//token", "/./connect/token",
 		"/connect/./token", "/connect/../connect/token", "/connect/token/.", "/connect/token/..", "/Connect/token", "/connect/Token",
 		"/CONNECT/TOKEN", "/connect%2Ftoken", "/connect%2ftoken", "/connect/%74oken", "/connect/token%00", "/connect/token%20",
 		"/connect/token%3F", "/connect/token;a=b", "/connect/token#part", "/connect\\token", "/connect/token.", "/connect/token.json",
@@ -100,7 +104,6 @@ func TestContentTypes(t *testing.T) {
 		{name: "a parameter twice", contentType: formType + "; charset=utf-8; charset=utf-16"},
 		{name: "two headers", contentType: formType, headers: []string{"Content-Type: " + formType}},
 		{name: "two headers, two types", contentType: formType, headers: []string{"Content-Type: application/json"}},
-		{name: "compressed", contentType: formType, headers: []string{"Content-Encoding: gzip"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := send(t, issuer, request{contentType: c.contentType, headers: c.headers, body: good().Encode()})
@@ -115,6 +118,65 @@ func TestContentTypes(t *testing.T) {
 					wantBody(t, a, done)
 				} else {
 					wantRefusal(t, a, http.StatusBadRequest, "invalid_request", "multipart", "text/plain", "gzip")
+				}
+			}
+		})
+	}
+}
+
+// TestContentEncodings sends bodies with each kind of Content-Encoding (RFC 9110 §8.4). The coding identity is none.
+func TestContentEncodings(t *testing.T) {
+	issuer := newIssuer(t)
+	for _, c := range []struct {
+		name  string
+		lines []string
+		ok    bool
+	}{
+		{"identity", []string{"identity"}, true},
+		{"other letter case", []string{"IdEnTiTy"}, true},
+		{"identity twice", []string{"identity, identity"}, true},
+		{"identity without a blank", []string{"identity,identity"}, true},
+		{"identity on two lines", []string{"identity", "Identity"}, true},
+		{"nothing", []string{""}, true},
+		{"empty elements", []string{" , identity,\t,"}, true},
+		{"gzip", []string{"gzip"}, false},
+		{"gzip in other letter case", []string{"GZIP"}, false},
+		{"brotli", []string{"br"}, false},
+		{"a coding that there is not", []string{"identityx"}, false},
+		{"a parameter", []string{"identity;q=1"}, false},
+		{"identity in quotes", []string{`"identity"`}, false},
+		{"two words", []string{"identity identity"}, false},
+		{"dotless i", []string{"\u0131dentity"}, false},
+		{"gzip after identity", []string{"identity, gzip"}, false},
+		{"gzip before identity", []string{"gzip, identity"}, false},
+		{"gzip on a second line", []string{"identity", "gzip"}, false},
+		{"gzip after nothing", []string{"", "gzip"}, false},
+		{"gzip twice", []string{"gzip, gzip"}, false},
+		{"any", []string{"*"}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var headers []string
+			for _, line := range c.lines {
+				headers = append(headers, "Content-Encoding: "+line)
+			}
+			answers := map[string]*answer{"/connect/token": post(t, issuer, good(), headers...)}
+			for target := range done {
+				answers[target] = send(t, issuer, request{target: target, headers: headers, body: good("token", "x").Encode()})
+			}
+			answers["/v1/clients"] = send(t, issuer, request{target: "/v1/clients", contentType: "application/json", headers: headers, body: "{}"})
+			for target, a := range answers {
+				switch {
+				case !c.ok:
+					wantRefusal(t, a, http.StatusUnsupportedMediaType, "invalid_request", "gzip")
+					if got := a.header.Get("Accept-Encoding"); got != "identity" {
+						t.Errorf("%s: got Accept-Encoding %q, want identity", target, got)
+					}
+				case target == "/connect/token":
+					wantToken(t, a)
+				case target == "/v1/clients":
+					wantRefusal(t, a, http.StatusUnauthorized, "invalid_token")
+				default:
+					wantBody(t, a, done[target])
 				}
 			}
 		})

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -60,12 +59,18 @@ func newFailure(err error) *failure {
 	return f
 }
 
-// unknownField and malformedField match the name of a field in an error of the JSON decoder. The rest of such an error
-// can quote a secret.
+// unknownField and malformedField match the name of a field in an error of the JSON decoder, malformedTime in one of
+// [normalize]. The rest of such an error can quote a secret.
 var (
 	unknownField   = regexp.MustCompile(`unknown field "([A-Za-z_]{1,64})"`)
 	malformedField = regexp.MustCompile(`field ([A-Za-z]{1,64}):`)
+	malformedTime  = regexp.MustCompile(`^google\.protobuf\.(Duration|Timestamp) in ([a-z_]{1,64})$`)
 )
+
+// timeForms maps the name of a type to what is wrong with a value that is not one.
+var timeForms = map[string]oauth.Text{
+	"Duration": " is not a duration such as 600s or 10m.", "Timestamp": " is not a time such as 2030-01-31T12:00:00Z.",
+}
 
 // describeDecodeError returns the text for a request that could not be decoded. It takes nothing from message except
 // the name of a field or of a type.
@@ -76,11 +81,8 @@ func describeDecodeError(message string) oauth.Text {
 	if found := malformedField.FindStringSubmatch(message); found != nil {
 		return oauth.Text("The request could not be read: the field " + found[1] + " is not of its type.")
 	}
-	switch {
-	case strings.Contains(message, "google.protobuf.Duration"):
-		return "The request could not be read: a length of time is written as 600s."
-	case strings.Contains(message, "google.protobuf.Timestamp"):
-		return "The request could not be read: a time is written as 2030-01-31T12:00:00Z."
+	if found := malformedTime.FindStringSubmatch(message); found != nil {
+		return oauth.Text("The request could not be read: "+found[2]) + timeForms[found[1]]
 	}
 	return "The request could not be read."
 }
@@ -95,6 +97,8 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 		h.Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q%s", realm, f.parameters))
 	case f.status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", realm))
+	case f.status == http.StatusUnsupportedMediaType:
+		h.Set("Accept-Encoding", "identity") // the content coding was not acceptable (RFC 9110 §15.5.16)
 	}
 	if f.refusal.RetryAfter > 0 {
 		seconds := (f.refusal.RetryAfter + time.Second - 1) / time.Second

@@ -66,8 +66,8 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 
 // readBody reads a body of at most maxForm bytes.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, invalid("Content-Encoding is not accepted.")
+	if refusal := checkEncoding(r.Header); refusal != nil {
+		return nil, refusal
 	}
 	tooLarge := &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
 	if r.ContentLength > maxForm {
@@ -81,6 +81,22 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 		return nil, invalid("The body could not be read.")
 	}
 	return body, nil
+}
+
+// checkEncoding refuses a body with a content coding (RFC 9110 §8.4). The coding identity, however often it is listed, is
+// none.
+func checkEncoding(header http.Header) *failure {
+	for _, line := range header["Content-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			if coding = strings.Trim(coding, " \t"); coding != "" && !oauth.EqualFold(coding, "identity") {
+				return &failure{
+					status:  http.StatusUnsupportedMediaType,
+					refusal: oauth.Refuse(oauth.InvalidRequest, "The body has a Content-Encoding; only identity is accepted."),
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // checkParameter refuses a parameter that is not UTF-8, contains a NUL, or is sent more than once without being

@@ -267,6 +267,8 @@ func wantRefusal(t *testing.T, a *answer, status int, code string, sent ...strin
 		want = []string{"Www-Authenticate"}
 	case http.StatusMethodNotAllowed:
 		want = []string{"Allow"}
+	case http.StatusUnsupportedMediaType:
+		want = []string{"Accept-Encoding"}
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		want = []string{"Retry-After"}
 	}

@@ -71,6 +71,7 @@ func TestMethodOverride(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, target := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration"} {
 		a := send(t, issuer, request{target: target, headers: []string{"X-HTTP-Method-Override: GET"}, body: good().Encode()})
+		wantOpen(t, a)
 		wantRefusal(t, a, http.StatusMethodNotAllowed, "invalid_request")
 		a = send(t, issuer, request{method: http.MethodGet, target: target, headers: []string{"X-HTTP-Method-Override: POST"}})
 		wantDocument(t, a, "public, max-age=300")

@@ -62,6 +62,10 @@ type handler struct {
 	// gateway translates between HTTP and the token service, admin between HTTP and the administrative services.
 	gateway, admin http.Handler
 	realm          string
+	// origins are those whose pages get the answers of the token endpoint.
+	origins map[string]bool
+	// front is the answer at the root, keyed by media type.
+	front map[string][]byte
 	// origin is [Service.Origin], admit is [Service.Admit], unread is [Service.Unread].
 	origin func(peer net.Addr, forwarded []string) net.Addr
 	admit  func(ctx context.Context) (context.Context, error)
@@ -70,11 +74,17 @@ type handler struct {
 	receive func(ctx context.Context, body int) (leave func(), busy bool, err error)
 }
 
-// New returns the HTTP handler of an issuer. ctx is for the registration alone.
-func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handler, error) {
+// New returns the HTTP handler of an issuer. ctx is for the registration alone. Browsers give the answers of the token
+// endpoint to web pages of origins; the public documents are open to all pages.
+func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...Origin) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
 	h := &handler{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
+	h.front = frontPages(h.realm)
+	h.origins = make(map[string]bool, len(origins))
+	for _, origin := range origins {
+		h.origins[origin.text] = true
+	}
 	forms := &formMarshaler{newDocumentMarshaler()}
 	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(append(h.gatewayOptions(),
@@ -117,6 +127,7 @@ func authorization(_ context.Context, r *http.Request) metadata.MD {
 // ServeHTTP implements [http.Handler]. It compares paths exactly as they were sent, without normalizing letter case,
 // slashes or escapes, because a proxy in front of the issuer may have decided by them.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	fromPage := h.admitOrigin(w, r)
 	ctx, err := h.admit(peer.NewContext(r.Context(), h.peer(r)))
 	if err != nil {
 		newFailure(err).write(w, h.realm)
@@ -129,18 +140,24 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	r = r.WithContext(ctx)
-	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
+	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) && h.elsewhere(r) == "" {
 		h.serveAdmin(w, r)
 		return
 	}
 	r.URL.RawQuery = "" // ignored: credentials in a query end up in logs (RFC 6749 §2.3.1)
 	switch r.URL.EscapedPath() {
+	case frontPath:
+		h.serveFront(w, r)
 	case tokenPath, introspectPath, revokePath:
+		if fromPage && isPreflight(r) {
+			answerPreflight(w, "POST", "Authorization, Content-Type")
+			return
+		}
 		h.serveForm(w, r)
 	case oauth.WellKnownServer, oauth.WellKnownOpenID, keySetPath:
 		h.serveDocument(w, r)
 	default:
-		h.notFound(w)
+		h.notFound(w, r)
 	}
 }
 
@@ -188,8 +205,13 @@ func (h *handler) serveForm(w http.ResponseWriter, r *http.Request) {
 	h.gateway.ServeHTTP(w, r)
 }
 
-// serveDocument answers GET and HEAD with a public document that may be cached (RFC 9111).
+// serveDocument answers GET and HEAD with a public document that may be cached (RFC 9111). Any web page may read it.
 func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	if isPreflight(r) {
+		answerPreflight(w, "GET, HEAD", "*")
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.refuseMethod(w, r)
 		return

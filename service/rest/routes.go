@@ -8,8 +8,9 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// The paths of the endpoints that take forms, and of the key set (RFC 7517 §5).
+// The paths of the root, of the endpoints that take forms, and of the key set (RFC 7517 §5).
 const (
+	frontPath      = "/"
 	tokenPath      = "/connect/token"
 	introspectPath = "/connect/introspect"
 	revokePath     = "/connect/revoke"
@@ -26,6 +27,7 @@ const (
 // (RFC 9110 §10.2.1). The gateway dispatches by proto/gateway.yaml, which no generated code carries in a form that can
 // be read at run time; a test holds this table equal to it.
 var routes = map[string]string{
+	frontPath:             "GET, HEAD", // not in the mapping: it has no call
 	tokenPath:             "POST",
 	introspectPath:        "POST",
 	revokePath:            "POST",

@@ -67,7 +67,7 @@ func TestRoutesAreThoseOfTheMapping(t *testing.T) {
 		}
 	}
 	for template := range rest.Routes {
-		if methods[template] == nil {
+		if methods[template] == nil && template != "/" { // it has no call
 			t.Errorf("proto/gateway.yaml does not contain %s", template)
 		}
 	}
@@ -85,7 +85,7 @@ func TestRoute(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/", "/v1", "/v1/", "/v1/else", "/v1/clients/a/b/c/d/e/f/g", "/v1/keys/a:b", "/connect/token/", "/v2/clients"} {
+	for _, path := range []string{"//", "/v1", "/v1/", "/v1/else", "/v1/clients/a/b/c/d/e/f/g", "/v1/keys/a:b", "/connect/token/", "/v2/clients"} {
 		if got := rest.Route(httptest.NewRequest(http.MethodGet, path, nil)); got != "" {
 			t.Errorf("%s: got %q, want none", path, got)
 		}

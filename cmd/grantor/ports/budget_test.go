@@ -47,20 +47,32 @@ func TestMemoryProduct(t *testing.T) {
 
 // TestHalfSentBodies opens 70 connections of HTTP/2 with 100 bodies of 64 KiB each, all but the last byte of which is sent.
 func TestHalfSentBodies(t *testing.T) {
-	authority := servetest.NewAuthority(t)
-	cert, key := authority.WriteLeaf(t, t.TempDir(), 2)
-	r := servetest.Dev(t, "--tls-cert-file="+cert, "--tls-key-file="+key)
+	t.Run("TLS", func(t *testing.T) {
+		authority := servetest.NewAuthority(t)
+		cert, key := authority.WriteLeaf(t, t.TempDir(), 2)
+		r := servetest.Dev(t, "--tls-cert-file="+cert, "--tls-key-file="+key)
+		config := &tls.Config{RootCAs: authority.Pool(), NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12}
+		sendHalf(t, "https://"+r.HTTPAddr(), func() net.Conn { return must.Get(tls.Dial("tcp", r.HTTPAddr(), config)) })
+	})
+	t.Run("plaintext", func(t *testing.T) {
+		r := servetest.Dev(t, "--http-h2c")
+		sendHalf(t, r.URL(""), func() net.Conn { return must.Get(net.Dial("tcp", r.HTTPAddr())) })
+	})
+}
+
+// sendHalf sends the bodies to the server at url and checks how much memory this process takes.
+func sendHalf(t *testing.T, url string, dial func() net.Conn) {
+	t.Helper()
 	runtime.GC()
 	before := heap()
 	for range 70 {
-		conn, err := tls.Dial("tcp", r.HTTPAddr(), &tls.Config{RootCAs: authority.Pool(), NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
-		must.Succeed(t, err)
+		conn := dial()
 		t.Cleanup(func() { _ = conn.Close() })
-		client, err := (&http2.Transport{}).NewClientConn(conn)
+		client, err := (&http2.Transport{AllowHTTP: true}).NewClientConn(conn)
 		must.Succeed(t, err)
 		for range 100 {
 			body, half := net.Pipe()
-			request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+r.HTTPAddr()+"/connect/token", body))
+			request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/connect/token", body))
 			request.ContentLength = 64 << 10
 			request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			t.Cleanup(func() { _ = half.Close() })

@@ -44,7 +44,11 @@ type Config struct {
 	Connections ConnectionLimits
 	// ConnectionAge is how long a REST connection lasts before its client is sent to a new one.
 	ConnectionAge time.Duration
-	Log           *slog.Logger
+	// IdleTimeout is how long a connection to the REST port may be idle.
+	IdleTimeout time.Duration
+	// H2C permits HTTP/2 in plaintext on the REST port, without an upgrade from HTTP/1.1.
+	H2C bool
+	Log *slog.Logger
 }
 
 // Ports are the listeners and the servers behind them.
@@ -167,6 +171,13 @@ func (p *Ports) Serve(s *service.Service, handler http.Handler, metrics *prometh
 	}
 	p.httpServer = newHTTPServer(p.rebalance(handler))
 	p.httpServer.ConnContext = p.withConnectionEnd
+	p.httpServer.IdleTimeout = p.config.IdleTimeout
+	if p.config.H2C {
+		// The limits of newHTTPServer, and those of the connections, are the same for it.
+		p.httpServer.Protocols = new(http.Protocols)
+		p.httpServer.Protocols.SetHTTP1(true)
+		p.httpServer.Protocols.SetUnencryptedHTTP2(true)
+	}
 	if p.tls != nil {
 		p.httpServer.TLSConfig = p.tls.Config("h2", "http/1.1")
 	}

@@ -88,7 +88,11 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if err := srv.register(ctx); err != nil {
 		return nil, err
 	}
-	handler, err := rest.New(ctx, issuer, srv.service)
+	origins, err := s.origins()
+	if err != nil {
+		return nil, err
+	}
+	handler, err := rest.New(ctx, issuer, srv.service, origins...)
 	if err != nil {
 		return nil, err
 	}

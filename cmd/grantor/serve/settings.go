@@ -16,6 +16,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
 )
 
 // Settings are all settings of grantor serve. [Settings.Declare] binds them to flags.
@@ -41,6 +42,9 @@ type Settings struct {
 	cachedTokens    int
 	grpcEndpoint    string
 	connectionAge   time.Duration
+	httpIdleTimeout time.Duration
+	h2c             bool
+	corsOrigins     []string
 	shutdownDelay   time.Duration
 	shutdownTimeout time.Duration
 	logFormat       string
@@ -84,6 +88,12 @@ func (s *Settings) declarePorts(set *settings.Set) {
 	set.Bool(&s.allowPlaintext, "insecure-allow-plaintext-beyond-loopback", false, "serve without TLS on addresses that other machines reach: only where something else encrypts", settings.Public)
 	set.Duration(&s.connectionAge, "connection-age", 10*time.Minute, "`time` after which clients are sent to a new connection, so that new replicas get their share; at least 1s",
 		settings.Public, settings.Check(s.checkConnectionAge))
+	set.Duration(&s.httpIdleTimeout, "http-idle-timeout", 2*time.Minute, "`time` after which an idle connection to the REST port is closed, 1s to 2h; a load balancer must close its own earlier: Google's does after 600s",
+		settings.Public, settings.Check(s.checkIdleTimeout))
+	set.Bool(&s.h2c, "http-h2c", false, "accept HTTP/2 in plaintext on the REST port, from clients that know it beforehand (RFC 9113 §3.3), such as load balancers and meshes; not together with TLS",
+		settings.Public, settings.Check(s.checkH2C))
+	set.Strings(&s.corsOrigins, "cors-origins", nil, "`list` of the origins, such as https://console.example.com, whose web pages get the answers of the token endpoint from a browser (CORS)",
+		settings.Public, settings.Check(func() error { _, err := s.origins(); return err }))
 	set.Duration(&s.shutdownDelay, "shutdown-delay", defaultShutdownDelay, "`time` for which a server that is stopping, and no longer ready, still accepts calls; 0s in development mode",
 		settings.Public, settings.Check(s.checkShutdownDelay))
 	set.Duration(&s.shutdownTimeout, "shutdown-timeout", 20*time.Second, "`time` that calls in flight get once the server accepts no more", settings.Public)
@@ -146,6 +156,33 @@ func (s *Settings) checkConnectionAge() error {
 		return fmt.Errorf("%s is less than 1s", s.connectionAge)
 	}
 	return nil
+}
+
+func (s *Settings) checkIdleTimeout() error {
+	if s.httpIdleTimeout < time.Second || s.httpIdleTimeout > 2*time.Hour {
+		return fmt.Errorf("%s is not between 1s and 2h", s.httpIdleTimeout)
+	}
+	return nil
+}
+
+func (s *Settings) checkH2C() error {
+	if s.h2c && s.tlsCert != "" {
+		return errors.New("the port has TLS, which negotiates HTTP/2; unset tls-cert-file and tls-key-file, or this")
+	}
+	return nil
+}
+
+// origins returns the origins whose pages get tokens.
+func (s *Settings) origins() ([]rest.Origin, error) {
+	var origins []rest.Origin
+	for _, text := range s.corsOrigins {
+		origin, err := rest.ParseOrigin(strings.TrimSpace(text))
+		if err != nil {
+			return nil, err
+		}
+		origins = append(origins, origin)
+	}
+	return origins, nil
 }
 
 func (s *Settings) checkShutdownDelay() error {
@@ -226,7 +263,7 @@ func (s *Settings) portsConfig(log *slog.Logger) (ports.Config, error) {
 	proxies, err := s.proxies()
 	return ports.Config{
 		HTTP: s.httpListen, GRPC: s.grpcListen, Ops: s.opsListen, TLS: s.tlsPaths(), AllowPlaintext: s.allowPlaintext,
-		Reflection: s.dev, Profiling: s.profiling, ConnectionAge: s.connectionAge, Log: log,
+		Reflection: s.dev, Profiling: s.profiling, ConnectionAge: s.connectionAge, IdleTimeout: s.httpIdleTimeout, H2C: s.h2c, Log: log,
 		Connections: ports.ConnectionLimits{
 			Max: s.maxConnections, MaxPerSource: s.connectionsPerSource, Proxies: proxies, ProxyProtocol: s.proxyProtocol,
 		},

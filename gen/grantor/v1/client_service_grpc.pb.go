@@ -36,7 +36,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // ClientService administers clients and their secrets. Over HTTP its methods are under /v1/clients; a client id in a
-// path is percent-encoded.
+// path is percent-encoded. Over HTTP a duration may be written as "10m" or "1h30m" as well as "600s".
 //
 // Every call carries an access token for the resource "urn:grantor:admin" as "authorization: Bearer …" (RFC 6750 §2.1).
 // A caller whose token lacks a "grantor:…" scope can neither grant that scope nor change a client that has it: such a
@@ -65,7 +65,8 @@ type ClientServiceClient interface {
 	GetClient(ctx context.Context, in *GetClientRequest, opts ...grpc.CallOption) (*GetClientResponse, error)
 	// ListClients returns the clients, one page at a time, in byte order of their ids.
 	ListClients(ctx context.Context, in *ListClientsRequest, opts ...grpc.CallOption) (*ListClientsResponse, error)
-	// CreateClient registers a client. Unless without_secret is set, the client gets one secret.
+	// CreateClient registers a client. Unless without_secret is set, the client gets one secret. Over HTTP the fields of
+	// the client stand beside client_secret and without_secret; they may also be in the object "client".
 	CreateClient(ctx context.Context, in *CreateClientRequest, opts ...grpc.CallOption) (*CreateClientResponse, error)
 	// UpdateClient changes the fields that update_mask names. Disabling a client revokes its tokens.
 	UpdateClient(ctx context.Context, in *UpdateClientRequest, opts ...grpc.CallOption) (*UpdateClientResponse, error)
@@ -199,7 +200,7 @@ func (c *clientServiceClient) DeleteClientSecret(ctx context.Context, in *Delete
 // for forward compatibility.
 //
 // ClientService administers clients and their secrets. Over HTTP its methods are under /v1/clients; a client id in a
-// path is percent-encoded.
+// path is percent-encoded. Over HTTP a duration may be written as "10m" or "1h30m" as well as "600s".
 //
 // Every call carries an access token for the resource "urn:grantor:admin" as "authorization: Bearer …" (RFC 6750 §2.1).
 // A caller whose token lacks a "grantor:…" scope can neither grant that scope nor change a client that has it: such a
@@ -228,7 +229,8 @@ type ClientServiceServer interface {
 	GetClient(context.Context, *GetClientRequest) (*GetClientResponse, error)
 	// ListClients returns the clients, one page at a time, in byte order of their ids.
 	ListClients(context.Context, *ListClientsRequest) (*ListClientsResponse, error)
-	// CreateClient registers a client. Unless without_secret is set, the client gets one secret.
+	// CreateClient registers a client. Unless without_secret is set, the client gets one secret. Over HTTP the fields of
+	// the client stand beside client_secret and without_secret; they may also be in the object "client".
 	CreateClient(context.Context, *CreateClientRequest) (*CreateClientResponse, error)
 	// UpdateClient changes the fields that update_mask names. Disabling a client revokes its tokens.
 	UpdateClient(context.Context, *UpdateClientRequest) (*UpdateClientResponse, error)
