@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -62,6 +63,8 @@ type handler struct {
 	// gateway translates between HTTP and the token service, admin between HTTP and the administrative services.
 	gateway, admin http.Handler
 	realm          string
+	// base is the path of the issuer's URL.
+	base string
 	// origin is [Service.Origin], admit is [Service.Admit], unread is [Service.Unread].
 	origin func(peer net.Addr, forwarded []string) net.Addr
 	admit  func(ctx context.Context) (context.Context, error)
@@ -74,7 +77,7 @@ type handler struct {
 func New(ctx context.Context, issuer oauth.Issuer, service Service) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
-	h := &handler{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
+	h := &handler{realm: issuer.String(), base: issuer.Path(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
 	forms := &formMarshaler{newDocumentMarshaler()}
 	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(append(h.gatewayOptions(),
@@ -128,7 +131,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	r = r.WithContext(ctx)
+	r = h.locate(r.WithContext(ctx))
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
 		h.serveAdmin(w, r)
 		return
@@ -142,6 +145,20 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.notFound(w)
 	}
+}
+
+// locate returns the request with its path below the issuer's own.
+func (h *handler) locate(r *http.Request) *http.Request {
+	sent := r.URL.EscapedPath()
+	path := below(h.base, sent)
+	if path == sent {
+		return r
+	}
+	located := *r
+	located.URL = new(*r.URL)
+	located.URL.RawPath = path
+	located.URL.Path, _ = url.PathUnescape(path) // the end of a path that was unescaped before
+	return &located
 }
 
 // busyTimeout is how long a body may take while many requests are under way.
@@ -214,7 +231,7 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 
 // refuseMethod answers a request whose path does not take its method (RFC 9110 §15.5.6).
 func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Allow", routes[Route(r)])
+	w.Header().Set("Allow", routes[route(r.URL.EscapedPath())])
 	refused := &failure{status: http.StatusMethodNotAllowed, refusal: oauth.Refuse(oauth.InvalidRequest, "The method is not allowed here.")}
 	refused.write(w, h.realm)
 }

@@ -59,10 +59,40 @@ var templates = func() map[string]string {
 	return shapes
 }()
 
-// Route returns the template of the path of r, whatever its method, such as "/v1/clients/{client_id}". It returns the
-// empty string if there is nothing at the path.
-func Route(r *http.Request) string {
-	path := r.URL.EscapedPath()
+// Route returns a function that returns the template of the path of a request to the issuer, whatever its method, such
+// as "/v1/clients/{client_id}". It returns the empty string if there is nothing at the path.
+func Route(issuer oauth.Issuer) func(r *http.Request) string {
+	base := issuer.Path()
+	return func(r *http.Request) string { return route(below(base, r.URL.EscapedPath())) }
+}
+
+// below returns the path below the issuer's own path, base, that a request is for. An issuer with a path is reached at
+// the places of OpenID Connect Discovery §4, below its path, and of RFC 8414 §3.1, before it. A proxy may remove the path,
+// so that every place is also served without it, unless the path itself begins with it.
+func below(base, path string) string {
+	if base == "" {
+		return path
+	}
+	for _, document := range []string{oauth.WellKnownServer, oauth.WellKnownOpenID} {
+		if path == document+base {
+			return document
+		}
+	}
+	rest, ok := strings.CutPrefix(path, base)
+	if !ok || (rest != "" && rest[0] != '/') {
+		return path
+	}
+	if rest == "" {
+		rest = "/"
+	}
+	if route(rest) == "" && route(path) != "" {
+		return path // the issuer's path is the beginning of one of ours, such as /v1, and a proxy removed it
+	}
+	return rest
+}
+
+// route returns the template of a path below the issuer's.
+func route(path string) string {
 	if !strings.HasPrefix(path, adminPath) {
 		return templates[path]
 	}
