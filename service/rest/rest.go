@@ -142,6 +142,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveForm(w, r)
 	case oauth.WellKnownServer, oauth.WellKnownOpenID, keySetPath:
 		h.serveDocument(w, r)
+	case authorizePath:
+		h.refuseAuthorization(w, r)
 	default:
 		h.notFound(w)
 	}
@@ -227,6 +229,18 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
 	w.Header().Del("Content-Length")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
+}
+
+// refuseAuthorization answers at the authorization endpoint, which exists because readers of the metadata want it named.
+// No client has a redirect URI, so that nothing is redirected (RFC 6749 §4.1.2.1).
+func (h *handler) refuseAuthorization(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+		refused := oauth.Refuse(oauth.UnauthorizedClient, "Nobody signs in here: clients request tokens for themselves at the token endpoint.")
+		(&failure{status: http.StatusBadRequest, refusal: refused}).write(w, h.realm)
+	default:
+		h.refuseMethod(w, r)
+	}
 }
 
 // refuseMethod answers a request whose path does not take its method (RFC 9110 §15.5.6).

@@ -8,12 +8,13 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// The paths of the endpoints that take forms, and of the key set (RFC 7517 §5).
+// The paths of the endpoints that take forms, of the key set (RFC 7517 §5), and of the authorization endpoint.
 const (
 	tokenPath      = "/connect/token"
 	introspectPath = "/connect/introspect"
 	revokePath     = "/connect/revoke"
 	keySetPath     = "/.well-known/jwks.json"
+	authorizePath  = "/connect/authorize"
 )
 
 // adminPath is the prefix of the paths of the administrative services, keyPath that of the paths of one key.
@@ -32,6 +33,7 @@ var routes = map[string]string{
 	oauth.WellKnownServer: "GET, HEAD",
 	oauth.WellKnownOpenID: "GET, HEAD",
 	keySetPath:            "GET, HEAD",
+	authorizePath:         "GET, HEAD, POST", // not in the mapping: it has no call
 
 	"/v1/clients":                                 "GET, POST",
 	"/v1/clients/{client_id}":                     "DELETE, GET, PATCH",

@@ -68,7 +68,7 @@ func TestRoutesAreThoseOfTheMapping(t *testing.T) {
 		}
 	}
 	for template := range rest.Routes {
-		if methods[template] == nil {
+		if methods[template] == nil && template != "/connect/authorize" { // it has no call
 			t.Errorf("proto/gateway.yaml does not contain %s", template)
 		}
 	}
