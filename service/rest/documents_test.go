@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -16,8 +18,10 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
+	"github.com/grantorhq/grantor/service/tokentest"
 )
 
 // TestMetadata checks the metadata of the issuer (RFC 8414 §2 and §3), which is served at two paths.
@@ -67,6 +71,45 @@ func TestMetadata(t *testing.T) {
 	must.Succeed(t, json.Unmarshal([]byte(next.body), &got))
 	if !slices.Contains(got.Scopes, "later") || next.header.Get("ETag") == first.header.Get("ETag") {
 		t.Errorf("got %s with ETag %s after a scope was registered, want both changed", next.body, next.header.Get("ETag"))
+	}
+}
+
+// TestNamedEndpointsAnswer requests every endpoint that the metadata name, with an issuer's path and without one.
+func TestNamedEndpointsAnswer(t *testing.T) {
+	for _, path := range []string{"", "/tenant1"} {
+		issuer := tokentest.New(t, tokentest.Path(path))
+		places, err := oauth.MetadataURLs(issuer.URL)
+		must.Succeed(t, err)
+		var first []byte
+		for _, place := range places {
+			document, _, err := oauth.Get(t.Context(), http.DefaultClient, place, 1<<20)
+			must.Succeed(t, err)
+			if first == nil {
+				first = document
+			}
+			if !bytes.Equal(document, first) {
+				t.Errorf("%s: got %s, want %s as at the other place", place, document, first)
+			}
+		}
+		var members map[string]any
+		must.Succeed(t, json.Unmarshal(first, &members))
+		named := 0
+		for name, value := range members {
+			endpoint, _ := value.(string)
+			if name == "issuer" || !strings.HasPrefix(endpoint, "http") {
+				continue
+			}
+			named++
+			answer, err := http.Get(endpoint)
+			must.Succeed(t, err)
+			must.Succeed(t, answer.Body.Close())
+			if answer.StatusCode == http.StatusNotFound || !strings.HasPrefix(endpoint, issuer.URL+"/") {
+				t.Errorf("%s: got %s for %s, want an answer below %s", name, answer.Status, endpoint, issuer.URL)
+			}
+		}
+		if named != 5 {
+			t.Errorf("got %d endpoints in %s, want 5", named, first)
+		}
 	}
 }
 
