@@ -114,8 +114,8 @@ func (i Issuer) Path() string {
 	return u.EscapedPath()
 }
 
-// plainPath reports whether no client and no proxy changes the path before it sends it: URL parsers remove dot segments,
-// also encoded ones, and many proxies merge slashes.
+// plainPath reports whether clients and proxies send the path as it is. URL parsers remove dot segments, also encoded ones,
+// and many proxies merge slashes.
 func plainPath(escaped string) bool {
 	return (escaped == "" || path.Clean(escaped) == escaped) && !strings.Contains(strings.ToLower(escaped), "%2e")
 }

@@ -283,7 +283,7 @@ func (m *documentMarshaler) Marshal(v any) ([]byte, error) {
 			answer.GetAccessToken(), answer.GetTokenType(), answer.GetExpiresIn(), answer.GetScope(),
 		})
 	case *grantorv1.GetServerMetadataResponse:
-		// RFC 8414 §2 requires response_types_supported even if it is empty.
+		// An empty scopes_supported says that no scope is registered, which its absence would not.
 		return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(answer)
 	}
 	return m.JSONPb.Marshal(v)

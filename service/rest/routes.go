@@ -68,9 +68,9 @@ func Route(issuer oauth.Issuer) func(r *http.Request) string {
 	return func(r *http.Request) string { return route(below(base, r.URL.EscapedPath())) }
 }
 
-// below returns the path below the issuer's own path, base, that a request is for. An issuer with a path is reached at
-// the places of OpenID Connect Discovery §4, below its path, and of RFC 8414 §3.1, before it. A proxy may remove the path,
-// so that every place is also served without it, unless the path itself begins with it.
+// below returns the part of path that is below base, the issuer's own path. The metadata are below it (OpenID Connect
+// Discovery §4) and before it (RFC 8414 §3.1). A path that is not below base is returned as it is, because a proxy may have
+// removed base.
 func below(base, path string) string {
 	if base == "" {
 		return path
