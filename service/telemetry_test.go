@@ -138,7 +138,8 @@ func TestSeriesAreBounded(t *testing.T) {
 	running.Go(func() { _ = s.Run(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	must.Succeed(t, s.CatchUp(t.Context()))
-	d, handler := newDirect(s), s.MeasureHTTP(must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), s)), rest.Route)
+	name := must.Get(oauth.ParseIssuer("https://issuer.test"))
+	d, handler := newDirect(s), s.MeasureHTTP(must.Get(rest.New(t.Context(), name, s)), rest.Route(name))
 	caller := func(name string, everything bool) {
 		request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, ClientId: name, ClientSecret: secret}
 		if !everything {

@@ -13,9 +13,9 @@ import (
 
 // The feed of a real issuer, found by its metadata or on the connection over which keys are fetched.
 func TestRevokedByTheIssuer(t *testing.T) {
-	for _, over := range []string{"HTTP", "gRPC"} {
-		t.Run(over, func(t *testing.T) {
-			issuer := tokentest.New(t)
+	for _, c := range []struct{ over, path string }{{"HTTP", ""}, {"gRPC", ""}, {"HTTP", "/tenant1"}, {"gRPC", "/tenant1"}} {
+		t.Run(c.over+c.path, func(t *testing.T) {
+			issuer := tokentest.New(t, tokentest.Path(c.path))
 			issuer.AddClient(t, "billing", orders, "orders.read")
 			conn := issuer.Conn(t)
 			service := grantorv1.NewTokenServiceClient(conn)
@@ -42,7 +42,7 @@ func TestRevokedByTheIssuer(t *testing.T) {
 			issuer.AddClient(t, "stock", orders, "stock.read") // returns after the feed has delivered all earlier revocations
 			others := issue("stock")
 			options := []verify.Option{verify.Now(issuer.Now)}
-			if over == "gRPC" {
+			if c.over == "gRPC" {
 				options = append(options, verify.OverGRPC(conn))
 			}
 			verifier := startVerifier(t.Context(), t, issuer.URL, options...)

@@ -101,15 +101,13 @@ func (d Discovery) Metadata(ctx context.Context, issuer string) (*Metadata, erro
 	if err := d.Secure(base); err != nil {
 		return nil, fmt.Errorf("the issuer: %w", err)
 	}
-	u, err := url.Parse(base)
+	locations, err := MetadataURLs(base)
 	if err != nil {
 		return nil, err
 	}
-	path := strings.TrimSuffix(u.EscapedPath(), "/")
 	errs := fmt.Errorf("no metadata of the issuer %s", issuer)
-	// RFC 8414 §3.1 puts the issuer's path after the well-known part, OpenID Connect Discovery before it.
-	for _, location := range []string{WellKnownServer + path, path + WellKnownOpenID} {
-		found, err := d.fetchMetadata(ctx, u.Scheme+"://"+u.Host+location, issuer)
+	for _, location := range locations {
+		found, err := d.MetadataAt(ctx, location, issuer)
 		if err == nil {
 			return found, nil
 		}
@@ -118,9 +116,20 @@ func (d Discovery) Metadata(ctx context.Context, issuer string) (*Metadata, erro
 	return nil, errs
 }
 
-// fetchMetadata fetches the metadata at one URL. The response may be unrelated: some servers answer every path with
-// their start page, or any path below the well-known part with the metadata of another tenant.
-func (d Discovery) fetchMetadata(ctx context.Context, location, issuer string) (*Metadata, error) {
+// MetadataURLs returns the URLs at which an issuer's metadata are looked for. RFC 8414 §3.1 puts the issuer's path after
+// the well-known part, OpenID Connect Discovery §4 before it.
+func MetadataURLs(issuer string) ([]string, error) {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return nil, err
+	}
+	host, path := u.Scheme+"://"+u.Host, strings.TrimSuffix(u.EscapedPath(), "/")
+	return []string{host + WellKnownServer + path, host + path + WellKnownOpenID}, nil
+}
+
+// MetadataAt fetches the metadata at one URL, as [Discovery.Metadata] does. The response may be unrelated: some servers
+// answer every path with their start page, or any path below the well-known part with the metadata of another tenant.
+func (d Discovery) MetadataAt(ctx context.Context, location, issuer string) (*Metadata, error) {
 	body, _, err := d.Get(ctx, location, maxMetadata)
 	if err != nil {
 		return nil, err

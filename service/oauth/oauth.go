@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"path"
 	"strings"
 )
 
@@ -87,6 +88,8 @@ func ParseIssuer(s string) (Issuer, error) {
 		return Issuer{}, errors.New("an issuer has no user, query or fragment (RFC 8414 §2)")
 	case strings.HasSuffix(s, "/"):
 		return Issuer{}, errors.New("an issuer does not end with a slash: endpoints are appended to it")
+	case !strings.HasSuffix(s, u.EscapedPath()) || !plainPath(u.EscapedPath()):
+		return Issuer{}, errors.New(`the path of an issuer has no empty segment, no ".", ".." or "%2e", and nothing that must be percent-encoded: clients would request another`)
 	case u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())):
 		return Issuer{}, errors.New("an issuer is an https URL; http is accepted on loopback only")
 	}
@@ -100,6 +103,21 @@ func (i Issuer) Host() string {
 		return ""
 	}
 	return u.Hostname()
+}
+
+// Path returns the path of the issuer as it is sent, such as "/tenant1", or the empty string if it has none.
+func (i Issuer) Path() string {
+	u, err := url.Parse(i.url)
+	if err != nil {
+		return ""
+	}
+	return u.EscapedPath()
+}
+
+// plainPath reports whether clients and proxies send the path as it is. URL parsers remove dot segments, also encoded ones,
+// and many proxies merge slashes.
+func plainPath(escaped string) bool {
+	return (escaped == "" || path.Clean(escaped) == escaped) && !strings.Contains(strings.ToLower(escaped), "%2e")
 }
 
 // String returns the issuer as it appears in "iss".

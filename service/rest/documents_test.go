@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/base64"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -16,8 +18,10 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
+	"github.com/grantorhq/grantor/service/tokentest"
 )
 
 // TestMetadata checks the metadata of the issuer (RFC 8414 §2 and §3), which is served at two paths.
@@ -37,7 +41,10 @@ func TestMetadata(t *testing.T) {
 		Token     string   `json:"token_endpoint"`
 		Keys      string   `json:"jwks_uri"`
 		Scopes    []string `json:"scopes_supported"`
+		Authorize string   `json:"authorization_endpoint"`
 		Responses []string `json:"response_types_supported"`
+		Subjects  []string `json:"subject_types_supported"`
+		Signing   []string `json:"id_token_signing_alg_values_supported"`
 		Grants    []string `json:"grant_types_supported"`
 		Methods   []string `json:"token_endpoint_auth_methods_supported"`
 	}
@@ -45,8 +52,12 @@ func TestMetadata(t *testing.T) {
 	if got.Issuer != issuer.URL || got.Token != issuer.URL+"/connect/token" || got.Keys != issuer.URL+"/.well-known/jwks.json" {
 		t.Errorf("got %+v, want the endpoints of %s", got, issuer.URL)
 	}
-	if got.Responses == nil || len(got.Responses) != 0 {
-		t.Errorf("got response_types_supported %v, want an empty list", got.Responses)
+	// The members that OpenID Connect Discovery §3 requires, and RFC 8414 §2 too in part.
+	if got.Authorize != issuer.URL+"/connect/authorize" || !slices.Equal(got.Responses, []string{"none"}) || !slices.Equal(got.Subjects, []string{"public"}) {
+		t.Errorf("got the authorization endpoint %q, the response types %q and the subject types %q", got.Authorize, got.Responses, got.Subjects)
+	}
+	if want := []string{"ES256", "EdDSA", "PS256", "RS256"}; !slices.Equal(got.Signing, want) {
+		t.Errorf("got the algorithms %q, want those of the keys: %q", got.Signing, want)
 	}
 	if !slices.Equal(got.Grants, []string{"client_credentials"}) || !slices.Equal(got.Methods, []string{"client_secret_basic", "client_secret_post"}) {
 		t.Errorf("got the grants %q and the methods %q, want those that are offered", got.Grants, got.Methods)
@@ -60,6 +71,68 @@ func TestMetadata(t *testing.T) {
 	must.Succeed(t, json.Unmarshal([]byte(next.body), &got))
 	if !slices.Contains(got.Scopes, "later") || next.header.Get("ETag") == first.header.Get("ETag") {
 		t.Errorf("got %s with ETag %s after a scope was registered, want both changed", next.body, next.header.Get("ETag"))
+	}
+}
+
+// TestNamedEndpointsAnswer requests every endpoint that the metadata name, with an issuer's path and without one.
+func TestNamedEndpointsAnswer(t *testing.T) {
+	for _, path := range []string{"", "/tenant1"} {
+		issuer := tokentest.New(t, tokentest.Path(path))
+		places, err := oauth.MetadataURLs(issuer.URL)
+		must.Succeed(t, err)
+		var first []byte
+		for _, place := range places {
+			document, _, err := oauth.Get(t.Context(), http.DefaultClient, place, 1<<20)
+			must.Succeed(t, err)
+			if first == nil {
+				first = document
+			}
+			if !bytes.Equal(document, first) {
+				t.Errorf("%s: got %s, want %s as at the other place", place, document, first)
+			}
+		}
+		var members map[string]any
+		must.Succeed(t, json.Unmarshal(first, &members))
+		named := 0
+		for name, value := range members {
+			endpoint, _ := value.(string)
+			if name == "issuer" || !strings.HasPrefix(endpoint, "http") {
+				continue
+			}
+			named++
+			answer, err := http.Get(endpoint)
+			must.Succeed(t, err)
+			must.Succeed(t, answer.Body.Close())
+			if answer.StatusCode == http.StatusNotFound || !strings.HasPrefix(endpoint, issuer.URL+"/") {
+				t.Errorf("%s: got %s for %s, want an answer below %s", name, answer.Status, endpoint, issuer.URL)
+			}
+		}
+		if named != 5 {
+			t.Errorf("got %d endpoints in %s, want 5", named, first)
+		}
+	}
+}
+
+// TestAuthorizationEndpoint checks that the endpoint, which the metadata name for the sake of their readers, refuses every
+// request itself: it redirects nobody, whatever the request contains (RFC 6749 §4.1.2.1).
+func TestAuthorizationEndpoint(t *testing.T) {
+	issuer := newIssuer(t)
+	for _, r := range []request{
+		{method: http.MethodGet, target: "/connect/authorize"},
+		{method: http.MethodGet, target: "/connect/authorize?response_type=none&client_id=svc&redirect_uri=https%3A%2F%2Fevil.test%2F"},
+		{method: http.MethodGet, target: "/connect/authorize?response_type=code&client_id=svc&prompt=none&scope=openid"},
+		{method: http.MethodPost, target: "/connect/authorize", body: "response_type=code&client_id=svc&client_secret=" + secret},
+	} {
+		wantRefusal(t, send(t, issuer, r), http.StatusBadRequest, "unauthorized_client", "svc", "evil.test", secret)
+	}
+	head := send(t, issuer, request{method: http.MethodHead, target: "/connect/authorize"})
+	if head.status != http.StatusBadRequest || head.body != "" {
+		t.Errorf("HEAD: got %d and %q, want 400 without a body", head.status, head.body)
+	}
+	put := send(t, issuer, request{method: http.MethodPut, target: "/connect/authorize"})
+	wantRefusal(t, put, http.StatusMethodNotAllowed, "invalid_request")
+	if got, want := put.header.Get("Allow"), "GET, HEAD, POST"; got != want {
+		t.Errorf("PUT: got Allow %q, want %q", got, want)
 	}
 }
 

@@ -47,7 +47,7 @@ var misplaced = map[string]struct{ what, path string }{
 // elsewhere returns a sentence that names the endpoint that a caller expects at a path where there is nothing. It returns
 // the empty string if the path is not one that other servers have. The sentence contains no part of the request.
 func (h *handler) elsewhere(r *http.Request) oauth.Text {
-	if Route(r) != "" {
+	if route(r.URL.EscapedPath()) != "" {
 		return ""
 	}
 	path := strings.ToLower(strings.TrimRight(r.URL.EscapedPath(), "/"))

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -62,6 +63,8 @@ type handler struct {
 	// gateway translates between HTTP and the token service, admin between HTTP and the administrative services.
 	gateway, admin http.Handler
 	realm          string
+	// base is the path of the issuer's URL.
+	base string
 	// origins are those whose pages get the answers of the token endpoint.
 	origins map[string]bool
 	// front is the answer at the root, keyed by media type.
@@ -79,7 +82,7 @@ type handler struct {
 func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...Origin) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
-	h := &handler{realm: issuer.String(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
+	h := &handler{realm: issuer.String(), base: issuer.Path(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
 	h.front = frontPages(h.realm)
 	h.origins = make(map[string]bool, len(origins))
 	for _, origin := range origins {
@@ -139,7 +142,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	r = r.WithContext(ctx)
+	r = h.locate(r.WithContext(ctx))
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) && h.elsewhere(r) == "" {
 		h.serveAdmin(w, r)
 		return
@@ -156,9 +159,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveForm(w, r)
 	case oauth.WellKnownServer, oauth.WellKnownOpenID, keySetPath:
 		h.serveDocument(w, r)
+	case authorizePath:
+		h.refuseAuthorization(w, r)
 	default:
 		h.notFound(w, r)
 	}
+}
+
+// locate returns the request with its path below the issuer's own.
+func (h *handler) locate(r *http.Request) *http.Request {
+	sent := r.URL.EscapedPath()
+	path := below(h.base, sent)
+	if path == sent {
+		return r
+	}
+	located := *r
+	located.URL = new(*r.URL)
+	located.URL.RawPath = path
+	located.URL.Path, _ = url.PathUnescape(path) // the end of a path that was unescaped before
+	return &located
 }
 
 // busyTimeout is how long a body may take while many requests are under way.
@@ -234,9 +253,21 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
 }
 
+// refuseAuthorization answers at the authorization endpoint, which exists because readers of the metadata want it named.
+// No client has a redirect URI, so that nothing is redirected (RFC 6749 §4.1.2.1).
+func (h *handler) refuseAuthorization(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+		refused := oauth.Refuse(oauth.UnauthorizedClient, "Nobody signs in here: clients request tokens for themselves at the token endpoint.")
+		(&failure{status: http.StatusBadRequest, refusal: refused}).write(w, h.realm)
+	default:
+		h.refuseMethod(w, r)
+	}
+}
+
 // refuseMethod answers a request whose path does not take its method (RFC 9110 §15.5.6).
 func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Allow", routes[Route(r)])
+	w.Header().Set("Allow", routes[route(r.URL.EscapedPath())])
 	refused := &failure{status: http.StatusMethodNotAllowed, refusal: oauth.Refuse(oauth.InvalidRequest, "The method is not allowed here.")}
 	refused.write(w, h.realm)
 }
@@ -274,7 +305,7 @@ func (m *documentMarshaler) Marshal(v any) ([]byte, error) {
 			answer.GetAccessToken(), answer.GetTokenType(), answer.GetExpiresIn(), answer.GetScope(),
 		})
 	case *grantorv1.GetServerMetadataResponse:
-		// RFC 8414 §2 requires response_types_supported even if it is empty.
+		// An empty scopes_supported says that no scope is registered, which its absence would not.
 		return protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(answer)
 	}
 	return m.JSONPb.Marshal(v)

@@ -8,13 +8,14 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// The paths of the root, of the endpoints that take forms, and of the key set (RFC 7517 §5).
+// The paths of the root, of the endpoints that take forms, of the key set (RFC 7517 §5), and of the authorization endpoint.
 const (
 	frontPath      = "/"
 	tokenPath      = "/connect/token"
 	introspectPath = "/connect/introspect"
 	revokePath     = "/connect/revoke"
 	keySetPath     = "/.well-known/jwks.json"
+	authorizePath  = "/connect/authorize"
 )
 
 // adminPath is the prefix of the paths of the administrative services, keyPath that of the paths of one key.
@@ -34,6 +35,7 @@ var routes = map[string]string{
 	oauth.WellKnownServer: "GET, HEAD",
 	oauth.WellKnownOpenID: "GET, HEAD",
 	keySetPath:            "GET, HEAD",
+	authorizePath:         "GET, HEAD, POST", // not in the mapping: it has no call
 
 	"/v1/clients":                                 "GET, POST",
 	"/v1/clients/{client_id}":                     "DELETE, GET, PATCH",
@@ -61,10 +63,40 @@ var templates = func() map[string]string {
 	return shapes
 }()
 
-// Route returns the template of the path of r, whatever its method, such as "/v1/clients/{client_id}". It returns the
-// empty string if there is nothing at the path.
-func Route(r *http.Request) string {
-	path := r.URL.EscapedPath()
+// Route returns a function that returns the template of the path of a request to the issuer, whatever its method, such
+// as "/v1/clients/{client_id}". It returns the empty string if there is nothing at the path.
+func Route(issuer oauth.Issuer) func(r *http.Request) string {
+	base := issuer.Path()
+	return func(r *http.Request) string { return route(below(base, r.URL.EscapedPath())) }
+}
+
+// below returns the part of path that is below base, the issuer's own path. The metadata are below it (OpenID Connect
+// Discovery §4) and before it (RFC 8414 §3.1). A path that is not below base is returned as it is, because a proxy may have
+// removed base.
+func below(base, path string) string {
+	if base == "" {
+		return path
+	}
+	for _, document := range []string{oauth.WellKnownServer, oauth.WellKnownOpenID} {
+		if path == document+base {
+			return document
+		}
+	}
+	rest, ok := strings.CutPrefix(path, base)
+	if !ok || (rest != "" && rest[0] != '/') {
+		return path
+	}
+	if rest == "" {
+		rest = "/"
+	}
+	if route(rest) == "" && route(path) != "" {
+		return path // the issuer's path is the beginning of one of ours, such as /v1, and a proxy removed it
+	}
+	return rest
+}
+
+// route returns the template of a path below the issuer's.
+func route(path string) string {
 	if !strings.HasPrefix(path, adminPath) {
 		return templates[path]
 	}

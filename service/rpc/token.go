@@ -12,6 +12,7 @@ import (
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -73,6 +74,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 	}
 	base := s.Issuer.Name().String()
 	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost}
+	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{
 		Issuer:                            base,
 		TokenEndpoint:                     base + "/connect/token",
@@ -86,7 +88,23 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 
 		IntrospectionEndpointAuthMethodsSupported: methods,
 		RevocationEndpointAuthMethodsSupported:    methods,
+
+		// Some readers of either document refuse it without these, although no client has a use for them.
+		AuthorizationEndpoint:            base + "/connect/authorize",
+		ResponseTypesSupported:           []string{"none"},
+		SubjectTypesSupported:            []string{"public"},
+		IdTokenSigningAlgValuesSupported: algorithms(published),
 	}, nil
+}
+
+// algorithms returns the algorithms of the keys, each once and sorted.
+func algorithms(published []jwks.Key) []string {
+	var names []string
+	for _, key := range published {
+		names = append(names, string(key.Algorithm()))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // GetKeySet returns the issuer's public keys (RFC 7517 §5).

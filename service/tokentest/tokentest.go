@@ -20,6 +20,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -33,6 +35,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/grantorhq/grantor/service"
@@ -51,27 +54,55 @@ const Secret = "tokentest-secret"
 
 // Issuer is a running issuer. It stops when its test ends. It is safe for concurrent use by multiple goroutines.
 type Issuer struct {
-	// URL is the issuer identifier and the base of the REST endpoints: http://127.0.0.1:PORT.
+	// URL is the issuer identifier and the base of the REST endpoints: http://127.0.0.1:PORT, or https for [TLS], with the
+	// path of [Path].
 	URL string
-	// GRPCTarget is the address of the gRPC port, for grpc.NewClient with insecure credentials.
+	// GRPCTarget is the address of the gRPC port, for grpc.NewClient with insecure credentials unless there is [TLS].
 	GRPCTarget string
 
-	service *service.Service
-	ring    *keys.Ring
-	store   *redisstore.Store
+	certificate *tls.Certificate
+	service     *service.Service
+	ring        *keys.Ring
+	store       *redisstore.Store
 
 	mu       sync.Mutex
 	offset   time.Duration
 	manifest registry.Manifest
 }
 
+// Option configures an issuer.
+type Option func(*options)
+
+type options struct {
+	path        string
+	certificate *tls.Certificate
+}
+
+// Path sets the path of the issuer's URL, such as "/tenant1". Default none.
+func Path(path string) Option {
+	return func(o *options) { o.path = path }
+}
+
+// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Default plaintext.
+func TLS(certificate tls.Certificate) Option {
+	return func(o *options) { o.certificate = &certificate }
+}
+
 // New starts an issuer without clients. Access tokens live one hour.
-func New(t testing.TB) *Issuer {
+func New(t testing.TB, opts ...Option) *Issuer {
 	t.Helper()
-	i := &Issuer{}
-	i.store = newStore(t)
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	i := &Issuer{store: newStore(t), certificate: o.certificate}
 	httpListener, grpcListener := listen(t), listen(t)
-	i.URL, i.GRPCTarget = "http://"+httpListener.Addr().String(), grpcListener.Addr().String()
+	scheme := "http://"
+	if o.certificate != nil {
+		scheme = "https://"
+		httpListener = tls.NewListener(httpListener, &tls.Config{Certificates: []tls.Certificate{*o.certificate}, MinVersion: tls.VersionTLS12})
+	}
+	i.URL, i.GRPCTarget = scheme+httpListener.Addr().String()+o.path, grpcListener.Addr().String()
 	name, err := oauth.ParseIssuer(i.URL)
 	must.Succeed(t, err)
 	sealer, err := keys.NewSealer(keys.NewKEK())
@@ -110,7 +141,11 @@ func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListen
 	handler, err := rest.New(t.Context(), name, i.service)
 	must.Succeed(t, err)
 	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-	grpcServer := grpc.NewServer(i.service.ServerOptions()...)
+	options := i.service.ServerOptions()
+	if i.certificate != nil {
+		options = append(options, grpc.Creds(credentials.NewServerTLSFromCert(i.certificate)))
+	}
+	grpcServer := grpc.NewServer(options...)
 	i.service.Register(grpcServer)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -192,10 +227,18 @@ func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	must.Succeed(t, i.service.CatchUp(t.Context()))
 }
 
-// Conn returns a connection to the gRPC port. It is closed when the test ends.
+// Conn returns a connection to the gRPC port, which trusts the certificate of [TLS]. It is closed when the test ends.
 func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(i.GRPCTarget, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	security := insecure.NewCredentials()
+	if i.certificate != nil {
+		leaf, err := x509.ParseCertificate(i.certificate.Certificate[0])
+		must.Succeed(t, err)
+		roots := x509.NewCertPool()
+		roots.AddCert(leaf)
+		security = credentials.NewClientTLSFromCert(roots, "")
+	}
+	conn, err := grpc.NewClient(i.GRPCTarget, grpc.WithTransportCredentials(security))
 	must.Succeed(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
@@ -48,6 +49,29 @@ func TestIssuer(t *testing.T) {
 	}
 	if !admits(verifier, request(t, issuer, "svc")) {
 		t.Error("a token issued after the clock moved is refused")
+	}
+}
+
+// TestOptions requests a token from an issuer with a path and TLS, over gRPC. A verifier, which finds the keys over REST and
+// the feed over gRPC, checks it.
+func TestOptions(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler()) // has a certificate for 127.0.0.1, and a client that trusts it
+	t.Cleanup(server.Close)
+	issuer := tokentest.New(t, tokentest.Path("/tenant1"), tokentest.TLS(server.TLS.Certificates[0]))
+	issuer.AddClient(t, "svc", resource, "orders.read")
+	source := attach.ClientCredentials(issuer.URL, "svc", tokentest.Secret, attach.OverGRPC(issuer.Conn(t)), attach.Resources(resource))
+	issued, err := source.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := verify.New(t.Context(), issuer.URL, verify.Audience(resource), verify.Now(issuer.Now),
+		verify.HTTPClient(server.Client()), verify.RefuseWhenStale())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(verifier.Close)
+	if !admits(verifier, issued.AccessToken) || !verifier.Feed().Complete {
+		t.Errorf("got the token refused, or no feed: %+v", verifier.Feed())
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package conformance runs third-party OAuth clients against an issuer: golang.org/x/oauth2 and coreos/go-oidc in every
-// run, clients from npm with the build tag conformance. It is a separate module so that the libraries it compares with are
-// not requirements of Grantor.
+// Package conformance runs third-party OAuth clients and resource servers against an issuer: golang.org/x/oauth2 and
+// coreos/go-oidc in every run; those from npm, PyPI and Maven, and that of kube-apiserver, with the build tag conformance.
+// It is a separate module so that the libraries it compares with are not requirements of Grantor.
 package conformance_test
 
 import (
@@ -22,9 +22,9 @@ const (
 )
 
 // newIssuer starts an issuer with two resources and the client svc, which may have the scope api1.
-func newIssuer(t *testing.T) *tokentest.Issuer {
+func newIssuer(t *testing.T, options ...tokentest.Option) *tokentest.Issuer {
 	t.Helper()
-	issuer := tokentest.New(t)
+	issuer := tokentest.New(t, options...)
 	issuer.Apply(t, registry.Manifest{
 		Resources: []registry.Resource{
 			{ID: must.Get(oauth.ParseResource(res1)), Scopes: must.Get(oauth.ParseScopes("api1 api2"))},

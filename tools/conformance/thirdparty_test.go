@@ -11,6 +11,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
@@ -72,23 +73,46 @@ func TestOAuth2ClientRefused(t *testing.T) {
 	}
 }
 
-// TestOIDCProvider discovers the issuer with coreos/go-oidc and verifies a token by its metadata.
+// TestOIDCProvider reads each document with coreos/go-oidc, which knows the place of one of them, and verifies a token by
+// it, with the algorithms that the document names.
 func TestOIDCProvider(t *testing.T) {
-	issuer := newIssuer(t)
-	provider, err := oidc.NewProvider(t.Context(), issuer.URL)
-	must.Succeed(t, err)
-	if got, want := provider.Endpoint().TokenURL, issuer.URL+"/connect/token"; got != want {
-		t.Errorf("got the token endpoint %s, want %s", got, want)
+	for _, path := range issuerPaths {
+		issuer := newIssuer(t, tokentest.Path(path))
+		for _, document := range documents {
+			t.Run(document+path, func(t *testing.T) {
+				provider, err := oidc.NewProvider(t.Context(), issuer.URL)
+				must.Succeed(t, err)
+				if document == authorizationServer {
+					provider = readConfig(t, issuer).NewProvider(t.Context())
+				}
+				if got, want := provider.Endpoint().TokenURL, issuer.URL+"/connect/token"; got != want {
+					t.Errorf("got the token endpoint %s, want %s", got, want)
+				}
+				token, err := config(issuer, "svc", tokentest.Secret, "api1", oauth2.AuthStyleInHeader).Token(t.Context())
+				must.Succeed(t, err)
+				verifier := provider.VerifierContext(t.Context(), &oidc.Config{ClientID: res1, Now: issuer.Now})
+				verified, err := verifier.Verify(t.Context(), token.AccessToken)
+				must.Succeed(t, err)
+				if verified.Subject != "svc" || verified.Issuer != issuer.URL {
+					t.Errorf("got sub %q of %q, want svc of %q", verified.Subject, verified.Issuer, issuer.URL)
+				}
+				if _, err := verifier.Verify(t.Context(), issuer.Forge(t, map[string]any{"aud": res1})); err == nil {
+					t.Error("got a forged token accepted, want an error")
+				}
+				wantDocumented(t, document, outcome{"go-oidc", "yes", "yes"})
+			})
+		}
 	}
-	token, err := config(issuer, "svc", tokentest.Secret, "api1", oauth2.AuthStyleInHeader).Token(t.Context())
+}
+
+// readConfig reads the document of RFC 8414, as a program does that hands it to go-oidc.
+func readConfig(t *testing.T, issuer *tokentest.Issuer) *oidc.ProviderConfig {
+	t.Helper()
+	places, err := oauth.MetadataURLs(issuer.URL)
 	must.Succeed(t, err)
-	verifier := provider.VerifierContext(t.Context(), &oidc.Config{ClientID: res1, SupportedSigningAlgs: []string{oidc.ES256}, Now: issuer.Now})
-	verified, err := verifier.Verify(t.Context(), token.AccessToken)
+	body, _, err := oauth.Get(t.Context(), http.DefaultClient, places[0], 1<<20)
 	must.Succeed(t, err)
-	if verified.Subject != "svc" || verified.Issuer != issuer.URL {
-		t.Errorf("got sub %q of %q, want svc of %q", verified.Subject, verified.Issuer, issuer.URL)
-	}
-	if _, err := verifier.Verify(t.Context(), issuer.Forge(t, map[string]any{"aud": res1})); err == nil {
-		t.Error("got a forged token accepted, want an error")
-	}
+	read := &oidc.ProviderConfig{}
+	must.Succeed(t, json.Unmarshal(body, read))
+	return read
 }

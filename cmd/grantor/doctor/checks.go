@@ -83,6 +83,8 @@ var checks = []check{
 	{"issuer.reach", severityError, "the issuer's URL does not return metadata", "check the name, the port, load balancers and firewalls"},
 	{"issuer.other", severityError, "the issuer is not the one of the replicas in this Redis", "give the URL and the Redis of one issuer; all replicas need the same `issuer`"},
 	{"issuer.metadata", severityError, "the metadata is that of another issuer (RFC 8414 §3.3): verifiers and clients refuse it", "route the issuer's URL to its own replicas; their `issuer` must equal the URL exactly"},
+	{"issuer.places", severityWarning, "the metadata are missing at one of the two places where clients look: the one of RFC 8414, `/.well-known/oauth-authorization-server` before the issuer's path, or the one of OpenID Connect, `/.well-known/openid-configuration` after it", "route both to the replicas, as well as everything below the issuer's URL"},
+	{"issuer.endpoints", severityError, "an endpoint in the metadata does not answer as Grantor does: clients get no token, or no answer about one", "route everything below the issuer's URL to the replicas, with the issuer's path or without it, and without redirects"},
 	{"issuer.keys", severityError, "the published key set is not that of the ring: valid tokens are refused, or invalid ones accepted", "if a proxy or CDN caches it, make it honor Cache-Control"},
 	{"issuer.clock", severityWarning, "the clock of the server behind the issuer's URL differs by more than 5 s from this machine's", "keep both on time, by NTP"},
 	{"tls.trust", severityError, "the issuer's certificate is not trusted here, or is for another name", "install the whole chain, for the issuer's host; a private authority belongs in `SSL_CERT_FILE`"},

@@ -133,6 +133,10 @@ type facade struct {
 	metadata oauth.Metadata
 	keys     *keys.Ring
 	date     time.Duration
+	// missing is a path at which there is nothing.
+	missing string
+	// endpoint is the status of the endpoints for GET.
+	endpoint int
 }
 
 // start starts the facade and returns its URL.
@@ -142,7 +146,15 @@ func (f *facade) start(t *testing.T) string {
 		if f.date != 0 {
 			w.Header().Set("Date", time.Now().Add(f.date).UTC().Format(http.TimeFormat))
 		}
-		if r.URL.Path != "/keys" {
+		switch r.URL.Path {
+		case f.missing:
+			http.NotFound(w, r)
+			return
+		case "/endpoint":
+			w.WriteHeader(f.endpoint)
+			return
+		case "/keys":
+		default:
 			_ = json.NewEncoder(w).Encode(f.metadata)
 			return
 		}
@@ -154,6 +166,9 @@ func (f *facade) start(t *testing.T) string {
 	}))
 	t.Cleanup(server.Close)
 	f.metadata.JWKSURI = server.URL + "/keys"
+	for _, endpoint := range []*string{&f.metadata.TokenEndpoint, &f.metadata.IntrospectionEndpoint, &f.metadata.RevocationEndpoint} {
+		*endpoint = server.URL + "/endpoint"
+	}
 	if f.metadata.Issuer == "" {
 		f.metadata.Issuer = server.URL
 	}
@@ -164,7 +179,7 @@ func (f *facade) start(t *testing.T) string {
 func withFacade(change func(t *testing.T, f *facade)) func(t *testing.T) (*brokenDeployment, []string) {
 	return func(t *testing.T) (*brokenDeployment, []string) {
 		p := newDeployment(t)
-		f := &facade{keys: p.ring(time.Hour)}
+		f := &facade{keys: p.ring(time.Hour), endpoint: http.StatusMethodNotAllowed}
 		change(t, f)
 		return p, []string{p.kekFlag(), "--issuer=" + f.start(t)}
 	}
@@ -204,6 +219,10 @@ var issuerCauses = []cause{
 	{"issuer.metadata", `it calls itself "https://other.example.com"`, withFacade(func(_ *testing.T, f *facade) {
 		f.metadata.Issuer = "https://other.example.com"
 	})},
+	{"issuer.places", "/.well-known/oauth-authorization-server answered 404", withFacade(func(_ *testing.T, f *facade) { f.missing = "/.well-known/oauth-authorization-server" })},
+	{"issuer.places", "/.well-known/openid-configuration answered 404", withFacade(func(_ *testing.T, f *facade) { f.missing = "/.well-known/openid-configuration" })},
+	{"issuer.endpoints", "/endpoint answered 404 to GET", withFacade(func(_ *testing.T, f *facade) { f.endpoint = http.StatusNotFound })},
+	{"issuer.endpoints", "/endpoint answered 308 to GET", withFacade(func(_ *testing.T, f *facade) { f.endpoint = http.StatusPermanentRedirect })},
 	{"issuer.keys", "it lacks ", withFacade(func(t *testing.T, f *facade) { f.keys = newDeployment(t).ring(0) })},
 	{"issuer.keys", ", which the ring does not have", withFacade(func(t *testing.T, f *facade) { f.keys = newDeployment(t).ring(0) })},
 	{"issuer.clock", "1h0m0s from this machine's", withFacade(func(_ *testing.T, f *facade) { f.date = time.Hour + time.Second/2 })},

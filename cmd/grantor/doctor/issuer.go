@@ -44,8 +44,38 @@ func (d *doctor) checkIssuer(ctx context.Context) {
 		return
 	}
 	c.Metadata = found
+	d.checkPlaces(ctx, c)
+	d.checkEndpoints(ctx, c)
 	d.checkKeySet(ctx, c)
 	d.checkGRPC(ctx, c)
+}
+
+// checkPlaces looks for the metadata at every place where clients do. A proxy in front of an issuer with a path often
+// routes only what is below that path.
+func (d *doctor) checkPlaces(ctx context.Context, c *remote.Client) {
+	places, err := oauth.MetadataURLs(d.issuer)
+	if err != nil {
+		return // it was found, so that this is a URL
+	}
+	for _, place := range places {
+		ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+		_, err := oauth.Discovery{Client: c.HTTP}.MetadataAt(ctx, place, d.issuer)
+		cancel()
+		d.checkf("issuer.places", err != nil, "%v", err)
+	}
+}
+
+// checkEndpoints requests the endpoints of the metadata with GET, which does nothing there: Grantor answers 405. A WAF may
+// refuse it by another status of 4xx.
+func (d *doctor) checkEndpoints(ctx context.Context, c *remote.Client) {
+	for _, endpoint := range []string{c.Metadata.TokenEndpoint, c.Metadata.IntrospectionEndpoint, c.Metadata.RevocationEndpoint} {
+		status, _, err := get(ctx, c.HTTP, endpoint)
+		d.checkf("issuer.endpoints", err != nil, "%v", err)
+		if err == nil {
+			lost := status == http.StatusNotFound || status < 400 || status >= 500
+			d.checkf("issuer.endpoints", lost, "%s answered %d to GET, not 405", endpoint, status)
+		}
+	}
 }
 
 func discover(ctx context.Context, client *http.Client, issuer string) (*oauth.Metadata, error) {
@@ -179,7 +209,7 @@ func (d *doctor) checkPorts(ctx context.Context) {
 	client := remote.NewHTTPClient()
 	defer client.CloseIdleConnections()
 	for _, port := range d.opsPorts {
-		status, text, err := ready(ctx, client, strings.TrimSuffix(port, "/")+"/readyz")
+		status, text, err := get(ctx, client, strings.TrimSuffix(port, "/")+"/readyz")
 		d.checkf("ops.reach", err != nil, "%v", err)
 		if err == nil {
 			d.checkf("ops.ready", status != http.StatusOK, "%s: %s", port, text)
@@ -187,8 +217,8 @@ func (d *doctor) checkPorts(ctx context.Context) {
 	}
 }
 
-// ready returns the status and the first line of a response.
-func ready(ctx context.Context, client *http.Client, url string) (status int, text string, err error) {
+// get returns the status and the first line of a response.
+func get(ctx context.Context, client *http.Client, url string) (status int, text string, err error) {
 	const maxText = 300
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()

@@ -96,7 +96,7 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if err != nil {
 		return nil, err
 	}
-	srv.ports.Serve(srv.service, srv.service.MeasureHTTP(handler, rest.Route), srv.telemetry.registry)
+	srv.ports.Serve(srv.service, srv.service.MeasureHTTP(handler, rest.Route(issuer)), srv.telemetry.registry)
 	return srv, nil
 }
 

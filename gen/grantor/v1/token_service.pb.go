@@ -822,7 +822,7 @@ type GetServerMetadataResponse struct {
 	JwksUri string `protobuf:"bytes,3,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
 	// Scopes that clients can be granted.
 	ScopesSupported []string `protobuf:"bytes,4,rep,name=scopes_supported,json=scopesSupported,proto3" json:"scopes_supported,omitempty"`
-	// Empty: there is no authorization endpoint. RFC 8414 §2 requires the member.
+	// Response types of the authorization endpoint: "none" alone. RFC 8414 §2 requires the member.
 	ResponseTypesSupported []string `protobuf:"bytes,5,rep,name=response_types_supported,json=responseTypesSupported,proto3" json:"response_types_supported,omitempty"`
 	// Grant types offered.
 	GrantTypesSupported []string `protobuf:"bytes,6,rep,name=grant_types_supported,json=grantTypesSupported,proto3" json:"grant_types_supported,omitempty"`
@@ -839,8 +839,15 @@ type GetServerMetadataResponse struct {
 	// Address of the issuer's gRPC services, as host:port. It uses TLS if the issuer's URL is https, otherwise plaintext.
 	// It is not a member defined by RFC 8414, which allows additional ones (§2).
 	GrantorGrpcEndpoint string `protobuf:"bytes,12,opt,name=grantor_grpc_endpoint,json=grantorGrpcEndpoint,proto3" json:"grantor_grpc_endpoint,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// URL of the authorization endpoint, which refuses every request: no client has a user. Readers of OpenID Connect
+	// Discovery (§3) require it and the next two members.
+	AuthorizationEndpoint string `protobuf:"bytes,13,opt,name=authorization_endpoint,json=authorizationEndpoint,proto3" json:"authorization_endpoint,omitempty"`
+	// Subject identifier types: "public", because a client has the same "sub" in all of its tokens.
+	SubjectTypesSupported []string `protobuf:"bytes,14,rep,name=subject_types_supported,json=subjectTypesSupported,proto3" json:"subject_types_supported,omitempty"`
+	// Algorithms that sign tokens. Some readers accept no other in any token of the issuer. No ID tokens are issued.
+	IdTokenSigningAlgValuesSupported []string `protobuf:"bytes,15,rep,name=id_token_signing_alg_values_supported,json=idTokenSigningAlgValuesSupported,proto3" json:"id_token_signing_alg_values_supported,omitempty"`
+	unknownFields                    protoimpl.UnknownFields
+	sizeCache                        protoimpl.SizeCache
 }
 
 func (x *GetServerMetadataResponse) Reset() {
@@ -955,6 +962,27 @@ func (x *GetServerMetadataResponse) GetGrantorGrpcEndpoint() string {
 		return x.GrantorGrpcEndpoint
 	}
 	return ""
+}
+
+func (x *GetServerMetadataResponse) GetAuthorizationEndpoint() string {
+	if x != nil {
+		return x.AuthorizationEndpoint
+	}
+	return ""
+}
+
+func (x *GetServerMetadataResponse) GetSubjectTypesSupported() []string {
+	if x != nil {
+		return x.SubjectTypesSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetIdTokenSigningAlgValuesSupported() []string {
+	if x != nil {
+		return x.IdTokenSigningAlgValuesSupported
+	}
+	return nil
 }
 
 // GetKeySetRequest is the request of GetKeySet. It is empty.
@@ -1229,7 +1257,7 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"\x1c\n" +
 	"\x1aRevokeClientTokensResponse\"\x1a\n" +
-	"\x18GetServerMetadataRequest\"\xba\x05\n" +
+	"\x18GetServerMetadataRequest\"\xfa\x06\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12%\n" +
 	"\x0etoken_endpoint\x18\x02 \x01(\tR\rtokenEndpoint\x12\x19\n" +
@@ -1243,7 +1271,10 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x13revocation_endpoint\x18\n" +
 	" \x01(\tR\x12revocationEndpoint\x12Z\n" +
 	"*revocation_endpoint_auth_methods_supported\x18\v \x03(\tR&revocationEndpointAuthMethodsSupported\x122\n" +
-	"\x15grantor_grpc_endpoint\x18\f \x01(\tR\x13grantorGrpcEndpoint\"\x12\n" +
+	"\x15grantor_grpc_endpoint\x18\f \x01(\tR\x13grantorGrpcEndpoint\x125\n" +
+	"\x16authorization_endpoint\x18\r \x01(\tR\x15authorizationEndpoint\x126\n" +
+	"\x17subject_types_supported\x18\x0e \x03(\tR\x15subjectTypesSupported\x12O\n" +
+	"%id_token_signing_alg_values_supported\x18\x0f \x03(\tR idTokenSigningAlgValuesSupported\"\x12\n" +
 	"\x10GetKeySetRequest\"X\n" +
 	"\x11GetKeySetResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.grantor.v1.JsonWebKeyR\x04keys\x12\x17\n" +
