@@ -169,11 +169,25 @@ func (d Discovery) relocate(issuer, endpoint string) string {
 		return strings.TrimSuffix(d.From, "/") + "/" + rest
 	}
 	outside, inside, at := parsed(issuer), parsed(d.From), parsed(endpoint)
-	if at.Host == "" || at.Scheme != outside.Scheme || !EqualFold(at.Host, outside.Host) {
+	if at.Host == "" || at.Scheme != outside.Scheme || !sameHost(at, outside) {
 		return endpoint // a server of its own
 	}
 	at.Scheme, at.Host = inside.Scheme, inside.Host
 	return at.String()
+}
+
+// sameHost reports whether two URLs have the same host and port.
+func sameHost(a, b *url.URL) bool { return EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b) }
+
+// port returns the port of an http or https URL.
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
 }
 
 // parsed returns the URL, which is empty if raw is not one.

@@ -83,6 +83,31 @@ func TestURLsInErrors(t *testing.T) {
 	}
 }
 
+// TestFrom checks where endpoints of an issuer are reached that is reached elsewhere.
+func TestFrom(t *testing.T) {
+	for _, test := range []struct{ issuer, from, endpoint, want string }{
+		{"https://auth.example.com", "https://inside:8080", "https://auth.example.com/keys", "https://inside:8080/keys"},
+		{"https://auth.example.com/a", "https://inside/b/", "https://auth.example.com/a/keys", "https://inside/b/keys"},
+		{"https://auth.example.com/a", "https://inside/b", "https://auth.example.com/keys", "https://inside/keys"},
+		{"https://auth.example.com", "https://inside", "https://AUTH.example.com:443/keys", "https://inside/keys"},
+		{"https://auth.example.com:443", "https://inside", "https://auth.example.com/keys?a=b", "https://inside/keys?a=b"},
+		{"https://auth.example.com", "https://inside", "https://auth.example.com:8443/keys", "https://auth.example.com:8443/keys"},
+		{"https://auth.example.com", "https://inside", "https://keys.example.com/keys", "https://keys.example.com/keys"},
+		{"https://auth.example.com", "https://inside", "https://auth.example.com.evil.example/keys", "https://auth.example.com.evil.example/keys"},
+		{"https://auth\u017f.example.com", "https://inside", "https://auths.example.com/keys", "https://auths.example.com/keys"},
+		{"http://localhost", "http://127.0.0.1:8080", "http://localhost:80/keys", "http://127.0.0.1:8080/keys"},
+	} {
+		client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			document := fmt.Sprintf(`{"issuer":%q,"jwks_uri":%q}`, test.issuer, test.endpoint)
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(document)), Request: r}, nil
+		})}
+		found, err := oauth.Discovery{Client: client, From: test.from}.Metadata(t.Context(), test.issuer)
+		if err != nil || found.JWKSURI != test.want {
+			t.Errorf("%+v: got %v, %v", test, found, err)
+		}
+	}
+}
+
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
