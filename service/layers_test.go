@@ -92,7 +92,8 @@ func TestLayers(t *testing.T) {
 // compile.
 func checkLibrary(t *testing.T, name string, deps []string) {
 	t.Helper()
-	shared := []string{"service/oauth", "service/jwks", "service/token", "service/revocation", "service/instrument"}
+	shared := []string{"service/oauth", "service/jwks", "service/token", "service/revocation", "service/instrument",
+		"service/recovery"}
 	for _, dep := range deps {
 		inner, ours := strings.CutPrefix(dep, module)
 		if ours && !strings.HasPrefix(inner, "interceptors/") && !strings.HasPrefix(inner, "gen/") && !slices.Contains(shared, inner) {

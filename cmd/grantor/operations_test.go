@@ -2,15 +2,17 @@ package main
 
 import (
 	"context"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -26,10 +28,10 @@ func TestOperations(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	printed := []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"}
 	var pairs []string
-	for _, port := range []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"} {
-		_, free, _ := strings.Cut(servetest.FreeAddress(t), ":")
-		pairs = append(pairs, port, free)
+	for i, free := range freePorts(t, len(printed)) {
+		pairs = append(pairs, printed[i], free)
 	}
 	// The first replica listens on the default ports, which have to be named to be replaced.
 	started := strings.Replace(indented(t, "docs/operations.md"), "serve --config trial/grantor.yaml 2>>",
@@ -39,7 +41,7 @@ func TestOperations(t *testing.T) {
 	// The transcript is a file: processes that the script starts can outlive it, and reading a pipe would wait for all of them.
 	transcript := must.Get(os.Create(filepath.Join(dir, "transcript")))
 	defer func() { _ = transcript.Close() }()
-	const timeout = 3 * time.Minute
+	const timeout = 6 * time.Minute // several times what an idle machine takes
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", "trap 'kill $(jobs -p) $(cat trial/redis.pid) 2>/dev/null || true' EXIT\n"+commands)
@@ -65,4 +67,27 @@ func TestOperations(t *testing.T) {
 		}
 	}
 	t.Logf("%s", out)
+}
+
+// freePorts returns different ports that are free now, below those that the kernel gives to other connections: the commands
+// use the same ports for minutes and listen on some of them twice.
+func freePorts(t *testing.T, count int) []string {
+	t.Helper()
+	ports := make([]string, 0, count)
+	for range 1000 {
+		if len(ports) == count {
+			break
+		}
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		listener, err := net.Listen("tcp", ":"+port)
+		if err != nil {
+			continue
+		}
+		defer func() { _ = listener.Close() }() // not before all are chosen
+		ports = append(ports, port)
+	}
+	if len(ports) < count {
+		t.Fatalf("found %d free ports, want %d", len(ports), count)
+	}
+	return ports
 }

@@ -1,6 +1,10 @@
 package attach
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/grantorhq/grantor/service/oauth"
+)
 
 // tokenRefused reports whether any of the WWW-Authenticate values contains a Bearer challenge with the error
 // invalid_token (RFC 6750 §3.1). It means that the server refused the token without processing the request.
@@ -15,7 +19,7 @@ func tokenRefused(values []string) bool {
 			if first, param, begins := strings.Cut(name, " "); begins || !isParam {
 				scheme, name = first, param
 			}
-			if strings.EqualFold(scheme, "Bearer") && strings.EqualFold(name, "error") &&
+			if oauth.EqualFold(scheme, "Bearer") && oauth.EqualFold(name, "error") &&
 				strings.Trim(setting, ` "`) == "invalid_token" {
 				return true
 			}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 const (
@@ -46,16 +48,13 @@ func conceal(text, secret string) string {
 }
 
 // concealError returns err, or an error that has its text without the secret. Of an error of [http.Client] only the
-// part that may quote the server is searched.
+// part that may quote the server is searched, and the URL is shown without what may be secret in it.
 func concealError(err error, secret string) error {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return err
-	}
 	failed, ok := err.(*url.Error) //nolint:errorlint // an error that wraps it has further text
 	if ok && failed.Err != nil {
-		if inner := concealError(failed.Err, secret); inner != failed.Err { //nolint:errorlint // whether it was replaced
-			return &url.Error{Op: failed.Op, URL: failed.URL, Err: inner}
-		}
+		return &url.Error{Op: failed.Op, URL: oauth.RedactURL(failed.URL), Err: concealError(failed.Err, secret)}
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	text := err.Error()

@@ -3,13 +3,13 @@ package attach
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
 // Error reports why no token could be obtained. As a gRPC status, its code is
@@ -110,17 +110,11 @@ func refusal(code, description, secret string) *Error {
 }
 
 // guard calls f, which runs code of the program: a function for the secret, a transport, a connection. If that code
-// panics, guard returns an error instead, because f runs in a goroutine in which the program cannot recover. The text
-// has no value of the panic, which may be a secret.
-func guard[T any](what string, f func() (T, error)) (result T, err error) {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case runtime.Error:
-			err = misuse("%s panicked: %w", what, v)
-		default:
-			err = misuse("%s panicked with a %T", what, v)
-		}
-	}()
-	return f()
+// panics, guard returns an [*Error] instead, because f runs in a goroutine in which the program cannot recover.
+func guard[T any](what string, f func() (T, error)) (T, error) {
+	result, err := recovery.Call(what, f)
+	if panicked, ok := err.(*recovery.Error); ok { //nolint:errorlint // an error of f may wrap that of an inner guard
+		return result, misuse("%w", panicked)
+	}
+	return result, err
 }

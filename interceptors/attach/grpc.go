@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 
@@ -175,7 +176,7 @@ func (p perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string
 	if err != nil {
 		return nil, err
 	}
-	return e.metadata, nil
+	return maps.Clone(e.metadata), nil // the program may add to it in credentials of its own
 }
 
 func (p perRPC) RequireTransportSecurity() bool { return p.source == nil || !p.source.plaintext }

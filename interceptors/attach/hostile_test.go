@@ -1,7 +1,6 @@
 package attach_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -113,9 +112,35 @@ func (errorMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int
 	return nil, errors.New("no counter")
 }
 
+func (errorMeter) Float64Histogram(string, ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
+	return nil, errors.New("no histogram")
+}
+
 func (errorMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
 	return nil, errors.New("no callback")
 }
+
+// panickingMeters provides a meter whose counter panics, unless it is nil and panics itself.
+type panickingMeters struct{ noop.MeterProvider }
+
+type panickingMeter struct{ noop.Meter }
+
+type panickingCounter struct{ noop.Int64Counter }
+
+func (p *panickingMeters) Meter(name string, _ ...metric.MeterOption) metric.Meter {
+	_ = p.MeterProvider.Meter(name)
+	return panickingMeter{}
+}
+
+func (panickingMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+	return panickingCounter{}, nil
+}
+
+func (panickingMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
+	panic("no callback")
+}
+
+func (panickingCounter) Add(context.Context, int64, ...metric.AddOption) { panic("no counter") }
 
 // TestFaultyProgram configures a source as a faulty program may. Each part must fail with an error; a panic in the
 // source's goroutine would end the program.
@@ -132,7 +157,11 @@ func TestFaultyProgram(t *testing.T) {
 		"nil option":               {"", []attach.Option{nil, url, good, attach.SecretFunc(func(context.Context) (string, error) { return "s", nil })}},
 		"nil client":               {"", []attach.Option{attach.HTTPClient(nil), url, good, function("s")}},
 		"meters without a counter": {"", []attach.Option{attach.Telemetry(errorMeters{}, nil), url, good, function("s")}},
-		"nil function":             {"the function is nil", []attach.Option{url, good, attach.SecretFunc(nil)}},
+		"meters that are nil":      {"", []attach.Option{attach.Telemetry((*panickingMeters)(nil), nil), url, good, function("s")}},
+		"meters that panic":        {"", []attach.Option{attach.Telemetry(&panickingMeters{}, nil), url, good, function("s")}},
+		"nil *http.Transport": {"the token request panicked", []attach.Option{url, function("s"),
+			attach.HTTPClient(&http.Client{Transport: (*http.Transport)(nil)})}},
+		"nil function": {"the function is nil", []attach.Option{url, good, attach.SecretFunc(nil)}},
 		"function that panics": {"the function panicked with a string", []attach.Option{url, good,
 			attach.SecretFunc(func(context.Context) (string, error) { panic("s3cret") })}},
 		"function that ends its goroutine": {"ended its goroutine", []attach.Option{url, good,
@@ -259,6 +288,40 @@ func TestStreamWithoutAConnection(t *testing.T) {
 	})
 }
 
+// TestOddCalls makes calls as only a faulty program does.
+func TestOddCalls(t *testing.T) {
+	source := numberedSource()
+	open := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+		return idleStream{}, nil
+	}
+	if _, err := attach.StreamInterceptor(source)(t.Context(), nil, nil, "/a/b", open); status.Code(err) != codes.Internal {
+		t.Errorf("without a description: got %v, want INTERNAL", err)
+	}
+	// The redirects that led to this request lead back to it.
+	circular := newRequest(t, http.MethodGet, "https://orders.internal", nil)
+	circular.Response = &http.Response{Request: circular}
+	sent := ""
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		sent = r.Header.Get("Authorization")
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})
+	if _, err := source.Transport(base).RoundTrip(circular); err != nil || sent != "" {
+		t.Errorf("got %v and sent %q, want a request without a token", err, sent)
+	}
+	_, err := source.Transport((*http.Transport)(nil)).RoundTrip(&http.Request{URL: &url.URL{Scheme: "https", Host: "127.0.0.1:1"}})
+	if err == nil {
+		t.Error("got no error from a closed port")
+	}
+	// Credentials of the program's own may add to the metadata of theirs.
+	for range 2 {
+		own, err := source.PerRPCCredentials().GetRequestMetadata(t.Context())
+		if err != nil || len(own) != 1 {
+			t.Errorf("got %v, %v, want the token alone", own, err)
+		}
+		own["tenant"] = "a"
+	}
+}
+
 // TestZeroError checks an Error that a program creates itself, as its own tests may.
 func TestZeroError(t *testing.T) {
 	for err, want := range map[*attach.Error]codes.Code{
@@ -273,56 +336,4 @@ func TestZeroError(t *testing.T) {
 			t.Errorf("%v: got %v, want %v", err, got, want)
 		}
 	}
-}
-
-// FuzzAnswer checks that no answer of a token endpoint makes a client panic, whatever its settings.
-func FuzzAnswer(f *testing.F) {
-	f.Add("x", 401, []byte(`{"error":"invalid_client","error_description":"Client authentication failed."}`), "audience", "a")
-	f.Add("inv", 200, []byte(`{"access_token":"a","token_type":"Bearer","expires_in":1e400}`), "scope", "")
-	f.Add("service-secret-here", 400, []byte(`{"error":"service-secret-here","error":"`+"\xff"+`"}`), "", "b")
-	f.Add("s", 200, []byte(`{"access_token":"a","token_type":"Bearer","expires_in":-1e-400,"scope":["a","b"]}`), "a\x00", "b")
-	f.Add("s", 204, []byte(strings.Repeat("[", 20_000)), "a", "b")
-	f.Fuzz(func(t *testing.T, secret string, code int, body []byte, name, value string) {
-		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: code, Header: http.Header{"Location": {string(body)}}, Body: io.NopCloser(bytes.NewReader(body)),
-				Request: r}, nil
-		})
-		source := attach.ClientCredentials("", secret, secret, attach.TokenURL("https://auth.example.com/"+url.PathEscape(name)),
-			attach.HTTPClient(&http.Client{Transport: transport}), attach.Parameter(name, value), attach.AuthMethod(value))
-		for range 2 {
-			// The limit is for answers after which the request is retried.
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			token, err := source.TokenContext(ctx)
-			cancel()
-			var failure *attach.Error
-			if err != nil && !errors.As(err, &failure) || err == nil && token.AccessToken == "" {
-				t.Errorf("got %v, %v, want a token or an *attach.Error", token, err)
-			}
-			if err != nil && status.Code(err) == codes.OK {
-				t.Errorf("%v has the code OK", err)
-			}
-		}
-	})
-}
-
-// FuzzRefusal refuses any secret with any texts: known codes stay, and no secret that is distinct is shown.
-func FuzzRefusal(f *testing.F) {
-	f.Add("invalid_client", "Client authentication failed.", "x")
-	f.Add("inv", "got Basic YTppbnY=", "inv")
-	f.Add("invalid_client", "not service-secret-here", "service-secret-here")
-	f.Fuzz(func(t *testing.T, code, description, secret string) {
-		e := attach.Refusal(code, description, secret)
-		if code == string(oauth.InvalidClient) && e.Code != oauth.InvalidClient {
-			t.Errorf("got code %q", e.Code)
-		}
-		if len(e.Description) > 256 || len(e.Code) > 256 {
-			t.Errorf("got texts of %d and %d bytes", len(e.Code), len(e.Description))
-		}
-		if len(secret) >= 20 && strings.Contains(e.Description, secret) {
-			t.Errorf("%q is in %q", secret, e.Description)
-		}
-		if secret != "" && strings.TrimSpace(secret) == secret && description == secret && e.Description == secret {
-			t.Errorf("%q is shown as a whole", secret)
-		}
-	})
 }

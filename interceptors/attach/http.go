@@ -15,8 +15,8 @@ func (s *Source) RoundTrip(request *http.Request) (*http.Response, error) {
 	return s.Transport(nil).RoundTrip(request)
 }
 
-// Transport returns a transport that sends requests with the source's token over base. If base is nil,
-// [http.DefaultTransport] is used.
+// Transport returns a transport that sends requests with the source's token over base. If base is nil, or a nil
+// *http.Transport, [http.DefaultTransport] is used.
 //
 // When [http.Client] follows redirects, a request carries the token only while every hop so far had the scheme and host
 // of the first: a request that another host asked for is not made in the client's name. A request over plain HTTP to a
@@ -28,7 +28,7 @@ func (s *Source) RoundTrip(request *http.Request) (*http.Response, error) {
 // "WWW-Authenticate: Bearer error="invalid_token"", there is another token, the method is idempotent (RFC 9110 §9.2.2)
 // or the request has an Idempotency-Key header, and the body can be read again (http.Request.GetBody).
 func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
-	if base == nil {
+	if own, ok := base.(*http.Transport); base == nil || ok && own == nil {
 		base = http.DefaultTransport
 	}
 	if s == nil {
@@ -146,11 +146,16 @@ func rewindBody(request *http.Request) (_ io.ReadCloser, ok bool) {
 	return body, err == nil
 }
 
-// crossedOrigin reports whether any redirect that led to the request was to another origin, or its path is unknown.
+// maxHops is the maximum number of redirects that are followed back; [http.Client] follows 10.
+const maxHops = 100
+
+// crossedOrigin reports whether any redirect that led to the request was to another origin, or its path is unknown or has
+// more than maxHops redirects, as one that leads back to the request has.
 func crossedOrigin(request *http.Request) bool {
-	for hop := request; hop.Response != nil; {
+	hops := 0
+	for hop := request; hop.Response != nil; hops++ {
 		hop = hop.Response.Request
-		if hop == nil || hop.URL == nil || hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {
+		if hops == maxHops || hop == nil || hop.URL == nil || hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {
 			return true
 		}
 	}

@@ -124,7 +124,7 @@ func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
 		return "", asTransient(unavailable(err))
 	}
 	if metadata.TokenEndpoint == "" {
-		return "", misuse("the metadata of %s has no token_endpoint", e.issuer)
+		return "", misuse("the metadata of %s has no token_endpoint", oauth.RedactURL(e.issuer))
 	}
 	e.discovered = metadata.TokenEndpoint
 	if e.method == "" {
@@ -151,7 +151,7 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
-		return issuedToken{}, misuse("the token endpoint: %w", err)
+		return issuedToken{}, misuse("the token endpoint: %.200q is not a URL", oauth.RedactURL(endpoint))
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
@@ -168,10 +168,10 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", request.URL.Redacted(),
+		return issuedToken{}, asTransient(unavailable(fmt.Errorf("reading the response of %s: %w", oauth.RedactURL(endpoint),
 			concealError(err, secret))))
 	case len(body) > maxResponse:
-		return issuedToken{}, misuse("%s answered more than %d bytes", request.URL.Redacted(), maxResponse)
+		return issuedToken{}, misuse("%s answered more than %d bytes", oauth.RedactURL(endpoint), maxResponse)
 	}
 	got, err := parseResponse(answer, body, secret)
 	if failed := (*Error)(nil); errors.As(err, &failed) {

@@ -1,7 +1,6 @@
 package attach_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -217,20 +216,4 @@ func TestParameterAndMethodThatAreRefused(t *testing.T) {
 	if got := server.requestForms(); len(got) > 0 || over.got != nil {
 		t.Errorf("got requests %q and %v, want none", got, over.got)
 	}
-}
-
-// FuzzAuthMethods finds any list of methods in the metadata.
-func FuzzAuthMethods(f *testing.F) {
-	f.Add([]byte(`["client_secret_post",null]`))
-	f.Add([]byte(`{"a":[1e999]}`))
-	f.Fuzz(func(t *testing.T, list []byte) {
-		if !json.Valid(list) {
-			return
-		}
-		var found oauth.Metadata
-		document := fmt.Sprintf(`{"token_endpoint":"https://a","token_endpoint_auth_methods_supported":%s}`, list)
-		if err := json.Unmarshal([]byte(document), &found); err != nil || found.TokenEndpoint != "https://a" {
-			t.Errorf("got %v, %v", found, err)
-		}
-	})
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
 const (
@@ -63,7 +64,10 @@ func (r *renewal) schedule(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ctx.Err() == nil {
-		r.timer = time.AfterFunc(time.Until(e.renewAt), func() { r.run(e) })
+		r.timer = time.AfterFunc(time.Until(e.renewAt), func() {
+			// The program's interceptors, and methods of their errors, may panic: the stream then ends with its token.
+			_ = recovery.Do("the renewal of a stream", func() { r.run(e) })
+		})
 	}
 }
 

@@ -283,3 +283,36 @@ func TestCallAfterRevocation(t *testing.T) {
 		})
 	}
 }
+
+// statusError is an error whose method panics.
+type statusError struct{}
+
+func (statusError) Error() string              { return "faulty" }
+func (statusError) GRPCStatus() *status.Status { panic("s3cret") }
+
+// A program's interceptor that returns a faulty error, or panics, when a stream is renewed does not end the program.
+func TestFaultyRenewal(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func() error{
+		"faulty error": func() error { return statusError{} },
+		"panic":        func() error { panic("s3cret") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var renewals atomic.Int32
+			conn := dial(t, "passthrough:///127.0.0.1:1", plaintext, grpc.WithUnaryInterceptor(
+				func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
+					renewals.Add(1)
+					return fault()
+				}))
+			open := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+				return idleStream{}, nil
+			}
+			source := attach.NewSource((&issuer{lifetime: 1500 * time.Millisecond}).fetch, 0.5)
+			if _, err := attach.StreamInterceptor(source)(t.Context(), &grpc.StreamDesc{}, conn, "/a/b", open); err != nil {
+				t.Fatal(err)
+			}
+			must.Eventually(t, "the stream is renewed", func() bool { return renewals.Load() > 0 })
+		})
+	}
+}

@@ -162,8 +162,7 @@ type issuedToken struct {
 }
 
 // newIssuedToken validates a token response. A token with a character outside visible ASCII could not be sent in a
-// header, or would end the header. The
-// secret is what an error must not quote.
+// header, or would end the header. The secret is what an error must not quote.
 func newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (issuedToken, error) {
 	switch {
 	case raw == "":
@@ -173,7 +172,7 @@ func newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (is
 	case strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return issuedToken{}, misuse("the issuer's access_token is not visible ASCII")
 	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-	case !strings.EqualFold(kind, "Bearer"):
+	case !oauth.EqualFold(kind, "Bearer"):
 		return issuedToken{}, misuse("the issuer's token_type is %.20q, not Bearer", sanitize(kind, secret))
 	}
 	return issuedToken{raw, lifetime}, nil

@@ -196,6 +196,27 @@ func TestTokenRefused(t *testing.T) {
 	}
 }
 
+// TestProtocolWords checks that the words of the protocol have no letter case in ASCII, and that no other letters fold to
+// them.
+func TestProtocolWords(t *testing.T) {
+	for kind, ok := range map[string]bool{"bearer": true, "BEARER": true, "Beare\u0280": false, "Bearer\u017f": false, "Ba\u017fic": false, "": false} {
+		_, err := attach.ClientCredentials("", "a", "b", attach.TokenURL("https://auth.example.com/token"),
+			attach.HTTPClient(answering(200, `{"access_token":"a","token_type":"`+kind+`"}`))).Token()
+		if (err == nil) != ok {
+			t.Errorf("token_type %q: got %v, want ok %v", kind, err, ok)
+		}
+	}
+	for challenge, want := range map[string]bool{
+		`BEARER ERROR="invalid_token"`: true, `bearer Error=invalid_token`: true,
+		`Bearer error="INVALID_TOKEN"`: false, "Bearer error=\"invalid_to\u212aen\"": false, "\u212aearer error=\"invalid_token\"": false,
+		"Bearer \u0455rror=invalid_token": false,
+	} {
+		if got := attach.TokenRefused([]string{challenge}); got != want {
+			t.Errorf("%s: got %v, want %v", challenge, got, want)
+		}
+	}
+}
+
 func FuzzTokenRefused(f *testing.F) {
 	f.Add(`Negotiate, Bearer realm="a\", b", error="invalid_token"`)
 	f.Fuzz(func(t *testing.T, value string) {

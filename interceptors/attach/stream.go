@@ -26,6 +26,9 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		if err := checkNoCredentials(ctx, opts); err != nil {
 			return nil, err
 		}
+		if desc == nil {
+			return nil, status.Error(codes.Internal, "attach: the description of the stream is nil")
+		}
 		if source.instruments != nil {
 			open = source.instruments.stream(open)
 		}

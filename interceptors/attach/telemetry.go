@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
 // scope is the name of the instrumentation scope.
@@ -37,7 +39,11 @@ const scope = "github.com/grantorhq/grantor/interceptors/attach"
 // counts twice. A token request belongs to the trace of the call that needed the token. Metrics and spans contain no
 // token, secret or path. A nil provider disables metrics or spans, respectively.
 func Telemetry(meters metric.MeterProvider, tracers trace.TracerProvider) Option {
-	return func(c *config) { c.instruments = newInstruments(meters, tracers) }
+	return func(c *config) {
+		made, err := recovery.Call("a provider of Telemetry", func() (*instruments, error) { return newInstruments(meters, tracers), nil })
+		reportError(err)
+		c.instruments = made
+	}
 }
 
 // instruments are the metrics and tracers of a source.
@@ -56,15 +62,13 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider) *
 	if meters == nil {
 		meters = noop.NewMeterProvider()
 	}
-	i := &instruments{meter: meters.Meter(scope)}
+	i := &instruments{meter: cmp.Or(meters.Meter(scope), noop.NewMeterProvider().Meter(scope))}
 	var errs [3]error
 	i.rpc, errs[0] = instrument.NewRPCClient(i.meter, tracer)
 	i.http, errs[1] = instrument.NewHTTPClient(i.meter, tracer)
-	i.requests, errs[2] = i.meter.Int64Counter("grantor.attach.token.requests", metric.WithUnit("{request}"),
+	requests, err := i.meter.Int64Counter("grantor.attach.token.requests", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests for a token, by client and result."))
-	if i.requests == nil { // a provider may return nothing beside its error
-		i.requests = noop.Int64Counter{}
-	}
+	i.requests, errs[2] = cmp.Or[metric.Int64Counter](requests, noop.Int64Counter{}), err // a provider may return nothing
 	reportError(errors.Join(errs[:]...))
 	return i
 }
@@ -79,6 +83,10 @@ func reportError(err error) {
 // observe registers the gauge of the token's remaining validity. The gauge does not keep the source alive and ends with
 // it.
 func (i *instruments) observe(s *Source) {
+	reportError(recovery.Do("a provider of Telemetry", func() { i.register(s) }))
+}
+
+func (i *instruments) register(s *Source) {
 	remaining, err := i.meter.Float64ObservableGauge("grantor.attach.token.remaining", metric.WithUnit("s"),
 		metric.WithDescription("Time until the token expires."))
 	if reportError(err); err != nil || remaining == nil {
@@ -101,7 +109,9 @@ func (i *instruments) observe(s *Source) {
 
 // countRequest counts a token request.
 func (i *instruments) countRequest(ctx context.Context, client string, err error) {
-	i.requests.Add(ctx, 1, metric.WithAttributes(attribute.String("client_id", client), attribute.String("result", result(err))))
+	reportError(recovery.Do("a counter of Telemetry", func() {
+		i.requests.Add(ctx, 1, metric.WithAttributes(attribute.String("client_id", client), attribute.String("result", result(err))))
+	}))
 }
 
 // result returns the label of a token request's result.

@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"gocloud.dev/runtimevar"
+
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
 // errNotOpened reports that a Variable is nil or the zero value.
@@ -39,7 +41,7 @@ type Variable struct {
 //
 // Open does not wait for a value. It fails if no driver is registered for the URL's scheme or the driver rejects the
 // URL. The context applies to the driver's setup only. No error of this package quotes the userinfo or the query of a
-// URL, because they may be secret.
+// URL, because they may be secret. The driver runs in a goroutine of Go CDK, where a panic of its own ends the program.
 func Open(ctx context.Context, rawURL string) (*Variable, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -50,7 +52,9 @@ func Open(ctx context.Context, rawURL string) (*Variable, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	variable, err := runtimevar.DefaultURLMux().OpenVariableURL(ctx, u)
+	variable, err := recovery.Call("the driver of the URL", func() (*runtimevar.Variable, error) {
+		return runtimevar.DefaultURLMux().OpenVariableURL(ctx, u)
+	})
 	if err != nil {
 		return nil, errors.New("secretvar: " + discreet(err.Error()))
 	}

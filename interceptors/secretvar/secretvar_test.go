@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"gocloud.dev/runtimevar"
 	_ "gocloud.dev/runtimevar/constantvar"
 	_ "gocloud.dev/runtimevar/filevar"
 	_ "gocloud.dev/runtimevar/httpvar"
@@ -230,21 +231,52 @@ func TestVariableThatWasNotOpened(t *testing.T) {
 	}
 }
 
-// FuzzOpen opens any URL of a driver that needs no network.
+// faultyDriver panics, or returns nothing for the host "nothing".
+type faultyDriver struct{}
+
+func (faultyDriver) OpenVariableURL(_ context.Context, u *url.URL) (*runtimevar.Variable, error) {
+	if u.Host != "nothing" {
+		panic(u.String())
+	}
+	return nil, nil
+}
+
+// A driver that panics or returns nothing makes Open fail.
+func TestFaultyDriver(t *testing.T) {
+	runtimevar.DefaultURLMux().RegisterVariable("faulty", faultyDriver{})
+	var none context.Context
+	for raw, want := range map[string]string{"faulty://a:s3cret@host?x=s3cret": "panicked with a string", "faulty://nothing": "no variable"} {
+		if _, err := secretvar.Open(none, raw); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+}
+
+// FuzzOpen opens any URL of a driver that needs no network, and of drivers that there are not.
 func FuzzOpen(f *testing.F) {
-	f.Add("user:s3cret@host/path", "s3cret", "string")
-	f.Add("", "\x00\xff", "decrypt+bytes")
-	f.Add("%zz", `a"b c`, "json")
-	f.Fuzz(func(t *testing.T, rest, value, decoder string) {
+	f.Add("constant", "user:s3cret@host/path", "s3cret", "string")
+	f.Add("constant", "", "\x00\xff", "decrypt+bytes")
+	f.Add("constant", "%zz", `a"b c`, "json")
+	f.Add("nosuch", "user:s3cret@host", "service-secret", "")
+	f.Add("", "@?#", "service-secret", "constant://")
+	f.Add("CONSTANT", "[::1%25", "service-secret", "gob")
+	f.Fuzz(func(t *testing.T, scheme, rest, value, decoder string) {
+		if scheme != "constant" && runtimevar.DefaultURLMux().ValidVariableScheme(strings.ToLower(scheme)) {
+			return // a driver with a network or a file
+		}
 		query := url.Values{"val": {value}, "decoder": {decoder}}.Encode()
-		variable, err := secretvar.Open(t.Context(), "constant://"+rest+"?"+query)
+		variable, err := secretvar.Open(t.Context(), scheme+"://"+rest+"?"+query)
 		if err != nil {
+			if shown := url.QueryEscape(value); len(value) >= 8 && !strings.Contains(scheme+rest+decoder, value) && strings.Contains(err.Error(), shown) {
+				t.Errorf("the query is in %v", err)
+			}
 			return
 		}
 		got, err := variable.Secret(t.Context())
 		if err == nil && got == "" {
 			t.Error("got an empty secret without an error")
 		}
+		_ = fmt.Sprintf("%v %#v", variable, variable)
 		if err := variable.Close(); err != nil {
 			t.Error(err)
 		}

@@ -3,8 +3,11 @@ package verify
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/recovery"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -33,15 +36,23 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	return withCaller(ctx, claims), nil
 }
 
-// verify returns the claims of a valid token.
+// verify returns the claims of a valid token. The clock and the source of the keys are code of the program.
 func (v *Verifier) verify(ctx context.Context, raw string) (*token.Claims, error) {
-	if v.members != nil {
-		return v.verifyMember(ctx, raw)
+	claims, err := recovery.Call("checking the token", func() (*token.Claims, error) {
+		switch {
+		case v.members != nil:
+			return v.verifyMember(ctx, raw)
+		case v.tokens == nil:
+			return nil, errNotMade
+		case v.stale():
+			return nil, ErrStale
+		}
+		return v.tokens.Verify(ctx, raw)
+	})
+	if panicked, ok := err.(*recovery.Error); ok { //nolint:errorlint // a key source's own error may wrap one
+		return nil, fmt.Errorf("%w: %w", ErrFault, panicked)
 	}
-	if v.stale() {
-		return nil, ErrStale
-	}
-	return v.tokens.Verify(ctx, raw)
+	return claims, err
 }
 
 // stale reports whether calls are refused because the knowledge of revocations is too old, and counts the call if it is.
@@ -54,8 +65,11 @@ func (v *Verifier) report(ctx context.Context, method string, refused *refusal) 
 	if v.instruments != nil {
 		v.instruments.count(ctx, refused.cause)
 	}
-	if v.onRefusal != nil {
-		v.onRefusal(ctx, method, refused.cause)
+	if v.onRefusal == nil {
+		return
+	}
+	if err := recovery.Do("the function of OnRefusal", func() { v.onRefusal(ctx, method, refused.cause) }); err != nil {
+		logRecord(slog.LevelError, "verify: a refusal was not observed", "error", err)
 	}
 }
 
@@ -76,7 +90,7 @@ func bearer(authorization []string) (string, error) {
 		return "", fmt.Errorf("%w: %d authorization values", token.ErrMalformed, len(authorization))
 	}
 	name, raw, _ := strings.Cut(authorization[0], " ")
-	if !strings.EqualFold(name, scheme) || raw == "" {
+	if !oauth.EqualFold(name, scheme) || raw == "" {
 		return "", ErrNoToken
 	}
 	return raw, nil

@@ -40,8 +40,11 @@ func withCaller(ctx context.Context, claims *token.Claims) context.Context {
 }
 
 // CallerFrom returns the caller of a call that this package admitted. In a public method ok is false, whether or not a
-// token was sent.
+// token was sent, unless another verifier guards the server too and admitted the caller.
 func CallerFrom(ctx context.Context) (_ Caller, ok bool) {
+	if ctx == nil {
+		return Caller{}, false
+	}
 	claims, ok := ctx.Value(callerKey{}).(*token.Claims)
 	if !ok {
 		return Caller{}, false

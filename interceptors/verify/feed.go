@@ -10,6 +10,7 @@ import (
 	"time"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/recovery"
 	"github.com/grantorhq/grantor/service/revocation"
 )
 
@@ -101,8 +102,7 @@ func (f *feedFollower) stale() bool {
 		if failure := f.failure.Load(); failure != nil {
 			attributes = append(attributes, "error", *failure)
 		}
-		slog.Warn("verify: the feed of revocations cannot be reached: later revocations are not known",
-			attributes...)
+		logRecord(slog.LevelWarn, "verify: the feed of revocations cannot be reached: later revocations are not known", attributes...)
 	}
 	return true
 }
@@ -112,9 +112,13 @@ func (f *feedFollower) run(ctx context.Context) {
 	cursor, wait, heard := "", minBackoff, false
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := f.follow(ctx, &cursor, func() { heard = true })
+		// The connection, its interceptors and the HTTP client are code of the program, and so are their errors.
+		absent, err := recovery.Await("following the feed", func() (bool, error) {
+			err := f.follow(ctx, &cursor, func() { heard = true })
+			return errors.Is(err, errNoFeed), err
+		})
 		// An issuer that had a feed and offers none now is in trouble: its latest revocations are not known.
-		if errors.Is(err, errNoFeed) && !heard {
+		if absent && !heard {
 			f.absentAt.Store(int64(time.Since(f.start)))
 			f.absent.Store(true)
 			f.looking.Store(false)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
+	"net/url"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -30,10 +30,13 @@ func (c *config) discoveredDialer(issuer string) feedDialer {
 			if err != nil {
 				return nil, nil, err
 			}
-			endpoint = found.GRPCEndpoint
-		}
-		if endpoint == "" {
-			return nil, nil, errNoFeed
+			if endpoint = found.GRPCEndpoint; endpoint == "" {
+				return nil, nil, errNoFeed
+			}
+			// The part before a colon could otherwise select another resolver of gRPC.
+			if _, _, err := net.SplitHostPort(endpoint); err != nil {
+				return nil, nil, fmt.Errorf("the issuer's grantor_grpc_endpoint %.200q is not host:port", endpoint)
+			}
 		}
 		secure, err := c.transportSecurity(issuer, endpoint)
 		if err != nil {
@@ -51,7 +54,7 @@ func (c *config) discoveredDialer(issuer string) feedDialer {
 // transportSecurity returns the credentials that match the URL at which the issuer is reached: TLS for https, otherwise
 // plaintext if the endpoint is loopback or plaintext is permitted.
 func (c *config) transportSecurity(issuer, endpoint string) (credentials.TransportCredentials, error) {
-	if strings.HasPrefix(c.discovery().Base(issuer), "https:") {
+	if u, err := url.Parse(c.discovery().Base(issuer)); err == nil && u.Scheme == "https" {
 		return credentials.NewTLS(c.tlsConfig()), nil
 	}
 	host, _, err := net.SplitHostPort(endpoint)
@@ -64,7 +67,7 @@ func (c *config) transportSecurity(issuer, endpoint string) (credentials.Transpo
 // tlsConfig returns the TLS settings of the feed.
 func (c *config) tlsConfig() *tls.Config {
 	settings := c.feedTLS
-	if transport, ok := c.client.Transport.(*http.Transport); ok && settings == nil {
+	if transport, ok := c.client.Transport.(*http.Transport); ok && transport != nil && settings == nil {
 		settings = transport.TLSClientConfig
 	}
 	if settings == nil {

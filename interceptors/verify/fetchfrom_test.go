@@ -154,3 +154,21 @@ func TestRenewalOfAudience(t *testing.T) {
 	}
 	s.wantEnd(t, stream, time.Now(), verify.ErrScope)
 }
+
+// The scheme of the URL at which the issuer is reached has no letter case: the feed of "HTTPS://…" is not plaintext.
+func TestSchemeOfTheFeed(t *testing.T) {
+	signer := newSigner()
+	plain := feedOf(t)
+	client := &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+		var answer any = oauth.Metadata{Issuer: testIssuer, JWKSURI: testIssuer + "/keys"}
+		if r.URL.Path == "/keys" {
+			answer = map[string]any{"keys": []jwks.JWK{must.Get(signer.Public().JWK())}}
+		}
+		return jsonAnswer(answer), nil
+	})}
+	verifier := startVerifier(shortContext(t), t, testIssuer, verify.HTTPClient(client), verify.FetchFrom("HTTPS://inside.internal"),
+		verify.FeedFrom(plain), verify.AllowInsecurePlaintextToRemoteHosts())
+	if got := verifier.Feed(); !got.Followed || got.Complete {
+		t.Errorf("got %+v, want no feed over plaintext", got)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/service/recovery"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -70,8 +71,8 @@ type guardedStreams struct {
 
 func newGuardedStreams(checkCurrent func(*token.Claims) error, audience []string) *guardedStreams {
 	return &guardedStreams{
-		checkCurrent: checkCurrent, audience: audience, open: make(map[*guardedStream]struct{}), byKey: make(map[string]*guardedStream),
-		wake: make(chan struct{}, 1),
+		checkCurrent: checkCurrent, audience: audience, open: make(map[*guardedStream]struct{}),
+		byKey: make(map[string]*guardedStream), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -122,11 +123,18 @@ func (s *guardedStreams) recheck() {
 	}
 }
 
-// watch ends streams whose tokens are no longer valid, until there are no streams.
+// watch ends streams whose tokens are no longer valid, until there are no streams. If the clock panics, it ends all.
 func (s *guardedStreams) watch() {
 	ticker := time.NewTicker(recheckInterval)
 	defer ticker.Stop()
-	for s.check() {
+	for {
+		more, err := recovery.Await("the clock", func() (bool, error) { return s.check(), nil })
+		if err != nil {
+			more = s.endAll(fmt.Errorf("%w: %w", ErrFault, err))
+		}
+		if !more {
+			return
+		}
 		select {
 		case <-ticker.C:
 		case <-s.wake:
@@ -150,13 +158,29 @@ func (s *guardedStreams) check() bool {
 	return s.watching
 }
 
+// endAll ends all streams with the cause, and reports whether there are any.
+func (s *guardedStreams) endAll(cause error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for running := range s.open {
+		if !running.over() {
+			running.end(cause)
+		}
+	}
+	s.watching = len(s.open) > 0
+	return s.watching
+}
+
+// errNoStream is the answer to a client that names a stream that it does not have.
+var errNoStream = status.Error(codes.NotFound, "The client has no such stream here.")
+
 // renew replaces the token of a stream.
 func (s *guardedStreams) renew(id string, claims *token.Claims) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	running, ok := s.byKey[streamKey(claims.ClientID, id)]
 	if !ok || running.over() {
-		return status.Error(codes.NotFound, "The client has no such stream here.")
+		return errNoStream
 	}
 	if claims.Subject != running.claims.Subject || !claims.Scope.HasAll(running.claims.Scope) || !s.servesAll(running.claims, claims) {
 		running.end(fmt.Errorf("%w: the stream was renewed by a token with fewer rights", ErrScope))

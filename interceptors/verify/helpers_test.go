@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -168,6 +169,12 @@ func outcome(err error, trailer metadata.MD) string {
 		text += " <" + challenge + ">"
 	}
 	return text
+}
+
+// jsonAnswer returns a response with a document.
+func jsonAnswer(document any) *http.Response {
+	body := io.NopCloser(bytes.NewReader(must.Get(json.Marshal(document))))
+	return &http.Response{StatusCode: http.StatusOK, Body: body, Header: http.Header{}}
 }
 
 // running returns the number of goroutines whose stack contains the text.

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/grantorhq/grantor/service/oauth"
@@ -16,6 +17,7 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 	if err := rule.check(); err != nil {
 		panic("verify: " + err.Error())
 	}
+	verifier = made(verifier)
 	return func(next http.Handler) http.Handler {
 		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])
@@ -41,9 +43,10 @@ func (c *config) checkResourceMetadata() error {
 	if c.resourceMetadata == nil {
 		return nil
 	}
-	url := *c.resourceMetadata
-	if _, err := oauth.ParseResource(url); err != nil || strings.ContainsAny(url, `"\`) {
-		return fmt.Errorf("verify: the URL of the resource metadata: %.200q is not an absolute URL", url)
+	raw := *c.resourceMetadata
+	u, err := url.Parse(raw)
+	if _, malformed := oauth.ParseResource(raw); malformed != nil || err != nil || strings.ContainsAny(raw, `"\`) || u.User != nil {
+		return fmt.Errorf("verify: the URL of the resource metadata: %.200q is not an absolute URL without userinfo", oauth.RedactURL(raw))
 	}
 	return nil
 }

@@ -137,3 +137,21 @@ func TestHTTPMalformedRule(t *testing.T) {
 		})
 	}
 }
+
+// The name of the scheme has no letter case in ASCII, and no other letters fold to it.
+func TestBearerScheme(t *testing.T) {
+	signer := newSigner()
+	verifier := newVerifier(signer)
+	raw := must.Get(signer.Sign(claims(testIssuer, "")))
+	for scheme, want := range map[string]int{
+		"BEARER": 200, "bearer": 200, "bEaReR": 200,
+		"Béarer": 401, "Bearer\u212a": 401, "\u017fearer": 401, "Bearer\u0131": 401, "B\u0435arer": 401, "Bearer:": 401, "": 401, "DPoP": 401, "To\u212aen": 401, "Ba\u017fic": 401,
+	} {
+		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		request.Header["Authorization"] = []string{scheme + " " + raw}
+		handler := verify.HTTP(verifier, verify.Authenticated())(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		if got := serve(handler, request).StatusCode; got != want {
+			t.Errorf("%q: got %d, want %d", scheme, got, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -22,12 +23,12 @@ func Issuers(verifiers ...*Verifier) (*Verifier, error) {
 	}
 	all := &Verifier{members: map[string]*Verifier{}}
 	for _, v := range verifiers {
-		if v == nil || v.members != nil {
+		if v == nil || v.tokens == nil {
 			return nil, errors.New("verify: each verifier must be one that New returned")
 		}
 		issuer := v.tokens.Issuer()
 		if all.members[issuer] != nil {
-			return nil, fmt.Errorf("verify: two verifiers for the issuer %s", issuer)
+			return nil, fmt.Errorf("verify: two verifiers for the issuer %s", oauth.RedactURL(issuer))
 		}
 		all.members[issuer] = v
 		all.caches = append(all.caches, v.tokens)
@@ -49,7 +50,8 @@ func (v *Verifier) verifyMember(ctx context.Context, raw string) (*token.Claims,
 	return claims, nil
 }
 
-// member returns the verifier of the issuer of claims.
+// member returns the verifier of the issuer of claims. It returns nil for claims that another verifier checked, of an
+// issuer that is none of v's.
 func (v *Verifier) member(claims *token.Claims) *Verifier {
 	if v.members == nil {
 		return v

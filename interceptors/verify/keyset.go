@@ -28,7 +28,8 @@ func overGRPC(conn grpc.ClientConnInterface, issuer string, plaintext bool) jwks
 			return nil, 0, err
 		}
 		if name := description.GetIssuer(); name != issuer {
-			return nil, 0, fmt.Errorf("%w: it calls itself %.200q, not %.200q", oauth.ErrOtherIssuer, name, issuer)
+			return nil, 0, fmt.Errorf("%w: it calls itself %.200q, not %.200q", oauth.ErrOtherIssuer,
+				oauth.RedactURL(name), oauth.RedactURL(issuer))
 		}
 		answer, err := service.GetKeySet(ctx, &grantorv1.GetKeySetRequest{}, options...)
 		if err != nil {

@@ -1,9 +1,6 @@
 package verify_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -94,8 +91,7 @@ func TestFeedOfferedLater(t *testing.T) {
 			} else {
 				fetches.Add(1)
 			}
-			body := io.NopCloser(bytes.NewReader(must.Get(json.Marshal(answer))))
-			return &http.Response{StatusCode: http.StatusOK, Body: body, Header: http.Header{}}, nil
+			return jsonAnswer(answer), nil
 		})}
 		began := time.Now()
 		verifier := must.Get(verify.New(t.Context(), testIssuer, verify.Audience(orders), verify.HTTPClient(client), verify.RefuseWhenStale()))

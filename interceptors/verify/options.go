@@ -3,13 +3,16 @@ package verify
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -42,6 +45,35 @@ type config struct {
 	telemetry bool
 	meters    metric.MeterProvider
 	tracers   trace.TracerProvider
+	// mistake is the first error of an option, or nil.
+	mistake error
+}
+
+const (
+	defaultCacheSize    = 10_000
+	defaultLeeway       = 30 * time.Second
+	defaultMaxStaleness = 30 * time.Second
+)
+
+// newConfig returns the defaults, changed by the options.
+func newConfig(options []Option) config {
+	c := config{
+		cacheSize: defaultCacheSize, leeway: defaultLeeway, revocationsMaxStale: defaultMaxStaleness,
+		client: http.DefaultClient, now: time.Now,
+	}
+	for _, option := range options {
+		if option != nil {
+			option(&c)
+		}
+	}
+	return c
+}
+
+// fail records a mistake of an option.
+func (c *config) fail(text string) {
+	if c.mistake == nil {
+		c.mistake = errors.New("verify: " + text)
+	}
 }
 
 // Audience sets the resource identifiers of this server: a token must have one of them in its "aud", byte for byte. It
@@ -64,10 +96,13 @@ func ResourceMetadata(url string) Option {
 	return func(c *config) { c.resourceMetadata = &url }
 }
 
-// HTTPClient sets the client that fetches the issuer's metadata and keys. The default is [http.DefaultClient]. If its
-// transport is an *http.Transport, the feed of revocations uses the TLS settings of that; the settings of a transport of
-// another type, such as one that traces requests, cannot be known: pass them to [FeedTLS].
+// HTTPClient sets the client that fetches the issuer's metadata and keys. The default, also for nil, is
+// [http.DefaultClient]. If its transport is an *http.Transport, the feed of revocations uses the TLS settings of that; the
+// settings of a transport of another type, such as one that traces requests, cannot be known: pass them to [FeedTLS].
 func HTTPClient(client *http.Client) Option {
+	if client == nil {
+		client = http.DefaultClient
+	}
 	return func(c *config) { c.client = client }
 }
 
@@ -83,7 +118,12 @@ func FetchFrom(url string) Option {
 // instead of the one in the metadata. It also says that the issuer is Grantor and has a feed. The connection has TLS
 // unless the URL of the issuer, or of [FetchFrom], is plain http.
 func FeedFrom(address string) Option {
-	return func(c *config) { c.feedFrom = address }
+	return func(c *config) {
+		if scheme, _, ok := strings.Cut(address, "://"); ok && (oauth.EqualFold(scheme, "https") || oauth.EqualFold(scheme, "http")) {
+			c.fail("FeedFrom: the address is a URL, not host:port")
+		}
+		c.feedFrom = address
+	}
 }
 
 // FeedTLS sets the TLS settings of the connection to the feed of revocations, such as the root certificates. The default
@@ -107,7 +147,12 @@ func AllowInsecurePlaintextToRemoteHosts() Option {
 // grpc.WithKeepaliveParams and a Time of 10 s: without keepalive, a connection that falls silent stays in use until the
 // kernel closes it a quarter of an hour later, and revocations made in the meantime are not known here.
 func OverGRPC(conn grpc.ClientConnInterface) Option {
-	return func(c *config) { c.conn = conn }
+	return func(c *config) {
+		if cc, ok := conn.(*grpc.ClientConn); conn == nil || ok && cc == nil {
+			c.fail("OverGRPC: the connection is nil")
+		}
+		c.conn = conn
+	}
 }
 
 // Keys sets the source of the issuer's keys, such as a *jwks.Set, for tests and for servers that cannot reach the
@@ -141,15 +186,18 @@ func MaxStaleKeys(d time.Duration) Option {
 	return func(c *config) { c.keysMaxStale = max(d, 1) } // zero is a value here, but the default to jwks
 }
 
-// Now sets the clock. The default is [time.Now].
+// Now sets the clock. The default, also for nil, is [time.Now].
 func Now(now func() time.Time) Option {
+	if now == nil {
+		now = time.Now
+	}
 	return func(c *config) { c.now = now }
 }
 
 // OnRefusal sets a function that is called for every refused call with the method ("/pkg.Service/Method", or "GET
 // /path" for HTTP) and the exact reason, which the caller does not get. The reason wraps one of the errors of this
-// package or of package token. The function must not block. Method and reason may contain text chosen by an attacker,
-// so quote them in logs.
+// package or of package token. The function must not block; a panic in it is logged and changes nothing for the caller.
+// Method and reason may contain text chosen by an attacker, so quote them in logs.
 func OnRefusal(observe func(ctx context.Context, method string, err error)) Option {
 	return func(c *config) { c.onRefusal = observe }
 }

@@ -29,6 +29,11 @@ var (
 	ErrNoRule  = errors.New("the method has no rule")
 	// ErrStale occurs only with [RefuseWhenStale].
 	ErrStale = errors.New("the knowledge of revocations is too old")
+	// ErrFault reports that the token could not be checked because of the program: its clock or its source of keys
+	// panicked, or the verifier is not one that [New] or [Issuers] returned.
+	ErrFault = errors.New("the token could not be checked")
+
+	errNotMade = fmt.Errorf("%w: the verifier was not made by New", ErrFault)
 )
 
 // refusal is the response to a call that is not admitted. All fields but cause are for the caller and come from a short
@@ -62,6 +67,9 @@ func refuseToken(cause error) *refusal {
 	case errors.Is(cause, ErrStale):
 		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
 		r.message, r.challenge = "What the issuer has revoked is not known; try again later.", ""
+	case errors.Is(cause, ErrFault):
+		r.code, r.http, r.reason = codes.Internal, http.StatusInternalServerError, oauth.ServerError
+		r.message, r.challenge = "The access token could not be checked.", ""
 	}
 	return r
 }
@@ -123,9 +131,8 @@ func (r *refusal) write(w http.ResponseWriter) {
 		Error       oauth.Code `json:"error"`
 		Description string     `json:"error_description"`
 	}{r.reason, r.message})
-	if err != nil {
-		panic(err) // marshaling two strings cannot fail
-	}
 	w.WriteHeader(r.http)
-	_, _ = w.Write(body) // fails only if the client has disconnected
+	if err == nil { // marshaling two strings cannot fail
+		_, _ = w.Write(body) // fails only if the client has disconnected
+	}
 }

@@ -62,7 +62,15 @@ type guard struct {
 }
 
 func newGuard(verifier *Verifier, policy Policy) *guard {
-	return &guard{verifier, policy.complete()}
+	return &guard{made(verifier), policy.complete()}
+}
+
+// made returns verifier, or the zero Verifier if it is nil.
+func made(verifier *Verifier) *Verifier {
+	if verifier == nil {
+		return new(Verifier)
+	}
+	return verifier
 }
 
 func (g *guard) options() []grpc.ServerOption {
@@ -117,7 +125,7 @@ func (g *guard) stream(
 		stream.SetTrailer(refused.trailer())
 		return refused.status()
 	}
-	if _, ok := CallerFrom(admitted); !ok {
+	if g.rules[info.FullMethod].kind == public { // the context may have a caller that another guard admitted
 		return handler(server, &callerStream{ServerStream: stream, ctx: admitted})
 	}
 	return g.serve(info.FullMethod, &callerStream{ServerStream: stream, ctx: admitted},

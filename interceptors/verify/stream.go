@@ -33,7 +33,8 @@ func (g *guard) serve(method string, stream *callerStream, handle func(grpc.Serv
 			case done <- o:
 			case <-abandoned:
 				if o.panicked != nil { // serve has returned, so no caller can recover it
-					slog.Error("verify: a handler panicked after its stream had ended", "method", method, "error", o.panicked)
+					logRecord(slog.LevelError, "verify: a handler panicked after its stream had ended",
+						"method", method, "error", o.panicked)
 				}
 			}
 		}()

@@ -20,7 +20,7 @@ import (
 //
 // The server must be guarded by verifier.
 func RegisterStreamRenewal(server grpc.ServiceRegistrar, verifier *Verifier) {
-	grantorv1.RegisterStreamServiceServer(server, &renewal{verifier: verifier})
+	grantorv1.RegisterStreamServiceServer(server, &renewal{verifier: made(verifier)})
 }
 
 // renewal implements grantor.v1.StreamService.
@@ -39,5 +39,9 @@ func (r *renewal) RenewStream(ctx context.Context, m *grantorv1.RenewStreamReque
 	if !streamID.MatchString(m.GetStream()) {
 		return nil, status.Error(codes.InvalidArgument, "stream must be 16 to 64 characters of base64url.")
 	}
-	return &grantorv1.RenewStreamResponse{}, r.verifier.member(caller.Claims).streams.renew(m.GetStream(), caller.Claims)
+	member := r.verifier.member(caller.Claims)
+	if member == nil || member.streams == nil {
+		return nil, errNoStream // the server is guarded by another verifier
+	}
+	return &grantorv1.RenewStreamResponse{}, member.streams.renew(m.GetStream(), caller.Claims)
 }

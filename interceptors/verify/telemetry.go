@@ -1,8 +1,10 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/recovery"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -44,7 +47,8 @@ type instruments struct {
 	rpc     *instrument.RPC
 	http    *instrument.HTTP
 	refused metric.Int64Counter
-	// observed is the registration of the callback that reads the observable instruments.
+	// observed is the registration of the callback that reads the observable instruments. It is nil if the provider
+	// returned none.
 	observed metric.Registration
 }
 
@@ -57,13 +61,14 @@ func newInstruments(c *config, v *Verifier) (*instruments, error) {
 	if meters == nil {
 		meters = noop.NewMeterProvider()
 	}
-	meter := meters.Meter(scope)
+	meter := cmp.Or(meters.Meter(scope), noop.NewMeterProvider().Meter(scope))
 	i := &instruments{}
 	var errs [8]error
 	i.rpc, errs[0] = instrument.NewRPCServer(meter, tracer)
 	i.http, errs[1] = instrument.NewHTTPServer(meter, tracer)
-	i.refused, errs[2] = meter.Int64Counter("grantor.verify.calls.refused", metric.WithUnit("{call}"),
+	refused, err := meter.Int64Counter("grantor.verify.calls.refused", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that were refused, by reason."))
+	i.refused, errs[2] = cmp.Or[metric.Int64Counter](refused, noop.Int64Counter{}), err // a provider may return nothing
 	stale, err := meter.Int64ObservableCounter("grantor.verify.calls.stale", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls that were decided, or refused, while the knowledge of revocations was too old."))
 	errs[3] = err
@@ -88,11 +93,22 @@ func newInstruments(c *config, v *Verifier) (*instruments, error) {
 		}
 		return nil
 	}, stale, lookups, age, live)
-	return i, errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		i.close()
+		return nil, err
+	}
+	return i, nil
 }
 
-// Reason returns the metric label for the error that [OnRefusal] gets: "no_token", "insufficient_scope", "no_rule" or
-// "stale" for an error of this package, and the label of [token.Reason] for any other.
+// close ends the callback.
+func (i *instruments) close() {
+	if i.observed != nil {
+		_ = i.observed.Unregister() // fails only if the provider does not know the callback
+	}
+}
+
+// Reason returns the metric label for the error that [OnRefusal] gets: "no_token", "insufficient_scope", "no_rule",
+// "stale" or "fault" for an error of this package, and the label of [token.Reason] for any other.
 func Reason(cause error) string {
 	switch {
 	case errors.Is(cause, ErrNoToken):
@@ -103,6 +119,8 @@ func Reason(cause error) string {
 		return string(oauth.NoRule)
 	case errors.Is(cause, ErrStale):
 		return "stale"
+	case errors.Is(cause, ErrFault):
+		return "fault"
 	}
 	return token.Reason(cause)
 }
@@ -110,6 +128,12 @@ func Reason(cause error) string {
 // count counts a refusal.
 func (i *instruments) count(ctx context.Context, cause error) {
 	i.refused.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", Reason(cause))))
+}
+
+// logRecord logs with the program's default logger, which may panic: some records are written in goroutines of the
+// verifier.
+func logRecord(level slog.Level, message string, attributes ...any) {
+	_ = recovery.Do("the logger", func() { slog.Log(context.Background(), level, message, attributes...) })
 }
 
 // errPanicked is the status under which a call is counted if its handler panics.

@@ -22,6 +22,7 @@
 //	a method without a rule                  PERMISSION_DENIED       no_rule
 //	the issuer's keys are not available      UNAVAILABLE        503  temporarily_unavailable
 //	the knowledge of revocations is too old  UNAVAILABLE        503  temporarily_unavailable (RefuseWhenStale)
+//	a clock or a key source panicked         INTERNAL           500  server_error
 //
 // The first two also carry the challenge of RFC 6750 §3 as "www-authenticate". Over gRPC it is in the trailer, where it
 // shows the client that this package refused the call and no handler saw it.
@@ -43,7 +44,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -52,20 +52,16 @@ import (
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/recovery"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-const (
-	defaultCacheSize    = 10_000
-	defaultLeeway       = 30 * time.Second
-	defaultMaxStaleness = 30 * time.Second
-	// startTimeout bounds how long New waits for the issuer.
-	startTimeout = 5 * time.Second
-)
+// startTimeout bounds how long New waits for the issuer.
+const startTimeout = 5 * time.Second
 
 // Verifier checks the access tokens of one issuer, or of several if [Issuers] returned it. It is safe for concurrent use
-// by multiple goroutines and may serve several servers.
+// by multiple goroutines and may serve several servers. A nil or zero Verifier admits callers of public methods alone.
 type Verifier struct {
 	tokens    *token.Cache
 	denied    *revocation.List
@@ -100,15 +96,18 @@ type Verifier struct {
 // feed; a feed that is named and cannot be reached, or answers UNIMPLEMENTED or 404, is an outage: it is retried, and
 // calls count as stale. Metadata that name none are fetched again when a call arrives a minute later or more. With
 // [OverGRPC], the feed is always expected on the connection.
+//
+// A panic of the program's code, such as a transport, a connection or a clock, does not end the program: for the keys and
+// the feed it is an outage, for a call a refusal ([ErrFault]), for a stream its end. That excludes code which net/http,
+// gRPC or the runtime run in goroutines of their own: a dialer, or a callback of a [tls.Config].
 func New(ctx context.Context, issuer string, options ...Option) (*Verifier, error) {
-	c := config{
-		cacheSize: defaultCacheSize, leeway: defaultLeeway, revocationsMaxStale: defaultMaxStaleness,
-		client: http.DefaultClient, now: time.Now,
-	}
-	for _, option := range options {
-		option(&c)
+	c := newConfig(options)
+	if ctx == nil {
+		ctx = context.Background()
 	}
 	switch {
+	case c.mistake != nil:
+		return nil, c.mistake
 	case issuer == "":
 		return nil, errors.New("verify: the issuer is missing")
 	case len(c.audience) == 0 || slices.Contains(c.audience, ""):
@@ -147,7 +146,8 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		}
 	}
 	if c.telemetry {
-		if v.instruments, err = newInstruments(&c, v); err != nil {
+		v.instruments, err = recovery.Call("a provider of Telemetry", func() (*instruments, error) { return newInstruments(&c, v) })
+		if err != nil {
 			return nil, fmt.Errorf("verify: %w", err)
 		}
 	}
@@ -192,7 +192,8 @@ func (v *Verifier) sweep(ctx context.Context, now func() time.Time) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			v.denied.Sweep(now(), maxTokenLifetime)
+			// If the clock panics, the list stays as it is.
+			_ = recovery.Do("the clock", func() { v.denied.Sweep(now(), maxTokenLifetime) })
 		}
 	}
 }
@@ -200,6 +201,9 @@ func (v *Verifier) sweep(ctx context.Context, now func() time.Time) {
 // Close stops following the issuer's feed and waits for the verifier's goroutines. The verifier continues to verify
 // tokens, with the revocations known at that time.
 func (v *Verifier) Close() {
+	if v == nil {
+		return
+	}
 	if v.members != nil {
 		for _, member := range v.members {
 			member.Close()
@@ -213,12 +217,15 @@ func (v *Verifier) Close() {
 		v.stopped.Wait()
 	}
 	if v.instruments != nil {
-		_ = v.instruments.observed.Unregister() // fails only if the provider does not know the callback
+		v.instruments.close()
 	}
 }
 
 // Feed returns the state of the verifier's knowledge of the issuer's revocations.
 func (v *Verifier) Feed() FeedStatus {
+	if v == nil {
+		return FeedStatus{}
+	}
 	if v.members != nil {
 		return v.feedOfMembers()
 	}
@@ -265,10 +272,13 @@ func (c *config) keySource(ctx context.Context, issuer string) (token.KeySource,
 		return nil, fmt.Errorf("the issuer: %w", err)
 	}
 	remote := jwks.NewRemote(fetch, jwks.RemoteConfig{MaxStale: c.keysMaxStale, Now: c.now})
-	err := remote.Refresh(ctx)
-	// A retry cures neither a wrong name nor an untrusted certificate.
-	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted || errors.Is(err, oauth.ErrOtherIssuer) {
-		return nil, err
-	}
-	return remote, nil
+	_, err := recovery.Call("fetching the keys", func() (struct{}, error) {
+		err := remote.Refresh(ctx)
+		// A retry cures neither a wrong name nor an untrusted certificate.
+		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted || errors.Is(err, oauth.ErrOtherIssuer) {
+			return struct{}{}, err
+		}
+		return struct{}{}, nil
+	})
+	return remote, err
 }

@@ -99,7 +99,7 @@ func (h *HTTP) Handler(next http.Handler, route func(*http.Request) string) http
 		var span trace.Span
 		if h.tracer != nil {
 			ctx = traceContext.Extract(ctx, carrier{get: r.Header.Values})
-			ctx, span = h.tracer.Start(ctx, s.method, trace.WithSpanKind(trace.SpanKindServer))
+			ctx, span = startSpan(ctx, h.tracer, s.method, trace.SpanKindServer)
 			r = r.WithContext(ctx)
 		}
 		answered := false
@@ -141,7 +141,7 @@ func (h *HTTP) RoundTrip(r *http.Request, next func(*http.Request) (*http.Respon
 	}
 	var span trace.Span
 	if h.tracer != nil {
-		ctx, span = h.tracer.Start(ctx, s.method, trace.WithSpanKind(trace.SpanKindClient))
+		ctx, span = startSpan(ctx, h.tracer, s.method, trace.SpanKindClient)
 		r = r.Clone(ctx) // a RoundTripper must not change the request
 		if r.Header == nil {
 			r.Header = make(http.Header, 2)
@@ -150,7 +150,7 @@ func (h *HTTP) RoundTrip(r *http.Request, next func(*http.Request) (*http.Respon
 	}
 	response, err := next(r)
 	switch {
-	case err != nil:
+	case err != nil, response == nil:
 		s.failure = other
 	case response.StatusCode >= http.StatusBadRequest:
 		s.status, s.failure = response.StatusCode, strconv.Itoa(response.StatusCode)

@@ -9,6 +9,8 @@
 package instrument
 
 import (
+	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // other replaces an unknown method, and is the error.type of a request that got no response.
@@ -27,13 +30,27 @@ const other = "_OTHER"
 // issuing a token takes about 50 µs.
 var boundaries = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-// Durations returns a histogram of durations in seconds. It records nothing if meter is nil.
+// Durations returns a histogram of durations in seconds. It records nothing if meter is nil, or returns nothing. The
+// histogram is never nil, whatever the error.
 func Durations(meter metric.Meter, name, description string) (metric.Float64Histogram, error) {
 	if meter == nil {
 		return noop.Float64Histogram{}, nil
 	}
-	return meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description),
+	histogram, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description),
 		metric.WithExplicitBucketBoundaries(boundaries...))
+	return cmp.Or[metric.Float64Histogram](histogram, noop.Float64Histogram{}), err
+}
+
+// startSpan starts a span. A tracer that returns no span starts none, and one that returns no context leaves ctx as it is.
+func startSpan(ctx context.Context, tracer trace.Tracer, name string, kind trace.SpanKind) (context.Context, trace.Span) {
+	next, span := tracer.Start(ctx, name, trace.WithSpanKind(kind))
+	if next == nil {
+		next = ctx
+	}
+	if span == nil {
+		span = trace.SpanFromContext(context.Background())
+	}
+	return next, span
 }
 
 // cache holds values that are built once for each key. A read takes no lock and allocates nothing. It is safe for

@@ -11,11 +11,13 @@ import (
 
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 	grpccodes "google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -167,6 +169,47 @@ func TestRoundTrip(t *testing.T) {
 		if got[name] != 1 {
 			t.Errorf("%s: got %d, want 1; all: %v", name, got[name], got)
 		}
+	}
+}
+
+// emptyMeter and emptyTracer return nothing.
+type (
+	emptyMeter  struct{ noop.Meter }
+	emptyTracer struct{ tracenoop.Tracer }
+)
+
+func (emptyMeter) Float64Histogram(string, ...metric.Float64HistogramOption) (metric.Float64Histogram, error) {
+	return nil, errors.New("no histogram")
+}
+
+func (emptyTracer) Start(context.Context, string, ...trace.SpanStartOption) (context.Context, trace.Span) {
+	return nil, nil
+}
+
+// TestFaultyProviders checks that a meter and a tracer that return nothing stop no call, nor does a transport that does.
+func TestFaultyProviders(t *testing.T) {
+	clientRPC, errClientRPC := instrument.NewRPCClient(emptyMeter{}, emptyTracer{})
+	serverRPC, errServerRPC := instrument.NewRPCServer(emptyMeter{}, emptyTracer{})
+	client, errClient := instrument.NewHTTPClient(emptyMeter{}, emptyTracer{})
+	server, errServer := instrument.NewHTTPServer(emptyMeter{}, emptyTracer{})
+	for _, err := range []error{errClientRPC, errServerRPC, errClient, errServer} {
+		if err == nil {
+			t.Error("the error of the meter is lost")
+		}
+	}
+	for _, rpc := range []*instrument.RPC{clientRPC, serverRPC} {
+		ctx, call := rpc.Start(t.Context(), "/a.B/C", true)
+		if ctx == nil {
+			t.Error("got no context")
+		}
+		call.End(status.Error(1<<32-1, ""))
+	}
+	served := false
+	server.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served = true }), func(*http.Request) string { return "" }).
+		ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	answer, err := client.RoundTrip(httptest.NewRequest(http.MethodGet, "https://a.internal", nil), func(*http.Request) (*http.Response, error) { return nil, nil })
+	if !served || answer != nil || err != nil {
+		t.Errorf("got %v, %v, %v, want what the handler and the transport do", served, answer, err)
 	}
 }
 

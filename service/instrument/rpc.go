@@ -123,7 +123,7 @@ func (r *RPC) startSpan(ctx context.Context, name, original string) (context.Con
 	case !parent.IsRemote():
 		kind = trace.SpanKindInternal // the server span is that of the HTTP request
 	}
-	ctx, span := r.tracer.Start(ctx, name, trace.WithSpanKind(kind))
+	ctx, span := startSpan(ctx, r.tracer, name, kind)
 	if span.IsRecording() {
 		span.SetAttributes(semconv.RPCSystemNameGRPC, semconv.RPCMethod(name))
 		if name != original {
@@ -147,7 +147,7 @@ func (c *Call) End(err error) {
 		return
 	}
 	ended := status.Code(err)
-	if int(ended) >= len(c.method.outcomes) {
+	if ended > codes.Unauthenticated {
 		ended = codes.Unknown // gRPC has no such code; a handler or a server invented it
 	}
 	o := &c.method.outcomes[ended]

@@ -13,9 +13,11 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
-// Fetch gets an issuer's current keys, and how long they are fresh.
+// Fetch gets an issuer's current keys, and how long they are fresh. A Fetch that panics, or ends its goroutine, counts as
+// one that fails.
 type Fetch func(ctx context.Context) (*Set, time.Duration, error)
 
 const (
@@ -26,13 +28,17 @@ const (
 	maxMaxAge     = 24 * time.Hour
 )
 
-// HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414).
+// HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414). If client
+// is nil, [http.DefaultClient] is used.
 func HTTP(client *http.Client, issuer string) Fetch {
 	return Discovered(oauth.Discovery{Client: client}, issuer)
 }
 
 // Discovered returns a Fetch that reads the keys of issuer over HTTP as discovery says.
 func Discovered(discovery oauth.Discovery, issuer string) Fetch {
+	if discovery.Client == nil {
+		discovery.Client = http.DefaultClient
+	}
 	return func(ctx context.Context) (*Set, time.Duration, error) {
 		found, err := discovery.Metadata(ctx, issuer)
 		if err != nil {
@@ -143,7 +149,7 @@ func (r *Remote) Trusts(k Key) bool {
 // [RemoteConfig.MinInterval] ago, Refresh makes no other and returns the error of that one, nil if it succeeded. The
 // context bounds this caller's wait; the fetch goes on for other callers.
 func (r *Remote) Refresh(ctx context.Context) error {
-	done := r.group.DoChan("", r.fetchOnce)
+	done := r.startFetch(r.config.Now())
 	select {
 	case result := <-done:
 		return result.Err
@@ -164,7 +170,7 @@ func (r *Remote) current() *Set {
 		return k.set
 	}
 	if r.due(now) {
-		r.group.DoChan("", r.fetchOnce)
+		r.startFetch(now)
 	}
 	if now.Before(k.usableUntil) {
 		return k.set
@@ -189,27 +195,47 @@ func (r *Remote) dueLocked(now time.Time) bool {
 	return r.lastFetch.IsZero() || now.Sub(r.lastFetch) >= r.config.MinInterval || now.Before(r.lastFetch)
 }
 
+// startFetch starts fetchOnce, or joins the one in flight.
+func (r *Remote) startFetch(now time.Time) <-chan singleflight.Result {
+	return r.group.DoChan("", func() (any, error) { return nil, r.fetchOnce(now) })
+}
+
 // fetchOnce fetches the set if that is due. The group runs it at most once at a time. It serves every waiting caller,
-// so it does not end with the context of any of them.
-func (r *Remote) fetchOnce() (any, error) {
-	now := r.config.Now()
+// so it does not end with the context of any of them. It neither panics nor ends its goroutine, whatever the fetch does:
+// the group would panic where the program cannot recover, or leave its callers waiting.
+func (r *Remote) fetchOnce(now time.Time) error {
 	r.mu.Lock()
 	if !r.dueLocked(now) {
 		defer r.mu.Unlock()
-		return nil, r.lastErr
+		return r.lastErr
 	}
 	r.fetching, r.lastFetch = true, now
 	r.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
-	defer cancel()
-	set, age, err := r.fetch(ctx)
+	fetched, err := recovery.Await("fetching the keys", r.fetchSet)
 	if err == nil {
-		fresh := now.Add(min(max(age, minMaxAge), maxMaxAge))
-		r.cached.Store(&cachedSet{set, now, fresh, fresh.Add(r.config.MaxStale)})
+		fresh := now.Add(min(max(fetched.maxAge, minMaxAge), maxMaxAge))
+		r.cached.Store(&cachedSet{fetched.set, now, fresh, fresh.Add(r.config.MaxStale)})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fetching, r.lastErr = false, err
-	return nil, err
+	return err
+}
+
+// fetchedSet is the result of a Fetch.
+type fetchedSet struct {
+	set    *Set
+	maxAge time.Duration
+}
+
+// fetchSet calls the Fetch.
+func (r *Remote) fetchSet() (fetchedSet, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	set, age, err := r.fetch(ctx)
+	if set == nil && err == nil {
+		err = errors.New("fetching the keys returned no set and no error")
+	}
+	return fetchedSet{set, age}, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -229,6 +231,57 @@ func TestOutage(t *testing.T) {
 		s.down.Store(false)
 		<-time.After(5 * time.Second)
 		expectError(t, "up again", find(t, r, k.ID()), nil)
+	})
+}
+
+// A fetch that panics, ends its goroutine or returns nothing fails for those who wait for it, and the next one is made
+// after the interval.
+func TestFaultyFetch(t *testing.T) {
+	for name, fault := range map[string]func() (*jwks.Set, time.Duration, error){
+		"panics":             func() (*jwks.Set, time.Duration, error) { panic("s3cret") },
+		"ends its goroutine": func() (*jwks.Set, time.Duration, error) { runtime.Goexit(); return nil, 0, nil },
+		"returns nothing":    func() (*jwks.Set, time.Duration, error) { return nil, 0, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := newKey()
+				s := newSource(k)
+				faulty := true
+				r := jwks.NewRemote(func(ctx context.Context) (*jwks.Set, time.Duration, error) {
+					if faulty {
+						return fault()
+					}
+					return s.fetch(ctx)
+				}, jwks.RemoteConfig{})
+				for range 2 { // the second is within the interval
+					if err := find(t, r, k.ID()); err == nil || errors.Is(err, jwks.ErrUnknownKey) || strings.Contains(err.Error(), "s3cret") {
+						t.Errorf("got %v, want an error of the fetch", err)
+					}
+				}
+				faulty = false
+				<-time.After(5 * time.Second)
+				expectError(t, "after the fault", find(t, r, k.ID()), nil)
+				faulty = true
+				<-time.After(10 * time.Minute) // the set is renewed in the background
+				expectError(t, "with an old set", find(t, r, k.ID()), nil)
+				synctest.Wait()
+				if !r.Trusts(k) {
+					t.Error("the old set is lost")
+				}
+				faulty = false
+				<-time.After(5 * time.Second)
+				r.Trusts(k)
+				synctest.Wait()
+				s.expect(t, 2)
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		for name, fetch := range map[string]jwks.Fetch{"nil": nil, "HTTP without a client": jwks.HTTP(nil, "ftp://a")} {
+			if err := find(t, jwks.NewRemote(fetch, jwks.RemoteConfig{}), ""); err == nil {
+				t.Errorf("%s: got no error", name)
+			}
+		}
 	})
 }
 

@@ -15,7 +15,7 @@ const MaxDocument = 1 << 20
 // ErrUnknownKey reports that no trusted key has the id.
 var ErrUnknownKey = errors.New("no such key in the issuer's key set")
 
-// Set is an immutable set of keys. It is safe for concurrent use by multiple goroutines.
+// Set is an immutable set of keys. It is safe for concurrent use by multiple goroutines. A nil Set has no keys.
 type Set struct {
 	// byID maps a "kid" to the first key that has it; the others are linked by Key.next.
 	byID map[string]*Key
@@ -79,12 +79,20 @@ func Parse(document []byte) (*Set, error) {
 
 // Keys returns the keys, first those that name their algorithm. A published key that names none occurs once for each
 // algorithm that its type allows. The caller must not modify the slice.
-func (s *Set) Keys() []Key { return s.list }
+func (s *Set) Keys() []Key {
+	if s == nil {
+		return nil
+	}
+	return s.list
+}
 
 // Find returns the first key with the id, or [ErrUnknownKey]; [Key.For] returns those with the same id and another
 // algorithm. An empty id, from a token without "kid", matches the key of a set with exactly one. The context is not
 // used.
 func (s *Set) Find(_ context.Context, id string) (Key, error) {
+	if s == nil {
+		return Key{}, ErrUnknownKey
+	}
 	if k, ok := s.byID[id]; ok {
 		return *k, nil
 	}
@@ -103,6 +111,9 @@ func (s *Set) single() bool {
 
 // Trusts reports whether the set contains k.
 func (s *Set) Trusts(k Key) bool {
+	if s == nil {
+		return false
+	}
 	for own := s.byID[k.id]; own != nil; own = own.next {
 		if own.Equal(k) {
 			return true

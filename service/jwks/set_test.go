@@ -228,3 +228,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A nil or zero set has no keys.
+func TestNoSet(t *testing.T) {
+	k := newKey()
+	for _, set := range []*jwks.Set{nil, {}} {
+		for _, id := range []string{"", k.ID()} {
+			if _, err := set.Find(t.Context(), id); !errors.Is(err, jwks.ErrUnknownKey) {
+				t.Errorf("got %v, want %v", err, jwks.ErrUnknownKey)
+			}
+		}
+		if set.Trusts(k) || len(set.Keys()) > 0 {
+			t.Error("the set has a key")
+		}
+	}
+}

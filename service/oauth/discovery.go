@@ -85,12 +85,16 @@ func (d Discovery) Base(issuer string) string {
 	return d.From
 }
 
-// Secure returns an error if [SecureURL] does and plaintext is not permitted.
-func (d Discovery) Secure(url string) error {
-	if d.AllowPlaintext {
-		return nil
+// Secure returns an error if [SecureURL] does. If plaintext is permitted, it accepts http to any host.
+func (d Discovery) Secure(raw string) error {
+	if !d.AllowPlaintext {
+		return SecureURL(raw)
 	}
-	return SecureURL(url)
+	u, err := parseURL(raw)
+	if err == nil && u.Scheme != "https" && u.Scheme != "http" {
+		err = fmt.Errorf("%.200q is neither https nor http", RedactURL(raw))
+	}
+	return err
 }
 
 // Metadata fetches the metadata of an issuer that follows RFC 8414 or OpenID Connect Discovery. If the "issuer" in the
@@ -105,7 +109,7 @@ func (d Discovery) Metadata(ctx context.Context, issuer string) (*Metadata, erro
 	if err != nil {
 		return nil, err
 	}
-	errs := fmt.Errorf("no metadata of the issuer %s", issuer)
+	errs := fmt.Errorf("no metadata of the issuer %s", RedactURL(issuer))
 	for _, location := range locations {
 		found, err := d.MetadataAt(ctx, location, issuer)
 		if err == nil {
@@ -139,7 +143,8 @@ func (d Discovery) MetadataAt(ctx context.Context, location, issuer string) (*Me
 		return nil, fmt.Errorf("%s: %w", location, err)
 	}
 	if found.Issuer != issuer {
-		return nil, fmt.Errorf("%s: %w: it calls itself %.200q, not %.200q", location, ErrOtherIssuer, found.Issuer, issuer)
+		return nil, fmt.Errorf("%s: %w: it calls itself %.200q, not %.200q", location, ErrOtherIssuer,
+			RedactURL(found.Issuer), RedactURL(issuer))
 	}
 	if err := d.locate(&found); err != nil {
 		return nil, fmt.Errorf("%s: %w", location, err)
@@ -160,7 +165,7 @@ func (d Discovery) locate(m *Metadata) error {
 	}
 	if host, port, err := net.SplitHostPort(m.GRPCEndpoint); err == nil && d.From != "" {
 		outside, inside := parsed(m.Issuer), parsed(d.From)
-		if strings.EqualFold(host, outside.Hostname()) && inside.Hostname() != "" {
+		if EqualFold(host, outside.Hostname()) && inside.Hostname() != "" {
 			m.GRPCEndpoint = net.JoinHostPort(inside.Hostname(), port)
 		}
 	}
@@ -176,11 +181,25 @@ func (d Discovery) relocate(issuer, endpoint string) string {
 		return strings.TrimSuffix(d.From, "/") + "/" + rest
 	}
 	outside, inside, at := parsed(issuer), parsed(d.From), parsed(endpoint)
-	if at.Host == "" || at.Scheme != outside.Scheme || !strings.EqualFold(at.Host, outside.Host) {
+	if at.Host == "" || at.Scheme != outside.Scheme || !sameHost(at, outside) {
 		return endpoint // a server of its own
 	}
 	at.Scheme, at.Host = inside.Scheme, inside.Host
 	return at.String()
+}
+
+// sameHost reports whether two URLs have the same host and port.
+func sameHost(a, b *url.URL) bool { return EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b) }
+
+// port returns the port of an http or https URL.
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
 }
 
 // parsed returns the URL, which is empty if raw is not one.
@@ -195,28 +214,56 @@ func parsed(raw string) *url.URL {
 // SecureURL returns an error if a request to the URL would cross the network without TLS: the scheme must be https, or
 // http to a loopback host.
 func SecureURL(raw string) error {
+	u, err := parseURL(raw)
+	if err == nil && u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
+		err = fmt.Errorf("%.200q is neither https nor loopback", RedactURL(raw))
+	}
+	return err
+}
+
+// parseURL parses a URL that has a host. The error does not quote what may be secret in it.
+func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" {
-		return fmt.Errorf("%.200q is not a URL", raw)
+		return nil, fmt.Errorf("%.200q is not a URL", RedactURL(raw))
 	}
-	if u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())) {
-		return fmt.Errorf("%.200q is neither https nor loopback", raw)
+	return u, nil
+}
+
+// RedactURL returns a URL for an error or a log: without userinfo, query and fragment, which may be secret. A text that
+// is not a URL with a host and could contain one of them is replaced as a whole.
+func RedactURL(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case !strings.ContainsAny(raw, "@?#"):
+		return raw
+	case err == nil && u.Host != "":
+		return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 	}
-	return nil
+	return "(not shown, as it may contain a secret)"
+}
+
+// redactError removes from an error of [http.Client] what [RedactURL] removes from its URL.
+func redactError(err error) error {
+	if failed, ok := err.(*url.Error); ok { //nolint:errorlint // the client's own, not one that a transport returned
+		return &url.Error{Op: failed.Op, URL: RedactURL(failed.URL), Err: failed.Err}
+	}
+	return err
 }
 
 // Get fetches a document as [Discovery.Get] does, without plaintext.
-func Get(ctx context.Context, client *http.Client, url string, limit int64) ([]byte, http.Header, error) {
-	return Discovery{Client: client}.Get(ctx, url, limit)
+func Get(ctx context.Context, client *http.Client, location string, limit int64) ([]byte, http.Header, error) {
+	return Discovery{Client: client}.Get(ctx, location, limit)
 }
 
 // Get fetches a document of at most limit bytes and returns its body and header. A status other than 200 is an error,
 // and so is a redirect to a URL that [SecureURL] rejects, unless plaintext is permitted: an attacker on the network
 // could answer in the issuer's place.
-func (d Discovery) Get(ctx context.Context, url string, limit int64) ([]byte, http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (d Discovery) Get(ctx context.Context, location string, limit int64) ([]byte, http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
+	name := RedactURL(location)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%.200q is not a URL", name)
 	}
 	request.Header.Set("Accept", "application/json")
 	// An HTTP/2 connection that fell silent would stay in the client's pool and be used for every retry.
@@ -236,18 +283,18 @@ func (d Discovery) Get(ctx context.Context, url string, limit int64) ([]byte, ht
 	}
 	answer, err := secure.Do(request)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, redactError(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if answer.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s answered %s", url, answer.Status)
+		return nil, nil, fmt.Errorf("%s answered %s", name, answer.Status)
 	}
 	body, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading %s: %w", url, err)
+		return nil, nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	if int64(len(body)) > limit {
-		return nil, nil, fmt.Errorf("%s answered more than %d bytes", url, limit)
+		return nil, nil, fmt.Errorf("%s answered more than %d bytes", name, limit)
 	}
 	return body, answer.Header, nil
 }

@@ -60,21 +60,37 @@ func ParseScopes(s string) (Scopes, error) {
 	return scopes, nil
 }
 
-// CollectScopes returns the set of the names in a token of any issuer, without those that are empty. It has no limit on
-// their number or length, as [ReadScope]. The error is an [InvalidScope].
-func CollectScopes(names []string) (Scopes, error) {
-	scopes := make(Scopes, 0, len(names))
-	for _, name := range names {
-		if name == "" {
-			continue
-		}
-		scope, err := ReadScope(name)
-		if err != nil {
+// ReadScopes parses the space-separated list of scopes in a token of any issuer, as [CollectScopes] does its names. It
+// makes no slice of the names.
+func ReadScopes(s string) (_ Scopes, err error) {
+	scopes := make(Scopes, 0, strings.Count(s, " ")+1)
+	for name := range strings.SplitSeq(s, " ") {
+		if scopes, err = appendScope(scopes, name); err != nil {
 			return nil, err
 		}
-		scopes = append(scopes, scope)
 	}
 	return scopes.Unique(), nil
+}
+
+// CollectScopes returns the set of the names in a token of any issuer, without those that are empty. It has no limit on
+// their number or length, as [ReadScope]. The error is an [InvalidScope].
+func CollectScopes(names []string) (_ Scopes, err error) {
+	scopes := make(Scopes, 0, len(names))
+	for _, name := range names {
+		if scopes, err = appendScope(scopes, name); err != nil {
+			return nil, err
+		}
+	}
+	return scopes.Unique(), nil
+}
+
+// appendScope appends the scope with the name, unless the name is empty.
+func appendScope(scopes Scopes, name string) (Scopes, error) {
+	if name == "" {
+		return scopes, nil
+	}
+	scope, err := ReadScope(name)
+	return append(scopes, scope), err
 }
 
 // Unique removes duplicates in place and returns the rest. It takes linear time for many scopes.

@@ -147,6 +147,12 @@ func TestCollectScopes(t *testing.T) {
 	if got, err := oauth.CollectScopes(append(names, append([]string{""}, names...)...)); err != nil || got.String() != many {
 		t.Errorf("1,000 scopes, twice: got %d, %v", len(got), err)
 	}
+	if got, err := oauth.ReadScopes(many + "  " + many); err != nil || got.String() != many {
+		t.Errorf("a text: got %d scopes, %v, want %d", len(got), err, len(names))
+	}
+	if got, err := oauth.ReadScopes("a \t"); err == nil {
+		t.Errorf("a tab: got %q", got)
+	}
 	if got, err := oauth.CollectScopes([]string{"", "b", "", "a", "b"}); err != nil || got.String() != "b a" {
 		t.Errorf("got %q, %v, want b a", got, err)
 	}

@@ -127,19 +127,21 @@ func readScope(raw map[string]json.RawMessage, name string, list bool) (oauth.Sc
 	if !ok {
 		return nil, nil
 	}
-	var names []string
+	var scopes oauth.Scopes
+	var err error
 	var text string
 	switch {
 	case parseString(claim, &text):
-		names = strings.Split(text, " ")
+		scopes, err = oauth.ReadScopes(text)
 	case !list:
 		return nil, fail(ErrMalformed, "the claim %s is not a string", name)
 	default:
-		if names, ok = parseStrings(claim); !ok {
+		names, ok := parseStrings(claim)
+		if !ok {
 			return nil, fail(ErrMalformed, "the claim %s is neither a string nor a list of strings", name)
 		}
+		scopes, err = oauth.CollectScopes(names)
 	}
-	scopes, err := oauth.CollectScopes(names)
 	if err != nil {
 		return nil, fail(ErrMalformed, "the claim %s: %v", name, err)
 	}

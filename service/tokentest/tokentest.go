@@ -180,6 +180,7 @@ func (i *Issuer) Advance(d time.Duration) {
 // client and the resource if they do not exist. It ends the test if another resource has one of the scopes.
 func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) {
 	t.Helper()
+	i.check(t)
 	clientID, err := oauth.ParseClientID(id)
 	must.Succeed(t, err)
 	r, granted := parse(t, resource, scopes)
@@ -206,6 +207,7 @@ func (i *Issuer) AddClient(t testing.TB, id, resource string, scopes ...string) 
 // Apply applies the manifest as "grantor apply" does, and returns when the changes are in effect.
 func (i *Issuer) Apply(t testing.TB, manifest registry.Manifest) {
 	t.Helper()
+	i.check(t)
 	_, err := i.service.Editor().Apply(t.Context(), manifest, registry.ApplyOptions{})
 	must.Succeed(t, err)
 	must.Succeed(t, i.service.CatchUp(t.Context()))
@@ -214,6 +216,7 @@ func (i *Issuer) Apply(t testing.TB, manifest registry.Manifest) {
 // ExpireSecrets makes all secrets of a client expire now, and returns when that is in effect.
 func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 	t.Helper()
+	i.check(t)
 	clientID, err := oauth.ParseClientID(id)
 	must.Succeed(t, err)
 	stored, err := i.store.Client(t.Context(), clientID)
@@ -230,6 +233,7 @@ func (i *Issuer) ExpireSecrets(t testing.TB, id string) {
 // Conn returns a connection to the gRPC port, which trusts the certificate of [TLS]. It is closed when the test ends.
 func (i *Issuer) Conn(t testing.TB) *grpc.ClientConn {
 	t.Helper()
+	i.check(t)
 	security := insecure.NewCredentials()
 	if i.certificate != nil {
 		leaf, err := x509.ParseCertificate(i.certificate.Certificate[0])
@@ -266,6 +270,7 @@ func (i *Issuer) Expired(t testing.TB, clientID, resource string, scopes ...stri
 // client_id, iat, exp in an hour, jti); a nil value removes a claim.
 func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 	t.Helper()
+	i.check(t)
 	signer, err := i.ring.Signer(jwks.ES256)
 	must.Succeed(t, err)
 	return sign(t, signer, i.claims(claims))
@@ -274,11 +279,20 @@ func (i *Issuer) Sign(t testing.TB, claims map[string]any) string {
 // Forge returns a token like [Issuer.Sign], but signed with a key that is not the issuer's.
 func (i *Issuer) Forge(t testing.TB, claims map[string]any) string {
 	t.Helper()
+	i.check(t)
 	foreign, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must.Succeed(t, err)
 	signer, err := token.NewSigner(jwks.ES256, foreign)
 	must.Succeed(t, err)
 	return sign(t, signer, i.claims(claims))
+}
+
+// check ends the test if the issuer was not made by New.
+func (i *Issuer) check(t testing.TB) {
+	t.Helper()
+	if i == nil || i.service == nil {
+		t.Fatal("tokentest: the issuer was not made by New")
+	}
 }
 
 func (i *Issuer) claims(changed map[string]any) map[string]any {

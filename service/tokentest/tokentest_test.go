@@ -2,14 +2,19 @@ package tokentest_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
 
@@ -101,4 +106,45 @@ func request(t *testing.T, issuer *tokentest.Issuer, client string) string {
 		t.Fatalf("got %s and %v, want a token", answer.Status, err)
 	}
 	return body.Token
+}
+
+// endedTest is a test that records why it was ended.
+type endedTest struct {
+	testing.TB
+
+	why string
+}
+
+func (*endedTest) Helper() {}
+
+func (e *endedTest) Fatal(args ...any) {
+	e.why = fmt.Sprint(args...)
+	runtime.Goexit()
+}
+
+// A mistake of a test ends that test, and does not panic.
+func TestMistakes(t *testing.T) {
+	made := tokentest.New(t)
+	unowned := must.Get(oauth.ParseScopes("a"))
+	for _, none := range []*tokentest.Issuer{nil, {}} {
+		for name, call := range map[string]func(testing.TB, *tokentest.Issuer){
+			"AddClient": func(t testing.TB, i *tokentest.Issuer) { i.AddClient(t, "svc", resource, "bad scope") },
+			"Apply": func(t testing.TB, i *tokentest.Issuer) {
+				i.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{Scopes: unowned}}}})
+			},
+			"ExpireSecrets": func(t testing.TB, i *tokentest.Issuer) { i.ExpireSecrets(t, "nobody") },
+			"Token":         func(t testing.TB, i *tokentest.Issuer) { i.Token(t, "svc", resource, "bad scope") },
+			"Expired":       func(t testing.TB, i *tokentest.Issuer) { i.Expired(t, "svc", "no resource", "a") },
+			"Sign":          func(t testing.TB, i *tokentest.Issuer) { i.Sign(t, map[string]any{"a": func() {}}) },
+			"Forge":         func(t testing.TB, i *tokentest.Issuer) { i.Forge(t, map[string]any{"a": func() {}}) },
+		} {
+			for _, issuer := range []*tokentest.Issuer{none, made} {
+				ended, done := &endedTest{TB: t}, make(chan struct{})
+				go func() { defer close(done); call(ended, issuer) }()
+				if <-done; ended.why == "" {
+					t.Errorf("%s: the test was not ended", name)
+				}
+			}
+		}
+	}
 }

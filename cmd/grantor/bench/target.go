@@ -38,7 +38,7 @@ func (l *load) reach(ctx context.Context, client *remote.Client, callers []calle
 	if l.Operation == operationIntrospect {
 		wanted = l.Tokens
 		if l.Wire == wireREST && client.Metadata.IntrospectionEndpoint == "" {
-			return nil, fmt.Errorf("the metadata of %s has no introspection_endpoint", client.Metadata.Issuer)
+			return nil, fmt.Errorf("the metadata of %s has no introspection_endpoint", oauth.RedactURL(client.Metadata.Issuer))
 		}
 	}
 	var tokens []string

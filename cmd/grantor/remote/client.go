@@ -95,7 +95,7 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 		return nil, nil, errors.New("the response of the token endpoint is not one of RFC 6749 §5.1")
 	}
 	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-	if !strings.EqualFold(issued.Type, "Bearer") {
+	if !oauth.EqualFold(issued.Type, "Bearer") {
 		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not Bearer", issued.Type)
 	}
 	// Tokens are pasted into headers and command lines, where other characters could inject.
@@ -130,7 +130,7 @@ func (c *Client) Revoke(ctx context.Context, raw string) error {
 // endpoint in the issuer's metadata.
 func (c *Client) post(ctx context.Context, name, endpoint string, form url.Values) ([]byte, error) {
 	if endpoint == "" {
-		return nil, fmt.Errorf("the metadata of %s has no %s", c.Metadata.Issuer, name)
+		return nil, fmt.Errorf("the metadata of %s has no %s", oauth.RedactURL(c.Metadata.Issuer), name)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -261,7 +261,7 @@ func (c *Client) explain(err error) error {
 func (c *Client) DialGRPC(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	endpoint := c.Metadata.GRPCEndpoint
 	if endpoint == "" {
-		return nil, fmt.Errorf("the metadata of %s has no grantor_grpc_endpoint; this needs a Grantor issuer", c.Metadata.Issuer)
+		return nil, fmt.Errorf("the metadata of %s has no grantor_grpc_endpoint; this needs a Grantor issuer", oauth.RedactURL(c.Metadata.Issuer))
 	}
 	// The part before a colon could otherwise select another resolver of gRPC.
 	host, _, err := net.SplitHostPort(endpoint)

@@ -127,7 +127,7 @@ func (c *Connection) ownSecret() bool {
 // noSecret says how to give a secret. The secret of a profile is not sent to any other issuer, which would learn it.
 func (c *Connection) noSecret() error {
 	if c.profile.hasSecret() {
-		return fmt.Errorf("the secret of the profile %s is not for %s at %s; %s", c.ProfileName, cli.Printable(c.ClientID), cli.Printable(c.Issuer), SecretWays)
+		return fmt.Errorf("the secret of the profile %s is not for %s at %s; %s", c.ProfileName, cli.Printable(c.ClientID), cli.Printable(oauth.RedactURL(c.Issuer)), SecretWays)
 	}
 	return errors.New(SecretWays)
 }
