@@ -1,0 +1,312 @@
+package hashivault_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/grantorhq/grantor/interceptors/secretvar"
+	_ "github.com/grantorhq/grantor/interceptors/secretvar/hashivault"
+	"github.com/grantorhq/grantor/interceptors/secretvar/vaulttest"
+	"github.com/grantorhq/grantor/service/must"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// mark is part of every secret and of every token, so that a fragment of one in an error is found too.
+const mark = "s3cret"
+
+func open(t *testing.T, rawURL string) *secretvar.Variable {
+	t.Helper()
+	variable, err := secretvar.Open(t.Context(), rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := variable.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return variable
+}
+
+// await waits until the variable has the value want.
+func await(t *testing.T, variable *secretvar.Variable, want string) {
+	t.Helper()
+	must.Eventually(t, fmt.Sprintf("the secret is %q", want), func() bool {
+		got, err := variable.Secret(t.Context())
+		return err == nil && got == want
+	})
+}
+
+// fails checks that a secret cannot be read, for the reason want and without a secret in the error.
+func fails(t *testing.T, rawURL, want string) {
+	t.Helper()
+	got, err := open(t, rawURL).Secret(t.Context())
+	if got != "" || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), mark) {
+		t.Errorf("%s: got %q, %v, want one line with %q and no secret", rawURL, got, err, want)
+	}
+}
+
+func TestValues(t *testing.T) {
+	vaulttest.EachVault(t, func(t *testing.T, v *vaulttest.Vault) {
+		v.SetEnv(t, v.Root)
+		v.Put("secret/billing", map[string]any{"client_secret": mark + "-1", "user": "x"})
+		v.Put("secret/billing", map[string]any{"client_secret": mark + "-2\n", "user": "x", "number": 5})
+		v.Put("secret/team/a b", map[string]any{"value": mark})
+		v.Put("kv1/billing", map[string]any{"client_secret": mark + "-v1", "user": "x"})
+		v.Put("team/kv1/billing", map[string]any{"value": mark + "-nested"})
+		for url, want := range map[string]string{
+			"hashivault://secret/billing?field=client_secret":                         mark + "-2",
+			"hashivault://secret/billing?field=client_secret&kv=2&decoder=string":     mark + "-2",
+			"hashivault://secret/billing?field=client_secret&version=1":               mark + "-1",
+			"hashivault://secret/team/a%20b":                                          mark,
+			"hashivault://kv1/billing?kv=1&field=client_secret":                       mark + "-v1",
+			"hashivault://team/kv1/billing?kv=1&mount=team/kv1":                       mark + "-nested",
+			"hashivault://team/kv1/billing?kv=1&mount=team%2Fkv1&field=value&wait=1s": mark + "-nested",
+		} {
+			if got, err := open(t, url).Secret(t.Context()); got != want || err != nil {
+				t.Errorf("%s: got %q, %v, want %q", url, got, err, want)
+			}
+		}
+		for url, want := range map[string]string{
+			"hashivault://secret/billing":                            "the secret has 3 fields; the parameter field must name one",
+			"hashivault://secret/billing?field=password":             `the secret has no field "password"`,
+			"hashivault://secret/billing?field=number":               "the field of the secret is not text",
+			"hashivault://secret/billing?field=user&version=9":       "there is no such secret",
+			"hashivault://secret/none":                               "there is no such secret",
+			"hashivault://none/billing":                              "there is no such secret",
+			"hashivault://kv1/none?kv=1":                             "there is no such secret",
+			"hashivault://kv1/billing?field=client_secret":           "or the engine is of version 1, which kv=1 reads",
+			"hashivault://secret/billing?kv=1&field=client_secret":   "or the engine is of version 2, which kv=2 reads",
+			"hashivault://secret/billing?field=user&decoder=jsonmap": "cannot be decoded",
+		} {
+			fails(t, url, want)
+		}
+	})
+}
+
+// TestChanges follows a secret through a new version, a deletion, a destruction and a restoration, in both engines.
+func TestChanges(t *testing.T) {
+	vaulttest.EachVault(t, func(t *testing.T, v *vaulttest.Vault) {
+		v.SetEnv(t, v.Root)
+		for path, parameters := range map[string]string{"secret/billing": "?wait=20ms", "kv1/billing": "?wait=20ms&kv=1"} {
+			v.Put(path, map[string]any{"value": mark + "-1"})
+			variable := open(t, "hashivault://"+path+parameters)
+			await(t, variable, mark+"-1")
+			v.Put(path, map[string]any{"value": mark + "-2"})
+			await(t, variable, mark+"-2")
+			v.Delete(path)
+			stays(t, variable, mark+"-2")
+			reason := "there is no such secret"
+			if strings.HasPrefix(path, "secret/") {
+				reason = "code=NotFound): the version of the secret is deleted"
+			}
+			fails(t, "hashivault://"+path+parameters, reason)
+			v.Put(path, map[string]any{"value": mark + "-3"})
+			await(t, variable, mark+"-3")
+		}
+		v.Destroy("secret/billing", 3)
+		fails(t, "hashivault://secret/billing", "code=NotFound): the version of the secret is destroyed")
+		fails(t, "hashivault://secret/billing?version=2", "the version of the secret is deleted")
+	})
+}
+
+// stays checks that the variable keeps its value while reads fail.
+func stays(t *testing.T, variable *secretvar.Variable, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(150 * time.Millisecond); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if got, err := variable.Secret(t.Context()); got != want || err != nil {
+			t.Fatalf("got %q, %v, want the last secret", got, err)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	vaulttest.EachVault(t, func(t *testing.T, v *vaulttest.Vault) {
+		v.Put("secret/billing", map[string]any{"value": mark})
+		for _, token := range []string{v.Denied, "s." + mark, ""} {
+			v.SetEnv(t, token)
+			fails(t, "hashivault://secret/billing", "code=PermissionDenied): status 403: the token is not valid, or may not read the secret")
+		}
+		v.SetEnv(t, v.Root)
+		variable := open(t, "hashivault://secret/billing?wait=20ms")
+		await(t, variable, mark)
+		v.Seal()
+		stays(t, variable, mark)
+		fails(t, "hashivault://secret/billing", "status 503: the server is sealed or under maintenance")
+	})
+}
+
+// TestOutage takes the server away, and throttles, while a secret is followed.
+func TestOutage(t *testing.T) {
+	v := vaulttest.NewVault(t)
+	v.SetEnv(t, v.Root)
+	v.Put("secret/billing", map[string]any{"value": mark + "-1"})
+	variable := open(t, "hashivault://secret/billing?wait=20ms")
+	await(t, variable, mark+"-1")
+	for want, handler := range map[string]http.HandlerFunc{
+		"the server closed the connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"code=ResourceExhausted): status 429: the server's quota is exhausted": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "3600")
+			http.Error(w, `{"errors":["request path \"secret/data/billing\": rate limit quota exceeded"]}`, http.StatusTooManyRequests)
+		},
+		"status 500: the server failed": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "<html>"+mark, http.StatusInternalServerError)
+		},
+		"status 418: the server does not answer the request": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"errors":["`+mark+`"]}`, http.StatusTeapot)
+		},
+		"status 307: ": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTemporaryRedirect) },
+	} {
+		if strings.HasPrefix(want, "status 307") {
+			want = "the server's answer cannot be understood"
+		}
+		v.Answer(handler)
+		stays(t, variable, mark+"-1")
+		fails(t, "hashivault://secret/billing", want)
+	}
+	v.Answer(nil)
+	v.Put("secret/billing", map[string]any{"value": mark + "-2"})
+	await(t, variable, mark+"-2")
+}
+
+func TestServerThatIsNotThere(t *testing.T) {
+	v := vaulttest.NewVault(t)
+	for address, want := range map[string]string{
+		"http://127.0.0.1:1":                             "connection refused",
+		strings.Replace(v.Address, "http", "https", 1):   "the server does not speak TLS",
+		"http://" + mark + ":" + mark + "@127.0.0.1:1/x": "connection refused",
+	} {
+		v.SetEnv(t, mark)
+		t.Setenv("VAULT_ADDR", address)
+		fails(t, "hashivault://secret/billing", want)
+	}
+}
+
+// TestEnvironment reads the variables that Go CDK reads for keys in Vault too, and leaves out what would hide the secret.
+func TestEnvironment(t *testing.T) {
+	v := vaulttest.NewVault(t)
+	v.Put("secret/billing", map[string]any{"value": mark})
+	v.SetEnv(t, "another")
+	for name, value := range map[string]string{
+		"VAULT_ADDR": "http://127.0.0.1:1", "VAULT_SERVER_URL": v.Address, "VAULT_SERVER_TOKEN": v.Root, "VAULT_WRAP_TTL": "1m",
+	} {
+		t.Setenv(name, value)
+	}
+	await(t, open(t, "hashivault://secret/billing"), mark)
+	for name, test := range map[string]struct{ value, want string }{
+		"VAULT_SERVER_TOKEN": {mark + "\n", "the token contains a character that is not printable"},
+		"VAULT_SERVER_URL":   {"http://" + mark + ":x y", "is not valid"},
+		"VAULT_CACERT":       {"/nonexistent", "/nonexistent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, test.value)
+			_, err := secretvar.Open(t.Context(), "hashivault://secret/billing")
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), mark) {
+				t.Errorf("got %v, want %q in it and no secret", err, test.want)
+			}
+		})
+	}
+}
+
+func TestURLsThatCannotBeOpened(t *testing.T) {
+	for url, want := range map[string]string{
+		"hashivault://secret":                          "needs the mount of the engine and the path",
+		"hashivault://secret/":                         "needs the mount of the engine and the path",
+		"hashivault:///billing":                        "needs the mount of the engine and the path",
+		"hashivault:secret/billing":                    "the server is in VAULT_ADDR",
+		"hashivault://secret/a//b":                     "needs the mount of the engine and the path",
+		"hashivault://secret/../sys/raw/x":             "needs the mount of the engine and the path",
+		"hashivault://vault.example.com:8200/secret/a": "the server is in VAULT_ADDR",
+		"hashivault://" + mark + "@secret/billing":     "the server is in VAULT_ADDR",
+		"hashivault://secret/billing?kv=3":             "kv is neither 1 nor 2",
+		"hashivault://secret/billing?kv=1&version=2":   "has no versions",
+		"hashivault://secret/billing?version=0":        "version is a number from 1 on",
+		"hashivault://secret/billing?version=latest":   "version is a number from 1 on",
+		"hashivault://secret/billing?mount=secret/b":   "does not begin with the mount",
+		"hashivault://secret/billing?mount=other":      "does not begin with the mount",
+		"hashivault://secret/billing?wait=0s":          "invalid wait",
+		"hashivault://secret/billing?wait=soon":        "invalid wait",
+		"hashivault://secret/billing?fields=a":         `invalid query parameter "fields"`,
+		"hashivault://secret/billing?field=a&field=b":  `duplicate query parameter "field"`,
+		"hashivault://secret/billing?decoder=rot13":    "unsupported decoder",
+	} {
+		variable, err := secretvar.Open(t.Context(), url)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), mark) {
+			t.Errorf("%s: got %v, want %q in it", url, err, want)
+		}
+		if variable != nil {
+			_ = variable.Close()
+		}
+	}
+}
+
+// TestAnswers answers what no Vault answers.
+func TestAnswers(t *testing.T) {
+	v := vaulttest.NewVault(t)
+	v.SetEnv(t, v.Root)
+	for name, body := range map[string]string{
+		"nothing": "", "no JSON": mark, "null": "null", "a list": `["` + mark + `"]`, "no data": `{}`, "text as data": `{"data":"` + mark + `"}`,
+		"no fields": `{"data":{"data":{},"metadata":{}}}`, "data of another type": `{"data":{"data":["` + mark + `"],"metadata":{"version":1}}}`,
+		"metadata of another type": `{"data":{"data":null,"metadata":"` + mark + `"}}`, "a field that is an object": `{"data":{"data":{"a":{"` + mark + `":1}}}}`,
+		"deep": strings.Repeat(`{"data":`, 20_000) + "1" + strings.Repeat("}", 20_000), "large": `{"data":{"data":{"a":"` + strings.Repeat(mark, 300_000) + `"}}}`,
+		"a large secret": `{"data":{"data":{"a":"` + strings.Repeat(mark, 20_000) + `"}}}`, "wrapped": `{"wrap_info":{"token":"` + mark + `"}}`,
+	} {
+		for _, status := range []int{http.StatusOK, http.StatusNotFound, http.StatusForbidden} {
+			v.Answer(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, body)
+			})
+			got, err := open(t, "hashivault://secret/billing").Secret(t.Context())
+			if got != "" || err == nil || strings.Contains(err.Error(), mark) {
+				t.Errorf("%s, status %d: got a secret of %d bytes, %.200v, want an error without a secret", name, status, len(got), err)
+			}
+		}
+	}
+}
+
+// FuzzAnswers lets the server answer anything. Nothing panics, no error quotes the answer, and each goroutine ends.
+func FuzzAnswers(f *testing.F) {
+	v := vaulttest.NewVault(f)
+	f.Setenv("VAULT_ADDR", v.Address)
+	f.Add(200, `{"data":{"data":{"a":"`+mark+`"},"metadata":{"version":1}}}`, "", true)
+	f.Add(404, `{"data":{"data":null,"metadata":{"destroyed":true}}}`, "", true)
+	f.Add(403, `{"errors":["permission denied"]}`, "1", false)
+	f.Add(503, mark, "3600", false)
+	f.Fuzz(func(t *testing.T, status int, body, header string, versioned bool) {
+		if status < 200 || status > 599 {
+			status = 200
+		}
+		v.Answer(func(w http.ResponseWriter, _ *http.Request) {
+			for _, name := range []string{"Retry-After", "Content-Encoding", "Content-Type"} {
+				w.Header().Set(name, header)
+			}
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		})
+		url := "hashivault://secret/billing?kv=1"
+		if versioned {
+			url = "hashivault://secret/billing"
+		}
+		variable, err := secretvar.Open(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := variable.Secret(t.Context())
+		if err == nil && got == "" {
+			t.Error("got an empty secret without an error")
+		}
+		if err != nil && strings.Contains(err.Error(), mark) {
+			t.Errorf("the error quotes the answer: %v", err)
+		}
+		if err := variable.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
