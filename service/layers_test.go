@@ -83,7 +83,7 @@ func TestLayers(t *testing.T) {
 		}
 	}
 	for name, dep := range map[string]string{
-		"cmd/grantor/kms":                      "gocloud.dev/secrets",
+		"cmd/grantor/kms": "gocloud.dev/secrets", "cmd/grantor/secretmanager": "gocloud.dev/runtimevar",
 		"interceptors/secretvar/azurekeyvault": "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets",
 		"interceptors/secretvar/hashivault":    "github.com/hashicorp/vault/api",
 	} {
