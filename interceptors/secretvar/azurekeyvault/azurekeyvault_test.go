@@ -1,6 +1,8 @@
 package azurekeyvault_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -148,6 +150,22 @@ func TestOutage(t *testing.T) {
 	vault.Answer(nil)
 	vault.Set("outage", mark+"-2")
 	await(t, variable, mark+"-2")
+}
+
+// TestServerThatHangs closes a variable whose first read waits for an answer.
+func TestServerThatHangs(t *testing.T) {
+	t.Cleanup(func() { vault.Answer(nil) })
+	vault.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	variable := open(t, base+"hangs")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := variable.Secret(ctx); !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), mark) {
+		t.Errorf("got %v, want the deadline and no secret", err)
+	}
+	began := time.Now()
+	if err := variable.Close(); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("closing: got %v after %v", err, time.Since(began))
+	}
 }
 
 // TestChallenges answers with what no Key Vault demands. On the first, the client of Azure panics.

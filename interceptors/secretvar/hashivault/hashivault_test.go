@@ -1,6 +1,8 @@
 package hashivault_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,10 +12,15 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/secretvar"
 	_ "github.com/grantorhq/grantor/interceptors/secretvar/hashivault"
 	"github.com/grantorhq/grantor/interceptors/secretvar/vaulttest"
+	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/tokentest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -174,6 +181,48 @@ func TestOutage(t *testing.T) {
 	v.Answer(nil)
 	v.Put("secret/billing", map[string]any{"value": mark + "-2"})
 	await(t, variable, mark+"-2")
+}
+
+// TestServerThatHangs closes a variable whose first read waits for an answer.
+func TestServerThatHangs(t *testing.T) {
+	v := vaulttest.NewVault(t)
+	v.SetEnv(t, mark)
+	v.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	variable := open(t, "hashivault://secret/billing")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := variable.Secret(ctx); !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), mark) {
+		t.Errorf("got %v, want the deadline and no secret", err)
+	}
+	began := time.Now()
+	if err := variable.Close(); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("closing: got %v after %v", err, time.Since(began))
+	}
+}
+
+// TestTokens requests tokens from an issuer with a secret in Vault, which then changes at both.
+func TestTokens(t *testing.T) {
+	vaulttest.EachVault(t, func(t *testing.T, v *vaulttest.Vault) {
+		v.SetEnv(t, v.Root)
+		issuer := tokentest.New(t)
+		issuer.AddClient(t, "billing", "https://orders.internal", "orders.read")
+		v.Put("secret/billing", map[string]any{"value": tokentest.Secret})
+		variable := open(t, "hashivault://secret/billing?wait=20ms")
+		token := func() error {
+			source := attach.ClientCredentials(issuer.URL, "billing", "", attach.SecretFunc(variable.Secret))
+			_, err := source.TokenContext(t.Context())
+			return err
+		}
+		must.Succeed(t, token())
+		next := clientsecret.New()
+		issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Secret: next, Client: registry.Client{
+			ID: must.Get(oauth.ParseClientID("billing")), Scopes: must.Get(oauth.ParseScopes("orders.read")), GrantTypes: []string{oauth.GrantClientCredentials},
+		}}}})
+		v.Put("secret/billing", map[string]any{"value": next})
+		await(t, variable, next)
+		must.Succeed(t, token())
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	})
 }
 
 func TestServerThatIsNotThere(t *testing.T) {
