@@ -52,8 +52,7 @@ func TestLayers(t *testing.T) {
 			checkLibrary(t, name, deps)
 		}
 		checkCommands(t, name, deps)
-		followsSecrets := name == "interceptors/secretvar" ||
-			strings.HasPrefix(name, "interceptors/secretvar/") && name != "interceptors/secretvar/vaulttest"
+		followsSecrets := strings.HasPrefix(name+"/", "interceptors/secretvar/")
 		azure, vault := []string{"github.com/Azure", "github.com/AzureAD"}, []string{"github.com/hashicorp"}
 		clouds := slices.Concat(azure, vault, []string{"cloud.google.com", "github.com/aws"})
 		without := func(allowed []string) []string {

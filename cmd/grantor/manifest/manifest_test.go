@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
@@ -85,17 +85,23 @@ func TestManifestURLs(t *testing.T) {
 		fmt.Fprintf(&content, "  - client_id: a%d\n    client_secret_url: vault://%d\n  - client_id: b%[1]d\n", i, i)
 	}
 	path := servetest.WriteFile(t, "clients.yaml", content.String())
-	var running, most atomic.Int64
+	const atOnce = 8
+	var running atomic.Int64
+	var once sync.Once
+	full := make(chan struct{})
 	m, err := manifest.Read(t.Context(), path, func(_ context.Context, url string) (string, error) {
-		n := running.Add(1)
 		defer running.Add(-1)
-		for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+		switch n := running.Add(1); {
+		case n == atOnce:
+			once.Do(func() { close(full) })
+		case n > atOnce:
+			t.Errorf("%d reads at once", n)
 		}
-		time.Sleep(time.Millisecond)
+		<-full
 		return "of " + url, nil
 	})
-	if err != nil || len(m.Clients) != 2*clients || most.Load() > 8 {
-		t.Fatalf("got %v, %d clients, %d reads at once", err, len(m.Clients), most.Load())
+	if err != nil || len(m.Clients) != 2*clients {
+		t.Fatalf("got %v and %d clients", err, len(m.Clients))
 	}
 	for i := range clients {
 		if got, want := m.Clients[2*i].Secret, fmt.Sprintf("of vault://%d", i); got != want || m.Clients[2*i+1].Secret != "" {

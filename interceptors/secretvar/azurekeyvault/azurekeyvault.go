@@ -62,12 +62,12 @@ func (opener) OpenVariableURL(ctx context.Context, u *url.URL) (*runtimevar.Vari
 	if found == nil || u.Host == "" || u.User != nil || u.Fragment != "" {
 		return nil, fmt.Errorf("open variable %v: want azurekeyvault://VAULT.vault.azure.net/secrets/NAME or .../NAME/VERSION", u)
 	}
-	credential, err := defaultCredential()
+	identity, err := defaultCredential()
 	if err != nil {
 		return nil, fmt.Errorf("open variable %v: %w", u, err)
 	}
 	transport := newTransport()
-	client, err := azsecrets.NewClient("https://"+u.Host, credential, &azsecrets.ClientOptions{ClientOptions: clientOptions(transport)})
+	client, err := azsecrets.NewClient("https://"+u.Host, identity, &azsecrets.ClientOptions{ClientOptions: clientOptions(transport)})
 	if err != nil {
 		return nil, fmt.Errorf("open variable %v: %w", u, err)
 	}
@@ -182,13 +182,8 @@ func failure(err error) error {
 	if identity, ok := errors.AsType[identityError](err); ok {
 		return &poll.Error{Text: identity.Error(), Code: gcerrors.PermissionDenied}
 	}
-	refused, ok := errors.AsType[*azcore.ResponseError](err)
-	if !ok {
-		return poll.Unreachable(err)
+	if refused, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		return poll.Refusal(refused.StatusCode, refusals)
 	}
-	meaning, ok := refusals[refused.StatusCode]
-	if !ok {
-		meaning = poll.Error{Text: "Key Vault does not answer the request", Code: gcerrors.Unknown}
-	}
-	return &poll.Error{Text: fmt.Sprintf("status %d: %s", refused.StatusCode, meaning.Text), Code: meaning.Code}
+	return poll.Unreachable(err)
 }

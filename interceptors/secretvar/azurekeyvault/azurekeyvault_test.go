@@ -3,7 +3,6 @@ package azurekeyvault_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -36,53 +35,10 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// mark is part of every secret, so that a fragment of one in an error is found too.
-const mark = "s3cret"
+const mark = vaulttest.Mark
 
 // base is the beginning of the URLs of secrets.
 const base = "azurekeyvault://" + vaulttest.Host + "/secrets/"
-
-func open(t *testing.T, rawURL string) *secretvar.Variable {
-	t.Helper()
-	variable, err := secretvar.Open(t.Context(), rawURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := variable.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return variable
-}
-
-// await waits until the variable has the value want.
-func await(t *testing.T, variable *secretvar.Variable, want string) {
-	t.Helper()
-	must.Eventually(t, fmt.Sprintf("the secret is %q", want), func() bool {
-		got, err := variable.Secret(t.Context())
-		return err == nil && got == want
-	})
-}
-
-// stays checks that the variable keeps its value while reads fail.
-func stays(t *testing.T, variable *secretvar.Variable, want string) {
-	t.Helper()
-	for deadline := time.Now().Add(150 * time.Millisecond); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if got, err := variable.Secret(t.Context()); got != want || err != nil {
-			t.Fatalf("got %q, %v, want the last secret", got, err)
-		}
-	}
-}
-
-// fails checks that a secret cannot be read, for the reason want and without a secret in the error.
-func fails(t *testing.T, rawURL, want string) {
-	t.Helper()
-	got, err := open(t, rawURL).Secret(t.Context())
-	if got != "" || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), mark) {
-		t.Errorf("%s: got %q, %v, want one line with %q and no secret", rawURL, got, err, want)
-	}
-}
 
 func TestValues(t *testing.T) {
 	vault.Set("values", mark+"-1")
@@ -90,43 +46,43 @@ func TestValues(t *testing.T) {
 	for url, want := range map[string]string{
 		base + "values": mark + "-2", base + "values/1": mark + "-1", base + "values?decoder=string&wait=1s": mark + "-2",
 	} {
-		if got, err := open(t, url).Secret(t.Context()); got != want || err != nil {
+		if got, err := vaulttest.Open(t, url).Secret(t.Context()); got != want || err != nil {
 			t.Errorf("%s: got %q, %v, want %q", url, got, err, want)
 		}
 	}
-	fails(t, base+"none", "code=NotFound): status 404: there is no such secret or version, or it is deleted")
-	fails(t, base+"values/9", "code=NotFound): status 404")
+	vaulttest.Fails(t, base+"none", "code=NotFound): status 404: there is no such secret or version, or it is deleted")
+	vaulttest.Fails(t, base+"values/9", "code=NotFound): status 404")
 }
 
 // TestChanges follows a secret through a new version, no permission, a disabled version and a deletion.
 func TestChanges(t *testing.T) {
 	vault.Set("changes", mark+"-1")
 	const url = base + "changes?wait=20ms"
-	variable := open(t, url)
-	await(t, variable, mark+"-1")
+	variable := vaulttest.Open(t, url)
+	vaulttest.Await(t, variable, mark+"-1")
 	vault.Set("changes", mark+"-2")
-	await(t, variable, mark+"-2")
+	vaulttest.Await(t, variable, mark+"-2")
 	const denied = "code=PermissionDenied): status 403: this process may not get the secret, or the secret is disabled"
 	vault.Deny(true)
-	fails(t, url, denied)
-	stays(t, variable, mark+"-2")
+	vaulttest.Fails(t, url, denied)
+	vaulttest.Keeps(t, variable, mark+"-2")
 	vault.Deny(false)
 	vault.Disable("changes")
-	fails(t, url, denied)
-	stays(t, variable, mark+"-2")
+	vaulttest.Fails(t, url, denied)
+	vaulttest.Keeps(t, variable, mark+"-2")
 	vault.Delete("changes")
-	fails(t, url, "status 404: there is no such secret")
-	stays(t, variable, mark+"-2")
+	vaulttest.Fails(t, url, "status 404: there is no such secret")
+	vaulttest.Keeps(t, variable, mark+"-2")
 	vault.Set("changes", mark+"-3")
-	await(t, variable, mark+"-3")
+	vaulttest.Await(t, variable, mark+"-3")
 }
 
 // TestOutage takes Key Vault away, and throttles, while a secret is followed.
 func TestOutage(t *testing.T) {
 	vault.Set("outage", mark+"-1")
 	const url = base + "outage?wait=20ms"
-	variable := open(t, url)
-	await(t, variable, mark+"-1")
+	variable := vaulttest.Open(t, url)
+	vaulttest.Await(t, variable, mark+"-1")
 	t.Cleanup(func() { vault.Answer(nil) })
 	for want, handler := range map[string]http.HandlerFunc{
 		"the server closed the connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
@@ -138,25 +94,25 @@ func TestOutage(t *testing.T) {
 		"status 503: Key Vault is unavailable": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "<html>"+mark, http.StatusServiceUnavailable)
 		},
-		"status 307: Key Vault does not answer the request": func(w http.ResponseWriter, _ *http.Request) {
+		"status 307: the server does not answer reads with it": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "https://"+mark+".example.com/")
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		},
 	} {
 		vault.Answer(handler)
-		stays(t, variable, mark+"-1")
-		fails(t, url, want)
+		vaulttest.Keeps(t, variable, mark+"-1")
+		vaulttest.Fails(t, url, want)
 	}
 	vault.Answer(nil)
 	vault.Set("outage", mark+"-2")
-	await(t, variable, mark+"-2")
+	vaulttest.Await(t, variable, mark+"-2")
 }
 
 // TestServerThatHangs closes a variable whose first read waits for an answer.
 func TestServerThatHangs(t *testing.T) {
 	t.Cleanup(func() { vault.Answer(nil) })
 	vault.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	variable := open(t, base+"hangs")
+	variable := vaulttest.Open(t, base+"hangs")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := variable.Secret(ctx); !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), mark) {
@@ -182,7 +138,7 @@ func TestChallenges(t *testing.T) {
 			w.Header().Set("WWW-Authenticate", challenge)
 			w.WriteHeader(http.StatusUnauthorized)
 		})
-		fails(t, base+"challenges", want)
+		vaulttest.Fails(t, base+"challenges", want)
 	}
 }
 
@@ -193,7 +149,7 @@ func TestIdentity(t *testing.T) {
 		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/another", resource="https://vault.azure.net"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	})
-	fails(t, base+"identity", `isn't configured to acquire tokens for tenant "another"`)
+	vaulttest.Fails(t, base+"identity", `isn't configured to acquire tokens for tenant "another"`)
 }
 
 func TestURLsThatCannotBeOpened(t *testing.T) {
@@ -210,13 +166,7 @@ func TestURLsThatCannotBeOpened(t *testing.T) {
 		"azurekeyvault://" + vaulttest.Host + "/secrets/a?wait=1s&wait=2s": "duplicate query parameter",
 		"azurekeyvault://" + vaulttest.Host + "/secrets/a?decoder=rot13":   "unsupported decoder",
 	} {
-		variable, err := secretvar.Open(t.Context(), url)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), mark) {
-			t.Errorf("%s: got %v, want %q in it", url, err, want)
-		}
-		if variable != nil {
-			_ = variable.Close()
-		}
+		vaulttest.Refused(t, url, want)
 	}
 }
 

@@ -86,7 +86,7 @@ type store struct {
 // locate finds out from a URL which path of the API has the secret.
 func (s *store) locate(u *url.URL, query url.Values) error {
 	full := u.Host + u.Path
-	mount := query.Get("mount")
+	mount := strings.Trim(query.Get("mount"), "/")
 	if mount == "" {
 		mount, _, _ = strings.Cut(full, "/")
 	}
@@ -231,13 +231,8 @@ var refusals = map[int]poll.Error{
 
 // failure returns the error of a request. It quotes the status of an answer, and nothing that the server wrote.
 func failure(err error) error {
-	refused, ok := errors.AsType[*api.ResponseError](err)
-	if !ok {
-		return poll.Unreachable(err)
+	if refused, ok := errors.AsType[*api.ResponseError](err); ok {
+		return poll.Refusal(refused.StatusCode, refusals)
 	}
-	meaning, ok := refusals[refused.StatusCode]
-	if !ok {
-		meaning = poll.Error{Text: "the server does not answer the request", Code: gcerrors.Unknown}
-	}
-	return &poll.Error{Text: fmt.Sprintf("status %d: %s", refused.StatusCode, meaning.Text), Code: meaning.Code}
+	return poll.Unreachable(err)
 }

@@ -3,7 +3,6 @@ package hashivault_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -25,40 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// mark is part of every secret and of every token, so that a fragment of one in an error is found too.
-const mark = "s3cret"
-
-func open(t *testing.T, rawURL string) *secretvar.Variable {
-	t.Helper()
-	variable, err := secretvar.Open(t.Context(), rawURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := variable.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return variable
-}
-
-// await waits until the variable has the value want.
-func await(t *testing.T, variable *secretvar.Variable, want string) {
-	t.Helper()
-	must.Eventually(t, fmt.Sprintf("the secret is %q", want), func() bool {
-		got, err := variable.Secret(t.Context())
-		return err == nil && got == want
-	})
-}
-
-// fails checks that a secret cannot be read, for the reason want and without a secret in the error.
-func fails(t *testing.T, rawURL, want string) {
-	t.Helper()
-	got, err := open(t, rawURL).Secret(t.Context())
-	if got != "" || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), mark) {
-		t.Errorf("%s: got %q, %v, want one line with %q and no secret", rawURL, got, err, want)
-	}
-}
+const mark = vaulttest.Mark
 
 func TestValues(t *testing.T) {
 	vaulttest.EachVault(t, func(t *testing.T, v *vaulttest.Vault) {
@@ -69,15 +35,15 @@ func TestValues(t *testing.T) {
 		v.Put("kv1/billing", map[string]any{"client_secret": mark + "-v1", "user": "x"})
 		v.Put("team/kv1/billing", map[string]any{"value": mark + "-nested"})
 		for url, want := range map[string]string{
-			"hashivault://secret/billing?field=client_secret":                         mark + "-2",
-			"hashivault://secret/billing?field=client_secret&kv=2&decoder=string":     mark + "-2",
-			"hashivault://secret/billing?field=client_secret&version=1":               mark + "-1",
-			"hashivault://secret/team/a%20b":                                          mark,
-			"hashivault://kv1/billing?kv=1&field=client_secret":                       mark + "-v1",
-			"hashivault://team/kv1/billing?kv=1&mount=team/kv1":                       mark + "-nested",
-			"hashivault://team/kv1/billing?kv=1&mount=team%2Fkv1&field=value&wait=1s": mark + "-nested",
+			"hashivault://secret/billing?field=client_secret":                          mark + "-2",
+			"hashivault://secret/billing?field=client_secret&kv=2&decoder=string":      mark + "-2",
+			"hashivault://secret/billing?field=client_secret&version=1":                mark + "-1",
+			"hashivault://secret/team/a%20b":                                           mark,
+			"hashivault://kv1/billing?kv=1&field=client_secret":                        mark + "-v1",
+			"hashivault://team/kv1/billing?kv=1&mount=team/kv1":                        mark + "-nested",
+			"hashivault://team/kv1/billing?kv=1&mount=team%2Fkv1/&field=value&wait=1s": mark + "-nested",
 		} {
-			if got, err := open(t, url).Secret(t.Context()); got != want || err != nil {
+			if got, err := vaulttest.Open(t, url).Secret(t.Context()); got != want || err != nil {
 				t.Errorf("%s: got %q, %v, want %q", url, got, err, want)
 			}
 		}
@@ -93,7 +59,7 @@ func TestValues(t *testing.T) {
 			"hashivault://secret/billing?kv=1&field=client_secret":   "or the engine is of version 2, which kv=2 reads",
 			"hashivault://secret/billing?field=user&decoder=jsonmap": "cannot be decoded",
 		} {
-			fails(t, url, want)
+			vaulttest.Fails(t, url, want)
 		}
 	})
 }
@@ -104,34 +70,24 @@ func TestChanges(t *testing.T) {
 		v.SetEnv(t, v.Root)
 		for path, parameters := range map[string]string{"secret/billing": "?wait=20ms", "kv1/billing": "?wait=20ms&kv=1"} {
 			v.Put(path, map[string]any{"value": mark + "-1"})
-			variable := open(t, "hashivault://"+path+parameters)
-			await(t, variable, mark+"-1")
+			variable := vaulttest.Open(t, "hashivault://"+path+parameters)
+			vaulttest.Await(t, variable, mark+"-1")
 			v.Put(path, map[string]any{"value": mark + "-2"})
-			await(t, variable, mark+"-2")
+			vaulttest.Await(t, variable, mark+"-2")
 			v.Delete(path)
-			stays(t, variable, mark+"-2")
+			vaulttest.Keeps(t, variable, mark+"-2")
 			reason := "there is no such secret"
 			if strings.HasPrefix(path, "secret/") {
 				reason = "code=NotFound): the version of the secret is deleted"
 			}
-			fails(t, "hashivault://"+path+parameters, reason)
+			vaulttest.Fails(t, "hashivault://"+path+parameters, reason)
 			v.Put(path, map[string]any{"value": mark + "-3"})
-			await(t, variable, mark+"-3")
+			vaulttest.Await(t, variable, mark+"-3")
 		}
 		v.Destroy("secret/billing", 3)
-		fails(t, "hashivault://secret/billing", "code=NotFound): the version of the secret is destroyed")
-		fails(t, "hashivault://secret/billing?version=2", "the version of the secret is deleted")
+		vaulttest.Fails(t, "hashivault://secret/billing", "code=NotFound): the version of the secret is destroyed")
+		vaulttest.Fails(t, "hashivault://secret/billing?version=2", "the version of the secret is deleted")
 	})
-}
-
-// stays checks that the variable keeps its value while reads fail.
-func stays(t *testing.T, variable *secretvar.Variable, want string) {
-	t.Helper()
-	for deadline := time.Now().Add(150 * time.Millisecond); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if got, err := variable.Secret(t.Context()); got != want || err != nil {
-			t.Fatalf("got %q, %v, want the last secret", got, err)
-		}
-	}
 }
 
 func TestRefusals(t *testing.T) {
@@ -139,14 +95,14 @@ func TestRefusals(t *testing.T) {
 		v.Put("secret/billing", map[string]any{"value": mark})
 		for _, token := range []string{v.Denied, "s." + mark, ""} {
 			v.SetEnv(t, token)
-			fails(t, "hashivault://secret/billing", "code=PermissionDenied): status 403: the token is not valid, or may not read the secret")
+			vaulttest.Fails(t, "hashivault://secret/billing", "code=PermissionDenied): status 403: the token is not valid, or may not read the secret")
 		}
 		v.SetEnv(t, v.Root)
-		variable := open(t, "hashivault://secret/billing?wait=20ms")
-		await(t, variable, mark)
+		variable := vaulttest.Open(t, "hashivault://secret/billing?wait=20ms")
+		vaulttest.Await(t, variable, mark)
 		v.Seal()
-		stays(t, variable, mark)
-		fails(t, "hashivault://secret/billing", "status 503: the server is sealed or under maintenance")
+		vaulttest.Keeps(t, variable, mark)
+		vaulttest.Fails(t, "hashivault://secret/billing", "status 503: the server is sealed or under maintenance")
 	})
 }
 
@@ -155,8 +111,8 @@ func TestOutage(t *testing.T) {
 	v := vaulttest.NewVault(t)
 	v.SetEnv(t, v.Root)
 	v.Put("secret/billing", map[string]any{"value": mark + "-1"})
-	variable := open(t, "hashivault://secret/billing?wait=20ms")
-	await(t, variable, mark+"-1")
+	variable := vaulttest.Open(t, "hashivault://secret/billing?wait=20ms")
+	vaulttest.Await(t, variable, mark+"-1")
 	for want, handler := range map[string]http.HandlerFunc{
 		"the server closed the connection": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"code=ResourceExhausted): status 429: the server's quota is exhausted": func(w http.ResponseWriter, _ *http.Request) {
@@ -166,7 +122,7 @@ func TestOutage(t *testing.T) {
 		"status 500: the server failed": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "<html>"+mark, http.StatusInternalServerError)
 		},
-		"status 418: the server does not answer the request": func(w http.ResponseWriter, _ *http.Request) {
+		"status 418: the server does not answer reads with it": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"errors":["`+mark+`"]}`, http.StatusTeapot)
 		},
 		"status 307: ": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTemporaryRedirect) },
@@ -175,12 +131,12 @@ func TestOutage(t *testing.T) {
 			want = "the server's answer cannot be understood"
 		}
 		v.Answer(handler)
-		stays(t, variable, mark+"-1")
-		fails(t, "hashivault://secret/billing", want)
+		vaulttest.Keeps(t, variable, mark+"-1")
+		vaulttest.Fails(t, "hashivault://secret/billing", want)
 	}
 	v.Answer(nil)
 	v.Put("secret/billing", map[string]any{"value": mark + "-2"})
-	await(t, variable, mark+"-2")
+	vaulttest.Await(t, variable, mark+"-2")
 }
 
 // TestServerThatHangs closes a variable whose first read waits for an answer.
@@ -188,7 +144,7 @@ func TestServerThatHangs(t *testing.T) {
 	v := vaulttest.NewVault(t)
 	v.SetEnv(t, mark)
 	v.Answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	variable := open(t, "hashivault://secret/billing")
+	variable := vaulttest.Open(t, "hashivault://secret/billing")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := variable.Secret(ctx); !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), mark) {
@@ -207,7 +163,7 @@ func TestTokens(t *testing.T) {
 		issuer := tokentest.New(t)
 		issuer.AddClient(t, "billing", "https://orders.internal", "orders.read")
 		v.Put("secret/billing", map[string]any{"value": tokentest.Secret})
-		variable := open(t, "hashivault://secret/billing?wait=20ms")
+		variable := vaulttest.Open(t, "hashivault://secret/billing?wait=20ms")
 		token := func() error {
 			source := attach.ClientCredentials(issuer.URL, "billing", "", attach.SecretFunc(variable.Secret))
 			_, err := source.TokenContext(t.Context())
@@ -219,7 +175,7 @@ func TestTokens(t *testing.T) {
 			ID: must.Get(oauth.ParseClientID("billing")), Scopes: must.Get(oauth.ParseScopes("orders.read")), GrantTypes: []string{oauth.GrantClientCredentials},
 		}}}})
 		v.Put("secret/billing", map[string]any{"value": next})
-		await(t, variable, next)
+		vaulttest.Await(t, variable, next)
 		must.Succeed(t, token())
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	})
@@ -234,7 +190,7 @@ func TestServerThatIsNotThere(t *testing.T) {
 	} {
 		v.SetEnv(t, mark)
 		t.Setenv("VAULT_ADDR", address)
-		fails(t, "hashivault://secret/billing", want)
+		vaulttest.Fails(t, "hashivault://secret/billing", want)
 	}
 }
 
@@ -248,7 +204,7 @@ func TestEnvironment(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	await(t, open(t, "hashivault://secret/billing"), mark)
+	vaulttest.Await(t, vaulttest.Open(t, "hashivault://secret/billing"), mark)
 	for name, test := range map[string]struct{ value, want string }{
 		"VAULT_SERVER_TOKEN": {mark + "\n", "the token contains a character that is not printable"},
 		"VAULT_SERVER_URL":   {"http://" + mark + ":x y", "is not valid"},
@@ -281,18 +237,14 @@ func TestURLsThatCannotBeOpened(t *testing.T) {
 		"hashivault://secret/billing?mount=secret/b":   "does not begin with the mount",
 		"hashivault://secret/billing?mount=other":      "does not begin with the mount",
 		"hashivault://secret/billing?wait=0s":          "invalid wait",
+		"hashivault://secret/billing?wait=1ns":         "invalid wait",
+		"hashivault://secret/billing?wait=2562047h":    "invalid wait",
 		"hashivault://secret/billing?wait=soon":        "invalid wait",
 		"hashivault://secret/billing?fields=a":         `invalid query parameter "fields"`,
 		"hashivault://secret/billing?field=a&field=b":  `duplicate query parameter "field"`,
 		"hashivault://secret/billing?decoder=rot13":    "unsupported decoder",
 	} {
-		variable, err := secretvar.Open(t.Context(), url)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), mark) {
-			t.Errorf("%s: got %v, want %q in it", url, err, want)
-		}
-		if variable != nil {
-			_ = variable.Close()
-		}
+		vaulttest.Refused(t, url, want)
 	}
 }
 
@@ -312,7 +264,7 @@ func TestAnswers(t *testing.T) {
 				w.WriteHeader(status)
 				_, _ = io.WriteString(w, body)
 			})
-			got, err := open(t, "hashivault://secret/billing").Secret(t.Context())
+			got, err := vaulttest.Open(t, "hashivault://secret/billing").Secret(t.Context())
 			if got != "" || err == nil || strings.Contains(err.Error(), mark) {
 				t.Errorf("%s, status %d: got a secret of %d bytes, %.200v, want an error without a secret", name, status, len(got), err)
 			}

@@ -24,6 +24,9 @@ const (
 	// whichever is longer.
 	firstRetry = time.Second
 	maxRetry   = 30 * time.Second
+	// minWait and maxWait bound the interval that a URL may set.
+	minWait = 10 * time.Millisecond
+	maxWait = 24 * time.Hour
 	// maxSecret bounds a secret, in bytes. A client secret of Grantor has at most 512, but a decoder may decrypt this one.
 	maxSecret = 64 << 10
 )
@@ -44,6 +47,16 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Text }
+
+// Refusal returns the error of a status that a store answered, and quotes nothing else of the answer. meanings maps the
+// statuses that the store uses to what they mean.
+func Refusal(status int, meanings map[int]Error) error {
+	meaning, ok := meanings[status]
+	if !ok {
+		meaning = Error{"the server does not answer reads with it", gcerrors.Unknown}
+	}
+	return &Error{fmt.Sprintf("status %d: %s", status, meaning.Text), meaning.Code}
+}
 
 // Options are the options of each URL.
 type Options struct {
@@ -72,8 +85,8 @@ func ParseOptions(ctx context.Context, query url.Values, own ...string) (*Option
 		return nil, err
 	}
 	if text := query.Get("wait"); text != "" {
-		if o.wait, err = time.ParseDuration(text); err != nil || o.wait <= 0 {
-			return nil, fmt.Errorf("invalid wait %q: it is a positive duration such as 30s", text)
+		if o.wait, err = time.ParseDuration(text); err != nil || o.wait < minWait || o.wait > maxWait {
+			return nil, fmt.Errorf("invalid wait %q: it is a duration from %v to %v", text, minWait, maxWait)
 		}
 	}
 	return o, nil

@@ -176,7 +176,9 @@ func (v *Vault) await(output *bytes.Buffer) {
 	v.t.Helper()
 	const timeout = 30 * time.Second
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for deadline := time.Now().Add(timeout); ; time.Sleep(50 * time.Millisecond) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(timeout); ; <-tick.C {
 		request, err := http.NewRequestWithContext(v.t.Context(), http.MethodGet, v.Address+"/v1/secret/config", http.NoBody)
 		if err != nil {
 			v.t.Fatal(err)
