@@ -279,9 +279,9 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(200, `{"data":{"data":{"a":"`+mark+`"},"metadata":{"version":1}}}`, "", true)
 	f.Add(404, `{"data":{"data":null,"metadata":{"destroyed":true}}}`, "", true)
 	f.Add(403, `{"errors":["permission denied"]}`, "1", false)
-	f.Add(503, mark, "3600", false)
+	f.Add(429, mark, "3600", false)
 	f.Fuzz(func(t *testing.T, status int, body, header string, versioned bool) {
-		if status < 200 || status > 599 {
+		if status < 200 || status > 499 { // after a status of 5xx the client waits before it asks again
 			status = 200
 		}
 		v.Answer(func(w http.ResponseWriter, _ *http.Request) {
