@@ -93,7 +93,7 @@ func (s *store) locate(u *url.URL, query url.Values) error {
 	name, within := strings.CutPrefix(full, mount+"/")
 	switch {
 	case u.Opaque != "" || u.User != nil || u.Fragment != "" || u.Port() != "":
-		return errors.New("the URL has mount and path of the secret; the server is in VAULT_ADDR")
+		return errors.New("beside its parameters the URL has the mount and the path of the secret; the server is in VAULT_ADDR")
 	case !strings.Contains(full, "/") || slices.ContainsFunc(strings.Split(full, "/"), notSegment):
 		return errors.New("the URL needs the mount of the engine and the path of the secret")
 	case !within:

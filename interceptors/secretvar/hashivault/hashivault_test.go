@@ -226,6 +226,7 @@ func TestURLsThatCannotBeOpened(t *testing.T) {
 		"hashivault://secret/":                         "needs the mount of the engine and the path",
 		"hashivault:///billing":                        "needs the mount of the engine and the path",
 		"hashivault:secret/billing":                    "the server is in VAULT_ADDR",
+		"hashivault://secret/billing#client_secret":    "beside its parameters",
 		"hashivault://secret/a//b":                     "needs the mount of the engine and the path",
 		"hashivault://secret/../sys/raw/x":             "needs the mount of the engine and the path",
 		"hashivault://vault.example.com:8200/secret/a": "the server is in VAULT_ADDR",
