@@ -52,15 +52,25 @@ func TestLayers(t *testing.T) {
 			checkLibrary(t, name, deps)
 		}
 		checkCommands(t, name, deps)
-		switch clouds := []string{"cloud.google.com", "github.com/aws", "github.com/Azure", "github.com/AzureAD", "github.com/hashicorp"}; {
-		case name == "interceptors/secretvar":
-			forbid("the user's program chooses the driver", append(clouds, "gocloud.dev/runtimevar/awssecretsmanager",
-				"gocloud.dev/runtimevar/gcpsecretmanager", "gocloud.dev/blob")...)
+		followsSecrets := strings.HasPrefix(name+"/", "interceptors/secretvar/")
+		azure, vault := []string{"github.com/Azure", "github.com/AzureAD"}, []string{"github.com/hashicorp"}
+		clouds := slices.Concat(azure, vault, []string{"cloud.google.com", "github.com/aws"})
+		without := func(allowed []string) []string {
+			return slices.DeleteFunc(slices.Clone(clouds), func(cloud string) bool { return slices.Contains(allowed, cloud) })
+		}
+		drivers := []string{"gocloud.dev/runtimevar/awssecretsmanager", "gocloud.dev/runtimevar/gcpsecretmanager", "gocloud.dev/blob"}
+		switch {
+		case name == "interceptors/secretvar/azurekeyvault":
+			forbid("the user's program chooses the driver", append(without(azure), drivers...)...)
+		case name == "interceptors/secretvar/hashivault":
+			forbid("the user's program chooses the driver", append(without(vault), drivers...)...)
+		case followsSecrets:
+			forbid("the user's program chooses the driver", append(clouds, drivers...)...)
 		case !strings.HasPrefix(name, "cmd/"):
 			forbid("only cmd/grantor links a KMS or vault, and only interceptors/secretvar secret managers",
 				append(clouds, "gocloud.dev", "go.opencensus.io", "github.com/googleapis", "google.golang.org/api")...)
 		}
-		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/secretvar" {
+		if strings.HasPrefix(name, "interceptors/") && !followsSecrets {
 			forbid("the user's program chooses its telemetry", "go.opentelemetry.io/otel/sdk")
 		}
 		if !slices.ContainsFunc([]string{"cmd/", "service/tokentest", "service/redisstore", "service/redistest", "examples/"},
@@ -71,12 +81,18 @@ func TestLayers(t *testing.T) {
 			forbid("generated code is for the edges", module+"gen")
 		}
 	}
-	if !slices.Contains(packages[module+"cmd/grantor/kms"], "gocloud.dev/secrets") {
-		t.Error("cmd/grantor/kms links no KMS, so this test checks nothing of it")
+	for name, dep := range map[string]string{
+		"cmd/grantor/kms": "gocloud.dev/secrets", "cmd/grantor/secretmanager": "gocloud.dev/runtimevar",
+		"interceptors/secretvar/azurekeyvault": "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets",
+		"interceptors/secretvar/hashivault":    "github.com/hashicorp/vault/api",
+	} {
+		if !slices.Contains(packages[module+name], dep) {
+			t.Errorf("%s does not link %s, so this test checks nothing of it", name, dep)
+		}
 	}
 	named := []string{
 		"cmd/grantor/cli", "cmd/grantor/yamldoc", "cmd/grantor/admin", "cmd/grantor/tokens", "cmd/grantor/bench",
-		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar",
+		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar", "interceptors/secretvar/poll",
 	}
 	for _, name := range append(transports, domain...) {
 		named = append(named, "service/"+name)
@@ -108,7 +124,7 @@ func checkCommands(t *testing.T, name string, deps []string) {
 	const commands = module + "cmd/"
 	_, command, inGrantor := strings.Cut(name, "cmd/grantor/")
 	// The packages that link the SDKs of the clouds, and those that reach a store or a signing key.
-	withKMS := []string{"kms", "storage", "serve", "servetest", "apply", "audit", "doctor"}
+	withClouds := []string{"kms", "secretmanager", "storage", "serve", "servetest", "apply", "audit", "doctor"}
 	remoteOnly := []string{"remote", "admin", "tokens", "bench"}
 	foundations := []string{"cli", "yamldoc"}
 	for _, dep := range deps {
@@ -119,8 +135,8 @@ func checkCommands(t *testing.T, name string, deps []string) {
 		case inGrantor && slices.Contains(remoteOnly, command) &&
 			(below("github.com/redis") || below(module+"service/redisstore") || below(module+"service/keys")):
 			t.Errorf("%s depends on %s: it reaches an issuer as a client does, and neither Redis nor a signing key", name, dep)
-		case inGrantor && !slices.Contains(withKMS, command) && below("gocloud.dev"):
-			t.Errorf("%s depends on %s: only kms links the SDKs of the clouds", name, dep)
+		case inGrantor && !slices.Contains(withClouds, command) && below("gocloud.dev"):
+			t.Errorf("%s depends on %s: only kms and secretmanager link the SDKs of the clouds", name, dep)
 		case inGrantor && slices.Contains(foundations, command) && strings.HasPrefix(dep, module):
 			t.Errorf("%s depends on %s: it imports nothing of this module", name, dep)
 		}

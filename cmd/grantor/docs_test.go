@@ -65,9 +65,11 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/interceptors/secretvar"
 	"github.com/grantorhq/grantor/interceptors/verify"
 )
 
+var _ = secretvar.Open
 var _, _, _ = http.MethodGet, os.Args, oauth2.NoContext
 var _, _, _ = grpc.NewClient, credentials.NewTLS, slog.Info
 
@@ -80,7 +82,7 @@ var _ = attach.Scopes
 	}
 	for i, block := range blocks {
 		code.WriteString("func _(ctx context.Context) error {\n" + block)
-		for _, name := range []string{"conn", "err", "client", "tokens", "server", "verifier"} {
+		for _, name := range []string{"conn", "err", "client", "source", "tokens", "server", "verifier"} {
 			if regexp.MustCompile(`\b` + name + `\b[^=\n]* :?= `).MatchString(block) {
 				code.WriteString("\t_ = " + name + "\n")
 			}
@@ -160,7 +162,7 @@ func TestDocsImport(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", command[1], err)
 		}
-		if m, err := manifest.Read("imported.yaml"); err != nil || len(m.Clients) == 0 || m.Check() != nil {
+		if m, err := manifest.Read(t.Context(), "imported.yaml", nil); err != nil || len(m.Clients) == 0 || m.Check() != nil {
 			t.Errorf("%s: got %v, want a file of clients", command[1], err)
 		}
 		reports += report

@@ -1,14 +1,23 @@
 // Package secretvar reads a client's secret from where it is kept, named by a URL: AWS Secrets Manager, Google Cloud
-// Secret Manager, an HTTPS server, or a file. It adapts a variable of the Go Cloud Development Kit
-// (Go CDK, https://gocloud.dev/howto/runtimevar/) to attach.SecretFunc:
+// Secret Manager, Azure Key Vault, HashiCorp Vault, an HTTPS server, or a file. It adapts a variable of the Go Cloud
+// Development Kit (Go CDK, https://gocloud.dev/howto/runtimevar/) to attach.SecretFunc:
 //
 //	import _ "gocloud.dev/runtimevar/awssecretsmanager"
 //
 //	variable, err := secretvar.Open(ctx, "awssecretsmanager://background-service?region=eu-central-1")
 //	source := attach.ClientCredentials(issuer, "background-service", "", attach.SecretFunc(variable.Secret))
 //
-// The program selects the kinds of URL by importing their drivers. The package is separate from attach so that a
-// program which does not use it compiles neither Go CDK nor the client of a cloud.
+// The program selects the kinds of URL by importing their drivers: those of Go CDK, and two below this package.
+//
+//	awssecretsmanager://NAME?region=REGION               gocloud.dev/runtimevar/awssecretsmanager
+//	gcpsecretmanager://projects/PROJECT/secrets/NAME     gocloud.dev/runtimevar/gcpsecretmanager
+//	azurekeyvault://VAULT.vault.azure.net/secrets/NAME   .../interceptors/secretvar/azurekeyvault
+//	hashivault://MOUNT/PATH?field=FIELD                  .../interceptors/secretvar/hashivault
+//	https://HOST/PATH                                    gocloud.dev/runtimevar/httpvar
+//	file:///PATH                                         gocloud.dev/runtimevar/filevar
+//
+// The package is separate from attach so that a program which does not use it compiles neither Go CDK nor the client of
+// a cloud, and a program that follows a secret in one store compiles no other store's client.
 package secretvar
 
 import (

@@ -19,6 +19,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
+	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/service"
@@ -109,7 +110,7 @@ func (s *options) run(cmd *cobra.Command) error {
 		return cli.SettingError("redis, issuer", errors.New("one is required: the URL of the Redis, or that of a running issuer"))
 	}
 	s.errOut = cmd.ErrOrStderr()
-	wanted, err := manifest.Read(s.file)
+	wanted, err := manifest.Read(cmd.Context(), s.file, secretmanager.Read)
 	if err != nil {
 		return cli.WithExit(cli.ExitInvalid, err)
 	}

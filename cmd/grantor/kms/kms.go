@@ -1,5 +1,5 @@
 // Package kms wraps and unwraps key-encryption keys with a key that stays in a KMS or vault. It is the only package that
-// imports gocloud.dev, and with it the SDKs of the clouds.
+// imports the keepers of gocloud.dev, and with them the SDKs of the clouds' KMS.
 package kms
 
 import (

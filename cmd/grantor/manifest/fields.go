@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -51,6 +52,10 @@ func (m *File) readClient(item *yaml.Node) error {
 	table := registry.ClientFields()
 	fields := make(map[string]*yaml.Node)
 	err := m.doc.Fields(item, func(key string, node *yaml.Node) error {
+		given := func(name string) bool { return fields[name] != nil }
+		if slices.Contains(secretFields, key) && slices.ContainsFunc(secretFields, given) {
+			return m.doc.Errorf(node, "give one of %s", strings.Join(secretFields, ", "))
+		}
 		fields[key] = node
 		if field, ok := lookUp(table, key); ok {
 			return readField(m.doc, node, field, &c.Client)
@@ -71,6 +76,9 @@ func (m *File) readClient(item *yaml.Node) error {
 	return m.remember("client "+c.ID.String(), item, fields)
 }
 
+// secretFields are the fields with a client's secret, or with the place of it.
+var secretFields = []string{"client_secret", "client_secret_env", "client_secret_file", "client_secret_url"}
+
 // readIdentity reads the ID of a client, or its secrets.
 func (m *File) readIdentity(c *registry.ClientSpec, key string, node *yaml.Node) (err error) {
 	switch key {
@@ -82,6 +90,8 @@ func (m *File) readIdentity(c *registry.ClientSpec, key string, node *yaml.Node)
 		err = m.readSecret(c, node, secretFromEnvironment)
 	case "client_secret_file":
 		err = m.readSecret(c, node, secretFromFile)
+	case "client_secret_url":
+		err = m.readSecretURL(node)
 	case "client_secret_hashes":
 		c.Hashes, err = hashes(m.doc, node)
 	default:
@@ -131,25 +141,31 @@ func readField[T any](doc *yamldoc.Document, node *yaml.Node, field *registry.Fi
 // readSecret reads a secret of a client, or the place of one. load returns the secret and what to call its source. No error
 // quotes the secret.
 func (m *File) readSecret(c *registry.ClientSpec, node *yaml.Node, load func(value string) (secret, source string, err error)) error {
-	if c.Secret != "" {
-		return m.doc.Errorf(node, "give one of client_secret, client_secret_env and client_secret_file")
-	}
 	value, err := m.doc.Scalar(node)
 	if err != nil {
 		return err
 	}
 	secret, source, err := load(value)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = checkSecret(secret, source)
+	}
+	if err != nil {
 		return m.doc.Errorf(node, "%v", err)
-	case secret == "":
-		return m.doc.Errorf(node, "%s is empty", source)
-	case len(secret) > oauth.MaxSecret:
-		return m.doc.Errorf(node, "%s has more than %d bytes", source, oauth.MaxSecret)
-	case strings.ContainsRune(secret, 0):
-		return m.doc.Errorf(node, "%s contains a NUL byte", source)
 	}
 	c.Secret = secret
+	return nil
+}
+
+// checkSecret validates a secret, without quoting it.
+func checkSecret(secret, source string) error {
+	switch {
+	case secret == "":
+		return fmt.Errorf("%s is empty", source)
+	case len(secret) > oauth.MaxSecret:
+		return fmt.Errorf("%s has more than %d bytes", source, oauth.MaxSecret)
+	case strings.ContainsRune(secret, 0):
+		return fmt.Errorf("%s contains a NUL byte", source)
+	}
 	return nil
 }
 

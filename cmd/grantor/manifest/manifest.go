@@ -20,9 +20,11 @@ type File struct {
 	doc *yamldoc.Document
 	// places maps "client ID field" and "resource ID field" to the value of the field. The field "" is the whole item.
 	places map[string]*yaml.Node
+	// urls are the secrets that are yet to be read.
+	urls []secretURL
 }
 
-// Parse parses a manifest. Its errors call it name.
+// Parse parses a manifest. Its errors call it name. It leaves clients whose secret is named by a URL without a secret.
 func Parse(name string, data []byte) (*File, error) {
 	doc, err := yamldoc.Parse(name, data)
 	if err != nil {
@@ -31,13 +33,17 @@ func Parse(name string, data []byte) (*File, error) {
 	return newFile(doc)
 }
 
-// Read reads a manifest from a file.
-func Read(path string) (*File, error) {
+// Read reads a manifest from a file, and then, by fetch, the secrets that it names by URL.
+func Read(ctx context.Context, path string, fetch Fetch) (*File, error) {
 	doc, err := yamldoc.Read(path)
 	if err != nil {
 		return nil, err
 	}
-	return newFile(doc)
+	m, err := newFile(doc)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.fetch(ctx, fetch)
 }
 
 func newFile(doc *yamldoc.Document) (*File, error) {

@@ -1,9 +1,13 @@
 package manifest_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
@@ -12,7 +16,7 @@ import (
 )
 
 func TestManifest(t *testing.T) {
-	m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", servetest.Manifest))
+	m, err := manifest.Read(t.Context(), servetest.WriteFile(t, "clients.yaml", servetest.Manifest), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,11 +51,78 @@ func TestManifestSecrets(t *testing.T) {
 		{"client_secret: in-place", "in-place"},
 		{"client_secret_env: MANIFEST_TEST_SECRET", "from-environment"},
 		{"client_secret_file: " + path, "from-file"},
+		{"client_secret_url: vault://present", "from-present"},
 	} {
-		m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    "+c.field+"\n"))
+		m, err := manifest.Read(t.Context(), servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    "+c.field+"\n"), fetch)
 		if err != nil || m.Clients[0].Secret != c.want {
 			t.Errorf("%s: got %v, want %q", c.field, err, c.want)
 		}
+	}
+}
+
+// fetch stands in for a secret manager.
+func fetch(_ context.Context, url string) (string, error) {
+	switch name := strings.TrimPrefix(url, "vault://"); name {
+	case "empty":
+		return "", nil
+	case "long":
+		return strings.Repeat("plain", 200), nil
+	case "zero":
+		return "plain\x00", nil
+	case "present":
+		return "from-present", nil
+	default:
+		return "", errors.New("vault: permission denied")
+	}
+}
+
+// TestManifestURLs reads many secrets by URL, a few at a time, and gives each to its client.
+func TestManifestURLs(t *testing.T) {
+	var content strings.Builder
+	content.WriteString("clients:\n")
+	const clients = 100
+	for i := range clients {
+		fmt.Fprintf(&content, "  - client_id: a%d\n    client_secret_url: vault://%d\n  - client_id: b%[1]d\n", i, i)
+	}
+	path := servetest.WriteFile(t, "clients.yaml", content.String())
+	const atOnce = 8
+	var running atomic.Int64
+	var once sync.Once
+	full := make(chan struct{})
+	m, err := manifest.Read(t.Context(), path, func(_ context.Context, url string) (string, error) {
+		defer running.Add(-1)
+		switch n := running.Add(1); {
+		case n == atOnce:
+			once.Do(func() { close(full) })
+		case n > atOnce:
+			t.Errorf("%d reads at once", n)
+		}
+		<-full
+		return "of " + url, nil
+	})
+	if err != nil || len(m.Clients) != 2*clients {
+		t.Fatalf("got %v and %d clients", err, len(m.Clients))
+	}
+	for i := range clients {
+		if got, want := m.Clients[2*i].Secret, fmt.Sprintf("of vault://%d", i); got != want || m.Clients[2*i+1].Secret != "" {
+			t.Errorf("client %d: got %q, want %q, and none for the next", i, got, want)
+		}
+	}
+	parsed, err := manifest.Parse("clients.yaml", []byte(content.String()))
+	if err != nil || parsed.Clients[0].Secret != "" {
+		t.Errorf("parsed: got %v, %q, want no secret", err, parsed.Clients[0].Secret)
+	}
+	// The first error ends the others.
+	var reads atomic.Int64
+	_, err = manifest.Read(t.Context(), path, func(ctx context.Context, url string) (string, error) {
+		if reads.Add(1); url == "vault://0" {
+			return "", errors.New("permission denied")
+		}
+		<-ctx.Done()
+		return "", ctx.Err()
+	})
+	if err == nil || !strings.Contains(err.Error(), "clients.yaml:3: permission denied") {
+		t.Errorf("got %v after %d reads, want the first error", err, reads.Load())
 	}
 }
 
@@ -61,7 +132,7 @@ const someHash = "AQAAAAEAACcQAAAAEAzBdbnA8baoMcOZ4ml3JmEWtgaLylFK2so9jus+oFxB6g
 // TestManifestHashes reads hashes that other servers stored, and a secret beside them.
 func TestManifestHashes(t *testing.T) {
 	const bcrypt = "$2a$10$lAPDeJTgZPKpm7kToI6CAe8I5zEgdUHQGh6keZAQhtpaGIk2aCbf."
-	m, err := manifest.Read(servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_hashes: ["+someHash+", "+bcrypt+"]\n"))
+	m, err := manifest.Read(t.Context(), servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_hashes: ["+someHash+", "+bcrypt+"]\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +177,15 @@ func TestManifestErrors(t *testing.T) {
 		{"a hash twice", "clients:\n  - client_id: a\n    client_secret_hashes: [" + someHash + ", " + someHash + "]\n", "clients.yaml:3: duplicate hash"},
 		{"hashes of no list", "clients:\n  - client_id: a\n    client_secret_hashes: " + someHash + "\n", "clients.yaml:3: expected a list"},
 		{"two secrets", "clients:\n  - client_id: a\n    client_secret: s\n    client_secret_env: s\n", "clients.yaml:4: give one of"},
+		{"two places", "clients:\n  - client_id: a\n    client_secret_url: vault://present\n    client_secret_file: /nonexistent\n", "clients.yaml:4: give one of client_secret, client_secret_env, client_secret_file, client_secret_url"},
+		{"a secret and a URL", "clients:\n  - client_id: a\n    client_secret: a-plain-secret\n    client_secret_url: vault://present\n", "clients.yaml:4: give one of"},
+		{"no secret at the URL", "clients:\n  - client_id: a\n  - client_id: b\n    client_secret_url: vault://plain?absent\n", "clients.yaml:4: vault: permission denied"},
+		{"empty secret at the URL", "clients:\n  - client_id: a\n    client_secret_url: vault://empty\n", "clients.yaml:3: the secret of client_secret_url is empty"},
+		{"long secret at the URL", "clients:\n  - client_id: a\n    client_secret_url: vault://long\n", "clients.yaml:3: the secret of client_secret_url has more than 512 bytes"},
+		{"NUL in the secret at the URL", "clients:\n  - client_id: a\n    client_secret_url: vault://zero\n", "clients.yaml:3: the secret of client_secret_url contains a NUL byte"},
+		{"empty URL", "clients:\n  - client_id: a\n    client_secret_url: ''\n", "clients.yaml:3: client_secret_url is empty"},
+		{"no URL", "clients:\n  - client_id: a\n    client_secret_url:\n", "clients.yaml:3: expected a value"},
+		{"an error behind a URL", "clients:\n  - client_id: a\n    client_secret_url: vault://unread\n  - client_id: b\n    sopes: [x]\n", "clients.yaml:5: a client has no field"},
 		{"empty secret", "clients:\n  - client_id: a\n    client_secret: ''\n", "clients.yaml:3: client_secret is empty"},
 		{"unset variable", "clients:\n  - client_id: a\n    client_secret_env: MANIFEST_TEST_UNSET\n", "clients.yaml:3: the environment variable MANIFEST_TEST_UNSET is empty"},
 		{"no such secret file", "clients:\n  - client_id: a\n    client_secret_file: /nonexistent\n", "clients.yaml:3: "},
@@ -121,7 +201,7 @@ func TestManifestErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := servetest.WriteFile(t, "clients.yaml", c.yaml)
-			m, err := manifest.Read(path)
+			m, err := manifest.Read(t.Context(), path, fetch)
 			if err == nil {
 				err = m.Check()
 			}

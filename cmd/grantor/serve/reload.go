@@ -12,6 +12,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
+	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 )
 
@@ -50,7 +51,7 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 	if next.apply == "" {
 		return func() error { return nil }, nil
 	}
-	m, err := manifest.Read(next.apply)
+	m, err := manifest.Read(ctx, next.apply, secretmanager.Read)
 	if err != nil {
 		return nil, cli.SettingError("apply", err)
 	}

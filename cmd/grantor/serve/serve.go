@@ -15,6 +15,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
+	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/heartbeat"
@@ -227,7 +228,7 @@ func (srv *Server) register(ctx context.Context) error {
 		manifests = append(manifests, m)
 	}
 	if path := srv.settings.apply; path != "" {
-		m, err := manifest.Read(path)
+		m, err := manifest.Read(ctx, path, secretmanager.Read)
 		if err != nil {
 			return cli.SettingError("apply", err)
 		}

@@ -1,0 +1,60 @@
+// Package secretmanager reads client secrets from where they are kept, by the URLs of package secretvar. It imports the
+// drivers of all secret managers, and with them the SDKs of the clouds.
+package secretmanager
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	_ "gocloud.dev/runtimevar/awssecretsmanager" // awssecretsmanager://
+	_ "gocloud.dev/runtimevar/filevar"           // file://
+	_ "gocloud.dev/runtimevar/gcpsecretmanager"  // gcpsecretmanager://
+	_ "gocloud.dev/runtimevar/httpvar"           // https://
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/interceptors/secretvar"
+	_ "github.com/grantorhq/grantor/interceptors/secretvar/azurekeyvault" // azurekeyvault://
+	_ "github.com/grantorhq/grantor/interceptors/secretvar/hashivault"    // hashivault://
+)
+
+// timeout bounds reading one secret.
+const timeout = 30 * time.Second
+
+// Read reads the secret that a URL names, once. No error quotes the secret, the userinfo or query of the URL, or a text that
+// is no URL: it may be the secret itself.
+func Read(ctx context.Context, rawURL string) (string, error) {
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil || u.Scheme == "":
+		return "", errors.New("the place of a secret is a URL such as hashivault://secret/billing")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return "", errors.New("a secret is read over plaintext http from loopback addresses only; use https")
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	secret, err := read(ctx, rawURL)
+	if err != nil {
+		// The errors of some SDKs have several lines, and quote the answers of servers.
+		text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "secretvar: ")), " ")
+		return "", errors.New(cli.Printable(text))
+	}
+	return secret, nil
+}
+
+func read(ctx context.Context, rawURL string) (string, error) {
+	variable, err := secretvar.Open(ctx, rawURL)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = variable.Close() }()
+	return variable.Secret(ctx)
+}
+
+func loopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && address.IsLoopback())
+}
