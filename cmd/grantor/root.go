@@ -51,16 +51,59 @@ func newCommand() *cobra.Command {
 		return fmt.Errorf("there is no command %q; grantor --help lists the commands", args[0])
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	checkHelp(root)
 	cli.MarkUsage(root)
 	return root
 }
 
+// checkHelp makes grantor help and --help report a misspelled command. By default cobra prints the help of the command
+// before it, and grantor help succeeds.
+func checkHelp(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if rest := cmd.Flags().Args(); len(rest) > 0 && cmd.HasSubCommands() {
+			cmd.PrintErrln("grantor:", cmd.Args(cmd, rest))
+		}
+		help(cmd, args)
+	})
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Run, cmd.RunE = nil, helpOn
+		case "completion": // cobra checks the arguments only of a command that runs
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// helpOn prints the help of the command that args name.
+func helpOn(help *cobra.Command, args []string) error {
+	cmd, rest, err := help.Root().Find(args)
+	if err != nil {
+		return cli.UsageError(err)
+	}
+	if len(rest) > 0 && cmd.HasSubCommands() {
+		return cmd.Args(cmd, rest)
+	}
+	cmd.InitDefaultHelpFlag()
+	return cmd.Help()
+}
+
 // flagError returns the error of an unknown flag without the value that was typed after it, which may be a secret.
-func flagError(_ *cobra.Command, err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return cli.SettingError("--"+wrong.GetFlag().Name, settings.ValueError(wrong.GetFlag(), wrong.GetValue(), wrong.Unwrap()))
+	}
 	switch {
 	case !ok:
 		return cli.UsageError(err)
+	case len(cmd.Flags().Args()) > 0 && cmd.HasSubCommands(): // the flag is that of the command which is misspelled
+		return cmd.Args(cmd, cmd.Flags().Args())
+	case cmd.HasSubCommands():
+		return cli.UsageError(errors.New("flags follow the command; see " + cmd.CommandPath() + " --help"))
 	case unknown.GetSpecifiedName() == "client-secret":
 		return cli.UsageError(errors.New("there is no flag --client-secret, because other users could read it; " + remote.SecretWays))
 	case unknown.GetSpecifiedShortnames() != "":

@@ -64,7 +64,12 @@ the file is applied to Redis.`,
 		Example: `  grantor apply -f clients.yaml --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor apply -f clients.yaml --issuer https://auth.example.com --client-id administrator --dry-run
   grantor apply -f clients.yaml --profile prod --prune`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("the file follows -f: grantor apply -f %s", cli.Printable(args[0]))
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := s.run(cmd)
 			if err == nil && s.dryRun {

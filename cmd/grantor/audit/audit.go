@@ -49,7 +49,7 @@ An event must match all filters, and one of several --event. docs/audit.md descr
   grantor audit --event 'client.*' --event 'key.*' --by administrator
   grantor audit --event token.refused --client invoice-worker --follow
   grantor audit --since 2026-01-31T08:00:00Z --until 2026-01-31T09:00:00Z --limit 10000 -o json`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("each filter follows its flag, such as --client or --event"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
 	flags := cmd.Flags()

@@ -77,7 +77,7 @@ The exit code is 0 if no finding is worse than a warning, with --strict than a n
 		Example: `  grantor doctor --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor doctor --config grantor.yaml --replica http://10.0.0.1:8082 --replica http://10.0.0.2:8082
   grantor doctor --config grantor.yaml --strict --skip redis.alone,replica.alone -o json`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("the issuer follows --issuer, the file with settings --config"),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := set.Resolve(s.shared); err != nil {
 				return err

@@ -23,7 +23,7 @@ with _ for -), else from the file that --config names.
 
 On SIGHUP the settings are read again. Those marked below take effect; for others that have changed, the log says that they
 need a restart. If any setting is wrong, the log says which one, and nothing changes.`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("the file with settings follows --config, that with clients and resources --apply"),
 	}
 	set := s.Declare(cmd.Flags())
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
