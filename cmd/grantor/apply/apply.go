@@ -92,12 +92,12 @@ the file is applied to Redis.`,
 // prepare resolves the settings and determines whether they mean a Redis or an issuer. The command line takes
 // precedence over the other sources.
 func (s *options) prepare(flags *pflag.FlagSet, set *settings.Set) error {
-	direct, byIssuer := flags.Changed("redis"), flags.Changed("issuer") || flags.Changed("profile")
-	if direct && byIssuer {
-		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to Redis or by an issuer, not both"))
-	}
 	if err := set.Resolve(s.shared); err != nil {
 		return err
+	}
+	byIssuer := settings.OnCommandLine(flags, "issuer") || settings.OnCommandLine(flags, "profile")
+	if byIssuer && settings.OnCommandLine(flags, "redis") {
+		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to Redis or by an issuer, not both"))
 	}
 	s.useIssuer = byIssuer || (s.Redis == "" && (s.Issuer != "" || s.ProfileName != ""))
 	if !s.useIssuer {
