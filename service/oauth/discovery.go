@@ -113,9 +113,18 @@ func (d Discovery) Metadata(ctx context.Context, issuer string) (*Metadata, erro
 		if err == nil {
 			return found, nil
 		}
-		errs = fmt.Errorf("%w; %w", errs, err)
+		if !sameCause(errs, err) {
+			errs = fmt.Errorf("%w; %w", errs, err)
+		}
 	}
 	return nil, errs
+}
+
+// sameCause reports whether two requests failed for the same reason without a response, which one error states.
+func sameCause(a, b error) bool {
+	one, ok := errors.AsType[*url.Error](a)
+	other, also := errors.AsType[*url.Error](b)
+	return ok && also && one.Err.Error() == other.Err.Error()
 }
 
 // fetchMetadata fetches the metadata at one URL. The response may be unrelated: some servers answer every path with

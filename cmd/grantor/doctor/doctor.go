@@ -22,7 +22,6 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/keys"
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 )
 
@@ -143,8 +142,8 @@ func (s *options) prepare(flags *pflag.FlagSet, issuer bool) error {
 		s.issuer = issuer
 	}
 	if s.issuer != "" {
-		if err := oauth.SecureURL(s.issuer); err != nil {
-			return cli.SettingError("issuer", err)
+		if err := remote.CheckIssuer(s.issuer); err != nil {
+			return err
 		}
 	}
 	return nil
