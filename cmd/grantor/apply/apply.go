@@ -116,7 +116,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	s.errOut = cmd.ErrOrStderr()
 	wanted, err := manifest.Read(s.file)
 	if err != nil {
-		return cli.WithExit(cli.ExitInvalid, err)
+		return cli.InputError(err)
 	}
 	if s.prune && len(wanted.Clients)+len(wanted.Resources) == 0 {
 		return cli.SettingError("prune", errors.New("the file lists nothing, so everything would be removed"))
@@ -158,10 +158,11 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, repo
 		report(c)
 		changes = append(changes, c)
 	})
+	err = s.Failure(err)
 	if s.dryRun {
 		return err
 	}
-	return errors.Join(err, s.audit(ctx, store, changes))
+	return errors.Join(err, s.Failure(s.audit(ctx, store, changes)))
 }
 
 // audit records the audit events of changes that no issuer made.
@@ -206,7 +207,7 @@ func (s *options) pepper(ctx context.Context, store *redisstore.Store) ([]byte, 
 		pepper, algorithms, err = keys.Prepare(ctx, store, sealer, storage.StartupGrace)
 	}
 	if err != nil {
-		return nil, nil, cli.SettingError("redis", err)
+		return nil, nil, s.Failure(err)
 	}
 	return pepper, algorithms, nil
 }

@@ -92,7 +92,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	trail := store.AuditTrail(s.AuditEntries)
 	found, ends, err := query.list(cmd.Context(), trail)
 	if err != nil {
-		return cli.SettingError("redis", err)
+		return s.Failure(err)
 	}
 	if err := out.print(found); err != nil || !s.follow {
 		return err

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 	}
 	m, err := manifest.Read(next.apply)
 	if err != nil {
-		return nil, cli.SettingError("apply", err)
+		return nil, fmt.Errorf("apply: %w", cli.InputError(err))
 	}
 	return func() error { return srv.applyManifest(ctx, m) }, nil
 }

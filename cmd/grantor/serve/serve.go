@@ -3,6 +3,7 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -168,7 +169,7 @@ func (srv *Server) store(ctx context.Context) (*redisstore.Store, error) {
 	}
 	warnings, err := store.Check(ctx)
 	if err != nil {
-		return nil, cli.SettingError("redis", err)
+		return nil, s.Failure(err)
 	}
 	for _, warning := range warnings {
 		if !s.dev {
@@ -203,13 +204,14 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err := telemetry.Connections(srv.telemetry.meter, srv.ports.OpenConnections, srv.ports.RefusedConnections); err != nil {
 		return nil, err
 	}
-	return service.New(ctx, service.Config{
+	built, err := service.New(ctx, service.Config{
 		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, AuditSink: s.AuditSink(store), Algorithms: algorithms,
 		Meter: srv.telemetry.meter, Tracer: srv.telemetry.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
 		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge,
 	})
+	return built, s.Failure(err)
 }
 
 // register applies the manifest of development mode and that of the settings.
@@ -225,7 +227,7 @@ func (srv *Server) register(ctx context.Context) error {
 	if path := srv.settings.apply; path != "" {
 		m, err := manifest.Read(path)
 		if err != nil {
-			return cli.SettingError("apply", err)
+			return fmt.Errorf("apply: %w", cli.InputError(err))
 		}
 		manifests = append(manifests, m)
 	}
@@ -244,7 +246,7 @@ func (srv *Server) applyManifest(ctx context.Context, m *manifest.File) error {
 		srv.service.Applied(ctx, c)
 	})
 	if err != nil {
-		return cli.SettingError("apply", err)
+		return fmt.Errorf("apply: %w", srv.settings.Failure(err))
 	}
 	return nil
 }
