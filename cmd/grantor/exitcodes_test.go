@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,6 +67,8 @@ func commandLines(t *testing.T, flags ...string) map[string][]string {
 func TestExitCodes(t *testing.T) {
 	clitest.Isolate(t)
 	r := servetest.Dev(t, "--failures-per-client=0", "--failures-per-source=0")
+	pair := servetest.Trusted.WriteCertificate(t, time.Hour)
+	secure := servetest.Dev(t, "--tls-cert-file="+pair.Cert, "--tls-key-file="+pair.Key)
 	issuer, err := r.Issuer()
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +96,8 @@ func TestExitCodes(t *testing.T) {
 		{"an issuer without a scheme", []string{"profile"}, []string{"--issuer=" + r.GRPCAddr()}, cli.ExitUsage, "is a host and a port, as gRPC takes them", nil},
 		{"a gRPC target as issuer", []string{"profile"}, []string{"--issuer=dns:///" + r.GRPCAddr()}, cli.ExitUsage, "issuer: ", nil},
 		{"a gRPC port as issuer", []string{"profile"}, []string{"--issuer=http://" + r.GRPCAddr()}, cli.ExitUsage, "is a gRPC port; the issuer is the URL of the REST port", []string{"doctor"}},
+		{"a gRPC port with TLS as issuer", []string{"profile"}, []string{"--issuer=https://" + secure.GRPCAddr()}, cli.ExitUsage, "is a gRPC port; ", []string{"doctor"}},
+		{"a gRPC port with TLS as issuer in plaintext", []string{"profile"}, []string{"--issuer=http://" + secure.GRPCAddr()}, cli.ExitUsage, "is a gRPC port; ", []string{"doctor"}},
 		{"no profile", []string{"profile"}, []string{"--profile=nobody"}, cli.ExitUsage, "profile: ", nil},
 		{"no client", []string{"client-id"}, []string{"--client-id=", "--issuer=" + issuer.String()}, cli.ExitUsage, "client-id: is required", []string{"bench"}},
 		{"no secret", []string{"client-id"}, []string{"--client-secret-file=/nonexistent", "--issuer=" + issuer.String()}, cli.ExitUsage, "client-secret-file", nil},
@@ -120,5 +125,41 @@ func TestExitCodes(t *testing.T) {
 				run(t, append(line, c.args...)...).Exits(t, c.code, c.want, "hush", "another-secret-instead")
 			})
 		}
+	}
+}
+
+// TestExitCodesOfFiles has a file of clients, an export, a token and an address, each malformed or missing, in the commands
+// that read it.
+func TestExitCodesOfFiles(t *testing.T) {
+	clitest.Isolate(t)
+	redis := redistest.New(t)
+	t.Setenv("GRANTOR_REDIS", redis.URL())
+	t.Setenv("GRANTOR_KEY_ENCRYPTION_KEY_FILE", servetest.KEKFile(t))
+	bad := servetest.WriteFile(t, "clients.yaml", "clients: [{client_id: a, sopes: [x]}]")
+	unknown := servetest.WriteFile(t, "clients.yaml", "clients: [{client_id: a, scopes: [x]}]")
+	serve := "serve " + requiredArgs["serve"]
+	for _, c := range []struct {
+		command string
+		code    int
+		want    string
+	}{
+		{"apply -f " + bad, cli.ExitInvalid, "clients.yaml:1: "},
+		{"apply -f " + unknown, cli.ExitInvalid, "clients.yaml:1: "},
+		{"apply -f /nonexistent", cli.ExitUsage, "/nonexistent"},
+		{"apply", cli.ExitUsage, "file: is required"},
+		{serve + " --apply " + bad, cli.ExitInvalid, "apply: "},
+		{serve + " --apply " + unknown, cli.ExitInvalid, "apply: "},
+		{serve + " --apply /nonexistent", cli.ExitUsage, "apply: "},
+		{serve + " --ops-listen 8082", cli.ExitUsage, "ops-listen: "},
+		{serve + " --grpc-listen 0.0.0.0:0", cli.ExitUsage, "grpc-listen: "},
+		{serve + " --tls-cert-file /nonexistent --tls-key-file /nonexistent", cli.ExitUsage, "tls-cert-file: "},
+		{"import hydra " + bad, cli.ExitInvalid, "clients.yaml:1:"},
+		{"import hydra /nonexistent", cli.ExitUsage, "/nonexistent"},
+		{"import openiddict /nonexistent", cli.ExitUsage, "/nonexistent"},
+		{"token decode x.y", cli.ExitInvalid, "not a signed JWT"},
+		{"token introspect --client-id x", cli.ExitUsage, "no token"},
+		{"token revoke --client-id x --all token", cli.ExitUsage, "not both"},
+	} {
+		t.Run(c.command, func(t *testing.T) { run(t, strings.Fields(c.command)...).Exits(t, c.code, c.want) })
 	}
 }

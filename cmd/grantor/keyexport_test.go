@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -79,22 +78,9 @@ func TestKeyExportHAProxy(t *testing.T) {
 	if !found {
 		t.Fatal("docs/administration.md has no configuration of HAProxy")
 	}
-	config := "global\n    maxconn 100\ndefaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n" +
-		strings.NewReplacer(":8443", address, "/etc/haproxy/keys", dir, "https://auth.example.com", issuer.String()).Replace(example) +
-		"    http-request return status 200\n"
-	var log servetest.Output
-	command := exec.Command("haproxy", "-db", "-f", servetest.WriteFile(t, "haproxy.cfg", config))
-	command.Stdout, command.Stderr = &log, &log
-	if err := command.Start(); err != nil {
-		t.Fatalf("%v: make test installs it", err)
-	}
-	defer func() {
-		_ = command.Process.Signal(os.Interrupt)
-		_ = command.Wait()
-		if t.Failed() {
-			t.Logf("the log of haproxy:\n%s\nof\n%s", log.String(), config)
-		}
-	}()
+	runHAProxy(t, "global\n    maxconn 100\ndefaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n"+
+		strings.NewReplacer(":8443", address, "/etc/haproxy/keys", dir, "https://auth.example.com", issuer.String()).Replace(example)+
+		"    http-request return status 200\n")
 	status := func(authorization string) int {
 		request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address, nil))
 		request.Header.Set("Authorization", authorization)
