@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -291,10 +292,13 @@ func (srv *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// warnings lists what makes the server insecure for production.
+// warnings lists what makes the server insecure for production, and what clients would stumble over.
 func (srv *Server) warnings() []string {
 	var found []string
 	s := srv.settings
+	if issuer, err := url.Parse(s.issuer); err == nil && issuer.Port() != "" && strings.HasSuffix(srv.ports.GRPCAddr(), ":"+issuer.Port()) {
+		found = append(found, "the port of issuer is that of grpc-listen: the issuer is the URL of the REST port, unless a proxy maps one to the other")
+	}
 	switch {
 	case s.dev:
 		found = append(found, "insecure: development mode; its client's secret is public")

@@ -23,6 +23,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -75,6 +76,23 @@ func TestDevelopmentLeavesRedis(t *testing.T) {
 		if _, _, err := servetest.Parse(args...); err != nil {
 			t.Errorf("%q: got %v", args, err)
 		}
+	}
+}
+
+// TestIssuerAtGRPCPort expects a warning if the issuer's URL is that of the gRPC port, and none otherwise.
+func TestIssuerAtGRPCPort(t *testing.T) {
+	address := servetest.FreeAddress(t)
+	for _, c := range []struct {
+		issuer string
+		want   bool
+	}{{"http://" + address, true}, {"http://localhost:1", false}, {"http://localhost", false}} {
+		r := servetest.Dev(t, "--grpc-listen="+address, "--issuer="+c.issuer)
+		must.Eventually(t, "serving", func() bool { return strings.Contains(r.Log.String(), "insecure: development mode") })
+		if got := strings.Contains(r.Log.String(), "the port of issuer is that of grpc-listen"); got != c.want {
+			t.Errorf("%s: got %t, want %t:\n%s", c.issuer, got, c.want, r.Log.String())
+		}
+		r.Stop()
+		<-r.Ended
 	}
 }
 
