@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -62,20 +63,21 @@ func checkHelp(root *cobra.Command) {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if rest := cmd.Flags().Args(); len(rest) > 0 && cmd.HasSubCommands() {
-			cmd.PrintErrln("grantor:", cmd.Args(cmd, rest))
+			cmd.PrintErrln("grantor:", unknownCommand(cmd, rest))
 		}
 		help(cmd, args)
 	})
 	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
-		switch cmd.Name() {
-		case "help":
+		if cmd.Name() == "help" {
 			cmd.Run, cmd.RunE = nil, helpOn
-		case "completion": // cobra checks the arguments only of a command that runs
-			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		}
 	}
+}
+
+// unknownCommand returns the error that args[0] is no subcommand of cmd.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	return cli.UsageError(cmp.Or(cli.Misspelled(cmd, args), cmd.Args(cmd, args)))
 }
 
 // helpOn prints the help of the command that args name.
@@ -85,7 +87,7 @@ func helpOn(help *cobra.Command, args []string) error {
 		return cli.UsageError(err)
 	}
 	if len(rest) > 0 && cmd.HasSubCommands() {
-		return cmd.Args(cmd, rest)
+		return unknownCommand(cmd, rest)
 	}
 	cmd.InitDefaultHelpFlag()
 	return cmd.Help()
@@ -101,7 +103,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case !ok:
 		return cli.UsageError(err)
 	case len(cmd.Flags().Args()) > 0 && cmd.HasSubCommands(): // the flag is that of the command which is misspelled
-		return cmd.Args(cmd, cmd.Flags().Args())
+		return unknownCommand(cmd, cmd.Flags().Args())
 	case cmd.HasSubCommands():
 		return cli.UsageError(errors.New("flags follow the command; see " + cmd.CommandPath() + " --help"))
 	case unknown.GetSpecifiedName() == "client-secret":
