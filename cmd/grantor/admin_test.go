@@ -108,7 +108,8 @@ func TestAdminUsage(t *testing.T) {
 	for _, c := range []struct{ command, want string }{
 		{"client", ""},
 		{"clients", `no command "clients"`},
-		{"client lst", "client: the commands are list, get, create,"},
+		{"client lst", `client: there is no command "lst"; did you mean list?`},
+		{"client nothing", "client: the commands are list, get, create,"},
 		{"client get", "accepts 1 arg"},
 		{"client get a b", "accepts 1 arg"},
 		{"client list --outptu json", "there is no flag --outptu"},

@@ -85,7 +85,7 @@ func TestApplyRemotelyErrors(t *testing.T) {
 	if got := grantor(t, "client list"); strings.Contains(got, "first") {
 		t.Errorf("something was applied:\n%s", got)
 	}
-	run(t, "apply", "-f", "/nonexistent").Exits(t, cli.ExitInvalid, "/nonexistent")
+	run(t, "apply", "-f", "/nonexistent").Exits(t, cli.ExitUsage, "/nonexistent")
 }
 
 // TestApplyRemotelyMany applies more clients than one call accepts.

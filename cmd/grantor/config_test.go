@@ -61,15 +61,16 @@ func TestConfigCheck(t *testing.T) {
 		content, want string
 		code          int
 	}{
-		"good":             {"issuer: https://auth.example.com\n", "is well-formed", 0},
-		"no Redis":         {"issuer: https://auth.example.com\n", "\nredis is not in the file: it must come from GRANTOR_REDIS or --redis\n", 0},
-		"no key":           {"issuer: https://auth.example.com\nredis: redis://localhost\n", ".yaml is well-formed.\nkey_encryption_key_file is not in the file: it must come from GRANTOR_KEY_ENCRYPTION_KEY_FILE or --key-encryption-key-file\n", 0},
-		"misspelt":         {"issuer: https://auth.example.com\nlisten: x\n", ":2", cli.ExitUsage},
-		"no issuer":        {"log_level: info\n", "issuer: is required", cli.ExitUsage},
-		"a wrong value":    {"issuer: https://auth.example.com\nmax_staleness: soon\n", ":2", cli.ExitUsage},
-		"half of a pair":   {"issuer: https://auth.example.com\ntls_cert_file: a\n", "tls-key-file", cli.ExitUsage},
-		"not an issuer":    {"issuer: auth\n", "issuer: ", cli.ExitUsage},
-		"not that of ours": {"- a\n", "", cli.ExitUsage},
+		"good":                        {"issuer: https://auth.example.com\n", "is well-formed", 0},
+		"no Redis":                    {"issuer: https://auth.example.com\n", "\nredis is not in the file: it must come from GRANTOR_REDIS or --redis\n", 0},
+		"no key":                      {"issuer: https://auth.example.com\nredis: redis://localhost\n", ".yaml is well-formed.\nkey_encryption_key_file is not in the file: it must come from GRANTOR_KEY_ENCRYPTION_KEY_FILE or --key-encryption-key-file\n", 0},
+		"misspelt":                    {"issuer: https://auth.example.com\nlisten: x\n", ":2", cli.ExitUsage},
+		"no issuer":                   {"log_level: info\n", "issuer: is required", cli.ExitUsage},
+		"a wrong value":               {"issuer: https://auth.example.com\nmax_staleness: soon\n", ":2", cli.ExitUsage},
+		"half of a pair":              {"issuer: https://auth.example.com\ntls_cert_file: a\n", "tls-key-file", cli.ExitUsage},
+		"not an issuer":               {"issuer: auth\n", "issuer: ", cli.ExitUsage},
+		"development mode on a Redis": {"dev: true\nredis: redis://localhost\n", "dev: ", cli.ExitUsage},
+		"not that of ours":            {"- a\n", "", cli.ExitUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := run(t, "config", "check", servetest.WriteFile(t, "grantor.yaml", test.content))

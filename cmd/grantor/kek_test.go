@@ -100,7 +100,7 @@ func TestKeyWrapErrors(t *testing.T) {
 		"key-encryption-key-url: open secrets": {"--key-encryption-key-url=nokms://x"},
 		"plain-key-file: open":                 {"--key-encryption-key-url=" + localURL(), "--plain-key-file=/nonexistent"},
 		"plain-key-file: a key-encryption":     {"--key-encryption-key-url=" + localURL(), "--plain-key-file=" + servetest.WriteFile(t, "kek", "x")},
-		"key: the commands are ":               nil,
+		`key: there is no command "warp"`:      nil,
 	} {
 		if args == nil {
 			cmd := newCommand()

@@ -104,7 +104,7 @@ elsewhere: {issuer: "https://auth.example.com", client_id: a, client_secret: hus
 // TestProfileErrors has files that are wrong; no error quotes a secret.
 func TestProfileErrors(t *testing.T) {
 	for _, c := range []struct{ name, content, want string }{
-		{"no YAML", "a: [\nclient_secret: *hush", "not one document of YAML; see line 2"},
+		{"no YAML", "a: [\nclient_secret: *hush", "profiles.yaml:2: "},
 		{"a list", "- hush", "profiles.yaml:1: expected names and values"},
 		{"an unknown field", "prod:\n  issuer: https://a.example\n  secret: hush", `profiles.yaml:3: a profile has no field "secret"`},
 		{"no issuer", "prod: {client_id: a}", "profiles.yaml:1: a profile needs its issuer"},
@@ -112,7 +112,8 @@ func TestProfileErrors(t *testing.T) {
 		{"two secrets", "prod: {issuer: https://a.example, client_id: a, client_secret: hush, client_secret_file: b}", "give one of client_secret and client_secret_file"},
 		{"another is wrong", "prod: {issuer: https://a.example}\nb: {}", "profiles.yaml:2: "},
 		{"too long", strings.Repeat("#", 1<<20+1), "more than 1048576 bytes"},
-		{"empty", "", "not one document"},
+		{"empty", "", "the file is empty"},
+		{"an unused anchor", "prod:\n  issuer: https://a.example\n  client_id: a\n  client_secret: &hush x\n", "profiles.yaml:4: an anchor"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			profiles(t, c.content)

@@ -218,8 +218,14 @@ func haproxy(t testing.TB, front any) {
 	if err := template.Must(template.ParseFiles("testdata/haproxy.cfg")).Execute(&config, front); err != nil {
 		t.Fatal(err)
 	}
+	runHAProxy(t, config.String())
+}
+
+// runHAProxy runs HAProxy with a configuration until the test ends.
+func runHAProxy(t testing.TB, config string) {
+	t.Helper()
 	var log servetest.Output
-	command := exec.Command("haproxy", "-db", "-f", servetest.WriteFile(t, "haproxy.cfg", config.String()))
+	command := exec.Command("haproxy", "-db", "-f", servetest.WriteFile(t, "haproxy.cfg", config))
 	command.Stdout, command.Stderr = &log, &log
 	if err := command.Start(); err != nil {
 		t.Fatalf("%v: make test installs it", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -51,16 +52,60 @@ func newCommand() *cobra.Command {
 		return fmt.Errorf("there is no command %q; grantor --help lists the commands", args[0])
 	}
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	checkHelp(root)
 	cli.MarkUsage(root)
 	return root
 }
 
+// checkHelp makes grantor help and --help report a misspelled command. By default cobra prints the help of the command
+// before it, and grantor help succeeds.
+func checkHelp(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if rest := cmd.Flags().Args(); len(rest) > 0 && cmd.HasSubCommands() {
+			cmd.PrintErrln("grantor:", unknownCommand(cmd, rest))
+		}
+		help(cmd, args)
+	})
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "help" {
+			cmd.Run, cmd.RunE = nil, helpOn
+		}
+	}
+}
+
+// unknownCommand returns the error that args[0] is no subcommand of cmd.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	return cli.UsageError(cmp.Or(cli.Misspelled(cmd, args), cmd.Args(cmd, args)))
+}
+
+// helpOn prints the help of the command that args name.
+func helpOn(help *cobra.Command, args []string) error {
+	cmd, rest, err := help.Root().Find(args)
+	if err != nil {
+		return cli.UsageError(err)
+	}
+	if len(rest) > 0 && cmd.HasSubCommands() {
+		return unknownCommand(cmd, rest)
+	}
+	cmd.InitDefaultHelpFlag()
+	return cmd.Help()
+}
+
 // flagError returns the error of an unknown flag without the value that was typed after it, which may be a secret.
-func flagError(_ *cobra.Command, err error) error {
+func flagError(cmd *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return cli.SettingError("--"+wrong.GetFlag().Name, settings.ValueError(wrong.GetFlag(), wrong.GetValue(), wrong.Unwrap()))
+	}
 	switch {
 	case !ok:
 		return cli.UsageError(err)
+	case len(cmd.Flags().Args()) > 0 && cmd.HasSubCommands(): // the flag is that of the command which is misspelled
+		return unknownCommand(cmd, cmd.Flags().Args())
+	case cmd.HasSubCommands():
+		return cli.UsageError(errors.New("flags follow the command; see " + cmd.CommandPath() + " --help"))
 	case unknown.GetSpecifiedName() == "client-secret":
 		return cli.UsageError(errors.New("there is no flag --client-secret, because other users could read it; " + remote.SecretWays))
 	case unknown.GetSpecifiedShortnames() != "":

@@ -106,7 +106,8 @@ func TestTokenSecret(t *testing.T) {
 			runToken(t, "", append([]string{"issue"}, c.args...)...).Fails(t, c.want, "another-secret-instead")
 		})
 	}
-	runToken(t, "", "isue", clitest.DevSecret).Fails(t, "token: the commands are issue, introspect, revoke and decode")
+	runToken(t, "", "isue", clitest.DevSecret).Fails(t, `token: there is no command "isue"; did you mean issue?`)
+	runToken(t, "", clitest.DevSecret).Fails(t, "token: the commands are issue, introspect, revoke and decode")
 }
 
 func TestTokenIntrospect(t *testing.T) {

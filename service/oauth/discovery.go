@@ -115,7 +115,9 @@ func (d Discovery) Metadata(ctx context.Context, issuer string) (*Metadata, erro
 		if err == nil {
 			return found, nil
 		}
-		errs = fmt.Errorf("%w; %w", errs, err)
+		if !sameCause(errs, err) {
+			errs = fmt.Errorf("%w; %w", errs, err)
+		}
 	}
 	return nil, errs
 }
@@ -129,6 +131,13 @@ func MetadataURLs(issuer string) ([]string, error) {
 	}
 	host, path := u.Scheme+"://"+u.Host, strings.TrimSuffix(u.EscapedPath(), "/")
 	return []string{host + WellKnownServer + path, host + path + WellKnownOpenID}, nil
+}
+
+// sameCause reports whether two requests failed for the same reason without a response, which one error states.
+func sameCause(a, b error) bool {
+	one, ok := errors.AsType[*url.Error](a)
+	other, also := errors.AsType[*url.Error](b)
+	return ok && also && one.Err.Error() == other.Err.Error()
 }
 
 // MetadataAt fetches the metadata at one URL, as [Discovery.Metadata] does. The response may be unrelated: some servers

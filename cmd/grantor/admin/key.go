@@ -17,13 +17,13 @@ import (
 func NewKeyCommand(subs ...*cobra.Command) *cobra.Command {
 	return cli.NewGroup("key", "Administer the signing keys of a running issuer",
 		`Administer the signing keys of a running issuer. The issuer rotates them by itself; these commands are for when that is
-not soon enough. The calling client needs the scopes grantor:keys.read and grantor:keys.write. See also: grantor help
-profiles, grantor help exit-codes.
+not soon enough. The calling client needs the scopes grantor:keys.read and grantor:keys.write; grantor key export needs
+no client. See also: grantor help profiles, grantor help exit-codes.
 
 The id of a key may begin with a hyphen. It then follows two hyphens, at the end: grantor key retire -- -Nzb…
 
 grantor key wrap calls no issuer: it makes the key that seals the signing keys.`,
-		append([]*cobra.Command{newKeyListCommand(), newKeyRotateCommand(), newKeyRetireCommand(), newKeyCompromiseCommand()}, subs...)...)
+		append([]*cobra.Command{newKeyListCommand(), newKeyRotateCommand(), newKeyRetireCommand(), newKeyCompromiseCommand(), newKeyExportCommand()}, subs...)...)
 }
 
 func newKeyListCommand() *cobra.Command {

@@ -65,7 +65,12 @@ the file is applied to Redis.`,
 		Example: `  grantor apply -f clients.yaml --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor apply -f clients.yaml --issuer https://auth.example.com --client-id administrator --dry-run
   grantor apply -f clients.yaml --profile prod --prune`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("the file follows -f: grantor apply -f %s", cli.Printable(args[0]))
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := s.run(cmd)
 			if err == nil && s.dryRun {
@@ -88,12 +93,12 @@ the file is applied to Redis.`,
 // prepare resolves the settings and determines whether they mean a Redis or an issuer. The command line takes
 // precedence over the other sources.
 func (s *options) prepare(flags *pflag.FlagSet, set *settings.Set) error {
-	direct, byIssuer := flags.Changed("redis"), flags.Changed("issuer") || flags.Changed("profile")
-	if direct && byIssuer {
-		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to Redis or by an issuer, not both"))
-	}
 	if err := set.Resolve(s.shared); err != nil {
 		return err
+	}
+	byIssuer := settings.OnCommandLine(flags, "issuer") || settings.OnCommandLine(flags, "profile")
+	if byIssuer && settings.OnCommandLine(flags, "redis") {
+		return cli.SettingError("redis, issuer, profile", errors.New("a file is applied to Redis or by an issuer, not both"))
 	}
 	s.useIssuer = byIssuer || (s.Redis == "" && (s.Issuer != "" || s.ProfileName != ""))
 	if !s.useIssuer {
@@ -112,7 +117,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	s.errOut = cmd.ErrOrStderr()
 	wanted, err := manifest.Read(cmd.Context(), s.file, secretmanager.Read)
 	if err != nil {
-		return cli.WithExit(cli.ExitInvalid, err)
+		return cli.InputError(err)
 	}
 	if s.prune && len(wanted.Clients)+len(wanted.Resources) == 0 {
 		return cli.SettingError("prune", errors.New("the file lists nothing, so everything would be removed"))
@@ -149,10 +154,11 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, repo
 		report(c)
 		changes = append(changes, c)
 	})
+	err = s.Failure(err)
 	if s.dryRun {
 		return err
 	}
-	return errors.Join(err, s.audit(ctx, store, changes))
+	return errors.Join(err, s.Failure(s.audit(ctx, store, changes)))
 }
 
 // audit records the audit events of changes that no issuer made.
@@ -197,7 +203,7 @@ func (s *options) pepper(ctx context.Context, store *redisstore.Store) ([]byte, 
 		pepper, algorithms, err = keys.Prepare(ctx, store, sealer, storage.StartupGrace)
 	}
 	if err != nil {
-		return nil, nil, cli.SettingError("redis", err)
+		return nil, nil, s.Failure(err)
 	}
 	return pepper, algorithms, nil
 }

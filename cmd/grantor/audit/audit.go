@@ -48,7 +48,7 @@ An event must match all filters, and one of several --event. docs/audit.md descr
   grantor audit --event 'client.*' --event 'key.*' --by administrator
   grantor audit --event token.refused --client invoice-worker --follow
   grantor audit --since 2026-01-31T08:00:00Z --until 2026-01-31T09:00:00Z --limit 10000 -o json`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("each filter follows its flag, such as --client or --event"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
 	}
 	flags := cmd.Flags()
@@ -86,7 +86,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	trail := store.AuditTrail(s.AuditEntries)
 	found, ends, err := query.list(cmd.Context(), trail)
 	if err != nil {
-		return cli.SettingError("redis", err)
+		return s.Failure(err)
 	}
 	if err := out.print(found); err != nil || !s.follow {
 		return err

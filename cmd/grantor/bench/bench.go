@@ -18,7 +18,6 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
-	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // options are the settings and flags of grantor bench.
@@ -149,10 +148,7 @@ func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
 	if len(callers) == 0 {
 		return nil, cli.SettingError("clients", errors.New("the file has no client"))
 	}
-	if err := oauth.SecureURL(s.Issuer); err != nil {
-		return nil, cli.SettingError("issuer", err)
-	}
-	return callers, nil
+	return callers, remote.CheckIssuer(s.Issuer)
 }
 
 // check validates the settings.

@@ -3,8 +3,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"slices"
 	"strings"
@@ -32,12 +34,12 @@ func NewExitCodesTopic() *cobra.Command {
 
   0  it succeeded
   1  it failed for a reason that is not below
-  2  the command line or a setting is wrong; no request was sent
-  3  the client could not authenticate, or lacks a permission
+  2  the command line or a setting is wrong, or names a file or a key that cannot be used
+  3  the issuer or Redis refused the client or user, which could not authenticate or lacks a permission
   4  there is no such client, secret, resource or key
   5  it already exists, was changed concurrently, or its state does not allow this
   6  the issuer or Redis is unreachable, or asks to retry later
-  7  the input is not valid: a field of a client or resource, or a line of a file
+  7  the input is not valid: a field of a client or resource, a line of a file of clients, or a token
 
 grantor doctor ends with 0, 1 or 2: an issuer or a Redis that it cannot reach is a finding, and so 1.`,
 	}
@@ -62,6 +64,18 @@ func WithExit(code int, err error) error {
 
 // UsageError returns err as an error of the command line, or nil if err is nil.
 func UsageError(err error) error { return WithExit(ExitUsage, err) }
+
+// InputError returns the error of reading a file that the command line names: of the command line if the file cannot be
+// read, and otherwise of its content. It returns nil if err is nil.
+func InputError(err error) error {
+	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+		return UsageError(err)
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return WithExit(ExitInvalid, err)
+}
 
 // SettingError returns an error that names the setting which caused it.
 func SettingError(name string, err error) error { return UsageError(fmt.Errorf("%s: %w", name, err)) }
@@ -92,7 +106,7 @@ type exitCoder interface {
 }
 
 // ExitCode returns the exit code of a command that returned err. The code of a remote call takes precedence, then a
-// network failure, then the code given to [WithExit].
+// network failure, then the code given to [WithExit], the innermost one if there are several: it is the most specific.
 func ExitCode(err error) int {
 	if err == nil {
 		return 0
@@ -103,15 +117,17 @@ func ExitCode(err error) int {
 	if unreachable(err) {
 		return ExitUnavailable
 	}
-	if coded, ok := errors.AsType[*exitError](err); ok {
-		return coded.code
+	code := ExitOther
+	for coded, ok := errors.AsType[*exitError](err); ok; coded, ok = errors.AsType[*exitError](coded.err) {
+		code = coded.code
 	}
-	return ExitOther
+	return code
 }
 
 // unreachable reports whether err means that the peer did not answer.
 func unreachable(err error) bool {
-	if operation, ok := errors.AsType[*net.OpError](err); ok && operation.Op == "dial" {
+	// The other operations are listening, and "remote error", by which a peer says why it ends a TLS connection.
+	if operation, ok := errors.AsType[*net.OpError](err); ok && slices.Contains([]string{"dial", "read", "write"}, operation.Op) {
 		return true
 	}
 	timeout, ok := errors.AsType[net.Error](err) // context.DeadlineExceeded is a net.Error too

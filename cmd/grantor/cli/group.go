@@ -1,19 +1,54 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// MarkUsage makes the argument errors of cmd and of its subcommands usage errors.
+// MarkUsage makes the argument errors of cmd and of its subcommands usage errors. For a misspelled subcommand they suggest
+// the one that is meant.
 func MarkUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error { return UsageError(check(cmd, args)) }
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			return UsageError(cmp.Or(Misspelled(cmd, args), check(cmd, args)))
+		}
 	}
 	for _, sub := range cmd.Commands() {
 		MarkUsage(sub)
+	}
+}
+
+// Misspelled returns an error that suggests which subcommand of cmd the first argument misspells, or nil if it resembles
+// none. The error quotes only an argument that resembles one, because another may be a token or a secret.
+func Misspelled(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 || args[0] == "" || !cmd.HasSubCommands() {
+		return nil
+	}
+	var similar []string
+	for distance := 1; len(similar) == 0 && distance <= 2; distance++ { // in letters
+		cmd.SuggestionsMinimumDistance = distance
+		similar = cmd.SuggestionsFor(args[0])
+	}
+	if len(similar) == 0 {
+		return nil
+	}
+	group := ""
+	if cmd.HasParent() {
+		group = strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ") + ": "
+	}
+	return fmt.Errorf("%sthere is no command %q; did you mean %s?", group, args[0], strings.Join(similar, " or "))
+}
+
+// NoArgs returns the validation of a command without arguments. Its error says what to write instead, such as a flag.
+func NoArgs(instead string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return fmt.Errorf("%s takes no argument; %s", cmd.Name(), instead)
 	}
 }
 

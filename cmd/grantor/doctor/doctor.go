@@ -21,7 +21,6 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/keys"
-	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 )
 
@@ -76,7 +75,7 @@ The exit code is 0 if no finding is worse than a warning, with --strict than a n
 		Example: `  grantor doctor --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor doctor --config grantor.yaml --replica http://10.0.0.1:8082 --replica http://10.0.0.2:8082
   grantor doctor --config grantor.yaml --strict --skip redis.alone,replica.alone -o json`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("the issuer follows --issuer, the file with settings --config"),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := set.Resolve(s.shared); err != nil {
 				return err
@@ -142,8 +141,8 @@ func (s *options) prepare(flags *pflag.FlagSet, issuer bool) error {
 		s.issuer = issuer
 	}
 	if s.issuer != "" {
-		if err := oauth.SecureURL(s.issuer); err != nil {
-			return cli.SettingError("issuer", err)
+		if err := remote.CheckIssuer(s.issuer); err != nil {
+			return err
 		}
 	}
 	return nil

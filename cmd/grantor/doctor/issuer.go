@@ -81,7 +81,7 @@ func (d *doctor) checkEndpoints(ctx context.Context, c *remote.Client) {
 func discover(ctx context.Context, client *http.Client, issuer string) (*oauth.Metadata, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	return oauth.Discover(ctx, client, issuer)
+	return remote.Discover(ctx, client, issuer)
 }
 
 // trusted checks the issuer's certificate, and reports whether further checks make sense.

@@ -50,7 +50,10 @@ func (r *report) checkf(id string, bad bool, format string, args ...any) {
 	}
 	found := fmt.Sprintf(format, args...)
 	one := r.made[id]
-	if one.Found != "" {
+	switch {
+	case slices.Contains(strings.Split(one.Found, "; "), found):
+		return // several requests failed for one reason
+	case one.Found != "":
 		found = one.Found + "; " + found
 	}
 	if utf8.RuneCountInString(found) > maxFound {

@@ -20,7 +20,7 @@ func NewWrapCommand(shared settings.Names) *cobra.Command {
 		Short: "Print a key-encryption key that a KMS or vault has wrapped",
 		Long: `Print a new key-encryption key, wrapped by the key that the URL names, in base64. grantor serve and grantor apply accept it
 as the key-encryption key together with the same URL, and have it unwrapped once, when they start.`,
-		Args:    cobra.NoArgs,
+		Args:    cli.NoArgs("the URL follows --" + URLSetting),
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return settings.Resolve(cmd.Flags(), shared) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url == "" {

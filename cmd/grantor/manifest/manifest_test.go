@@ -191,12 +191,12 @@ func TestManifestErrors(t *testing.T) {
 		{"no such secret file", "clients:\n  - client_id: a\n    client_secret_file: /nonexistent\n", "clients.yaml:3: "},
 		{"long secret", "clients:\n  - client_id: a\n    client_secret: " + strings.Repeat("s", 513) + "\n", "clients.yaml:3: "},
 		{"disabled of no kind", "clients:\n  - client_id: a\n    disabled: perhaps\n", "clients.yaml:3: disabled is true or false"},
-		{"an alias", "clients:\n  - client_id: &a a\n  - client_id: *a\n", "clients.yaml:3: expected a value"},
+		{"an alias", "clients:\n  - client_id: &a a\n  - client_id: *a\n", "clients.yaml:3: the alias *a "},
 		{"a list where a value belongs", "clients:\n  - client_id: [a]\n", "clients.yaml:2: expected a value"},
 		{"a value where a list belongs", "clients:\n  - client_id: a\n    scopes: x\n", "clients.yaml:3: expected a list"},
 		{"no mapping", "- a\n", "clients.yaml:1: expected names and values"},
 		{"empty", "", "clients.yaml: the file is empty"},
-		{"no YAML", "clients: [\n", "clients.yaml: "},
+		{"no YAML", "clients: [\n", "clients.yaml:2: "},
 		{"a second document", "clients: []\n---\nclients: []\n", "clients.yaml: there is more than one document"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -100,7 +100,7 @@ func (s *options) run(cmd *cobra.Command, server string, read func(*importer) er
 		return err
 	}
 	if err := read(i); err != nil {
-		return err
+		return cli.InputError(err)
 	}
 	text, err := i.manifest()
 	if err != nil {

@@ -107,10 +107,10 @@ type port struct {
 // open listens on a port.
 func (p *Ports) open(ctx context.Context, port port) (net.Listener, error) {
 	if _, _, err := net.SplitHostPort(port.address); err != nil {
-		return nil, fmt.Errorf("%s: %q is not an address such as :8080 or localhost:8080", port.setting, port.address)
+		return nil, cli.SettingError(port.setting, fmt.Errorf("%q is not an address such as :8080 or localhost:8080", port.address))
 	}
 	if port.secret && p.tls == nil && !p.config.AllowPlaintext && !loopbackAddress(port.address) {
-		return nil, fmt.Errorf("%s: %s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.setting, port.address)
+		return nil, cli.SettingError(port.setting, fmt.Errorf("%s is reachable from other machines: set tls-cert-file and tls-key-file, or listen on localhost", port.address))
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", port.address)

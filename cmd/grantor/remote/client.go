@@ -58,13 +58,9 @@ func NewHTTPClient() *http.Client {
 // Dial discovers the endpoints of an issuer and returns a client of them. It makes no other request.
 func Dial(ctx context.Context, issuer, id, secret string) (*Client, error) {
 	c := &Client{HTTP: NewHTTPClient(), ID: id, secret: secret}
-	found, err := oauth.Discover(ctx, c.HTTP, issuer)
+	found, err := Discover(ctx, c.HTTP, issuer)
 	if err != nil {
 		c.Close()
-		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
-		if !untrusted && !errors.Is(err, oauth.ErrOtherIssuer) {
-			err = cli.WithExit(cli.ExitUnavailable, err)
-		}
 		return nil, err
 	}
 	c.Metadata = found
@@ -142,7 +138,7 @@ func (c *Client) post(ctx context.Context, name, endpoint string, form url.Value
 	request.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.secret))
 	answer, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, requestError(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))

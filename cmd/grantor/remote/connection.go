@@ -75,8 +75,8 @@ func (c *Connection) Credentials(cmd *cobra.Command) (string, error) {
 	if c.ClientID == "" {
 		return "", cli.SettingError("client-id", errors.New("is required: the client to authenticate as"))
 	}
-	if err := oauth.SecureURL(c.Issuer); err != nil {
-		return "", cli.SettingError("issuer", err)
+	if err := CheckIssuer(c.Issuer); err != nil {
+		return "", err
 	}
 	secret, from, err := c.secret(cmd)
 	switch {

@@ -1,12 +1,10 @@
 package remote
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -168,16 +166,8 @@ func readPrivate(path string) (*yamldoc.Document, error) {
 	if len(data) > maxProfiles {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, maxProfiles)
 	}
-	doc, err := yamldoc.Parse(path, data)
-	if err != nil {
-		// The error quotes the text that the parser does not understand, which may be a secret.
-		return nil, fmt.Errorf("%s: the file is not one document of YAML; see %s", path, cmp.Or(parserLine.FindString(err.Error()), "its lines"))
-	}
-	return doc, nil
+	return yamldoc.Parse(path, data)
 }
 
 // maxProfiles bounds the file of profiles, in bytes.
 const maxProfiles = 1 << 20
-
-// parserLine matches where the parser stopped.
-var parserLine = regexp.MustCompile(`\bline \d+\b`)

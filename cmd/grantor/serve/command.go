@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,17 +22,10 @@ with _ for -), else from the file that --config names.
 
 On SIGHUP the settings are read again. Those marked below take effect; for others that have changed, the log says that they
 need a restart. If any setting is wrong, the log says which one, and nothing changes.`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("the file with settings follows --config, that with clients and resources --apply"),
 	}
 	set := s.Declare(cmd.Flags())
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		// The environment may name the Redis of a production issuer, in which development mode would register a client
-		// whose secret is public.
-		if s.dev && !cmd.Flags().Changed("redis") && os.Getenv("GRANTOR_REDIS") != "" {
-			return cli.SettingError("dev", errors.New("GRANTOR_REDIS is set, and development mode would write to it; unset it, or give --redis"))
-		}
-		return set.Resolve(nil)
-	}
+	cmd.PreRunE = func(*cobra.Command, []string) error { return set.Resolve(nil) }
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !s.dev {
 			s.startupGrace = storage.StartupGrace

@@ -72,7 +72,7 @@ func newConfigPrintCommand() *cobra.Command {
 shown.`,
 		Example: `  grantor config print --config grantor.yaml
   grantor config print --config grantor.yaml -o json`,
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs("the file follows --config"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := cli.CheckOutput(form); err != nil {
 				return err

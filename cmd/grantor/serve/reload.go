@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 	}
 	m, err := manifest.Read(ctx, next.apply, secretmanager.Read)
 	if err != nil {
-		return nil, cli.SettingError("apply", err)
+		return nil, fmt.Errorf("apply: %w", cli.InputError(err))
 	}
 	return func() error { return srv.applyManifest(ctx, m) }, nil
 }

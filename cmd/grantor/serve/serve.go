@@ -3,9 +3,11 @@ package serve
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -173,7 +175,7 @@ func (srv *Server) store(ctx context.Context) (*redisstore.Store, error) {
 	}
 	warnings, err := store.Check(ctx)
 	if err != nil {
-		return nil, cli.SettingError("redis", err)
+		return nil, s.Failure(err)
 	}
 	for _, warning := range warnings {
 		if !s.dev {
@@ -208,13 +210,14 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err := telemetry.Connections(srv.telemetry.meter, srv.ports.OpenConnections, srv.ports.RefusedConnections); err != nil {
 		return nil, err
 	}
-	return service.New(ctx, service.Config{
+	built, err := service.New(ctx, service.Config{
 		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, AuditSink: s.AuditSink(store), Algorithms: algorithms,
 		Meter: srv.telemetry.meter, Tracer: srv.telemetry.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
 		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge,
 	})
+	return built, s.Failure(err)
 }
 
 // register applies the manifest of development mode and that of the settings.
@@ -230,7 +233,7 @@ func (srv *Server) register(ctx context.Context) error {
 	if path := srv.settings.apply; path != "" {
 		m, err := manifest.Read(ctx, path, secretmanager.Read)
 		if err != nil {
-			return cli.SettingError("apply", err)
+			return fmt.Errorf("apply: %w", cli.InputError(err))
 		}
 		manifests = append(manifests, m)
 	}
@@ -249,7 +252,7 @@ func (srv *Server) applyManifest(ctx context.Context, m *manifest.File) error {
 		srv.service.Applied(ctx, c)
 	})
 	if err != nil {
-		return cli.SettingError("apply", err)
+		return fmt.Errorf("apply: %w", srv.settings.Failure(err))
 	}
 	return nil
 }
@@ -294,10 +297,13 @@ func (srv *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// warnings lists what makes the server insecure for production.
+// warnings lists what makes the server insecure for production, and what clients would stumble over.
 func (srv *Server) warnings() []string {
 	var found []string
 	s := srv.settings
+	if issuer, err := url.Parse(s.issuer); err == nil && issuer.Port() != "" && strings.HasSuffix(srv.ports.GRPCAddr(), ":"+issuer.Port()) {
+		found = append(found, "the port of issuer is that of grpc-listen: the issuer is the URL of the REST port, unless a proxy maps one to the other")
+	}
 	switch {
 	case s.dev:
 		found = append(found, "insecure: development mode; its client's secret is public")

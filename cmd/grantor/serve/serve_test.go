@@ -11,31 +11,88 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
-// TestDevelopmentLeavesRedis expects development mode not to use the Redis that the environment names for production.
+// TestDevelopmentLeavesRedis sets development mode and a Redis in each source of a setting. Only the command line can
+// ask for both: what the environment or a file names may be the Redis of production.
 func TestDevelopmentLeavesRedis(t *testing.T) {
 	redis := redistest.New(t)
-	t.Setenv("GRANTOR_REDIS", redis.URL())
-	cmd := serve.NewCommand()
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetArgs([]string{"--dev"})
-	if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "GRANTOR_REDIS is set") {
-		t.Errorf("got %v, want a refusal", err)
+	prod := "redis: " + redis.URL() + "\nkey_encryption_key_file: " + servetest.KEKFile(t) + "\nissuer: https://auth.example.com\n"
+	prodFile, both := servetest.WriteFile(t, "prod.yaml", prod), servetest.WriteFile(t, "both.yaml", prod+"dev: true\n")
+	devFile := servetest.WriteFile(t, "dev.yaml", "dev: True\n")
+	inEnv := map[string]string{"GRANTOR_REDIS": redis.URL()}
+	for _, c := range []struct {
+		name string
+		args []string
+		env  map[string]string
+	}{
+		{"flag, environment", []string{"--dev"}, inEnv},
+		{"flag with a value, environment", []string{"--dev=1"}, inEnv},
+		{"flag, file", []string{"--dev", "--config", prodFile}, nil},
+		{"flag, file of the environment", []string{"--dev"}, map[string]string{"GRANTOR_CONFIG": prodFile}},
+		{"environment, flag", []string{"--redis", redis.URL()}, map[string]string{"GRANTOR_DEV": "true"}},
+		{"environment, environment", nil, map[string]string{"GRANTOR_DEV": "true", "GRANTOR_REDIS": redis.URL()}},
+		{"environment with 1", nil, map[string]string{"GRANTOR_DEV": "1", "GRANTOR_REDIS": redis.URL()}},
+		{"environment with T, file", []string{"--config", prodFile}, map[string]string{"GRANTOR_DEV": "T"}},
+		{"environment with TRUE, file of the environment", nil, map[string]string{"GRANTOR_DEV": "TRUE", "GRANTOR_CONFIG": prodFile}},
+		{"file, flag", []string{"--config", devFile, "--redis", redis.URL()}, nil},
+		{"file, environment", []string{"--config", devFile}, inEnv},
+		{"file, file", []string{"--config", both}, nil},
+		{"file of the environment", nil, map[string]string{"GRANTOR_CONFIG": both}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, value := range c.env {
+				t.Setenv(name, value)
+			}
+			cmd := serve.NewCommand()
+			cmd.SilenceErrors, cmd.SilenceUsage = true, true
+			cmd.SetArgs(append(c.args, "--http-listen=127.0.0.1:0", "--grpc-listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0"))
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			err := cmd.ExecuteContext(ctx)
+			if err == nil || !strings.HasPrefix(err.Error(), "dev: development mode would register a client") || cli.ExitCode(err) != cli.ExitUsage {
+				t.Errorf("got %v, want a refusal", err)
+			}
+			if n := redis.Client().DBSize(t.Context()).Val(); n != 0 {
+				t.Errorf("%d keys were written", n)
+			}
+		})
 	}
-	if n := redis.Client().DBSize(t.Context()).Val(); n != 0 {
-		t.Errorf("%d keys were written", n)
+	for _, args := range [][]string{{"--dev", "--redis", redis.URL()}, {"--dev"}, {"--dev", "--redis=", "--config", prodFile}, {"--dev=false", "--config", both}} {
+		if _, _, err := servetest.Parse(args...); err != nil {
+			t.Errorf("%q: got %v", args, err)
+		}
+	}
+}
+
+// TestIssuerAtGRPCPort expects a warning if the issuer's URL is that of the gRPC port, and none otherwise.
+func TestIssuerAtGRPCPort(t *testing.T) {
+	address := servetest.FreeAddress(t)
+	for _, c := range []struct {
+		issuer string
+		want   bool
+	}{{"http://" + address, true}, {"http://localhost:1", false}, {"http://localhost", false}} {
+		r := servetest.Dev(t, "--grpc-listen="+address, "--issuer="+c.issuer)
+		must.Eventually(t, "serving", func() bool { return strings.Contains(r.Log.String(), "insecure: development mode") })
+		if got := strings.Contains(r.Log.String(), "the port of issuer is that of grpc-listen"); got != c.want {
+			t.Errorf("%s: got %t, want %t:\n%s", c.issuer, got, c.want, r.Log.String())
+		}
+		r.Stop()
+		<-r.Ended
 	}
 }
 

@@ -65,15 +65,16 @@ func (s *Settings) Declare(flags *pflag.FlagSet) *settings.Set {
 	set := settings.NewSet(flags)
 	s.Settings.Declare(set)
 	s.declareLimits(set)
-	s.declarePorts(set)
+	s.declarePorts(set, flags)
 	s.declareTokens(set)
 	s.declareTelemetry(set)
 	markReloadable(flags)
 	return set
 }
 
-func (s *Settings) declarePorts(set *settings.Set) {
-	set.Bool(&s.dev, "dev", false, "development mode: embedded Redis, loopback, plaintext, one client; nothing is kept", settings.Public)
+func (s *Settings) declarePorts(set *settings.Set, flags *pflag.FlagSet) {
+	set.Bool(&s.dev, "dev", false, "development mode: embedded Redis, loopback, plaintext, one client; nothing is kept",
+		settings.Public, settings.Check(func() error { return s.checkDev(flags) }))
 	set.String(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API",
 		settings.PublicURL, settings.Check(s.checkIssuer))
 	set.String(&s.httpListen, "http-listen", ":8080", "`address` of the REST port", settings.Public)
@@ -124,6 +125,21 @@ func (s *Settings) declareTelemetry(set *settings.Set) {
 		settings.PublicURL, settings.Check(func() error { return checkOTLP(s.otlpEndpoint) }))
 	set.Float(&s.traceSampling, "trace-sampling", 0.01, "`fraction` of the traces begun here that are recorded, 0 to 1",
 		settings.Public, settings.Check(s.checkSampling))
+}
+
+// checkDev refuses development mode on a Redis unless the command line asks for both. The environment or a file may be
+// that of a production issuer, in whose Redis development mode would register a client with a public secret.
+func (s *Settings) checkDev(flags *pflag.FlagSet) error {
+	if !s.dev || s.Redis == "" {
+		return nil
+	}
+	for _, name := range []string{"redis", "dev"} {
+		if !settings.OnCommandLine(flags, name) {
+			return fmt.Errorf("development mode would register a client with a public secret in a Redis, and %s is from %s; give both --dev and --redis on the command line, or unset one of them",
+				name, settings.Source(flags.Lookup(name)))
+		}
+	}
+	return nil
 }
 
 func (s *Settings) checkIssuer() error {

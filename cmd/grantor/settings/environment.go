@@ -22,7 +22,7 @@ func fromEnvironment(flag *pflag.Flag) error {
 		return nil
 	}
 	if err := flag.Value.Set(value); err != nil {
-		return fmt.Errorf("%s: %w", Variable(flag), err)
+		return fmt.Errorf("%s: %w", Variable(flag), ValueError(flag, value, err))
 	}
 	flag.Changed = true
 	annotate(flag, inEnvironment)

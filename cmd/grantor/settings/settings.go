@@ -3,7 +3,9 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -52,13 +54,32 @@ func Resolve(flags *pflag.FlagSet, others Names) error {
 		}
 		if line, ok := values[flag.Name]; ok && err == nil && !flag.Changed {
 			if set := flag.Value.Set(line.value); set != nil {
-				err = fmt.Errorf("%s: %w", line.place, set)
+				err = fmt.Errorf("%s: %w", line.place, ValueError(flag, line.value, set))
 			}
 			flag.Changed = true
 			annotate(flag, inFile, line.place)
 		}
 	})
 	return cli.UsageError(err)
+}
+
+// ValueError returns the error that a value is not of the type of its flag. It quotes the value once and bounds it. err is
+// what Set returned, and the result for the types that are not listed.
+func ValueError(flag *pflag.Flag, value string, err error) error {
+	problem, ok := map[string]string{
+		"bool":     "neither true nor false",
+		"duration": "not a duration such as 30s, 5m or 1h",
+		"float64":  "not a number",
+		"int":      "not a whole number",
+		"int64":    "not a whole number",
+	}[flag.Value.Type()]
+	switch {
+	case !ok:
+		return err
+	case errors.Is(err, strconv.ErrRange):
+		problem = "out of range"
+	}
+	return fmt.Errorf("%.100q is %s", value, problem)
 }
 
 func annotate(flag *pflag.Flag, name string, values ...string) {

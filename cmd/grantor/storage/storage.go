@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,8 +17,10 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/kms"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -97,6 +102,40 @@ func (s *Settings) OpenQuietly() (redis.UniversalClient, *redisstore.Store, erro
 		return nil, nil, err
 	}
 	return client, store, nil
+}
+
+// Failure returns an error of the Redis with the exit code of its kind. It returns nil if err is nil, and err if it has a
+// code already.
+func (s *Settings) Failure(err error) error {
+	code := cli.ExitCode(err)
+	_, network := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, keys.ErrSealed):
+		return cli.SettingError(s.kekSetting(), err)
+	case err == nil, code != cli.ExitOther && !network:
+		return err
+	}
+	operation, _ := errors.AsType[*net.OpError](err)
+	answered := func(code string) bool { return redis.HasErrorPrefix(err, code) }
+	switch {
+	case slices.ContainsFunc([]string{"NOAUTH", "WRONGPASS", "NOPERM", "AUTH"}, answered),
+		operation != nil && operation.Op == "remote error": // the server ended the TLS connection, for example without a certificate
+		code = cli.ExitDenied
+	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrExists), errors.Is(err, keys.ErrConflict):
+		code = cli.ExitConflict
+	case errors.Is(err, io.EOF), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, revocation.ErrNotReplicated),
+		slices.ContainsFunc([]string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "READONLY", "BUSY", "NOREPLICAS", "max number of clients"}, answered):
+		code = cli.ExitUnavailable
+	}
+	return cli.WithExit(code, fmt.Errorf("redis: %w", err))
+}
+
+// kekSetting returns the name of the setting that has the key-encryption key.
+func (s *Settings) kekSetting() string {
+	if s.KEKFile != "" {
+		return "key-encryption-key-file"
+	}
+	return "key-encryption-key"
 }
 
 // AuditSink returns where audit events are kept, or nil if they are not.

@@ -18,7 +18,6 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
-	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/token"
 )
 
@@ -49,9 +48,12 @@ audience is not checked, and only grantor token introspect can tell whether the 
 			}
 			decoded, err := Decode(raw)
 			if err != nil {
-				return err
+				return cli.WithExit(cli.ExitInvalid, err)
 			}
 			if verify {
+				if err := remote.CheckIssuer(s.Issuer); err != nil {
+					return err
+				}
 				if err := s.verify(cmd.Context(), raw); err != nil {
 					return err
 				}
@@ -79,15 +81,13 @@ audience is not checked, and only grantor token introspect can tell whether the 
 func (s *Settings) verify(ctx context.Context, raw string) error {
 	ctx, cancel := context.WithTimeout(ctx, remote.Timeout)
 	defer cancel()
-	client := remote.NewHTTPClient()
-	defer client.CloseIdleConnections()
-	keys, _, err := jwks.HTTP(client, s.Issuer)(ctx)
+	keys, err := remote.FetchKeys(ctx, s.Issuer)
 	if err != nil {
 		return fmt.Errorf("the issuer's keys: %w", err)
 	}
 	verifier := &token.Verifier{Issuer: s.Issuer, Keys: keys, Leeway: clockSkew}
 	if _, err = verifier.Verify(ctx, raw); err != nil {
-		return fmt.Errorf("the token is not valid: %w", err)
+		return cli.WithExit(cli.ExitInvalid, fmt.Errorf("the token is not valid: %w", err))
 	}
 	return nil
 }

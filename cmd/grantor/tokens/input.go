@@ -34,9 +34,9 @@ func readToken(cmd *cobra.Command, args []string) (string, error) {
 	raw = strings.TrimSpace(raw)
 	switch {
 	case raw == "":
-		return "", errors.New("no token: give it on standard input")
+		return "", cli.UsageError(errors.New("no token: give it on standard input"))
 	case len(raw) > token.MaxSize:
-		return "", fmt.Errorf("the token has more than %d bytes", token.MaxSize)
+		return "", cli.WithExit(cli.ExitInvalid, fmt.Errorf("the token has more than %d bytes", token.MaxSize))
 	}
 	return raw, nil
 }

@@ -163,7 +163,7 @@ to another client is left as it is, and the command succeeds.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case all && len(args) > 0:
-				return errors.New("revoke: give a token or --all, not both")
+				return cli.UsageError(errors.New("revoke: give a token or --all, not both"))
 			case all:
 				return s.call(cmd, func(ctx context.Context, client *remote.Client) error {
 					if err := client.RevokeAll(ctx); err != nil {

@@ -48,18 +48,72 @@ func Parse(file string, data []byte) (*Document, error) {
 		return nil, fmt.Errorf("%s: the file is empty", file)
 	}
 	if err != nil {
-		// The rest of the error is the text behind a *, which may be a secret that lacks its quotes.
-		problem, _, alias := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), "unknown anchor")
-		if alias {
-			problem += "an alias without an anchor; a value that begins with * needs quotes"
-		}
-		return nil, fmt.Errorf("%s: %s", file, problem)
+		return nil, parserError(file, err)
 	}
 	// A decoder ignores everything after the first document.
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: there is more than one document in the file", file)
 	}
-	return &Document{file, node.Content[0]}, nil
+	d := &Document{file, node.Content[0]}
+	return d, d.checkPlain()
+}
+
+// parserError returns the error of the parser without the text behind a *, which may be a secret that lacks its quotes. The
+// parser quotes nothing else.
+func parserError(file string, err error) error {
+	problem := strings.TrimPrefix(err.Error(), "yaml: ")
+	if found, ok := errors.AsType[*yaml.LoadError](err); ok {
+		file, problem = fmt.Sprintf("%s:%d", file, found.Mark.Line), found.Message
+	}
+	if before, _, alias := strings.Cut(problem, "unknown anchor"); alias {
+		problem = before + "an alias without an anchor; a text that begins with * needs quotes"
+	}
+	return fmt.Errorf("%s: %s", file, problem)
+}
+
+// checkPlain refuses aliases, merge keys, anchors and tags: a file that registers clients should mean the same to every
+// reader, of YAML 1.1 and 1.2. An unused anchor and an unknown tag may be the beginning of a secret that lacks its quotes, so
+// that the error does not quote them.
+func (d *Document) checkPlain() error {
+	for _, check := range []func(*yaml.Node) error{d.checkAlias, d.checkProperties} {
+		if err := walk(d.Root, check); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walk calls check for a node and the nodes in it, in the order of the file. It follows no alias.
+func walk(node *yaml.Node, check func(*yaml.Node) error) error {
+	if err := check(node); err != nil {
+		return err
+	}
+	for _, child := range node.Content {
+		if err := walk(child, check); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Document) checkAlias(node *yaml.Node) error {
+	switch {
+	case node.Kind == yaml.AliasNode:
+		return d.Errorf(node, "the alias *%.100s stands for the value at line %d; aliases are not supported, so write the value out", node.Value, node.Alias.Line)
+	case node.Kind == yaml.ScalarNode && node.ShortTag() == "!!merge":
+		return d.Errorf(node, "the merge key << is not supported, and neither are aliases; write the fields out")
+	}
+	return nil
+}
+
+func (d *Document) checkProperties(node *yaml.Node) error {
+	switch {
+	case node.Anchor != "":
+		return d.Errorf(node, "an anchor, which is not supported; a text that begins with & needs quotes")
+	case strings.HasPrefix(node.Tag, "!") && !strings.HasPrefix(node.Tag, "!!"):
+		return d.Errorf(node, "a tag, which is not supported; a text that begins with ! needs quotes")
+	}
+	return nil
 }
 
 // Place returns file:line of a node.
@@ -70,8 +124,8 @@ func (d *Document) Errorf(node *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("%s: %s", d.Place(node), fmt.Sprintf(format, args...))
 }
 
-// Fields calls fn for each key of a mapping and its value. A duplicate key is an error, as is an alias: a file that
-// registers clients should mean the same to every reader.
+// Fields calls fn for each key of a mapping and its value. A duplicate key is an error: a file that registers
+// clients should mean the same to every reader.
 func (d *Document) Fields(node *yaml.Node, fn func(key string, value *yaml.Node) error) error {
 	if node.Kind != yaml.MappingNode {
 		return d.Errorf(node, "expected names and values")

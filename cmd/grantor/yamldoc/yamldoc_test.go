@@ -1,0 +1,42 @@
+package yamldoc_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/grantorhq/grantor/cmd/grantor/yamldoc"
+)
+
+// TestParseErrors expects the place and the name of what is not supported, and no text of the file that may be a secret
+// without its quotes.
+func TestParseErrors(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"an alias", "a: &base x\nb: *base\n", "f:2: the alias *base stands for the value at line 1"},
+		{"an alias in a list", "a: &base x\nb:\n  - y\n  - *base\n", "f:4: the alias *base "},
+		{"an alias in a list of one line", "a: &base x\nb: [y, *base]\n", "f:2: the alias *base "},
+		{"an alias of a map", "a: &base\n  x: y\nb: *base\n", "f:3: the alias *base "},
+		{"an alias of a list", "a: &base\n  - x\nb: *base\n", "f:3: the alias *base "},
+		{"an alias as a key", "a: &base x\n*base : y\n", "f:2: the alias *base "},
+		{"an alias deep inside", "a: &base x\nb:\n  - c:\n      - d: *base\n", "f:4: the alias *base "},
+		{"a merge key", "a: &base\n  x: y\nb:\n  <<: *base\n  z: y\n", "f:4: the merge key <<"},
+		{"a merge key of several", "a: &one {x: y}\nb: &two {z: y}\nc:\n  <<: [*one, *two]\n", "f:4: the merge key <<"},
+		{"a merge key without an alias", "a:\n  <<: {x: y}\n", "f:2: the merge key <<"},
+		{"an anchor", "a: x\nb: &hush\n", "f:2: an anchor"},
+		{"an anchor of a list", "a: x\nb: &hush\n  - y\n", "f:2: an anchor"},
+		{"an alias without an anchor", "a: x\nb: *hush\n", "f:2: an alias without an anchor"},
+		{"a tag", "a: x\nb: !hush y\n", "f:2: a tag"},
+		{"no YAML", "a: x\nb: [hush\n", "f:3: "},
+		{"two documents", "a: x\n---\nb: y\n", "f: there is more than one document"},
+		{"empty", "", "f: the file is empty"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := yamldoc.Parse("f", []byte(c.text))
+			if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "hush") {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := yamldoc.Parse("f", []byte("a: \"*x\"\nb: '&y'\nc: !!str 5\n\"<<\": z\n")); err != nil {
+		t.Errorf("texts in quotes: got %v", err)
+	}
+}
