@@ -35,19 +35,19 @@ type Admin struct {
 
 // Administer calls do with a connection whose calls carry a token with the scopes and end after timeout.
 func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scopes string, do func(context.Context, *Admin) error) error {
-	secret, err := c.Credentials(cmd)
+	credentials, err := c.Credentials(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), Timeout)
 	defer cancel()
-	client, err := Dial(ctx, c.Issuer, c.ClientID, secret)
+	client, err := Dial(ctx, c.Issuer, credentials)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	source := attach.ClientCredentials(c.Issuer, c.ClientID, secret, attach.HTTPClient(client.HTTP),
-		attach.TokenURL(client.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource), attach.Scopes(strings.Fields(scopes)...))
+	source := attach.ClientCredentials(c.Issuer, credentials.ID, credentials.Secret, attach.HTTPClient(client.HTTP),
+		attach.TokenURL(client.Metadata.TokenEndpoint), attach.AuthMethod(credentials.Method), attach.Resources(registry.AdminResource), attach.Scopes(strings.Fields(scopes)...))
 	conn, err := client.DialGRPC(
 		grpc.WithChainUnaryInterceptor(client.explainCalls(timeout, scopes), attach.UnaryInterceptor(source)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPage)),
@@ -71,7 +71,10 @@ func (c *Client) explainCalls(timeout time.Duration, scopes string) grpc.UnaryCl
 		if refused, ok := errors.AsType[*attach.Error](err); ok {
 			return c.noToken(refused, scopes)
 		}
-		return c.explain(err)
+		if err != nil {
+			return c.explain(err)
+		}
+		return nil
 	}
 }
 
