@@ -103,10 +103,10 @@ func (s *options) run(cmd *cobra.Command, server string, read func(*importer) er
 		return err
 	}
 	text, err := i.manifest()
-	if err != nil {
+	if err = cmp.Or(err, cmd.Context().Err()); err != nil {
 		return err
 	}
-	if err := s.write(cmd.OutOrStdout(), text); err != nil {
+	if err := s.write(cmd, text); err != nil {
 		return err
 	}
 	i.report(cmd.ErrOrStderr())
@@ -151,11 +151,12 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 }
 
 // write writes the manifest. It never overwrites a file, which may be a reviewed manifest, or the export itself.
-func (s *options) write(out io.Writer, text []byte) error {
+func (s *options) write(cmd *cobra.Command, text []byte) error {
 	if s.output == "" {
-		_, err := out.Write(text)
+		_, err := cmd.OutOrStdout().Write(text)
 		return err
 	}
+	defer cli.Uninterrupted(cmd.Context())()
 	// Other users must not read the hashes.
 	f, err := os.OpenFile(s.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -165,7 +166,10 @@ func (s *options) write(out io.Writer, text []byte) error {
 		return cli.SettingError("output", err)
 	}
 	_, err = f.Write(text)
-	return cmp.Or(err, f.Close())
+	if err = cmp.Or(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(s.output)) // half a manifest is worse than none
+	}
+	return nil
 }
 
 // note is a line of the report.
