@@ -21,6 +21,7 @@ import (
 // TestInterrupt sends a signal to commands that wait for something that may never come: a FIFO without a writer, standard
 // input, a Redis or an issuer that accepts connections and does not answer.
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	output := filepath.Join(t.TempDir(), "clients.yaml")
 	kek := "--key-encryption-key-file=" + servetest.KEKFile(t)
 	secret := "--client-secret-file=" + servetest.WriteFile(t, "secret", "hush-hush-hush")
