@@ -88,6 +88,7 @@ func TestCommandsBeyondFailureLimit(t *testing.T) {
 	for range 13 {
 		runToken(t, "", "issue", "--scope=billing.run").Works(t)
 	}
+	run(t, "client", "list").Works(t)
 	if got := refusals(r); got != 10 {
 		t.Errorf("%d authentications failed, want the limit of 10", got)
 	}

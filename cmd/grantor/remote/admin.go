@@ -46,10 +46,8 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 		return err
 	}
 	defer client.Close()
-	source := attach.ClientCredentials(c.Issuer, credentials.ID, credentials.Secret, attach.HTTPClient(client.HTTP),
-		attach.TokenURL(client.Metadata.TokenEndpoint), attach.AuthMethod(credentials.Method), attach.Resources(registry.AdminResource), attach.Scopes(strings.Fields(scopes)...))
 	conn, err := client.DialGRPC(
-		grpc.WithChainUnaryInterceptor(client.explainCalls(timeout, scopes), attach.UnaryInterceptor(source)),
+		grpc.WithChainUnaryInterceptor(client.explainCalls(timeout, scopes), client.attachToken(scopes)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPage)),
 	)
 	if err != nil {
@@ -60,6 +58,30 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 		Client: client, Clients: grantorv1.NewClientServiceClient(conn),
 		Resources: grantorv1.NewResourceServiceClient(conn), Keys: grantorv1.NewKeyServiceClient(conn),
 	})
+}
+
+// attachToken sends each call with a token for the administration. A source finds the client's method itself, except at the
+// limit of failed authentications, where a wrong one is refused with temporarily_unavailable; the call, which was not sent,
+// is then made with the other method.
+func (c *Client) attachToken(scopes string) grpc.UnaryClientInterceptor {
+	with := func(method string) grpc.UnaryClientInterceptor {
+		return attach.UnaryInterceptor(attach.ClientCredentials(c.Metadata.Issuer, c.ID, c.Secret, attach.HTTPClient(c.HTTP),
+			attach.TokenURL(c.Metadata.TokenEndpoint), attach.AuthMethod(method), attach.Resources(registry.AdminResource),
+			attach.Scopes(strings.Fields(scopes)...)))
+	}
+	if len(c.methods) == 1 {
+		return with(c.methods[0])
+	}
+	preferred, other := with(""), with(c.methods[1])
+	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := preferred(ctx, method, request, reply, cc, invoke, opts...)
+		if refused, ok := errors.AsType[*attach.Error](err); ok && refused.Code == oauth.TemporarilyUnavailable {
+			if again := other(ctx, method, request, reply, cc, invoke, opts...); again == nil {
+				return nil
+			}
+		}
+		return err
+	}
 }
 
 // explainCalls bounds the duration of each call and returns its error as a [CallError].
