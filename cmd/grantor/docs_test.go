@@ -145,11 +145,14 @@ func TestREADMETranscript(t *testing.T) {
 // that the page shows with the reports.
 func TestDocsImport(t *testing.T) {
 	section := page(t, "docs/migrating.md")
-	exports := map[string]string{"openiddict.json": string(must.Get(os.ReadFile(openIddictFile))), "hydra.json": string(must.Get(os.ReadFile(hydraFile)))}
+	exports := make(map[string]string)
+	for name, file := range map[string]string{"openiddict.json": openIddictFile, "hydra.json": hydraFile, "services.json": keycloakFile} {
+		exports[name] = string(must.Get(os.ReadFile(file)))
+	}
 	var reports string
 	commands := regexp.MustCompile(`(?m)^    bin/grantor import ((?:.*\\\n)*.*)$`).FindAllStringSubmatch(section, -1)
-	if len(commands) != 2 {
-		t.Fatalf("got %d commands that import, want 2", len(commands))
+	if len(commands) != 3 {
+		t.Fatalf("got %d commands that import, want 3", len(commands))
 	}
 	for _, command := range commands {
 		t.Chdir(t.TempDir())

@@ -10,8 +10,11 @@ import (
 )
 
 // TestMain makes the process trust one authority like those of the system: go-redis has no other way to name one. In
-// the processes that attack, it runs the attack.
+// the processes that attack, it runs the attack, and in those of a command, the command.
 func TestMain(m *testing.M) {
+	if os.Getenv("COMMAND") != "" {
+		main()
+	}
 	if name := os.Getenv("ATTACK"); name != "" {
 		attack(name)
 	}

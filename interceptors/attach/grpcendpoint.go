@@ -44,7 +44,7 @@ func (g *grpcEndpoint) offersOther(ctx context.Context) bool {
 	got, err := guard("the connection", func() (*grantorv1.GetServerMetadataResponse, error) {
 		return grantorv1.NewTokenServiceClient(g.conn).GetServerMetadata(ctx, &grantorv1.GetServerMetadataRequest{})
 	})
-	g.both = err == nil && len(supportedMethods(got.GetTokenEndpointAuthMethodsSupported())) > 1
+	g.both = err == nil && len(oauth.SecretMethods(got.GetTokenEndpointAuthMethodsSupported())) > 1
 	return g.both
 }
 

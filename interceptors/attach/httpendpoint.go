@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,19 +73,6 @@ func (e *httpEndpoint) offersOther(context.Context) bool { return len(e.methods)
 
 func (e *httpEndpoint) forget() { e.discovered = "" }
 
-// supportedMethods returns the methods of the metadata that this package implements, the preferred one first. Without a
-// list the method is client_secret_basic (RFC 8414 §2), and so it is with a list of other methods, which may be out of
-// date.
-func supportedMethods(metadata []string) []string {
-	methods := slices.DeleteFunc([]string{ClientSecretBasic, ClientSecretPost}, func(m string) bool {
-		return !slices.Contains(metadata, m)
-	})
-	if len(methods) == 0 {
-		return []string{ClientSecretBasic}
-	}
-	return methods
-}
-
 func (e *httpEndpoint) requestOnce(ctx context.Context, secret string, other bool) (issuedToken, error) {
 	endpoint, err := e.endpointURL(ctx)
 	if err != nil {
@@ -128,7 +114,7 @@ func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
 	}
 	e.discovered = metadata.TokenEndpoint
 	if e.method == "" {
-		e.methods = supportedMethods(metadata.TokenEndpointAuthMethods)
+		e.methods = oauth.SecretMethods(metadata.TokenEndpointAuthMethods)
 	}
 	return e.discovered, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -55,6 +56,19 @@ func (w *Words) UnmarshalJSON(data []byte) error {
 		*w = nil
 	}
 	return nil
+}
+
+// SecretMethods returns the methods in token_endpoint_auth_methods_supported by which a client sends its secret, the
+// preferred one first. Without a list the method is client_secret_basic (RFC 8414 §2), and so it is with a list of other
+// methods, which may be out of date.
+func SecretMethods(supported []string) []string {
+	methods := slices.DeleteFunc([]string{ClientSecretBasic, ClientSecretPost}, func(m string) bool {
+		return !slices.Contains(supported, m)
+	})
+	if len(methods) == 0 {
+		return []string{ClientSecretBasic}
+	}
+	return methods
 }
 
 // ErrOtherIssuer reports that metadata is that of another issuer than the requested one (RFC 8414 §3.3).

@@ -158,6 +158,7 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, repo
 	if s.dryRun {
 		return err
 	}
+	defer cli.Uninterrupted(ctx)() // also for the changes before an interruption
 	return errors.Join(err, s.Failure(s.audit(ctx, store, changes)))
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -90,7 +89,7 @@ func (s *options) run(cmd *cobra.Command) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), remote.Timeout)
 	defer cancel()
-	client, err := remote.Dial(ctx, s.Issuer, callers[0].ID, callers[0].Secret)
+	client, err := remote.Dial(ctx, s.Issuer, callers[0])
 	if err != nil {
 		return err
 	}
@@ -122,20 +121,24 @@ func (s *options) run(cmd *cobra.Command) error {
 	return errors.New("no call was answered")
 }
 
-// caller is a client and its secret.
-type caller struct{ ID, Secret string }
+// maxClients bounds the file of clients, in bytes.
+const maxClients = 64 << 20
 
 // callers returns the clients that make the calls: those of the file, or the one of the connection.
-func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
+func (s *options) callers(cmd *cobra.Command) ([]remote.Credentials, error) {
 	if s.clients == "" {
-		secret, err := s.Credentials(cmd)
-		return []caller{{s.ClientID, secret}}, err
+		own, err := s.Credentials(cmd)
+		return []remote.Credentials{own}, err
 	}
-	content, err := os.ReadFile(s.clients)
+	method, err := s.AuthMethod()
+	if err != nil {
+		return nil, err
+	}
+	content, err := cli.ReadFile(s.clients, maxClients)
 	if err != nil {
 		return nil, cli.SettingError("clients", err)
 	}
-	var callers []caller
+	var callers []remote.Credentials
 	number := 0
 	for line := range strings.Lines(string(content)) {
 		number++
@@ -143,7 +146,7 @@ func (s *options) callers(cmd *cobra.Command) ([]caller, error) {
 		if !found || id == "" || strings.ContainsRune(secret, ' ') {
 			return nil, cli.SettingError("clients", fmt.Errorf("line %d is not an id, a space and a secret", number))
 		}
-		callers = append(callers, caller{id, secret})
+		callers = append(callers, remote.Credentials{ID: id, Secret: secret, Method: method})
 	}
 	if len(callers) == 0 {
 		return nil, cli.SettingError("clients", errors.New("the file has no client"))

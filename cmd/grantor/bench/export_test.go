@@ -11,7 +11,6 @@ import (
 type (
 	Load      = load
 	Target    = target
-	Caller    = caller
 	Result    = result
 	Latencies = latencies
 )
@@ -24,13 +23,13 @@ const (
 )
 
 // Reach opens the connections of the load and prepares its calls.
-func (l *load) Reach(ctx context.Context, client *remote.Client, callers []Caller) (*Target, error) {
+func (l *load) Reach(ctx context.Context, client *remote.Client, callers []remote.Credentials) (*Target, error) {
 	return l.reach(ctx, client, callers)
 }
 
-// OverREST prepares the calls of t over REST.
-func (l *load) OverREST(t *Target, client *remote.Client, callers []Caller, tokens []string) {
-	l.overREST(t, client, callers, tokens)
+// OverREST prepares the calls of t over REST, as a client.
+func (l *load) OverREST(t *Target, client *remote.Client, caller remote.Credentials, tokens []string) {
+	l.overREST(t, client, []*remote.Authentication{remote.NewAuthentication(caller, client.Metadata)}, tokens)
 }
 
 // Run runs and measures the load.

@@ -34,7 +34,7 @@ func TestBenchREST(t *testing.T) {
 		body = c.body
 		l := &bench.Load{Operation: c.operation, Wire: bench.WireREST, Connections: 1, InFlight: 1, Tokens: 1}
 		target := &bench.Target{}
-		l.OverREST(target, client, []bench.Caller{{"a", "b"}}, []string{"a.b.c"})
+		l.OverREST(target, client, remote.Credentials{ID: "a", Secret: "b"}, []string{"a.b.c"})
 		if got := target.Call(t.Context(), 0, 0); got != c.want {
 			t.Errorf("%s of %.40q: got %q, want %q", c.operation, c.body, got, c.want)
 		}

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -14,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
@@ -33,7 +33,7 @@ type target struct {
 
 // reach opens the connections and prepares the calls. It requests at least one token, so that a wrong secret is
 // reported before any load. Each token request has its own timeout.
-func (l *load) reach(ctx context.Context, client *remote.Client, callers []caller) (*target, error) {
+func (l *load) reach(ctx context.Context, client *remote.Client, callers []remote.Credentials) (*target, error) {
 	wanted := 1
 	if l.Operation == operationIntrospect {
 		wanted = l.Tokens
@@ -50,11 +50,16 @@ func (l *load) reach(ctx context.Context, client *remote.Client, callers []calle
 		tokens = append(tokens, token)
 	}
 	t := &target{Alg: algorithm(tokens[0])}
+	// The tokens have shown by which method the first caller authenticates.
+	accounts := []*remote.Authentication{client.Authentication}
+	for _, other := range callers[1:] {
+		accounts = append(accounts, remote.NewAuthentication(other, client.Metadata))
+	}
 	if l.Wire == wireREST {
-		l.overREST(t, client, callers, tokens)
+		l.overREST(t, client, accounts, tokens)
 		return t, nil
 	}
-	return t, l.overGRPC(t, client, callers, tokens)
+	return t, l.overGRPC(t, client, accounts, tokens)
 }
 
 // token requests a token.
@@ -83,7 +88,7 @@ func algorithm(raw string) string {
 	return cli.Printable(header.Algorithm)
 }
 
-func (l *load) overGRPC(t *target, client *remote.Client, callers []caller, tokens []string) error {
+func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Authentication, tokens []string) error {
 	var conns []*grpc.ClientConn
 	t.Close = func() { closeAll(conns) }
 	var stubs []grantorv1.TokenServiceClient
@@ -96,33 +101,37 @@ func (l *load) overGRPC(t *target, client *remote.Client, callers []caller, toke
 		conns = append(conns, conn)
 		stubs = append(stubs, grantorv1.NewTokenServiceClient(conn))
 	}
-	scope := strings.Join(l.Scopes, " ")
+	issue := &grantorv1.IssueTokenRequest{
+		GrantType: oauth.GrantClientCredentials, Scope: strings.Join(l.Scopes, " "), Resource: l.Resources,
+	}
 	t.Call = func(ctx context.Context, connection int, number int64) string {
-		c := &callers[number%int64(len(callers))]
-		answer, err := stubs[connection].IssueToken(ctx, &grantorv1.IssueTokenRequest{
-			GrantType: oauth.GrantClientCredentials, ClientId: c.ID, ClientSecret: c.Secret, Scope: scope, Resource: l.Resources,
+		c := accounts[number%int64(len(accounts))]
+		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
+			request := proto.CloneOf(issue)
+			answer, err := stubs[connection].IssueToken(c.Attach(ctx, method, &request.ClientId, &request.ClientSecret), request)
+			if err == nil && answer.GetAccessToken() == "" {
+				return noToken, remote.Accepted
+			}
+			return failureWord(err), remote.OutcomeOf(status.Code(err))
 		})
-		if err == nil && answer.GetAccessToken() == "" {
-			return noToken
-		}
-		return failureWord(err)
 	}
 	if l.Operation == operationIntrospect {
+		c := accounts[0]
 		t.Call = func(ctx context.Context, connection int, number int64) string {
-			c := &callers[0]
-			answer, err := stubs[connection].IntrospectToken(ctx, &grantorv1.IntrospectTokenRequest{
-				Token: tokens[number%int64(len(tokens))], ClientId: c.ID, ClientSecret: c.Secret,
+			return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
+				request := &grantorv1.IntrospectTokenRequest{Token: tokens[number%int64(len(tokens))]}
+				answer, err := stubs[connection].IntrospectToken(c.Attach(ctx, method, &request.ClientId, &request.ClientSecret), request)
+				if err == nil && !answer.GetActive() {
+					return inactive, remote.Accepted
+				}
+				return failureWord(err), remote.OutcomeOf(status.Code(err))
 			})
-			if err == nil && !answer.GetActive() {
-				return inactive
-			}
-			return failureWord(err)
 		}
 	}
 	return nil
 }
 
-// closeAll closes connections, but waits at most a second: gRPC takes up to 5 s to close one whose call was cut off.
+// closeAll closes connections, but waits at most half a second: gRPC takes up to 5 s to close one whose call was cut off.
 func closeAll(conns []*grpc.ClientConn) {
 	closed := make(chan struct{}, len(conns))
 	for _, conn := range conns {
@@ -131,7 +140,7 @@ func closeAll(conns []*grpc.ClientConn) {
 			closed <- struct{}{}
 		}()
 	}
-	timeout := time.After(time.Second)
+	timeout := time.After(time.Second / 2)
 	for range conns {
 		select {
 		case <-closed:
@@ -155,7 +164,7 @@ func failureWord(err error) string {
 	return status.Code(err).String()
 }
 
-func (l *load) overREST(t *target, client *remote.Client, callers []caller, tokens []string) {
+func (l *load) overREST(t *target, client *remote.Client, accounts []*remote.Authentication, tokens []string) {
 	perConnection := (l.InFlight + l.Connections - 1) / l.Connections
 	transports := make([]*http.Transport, l.Connections)
 	for i := range transports {
@@ -169,41 +178,50 @@ func (l *load) overREST(t *target, client *remote.Client, callers []caller, toke
 			transport.CloseIdleConnections()
 		}
 	}
-	place, forms, lacks := client.Metadata.TokenEndpoint, make([][]byte, len(callers)), lacksToken
-	for i, c := range callers {
-		form := url.Values{"grant_type": {oauth.GrantClientCredentials}, "client_id": {c.ID}, "client_secret": {c.Secret}}
-		if len(l.Scopes) > 0 {
-			form.Set("scope", strings.Join(l.Scopes, " "))
-		}
-		form["resource"] = l.Resources
-		forms[i] = []byte(form.Encode())
+	form := url.Values{"grant_type": {oauth.GrantClientCredentials}, "resource": l.Resources}
+	if len(l.Scopes) > 0 {
+		form.Set("scope", strings.Join(l.Scopes, " "))
 	}
+	place, forms, lacks := client.Metadata.TokenEndpoint, []string{form.Encode()}, lacksToken
 	if l.Operation == operationIntrospect {
-		place, forms, lacks = client.Metadata.IntrospectionEndpoint, make([][]byte, len(tokens)), isInactive
+		place, forms, lacks = client.Metadata.IntrospectionEndpoint, make([]string, len(tokens)), isInactive
 		for i, token := range tokens {
-			forms[i] = []byte(url.Values{"token": {token}, "client_id": {callers[0].ID}, "client_secret": {callers[0].Secret}}.Encode())
+			forms[i] = url.Values{"token": {token}}.Encode()
 		}
+		accounts = accounts[:1]
 	}
 	t.Call = func(ctx context.Context, connection int, number int64) string {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, place, bytes.NewReader(forms[number%int64(len(forms))]))
-		if err != nil {
-			return "request"
-		}
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		answer, err := transports[connection].RoundTrip(request)
-		if err != nil {
-			return "connection"
-		}
-		defer func() { _ = answer.Body.Close() }()
-		body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody))
-		if err != nil {
-			return "connection"
-		}
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Sprintf("HTTP %d", answer.StatusCode)
-		}
-		return lacks(body)
+		c := accounts[number%int64(len(accounts))]
+		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
+			request, err := c.NewRequest(ctx, method, place, forms[number%int64(len(forms))])
+			if err != nil {
+				return "request", remote.Undecided
+			}
+			return post(transports[connection], request, lacks)
+		})
 	}
+}
+
+// post makes a request. It returns the word by which a failure is counted, and what the response says about the client's
+// authentication.
+func post(transport *http.Transport, request *http.Request, lacks func([]byte) string) (string, remote.Outcome) {
+	answer, err := transport.RoundTrip(request)
+	if err != nil {
+		return "connection", remote.Undecided
+	}
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody))
+	if err != nil {
+		return "connection", remote.Undecided
+	}
+	failure := fmt.Sprintf("HTTP %d", answer.StatusCode)
+	switch answer.StatusCode {
+	case http.StatusOK:
+		return lacks(body), remote.Accepted
+	case http.StatusUnauthorized, http.StatusTooManyRequests:
+		return failure, remote.Refused
+	}
+	return failure, remote.Undecided
 }
 
 // maxBody bounds a response over REST, in bytes. A longer one fails.

@@ -41,6 +41,9 @@ func NewExitCodesTopic() *cobra.Command {
   6  the issuer or Redis is unreachable, or asks to retry later
   7  the input is not valid: a field of a client or resource, a line of a file of clients, or a token
 
+  130, 143  it was interrupted by SIGINT (Ctrl-C) or SIGTERM before it was done
+
+grantor serve, grantor audit --follow and grantor bench have done their work when they are interrupted, and end with 0.
 grantor doctor ends with 0, 1 or 2: an issuer or a Redis that it cannot reach is a finding, and so 1.`,
 	}
 }

@@ -3,7 +3,6 @@ package kms
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +54,7 @@ func plainKey(file string) ([]byte, error) {
 	if file == "" {
 		return keys.NewKEK(), nil
 	}
-	content, err := os.ReadFile(file)
+	content, err := cli.ReadFile(file, cli.MaxSmallFile)
 	if err != nil {
 		return nil, cli.SettingError("plain-key-file", err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/yamldoc"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -126,7 +127,7 @@ func readField[T any](doc *yamldoc.Document, node *yaml.Node, field *registry.Fi
 		if instead := emptyLists[field.Name]; instead != "" && node.Kind == yaml.SequenceNode && len(node.Content) == 0 {
 			return doc.Errorf(node, "%s is empty; %s", field.Name, instead)
 		}
-		return doc.Items(node, add)
+		return items(doc, node, add)
 	case bool:
 		var flag bool
 		if node.Tag != "!!bool" || node.Decode(&flag) != nil {
@@ -136,6 +137,18 @@ func readField[T any](doc *yamldoc.Document, node *yaml.Node, field *registry.Fi
 	default:
 		return add(node)
 	}
+}
+
+// maxItems bounds a list. No field of a client or resource may have nearly as many values, and each is compared with those
+// before it.
+const maxItems = 1000
+
+// items calls fn for each item of a list of values.
+func items(doc *yamldoc.Document, node *yaml.Node, fn func(*yaml.Node) error) error {
+	if node.Kind == yaml.SequenceNode && len(node.Content) > maxItems {
+		return doc.Errorf(node, "the list has more than %d entries", maxItems)
+	}
+	return doc.Items(node, fn)
 }
 
 // readSecret reads a secret of a client, or the place of one. load returns the secret and what to call its source. No error
@@ -178,13 +191,13 @@ func secretFromEnvironment(value string) (secret, source string, err error) {
 }
 
 func secretFromFile(value string) (secret, source string, err error) {
-	content, err := os.ReadFile(value)
+	content, err := cli.ReadFile(value, cli.MaxSmallFile)
 	return strings.TrimRight(string(content), "\r\n"), "the file " + value, err
 }
 
 // hashes reads hashes of a client's secrets that another server stored. No error quotes one.
 func hashes(doc *yamldoc.Document, node *yaml.Node) (list []clientsecret.Hash, err error) {
-	err = doc.Items(node, func(item *yaml.Node) error {
+	err = items(doc, node, func(item *yaml.Node) error {
 		text, err := doc.Scalar(item)
 		if err != nil {
 			return err

@@ -170,6 +170,8 @@ func TestManifestErrors(t *testing.T) {
 		{"malformed scope", "resources:\n  - resource: https://a\n    scopes: ['a b']\n", "clients.yaml:3: "},
 		{"scope twice", "resources:\n  - resource: https://a\n    scopes: [a, a]\n", "clients.yaml:3: "},
 		{"too many scopes", "resources:\n  - resource: https://a\n    scopes:\n" + manyScopes(65), "clients.yaml:68: more than 64 scopes"},
+		{"endless networks", "clients:\n  - client_id: a\n    allowed_networks: [" + strings.Repeat("10.0.0.0/8, ", 1001) + "]\n", "clients.yaml:3: the list has more than 1000 entries"},
+		{"endless hashes", "clients:\n  - client_id: a\n    client_secret_hashes: [" + strings.Repeat("a, ", 1001) + "]\n", "clients.yaml:3: the list has more than 1000 entries"},
 		{"resource served twice", "clients:\n  - client_id: a\n    resources:\n      - https://a\n      - https://a\n", `clients.yaml:5: duplicate "https://a"`},
 		{"malformed resource", "resources:\n  - resource: orders\n", "clients.yaml:2: "},
 		{"malformed id", "clients:\n  - client_id: 'a b'\n", "clients.yaml:2: "},
@@ -212,6 +214,17 @@ func TestManifestErrors(t *testing.T) {
 				t.Errorf("the error quotes a secret: %v", err)
 			}
 		})
+	}
+}
+
+// TestReadIsBounded reads a device, which has no end and says that it is empty.
+func TestReadIsBounded(t *testing.T) {
+	if _, err := manifest.Read(t.Context(), "/dev/zero", nil); err == nil || !strings.Contains(err.Error(), "/dev/zero has more than 67108864 bytes") {
+		t.Errorf("got %v", err)
+	}
+	path := servetest.WriteFile(t, "clients.yaml", "clients:\n  - client_id: a\n    client_secret_file: /dev/zero\n")
+	if _, err := manifest.Read(t.Context(), path, nil); err == nil || !strings.Contains(err.Error(), "clients.yaml:3: /dev/zero has more than") {
+		t.Errorf("a secret: got %v", err)
 	}
 }
 

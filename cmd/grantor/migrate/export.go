@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -14,8 +12,15 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// maxExport bounds an export, in bytes.
-const maxExport = 64 << 20
+// maxExport bounds an export, in bytes, maxDepth the levels of lists and objects in it, maxRows the rows of a table, and
+// maxNames a list of names and the columns of a row. They are far beyond those of real exports; what is beyond them would
+// take time and memory for nothing.
+const (
+	maxExport = 64 << 20
+	maxDepth  = 100
+	maxRows   = 100_000
+	maxNames  = 1000
+)
 
 // export is a JSON file of another server or of its database.
 type export struct {
@@ -25,17 +30,9 @@ type export struct {
 
 // readExport reads a file. Errors in its JSON have line and column.
 func readExport(path string) (value, error) {
-	f, err := os.Open(path)
+	data, err := cli.ReadFile(path, maxExport)
 	if err != nil {
 		return value{}, err
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxExport+1))
-	if err != nil {
-		return value{}, err
-	}
-	if len(data) > maxExport {
-		return value{}, fmt.Errorf("%s has more than %d bytes", path, maxExport)
 	}
 	return parseExport(path, data)
 }
@@ -55,7 +52,7 @@ func parseExport(file string, data []byte) (value, error) {
 		}
 		return value{}, whole.at(max(int(syntax.Offset)-1, 0)).errorf("%v", syntax)
 	}
-	return whole, nil
+	return whole.indexed()
 }
 
 func invalidUTF8(data []byte) int {
@@ -83,6 +80,9 @@ type value struct {
 	// name is the name of the object member that is or contains the value.
 	name string
 	raw  json.RawMessage
+	// ends is the index of the JSON that raw is part of, and start the offset of raw in it.
+	ends  ends
+	start int
 }
 
 // at returns the value at an offset within v.
@@ -120,14 +120,11 @@ func (v value) is(first byte) bool {
 
 // empty reports whether the value carries no information, also in nested values.
 func (v value) empty() bool {
-	switch text := strings.TrimSpace(string(v.raw)); {
-	case text == "null" || text == "false" || text == "0":
-		return true
+	switch {
 	case v.is('"'):
 		inside, err := v.unwrapped()
 		return v.blank() || (err == nil && !inside.is('"') && inside.empty())
 	case v.is('['), v.is('{'):
-		errNotEmpty := errors.New("not empty")
 		return v.parts(func(part value) error {
 			if part.empty() {
 				return nil
@@ -135,8 +132,15 @@ func (v value) empty() bool {
 			return errNotEmpty
 		}) == nil
 	}
+	switch string(bytes.TrimSpace(v.raw)) {
+	case "null", "false", "0":
+		return true
+	}
 	return false
 }
+
+// errNotEmpty ends the search for a part that is not empty.
+var errNotEmpty = errors.New("not empty")
 
 // blank reports whether the value is a text without a visible character, or the text null.
 func (v value) blank() bool {
@@ -175,33 +179,7 @@ func (v value) unwrapped() (value, error) {
 	if err := checkJSON(within.raw); err != nil {
 		return v, v.errorf("the text is malformed JSON: %v", err)
 	}
-	return within, nil
-}
-
-// parts calls fn for each item of a list or each member of an object.
-func (v value) parts(fn func(part value) error) error {
-	decoder := json.NewDecoder(bytes.NewReader(v.raw))
-	if _, err := decoder.Token(); err != nil {
-		return v.errorf("%v", err)
-	}
-	for decoder.More() {
-		part := v
-		if v.is('{') {
-			name, err := decoder.Token()
-			if err != nil {
-				return v.errorf("%v", err)
-			}
-			part.name = fmt.Sprint(name)
-		}
-		part.raw = nil
-		if err := decoder.Decode(&part.raw); err != nil {
-			return v.errorf("%v", err)
-		}
-		if err := fn(part.at(int(decoder.InputOffset()) - len(part.raw))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return within.indexed()
 }
 
 // list returns the distinct texts of a list. The list may itself be in a string; with a separator, so may the texts.
@@ -216,13 +194,17 @@ func (v value) list(separator string) (texts []string, err error) {
 	case v.is('['):
 		err = v.parts(func(part value) error {
 			text, err := part.text()
-			texts = append(texts, text)
+			if texts = append(texts, text); len(texts) > maxNames && err == nil {
+				err = v.errorf("the list has more than %d entries", maxNames)
+			}
 			return err
 		})
 	case separator != "" && v.is('"'):
 		var text string
 		text, err = v.text()
-		texts = strings.Split(text, separator)
+		if texts = strings.Split(text, separator); len(texts) > maxNames && err == nil {
+			err = v.errorf("the list has more than %d entries", maxNames)
+		}
 	default:
 		err = v.errorf("expected a list")
 	}
@@ -260,6 +242,9 @@ func (v value) record() (*record, error) {
 		if r.byName[normalize(part.name)] != nil {
 			return part.errorf("duplicate name")
 		}
+		if len(r.fields) == maxNames {
+			return v.errorf("there are more than %d names", maxNames)
+		}
 		f := &field{value: part}
 		r.fields = append(r.fields, f)
 		r.byName[normalize(part.name)] = f
@@ -273,6 +258,9 @@ func (v value) records() (list []*record, err error) {
 		return nil, v.errorf("expected a list")
 	}
 	return list, v.parts(func(part value) error {
+		if len(list) == maxRows {
+			return v.errorf("the list has more than %d entries", maxRows)
+		}
 		r, err := part.record()
 		list = append(list, r)
 		return err

@@ -33,6 +33,9 @@ func (i *importer) readRecords(whole value) error {
 		}
 		return i.hydra(records)
 	}
+	if i.server == "keycloak" {
+		return i.keycloak(whole)
+	}
 	applications, scopes, err := i.openIddictRecords(whole)
 	if err != nil {
 		return err

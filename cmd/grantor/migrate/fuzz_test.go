@@ -18,11 +18,12 @@ func FuzzImport(f *testing.F) {
 		`[{"ClientId":"b","Permissions":["ept:token","gt:client_credentials"],"Settings":{"tkn_lft:act":"1:00"}}]`,
 		`{"items":[{"id":"a","grant_types":"client_credentials|x","audience":"b","scope":"c d"}]}`,
 		`[{"client_id":"a","grant_types":["client_credentials"],"rotated_secrets":"[\"$2a$\"]","jwks":{"keys":[]}}]`,
+		`{"realm":"a","clients":[{"clientId":"a","secret":"s","serviceAccountsEnabled":true,"defaultClientScopes":["b"]}],"clientScopes":[{"name":"b"}]}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, server := range []string{"openiddict", "hydra"} {
+		for _, server := range []string{"openiddict", "hydra", "keycloak"} {
 			var first string
 			for range 2 {
 				manifest, report, err := migrate.Convert(server, data, "https://services.internal")

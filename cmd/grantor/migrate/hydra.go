@@ -134,7 +134,11 @@ func (i *importer) hydraReach(c *hydraClient) error {
 	if err != nil {
 		return err
 	}
-	c.scopes = i.hydraUsable(c.ID, strings.Fields(scope))
+	scopes := strings.Fields(scope)
+	if len(scopes) > maxNames {
+		return c.errorf("there are more than %d scopes", maxNames)
+	}
+	c.scopes = i.hydraUsable(c.ID, scopes)
 	column := c.take("audience")
 	names, err := column.list("|")
 	if err != nil {
@@ -217,16 +221,18 @@ func (i *importer) hydraLifetime(c *hydraClient) error {
 
 // hydraUsable returns the distinct scopes that can exist here.
 func (i *importer) hydraUsable(id string, scopes []string) (usable []string) {
+	seen := make(map[string]bool)
 	for _, scope := range scopes {
 		err := checkScope(scope)
 		switch {
-		case slices.Contains(usable, scope):
+		case seen[scope]:
 		case err == nil && scope == "offline":
 			err = errors.New("it requests refresh tokens, which do not exist here")
 		case err == nil && strings.Contains(scope, "*"):
 			err = errors.New("it is a pattern there and would be a literal scope here; list the scopes that the client needs")
 		case err == nil:
 			usable = append(usable, scope)
+			seen[scope] = true
 		}
 		if err != nil {
 			i.notef(rankClient, id, "scope: %s is left out: %v", shown(scope), err)
@@ -238,25 +244,30 @@ func (i *importer) hydraUsable(id string, scopes []string) (usable []string) {
 // hydraOwners finds the resource that owns each scope. It determines the audience of tokens, so the operator must
 // decide if the clients do not agree.
 func (i *importer) hydraOwners(clients []*hydraClient) error {
-	audiences := make(map[string][]string) // maps a scope to the audiences of its clients; "" stands for none
+	audiences := make(map[string]string) // maps a scope to the audience of its clients; "" stands for none
+	differ := make(map[string]bool)      // has the scopes whose clients have different ones
 	for _, c := range clients {
+		own := ""
+		if len(c.audiences) > 0 {
+			own = c.audiences[0]
+		}
+		several := slices.ContainsFunc(c.audiences, func(uri string) bool { return uri != own })
 		for _, scope := range c.scopes {
-			audiences[scope] = append(audiences[scope], c.audiences...)
-			if len(c.audiences) == 0 {
-				audiences[scope] = append(audiences[scope], "")
+			if uri, ok := audiences[scope]; several || ok && uri != own {
+				differ[scope] = true
 			}
+			audiences[scope] = own
 		}
 	}
 	var without, disputed []string
 	for _, scope := range slices.Sorted(maps.Keys(audiences)) {
-		named := slices.Compact(slices.Sorted(slices.Values(audiences[scope])))
 		switch uri, chosen := i.owners[scope]; {
 		case chosen:
 			i.own(scope, uri)
-		case len(named) > 1:
+		case differ[scope]:
 			disputed = append(disputed, scope)
-		case named[0] != "":
-			i.own(scope, named[0])
+		case audiences[scope] != "":
+			i.own(scope, audiences[scope])
 		case i.fallback != "":
 			i.own(scope, i.fallback)
 		default:
@@ -278,19 +289,22 @@ func (i *importer) hydraOwners(clients []*hydraClient) error {
 // hydraScopes assigns the scopes whose owner could be the audience of the client's tokens. The tokens of a client
 // without audiences were for no particular audience, but not for what other clients name as one.
 func (i *importer) hydraScopes(c *hydraClient) {
-	var owners []string
+	audiences, owners := make(map[string]bool), make(map[string]bool)
+	for _, uri := range c.audiences {
+		audiences[uri] = true
+	}
 	for _, scope := range c.scopes {
 		owner := i.owned[scope]
 		_, named := i.sources[owner]
-		if (named || len(c.audiences) > 0) && !slices.Contains(c.audiences, owner) {
+		if (named || len(c.audiences) > 0) && !audiences[owner] {
 			i.notef(rankClient, c.ID, "scope: %s is left out: it belongs to %s, which is not among the audiences of the client", scope, owner)
 			continue
 		}
-		owners = append(owners, owner)
+		owners[owner] = true
 		c.Scopes = append(c.Scopes, scope)
 	}
 	for _, audience := range slices.Sorted(slices.Values(c.audiences)) {
-		if !slices.Contains(owners, audience) {
+		if !owners[audience] {
 			i.notef(rankClient, c.ID, "audience: %s: it gets no tokens for it here, because none of its scopes belongs to it", audience)
 		}
 	}

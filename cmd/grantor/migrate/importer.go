@@ -53,14 +53,17 @@ type importedResource struct {
 
 // importedClient is a client of the manifest.
 type importedClient struct {
-	ID          string   `yaml:"client_id"`
-	Name        string   `yaml:"client_name,omitempty"`
-	Hashes      []string `yaml:"client_secret_hashes,omitempty"`
-	AuthMethods []string `yaml:"auth_methods,omitempty,flow"`
-	GrantTypes  []string `yaml:"grant_types,omitempty,flow"`
-	Scopes      []string `yaml:"scopes,omitempty"`
-	Resources   []string `yaml:"resources,omitempty"`
-	Lifetime    string   `yaml:"access_token_lifetime,omitempty"`
+	ID            string   `yaml:"client_id"`
+	Name          string   `yaml:"client_name,omitempty"`
+	Disabled      bool     `yaml:"disabled,omitempty"`
+	Secret        string   `yaml:"client_secret,omitempty"`
+	Hashes        []string `yaml:"client_secret_hashes,omitempty"`
+	AuthMethods   []string `yaml:"auth_methods,omitempty,flow"`
+	GrantTypes    []string `yaml:"grant_types,omitempty,flow"`
+	Scopes        []string `yaml:"scopes,omitempty"`
+	DefaultScopes []string `yaml:"default_scopes,omitempty"`
+	Resources     []string `yaml:"resources,omitempty"`
+	Lifetime      string   `yaml:"access_token_lifetime,omitempty"`
 }
 
 // row is a record and the name by which others refer to it.
@@ -243,12 +246,13 @@ func (i *importer) finish(c *importedClient, r row) {
 		i.notef(rankClient, c.ID, "%s: no counterpart here", strings.Join(unused, ", "))
 	}
 	slices.Sort(c.Scopes)
+	slices.Sort(c.DefaultScopes)
 	slices.Sort(c.Resources)
 	i.clients = append(i.clients, c)
 }
 
 const manifestHead = `# Written by grantor import %s. Review it, then: grantor apply -f FILE
-# Keep it private: with the hashes of the secrets, secrets can be guessed offline.
+# Keep it private: %s.
 `
 
 // manifest returns the file for grantor apply, after reading it as apply would.
@@ -276,7 +280,11 @@ func (i *importer) manifest() ([]byte, error) {
 		}
 	}
 	var text bytes.Buffer
-	_, _ = fmt.Fprintf(&text, manifestHead, i.server)
+	danger := "with the hashes of the secrets, secrets can be guessed offline"
+	if slices.ContainsFunc(i.clients, func(c *importedClient) bool { return c.Secret != "" }) {
+		danger = "it has the secrets of the clients"
+	}
+	_, _ = fmt.Fprintf(&text, manifestHead, i.server, danger)
 	encoder := yaml.NewEncoder(&text)
 	encoder.SetIndent(2)
 	if err := cmp.Or(encoder.Encode(whole), encoder.Close()); err != nil {

@@ -33,13 +33,13 @@ func NewCommand() *cobra.Command {
 		// By default cobra prints the help and succeeds for a misspelled subcommand.
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return errors.New("import: the servers are openiddict and hydra")
+				return errors.New("import: the servers are openiddict, hydra and keycloak")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newOpenIddictCommand(), newHydraCommand())
+	cmd.AddCommand(newOpenIddictCommand(), newHydraCommand(), newKeycloakCommand())
 	return cmd
 }
 
@@ -47,6 +47,29 @@ const importHelp = `
 
 What has no counterpart here is reported on standard error, one line each; no client gets more than it had. The hashes of
 the secrets are converted, so that the clients keep their secrets. Review the file, then: grantor apply -f FILE`
+
+func newKeycloakCommand() *cobra.Command {
+	var s options
+	cmd := &cobra.Command{
+		Use:   "keycloak FILE",
+		Short: "Convert the clients with service accounts of a realm of Keycloak",
+		Long: `Read the export of a realm, as JSON: of kc.sh export --realm NAME, or a partial export of the administration console, which
+masks the secrets. Write clients and resources in YAML, for grantor apply.
+
+A client whose service account is enabled is converted with its secret, its default and optional client scopes, and its
+lifetime of tokens. A client scope belongs to the audience that its audience mapper adds, or else to the one of its clients;
+if there are several, --owner names one. A client that is an audience of others becomes the server of that resource.
+
+What has no counterpart here is reported on standard error, one line each; no client gets more than it had. The file has the
+secrets themselves, as the export does: keep both private. Review it, then: grantor apply -f FILE`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.run(cmd, "keycloak", func(i *importer) error { return importKeycloak(i, args[0]) })
+		},
+	}
+	s.declare(cmd)
+	return cmd
+}
 
 func newOpenIddictCommand() *cobra.Command {
 	var s options
@@ -103,10 +126,10 @@ func (s *options) run(cmd *cobra.Command, server string, read func(*importer) er
 		return cli.InputError(err)
 	}
 	text, err := i.manifest()
-	if err != nil {
+	if err = cmp.Or(err, cmd.Context().Err()); err != nil {
 		return err
 	}
-	if err := s.write(cmd.OutOrStdout(), text); err != nil {
+	if err := s.write(cmd, text); err != nil {
 		return err
 	}
 	i.report(cmd.ErrOrStderr())
@@ -151,11 +174,12 @@ func pairs(flag string, texts []string) (map[string]string, error) {
 }
 
 // write writes the manifest. It never overwrites a file, which may be a reviewed manifest, or the export itself.
-func (s *options) write(out io.Writer, text []byte) error {
+func (s *options) write(cmd *cobra.Command, text []byte) error {
 	if s.output == "" {
-		_, err := out.Write(text)
+		_, err := cmd.OutOrStdout().Write(text)
 		return err
 	}
+	defer cli.Uninterrupted(cmd.Context())()
 	// Other users must not read the hashes.
 	f, err := os.OpenFile(s.output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -165,7 +189,10 @@ func (s *options) write(out io.Writer, text []byte) error {
 		return cli.SettingError("output", err)
 	}
 	_, err = f.Write(text)
-	return cmp.Or(err, f.Close())
+	if err = cmp.Or(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(s.output)) // half a manifest is worse than none
+	}
+	return nil
 }
 
 // note is a line of the report.

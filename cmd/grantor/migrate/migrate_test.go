@@ -19,6 +19,7 @@ import (
 const (
 	openIddictExport = "testdata/openiddict.json"
 	hydraExport      = "testdata/hydra.json"
+	keycloakExport   = "testdata/keycloak.json" // of a realm, as kc.sh export of version 26 writes it
 )
 
 var hydraChoices = []string{"--default-resource=https://services.internal", "--owner=orders.read=https://orders.internal"}
@@ -50,6 +51,7 @@ func TestImport(t *testing.T) {
 	for name, args := range map[string][]string{
 		"openiddict": {"openiddict", openIddictExport},
 		"hydra":      append([]string{"hydra", hydraExport}, hydraChoices...),
+		"keycloak":   {"keycloak", keycloakExport},
 	} {
 		t.Run(name, func(t *testing.T) {
 			manifest, report, err := runImport(t, args...)
@@ -229,7 +231,7 @@ func TestImportErrors(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := runImport(t, "keycloak"); err == nil || !strings.Contains(err.Error(), "openiddict and hydra") {
+	if _, _, err := runImport(t, "auth0"); err == nil || !strings.Contains(err.Error(), "openiddict, hydra and keycloak") {
 		t.Errorf("an unknown server: got %v", err)
 	}
 }

@@ -35,21 +35,19 @@ type Admin struct {
 
 // Administer calls do with a connection whose calls carry a token with the scopes and end after timeout.
 func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scopes string, do func(context.Context, *Admin) error) error {
-	secret, err := c.Credentials(cmd)
+	credentials, err := c.Credentials(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), Timeout)
 	defer cancel()
-	client, err := Dial(ctx, c.Issuer, c.ClientID, secret)
+	client, err := Dial(ctx, c.Issuer, credentials)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	source := attach.ClientCredentials(c.Issuer, c.ClientID, secret, attach.HTTPClient(client.HTTP),
-		attach.TokenURL(client.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource), attach.Scopes(strings.Fields(scopes)...))
 	conn, err := client.DialGRPC(
-		grpc.WithChainUnaryInterceptor(client.explainCalls(timeout, scopes), attach.UnaryInterceptor(source)),
+		grpc.WithChainUnaryInterceptor(client.explainCalls(timeout, scopes), client.attachToken(scopes)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxPage)),
 	)
 	if err != nil {
@@ -62,6 +60,30 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 	})
 }
 
+// attachToken sends each call with a token for the administration. A source finds the client's method itself, except at the
+// limit of failed authentications, where a wrong one is refused with temporarily_unavailable; the call, which was not sent,
+// is then made with the other method.
+func (c *Client) attachToken(scopes string) grpc.UnaryClientInterceptor {
+	with := func(method string) grpc.UnaryClientInterceptor {
+		return attach.UnaryInterceptor(attach.ClientCredentials(c.Metadata.Issuer, c.ID, c.Secret, attach.HTTPClient(c.HTTP),
+			attach.TokenURL(c.Metadata.TokenEndpoint), attach.AuthMethod(method), attach.Resources(registry.AdminResource),
+			attach.Scopes(strings.Fields(scopes)...)))
+	}
+	if len(c.methods) == 1 {
+		return with(c.methods[0])
+	}
+	preferred, other := with(""), with(c.methods[1])
+	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := preferred(ctx, method, request, reply, cc, invoke, opts...)
+		if refused, ok := errors.AsType[*attach.Error](err); ok && refused.Code == oauth.TemporarilyUnavailable {
+			if again := other(ctx, method, request, reply, cc, invoke, opts...); again == nil {
+				return nil
+			}
+		}
+		return err
+	}
+}
+
 // explainCalls bounds the duration of each call and returns its error as a [CallError].
 func (c *Client) explainCalls(timeout time.Duration, scopes string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
@@ -71,7 +93,10 @@ func (c *Client) explainCalls(timeout time.Duration, scopes string) grpc.UnaryCl
 		if refused, ok := errors.AsType[*attach.Error](err); ok {
 			return c.noToken(refused, scopes)
 		}
-		return c.explain(err)
+		if err != nil {
+			return c.explain(err)
+		}
+		return nil
 	}
 }
 

@@ -5,7 +5,6 @@ package remote
 import (
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,9 +37,10 @@ const Timeout = 20 * time.Second
 
 // Client calls the endpoints of one issuer as one client. It works with any issuer that publishes metadata (RFC 8414).
 type Client struct {
-	HTTP       *http.Client
-	Metadata   *oauth.Metadata
-	ID, secret string
+	HTTP     *http.Client
+	Metadata *oauth.Metadata
+	*Authentication
+
 	// hidden are further secrets that requests carry.
 	hidden []string
 }
@@ -56,14 +56,14 @@ func NewHTTPClient() *http.Client {
 }
 
 // Dial discovers the endpoints of an issuer and returns a client of them. It makes no other request.
-func Dial(ctx context.Context, issuer, id, secret string) (*Client, error) {
-	c := &Client{HTTP: NewHTTPClient(), ID: id, secret: secret}
+func Dial(ctx context.Context, issuer string, credentials Credentials) (*Client, error) {
+	c := &Client{HTTP: NewHTTPClient()}
 	found, err := Discover(ctx, c.HTTP, issuer)
 	if err != nil {
 		c.Close()
 		return nil, err
 	}
-	c.Metadata = found
+	c.Metadata, c.Authentication = found, NewAuthentication(credentials, found)
 	return c, nil
 }
 
@@ -128,14 +128,24 @@ func (c *Client) post(ctx context.Context, name, endpoint string, form url.Value
 	if endpoint == "" {
 		return nil, fmt.Errorf("the metadata of %s has no %s", oauth.RedactURL(c.Metadata.Issuer), name)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	type result struct {
+		body []byte
+		err  error
+	}
+	got := Authenticate(c.Authentication, func(method string) (result, Outcome) {
+		body, err := c.postWith(ctx, method, name, endpoint, form)
+		return result{body, err}, outcome(err)
+	})
+	return got.body, got.err
+}
+
+// postWith is post with one authentication method.
+func (c *Client) postWith(ctx context.Context, method, name, endpoint string, form url.Values) ([]byte, error) {
+	request, err := c.NewRequest(ctx, method, endpoint, form.Encode())
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
-	// RFC 6749 §2.3.1: both are form-encoded before they are joined, so that an ID may have a colon.
-	request.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.secret))
 	answer, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, requestError(err)
@@ -152,14 +162,23 @@ func (c *Client) post(ctx context.Context, name, endpoint string, form url.Value
 	case answer.StatusCode >= 300 && answer.StatusCode < 400:
 		return nil, fmt.Errorf("the %s returned %d; redirects are not followed, because the request carries the client's secret", name, answer.StatusCode)
 	}
+	return nil, c.refused(answer.StatusCode, body, name, form.Get("token"))
+}
+
+// refused returns the error of a response of the endpoint name. Its text does not quote the token.
+func (c *Client) refused(status int, body []byte, name, token string) *CallError {
 	var refused struct {
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
 	}
 	if json.Unmarshal(body, &refused) != nil || refused.Code == "" {
-		return nil, &CallError{Code: codeOfHTTP(answer.StatusCode), Text: fmt.Sprintf("the %s returned %d", name, answer.StatusCode)}
+		return &CallError{Code: codeOfHTTP(status), Text: fmt.Sprintf("the %s returned %d", name, status)}
 	}
-	return nil, &CallError{Code: codeOfOAuth[oauth.Code(refused.Code)], Text: c.refusal(refused.Code, refused.Description, form.Get("token"))}
+	code := codeOfOAuth[oauth.Code(refused.Code)]
+	if status == http.StatusTooManyRequests {
+		code = codes.ResourceExhausted
+	}
+	return &CallError{Code: code, Text: c.refusal(refused.Code, refused.Description, token)}
 }
 
 // IssuedToken is a token response (RFC 6749 §5.1).
@@ -187,7 +206,9 @@ func codeOfHTTP(status int) codes.Code {
 	switch status {
 	case http.StatusUnauthorized:
 		return codes.Unauthenticated
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusTooManyRequests:
+		return codes.ResourceExhausted
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return codes.Unavailable
 	}
 	return codes.Unknown
@@ -206,8 +227,8 @@ func (c *Client) refusal(code, description string, hidden ...string) string {
 // and masks secrets, which a server that echoes its request would carry into a log.
 func (c *Client) Clean(text string, hidden ...string) string {
 	const maxText = 256
-	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.ID) + ":" + url.QueryEscape(c.secret)))
-	for _, secret := range slices.Concat(hidden, c.hidden, []string{basic, url.QueryEscape(c.secret), c.secret}) {
+	own := []string{strings.TrimPrefix(c.basic(), basicScheme), url.QueryEscape(c.Secret), c.Secret}
+	for _, secret := range slices.Concat(hidden, c.hidden, own) {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "***")
 		}
@@ -222,17 +243,24 @@ func (c *Client) RevokeAll(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	_, err = grantorv1.NewTokenServiceClient(conn).RevokeClientTokens(ctx, &grantorv1.RevokeClientTokensRequest{
-		ClientId: c.ID, ClientSecret: c.secret,
+	refused := Authenticate(c.Authentication, func(method string) (*CallError, Outcome) {
+		request := &grantorv1.RevokeClientTokensRequest{}
+		ctx := c.Attach(ctx, method, &request.ClientId, &request.ClientSecret)
+		_, err := grantorv1.NewTokenServiceClient(conn).RevokeClientTokens(ctx, request)
+		if err == nil {
+			return nil, Accepted
+		}
+		refused := c.explain(err)
+		return refused, OutcomeOf(refused.Code)
 	})
-	return c.explain(err)
+	if refused != nil {
+		return refused
+	}
+	return nil
 }
 
-// explain returns a failed gRPC call as a [CallError].
-func (c *Client) explain(err error) error {
-	if err == nil {
-		return nil
-	}
+// explain returns the error of a failed gRPC call.
+func (c *Client) explain(err error) *CallError {
 	s := status.Convert(err)
 	e := &CallError{
 		Code: s.Code(), Message: s.Message(),

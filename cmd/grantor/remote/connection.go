@@ -11,6 +11,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -29,9 +30,11 @@ const LocalIssuer = "http://localhost:8080"
 // flag, else from the profile that a flag names, else from the environment, else from the file of --config if the
 // command has one, else from the profile that the environment names.
 type Connection struct {
-	Issuer      string
-	ClientID    string
-	secretFile  string
+	Issuer     string
+	ClientID   string
+	secretFile string
+	// authMethod is the client authentication method, or empty if the client finds out.
+	authMethod  string
 	ProfileName string
 	// profile is nil if none is named.
 	profile *profile
@@ -45,6 +48,7 @@ func (c *Connection) Declare(flags *pflag.FlagSet, issuer string) {
 	flags.StringVar(&c.Issuer, "issuer", issuer, "`URL` of the issuer")
 	flags.StringVar(&c.ClientID, "client-id", "", "`id` of the client")
 	flags.StringVar(&c.secretFile, "client-secret-file", "", "`file` with the client's secret; without it "+SecretVariable+" has the secret, or the terminal prompts for it")
+	flags.StringVar(&c.authMethod, "client-auth-method", "", "`method` by which the client authenticates: client_secret_basic or client_secret_post; default: the one that the issuer accepts")
 	flags.StringVar(&c.ProfileName, "profile", "", "`name` of a profile with issuer, client and secret; see grantor help profiles")
 }
 
@@ -64,30 +68,48 @@ func (c *Connection) Fill(flags *pflag.FlagSet) (err error) {
 	if !given("client-id") && (c.profile.clientID != "" || !flags.Changed("client-id")) {
 		c.ClientID = c.profile.clientID
 	}
+	if !given("client-auth-method") && c.profile.isFor(c.Issuer, c.ClientID) {
+		c.authMethod = c.profile.authMethod
+	}
 	if c.chosen && c.ownSecret() && !settings.OnCommandLine(flags, "client-secret-file") {
 		c.secretFile = ""
 	}
 	return nil
 }
 
-// Credentials validates the settings and returns the client's secret. No error quotes it.
-func (c *Connection) Credentials(cmd *cobra.Command) (string, error) {
+// Credentials validates the settings and returns what the client authenticates with. No error quotes its secret.
+func (c *Connection) Credentials(cmd *cobra.Command) (Credentials, error) {
 	if c.ClientID == "" {
-		return "", cli.SettingError("client-id", errors.New("is required: the client to authenticate as"))
+		return Credentials{}, cli.SettingError("client-id", errors.New("is required: the client to authenticate as"))
 	}
 	if err := CheckIssuer(c.Issuer); err != nil {
-		return "", err
+		return Credentials{}, err
+	}
+	method, err := c.AuthMethod()
+	if err != nil {
+		return Credentials{}, err
 	}
 	secret, from, err := c.secret(cmd)
 	switch {
 	case err != nil:
-		return "", err
+		return Credentials{}, err
 	case secret == "":
-		return "", cli.SettingError(from, errors.New("is empty"))
+		return Credentials{}, cli.SettingError(from, errors.New("is empty"))
 	case len(secret) > oauth.MaxSecret:
-		return "", cli.SettingError(from, fmt.Errorf("has more than %d bytes", oauth.MaxSecret))
+		return Credentials{}, cli.SettingError(from, fmt.Errorf("has more than %d bytes", oauth.MaxSecret))
 	}
-	return secret, nil
+	return Credentials{c.ClientID, secret, method}, nil
+}
+
+// AuthMethod validates the client authentication method and returns it. It is empty if none is set.
+func (c *Connection) AuthMethod() (string, error) {
+	if c.authMethod == "" {
+		return "", nil
+	}
+	if err := cli.OneOf(c.authMethod, attach.ClientSecretBasic, attach.ClientSecretPost); err != nil {
+		return "", cli.SettingError("client-auth-method", err)
+	}
+	return c.authMethod, nil
 }
 
 // secret returns the client's secret and its source.
@@ -134,6 +156,6 @@ func (c *Connection) noSecret() error {
 
 // ReadSecret reads a file with a secret, which a line break may follow.
 func ReadSecret(path string) (string, error) {
-	content, err := os.ReadFile(path)
+	content, err := cli.ReadFile(path, cli.MaxSmallFile)
 	return strings.TrimRight(string(content), "\r\n"), err
 }

@@ -19,6 +19,8 @@ type profile struct {
 	issuer, clientID string
 	// secretFile is absolute, or relative to the working directory.
 	secretFile, secret string
+	// authMethod is the authentication method of the client, or empty.
+	authMethod string
 }
 
 // NewProfilesTopic returns the help topic on profiles.
@@ -35,6 +37,7 @@ $XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.ya
     issuer: https://auth.example.com
     client_id: administrator
     client_secret_file: prod.secret     # relative to this file; or client_secret: the secret itself
+    client_auth_method: client_secret_post # optional; for a client that is registered for one method
   local:
     issuer: http://localhost:8080
 
@@ -104,6 +107,8 @@ func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
 			p.clientID, err = doc.Scalar(node)
 		case "client_secret":
 			p.secret, err = doc.Scalar(node)
+		case "client_auth_method":
+			p.authMethod, err = doc.Scalar(node)
 		case "client_secret_file":
 			p.secretFile, err = doc.Scalar(node)
 			if !filepath.IsAbs(p.secretFile) {
@@ -121,6 +126,8 @@ func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
 		return doc.Errorf(whole, "a profile needs its issuer")
 	case p.secret != "" && p.secretFile != "":
 		return doc.Errorf(whole, "give one of client_secret and client_secret_file")
+	case p.authMethod != "" && p.clientID == "":
+		return doc.Errorf(whole, "a profile with client_auth_method needs the client_id of the client that is registered for it")
 	case p.hasSecret() && p.clientID == "":
 		return doc.Errorf(whole, "a profile with a secret needs the client_id of the secret")
 	}

@@ -43,6 +43,7 @@ need a restart. If any setting is wrong, the log says which one, and nothing cha
 			return err
 		}
 		server.reloader = reloader
+		cli.EndsItself(cmd.Context())
 		return server.Run(cmd.Context())
 	}
 	return cmd

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
@@ -25,7 +24,7 @@ func read(setting, text, file string) (input, error) {
 	if text != "" {
 		return input{}, cli.SettingError(setting+", "+setting+"-file", errors.New("give one of them"))
 	}
-	content, err := os.ReadFile(file)
+	content, err := cli.ReadFile(file, cli.MaxSmallFile)
 	if err != nil {
 		return input{}, cli.SettingError(setting+"-file", err)
 	}

@@ -53,13 +53,13 @@ func (s *Settings) Prepare(*cobra.Command, []string) error {
 
 // call calls do with a client of the issuer. The time in which a secret is typed does not count towards the timeout.
 func (s *Settings) call(cmd *cobra.Command, do func(context.Context, *remote.Client) error) error {
-	secret, err := s.Credentials(cmd)
+	credentials, err := s.Credentials(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), remote.Timeout)
 	defer cancel()
-	client, err := remote.Dial(ctx, s.Issuer, s.ClientID, secret)
+	client, err := remote.Dial(ctx, s.Issuer, credentials)
 	if err != nil {
 		return err
 	}

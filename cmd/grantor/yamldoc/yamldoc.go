@@ -25,16 +25,18 @@ type Document struct {
 
 // Read reads a file, which must have exactly one document.
 func Read(path string) (*Document, error) {
-	info, err := os.Stat(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxSize {
+	defer func() { _ = file.Close() }()
+	// A device or a FIFO may have any number of bytes, whatever its size is said to be.
+	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSize {
 		return nil, fmt.Errorf("%s has more than %d bytes", path, maxSize)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
 	}
 	return Parse(path, data)
 }

@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// MaxSmallFile bounds a file with a secret or a key, in bytes.
+const MaxSmallFile = 1 << 20
+
+// ReadFile reads a file of at most limit bytes. A device or a FIFO may have any number of them, whatever its size is said
+// to be.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(data)) > limit:
+		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return data, nil
+}
