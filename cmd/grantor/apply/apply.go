@@ -125,8 +125,9 @@ func (s *options) run(cmd *cobra.Command) error {
 
 // applyDirectly applies a manifest to the Redis of the settings.
 func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, report func(registry.Change)) error {
-	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // the command reports its errors itself
-	client, err := s.Connect()
+	log := slog.New(slog.DiscardHandler) // the command reports its errors itself
+	storage.SetRedisLog(log)
+	client, err := s.Connect(log)
 	if err != nil {
 		return err
 	}

@@ -79,8 +79,9 @@ func (s *options) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	storage.SetRedisLog(slog.New(slog.DiscardHandler)) // the command reports its errors itself
-	client, err := s.Connect()
+	log := slog.New(slog.DiscardHandler) // the command reports its errors itself
+	storage.SetRedisLog(log)
+	client, err := s.Connect(log)
 	if err != nil {
 		return err
 	}

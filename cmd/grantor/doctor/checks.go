@@ -26,7 +26,7 @@ type check struct {
 var checks = []check{
 	{"doctor.time", severityError, "`--timeout` passed before everything was checked", "give more time, or find out what is slow: some checks below were not made"},
 
-	{"redis.reach", severityError, "the Redis does not answer, or refuses the user, the password or the certificate", "check that the URL of `redis` is right and the server runs; the certificate's authority belongs in `SSL_CERT_FILE`"},
+	{"redis.reach", severityError, "the Redis does not answer, or refuses the user, the password or the certificate", "check that the URL of `redis` is right and the server runs; the authority of its certificate belongs in `redis-tls-ca-file`, or in `SSL_CERT_FILE`"},
 	{"redis.allowed", severityError, "a command that Grantor needs failed, usually because the user may not run it", "give the Redis user the rights listed in docs/doctor.md"},
 	{"redis.hidden", severityNote, "the user may not read something, which was therefore not checked", "run doctor as a user with the rights listed in docs/doctor.md"},
 	{"redis.version-old", severityError, "the Redis is older than 7", "update to a Redis or Valkey that gets security fixes"},
@@ -45,8 +45,12 @@ var checks = []check{
 	{"redis.lag", severityWarning, "a replica is not in sync: it was silent for more than 5 s, or is more than 1 MiB behind", "check that replica, and the network between"},
 	{"redis.alone", severityNote, "the Redis has no replica: while it is down nothing can be changed or revoked", "add a replica, with Sentinel or Cluster to fail over"},
 	{"redis.plaintext", severityWarning, "the connection to the Redis is not encrypted, beyond loopback; the password can be read in transit", "use `rediss://`"},
-	{"redis.unverified", severityError, "the URL has `skip_verify`: anyone on the network path can impersonate the Redis", "remove `skip_verify`; the certificate's authority belongs in `SSL_CERT_FILE`"},
+	{"redis.unverified", severityError, "the URL has `skip_verify`: anyone on the network path can impersonate the Redis", "remove `skip_verify`; the certificate's authority belongs in `redis-tls-ca-file`"},
 	{"redis.certificate", severityWarning, "the certificate of the Redis expires within 14 days", "renew it"},
+	{"redis.client-certificate", severityError, "the Redis asks for a certificate of its clients (`tls-auth-clients`), and refuses the connection without one, or with this one", "set `redis-tls-cert-file` and `redis-tls-key-file` to a certificate of an authority in the Redis' `tls-ca-cert-file`"},
+	{"redis.client-certificate-optional", severityNote, "the Redis asks for a certificate of its clients, and accepts connections without one", "set `redis-tls-cert-file` and `redis-tls-key-file`, or `tls-auth-clients` of the Redis to `no` or `yes`"},
+	{"redis.client-certificate-ends", severityWarning, "the certificate that is presented to the Redis expires within 14 days", "renew it; the replicas read the files again by themselves"},
+	{"redis.client-certificate-ended", severityError, "the certificate that is presented to the Redis has expired", "renew it; the replicas read the files again by themselves"},
 	{"redis.password", severityWarning, "the Redis accepts connections without a password", "set a password for the user `default`, or turn it off: `ACL SETUSER default off`"},
 	{"redis.rights", severityNote, "Grantor's user may do more than Grantor needs", "give it the rights listed in docs/doctor.md and no others"},
 	{"redis.shared", severityWarning, "the database has keys that are not this issuer's; a program that can write them can undo revocations", "give Grantor a Redis of its own"},

@@ -52,7 +52,7 @@ type options struct {
 
 // sharedWithServe are the flags that grantor serve has too.
 var sharedWithServe = []string{
-	"config", "redis", "redis-prefix", "key-encryption-key", "key-encryption-key-file", "previous-key-encryption-key",
+	"config", "redis", "redis-prefix", "redis-tls-cert-file", "redis-tls-key-file", "redis-tls-ca-file", "key-encryption-key", "key-encryption-key-file", "previous-key-encryption-key",
 	"previous-key-encryption-key-file", kms.URLSetting, "revocation-replicas", "issuer",
 }
 
@@ -189,6 +189,7 @@ type doctor struct {
 	*report
 
 	store *redisstore.Store
+	tls   redisTLS
 	// server is the Redis server that has the keys, and info its INFO.
 	server *redis.Client
 	info   map[string]string
@@ -204,12 +205,16 @@ func (s *options) examine(ctx context.Context) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	storage.SetRedisLog(slog.New(slog.DiscardHandler))
-	client, err := s.Connect()
+	files, err := s.RedisTLS(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	d := &doctor{options: s, report: newReport(s.skip), tls: redisTLS{files: files}}
+	client, err := s.ConnectTLS(d.tls.configure)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = client.Close() }()
-	d := &doctor{options: s, report: newReport(s.skip)}
 	if d.store, err = s.Open(client); err != nil {
 		return nil, err
 	}
@@ -251,6 +256,7 @@ func (d *doctor) reach(ctx context.Context) bool {
 		// TIME rather than PING, to which a server may respond without authentication.
 		err = server.Time(ctx).Err()
 	}
+	d.checkClientCertificate(err)
 	if redis.HasErrorPrefix(err, "NOPERM") {
 		d.checkf("redis.allowed", true, "%v", err)
 		return false
