@@ -11,7 +11,9 @@
 package grant
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -48,7 +50,7 @@ type ClientCredentials struct {
 // with fewer rights than it needs fails later and elsewhere.
 func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.Resources, r Request) (*Decision, error) {
 	if !slices.Contains(client.GrantTypes, oauth.GrantClientCredentials) {
-		return nil, oauth.Refuse(oauth.UnauthorizedClient, "The client may not use this grant type.")
+		return nil, oauth.Refuse(oauth.UnauthorizedClient, "The client may not use the grant type client_credentials.")
 	}
 	scopes, err := grantScopes(client, resources, r.Scope)
 	if err != nil {
@@ -74,7 +76,7 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 func grantScopes(client *registry.Client, resources *registry.Resources, requested string) (oauth.Scopes, error) {
 	scopes, err := oauth.ParseScopes(requested)
 	if err != nil {
-		return nil, err
+		return nil, nameScope(requested, err)
 	}
 	if len(scopes) == 0 {
 		scopes = client.DefaultScopes
@@ -90,10 +92,29 @@ func grantScopes(client *registry.Client, resources *registry.Resources, request
 	}
 	for _, scope := range scopes {
 		if _, ok := resources.Owner(scope); !ok || !client.Scopes.Has(scope) {
-			return nil, oauth.Refuse(oauth.InvalidScope, "A requested scope does not exist or is not granted to the client.")
+			// The error is the same for both, since not all scopes are public.
+			return nil, oauth.RefuseScope(scope.String(), "does not exist or is not granted to the client.")
 		}
 	}
 	return scopes, nil
+}
+
+// nameScope returns err, which is that of a list of scopes, with the name of the first one that is not a scope.
+func nameScope(requested string, err error) error {
+	if oauth.From(err).Code != oauth.InvalidScope {
+		return err
+	}
+	for name := range strings.SplitSeq(requested, " ") {
+		if name == "" {
+			continue
+		}
+		if _, invalid := oauth.ParseScope(name); invalid != nil {
+			refusal := oauth.RefuseScope(name, "has a character outside RFC 6749 section 3.3; scopes are separated by spaces.")
+			refusal.Cause = fmt.Errorf("the scope %.128q has a character outside RFC 6749 §3.3", name)
+			return refusal
+		}
+	}
+	return err
 }
 
 // parseTargets parses the requested resources and removes duplicates.

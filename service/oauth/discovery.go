@@ -151,7 +151,7 @@ func (d Discovery) locate(m *Metadata) error {
 	}
 	if host, port, err := net.SplitHostPort(m.GRPCEndpoint); err == nil && d.From != "" {
 		outside, inside := parsed(m.Issuer), parsed(d.From)
-		if strings.EqualFold(host, outside.Hostname()) && inside.Hostname() != "" {
+		if EqualFold(host, outside.Hostname()) && inside.Hostname() != "" {
 			m.GRPCEndpoint = net.JoinHostPort(inside.Hostname(), port)
 		}
 	}
@@ -167,7 +167,7 @@ func (d Discovery) relocate(issuer, endpoint string) string {
 		return strings.TrimSuffix(d.From, "/") + "/" + rest
 	}
 	outside, inside, at := parsed(issuer), parsed(d.From), parsed(endpoint)
-	if at.Host == "" || at.Scheme != outside.Scheme || !strings.EqualFold(at.Host, outside.Host) {
+	if at.Host == "" || at.Scheme != outside.Scheme || !EqualFold(at.Host, outside.Host) {
 		return endpoint // a server of its own
 	}
 	at.Scheme, at.Host = inside.Scheme, inside.Host

@@ -95,7 +95,7 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 		return nil, nil, errors.New("the response of the token endpoint is not one of RFC 6749 §5.1")
 	}
 	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-	if !strings.EqualFold(issued.Type, "Bearer") {
+	if !oauth.EqualFold(issued.Type, "Bearer") {
 		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not Bearer", issued.Type)
 	}
 	// Tokens are pasted into headers and command lines, where other characters could inject.
