@@ -27,7 +27,9 @@ import (
 //
 // No connection reports the name and release of the library (CLIENT SETINFO): Redis before 7.2 does not know that command,
 // and answers each with an error.
-func Connect(rawURL string) (redis.UniversalClient, error) { return ConnectTLS(rawURL, (*tls.Config).Clone) }
+func Connect(rawURL string) (redis.UniversalClient, error) {
+	return ConnectTLS(rawURL, (*tls.Config).Clone)
+}
 
 // ConnectTLS is Connect with a function that returns the TLS configuration of each new connection, given that of the URL. It
 // is not called if the URL is not rediss://. The connections to Sentinels, and to every server of a Cluster, have the same

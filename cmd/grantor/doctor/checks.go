@@ -59,8 +59,14 @@ var checks = []check{
 	{"redis.slowlog", severityNote, "commands of Grantor took more than 100 ms in the Redis within the last day", "check the load and the disk of the Redis"},
 	{"feed.size", severityWarning, "the feed has more than a million changes, which each replica and verifier holds in memory", "find out from the audit events which client revokes so much, or shorten the lifetimes of tokens"},
 
+	{"feed.unreadable", severityError, "an entry of the feed cannot be read, so that what it announced has no effect: perhaps a revocation", "find out what else can write to the Redis; revoke again (`grantor client revoke`, `grantor token revoke`). The entry is trimmed within about a day, and delays no other"},
+	{"uses.unreadable", severityWarning, "when a client's secrets were last used cannot be read", "find out what else can write to the Redis. The next use replaces it within a minute; `HDEL` of that field removes it"},
+	{"counts.unreadable", severityWarning, "a count of a limit is no number: that limit begins again from zero", "find out what else can write to the Redis. The key expires by itself"},
+	{"audit.unreadable", severityWarning, "an audit event cannot be read", "find out what else can write to the Redis, and rely on the log of the replicas; `XDEL` of that entry removes it"},
+
 	{"key.unchecked", severityNote, "without the key-encryption key, neither the key ring nor the clients can be checked", "give it as to `grantor serve`"},
 	{"key.ring", severityError, "there is no key ring: no replica ever ran on this Redis, or its data is lost", "check that `redis` and `redis-prefix` are those of the replicas; if data was lost, leave the replicas running"},
+	{"key.unreadable", severityError, "the key ring cannot be read: something else altered it", "find out what else can write to the Redis. Leave the replicas running and delete that key in Redis: a replica writes the ring again. Without a running replica, restore a backup: a ring that is deleted is lost, and with it all generated secrets"},
 	{"key.seal", severityError, "the key-encryption key does not open the key ring: a replica that starts with it exits at once", "give the key that sealed it; during a change of keys, give the other one as `previous-key-encryption-key-file`"},
 	{"key.previous", severityWarning, "the previous key-encryption key sealed the ring, and is still needed", "restart a replica that has the new key first: it seals the ring again"},
 	{"key.overdue", severityError, "a key has signed for longer than `key-rotation` and has no successor: the replicas do not rotate", "see the log of the replicas; `grantor key rotate` creates successors"},
@@ -76,6 +82,7 @@ var checks = []check{
 	{"replica.versions", severityWarning, "replicas of different versions run", "finish the update, or the rollback"},
 	{"replica.settings", severityError, "replicas differ in a setting that must be the same: clients get different responses by chance", "give all replicas the same value"},
 	{"replica.keys", severityWarning, "a replica publishes other keys than the ring has, and refuses tokens of the missing ones", "run doctor again in a minute; if the finding persists, see that replica's log"},
+	{"replica.unreadable", severityWarning, "what a replica reports about itself cannot be read, or a newer release wrote it", "run the newest release everywhere; otherwise find out what else can write to the Redis. A running replica replaces it within 10 s"},
 	{"replica.development", severityError, "a replica runs in development mode, whose client has a public secret", "stop it, delete the client `background-service`, and use another Redis for development"},
 	{"replica.plaintext", severityWarning, "a replica serves without TLS beyond loopback: `insecure-allow-plaintext-beyond-loopback`", "set `tls-cert-file` and `tls-key-file`, unless something else encrypts"},
 	{"replica.certificate", severityWarning, "a replica's certificate expires within 14 days", "renew it; the replica reads the files again by itself"},
@@ -97,7 +104,7 @@ var checks = []check{
 	{"grpc.health", severityError, "the gRPC endpoint reports that it does not serve", "see `/readyz` of the replicas"},
 
 	{"record.altered", severityError, "a record was altered in Redis, not by Grantor, and is not used", "find out what else can write to the Redis; delete that key there and apply again"},
-	{"record.unreadable", severityError, "a record cannot be read, or a newer release wrote it", "run the newest release everywhere; otherwise delete that key in Redis and apply again"},
+	{"record.unreadable", severityError, "a record cannot be read, or a newer release wrote it", "run the newest release everywhere; otherwise delete that key in Redis, if it is not the key ring, and apply again"},
 	{"client.expiring", severityWarning, "all secrets of a client expire within 14 days", "`grantor client secret rotate`"},
 	{"client.locked-out", severityWarning, "all secrets of a client have expired: it gets no tokens", "give it a new one with `grantor client secret rotate`, or disable the client"},
 	{"client.secretless", severityNote, "a client has no secret: it cannot request tokens", "give it one with `grantor client secret rotate`, or delete it"},

@@ -224,9 +224,14 @@ func (s *options) examine(ctx context.Context) (*report, error) {
 	if d.reach(ctx) {
 		for _, check := range []func(context.Context) error{
 			d.checkServer, d.checkReplication, d.checkUsers, d.checkData, d.checkSpeed,
-			d.checkReplicas, d.checkRing, d.checkRecords,
+			d.checkReplicas, d.checkRing, d.checkRecords, d.checkEntries,
 		} {
-			if err := check(ctx); err != nil && ctx.Err() == nil {
+			err := check(ctx)
+			switch {
+			case err == nil || ctx.Err() != nil:
+			case redis.HasErrorPrefix(err, "WRONGTYPE"):
+				d.checkf("record.unreadable", true, "a key is of another type: %v", err)
+			default:
 				d.checkf("redis.allowed", true, "%v", err)
 			}
 		}

@@ -176,7 +176,7 @@ var redisCauses = []cause{
 		return servetest.NewAuthority(t).WriteCertificate(t, day)
 	})},
 	{"redis.client-certificate-optional", "none is given", withClientCertificate("optional", nil)},
-	{"redis.client-certificate-ends", " expires at 20", withClientCertificate("yes", trustedFor(13 * day))},
+	{"redis.client-certificate-ends", " expires at 20", withClientCertificate("yes", trustedFor(13*day))},
 	{"redis.client-certificate-ended", " expired at 20", withClientCertificate("yes", trustedFor(-time.Hour))},
 	{"redis.password", "without a password", commandsOnly()},
 	{"redis.password", "without a password", func(t *testing.T) (*brokenDeployment, []string) {

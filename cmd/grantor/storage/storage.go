@@ -32,7 +32,7 @@ type Settings struct {
 	RedisTLSKey  string
 	RedisTLSCA   string
 	KEK          string
-	KEKFile     string
+	KEKFile      string
 	// PreviousKEK and PreviousKEKFile are the key that opens and does not seal.
 	PreviousKEK     string
 	PreviousKEKFile string
