@@ -65,7 +65,7 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 			return nil, err
 		}
 	}
-	owners := scopeOwners(resources, scopes)
+	owners := resources.Owners(scopes)
 	if len(owners) == 0 {
 		return nil, oauth.Refuse(oauth.InvalidTarget, "The token would be for no resource; ask for a scope.")
 	}
@@ -79,16 +79,7 @@ func grantScopes(client *registry.Client, resources *registry.Resources, request
 		return nil, nameScope(requested, err)
 	}
 	if len(scopes) == 0 {
-		scopes = client.DefaultScopes
-		if len(scopes) == 0 {
-			scopes = client.Scopes
-		}
-		// A scope whose resource was removed since has no owner any more. It is left out, since it was not requested by
-		// name.
-		return slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
-			_, ok := resources.Owner(s)
-			return !ok
-		}), nil
+		return client.ScopesByDefault(resources), nil
 	}
 	for _, scope := range scopes {
 		if _, ok := resources.Owner(scope); !ok || !client.Scopes.Has(scope) {
@@ -157,17 +148,6 @@ func narrow(resources *registry.Resources, scopes oauth.Scopes, targets []oauth.
 		return nil, oauth.Refuse(oauth.InvalidTarget, "A requested resource does not exist, or none of the scopes is for it.")
 	}
 	return kept, nil
-}
-
-// scopeOwners returns the resources that own the scopes, in the order of the scopes.
-func scopeOwners(resources *registry.Resources, scopes oauth.Scopes) []*registry.Resource {
-	var owners []*registry.Resource
-	for _, scope := range scopes {
-		if owner, ok := resources.Owner(scope); ok && !slices.Contains(owners, owner) {
-			owners = append(owners, owner)
-		}
-	}
-	return owners
 }
 
 // describe returns the token for the owners of its scopes. Its lifetime is the shortest of those that the client and the
