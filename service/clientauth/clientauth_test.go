@@ -177,11 +177,7 @@ func TestEvidence(t *testing.T) {
 				refusal := oauth.From(err)
 				code = refusal.Code
 				// The cause is for the operator; the client reads the same text for every cause.
-				want := oauth.Text("Client authentication failed.")
-				if test.evidence.Assertion != "" {
-					want = "Client assertions are not supported; use client_secret_basic or client_secret_post."
-				}
-				if code == oauth.InvalidClient && refusal.Text != want {
+				if code == oauth.InvalidClient && refusal.Text != clientauth.RefusalText(test.evidence) {
 					t.Errorf("the client reads %q", refusal.Text)
 				}
 				if strings.Contains(err.Error(), generated) || strings.Contains(err.Error(), oldSecret) {

@@ -35,8 +35,8 @@ func (c *credentials) readings() []credentials {
 // in an ID, arrives as another one.
 //
 // It is no oracle for the caller, to whom nothing changes but time, and the time depends on what was sent and on the load
-// alone: one comparison, with the secrets of the first reading whose client exists, and otherwise with none, as for an unknown
-// client. A secret that was proven before is compared like any other, and the result is neither remembered nor counted.
+// alone, imported hashes aside: one comparison, with the secrets of the first reading whose client exists, and otherwise with
+// none, as for an unknown client. A secret that was proven before is compared like any other, and the result is neither remembered nor counted.
 //
 // The comparison precedes the answer, because the event is written then. It costs a failed request a second slow hash at most.
 // It makes nobody wait, because it takes place only while a processor is idle and no request waits for one; it is bounded by
