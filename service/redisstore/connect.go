@@ -35,29 +35,12 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 // is not called if the URL is not rediss://. The connections to Sentinels, and to every server of a Cluster, have the same
 // configuration.
 func ConnectTLS(rawURL string, configure func(base *tls.Config) *tls.Config) (redis.UniversalClient, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Opaque != "" {
-		// The cause is omitted, because it would quote the password.
-		return nil, errors.New("not a URL such as redis://localhost:6379")
+	u, named, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
 	}
-	if strings.Contains(u.EscapedPath()+u.RawQuery+u.Fragment, "@") {
-		// Part of the password was parsed as the path or a parameter. Errors about those would quote it.
-		return nil, errors.New("the URL has an @ after the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
-	}
-	query := u.Query()
-	cluster := query.Has("addr")
-	switch query.Get("cluster") {
-	case "true":
-		cluster = true
-	case "", "false":
-	default:
-		return nil, errors.New("the parameter cluster is neither true nor false")
-	}
-	query.Del("cluster")
-	sentinel := query.Has("master_name")
-	u.RawQuery = query.Encode()
-	switch {
-	case sentinel:
+	switch named {
+	case sentinels:
 		options, err := redis.ParseFailoverURL(u.String())
 		if err != nil {
 			return nil, withoutURL(err)
@@ -87,6 +70,46 @@ func ConnectTLS(rawURL string, configure func(base *tls.Config) *tls.Config) (re
 	options.MaintNotificationsConfig = noMaintNotifications()
 	options.Dialer = dialer(options.TLSConfig, options.DialTimeout, configure)
 	return redis.NewClient(options), nil
+}
+
+// kind is what a URL names.
+type kind int
+
+const (
+	standalone kind = iota
+	cluster
+	sentinels
+)
+
+// parseURL returns the URL without the parameters that go-redis does not know, and what it names.
+func parseURL(rawURL string) (*url.URL, kind, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Opaque != "" {
+		// The cause is omitted, because it would quote the password.
+		return nil, 0, errors.New("not a URL such as redis://localhost:6379")
+	}
+	if strings.Contains(u.EscapedPath()+u.RawQuery+u.Fragment, "@") {
+		// Part of the password was parsed as the path or a parameter. Errors about those would quote it.
+		return nil, 0, errors.New("the URL has an @ after the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
+	}
+	query := u.Query()
+	named := standalone
+	if query.Has("addr") {
+		named = cluster
+	}
+	switch query.Get("cluster") {
+	case "true":
+		named = cluster
+	case "", "false":
+	default:
+		return nil, 0, errors.New("the parameter cluster is neither true nor false")
+	}
+	query.Del("cluster")
+	if query.Has("master_name") {
+		named = sentinels
+	}
+	u.RawQuery = query.Encode()
+	return u, named, nil
 }
 
 // dialFunc is the type of the field Dialer in the options of go-redis.
