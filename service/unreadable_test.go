@@ -37,3 +37,50 @@ func TestUnreadableEntry(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadableRecords checks that no record that cannot be read stops a replica, neither one that runs nor one that starts.
+func TestUnreadableRecords(t *testing.T) {
+	const base = "grantor:{grantor}:"
+	for name, poison := range map[string][]any{
+		"a client":                  {"hset", base + "client:other", "d", "{", "v", "1", "m", "x"},
+		"a client of another type":  {"set", base + "client:other", "x"},
+		"an ID that no client has":  {"zadd", base + "clients", 0, "\x00", 0, "ghost"},
+		"the uses of secrets":       {"hset", base + "used", "svc", "x"},
+		"uses of another type":      {"set", base + "used", "x"},
+		"a replica":                 {"hset", base + "replicas", "x", "y"},
+		"replicas of another type":  {"set", base + "replicas", "x"},
+		"an audit event":            {"xadd", base + "audit:decisions", "*", "t", "soon", "e", "x", "a", "["},
+		"a stream of another type":  {"set", base + "audit:refusals", "x"},
+		"an entry without anything": {"xadd", base + "feed", "*", "x", "y"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			r := c.start(t)
+			r.apply(t, manifest())
+			if poison[0] == "set" {
+				must.Succeed(t, c.redis.Client().Del(t.Context(), poison[1].(string)).Err())
+			}
+			must.Succeed(t, c.redis.Client().Do(t.Context(), poison...).Err())
+			raw := r.token(t)
+			for _, replica := range []*replica{r, c.start(t)} {
+				replica.token(t)
+				replica.expectActive(t, raw, true)
+			}
+			must.Succeed(t, r.revoke(t.Context(), raw))
+			r.expectActive(t, raw, false)
+		})
+	}
+}
+
+// TestUnreadableByThoseThatRun checks that a replica that runs issues tokens although the records that a replica needs to
+// start cannot be read.
+func TestUnreadableByThoseThatRun(t *testing.T) {
+	const base = "grantor:{grantor}:"
+	c := newCluster(t)
+	r := c.start(t)
+	r.apply(t, manifest())
+	r.token(t)
+	must.Succeed(t, c.redis.Client().HSet(t.Context(), base+"resources", "d", "{").Err())
+	must.Succeed(t, c.redis.Client().HSet(t.Context(), base+"ring", "v", "x").Err())
+	r.token(t)
+}

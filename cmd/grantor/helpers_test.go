@@ -9,8 +9,8 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// TestMain makes the process trust one authority like those of the system: go-redis has no other way to name one. In
-// the processes that attack, it runs the attack, and in those of a command, the command.
+// TestMain makes the process trust one authority like those of the system. In the processes that
+// attack, it runs the attack, and in those of a command, the command.
 func TestMain(m *testing.M) {
 	if os.Getenv("COMMAND") != "" {
 		main()

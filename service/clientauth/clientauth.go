@@ -35,10 +35,8 @@ type Evidence struct {
 // ClaimedID returns the client ID that the evidence claims, however it was sent, or the empty string if there is none.
 // The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
-	if _, id, _, err := e.secret(); err == nil {
-		return id
-	}
-	return e.ClientID
+	c, _ := e.credentials()
+	return c.id
 }
 
 // Clients finds clients.
@@ -105,19 +103,24 @@ func refused(reason oauth.Reason, format string, args ...any) *oauth.Error {
 // Authenticate returns the client that the evidence proves, and the method that was used. The method is also returned
 // with an error, as far as it is known. Evidence of two kinds is an error (RFC 6749 §2.3).
 func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry.Client, string, error) {
-	method, id, secret, err := e.secret()
-	if err != nil {
-		return nil, method, err
+	c, err := e.credentials()
+	p := proof{c, e.Source, a.config.Now()}
+	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Reason == oauth.MalformedCredentials && c.raw != "" {
+		return nil, c.method, a.fail(ctx, p, refusal)
 	}
-	client, err := a.check(ctx, proof{method, id, secret, e.Source, a.config.Now()})
-	return client, method, err
+	if err != nil {
+		return nil, c.method, err
+	}
+	client, err := a.check(ctx, p)
+	return client, c.method, err
 }
 
-// proof is a client ID and a secret, with the method, the source and the time of the request.
+// proof is a client ID and a secret, with the source and the time of the request.
 type proof struct {
-	method, id, secret string
-	source             netip.Addr
-	at                 time.Time
+	credentials
+
+	source netip.Addr
+	at     time.Time
 }
 
 // tooMany returns the refusal after too many failures. It affects a caller with a wrong secret, and a caller with a
@@ -131,10 +134,11 @@ func tooMany(wait time.Duration, cause error) *oauth.Error {
 
 // fail counts a failed authentication and returns the answer to it. Beyond the limits the answer is the same for every
 // cause of failure.
-func (a *Authenticator) fail(p proof, cause *oauth.Error) *oauth.Error {
+func (a *Authenticator) fail(ctx context.Context, p proof, cause *oauth.Error) *oauth.Error {
 	if wait := a.config.Failures.RecordFailure(p.id, p.source); wait > 0 {
 		return tooMany(wait, cause)
 	}
+	a.explainRaw(ctx, p, cause)
 	return cause
 }
 
@@ -157,15 +161,15 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 	case err != nil:
 		return nil, err
 	case !known:
-		return nil, a.fail(p, refused(oauth.UnknownClient, "unknown client")) // the ID is left out: it may be a misplaced secret
+		return nil, a.fail(ctx, p, refused(oauth.UnknownClient, "unknown client")) // the ID is left out: it may be a misplaced secret
 	case !found.found():
-		return nil, a.fail(p, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id))
+		return nil, a.fail(ctx, p, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id))
 	case client.Disabled:
-		return nil, a.fail(p, refused(oauth.ClientDisabled, "client %q is disabled", p.id))
+		return nil, a.fail(ctx, p, refused(oauth.ClientDisabled, "client %q is disabled", p.id))
 	case !client.Allows(p.method):
-		return nil, a.fail(p, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method))
+		return nil, a.fail(ctx, p, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method))
 	case !usable:
-		return nil, a.fail(p, refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source))
+		return nil, a.fail(ctx, p, refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source))
 	}
 	a.config.Uses.Note(client.ID, found.id, p.at)
 	if found.outdated {

@@ -177,7 +177,7 @@ func TestEvidence(t *testing.T) {
 				refusal := oauth.From(err)
 				code = refusal.Code
 				// The cause is for the operator; the client reads the same text for every cause.
-				if code == oauth.InvalidClient && refusal.Text != "Client authentication failed." {
+				if code == oauth.InvalidClient && refusal.Text != clientauth.RefusalText(test.evidence) {
 					t.Errorf("the client reads %q", refusal.Text)
 				}
 				if strings.Contains(err.Error(), generated) || strings.Contains(err.Error(), oldSecret) {

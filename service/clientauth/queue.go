@@ -69,6 +69,17 @@ func (q *queue) do(ctx context.Context, source netip.Addr, suspect bool, f func(
 	return f()
 }
 
+// tryNow calls f if a processor is idle and no request waits for one.
+func (q *queue) tryNow(f func()) {
+	if !q.processors.TryAcquire(1) {
+		return
+	}
+	defer q.processors.Release(1)
+	q.running.Add(1)
+	defer q.running.Add(-1)
+	f()
+}
+
 func tooManySecrets(text oauth.Text, cause error) error {
 	return &oauth.Error{
 		Code: oauth.TemporarilyUnavailable, Reason: oauth.TooManySecrets, Limited: true, RetryAfter: time.Second,

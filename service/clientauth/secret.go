@@ -1,6 +1,7 @@
 package clientauth
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/url"
 	"strings"
@@ -8,37 +9,53 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// secret returns the one client ID and secret in the evidence, and the method by which they were sent:
-// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or an id without a secret, is a failed
-// authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client.
-func (e *Evidence) secret() (method, id, secret string, err error) {
+// credentials are a client ID and a secret, and the method by which they were sent.
+type credentials struct {
+	method, id, secret string
+	// raw are the credentials of Basic as they were sent, before they were split at the first colon and form-decoded.
+	raw string
+}
+
+// credentials returns the one client ID and secret in the evidence, and the method by which they were sent:
+// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or an id without a secret, is a
+// failed authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client. With an error, the method and the ID are returned as
+// far as they are known.
+func (e *Evidence) credentials() (credentials, error) {
 	if err := e.assertion(); err != nil {
-		return "", "", "", err
+		return credentials{}, err
 	}
-	scheme, credentials := e.Authorization, ""
+	scheme, value := e.Authorization, ""
 	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
-		scheme, credentials = scheme[:end], scheme[end:]
+		scheme, value = scheme[:end], scheme[end:]
 	}
 	if !oauth.EqualFold(scheme, "Basic") {
 		if e.ClientID == "" || e.ClientSecret == "" {
-			return "", "", "", refused(oauth.MissingCredentials, "client_id or client_secret is missing")
+			return credentials{id: e.ClientID}, refused(oauth.MissingCredentials, "client_id or client_secret is missing")
 		}
-		return oauth.ClientSecretPost, e.ClientID, e.ClientSecret, checkSizes(e.ClientID, e.ClientSecret)
+		c := credentials{method: oauth.ClientSecretPost, id: e.ClientID, secret: e.ClientSecret}
+		return c, checkSizes(c.id, c.secret)
 	}
-	method = oauth.ClientSecretBasic
+	c := credentials{method: oauth.ClientSecretBasic, id: e.ClientID}
 	if e.ClientSecret != "" {
-		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "Basic and client_secret were both sent; send one.")
+		return c, oauth.Refuse(oauth.InvalidRequest, "Basic and client_secret were both sent; send one.")
 	}
-	id, secret, ok := ParseBasic(credentials)
+	raw, ok := decodeBasic(value)
+	if !ok {
+		return c, refused(oauth.MalformedCredentials, "malformed Basic credentials")
+	}
+	id, secret, ok := parsePair(raw)
 	switch {
 	case !ok:
-		return method, "", "", refused(oauth.MalformedCredentials, "malformed Basic credentials")
+		c.raw = raw
+		c.id, _, _ = strings.Cut(raw, ":")
+		return c, refused(oauth.MalformedCredentials, "the Basic credentials are not form-encoded")
 	case id == "" || secret == "":
-		return method, "", "", refused(oauth.MissingCredentials, "the Basic credentials lack the client ID or the secret")
+		return c, refused(oauth.MissingCredentials, "the Basic credentials lack the client ID or the secret")
 	case e.ClientID != "" && e.ClientID != id:
-		return method, "", "", oauth.Refuse(oauth.InvalidRequest, "client_id differs from the client of the Basic credentials.")
+		return c, oauth.Refuse(oauth.InvalidRequest, "client_id differs from the client of the Basic credentials.")
 	}
-	return method, id, secret, checkSizes(id, secret)
+	c.id, c.secret, c.raw = id, secret, raw
+	return c, checkSizes(id, secret)
 }
 
 // assertion returns an error if the evidence has a client assertion (RFC 7521 §4.2). With a secret it is evidence of
@@ -53,7 +70,10 @@ func (e *Evidence) assertion() error {
 	case e.ClientSecret != "" || len(e.Authorization) >= len("Basic") && oauth.EqualFold(e.Authorization[:len("Basic")], "Basic"):
 		return oauth.Refuse(oauth.InvalidRequest, "An assertion and a secret were both sent; send one.")
 	}
-	return refused(oauth.AssertionNotOffered, "client assertions are not offered")
+	refusal := refused(oauth.AssertionNotOffered, "client assertions are not offered")
+	// It depends on the method alone, and is therefore no hint about the client.
+	refusal.Text = "Client assertions are not supported; use client_secret_basic or client_secret_post."
+	return refusal
 }
 
 // checkSizes returns an error if the client ID or the secret is too long.
@@ -70,19 +90,28 @@ func checkSizes(id, secret string) error {
 // ParseBasic parses the credentials of the Basic scheme: the base64 encoding of the client ID, a colon and the secret,
 // where ID and secret are form-encoded (RFC 7617 §2, RFC 6749 §2.3.1).
 func ParseBasic(credentials string) (id, secret string, ok bool) {
-	// Form encoding turns one byte into at most three, and base64 three bytes into four.
-	const maxLen = (3*(oauth.MaxID+oauth.MaxSecret) + 1) * 4 / 3 * 2
-	if len(credentials) > maxLen {
-		return "", "", false
-	}
-	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
-	if err != nil {
-		return "", "", false
-	}
-	id, secret, ok = strings.Cut(string(decoded), ":")
+	raw, ok := decodeBasic(credentials)
 	if !ok {
 		return "", "", false
 	}
+	return parsePair(raw)
+}
+
+// decodeBasic returns the form-encoded client ID, a colon and the form-encoded secret.
+func decodeBasic(credentials string) (raw string, ok bool) {
+	// Form encoding turns one byte into at most three, and base64 three bytes into four.
+	const maxLen = (3*(oauth.MaxID+oauth.MaxSecret) + 1) * 4 / 3 * 2
+	if len(credentials) > maxLen {
+		return "", false
+	}
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+	return string(decoded), err == nil && bytes.Contains(decoded, []byte(":"))
+}
+
+// parsePair parses what decodeBasic returned.
+func parsePair(raw string) (id, secret string, ok bool) {
+	id, secret, _ = strings.Cut(raw, ":")
+	var err error
 	if id, err = url.QueryUnescape(id); err != nil {
 		return "", "", false
 	}

@@ -11,7 +11,9 @@
 package grant
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -48,7 +50,7 @@ type ClientCredentials struct {
 // with fewer rights than it needs fails later and elsewhere.
 func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.Resources, r Request) (*Decision, error) {
 	if !slices.Contains(client.GrantTypes, oauth.GrantClientCredentials) {
-		return nil, oauth.Refuse(oauth.UnauthorizedClient, "The client may not use this grant type.")
+		return nil, oauth.Refuse(oauth.UnauthorizedClient, "The client may not use the grant type client_credentials.")
 	}
 	scopes, err := grantScopes(client, resources, r.Scope)
 	if err != nil {
@@ -63,7 +65,7 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 			return nil, err
 		}
 	}
-	owners := scopeOwners(resources, scopes)
+	owners := resources.Owners(scopes)
 	if len(owners) == 0 {
 		return nil, oauth.Refuse(oauth.InvalidTarget, "The token would be for no resource; ask for a scope.")
 	}
@@ -74,26 +76,36 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 func grantScopes(client *registry.Client, resources *registry.Resources, requested string) (oauth.Scopes, error) {
 	scopes, err := oauth.ParseScopes(requested)
 	if err != nil {
-		return nil, err
+		return nil, nameScope(requested, err)
 	}
 	if len(scopes) == 0 {
-		scopes = client.DefaultScopes
-		if len(scopes) == 0 {
-			scopes = client.Scopes
-		}
-		// A scope whose resource was removed since has no owner any more. It is left out, since it was not requested by
-		// name.
-		return slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
-			_, ok := resources.Owner(s)
-			return !ok
-		}), nil
+		return client.ScopesByDefault(resources), nil
 	}
 	for _, scope := range scopes {
 		if _, ok := resources.Owner(scope); !ok || !client.Scopes.Has(scope) {
-			return nil, oauth.Refuse(oauth.InvalidScope, "A requested scope does not exist or is not granted to the client.")
+			// The error is the same for both, since not all scopes are public.
+			return nil, oauth.RefuseScope(scope.String(), "does not exist or is not granted to the client.")
 		}
 	}
 	return scopes, nil
+}
+
+// nameScope returns err, which is that of a list of scopes, with the name of the first one that is not a scope.
+func nameScope(requested string, err error) error {
+	if oauth.From(err).Code != oauth.InvalidScope {
+		return err
+	}
+	for name := range strings.SplitSeq(requested, " ") {
+		if name == "" {
+			continue
+		}
+		if _, invalid := oauth.ParseScope(name); invalid != nil {
+			refusal := oauth.RefuseScope(name, "has a character outside RFC 6749 section 3.3; scopes are separated by spaces.")
+			refusal.Cause = fmt.Errorf("the scope %.128q has a character outside RFC 6749 §3.3", name)
+			return refusal
+		}
+	}
+	return err
 }
 
 // parseTargets parses the requested resources and removes duplicates.
@@ -136,17 +148,6 @@ func narrow(resources *registry.Resources, scopes oauth.Scopes, targets []oauth.
 		return nil, oauth.Refuse(oauth.InvalidTarget, "A requested resource does not exist, or none of the scopes is for it.")
 	}
 	return kept, nil
-}
-
-// scopeOwners returns the resources that own the scopes, in the order of the scopes.
-func scopeOwners(resources *registry.Resources, scopes oauth.Scopes) []*registry.Resource {
-	var owners []*registry.Resource
-	for _, scope := range scopes {
-		if owner, ok := resources.Owner(scope); ok && !slices.Contains(owners, owner) {
-			owners = append(owners, owner)
-		}
-	}
-	return owners
 }
 
 // describe returns the token for the owners of its scopes. Its lifetime is the shortest of those that the client and the

@@ -198,3 +198,35 @@ func subset(names []string, bits int) string {
 	}
 	return strings.Join(picked, " ")
 }
+
+// TestScopeIsNamed expects invalid_scope to name the first scope that is refused, in the characters of RFC 6749 §5.2 and
+// bounded in length.
+func TestScopeIsNamed(t *testing.T) {
+	g := &grant.ClientCredentials{Lifetime: time.Hour, Algorithm: jwks.ES256}
+	const outside = " has a character outside RFC 6749 section 3.3; scopes are separated by spaces."
+	const unknown = " does not exist or is not granted to the client."
+	for requested, want := range map[string]string{
+		"orders.read unknown other":                "The scope unknown" + unknown,
+		"orders.write":                             "The scope orders.write" + unknown,
+		"orders.read,orders.write":                 "The scope orders.read,orders.write" + unknown,
+		"grantor:clients.write":                    "The scope grantor:clients.write" + unknown,
+		strings.Repeat("x", 128):                   "The scope " + strings.Repeat("x", 128) + unknown,
+		"orders.read\torders.write":                "The scope orders.read?orders.write" + outside,
+		"orders.read a\"b\\c\x00\u00e9\x7f":        "The scope a?b?c????" + outside,
+		strings.Repeat("x", 127) + "\r\nX: y \x01": "The scope " + strings.Repeat("x", 127) + "?" + outside,
+	} {
+		_, err := g.Decide(client("orders.read", ""), table(), grant.Request{Scope: requested})
+		refusal := oauth.From(err)
+		if refusal.Code != oauth.InvalidScope && len(requested) < 128 || string(refusal.Text) != want && refusal.Code == oauth.InvalidScope {
+			t.Errorf("%q: got %s %q, want %q", requested, refusal.Code, refusal.Text, want)
+		}
+		for _, c := range refusal.Text {
+			if c < ' ' || c > '~' || c == '"' || c == '\\' {
+				t.Errorf("%q: the text %q has %q", requested, refusal.Text, c)
+			}
+		}
+		if cause := fmt.Sprint(refusal.Cause); strings.ContainsAny(cause, "\r\n\t\x00") || len(cause) > 700 {
+			t.Errorf("%q: got the cause %q", requested, cause)
+		}
+	}
+}

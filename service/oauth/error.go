@@ -24,7 +24,8 @@ const (
 
 // Text is the error_description that a client receives. It is a distinct type so that only texts written in this
 // program become one: a Go error, or a value from a request, does not turn into a Text by accident. Its characters are
-// those that RFC 6749 §5.2 allows: printable ASCII without the double quote and the backslash.
+// those that RFC 6749 §5.2 allows: printable ASCII without the double quote and the backslash. [RefuseScope] makes the only
+// one with a part of a request.
 type Text string
 
 // Error is the refusal of a request. Code and Text are sent to the client; Reason and Cause are for the operator and

@@ -115,6 +115,22 @@ func (s Scopes) Unique() Scopes {
 
 func tooManyScopes() error { return Refuse(InvalidRequest, "scope has more than 64 scopes.") }
 
+// RefuseScope returns an [InvalidScope] whose text names a scope of the request. It is for a client that is authenticated,
+// to which it shows what the client itself has sent: at most the 128 characters of a scope, where "?" stands for each that
+// an error_description cannot have (RFC 6749 §5.2).
+func RefuseScope(name string, problem Text) *Error {
+	if len(name) > maxScope {
+		name = name[:maxScope]
+	}
+	shown := []byte(name)
+	for i, c := range shown {
+		if c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			shown[i] = '?'
+		}
+	}
+	return Refuse(InvalidScope, "The scope "+Text(shown)+" "+problem)
+}
+
 // Has reports whether the set contains scope.
 func (s Scopes) Has(scope Scope) bool { return slices.Contains(s, scope) }
 

@@ -105,22 +105,32 @@ func (t *AuditTrail) After(ctx context.Context, ids map[telemetry.Stream]string,
 	return all, nil
 }
 
-// decode decodes entries of a stream. It decodes as much as it can of an entry that Grantor did not write.
+// decode decodes entries of a stream.
 func (t *AuditTrail) decode(stream telemetry.Stream, messages []redis.XMessage) []AuditEntry {
 	all := make([]AuditEntry, len(messages))
 	for i, m := range messages {
-		text := func(field string) string { s, _ := m.Values[field].(string); return s }
-		at, err := strconv.ParseInt(text(auditTime), 10, 64)
-		if err != nil || at < 0 || at/1000 > maxSecond {
-			t.store.report("audit", t.key(stream), m.ID, fmt.Errorf("its time is %.40q, want milliseconds since 1970", text(auditTime)))
-			stored, _, _ := strings.Cut(m.ID, "-")
-			at, _ = strconv.ParseInt(stored, 10, 64) // Redis generates no other IDs
-		}
-		all[i] = AuditEntry{m.ID, telemetry.Entry{Time: time.UnixMilli(at), Event: text(auditEvent), Attributes: []byte(text(auditAttributes))}}
-		if object := map[string]json.RawMessage(nil); json.Unmarshal(all[i].Attributes, &object) != nil || object == nil {
-			t.store.report("audit", t.key(stream), m.ID, errors.New("its attributes are no JSON object"))
-			all[i].Attributes, _ = json.Marshal(map[string]string{"unreadable": text(auditAttributes)}) //nolint:errchkjson // marshaling a map of strings never fails
+		var err error
+		if all[i], err = decodeAuditEntry(m); err != nil {
+			t.store.report("audit", t.key(stream), m.ID, err)
 		}
 	}
 	return all
+}
+
+// decodeAuditEntry decodes an entry of a stream. Of one that Grantor did not write it decodes as much as it can, besides the
+// error.
+func decodeAuditEntry(m redis.XMessage) (AuditEntry, error) {
+	text := func(field string) string { s, _ := m.Values[field].(string); return s }
+	at, err := strconv.ParseInt(text(auditTime), 10, 64)
+	if err != nil || at < 0 || at/1000 > maxSecond {
+		err = fmt.Errorf("its time is %.40q, want milliseconds since 1970", text(auditTime))
+		stored, _, _ := strings.Cut(m.ID, "-")
+		at, _ = strconv.ParseInt(stored, 10, 64) // Redis generates no other IDs
+	}
+	entry := AuditEntry{m.ID, telemetry.Entry{Time: time.UnixMilli(at), Event: text(auditEvent), Attributes: []byte(text(auditAttributes))}}
+	if object := map[string]json.RawMessage(nil); json.Unmarshal(entry.Attributes, &object) != nil || object == nil {
+		err = errors.New("its attributes are no JSON object")
+		entry.Attributes, _ = json.Marshal(map[string]string{"unreadable": text(auditAttributes)}) //nolint:errchkjson // marshaling a map of strings never fails
+	}
+	return entry, err
 }

@@ -2,9 +2,12 @@ package redisstore
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -25,35 +28,26 @@ import (
 // No connection reports the name and release of the library (CLIENT SETINFO): Redis before 7.2 does not know that command,
 // and answers each with an error.
 func Connect(rawURL string) (redis.UniversalClient, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Opaque != "" {
-		// The cause is omitted, because it would quote the password.
-		return nil, errors.New("not a URL such as redis://localhost:6379")
+	return ConnectTLS(rawURL, (*tls.Config).Clone)
+}
+
+// ConnectTLS is Connect with a function that returns the TLS configuration of each new connection, given that of the URL. It
+// is not called if the URL is not rediss://. The connections to Sentinels, and to every server of a Cluster, have the same
+// configuration.
+func ConnectTLS(rawURL string, configure func(base *tls.Config) *tls.Config) (redis.UniversalClient, error) {
+	u, named, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
 	}
-	if strings.Contains(u.EscapedPath()+u.RawQuery+u.Fragment, "@") {
-		// Part of the password was parsed as the path or a parameter. Errors about those would quote it.
-		return nil, errors.New("the URL has an @ after the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
-	}
-	query := u.Query()
-	cluster := query.Has("addr")
-	switch query.Get("cluster") {
-	case "true":
-		cluster = true
-	case "", "false":
-	default:
-		return nil, errors.New("the parameter cluster is neither true nor false")
-	}
-	query.Del("cluster")
-	sentinel := query.Has("master_name")
-	u.RawQuery = query.Encode()
-	switch {
-	case sentinel:
+	switch named {
+	case sentinels:
 		options, err := redis.ParseFailoverURL(u.String())
 		if err != nil {
 			return nil, withoutURL(err)
 		}
 		options.ContextTimeoutEnabled, options.DisableIdentity = true, true
 		options.ReplicaOnly, options.UseDisconnectedReplicas = false, false // for the reason given for a Cluster
+		options.Dialer = dialer(options.TLSConfig, options.DialTimeout, configure)
 		return redis.NewFailoverClient(options), nil
 	case cluster:
 		options, err := redis.ParseClusterURL(u.String())
@@ -65,6 +59,7 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 		options.ReadOnly, options.RouteByLatency, options.RouteRandomly = false, false, false
 		options.ClusterStateReloadInterval = clusterReload
 		options.MaintNotificationsConfig = noMaintNotifications()
+		options.Dialer = dialer(options.TLSConfig, options.DialTimeout, configure)
 		return redis.NewClusterClient(options), nil
 	}
 	options, err := redis.ParseURL(u.String())
@@ -73,7 +68,70 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 	}
 	options.ContextTimeoutEnabled, options.DisableIdentity = true, true
 	options.MaintNotificationsConfig = noMaintNotifications()
+	options.Dialer = dialer(options.TLSConfig, options.DialTimeout, configure)
 	return redis.NewClient(options), nil
+}
+
+// kind is what a URL names.
+type kind int
+
+const (
+	standalone kind = iota
+	cluster
+	sentinels
+)
+
+// parseURL returns the URL without the parameters that go-redis does not know, and what it names.
+func parseURL(rawURL string) (*url.URL, kind, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Opaque != "" {
+		// The cause is omitted, because it would quote the password.
+		return nil, 0, errors.New("not a URL such as redis://localhost:6379")
+	}
+	if strings.Contains(u.EscapedPath()+u.RawQuery+u.Fragment, "@") {
+		// Part of the password was parsed as the path or a parameter. Errors about those would quote it.
+		return nil, 0, errors.New("the URL has an @ after the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
+	}
+	query := u.Query()
+	named := standalone
+	if query.Has("addr") {
+		named = cluster
+	}
+	switch query.Get("cluster") {
+	case "true":
+		named = cluster
+	case "", "false":
+	default:
+		return nil, 0, errors.New("the parameter cluster is neither true nor false")
+	}
+	query.Del("cluster")
+	if query.Has("master_name") {
+		named = sentinels
+	}
+	u.RawQuery = query.Encode()
+	return u, named, nil
+}
+
+// dialFunc is the type of the field Dialer in the options of go-redis.
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialer returns a function that connects as that of go-redis does, with the TLS configuration that configure returns then.
+// It is nil, which stands for that of go-redis, if the connection is not TLS.
+func dialer(base *tls.Config, timeout time.Duration, configure func(*tls.Config) *tls.Config) dialFunc {
+	if base == nil {
+		return nil
+	}
+	const (
+		defaultTimeout        = 5 * time.Second
+		idle, interval, count = 30 * time.Second, 5 * time.Second, 3
+	)
+	tcp := &net.Dialer{
+		Timeout:         max(cmp.Or(timeout, defaultTimeout), 0), // go-redis has -1 for none
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count},
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		return (&tls.Dialer{NetDialer: tcp, Config: configure(base)}).DialContext(ctx, network, address)
+	}
 }
 
 // clusterReload is the interval at which a client reloads which servers are primaries. If a primary disappears without an

@@ -198,15 +198,21 @@ func (s *Store) SaveResources(ctx context.Context, r *registry.Resources) error 
 // LoadRing implements [keys.Store].
 func (s *Store) LoadRing(ctx context.Context) ([]byte, uint64, error) {
 	r, err := s.load(ctx, s.key("ring"))
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil, 0, fmt.Errorf("the record %s: %w: it is no hash", s.key("ring"), ErrRing)
+	}
 	if err != nil || r.empty() {
 		return nil, 0, err
 	}
 	version, err := parseVersion(r.version)
 	if err != nil {
-		return nil, 0, fmt.Errorf("the record %s: %w", s.key("ring"), err)
+		return nil, 0, fmt.Errorf("the record %s: %w: %w", s.key("ring"), ErrRing, err)
 	}
 	return r.data, version, nil
 }
+
+// ErrRing means that the key ring cannot be read: another program has altered it.
+var ErrRing = errors.New("unreadable")
 
 // SaveRing implements [keys.Store].
 func (s *Store) SaveRing(ctx context.Context, document []byte, version uint64, revoked ...string) error {

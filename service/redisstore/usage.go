@@ -97,20 +97,29 @@ func (s *Store) LastUses(ctx context.Context, clients []oauth.ClientID) (map[oau
 		if !ok {
 			continue // no secret was used
 		}
-		var seconds map[string]int64
-		if json.Unmarshal([]byte(text), &seconds) != nil {
-			s.report("uses", s.key("used"), ids[i], errUses)
-			continue
-		}
-		uses := make(map[string]time.Time, len(seconds))
-		for id, second := range seconds {
-			if second < 0 || second > maxSecond {
-				s.report("uses", s.key("used"), ids[i], errUses)
-				continue
-			}
-			uses[id] = fromUnix(second)
+		uses, err := decodeUses(text)
+		if err != nil {
+			s.report("uses", s.key("used"), ids[i], err)
 		}
 		found[clients[i]] = uses
 	}
 	return found, nil
+}
+
+// decodeUses returns when secrets were last used, keyed by their IDs. With an error it returns those that it can decode.
+func decodeUses(text string) (map[string]time.Time, error) {
+	var seconds map[string]int64
+	if json.Unmarshal([]byte(text), &seconds) != nil {
+		return nil, errUses
+	}
+	var err error
+	uses := make(map[string]time.Time, len(seconds))
+	for id, second := range seconds {
+		if second < 0 || second > maxSecond {
+			err = errUses
+			continue
+		}
+		uses[id] = fromUnix(second)
+	}
+	return uses, err
 }

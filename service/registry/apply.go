@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,8 +109,9 @@ func (a *application) applyResources(ctx context.Context) ([]Change, error) {
 		return nil, err
 	}
 	for i := range a.manifest.Clients {
-		if err := a.manifest.Clients[i].Check(table); err != nil {
-			return nil, &ManifestError{a.manifest.Clients[i].ID, err}
+		spec := &a.manifest.Clients[i]
+		if err := cmp.Or(spec.Check(table), a.checkTokenSize(&spec.Client, table)); err != nil {
+			return nil, &ManifestError{spec.ID, err}
 		}
 	}
 	if a.options.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {

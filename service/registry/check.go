@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 const (
@@ -41,6 +43,37 @@ func (c *Client) check(resources *Resources, stored *Client) error {
 		}
 	}
 	return nil
+}
+
+// checkTokenSize returns a [FieldError] if no verifier would accept the token that the client gets without requesting scopes,
+// because it is too large; such a token is never issued. A token for some of the scopes may still be. What is not known of
+// the issuer counts as little as it can: without its name, a token that is slightly too large is refused when it is
+// requested.
+func (e *Editor) checkTokenSize(c *Client, resources *Resources) error {
+	if !slices.Contains(c.GrantTypes, oauth.GrantClientCredentials) {
+		return nil
+	}
+	claims := &token.Claims{
+		Issuer: e.config.Issuer.String(), Subject: c.ID.String(), ClientID: c.ID.String(), Scope: c.ScopesByDefault(resources),
+		IssuedAt: e.config.Now(), ExpiresAt: e.config.Now(), ID: token.NewID().String(),
+	}
+	algorithm := jwks.ES256 // has the shortest signature
+	if e.config.Issuer != (oauth.Issuer{}) && len(e.config.Algorithms) > 0 {
+		algorithm = e.config.Algorithms[0]
+	}
+	for _, owner := range resources.Owners(claims.Scope) {
+		claims.Audience = append(claims.Audience, owner.ID.String())
+		algorithm = cmp.Or(owner.SigningAlg, algorithm)
+	}
+	size, err := token.Size(claims, algorithm)
+	if err != nil || size <= token.MaxSize {
+		return err
+	}
+	field, advice := "default_scopes", "give fewer"
+	if len(c.DefaultScopes) == 0 {
+		field, advice = "scopes", "give default_scopes, for requests that name none"
+	}
+	return &FieldError{field, fmt.Sprintf("a token with all of them would have %d bytes, more than the %d that verifiers accept; %s", size, token.MaxSize, advice)}
 }
 
 // check returns what a stored resource may have, but a new one may not, as a [FieldError].

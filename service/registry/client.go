@@ -62,6 +62,19 @@ func (c *Client) AllowsFrom(source netip.Addr) bool {
 	return len(c.AllowedNetworks) == 0 || c.AllowedNetworks.Contain(source)
 }
 
+// ScopesByDefault returns the scopes of a token for which the client requests none. A scope whose resource was removed has no
+// owner any more. It is left out, since it is not requested by name.
+func (c *Client) ScopesByDefault(resources *Resources) oauth.Scopes {
+	scopes := c.DefaultScopes
+	if len(scopes) == 0 {
+		scopes = c.Scopes
+	}
+	return slices.DeleteFunc(slices.Clone(scopes), func(s oauth.Scope) bool {
+		_, ok := resources.Owner(s)
+		return !ok
+	})
+}
+
 // CopyFields copies the fields with the given names, of those that [ClientFields] returns.
 func (c *Client) CopyFields(from *Client, names []string) { copyFields(ClientFields(), c, from, names) }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
@@ -19,7 +20,10 @@ type Config struct {
 	Hasher    *clientsecret.Hasher
 	// Algorithms are those that the issuer can sign with; empty if they are not known.
 	Algorithms []jwks.Algorithm
-	Now        func() time.Time
+	// Issuer is the issuer of the tokens, which signs by the first of Algorithms unless a resource chooses another; the zero
+	// issuer if it is not known.
+	Issuer oauth.Issuer
+	Now    func() time.Time
 	// Confirm, if not nil, records the revocation of the tokens of a client that was disabled earlier as reliably as
 	// disabling it now would: too few replicas of the store may have acknowledged an earlier attempt.
 	Confirm func(ctx context.Context, id oauth.ClientID) error
@@ -98,7 +102,7 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(c.Check(table), e.Authorize(&c)); err != nil {
+	if err := cmp.Or(c.Check(table), e.checkTokenSize(&c, table), e.Authorize(&c)); err != nil {
 		return nil, err
 	}
 	added := newSecret{}
@@ -136,7 +140,13 @@ func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client
 		if err != nil {
 			return err
 		}
-		return next.check(table, stored)
+		if err := next.check(table, stored); err != nil {
+			return err
+		}
+		if slices.Equal(next.Scopes, stored.Scopes) && slices.Equal(next.DefaultScopes, stored.DefaultScopes) {
+			return nil // another change, such as disabling the client, is not prevented
+		}
+		return e.checkTokenSize(next, table)
 	})
 }
 

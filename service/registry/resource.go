@@ -126,6 +126,17 @@ func (r *Resources) Owner(scope oauth.Scope) (*Resource, bool) {
 	return resource, ok
 }
 
+// Owners returns the resources that own the scopes, in the order of the scopes.
+func (r *Resources) Owners(scopes oauth.Scopes) []*Resource {
+	var owners []*Resource
+	for _, scope := range scopes {
+		if owner, ok := r.Owner(scope); ok && !slices.Contains(owners, owner) {
+			owners = append(owners, owner)
+		}
+	}
+	return owners
+}
+
 // Scopes returns every scope in byte order, without the built-in ones, which are not public.
 func (r *Resources) Scopes() []string {
 	names := make([]string, 0, len(r.owner))

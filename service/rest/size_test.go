@@ -25,6 +25,7 @@ func TestTokenSize(t *testing.T) {
 		Clients: []registry.ClientSpec{{
 			Client: registry.Client{
 				ID: must.Get(oauth.ParseClientID("wide")), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: all,
+				DefaultScopes: all[:1],
 			},
 			Secret: secret,
 		}},

@@ -207,10 +207,15 @@ func overREST(t *testing.T, issuer *tokentest.Issuer, c tokenCase) {
 		return
 	}
 	sent := []string{c.authorization}
-	for _, values := range c.params {
-		sent = append(sent, values...)
+	for name, values := range c.params {
+		if c.want != "invalid_scope" || name != "scope" {
+			sent = append(sent, values...)
+		}
 	}
 	wantRefusal(t, a, onWires[c.want].http, c.want, sent...)
+	if c.want == "invalid_scope" && !strings.Contains(a.body, `"The scope `) {
+		t.Errorf("got %s, want the scope named", a.body)
+	}
 	if got, want := a.header.Get("WWW-Authenticate"), `Basic realm="`+issuer.URL+`"`; c.want == "invalid_client" && got != want {
 		t.Errorf("WWW-Authenticate: got %s, want %s", got, want)
 	}
@@ -228,6 +233,9 @@ func overGRPC(t *testing.T, conn *grpc.ClientConn, c tokenCase) {
 	})
 	if c.want != "" {
 		wantStatus(t, err, onWires[c.want].grpc, c.want)
+		if c.want == "invalid_scope" && !strings.HasPrefix(status.Convert(err).Message(), "The scope ") {
+			t.Errorf("got %v, want the scope named", err)
+		}
 		return
 	}
 	must.Succeed(t, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/grantorhq/grantor/service/jwks"
 )
@@ -29,16 +30,40 @@ func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error)
 	if err != nil {
 		return nil, err
 	}
+	header, err := encodeHeader(algorithm, public.ID())
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{header, sign, public}, nil
+}
+
+// encodeHeader returns the encoded JOSE header with the following dot.
+func encodeHeader(algorithm jwks.Algorithm, keyID string) ([]byte, error) {
 	header, err := json.Marshal(struct {
 		Algorithm string `json:"alg"`
 		KeyID     string `json:"kid"`
 		Type      string `json:"typ"`
-	}{string(algorithm), public.ID(), MediaType})
+	}{string(algorithm), keyID, MediaType})
 	if err != nil {
 		return nil, err
 	}
-	encoded := append(base64.RawURLEncoding.AppendEncode(nil, header), '.')
-	return &Signer{encoded, sign, public}, nil
+	return append(base64.RawURLEncoding.AppendEncode(nil, header), '.'), nil
+}
+
+// Size returns the size in bytes of a token with the claims as [Signer.Sign] returns it, signed by a key of this issuer:
+// RSA keys have 2048 bits.
+func Size(claims *Claims, algorithm jwks.Algorithm) (int, error) {
+	const keyIDSize = 43 // a thumbprint by SHA-256 (RFC 7638)
+	signature := 64
+	if algorithm == jwks.RS256 || algorithm == jwks.PS256 {
+		signature = 256
+	}
+	header, err := encodeHeader(algorithm, strings.Repeat("k", keyIDSize))
+	if err != nil {
+		return 0, err
+	}
+	payload, err := claims.marshal()
+	return len(header) + base64.RawURLEncoding.EncodedLen(len(payload)) + len(".") + base64.RawURLEncoding.EncodedLen(signature), err
 }
 
 // Public returns the public key, with which the signer's tokens are verified.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
 	"time"
@@ -50,7 +51,7 @@ type options struct {
 
 // sharedWithServe are the flags that grantor serve has too.
 var sharedWithServe = []string{
-	"config", "redis", "redis-prefix", "key-encryption-key", "key-encryption-key-file", "previous-key-encryption-key",
+	"config", "redis", "redis-prefix", "redis-tls-cert-file", "redis-tls-key-file", "redis-tls-ca-file", "key-encryption-key", "key-encryption-key-file", "previous-key-encryption-key",
 	"previous-key-encryption-key-file", kms.URLSetting, "revocation-replicas", "issuer",
 }
 
@@ -187,6 +188,7 @@ type doctor struct {
 	*report
 
 	store *redisstore.Store
+	tls   redisTLS
 	// server is the Redis server that has the keys, and info its INFO.
 	server *redis.Client
 	info   map[string]string
@@ -201,21 +203,34 @@ type doctor struct {
 func (s *options) examine(ctx context.Context) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	client, store, err := s.OpenQuietly()
+	storage.SetRedisLog(slog.New(slog.DiscardHandler))
+	files, err := s.RedisTLS(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	d := &doctor{options: s, report: newReport(s.skip), tls: redisTLS{files: files}}
+	client, err := s.ConnectTLS(d.tls.configure)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = client.Close() }()
-	d := &doctor{options: s, report: newReport(s.skip), store: store}
+	if d.store, err = s.Open(client); err != nil {
+		return nil, err
+	}
 	if d.sealer, err = s.Sealer(ctx); err != nil {
 		return nil, err
 	}
 	if d.reach(ctx) {
 		for _, check := range []func(context.Context) error{
 			d.checkServer, d.checkReplication, d.checkUsers, d.checkData, d.checkSpeed,
-			d.checkReplicas, d.checkRing, d.checkRecords,
+			d.checkReplicas, d.checkRing, d.checkRecords, d.checkEntries,
 		} {
-			if err := check(ctx); err != nil && ctx.Err() == nil {
+			err := check(ctx)
+			switch {
+			case err == nil || ctx.Err() != nil:
+			case redis.HasErrorPrefix(err, "WRONGTYPE"):
+				d.checkf("record.unreadable", true, "a key is of another type: %v", err)
+			default:
 				d.checkf("redis.allowed", true, "%v", err)
 			}
 		}
@@ -245,6 +260,7 @@ func (d *doctor) reach(ctx context.Context) bool {
 		// TIME rather than PING, to which a server may respond without authentication.
 		err = server.Time(ctx).Err()
 	}
+	d.checkClientCertificate(err)
 	if redis.HasErrorPrefix(err, "NOPERM") {
 		d.checkf("redis.allowed", true, "%v", err)
 		return false

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -70,7 +71,11 @@ const (
 // TestDoctorHealthy inspects a healthy deployment: every check is made, and no finding is worse than a note. The Redis
 // users have the documented rights and no others.
 func TestDoctorHealthy(t *testing.T) {
-	server, raw := tlsRedis(t, servetest.Trusted.WriteCertificate(t, 100*day), "--appendonly", "yes")
+	server, raw := mutualRedis(t, "yes", "--appendonly", "yes")
+	client := servetest.Trusted.WriteCertificate(t, 100*day)
+	for name, value := range map[string]string{"GRANTOR_REDIS_TLS_CERT_FILE": client.Cert, "GRANTOR_REDIS_TLS_KEY_FILE": client.Key} {
+		t.Setenv(name, value)
+	}
 	p := deploymentOn(t, server)
 	p.do("acl setuser grantor on >sesame " + serveRights)
 	p.do("acl setuser doctor on >sesame " + doctorRights)
@@ -81,7 +86,11 @@ func TestDoctorHealthy(t *testing.T) {
 		u.User = url.UserPassword(user, "sesame")
 		return "--redis=" + u.String()
 	}
-	admin := must.Get(redisstore.Connect(strings.TrimPrefix(as("admin"), "--redis=")))
+	given := must.Get(tls.LoadX509KeyPair(client.Cert, client.Key))
+	admin := must.Get(redisstore.ConnectTLS(strings.TrimPrefix(as("admin"), "--redis="), func(base *tls.Config) *tls.Config {
+		base.Certificates = []tls.Certificate{given}
+		return base
+	}))
 	t.Cleanup(func() { _ = admin.Close() })
 	asked := func(command ...any) []any { return must.Get(admin.Do(t.Context(), command...).Slice()) }
 	pair, kek, rest, rpc := servetest.Trusted.WriteCertificate(t, 100*day), "--key-encryption-key-file="+servetest.KEKFile(t), servetest.FreeAddress(t), servetest.FreeAddress(t)

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -285,6 +286,46 @@ var recordCauses = []cause{
 		p.do("zadd grantor:{grantor}:clients 0 ghost")
 		return p, args
 	}},
+	{"record.altered", "the resources", func(t *testing.T) (*brokenDeployment, []string) {
+		p, args := registered(0, nil)(t)
+		p.do("set grantor:{grantor}:resources x")
+		return p, args
+	}},
+	{"record.unreadable", "a key is of another type", func(t *testing.T) (*brokenDeployment, []string) {
+		p, args := registered(0, nil)(t)
+		p.do("del grantor:{grantor}:clients")
+		p.do("set grantor:{grantor}:clients x")
+		return p, args
+	}},
+	{"key.unreadable", "grantor:{grantor}:ring: unreadable: its version is not a number", func(t *testing.T) (*brokenDeployment, []string) {
+		p, args := registered(0, nil)(t)
+		p.do("hset grantor:{grantor}:ring v x")
+		return p, args
+	}},
+	{"key.unreadable", "grantor:{grantor}:ring: unreadable: it is no hash", commandsOnly("set grantor:{grantor}:ring x")},
+	{"feed.unreadable", `grantor:{grantor}:feed "7-0": its time is "soon", want seconds since 1970`, func(t *testing.T) (*brokenDeployment, []string) {
+		return commandsOnly("xadd grantor:{grantor}:feed 5-0 k ring", "xadd grantor:{grantor}:feed 7-0 k client_tokens i a t soon", "xadd grantor:{grantor}:feed 8-0 k ring")(t)
+	}},
+	{"feed.unreadable", " and 2 more", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
+		for range 12 {
+			p.do("xadd grantor:{grantor}:feed * k token")
+		}
+		return p, nil
+	}},
+	{"feed.unreadable", `grantor:{grantor}:feed "": the key is of another type`, commandsOnly("set grantor:{grantor}:feed x")},
+	{"uses.unreadable", `grantor:{grantor}:used "worker": the uses of the client's secrets cannot be decoded`, commandsOnly(`hset grantor:{grantor}:used worker {"1":-1} other {"1":1}`)},
+	{"uses.unreadable", `grantor:{grantor}:used "worker"`, commandsOnly("hset grantor:{grantor}:used worker x")},
+	{"counts.unreadable", `grantor:{grantor}:limit:failures:60:9 "a": its count is "x"`, commandsOnly("hset grantor:{grantor}:limit:failures:60:9 a x b 1", "set app:limit:x 1")},
+	{"counts.unreadable", "the key is of another type", commandsOnly("set grantor:{grantor}:limit:failures:60:9 x")},
+	{"replica.unreadable", `grantor:{grantor}:replicas "a": its time is "x"`, commandsOnly("hset grantor:{grantor}:replicas a x")},
+	{"replica.unreadable", "it is of format 2", func(t *testing.T) (*brokenDeployment, []string) {
+		p := newDeployment(t)
+		p.do("hset grantor:{grantor}:replicas a", fmt.Sprint(time.Now().UnixMilli(), ` {"format":2,"id":"a"}`))
+		return p, nil
+	}},
+	{"audit.unreadable", `grantor:{grantor}:audit:refusals "7-0": its attributes are no JSON object`, commandsOnly("xadd grantor:{grantor}:audit:refusals 7-0 t 1 e e a x")},
+	{"audit.unreadable", `grantor:{grantor}:audit:changes "7-0": its time is "soon"`, commandsOnly("xadd grantor:{grantor}:audit:changes 7-0 t soon e e a {}")},
 	{"client.expiring", "worker at 20", registered(0, func(c *registry.Client) { c.Secrets[0].ExpiresAt = time.Now().Add(13 * day) })},
 	{"client.locked-out", "worker", registered(2*day, func(c *registry.Client) { c.Secrets[0].ExpiresAt = time.Now().Add(-day) })},
 	{"client.secretless", "worker", registered(0, func(c *registry.Client) { c.Secrets = nil })},

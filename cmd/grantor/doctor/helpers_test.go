@@ -230,6 +230,36 @@ func (p *brokenDeployment) pretend(branch string) string {
 	})
 }
 
+// mutualRedis starts a Redis that also accepts TLS, for whose clients auth is tls-auth-clients, and returns its rediss URL.
+func mutualRedis(t *testing.T, auth string, args ...string) (*redistest.Server, string) {
+	t.Helper()
+	return tlsRedis(t, servetest.Trusted.WriteCertificate(t, 100*day),
+		append([]string{"--tls-ca-cert-file", servetest.WriteFile(t, "ca.pem", string(servetest.Trusted.PEM)), "--tls-auth-clients", auth}, args...)...)
+}
+
+// presented returns the arguments that present a certificate to the Redis.
+func presented(pair servetest.KeyPair) []string {
+	return []string{"--redis-tls-cert-file=" + pair.Cert, "--redis-tls-key-file=" + pair.Key}
+}
+
+// withClientCertificate is a deployment on a Redis whose tls-auth-clients is auth, to which the certificate is presented, if
+// there is one.
+func withClientCertificate(auth string, certificate func(t *testing.T) servetest.KeyPair) func(t *testing.T) (*brokenDeployment, []string) {
+	return func(t *testing.T) (*brokenDeployment, []string) {
+		server, url := mutualRedis(t, auth)
+		args := []string{"--redis=" + url}
+		if certificate != nil {
+			args = append(args, presented(certificate(t))...)
+		}
+		return deploymentOn(t, server), args
+	}
+}
+
+// trustedFor returns a function that writes a certificate of the trusted authority that expires after a duration.
+func trustedFor(ends time.Duration) func(t *testing.T) servetest.KeyPair {
+	return func(t *testing.T) servetest.KeyPair { return servetest.Trusted.WriteCertificate(t, ends) }
+}
+
 // tlsRedis starts a Redis that also accepts TLS, and returns its rediss URL.
 func tlsRedis(t *testing.T, pair servetest.KeyPair, args ...string) (*redistest.Server, string) {
 	t.Helper()

@@ -11,12 +11,17 @@ import (
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
+	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
 // checkRing checks the signing keys.
 func (d *doctor) checkRing(ctx context.Context) error {
 	sealed, _, err := d.store.LoadRing(ctx)
+	d.checkf("key.unreadable", errors.Is(err, redisstore.ErrRing), "%v", err)
+	if errors.Is(err, redisstore.ErrRing) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// TestMain makes the process trust one authority like those of the system: go-redis has no other way to name one.
+// TestMain makes the process trust one authority like those of the system.
 func TestMain(m *testing.M) {
 	forget := servetest.Trust()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"maps"
 	"net"
@@ -12,8 +11,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // expiryWarning is how long before its expiry something is reported.
@@ -253,29 +250,6 @@ func aclUser(answer any) map[string]string {
 		}
 	}
 	return facts
-}
-
-// checkConnection checks the encryption of the connection.
-func (d *doctor) checkConnection(ctx context.Context, options *redis.Options) error {
-	conn, err := options.Dialer(ctx, "tcp", options.Addr)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	host, _, err := net.SplitHostPort(options.Addr)
-	if err != nil { // Sentinel determines the address
-		host, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
-	}
-	encrypted, ok := conn.(*tls.Conn)
-	d.checkf("redis.plaintext", !ok && !oauth.Loopback(host), "the connection to %s is not encrypted", host)
-	if !ok {
-		return nil
-	}
-	d.checkf("redis.unverified", options.TLSConfig != nil && options.TLSConfig.InsecureSkipVerify, "skip_verify is set")
-	for _, certificate := range encrypted.ConnectionState().PeerCertificates {
-		d.checkf("redis.certificate", certificate.NotAfter.Before(d.now().Add(expiryWarning)), "it expires at %s", formatTime(certificate.NotAfter))
-	}
-	return nil
 }
 
 // formatTime formats a time for people.

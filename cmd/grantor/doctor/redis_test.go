@@ -168,6 +168,16 @@ var redisCauses = []cause{
 		server, url := tlsRedis(t, servetest.Trusted.WriteCertificate(t, 13*24*time.Hour))
 		return deploymentOn(t, server), []string{"--redis=" + url}
 	}},
+	{"redis.client-certificate", "it asks for a certificate, and none is given: ", withClientCertificate("yes", nil)},
+	{"redis.client-certificate", "it does not accept ", withClientCertificate("yes", func(t *testing.T) servetest.KeyPair {
+		return servetest.NewAuthority(t).WriteCertificate(t, day)
+	})},
+	{"redis.client-certificate", "it does not accept ", withClientCertificate("optional", func(t *testing.T) servetest.KeyPair {
+		return servetest.NewAuthority(t).WriteCertificate(t, day)
+	})},
+	{"redis.client-certificate-optional", "none is given", withClientCertificate("optional", nil)},
+	{"redis.client-certificate-ends", " expires at 20", withClientCertificate("yes", trustedFor(13*day))},
+	{"redis.client-certificate-ended", " expired at 20", withClientCertificate("yes", trustedFor(-time.Hour))},
 	{"redis.password", "without a password", commandsOnly()},
 	{"redis.password", "without a password", func(t *testing.T) (*brokenDeployment, []string) {
 		return withRights(newDeployment(t), "+@all ~grantor:*")

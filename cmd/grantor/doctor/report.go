@@ -63,13 +63,15 @@ func (r *report) checkf(id string, bad bool, format string, args ...any) {
 }
 
 // named records a check whose findings are those of the names.
-func (r *report) named(id string, names []string) {
-	all := names
+func (r *report) named(id string, names []string) { r.some(id, names, len(names)) }
+
+// some records a check with count findings, of which names has at least the first maxNamed.
+func (r *report) some(id string, names []string, count int) {
 	more := ""
-	if len(names) > maxNamed {
-		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(names)-maxNamed)
+	if count > maxNamed {
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", count-maxNamed)
 	}
-	r.checkf(id, len(all) > 0, "%s%s", strings.Join(names, ", "), more)
+	r.checkf(id, count > 0, "%s%s", strings.Join(names, ", "), more)
 }
 
 // outcomes returns all outcomes, in the order of the checks.

@@ -174,7 +174,7 @@ func (i *importer) openIddictApplication(r row) error {
 	case !r.take("IsDeleted").empty(): // ABP keeps deleted rows
 		i.leavef(r.id, "it is deleted")
 		return nil
-	case strings.EqualFold(kind, "public"):
+	case oauth.EqualFold(kind, "public"):
 		i.leavef(r.id, "a public client has no secret to authenticate with")
 		return nil
 	case !credentials && !serves:

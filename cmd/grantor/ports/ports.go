@@ -25,6 +25,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -35,7 +36,7 @@ type Config struct {
 	// HTTP, GRPC and Ops are the addresses of the REST, the gRPC and the operations port.
 	HTTP, GRPC, Ops string
 	// TLS names the certificate of the REST and gRPC ports. Its zero value is plaintext.
-	TLS TLSPaths
+	TLS tlsfiles.Paths
 	// AllowPlaintext permits plaintext on addresses that other machines reach.
 	AllowPlaintext bool
 	// Reflection enables gRPC server reflection, and Profiling the profiles on the operations port.
@@ -56,7 +57,7 @@ type Ports struct {
 	http, grpc, ops net.Listener
 	connections     *connections
 	config          Config
-	tls             *TLSFiles
+	tls             *tlsfiles.Files
 
 	httpServer *http.Server
 	grpcServer *grpc.Server
@@ -74,8 +75,8 @@ type Ports struct {
 func Open(ctx context.Context, config Config) (_ *Ports, err error) {
 	p := &Ports{config: config, connections: newConnections(config.Connections)}
 	p.draining, p.drainNow = context.WithCancel(context.WithoutCancel(ctx))
-	if config.TLS.Certificate != "" {
-		if p.tls, err = NewTLSFiles(config.TLS, config.Log); err != nil {
+	if config.TLS.Certificate.Path != "" {
+		if p.tls, err = tlsfiles.New(config.TLS, config.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -130,7 +131,7 @@ func (p *Ports) GRPCAddr() string { return p.grpc.Addr().String() }
 func (p *Ports) OpsAddr() string { return p.ops.Addr().String() }
 
 // Certificate returns the certificate files, or nil if the ports are plaintext.
-func (p *Ports) Certificate() *TLSFiles { return p.tls }
+func (p *Ports) Certificate() *tlsfiles.Files { return p.tls }
 
 // OpenConnections returns how many connections to the REST and gRPC ports are open.
 func (p *Ports) OpenConnections() int64 { return p.connections.open.Load() }

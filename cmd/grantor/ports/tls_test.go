@@ -1,7 +1,6 @@
 package ports_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,8 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/grantorhq/grantor/cmd/grantor/ports"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
@@ -62,53 +60,6 @@ func TestTLS(t *testing.T) {
 				servetest.ReadBody(t, answer)
 			}
 		})
-	}
-}
-
-// TestTLSReload changes the certificate of a running server: new connections use the new one, open ones stay, and files
-// that do not match leave the last good ones in use.
-func TestTLSReload(t *testing.T) {
-	ours := servetest.NewAuthority(t)
-	dir := t.TempDir()
-	certFile, keyFile := ours.WriteLeaf(t, dir, 2)
-	var log bytes.Buffer
-	files, err := ports.NewTLSFiles(ports.TLSPaths{Certificate: certFile, Key: keyFile}, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial := func() int64 {
-		files.ForgetCheck() // as if the last check were long ago
-		config, err := files.Config("h2").GetConfigForClient(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(config.NextProtos) != 1 || config.NextProtos[0] != "h2" {
-			t.Errorf("got ALPN %v, want h2", config.NextProtos)
-		}
-		return config.Certificates[0].Leaf.SerialNumber.Int64()
-	}
-	if got := serial(); got != 2 {
-		t.Errorf("at first: got certificate %d, want 2", got)
-	}
-	ours.WriteLeaf(t, dir, 3)
-	later(t, certFile, 1)
-	if got := serial(); got != 3 {
-		t.Errorf("after a change: got certificate %d, want 3", got)
-	}
-	if err := os.WriteFile(keyFile, []byte("broken"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	later(t, certFile, 2)
-	if got := serial(); got != 3 {
-		t.Errorf("after a broken change: got certificate %d, want 3", got)
-	}
-	if !strings.Contains(log.String(), "the previous ones stay in use") {
-		t.Errorf("the log does not report the broken change:\n%s", log.String())
-	}
-	ours.WriteLeaf(t, dir, 4)
-	later(t, certFile, 3)
-	if got := serial(); got != 4 {
-		t.Errorf("after mending: got certificate %d, want 4", got)
 	}
 }
 
@@ -191,7 +142,7 @@ func TestTLSResumes(t *testing.T) {
 func BenchmarkTLS(b *testing.B) {
 	ours := servetest.NewAuthority(b)
 	certFile, keyFile := ours.WriteLeaf(b, b.TempDir(), 2)
-	files, err := ports.NewTLSFiles(ports.TLSPaths{Certificate: certFile, Key: keyFile}, slog.New(slog.DiscardHandler))
+	files, err := tlsfiles.New(tlsfiles.Paths{Certificate: tlsfiles.File{Path: certFile}, Key: tlsfiles.File{Path: keyFile}}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

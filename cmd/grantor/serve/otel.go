@@ -24,7 +24,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
-	"github.com/grantorhq/grantor/cmd/grantor/ports"
+	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -44,7 +44,7 @@ type telemetrySetup struct {
 
 // newTelemetry returns the metrics and, if the settings name an endpoint, the exporters that send metrics and traces to
 // it.
-func newTelemetry(ctx context.Context, s *Settings, certificate *ports.TLSFiles, log *slog.Logger) (*telemetrySetup, error) {
+func newTelemetry(ctx context.Context, s *Settings, certificate *tlsfiles.Files, log *slog.Logger) (*telemetrySetup, error) {
 	m := &telemetrySetup{registry: prometheusclient.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	info := buildinfo.Read()

@@ -12,9 +12,9 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
-	"github.com/grantorhq/grantor/cmd/grantor/ports"
 	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 )
 
 // reloadable is a group of settings that can change while the server runs.
@@ -67,7 +67,7 @@ func reloadTLS(_ context.Context, srv *Server, next *Settings) (func() error, er
 	case files == nil:
 		return func() error { return nil }, nil
 	}
-	read, err := ports.NewTLSFiles(next.tlsPaths(), srv.log)
+	read, err := tlsfiles.New(next.tlsPaths(), srv.log)
 	return func() error { files.Replace(read); return nil }, err
 }
 

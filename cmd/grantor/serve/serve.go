@@ -163,7 +163,7 @@ func (srv *Server) store(ctx context.Context) (*redisstore.Store, error) {
 		srv.releases = append(srv.releases, stop)
 		s.Redis = url
 	}
-	client, err := s.Connect()
+	client, err := s.Connect(srv.log)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
+	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -270,8 +271,11 @@ func (s *Settings) signingAlgorithms() ([]jwks.Algorithm, error) {
 }
 
 // tlsPaths returns the files of the certificate.
-func (s *Settings) tlsPaths() ports.TLSPaths {
-	return ports.TLSPaths{Certificate: s.tlsCert, Key: s.tlsKey, ClientCA: s.tlsClientCA}
+func (s *Settings) tlsPaths() tlsfiles.Paths {
+	return tlsfiles.Paths{
+		Certificate: tlsfiles.File{Setting: "tls-cert-file", Path: s.tlsCert}, Key: tlsfiles.File{Setting: "tls-key-file", Path: s.tlsKey},
+		Authorities: tlsfiles.File{Setting: "tls-client-ca-file", Path: s.tlsClientCA},
+	}
 }
 
 // portsConfig returns the configuration of the ports.

@@ -60,7 +60,7 @@ func (a *Authority) WriteCertificateFor(t *testing.T, ends time.Duration, name s
 	_, _, cert, key := a.sign(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), DNSNames: []string{name}, IPAddresses: addresses,
 		NotBefore: time.Now().AddDate(0, -1, 0), NotAfter: time.Now().Add(ends), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	})
 	return KeyPair{WriteFile(t, "cert.pem", string(cert)), WriteFile(t, "key.pem", string(key))}
 }

@@ -4,6 +4,7 @@ package storage
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +31,13 @@ type Settings struct {
 	Config      string
 	Redis       string
 	RedisPrefix string
-	KEK         string
-	KEKFile     string
+	// RedisTLSCert and RedisTLSKey are the files of the certificate that a Redis may ask for, RedisTLSCA that of the
+	// authorities of the certificate of the Redis.
+	RedisTLSCert string
+	RedisTLSKey  string
+	RedisTLSCA   string
+	KEK          string
+	KEKFile      string
 	// PreviousKEK and PreviousKEKFile are the key that opens and does not seal.
 	PreviousKEK     string
 	PreviousKEKFile string
@@ -58,7 +64,12 @@ func (s *Settings) Declare(set *settings.Set) {
 // DeclareRedis declares the settings that identify the Redis.
 func (s *Settings) DeclareRedis(set *settings.Set) {
 	set.String(&s.Config, "config", "", "`file` with settings in YAML: each flag's name with _ for -, and its value", settings.Public)
-	set.String(&s.Redis, "redis", "", "`URL` of the Redis: redis://user:password@host:6379/0; rediss:// for TLS; ?addr=host2:6379 for a Cluster; ?master_name=name for Sentinel", settings.PublicURL)
+	set.String(&s.Redis, "redis", "", "`URL` of the Redis: redis://user:password@host:6379/0; rediss:// for TLS; ?addr=host2:6379 for a Cluster; ?master_name=name for Sentinel",
+		settings.PublicURL, settings.Check(s.checkRedisScheme))
+	set.String(&s.RedisTLSCert, "redis-tls-cert-file", "", "`file` with the certificate chain that is presented to the Redis, in PEM; read again when it changes",
+		settings.Public, settings.Check(s.checkRedisPair))
+	set.String(&s.RedisTLSKey, "redis-tls-key-file", "", "`file` with the private key of that certificate, in PEM; read again when it changes", settings.Public)
+	set.String(&s.RedisTLSCA, "redis-tls-ca-file", "", "`file` with the authorities, in PEM, one of which must have signed the certificate of the Redis, instead of those of the system; read again when it changes", settings.Public)
 	set.String(&s.RedisPrefix, "redis-prefix", redisstore.DefaultPrefix, "prefix of every key's `name`, ending with a colon; each issuer in one Redis needs its own", settings.Public)
 }
 
@@ -66,12 +77,22 @@ func (s *Settings) DeclareRedis(set *settings.Set) {
 // within a second after its Redis is back.
 const StartupGrace = 2 * time.Second
 
-// Connect returns a client of the Redis.
-func (s *Settings) Connect() (redis.UniversalClient, error) {
+// Connect returns a client of the Redis, whose new connections follow the files for TLS. It logs to log when they change.
+func (s *Settings) Connect(log *slog.Logger) (redis.UniversalClient, error) {
+	files, err := s.RedisTLS(log)
+	if err != nil {
+		return nil, err
+	}
+	return s.ConnectTLS(files.Client)
+}
+
+// ConnectTLS returns a client of the Redis. configure returns the TLS configuration of a new connection, given that of the
+// URL.
+func (s *Settings) ConnectTLS(configure func(*tls.Config) *tls.Config) (redis.UniversalClient, error) {
 	if s.Redis == "" {
 		return nil, cli.SettingError("redis", errors.New("is required: the URL of the Redis, such as redis://localhost:6379"))
 	}
-	client, err := redisstore.Connect(s.Redis)
+	client, err := redisstore.ConnectTLS(s.Redis, configure)
 	if err != nil {
 		return nil, cli.SettingError("redis", err)
 	}
@@ -91,8 +112,9 @@ func (s *Settings) Open(client redis.UniversalClient) (*redisstore.Store, error)
 // OpenQuietly connects to the Redis and returns the store in it, for a command that reports its errors itself: what go-redis
 // logs is discarded. The caller closes the client.
 func (s *Settings) OpenQuietly() (redis.UniversalClient, *redisstore.Store, error) {
-	SetRedisLog(slog.New(slog.DiscardHandler))
-	client, err := s.Connect()
+	log := slog.New(slog.DiscardHandler)
+	SetRedisLog(log)
+	client, err := s.Connect(log)
 	if err != nil {
 		return nil, nil, err
 	}

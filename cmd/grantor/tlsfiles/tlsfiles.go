@@ -1,0 +1,190 @@
+// Package tlsfiles reads certificates, private keys and authorities from files, and reads them again when they change.
+package tlsfiles
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+)
+
+// File is the path of a file and the setting that has it, which errors name. An empty path stands for no file.
+type File struct{ Setting, Path string }
+
+// Paths are the files of one side of TLS connections: its certificate with the private key, and the authorities that sign
+// the certificates of the other side.
+type Paths struct{ Certificate, Key, Authorities File }
+
+// Files are the contents of [Paths]. They are read again when the files change: new connections use the new contents, and
+// open connections stay. If a changed file cannot be read, the previous contents stay in use. Files is safe for concurrent
+// use by multiple goroutines.
+type Files struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	paths   Paths
+	checked time.Time
+	stamp   string
+	current contents
+}
+
+// contents are what the files have.
+type contents struct {
+	// certificate is nil if there is no file with one.
+	certificate *tls.Certificate
+	// authorities are nil if there is no file with any.
+	authorities *x509.CertPool
+}
+
+// recheckInterval is the minimum time between two checks of a server's files: anyone can connect to it.
+const recheckInterval = time.Second
+
+// New reads the files. Its errors name the settings and the files.
+func New(paths Paths, log *slog.Logger) (*Files, error) {
+	f := &Files{paths: paths, log: log}
+	stamp, err := f.stat()
+	if err != nil {
+		return nil, err
+	}
+	f.stamp, f.checked = stamp, time.Now()
+	f.current, err = f.read()
+	return f, err
+}
+
+// Config returns the configuration of a server that follows the files. protocols are offered by ALPN. With authorities,
+// clients must present a certificate.
+func (f *Files) Config(protocols ...string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			latest := f.latest(recheckInterval)
+			c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{*latest.certificate}}
+			if latest.authorities != nil {
+				c.ClientCAs, c.ClientAuth = latest.authorities, tls.RequireAndVerifyClientCert
+			}
+			return c, nil
+		},
+	}
+}
+
+// Client returns the configuration of one new connection to a server: base with the certificate and the authorities of the
+// files, which are checked for each: the other side may accept the new certificate alone from now on. A server that asks for
+// a certificate gets it even if the server does not name its authority, so that the server can say what is wrong with it.
+func (f *Files) Client(base *tls.Config) *tls.Config {
+	latest, c := f.latest(0), base.Clone()
+	if latest.authorities != nil {
+		c.RootCAs = latest.authorities
+	}
+	if latest.certificate != nil {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return latest.certificate, nil }
+	}
+	return c
+}
+
+// latest returns the contents, after checking the files if the last check is longer ago than interval.
+func (f *Files) latest(interval time.Duration) contents {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := time.Now(); now.Sub(f.checked) >= interval {
+		f.checked = now
+		f.reread()
+	}
+	return f.current
+}
+
+// NotAfter returns when the certificate in use expires; the zero time if there is none.
+func (f *Files) NotAfter() time.Time {
+	if certificate := f.latest(recheckInterval).certificate; certificate != nil {
+		return certificate.Leaf.NotAfter
+	}
+	return time.Time{}
+}
+
+func (f *Files) reread() {
+	stamp, err := f.stat()
+	if err == nil && stamp == f.stamp {
+		return
+	}
+	var next contents
+	if err == nil {
+		next, err = f.read()
+	}
+	if err != nil {
+		f.log.Error("the TLS files have changed but cannot be read; the previous ones stay in use", "error", err)
+		return
+	}
+	f.stamp, f.current = stamp, next
+	f.log.Info("loaded the changed TLS files", "files", f.paths.String())
+}
+
+// Replace switches to other files and their contents.
+func (f *Files) Replace(other *Files) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.paths = other.paths
+	f.stamp, f.checked, f.current = other.stamp, other.checked, other.current
+}
+
+// stat returns a text that changes when a file is modified.
+func (f *Files) stat() (string, error) {
+	var stamp strings.Builder
+	for _, file := range f.paths.named() {
+		info, err := os.Stat(file.Path)
+		if err != nil {
+			return "", cli.SettingError(file.Setting, err)
+		}
+		_, _ = fmt.Fprintf(&stamp, "%d %d;", info.ModTime().UnixNano(), info.Size())
+	}
+	return stamp.String(), nil
+}
+
+// named returns the files that have a path.
+func (p Paths) named() []File {
+	var named []File
+	for _, file := range []File{p.Certificate, p.Key, p.Authorities} {
+		if file.Path != "" {
+			named = append(named, file)
+		}
+	}
+	return named
+}
+
+// String returns the paths of the files, separated by commas.
+func (p Paths) String() string {
+	var paths []string
+	for _, file := range p.named() {
+		paths = append(paths, file.Path)
+	}
+	return strings.Join(paths, ", ")
+}
+
+// read reads the files. A certificate without a key, or a key without a certificate, is not a pair.
+func (f *Files) read() (read contents, err error) {
+	certificate, key, authorities := f.paths.Certificate, f.paths.Key, f.paths.Authorities
+	if certificate.Path != "" || key.Path != "" {
+		pair, err := tls.LoadX509KeyPair(certificate.Path, key.Path)
+		if err != nil {
+			return read, cli.SettingError(certificate.Setting+", "+key.Setting, fmt.Errorf("%s and %s: %w", certificate.Path, key.Path, err))
+		}
+		read.certificate = &pair
+	}
+	if authorities.Path == "" {
+		return read, nil
+	}
+	pem, err := os.ReadFile(authorities.Path)
+	if err != nil {
+		return read, cli.SettingError(authorities.Setting, err)
+	}
+	read.authorities = x509.NewCertPool()
+	if !read.authorities.AppendCertsFromPEM(pem) {
+		return read, cli.SettingError(authorities.Setting, fmt.Errorf("%s has no PEM certificate", authorities.Path))
+	}
+	return read, nil
+}
