@@ -89,8 +89,8 @@ func below(base, path string) string {
 	if rest == "" {
 		rest = "/"
 	}
-	if route(rest) == "" && route(path) != "" {
-		return path // the issuer's path is the beginning of one of ours, such as /v1, and a proxy removed it
+	if known := route(rest); (known == "" || known == frontPath) && route(path) != "" {
+		return path // the issuer's path is the beginning or the whole of one of ours, such as /v1, and a proxy removed it
 	}
 	return rest
 }
