@@ -297,7 +297,7 @@ func (i *importer) hydraScopes(c *hydraClient) {
 		owner := i.owned[scope]
 		_, named := i.sources[owner]
 		if (named || len(c.audiences) > 0) && !audiences[owner] {
-			i.notef(rankClient, c.ID, "scope: %s is left out: it belongs to %s, which is not among the audiences of the client", scope, owner)
+			i.notef(rankClient, c.ID, "scope: %s is left out: it belongs to %s, which is not among the audiences of the client; add it to the file if the client needs it", scope, owner)
 			continue
 		}
 		owners[owner] = true

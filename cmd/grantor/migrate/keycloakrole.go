@@ -105,13 +105,13 @@ func (k *keycloakImport) readScopeRoles() error {
 			return err
 		})
 	}
-	if f := k.realm.byName["scopemappings"]; f != nil {
+	if f := k.realm.take("scopeMappings"); !f.empty() {
 		if err := read(f.value, func(role string) string { return role }); err != nil {
 			return err
 		}
 	}
-	f := k.realm.byName["clientscopemappings"]
-	if f == nil {
+	f := k.realm.take("clientScopeMappings")
+	if f.empty() {
 		return nil
 	}
 	return eachClient(f.value, func(client string, list value) error {

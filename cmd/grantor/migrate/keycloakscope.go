@@ -239,7 +239,7 @@ func (k *keycloakImport) assignScopes(c *keycloakClient) {
 		own := k.scopes[name].audiences
 		_, named := k.sources[owner]
 		if (named || len(own)+len(c.audiences) > 0) && !slices.Contains(own, owner) && !slices.Contains(c.audiences, owner) {
-			k.notef(rankClient, c.ID, "%s is left out: it belongs to %s, which is not among the audiences of the client", name, owner)
+			k.notef(rankClient, c.ID, "%s is left out: it belongs to %s, which is not among the audiences of the client; add it to the file if the client needs it", name, owner)
 			continue
 		}
 		owners[owner] = true

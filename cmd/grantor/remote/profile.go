@@ -36,7 +36,7 @@ $XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.ya
   prod:
     issuer: https://auth.example.com
     client_id: administrator
-    client_secret_file: prod.secret     # relative to this file; or client_secret: the secret itself
+    client_secret_file: prod.secret        # relative to this file; or client_secret: the secret itself
     client_auth_method: client_secret_post # optional; for a client that is registered for one method
   local:
     issuer: http://localhost:8080
