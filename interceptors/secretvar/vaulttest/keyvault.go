@@ -158,7 +158,7 @@ func (k *KeyVault) Disable(name string) {
 // Delete deletes a secret.
 func (k *KeyVault) Delete(name string) { k.change(func() { delete(k.secrets, name) }) }
 
-// Deny takes the permission to get secrets from the process, or gives it back.
+// Deny sets whether the process lacks the permission to get secrets.
 func (k *KeyVault) Deny(denied bool) { k.change(func() { k.denied = denied }) }
 
 // Answer has the Key Vault answer each further request with handler; nil ends that.
