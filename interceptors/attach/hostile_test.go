@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
@@ -286,6 +287,18 @@ func TestStreamWithoutAConnection(t *testing.T) {
 		}
 		advance(2 * time.Minute)
 	})
+}
+
+// TestFaultyErrorHandler checks that a token is issued although neither the meter nor the handler of its errors works.
+func TestFaultyErrorHandler(t *testing.T) {
+	handler := otel.GetErrorHandler()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { panic("s3cret") }))
+	t.Cleanup(func() { otel.SetErrorHandler(handler) })
+	source := attach.ClientCredentials("", "a", "b", attach.TokenURL("https://auth.example.com/token"),
+		attach.HTTPClient(answering(200, `{"access_token":"b","token_type":"Bearer"}`)), attach.Telemetry(&panickingMeters{}, nil))
+	if _, err := source.Token(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestOddCalls makes calls as only a faulty program does.
