@@ -105,7 +105,10 @@ func (i *instruments) register(s *Source) {
 	if reportError(err); registration == nil {
 		return // nothing to end
 	}
-	runtime.AddCleanup(s, func(r metric.Registration) { _ = r.Unregister() }, registration)
+	runtime.AddCleanup(s, func(r metric.Registration) {
+		// The program cannot recover in the goroutine of the cleanup.
+		_ = recovery.Do("a provider of Telemetry", func() { _ = r.Unregister() })
+	}, registration)
 }
 
 // countRequest counts a token request.
