@@ -123,9 +123,8 @@ func newLimiter(config Config, pepper []byte) (*limit.Limiter, error) {
 // editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
 func (d *domain) editor() *registry.Editor {
 	return registry.NewEditor(registry.Config{
-		Clients: d.config.Store, Resources: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms, Issuer: d.config.Issuer,
-		Now:     d.config.Now,
-		Confirm: Confirm(d.config.Store, d.config.Now),
+		Clients: d.config.Store, Resources: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms,
+		Issuer: d.config.Issuer, Now: d.config.Now, Confirm: Confirm(d.config.Store, d.config.Now),
 	}).As(registry.Unlimited())
 }
 

@@ -143,7 +143,7 @@ func TestAuditText(t *testing.T) {
 func TestAuditFollow(t *testing.T) {
 	server, trail := newAuditTrail(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	var out, errOut servetest.Output
+	var out, errOut must.Buffer
 	cmd := newCommand()
 	cmd.SetArgs([]string{"audit", "-f", "-n", "1", "-o", "json", "--event", "token.*", "--redis", server.URL() + "?max_retries=-1"})
 	cmd.SetOut(&out)

@@ -104,8 +104,8 @@ func TestInterruptFollow(t *testing.T) {
 type waitingCommand struct {
 	command *exec.Cmd
 	ended   chan struct{}
-	out     servetest.Output
-	errOut  servetest.Output
+	out     must.Buffer
+	errOut  must.Buffer
 }
 
 // startCommand starts a command. The process is killed when the test ends.

@@ -48,7 +48,7 @@ func TestMisspelledCommand(t *testing.T) {
 	run(t, "--dev").Exits(t, cli.ExitUsage, "flags follow the command")
 }
 
-// TestArgumentsOfOthers gives a file or a URL as the argument of a command that takes it by a flag.
+// TestArgumentsOfOthers passes a file or a URL as the argument of a command that takes it by a flag.
 func TestArgumentsOfOthers(t *testing.T) {
 	for args, want := range map[string]string{
 		"apply clients.yaml":                         "the file follows -f: grantor apply -f clients.yaml",

@@ -254,7 +254,7 @@ func TestOutageOfReplica(t *testing.T) {
 // process is a replica that runs the real binary.
 type process struct {
 	command *exec.Cmd
-	log     servetest.Output
+	log     must.Buffer
 }
 
 // startProcess runs the binary and returns once it is ready.

@@ -224,7 +224,7 @@ func haproxy(t testing.TB, front any) {
 // runHAProxy runs HAProxy with a configuration until the test ends.
 func runHAProxy(t testing.TB, config string) {
 	t.Helper()
-	var log servetest.Output
+	var log must.Buffer
 	command := exec.Command("haproxy", "-db", "-f", servetest.WriteFile(t, "haproxy.cfg", config))
 	command.Stdout, command.Stderr = &log, &log
 	if err := command.Start(); err != nil {

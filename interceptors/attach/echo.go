@@ -48,7 +48,7 @@ func conceal(text, secret string) string {
 }
 
 // concealError returns err, or an error that has its text without the secret. Of an error of [http.Client] only the
-// part that may quote the server is searched, and the URL is shown without what may be secret in it.
+// part that may quote the server is searched, and the URL is redacted.
 func concealError(err error, secret string) error {
 	failed, ok := err.(*url.Error) //nolint:errorlint // an error that wraps it has further text
 	if ok && failed.Err != nil {

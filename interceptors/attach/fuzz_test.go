@@ -74,7 +74,8 @@ func FuzzRefusal(f *testing.F) {
 	})
 }
 
-// FuzzAuthMethods gives a client any list of methods in the metadata, and any answer to the method that it chooses.
+// FuzzAuthMethods checks that no list of methods in the metadata, and no answer to the chosen method, makes a client panic or send a
+// third request.
 func FuzzAuthMethods(f *testing.F) {
 	f.Add([]byte(`["client_secret_post",null]`), "", `{"error":"invalid_client"}`)
 	f.Add([]byte(`{"a":[1e999]}`), "client_secret_basic", `{"access_token":"a","token_type":"bEARER"}`)

@@ -10,10 +10,12 @@ import (
 	"net/url"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
@@ -23,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -285,6 +288,60 @@ func TestStreamWithoutAConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		advance(2 * time.Minute)
+	})
+}
+
+// TestFaultyErrorHandler checks that a token is issued although neither the meter nor the handler of its errors works.
+func TestFaultyErrorHandler(t *testing.T) {
+	handler := otel.GetErrorHandler()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { panic("s3cret") }))
+	t.Cleanup(func() { otel.SetErrorHandler(handler) })
+	source := attach.ClientCredentials("", "a", "b", attach.TokenURL("https://auth.example.com/token"),
+		attach.HTTPClient(answering(200, `{"access_token":"b","token_type":"Bearer"}`)), attach.Telemetry(&panickingMeters{}, nil))
+	if _, err := source.Token(); err != nil {
+		t.Error(err)
+	}
+}
+
+type (
+	// registrationMeters provides a meter that returns the registration.
+	registrationMeters struct {
+		noop.MeterProvider
+		registration metric.Registration
+	}
+	registrationMeter struct {
+		noop.Meter
+		registration metric.Registration
+	}
+)
+
+func (r registrationMeters) Meter(string, ...metric.MeterOption) metric.Meter {
+	return registrationMeter{registration: r.registration}
+}
+
+func (r registrationMeter) RegisterCallback(metric.Callback, ...metric.Observable) (metric.Registration, error) {
+	return r.registration, nil
+}
+
+// panickingRegistration counts its ends, at which it panics.
+type panickingRegistration struct {
+	noop.Registration
+	ends *atomic.Int32
+}
+
+func (p panickingRegistration) Unregister() error {
+	p.ends.Add(1)
+	panic("s3cret")
+}
+
+// TestFaultyCleanup checks that a meter that panics when a source is collected does not end the program.
+func TestFaultyCleanup(t *testing.T) {
+	var ends atomic.Int32
+	attach.ClientCredentials("", "a", "b", attach.TokenURL("https://auth.example.com/token"),
+		attach.Telemetry(registrationMeters{registration: panickingRegistration{ends: &ends}}, nil))
+	must.Eventually(t, "the source is collected", func() bool {
+		runtime.GC()
+		return ends.Load() > 0
 	})
 }
 

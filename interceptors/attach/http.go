@@ -146,16 +146,17 @@ func rewindBody(request *http.Request) (_ io.ReadCloser, ok bool) {
 	return body, err == nil
 }
 
-// maxHops is the maximum number of redirects that are followed back; [http.Client] follows 10.
+// maxHops is the maximum number of redirects that crossedOrigin follows back. [http.Client] makes 10.
 const maxHops = 100
 
-// crossedOrigin reports whether any redirect that led to the request was to another origin, or its path is unknown or has
-// more than maxHops redirects, as one that leads back to the request has.
+// crossedOrigin reports whether any redirect that led to the request was to another origin, or cannot be followed back:
+// a request is missing, or there are more than maxHops, as in a circle.
 func crossedOrigin(request *http.Request) bool {
 	hops := 0
 	for hop := request; hop.Response != nil; hops++ {
 		hop = hop.Response.Request
-		if hops == maxHops || hop == nil || hop.URL == nil || hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {
+		if hops == maxHops || hop == nil || hop.URL == nil ||
+			hop.URL.Scheme != request.URL.Scheme || hop.URL.Host != request.URL.Host {
 			return true
 		}
 	}

@@ -305,7 +305,12 @@ func TestFaultyRenewal(t *testing.T) {
 					renewals.Add(1)
 					return fault()
 				}))
-			open := func(context.Context, *grpc.StreamDesc, *grpc.ClientConn, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+			open := func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				for _, option := range opts {
+					if finish, ok := option.(grpc.OnFinishCallOption); ok {
+						t.Cleanup(func() { finish.OnFinish(nil) }) // as gRPC does when the stream ends
+					}
+				}
 				return idleStream{}, nil
 			}
 			source := attach.NewSource((&issuer{lifetime: 1500 * time.Millisecond}).fetch, 0.5)

@@ -73,10 +73,11 @@ func newInstruments(meters metric.MeterProvider, tracers trace.TracerProvider) *
 	return i
 }
 
-// reportError passes err to OpenTelemetry's error handler: no call fails because it cannot be measured.
+// reportError passes err to OpenTelemetry's error handler: no call fails because it cannot be measured. The handler is code
+// of the program; if it panics, the error is lost.
 func reportError(err error) {
 	if err != nil {
-		otel.Handle(err)
+		_ = recovery.Do("the error handler of OpenTelemetry", func() { otel.Handle(err) })
 	}
 }
 
@@ -104,7 +105,10 @@ func (i *instruments) register(s *Source) {
 	if reportError(err); registration == nil {
 		return // nothing to end
 	}
-	runtime.AddCleanup(s, func(r metric.Registration) { _ = r.Unregister() }, registration)
+	runtime.AddCleanup(s, func(r metric.Registration) {
+		// The program cannot recover in the goroutine of the cleanup.
+		_ = recovery.Do("a provider of Telemetry", func() { _ = r.Unregister() })
+	}, registration)
 }
 
 // countRequest counts a token request.

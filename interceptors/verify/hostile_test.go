@@ -372,33 +372,3 @@ func TestFaultyHook(t *testing.T) {
 		t.Errorf("got the log %q, want the panic without its value", got)
 	}
 }
-
-// Two guards of one server have callers of different issuers: the inner one does not end the outer one's stream, and
-// renews none that it does not know.
-func TestTwoGuards(t *testing.T) {
-	signer := newSigner()
-	outer := newVerifier(signer)
-	other := must.Get(verify.New(t.Context(), "https://other.internal", verify.Audience(orders), verify.Keys(jwks.NewSet(signer.Public()))))
-	inner := must.Get(verify.Issuers(other))
-	raw := must.Get(signer.Sign(claims(testIssuer, "orders.read")))
-	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+raw))
-	info := &grpc.StreamServerInfo{FullMethod: "/test.v1.Proto/Chat"}
-	err := verify.StreamInterceptor(outer, nil)(nil, fakeServerStream{ctx: ctx}, info, func(_ any, stream grpc.ServerStream) error {
-		return verify.StreamInterceptor(inner, verify.Policy{info.FullMethod: verify.Public()})(nil, stream, info, func(_ any, stream grpc.ServerStream) error {
-			if caller, ok := verify.CallerFrom(stream.Context()); !ok || caller.Issuer != testIssuer {
-				t.Errorf("got %v, %v, want the caller of the outer guard", caller, ok)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		t.Error(err)
-	}
-	server := verify.NewServer(outer, nil)
-	verify.RegisterStreamRenewal(server, inner)
-	_, err = grantorv1.NewStreamServiceClient(listen(t, server)).RenewStream(outgoing(t.Context(), "Bearer "+raw),
-		&grantorv1.RenewStreamRequest{Stream: strings.Repeat("a", 16)})
-	if status.Code(err) != codes.NotFound {
-		t.Errorf("got %v, want NOT_FOUND", err)
-	}
-}

@@ -17,7 +17,7 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 	if err := rule.check(); err != nil {
 		panic("verify: " + err.Error())
 	}
-	verifier = made(verifier)
+	verifier = orZero(verifier)
 	return func(next http.Handler) http.Handler {
 		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])

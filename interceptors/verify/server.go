@@ -62,11 +62,11 @@ type guard struct {
 }
 
 func newGuard(verifier *Verifier, policy Policy) *guard {
-	return &guard{made(verifier), policy.complete()}
+	return &guard{orZero(verifier), policy.complete()}
 }
 
-// made returns verifier, or the zero Verifier if it is nil.
-func made(verifier *Verifier) *Verifier {
+// orZero returns verifier, or the zero Verifier if it is nil.
+func orZero(verifier *Verifier) *Verifier {
 	if verifier == nil {
 		return new(Verifier)
 	}

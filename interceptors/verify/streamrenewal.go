@@ -20,7 +20,7 @@ import (
 //
 // The server must be guarded by verifier.
 func RegisterStreamRenewal(server grpc.ServiceRegistrar, verifier *Verifier) {
-	grantorv1.RegisterStreamServiceServer(server, &renewal{verifier: made(verifier)})
+	grantorv1.RegisterStreamServiceServer(server, &renewal{verifier: orZero(verifier)})
 }
 
 // renewal implements grantor.v1.StreamService.

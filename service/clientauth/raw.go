@@ -13,8 +13,8 @@ import (
 // maxReadings bounds the ways in which raw credentials are split into ID and secret: each may cost a lookup of a client.
 const maxReadings = 4
 
-// readings returns the client IDs and secrets that the credentials of Basic would be without form-decoding, except the pair
-// that was checked. An ID that is not encoded may have a colon, so each colon may be the one that follows the ID.
+// readings returns the pairs of client ID and secret that the credentials of Basic could be without form-decoding, except
+// the pair that was checked. An ID that is not encoded may have a colon, so each colon may be the one that follows the ID.
 func (c *credentials) readings() []credentials {
 	var found []credentials
 	for i := 0; i < len(c.raw) && len(found) < maxReadings; i++ {
@@ -30,18 +30,19 @@ func (c *credentials) readings() []credentials {
 	return found
 }
 
-// explainRaw adds to the cause of a failed authentication, which the audit event alone has, that the credentials are right as
-// they were sent. Many clients do not form-encode them for Basic (RFC 6749 §2.3.1), so that a + or a % in a secret, or a colon
-// in an ID, arrives as another one.
+// explainRaw adds to the cause of a failed authentication that the credentials are right as they were sent, if they are. The
+// cause is in the audit event alone. Many clients do not form-encode credentials for Basic (RFC 6749 §2.3.1), so that a + or
+// a % in a secret, or a colon in an ID, is decoded to something else.
 //
-// It is no oracle for the caller, to whom nothing changes but time, and the time depends on what was sent and on the load
-// alone, imported hashes aside: one comparison, with the secrets of the first reading whose client exists, and otherwise with
-// none, as for an unknown client. A secret that was proven before is compared like any other, and the result is neither remembered nor counted.
+// It is not an oracle. The response does not change, only the time until it, which depends on the request and the load
+// alone, imported hashes aside: one comparison is made, with the secrets of the first reading whose client exists, and
+// otherwise with none, as for an unknown client. A secret that was proven before is compared like any other, and the result
+// is neither remembered nor counted.
 //
-// The comparison precedes the answer, because the event is written then. It costs a failed request a second slow hash at most.
-// It makes nobody wait, because it takes place only while a processor is idle and no request waits for one; it is bounded by
-// the limits of failures, within which this request was; and it is no second guess, because the guesser does not learn its
-// result.
+// The comparison precedes the response, because the event is written then. It costs a failed request one more slow hash at
+// most. No other request waits for it, because it is made only while a processor is idle and no request waits for one. The
+// limits of failures, within which this request was, bound it too. And it is not a second guess, because the caller does not
+// learn its result.
 func (a *Authenticator) explainRaw(ctx context.Context, p proof, cause *oauth.Error) {
 	readings := p.readings()
 	if len(readings) == 0 {

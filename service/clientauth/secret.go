@@ -17,9 +17,9 @@ type credentials struct {
 }
 
 // credentials returns the one client ID and secret in the evidence, and the method by which they were sent:
-// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or an id without a secret, is a
-// failed authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client. With an error, the method and the ID are returned as
-// far as they are known.
+// client_secret_basic or client_secret_post (RFC 6749 §2.3.1). No evidence, or an ID without a secret, is a failed
+// authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client. With an error, the
+// method and the ID are returned as far as they are known.
 func (e *Evidence) credentials() (credentials, error) {
 	if err := e.assertion(); err != nil {
 		return credentials{}, err

@@ -117,8 +117,8 @@ func (t *AuditTrail) decode(stream telemetry.Stream, messages []redis.XMessage) 
 	return all
 }
 
-// decodeAuditEntry decodes an entry of a stream. Of one that Grantor did not write it decodes as much as it can, besides the
-// error.
+// decodeAuditEntry decodes an entry of a stream. With an error, which an entry that Grantor did not write has, it returns
+// what it could decode.
 func decodeAuditEntry(m redis.XMessage) (AuditEntry, error) {
 	text := func(field string) string { s, _ := m.Values[field].(string); return s }
 	at, err := strconv.ParseInt(text(auditTime), 10, 64)

@@ -35,12 +35,12 @@ func Connect(rawURL string) (redis.UniversalClient, error) {
 // is not called if the URL is not rediss://. The connections to Sentinels, and to every server of a Cluster, have the same
 // configuration.
 func ConnectTLS(rawURL string, configure func(base *tls.Config) *tls.Config) (redis.UniversalClient, error) {
-	u, named, err := parseURL(rawURL)
+	u, found, err := parseURL(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	switch named {
-	case sentinels:
+	switch found {
+	case sentinel:
 		options, err := redis.ParseFailoverURL(u.String())
 		if err != nil {
 			return nil, withoutURL(err)
@@ -72,17 +72,17 @@ func ConnectTLS(rawURL string, configure func(base *tls.Config) *tls.Config) (re
 	return redis.NewClient(options), nil
 }
 
-// kind is what a URL names.
-type kind int
+// deployment is the kind of Redis that a URL names.
+type deployment int
 
 const (
-	standalone kind = iota
+	standalone deployment = iota
 	cluster
-	sentinels
+	sentinel
 )
 
-// parseURL returns the URL without the parameters that go-redis does not know, and what it names.
-func parseURL(rawURL string) (*url.URL, kind, error) {
+// parseURL returns the URL without the parameters that go-redis does not know, and the kind of Redis that it names.
+func parseURL(rawURL string) (*url.URL, deployment, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Opaque != "" {
 		// The cause is omitted, because it would quote the password.
@@ -93,30 +93,30 @@ func parseURL(rawURL string) (*url.URL, kind, error) {
 		return nil, 0, errors.New("the URL has an @ after the host; write the characters @ / ? # of a password as %40 %2F %3F %23")
 	}
 	query := u.Query()
-	named := standalone
+	found := standalone
 	if query.Has("addr") {
-		named = cluster
+		found = cluster
 	}
 	switch query.Get("cluster") {
 	case "true":
-		named = cluster
+		found = cluster
 	case "", "false":
 	default:
 		return nil, 0, errors.New("the parameter cluster is neither true nor false")
 	}
 	query.Del("cluster")
 	if query.Has("master_name") {
-		named = sentinels
+		found = sentinel
 	}
 	u.RawQuery = query.Encode()
-	return u, named, nil
+	return u, found, nil
 }
 
 // dialFunc is the type of the field Dialer in the options of go-redis.
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// dialer returns a function that connects as that of go-redis does, with the TLS configuration that configure returns then.
-// It is nil, which stands for that of go-redis, if the connection is not TLS.
+// dialer returns a function that connects as go-redis does, but calls configure for the TLS configuration of each
+// connection. It returns nil, which selects the dialer of go-redis, if the connection is in plaintext.
 func dialer(base *tls.Config, timeout time.Duration, configure func(*tls.Config) *tls.Config) dialFunc {
 	if base == nil {
 		return nil
@@ -126,7 +126,7 @@ func dialer(base *tls.Config, timeout time.Duration, configure func(*tls.Config)
 		idle, interval, count = 30 * time.Second, 5 * time.Second, 3
 	)
 	tcp := &net.Dialer{
-		Timeout:         max(cmp.Or(timeout, defaultTimeout), 0), // go-redis has -1 for none
+		Timeout:         max(cmp.Or(timeout, defaultTimeout), 0), // -1 means none in go-redis
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idle, Interval: interval, Count: count},
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -17,19 +17,19 @@ const (
 	// inspected: the oldest of the feed, which are the first that a replica reads, and the newest of the others.
 	maxInspectedFeed  = 1_000_000
 	maxInspectedAudit = 100_000
-	// maxScanned bounds how many steps look for the windows of limits among all keys of the database.
-	maxScanned = 1000
+	// maxScans bounds how many SCAN commands search the database for the windows of limits.
+	maxScans = 1000
 )
 
-// Inspect reads all that replicas read piece by piece, and calls found for what cannot be read: the entries of the feed and
-// of the audit trail, the uses of secrets, the counts of limits, and what replicas report. It changes nothing. Clients and
-// resources are read by [Store.List] and [Store.Resources].
-func (s *Store) Inspect(ctx context.Context, found func(telemetry.UnreadableRecord)) error {
+// Inspect reads the records that are read one by one, and calls report for each that cannot be read: the entries of the feed
+// and of the audit trail, the uses of secrets, the counts of limits, and what replicas report. It changes nothing. Clients
+// and resources are read by [Store.List] and [Store.Resources].
+func (s *Store) Inspect(ctx context.Context, report func(telemetry.UnreadableRecord)) error {
 	server, err := s.Owner(ctx)
 	if err != nil {
 		return err
 	}
-	i := &inspection{s, server, found}
+	i := &inspection{s, server, report}
 	for _, inspect := range []func(context.Context) error{i.feed, i.uses, i.counts, i.replicas, i.audit} {
 		if err := inspect(ctx); err != nil {
 			return err
@@ -42,17 +42,18 @@ func (s *Store) Inspect(ctx context.Context, found func(telemetry.UnreadableReco
 type inspection struct {
 	*Store
 
-	server *redis.Client
-	found  func(telemetry.UnreadableRecord)
+	server       *redis.Client
+	onUnreadable func(telemetry.UnreadableRecord)
 }
 
+// check reports a record if err is why it cannot be read.
 func (i *inspection) check(record, key, id string, err error) {
 	if err != nil {
-		i.found(telemetry.UnreadableRecord{Record: record, Key: key, ID: id, Err: err})
+		i.onUnreadable(telemetry.UnreadableRecord{Record: record, Key: key, ID: id, Err: err})
 	}
 }
 
-// wrongType reports whether err means that a key is of another type than it should be, which is found.
+// wrongType returns whether err means that a key is of another type than it should be, and then reports the key.
 func (i *inspection) wrongType(record, key string, err error) bool {
 	wrong := redis.HasErrorPrefix(err, "WRONGTYPE")
 	if wrong {
@@ -85,7 +86,7 @@ func (i *inspection) feed(ctx context.Context) error {
 	return nil
 }
 
-// hash reads a hash and calls decode for each field.
+// hash reads a hash and checks each field by decode.
 func (i *inspection) hash(ctx context.Context, record, key string, decode func(field, value string) error) error {
 	fields, err := i.server.HGetAll(ctx, key).Result()
 	if i.wrongType(record, key, err) {
@@ -114,7 +115,7 @@ func (i *inspection) replicas(ctx context.Context) error {
 func (i *inspection) counts(ctx context.Context) error {
 	const page = 1000
 	var cursor uint64
-	for range maxScanned {
+	for range maxScans {
 		// The prefix is compared here, because it may have characters with a meaning in patterns.
 		names, next, err := i.server.Scan(ctx, cursor, "*limit:*", page).Result()
 		if err != nil {

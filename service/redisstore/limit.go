@@ -59,7 +59,7 @@ func (s *Store) AddCounts(ctx context.Context, w limit.Window, counts []limit.Co
 		return nil, fmt.Errorf("the reply to the counts has %d parts, want %d", len(sums), len(counts)+1)
 	}
 	for range sums[len(counts)] {
-		s.report("counts", s.windowKey(w), "", errors.New("a count is no number; it begins again from zero"))
+		s.report("counts", s.windowKey(w), "", errors.New("a count is not a number; it restarts from zero"))
 	}
 	return sums[:len(counts)], nil
 }

@@ -199,7 +199,7 @@ func (s *Store) SaveResources(ctx context.Context, r *registry.Resources) error 
 func (s *Store) LoadRing(ctx context.Context) ([]byte, uint64, error) {
 	r, err := s.load(ctx, s.key("ring"))
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
-		return nil, 0, fmt.Errorf("the record %s: %w: it is no hash", s.key("ring"), ErrRing)
+		return nil, 0, fmt.Errorf("the record %s: %w: it is not a hash", s.key("ring"), ErrRing)
 	}
 	if err != nil || r.empty() {
 		return nil, 0, err

@@ -28,8 +28,9 @@ type ApplyOptions struct {
 // a client that has no room for another secret, which is reported as a [ManifestError] in its turn. The authority of the
 // Editor must cover every client that the manifest lists, even one that does not change.
 //
-// A secret in the manifest replaces those that earlier manifests set, and leaves those that were added individually. A secret that the client has already, even if it has expired, changes nothing: an old manifest does not
-// restore what was rotated away. Without a secret in the manifest, all stay as they are.
+// A secret in the manifest replaces those that earlier manifests set, and leaves those that were added individually. A
+// secret that the client has already, even if it has expired, changes nothing: an old manifest does not restore what was
+// rotated away. Without a secret in the manifest, all stay as they are.
 func (e *Editor) Apply(ctx context.Context, m Manifest, options ApplyOptions) ([]Change, error) {
 	a := &application{e, m, options}
 	if err := m.check(); err != nil {

@@ -45,10 +45,10 @@ func (c *Client) check(resources *Resources, stored *Client) error {
 	return nil
 }
 
-// checkTokenSize returns a [FieldError] if no verifier would accept the token that the client gets without requesting scopes,
-// because it is too large; such a token is never issued. A token for some of the scopes may still be. What is not known of
-// the issuer counts as little as it can: without its name, a token that is slightly too large is refused when it is
-// requested.
+// checkTokenSize returns a [FieldError] if the token that the client gets without requesting scopes is larger than verifiers
+// accept: such a token is never issued. A token for some of the scopes may still fit. If the issuer is not known, its name
+// counts as empty and its signature as the shortest one, so that a token which is slightly too large passes here and is
+// refused when it is requested.
 func (e *Editor) checkTokenSize(c *Client, resources *Resources) error {
 	if !slices.Contains(c.GrantTypes, oauth.GrantClientCredentials) {
 		return nil

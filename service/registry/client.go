@@ -62,8 +62,8 @@ func (c *Client) AllowsFrom(source netip.Addr) bool {
 	return len(c.AllowedNetworks) == 0 || c.AllowedNetworks.Contain(source)
 }
 
-// ScopesByDefault returns the scopes of a token for which the client requests none. A scope whose resource was removed has no
-// owner any more. It is left out, since it is not requested by name.
+// ScopesByDefault returns the scopes of a token for which the client requests none. It omits a scope without an owner, whose
+// resource was removed.
 func (c *Client) ScopesByDefault(resources *Resources) oauth.Scopes {
 	scopes := c.DefaultScopes
 	if len(scopes) == 0 {

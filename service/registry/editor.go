@@ -20,8 +20,8 @@ type Config struct {
 	Hasher    *clientsecret.Hasher
 	// Algorithms are those that the issuer can sign with; empty if they are not known.
 	Algorithms []jwks.Algorithm
-	// Issuer is the issuer of the tokens, which signs by the first of Algorithms unless a resource chooses another; the zero
-	// issuer if it is not known.
+	// Issuer is the issuer of the tokens, or zero if it is not known. It signs by the first of Algorithms unless a resource
+	// chooses another.
 	Issuer oauth.Issuer
 	Now    func() time.Time
 	// Confirm, if not nil, records the revocation of the tokens of a client that was disabled earlier as reliably as

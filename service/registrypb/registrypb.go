@@ -1,6 +1,6 @@
-// Package registrypb converts between package registry and the messages of grantor.v1 that represent its types. It
-// only converts, and decides nothing: the fields of a message are those of [registry.ClientFields] and [registry.ResourceFields],
-// found by name, so that a new field needs no line here.
+// Package registrypb converts between package registry and the messages of grantor.v1 that represent its types. It only
+// converts, and decides nothing: the fields of a message are those of [registry.ClientFields] and
+// [registry.ResourceFields], found by name, so that a new field needs no line here.
 package registrypb
 
 import (

@@ -19,7 +19,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
-// callMarshaler is the codec of the gateway for administrative calls. Beside the JSON of protobuf, it reads durations as they
+// callMarshaler is the codec of the gateway for administrative calls. Besides the JSON of protobuf, it reads durations as they
 // are written in files and flags, such as 10m, and a client to be registered without the object "client" around it.
 type callMarshaler struct{ documentMarshaler }
 
@@ -45,8 +45,8 @@ func (m *callMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	})
 }
 
-// descriptor returns the descriptor of the message that v is, or that v points to a pointer of, as the gateway decodes the
-// fields of a request.
+// descriptor returns the descriptor of the message v, or of the message **v: the gateway decodes the field of a request that
+// is its body through a pointer to the field. It returns nil for any other value.
 func descriptor(v any) protoreflect.MessageDescriptor {
 	t := reflect.TypeOf(v)
 	if _, ok := v.(proto.Message); !ok {
@@ -85,8 +85,8 @@ func members(raw json.RawMessage) (all []member, ok bool) {
 	return all, true
 }
 
-// writeObject returns the JSON object of the members.
-func writeObject(all []member) json.RawMessage {
+// encodeObject returns the JSON object with the members.
+func encodeObject(all []member) json.RawMessage {
 	var object bytes.Buffer
 	for i, one := range all {
 		separator := byte(',')
@@ -136,7 +136,7 @@ func wrapClient(body json.RawMessage) json.RawMessage {
 			outer = append(outer, one)
 		}
 	}
-	return writeObject(append(outer, member{client.TextName(), writeObject(inner)}))
+	return encodeObject(append(outer, member{client.TextName(), encodeObject(inner)}))
 }
 
 // normalize returns a JSON object with each duration in the form of protobuf: "600s" for "10m". Its error names the first
@@ -166,7 +166,7 @@ func normalize(raw json.RawMessage, message protoreflect.MessageDescriptor) (jso
 			return nil, fmt.Errorf("%s in %s", f.Message().FullName(), f.TextName())
 		}
 	}
-	return writeObject(all), nil
+	return encodeObject(all), nil
 }
 
 // normalizeDuration returns a duration in the form of protobuf.

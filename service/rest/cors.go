@@ -43,10 +43,10 @@ func (o Origin) String() string { return o.text }
 // preflightMaxAge is how long a browser may remember the answer to a preflight, in seconds. Chromium keeps none longer.
 const preflightMaxAge = "7200"
 
-// admitOrigin sets the headers by which a browser gives the answer of the token endpoint, refusals included, to the page
-// that requested it (https://fetch.spec.whatwg.org/#http-cors-protocol). Only pages of the configured origins get it. It
-// reports whether the request comes from such a page. Credentials in the sense of that protocol, which a browser would add
-// without the page, are never allowed.
+// admitOrigin reports whether the request is one of a page of a configured origin to the token endpoint. If so, it sets the
+// headers that let the page read the response, refusals included (https://fetch.spec.whatwg.org/#http-cors-protocol). The
+// header Vary is set for pages of other origins too, because caches must not serve them the response.
+// Credentials in the sense of that protocol, which a browser would add without the page, are never allowed.
 func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
 	// The suffix, because the issuer's URL may have a path.
 	if len(h.origins) == 0 || !strings.HasSuffix(r.URL.EscapedPath(), tokenPath) {
@@ -62,12 +62,12 @@ func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// isPreflight reports whether a browser asks which request a page may make.
+// isPreflight reports whether a browser asks for permission before it makes the request of a page.
 func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 }
 
-// answerPreflight permits the methods and the headers to the pages to which the answer is given.
+// answerPreflight permits requests with the methods and the headers.
 func answerPreflight(w http.ResponseWriter, methods, headers string) {
 	w.Header().Set("Access-Control-Allow-Methods", methods)
 	w.Header().Set("Access-Control-Allow-Headers", headers)

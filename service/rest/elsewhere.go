@@ -44,8 +44,8 @@ var misplaced = map[string]struct{ what, path string }{
 	"oauth-authorization-server": {"metadata document", oauth.WellKnownServer},
 }
 
-// elsewhere returns a sentence that names the endpoint that a caller expects at a path where there is nothing. It returns
-// the empty string if the path is not one that other servers have. The sentence contains no part of the request.
+// elsewhere returns a sentence that names the endpoint which other servers have at the path of the request, where this one
+// has nothing. It is empty if other servers have none there either. The sentence contains no part of the request.
 func (h *handler) elsewhere(r *http.Request) oauth.Text {
 	if route(r.URL.EscapedPath()) != "" {
 		return ""

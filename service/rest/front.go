@@ -15,8 +15,8 @@ import (
 // htmlType is the media type of the root for browsers.
 const htmlType = "text/html"
 
-// frontPages returns what the root of the issuer's URL says to a person, in HTML and in JSON, keyed by media type. A
-// program has no use for it: it reads the metadata.
+// frontPages returns the page at the root of the issuer's URL, in HTML and in JSON, keyed by media type. It is for people: a
+// program reads the metadata.
 func frontPages(issuer string) map[string][]byte {
 	const title = "Grantor, an OAuth 2.0 authorization server"
 	const text = "It issues access tokens to services (RFC 6749 §4.4). There is nothing to sign in to."

@@ -65,7 +65,7 @@ type handler struct {
 	realm          string
 	// base is the path of the issuer's URL.
 	base string
-	// origins are those whose pages get the answers of the token endpoint.
+	// origins has the origins whose pages may read the responses of the token endpoint.
 	origins map[string]bool
 	// front is the answer at the root, keyed by media type.
 	front map[string][]byte
@@ -77,8 +77,8 @@ type handler struct {
 	receive func(ctx context.Context, body int) (leave func(), busy bool, err error)
 }
 
-// New returns the HTTP handler of an issuer. ctx is for the registration alone. Browsers give the answers of the token
-// endpoint to web pages of origins; the public documents are open to all pages.
+// New returns the HTTP handler of an issuer. ctx is for the registration alone. Web pages of origins may read the responses
+// of the token endpoint; any page may read the public documents.
 func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...Origin) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
@@ -176,7 +176,7 @@ func (h *handler) locate(r *http.Request) *http.Request {
 	located := *r
 	located.URL = new(*r.URL)
 	located.URL.RawPath = path
-	located.URL.Path, _ = url.PathUnescape(path) // the end of a path that was unescaped before
+	located.URL.Path, _ = url.PathUnescape(path) // never fails for the end of a path that was unescaped before
 	return &located
 }
 

@@ -61,7 +61,7 @@ var checks = []check{
 
 	{"feed.unreadable", severityError, "an entry of the feed cannot be read, so that what it announced has no effect: perhaps a revocation", "find out what else can write to the Redis; revoke again (`grantor client revoke`, `grantor token revoke`). The entry is trimmed within about a day, and delays no other"},
 	{"uses.unreadable", severityWarning, "when a client's secrets were last used cannot be read", "find out what else can write to the Redis. The next use replaces it within a minute; `HDEL` of that field removes it"},
-	{"counts.unreadable", severityWarning, "a count of a limit is no number: that limit begins again from zero", "find out what else can write to the Redis. The key expires by itself"},
+	{"counts.unreadable", severityWarning, "a count of a limit is not a number: that limit restarts from zero", "find out what else can write to the Redis. The key expires by itself"},
 	{"audit.unreadable", severityWarning, "an audit event cannot be read", "find out what else can write to the Redis, and rely on the log of the replicas; `XDEL` of that entry removes it"},
 
 	{"key.unchecked", severityNote, "without the key-encryption key, neither the key ring nor the clients can be checked", "give it as to `grantor serve`"},

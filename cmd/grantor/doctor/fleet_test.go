@@ -302,7 +302,7 @@ var recordCauses = []cause{
 		p.do("hset grantor:{grantor}:ring v x")
 		return p, args
 	}},
-	{"key.unreadable", "grantor:{grantor}:ring: unreadable: it is no hash", commandsOnly("set grantor:{grantor}:ring x")},
+	{"key.unreadable", "grantor:{grantor}:ring: unreadable: it is not a hash", commandsOnly("set grantor:{grantor}:ring x")},
 	{"feed.unreadable", `grantor:{grantor}:feed "7-0": its time is "soon", want seconds since 1970`, func(t *testing.T) (*brokenDeployment, []string) {
 		return commandsOnly("xadd grantor:{grantor}:feed 5-0 k ring", "xadd grantor:{grantor}:feed 7-0 k client_tokens i a t soon", "xadd grantor:{grantor}:feed 8-0 k ring")(t)
 	}},

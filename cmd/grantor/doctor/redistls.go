@@ -13,16 +13,16 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// redisTLS is what this machine presents to the Redis.
+// redisTLS makes the TLS configurations of connections to the Redis.
 type redisTLS struct {
 	files *tlsfiles.Files
-	// asked is set when a server asks for a certificate, which it does after this machine has accepted its own.
+	// asked is set when a server asks for a client certificate.
 	asked atomic.Bool
 }
 
 // configure returns the TLS configuration of a new connection to the Redis.
 func (r *redisTLS) configure(base *tls.Config) *tls.Config {
-	config := r.files.Client(base)
+	config := r.files.ClientConfig(base)
 	present := config.GetClientCertificate
 	config.GetClientCertificate = func(request *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		r.asked.Store(true)
@@ -35,22 +35,22 @@ func (r *redisTLS) configure(base *tls.Config) *tls.Config {
 }
 
 // checkClientCertificate checks the certificate that this machine presents to the Redis. err is the error of the first
-// command. A connection without the right certificate ends with an alert, or is closed.
+// command: a server that does not accept the certificate ends the connection, with an alert or without.
 func (d *doctor) checkClientCertificate(err error) {
 	_, answered := errors.AsType[redis.Error](err)
 	answered = answered || err == nil
 	refused := d.tls.asked.Load() && !answered && !errors.Is(err, context.DeadlineExceeded)
-	ends := d.tls.files.NotAfter()
-	if ends.IsZero() {
+	expires := d.tls.files.NotAfter()
+	if expires.IsZero() {
 		d.checkf("redis.client-certificate", refused, "it asks for a certificate, and none is given: %v", err)
 		d.checkf("redis.client-certificate-optional", answered && d.tls.asked.Load(), "it asks for a certificate, and none is given")
 		return
 	}
-	d.checkf("redis.client-certificate", refused, "it does not accept %s, which expires at %s: %v", d.RedisTLSCert, formatTime(ends), err)
+	d.checkf("redis.client-certificate", refused, "it does not accept %s, which expires at %s: %v", d.RedisTLSCert, formatTime(expires), err)
 	d.checkf("redis.client-certificate-optional", false, "")
-	ended := !ends.After(d.now())
-	d.checkf("redis.client-certificate-ended", ended, "%s expired at %s", d.RedisTLSCert, formatTime(ends))
-	d.checkf("redis.client-certificate-ends", !ended && ends.Before(d.now().Add(expiryWarning)), "%s expires at %s", d.RedisTLSCert, formatTime(ends))
+	expired := !expires.After(d.now())
+	d.checkf("redis.client-certificate-ended", expired, "%s expired at %s", d.RedisTLSCert, formatTime(expires))
+	d.checkf("redis.client-certificate-ends", !expired && expires.Before(d.now().Add(expiryWarning)), "%s expires at %s", d.RedisTLSCert, formatTime(expires))
 }
 
 // checkConnection checks the encryption of the connection.

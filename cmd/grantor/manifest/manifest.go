@@ -30,23 +30,6 @@ func Parse(name string, data []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newFile(doc)
-}
-
-// Read reads a manifest from a file, and then, by fetch, the secrets that it names by URL.
-func Read(ctx context.Context, path string, fetch Fetch) (*File, error) {
-	doc, err := yamldoc.Read(path)
-	if err != nil {
-		return nil, err
-	}
-	m, err := newFile(doc)
-	if err != nil {
-		return nil, err
-	}
-	return m, m.fetch(ctx, fetch)
-}
-
-func newFile(doc *yamldoc.Document) (*File, error) {
 	m := &File{doc: doc, places: make(map[string]*yaml.Node)}
 	return m, doc.Fields(doc.Root, func(key string, node *yaml.Node) error {
 		switch key {
@@ -57,6 +40,19 @@ func newFile(doc *yamldoc.Document) (*File, error) {
 		}
 		return doc.Errorf(node, "there is no field %q here; the fields are resources and clients", key)
 	})
+}
+
+// Read reads a manifest from a file, and then, by fetch, the secrets that it names by URL.
+func Read(ctx context.Context, path string, fetch Fetch) (*File, error) {
+	data, err := cli.ReadFile(path, yamldoc.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	m, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return m, m.fetch(ctx, fetch)
 }
 
 // Check returns the error with which an empty registry would refuse the manifest.

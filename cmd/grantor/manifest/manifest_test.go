@@ -76,7 +76,7 @@ func fetch(_ context.Context, url string) (string, error) {
 	}
 }
 
-// TestManifestURLs reads many secrets by URL, a few at a time, and gives each to its client.
+// TestManifestURLs reads many secrets by URL, a few at a time, and assigns each to its client.
 func TestManifestURLs(t *testing.T) {
 	var content strings.Builder
 	content.WriteString("clients:\n")

@@ -365,7 +365,7 @@ func (f *field) optional() (*record, error) {
 	return f.record()
 }
 
-// errNoAudience reports that nothing says which resource a scope belongs to.
+// The reasons why no resource can be chosen as the owner of a scope.
 var (
 	errNoAudience       = errors.New("neither it nor its clients have an audience, so that nothing says which resource it belongs to; name its owner with --owner SCOPE=URI, or with --default-resource URI")
 	errSeveralAudiences = errors.New("it has several audiences and can belong to one resource only; name its owner with --owner SCOPE=URI")

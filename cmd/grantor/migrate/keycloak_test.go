@@ -46,12 +46,12 @@ func TestImportKeycloakRealms(t *testing.T) {
 	}
 }
 
-// TestImportKeycloakNeverWidens tries what could give a client more than it had, and what must be told.
+// TestImportKeycloakNeverWidens checks that no client gets more than it had, and that the report has what it lost.
 func TestImportKeycloakNeverWidens(t *testing.T) {
 	const api = `"defaultClientScopes": ["api"], `
 	scopes := `"clientScopes": [` + audience("api", "https://a") + `]`
 	restricted := scopes + `, "scopeMappings": [{"clientScope": "api", "roles": ["reader"]}]`
-	for name, c := range map[string]struct{ export, without, told string }{
+	for name, c := range map[string]struct{ export, without, report string }{
 		"a public client":                     {strings.Replace(realm(api, scopes), `"publicClient": false`, `"publicClient": true`, 1), "client_id", "client c: left out: a public client"},
 		"no service account":                  {strings.Replace(realm(api, scopes), `"serviceAccountsEnabled": true`, `"serviceAccountsEnabled": false`, 1), "client_id", "client c: left out: its service account"},
 		"another protocol":                    {realm(`"protocol": "docker-v2", `+api, scopes), "client_id", "client c: left out: its protocol is docker-v2"},
@@ -76,14 +76,14 @@ func TestImportKeycloakNeverWidens(t *testing.T) {
 		"an audience that cannot be resource": {realm(`"protocolMappers": [{"name": "m", "protocolMapper": "oidc-audience-mapper", "config": {"included.client.audience": "api", "access.token.claim": "true"}}], `, ""), "  - resource: api", "resource api: it is urn:keycloak:api here"},
 	} {
 		manifest, report, err := migrate.Convert("keycloak", []byte(c.export), "")
-		if err != nil || strings.Contains(manifest, c.without) || !strings.Contains(report, c.told) {
+		if err != nil || strings.Contains(manifest, c.without) || !strings.Contains(report, c.report) {
 			t.Errorf("%s: got %v,\n%s\n%s", name, err, report, manifest)
 		}
 	}
 }
 
-// TestImportKeycloakTellsNoSecret expects no secret in the report or in an error, whatever its form.
-func TestImportKeycloakTellsNoSecret(t *testing.T) {
+// TestImportKeycloakHidesSecrets expects no secret in the report or in an error, whatever its form.
+func TestImportKeycloakHidesSecrets(t *testing.T) {
 	for _, secret := range []string{`"sup3rs3cret"`, `["sup3rs3cret"]`, `{"value": "sup3rs3cret"}`, `"${vault.sup3rs3cret}"`, `"sup3rs3cret\u0000"`, `"sup3rs3cret` + strings.Repeat("x", 512) + `"`} {
 		for _, export := range []string{
 			realm(`"secret": `+secret+`, `, ""), realm(`"attributes": {"client.secret.rotated": `+secret+`}, `, ""),

@@ -1,9 +1,6 @@
 package migrate
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // serviceAccount is the user that Keycloak has for a client. A nil account is one that the export does not have.
 type serviceAccount struct {
@@ -27,8 +24,6 @@ func (a *serviceAccount) names() (names []string) {
 	slices.Sort(names)
 	return names
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // readAccounts reads the service accounts among the users.
 func (k *keycloakImport) readAccounts() error {

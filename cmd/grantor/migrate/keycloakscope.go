@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -180,7 +181,7 @@ func (k *keycloakImport) assignOwners(clients []*keycloakClient) {
 			used[name] = true
 		}
 	}
-	for _, name := range sortedKeys(k.scopes) {
+	for _, name := range slices.Sorted(maps.Keys(k.scopes)) {
 		s := k.scopes[name]
 		uri, chosen := k.owners[name]
 		switch {
@@ -212,7 +213,7 @@ func (k *keycloakImport) assignOwners(clients []*keycloakClient) {
 func (k *keycloakImport) owner(s *keycloakScope) (string, error) {
 	candidates := s.audiences
 	if len(candidates) == 0 {
-		candidates = sortedKeys(s.clients)
+		candidates = slices.Sorted(maps.Keys(s.clients))
 	}
 	switch {
 	case len(candidates) > 1:

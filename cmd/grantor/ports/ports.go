@@ -159,7 +159,7 @@ func (p *Ports) Serve(s *service.Service, handler http.Handler, metrics *prometh
 	p.ready = s.Ready
 	options := append(s.ServerOptions(), grpc.StreamInterceptor(p.endStreams))
 	if p.tls != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.Config("h2"))))
+		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.ServerConfig("h2"))))
 	}
 	p.grpcServer = grpc.NewServer(options...)
 	s.Register(p.grpcServer)
@@ -180,7 +180,7 @@ func (p *Ports) Serve(s *service.Service, handler http.Handler, metrics *prometh
 		p.httpServer.Protocols.SetUnencryptedHTTP2(true)
 	}
 	if p.tls != nil {
-		p.httpServer.TLSConfig = p.tls.Config("h2", "http/1.1")
+		p.httpServer.TLSConfig = p.tls.ServerConfig("h2", "http/1.1")
 	}
 	p.opsServer = newHTTPServer(p.operations(metrics))
 }

@@ -146,7 +146,7 @@ func BenchmarkTLS(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	address := greetTLS(b, files.Config("h2", "http/1.1"))
+	address := greetTLS(b, files.ServerConfig("h2", "http/1.1"))
 	for _, way := range []struct {
 		name     string
 		sessions tls.ClientSessionCache

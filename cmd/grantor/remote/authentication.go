@@ -95,8 +95,7 @@ const (
 
 // Authenticate calls send with the client's method and returns its result. If the method is not known and the issuer
 // refuses the preferred one, it calls send once more, with the other. A refused authentication counts against the limits
-// of the issuer, so that this is done once for a client, one request at a time: a wrong secret costs one failure more
-// than it has to.
+// of the issuer, so that this is done once for a client, one request at a time: a wrong secret counts as two failures.
 func Authenticate[T any](a *Authentication, send func(method string) (T, Outcome)) T {
 	if known := a.known.Load(); known != nil {
 		result, _ := send(*known)

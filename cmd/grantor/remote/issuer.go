@@ -22,8 +22,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// otherURL says what an issuer is, to a user who gave the address of a gRPC port.
-const otherURL = "the issuer is the URL of the REST port, such as https://auth.example.com or http://localhost:8080"
+// issuerForm is the part of an error about the address of a gRPC port that says what an issuer is.
+const issuerForm = "the issuer is the URL of the REST port, such as https://auth.example.com or http://localhost:8080"
 
 // CheckIssuer validates the setting issuer of a command that calls one.
 func CheckIssuer(issuer string) error {
@@ -32,12 +32,12 @@ func CheckIssuer(issuer string) error {
 		return nil
 	}
 	scheme, _, isURL := strings.Cut(issuer, "://")
-	_, _, split := net.SplitHostPort(issuer)
+	_, _, notAddress := net.SplitHostPort(issuer)
 	switch {
-	case !isURL && split == nil:
-		err = fmt.Errorf("%.200q is a host and a port, as gRPC takes them; %s", issuer, otherURL)
+	case !isURL && notAddress == nil:
+		err = fmt.Errorf("%.200q is a host and a port, as gRPC takes them; %s", issuer, issuerForm)
 	case isURL && slices.Contains([]string{"grpc", "grpcs", "dns", "passthrough"}, scheme):
-		err = fmt.Errorf("%.200q is a gRPC target; %s", issuer, otherURL)
+		err = fmt.Errorf("%.200q is a gRPC target; %s", issuer, issuerForm)
 	}
 	return cli.SettingError("issuer", err)
 }
@@ -63,7 +63,7 @@ func explainIssuer(ctx context.Context, issuer string, err error) error {
 	case errors.Is(err, oauth.ErrOtherIssuer):
 		return err
 	case cli.ExitCode(explained) == cli.ExitUnavailable && cli.ExitCode(err) != cli.ExitUnavailable && answersGRPC(ctx, issuer):
-		return cli.SettingError("issuer", fmt.Errorf("%.200q is a gRPC port; %s", issuer, otherURL))
+		return cli.SettingError("issuer", fmt.Errorf("%.200q is a gRPC port; %s", issuer, issuerForm))
 	default:
 		return explained
 	}

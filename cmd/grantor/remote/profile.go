@@ -2,7 +2,6 @@ package remote
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -166,12 +165,9 @@ func readPrivate(path string) (*yamldoc.Document, error) {
 	if others := info.Mode().Perm() & 0o077; others != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("other users can read %s, which may have secrets; run: chmod 600 '%s'", path, path)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxProfiles+1))
+	data, err := cli.ReadAll(file, path, maxProfiles)
 	if err != nil {
 		return nil, err
-	}
-	if len(data) > maxProfiles {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxProfiles)
 	}
 	return yamldoc.Parse(path, data)
 }

@@ -5,7 +5,6 @@ package secretmanager
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -19,19 +18,20 @@ import (
 	"github.com/grantorhq/grantor/interceptors/secretvar"
 	_ "github.com/grantorhq/grantor/interceptors/secretvar/azurekeyvault" // azurekeyvault://
 	_ "github.com/grantorhq/grantor/interceptors/secretvar/hashivault"    // hashivault://
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // timeout bounds reading one secret.
 const timeout = 30 * time.Second
 
 // Read reads the secret that a URL names, once. No error quotes the secret, the userinfo or query of the URL, or a text that
-// is no URL: it may be the secret itself.
+// is not a URL: it may be the secret itself.
 func Read(ctx context.Context, rawURL string) (string, error) {
 	u, err := url.Parse(rawURL)
 	switch {
 	case err != nil || u.Scheme == "":
 		return "", errors.New("the place of a secret is a URL such as hashivault://secret/billing")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !oauth.Loopback(u.Hostname()):
 		return "", errors.New("a secret is read over plaintext http from loopback addresses only; use https")
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -52,9 +52,4 @@ func read(ctx context.Context, rawURL string) (string, error) {
 	}
 	defer func() { _ = variable.Close() }()
 	return variable.Secret(ctx)
-}
-
-func loopback(host string) bool {
-	address, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && address.IsLoopback())
 }

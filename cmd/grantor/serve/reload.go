@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -11,8 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
-	"github.com/grantorhq/grantor/cmd/grantor/manifest"
-	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 )
@@ -52,9 +49,9 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 	if next.apply == "" {
 		return func() error { return nil }, nil
 	}
-	m, err := manifest.Read(ctx, next.apply, secretmanager.Read)
+	m, err := next.readManifest(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("apply: %w", cli.InputError(err))
+		return nil, err
 	}
 	return func() error { return srv.applyManifest(ctx, m) }, nil
 }

@@ -230,10 +230,10 @@ func (srv *Server) register(ctx context.Context) error {
 		}
 		manifests = append(manifests, m)
 	}
-	if path := srv.settings.apply; path != "" {
-		m, err := manifest.Read(ctx, path, secretmanager.Read)
+	if srv.settings.apply != "" {
+		m, err := srv.settings.readManifest(ctx)
 		if err != nil {
-			return fmt.Errorf("apply: %w", cli.InputError(err))
+			return err
 		}
 		manifests = append(manifests, m)
 	}
@@ -243,6 +243,15 @@ func (srv *Server) register(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// readManifest reads the manifest of the setting apply.
+func (s *Settings) readManifest(ctx context.Context) (*manifest.File, error) {
+	m, err := manifest.Read(ctx, s.apply, secretmanager.Read)
+	if err != nil {
+		return nil, fmt.Errorf("apply: %w", cli.InputError(err))
+	}
+	return m, nil
 }
 
 // applyManifest registers the clients and resources of a manifest.

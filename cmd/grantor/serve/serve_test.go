@@ -287,7 +287,7 @@ func TestStopInTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var out, log servetest.Output
+			var out, log must.Buffer
 			srv, err := serve.New(t.Context(), settings, &out, &log)
 			if err != nil {
 				t.Fatal(err)

@@ -39,7 +39,7 @@ func Store(t *testing.T, redis *redistest.Server) *redisstore.Store {
 type Replica struct {
 	*serve.Server
 	// Out and Log have the output of the server.
-	Out, Log Output
+	Out, Log must.Buffer
 	// Stop stops the server as SIGTERM does. Ended is closed when it has stopped, with the error Err.
 	Stop  context.CancelFunc
 	Ended chan struct{}
@@ -157,9 +157,6 @@ func KEKFile(t testing.TB) string {
 	t.Helper()
 	return WriteFile(t, "kek", base64.StdEncoding.EncodeToString(keys.NewKEK())+"\n")
 }
-
-// Output is what a server has written.
-type Output = must.Buffer
 
 // Manifest is a manifest of a resource and of two clients.
 const Manifest = `resources:

@@ -127,7 +127,11 @@ func readFile(path string, flags *pflag.FlagSet, others Names) (map[string]line,
 	if path == "" {
 		return nil, nil
 	}
-	doc, err := yamldoc.Read(path)
+	data, err := cli.ReadFile(path, yamldoc.MaxSize)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	doc, err := yamldoc.Parse(path, data)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}

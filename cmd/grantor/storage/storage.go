@@ -83,7 +83,7 @@ func (s *Settings) Connect(log *slog.Logger) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.ConnectTLS(files.Client)
+	return s.ConnectTLS(files.ClientConfig)
 }
 
 // ConnectTLS returns a client of the Redis. configure returns the TLS configuration of a new connection, given that of the

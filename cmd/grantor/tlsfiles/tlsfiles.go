@@ -1,4 +1,5 @@
-// Package tlsfiles reads certificates, private keys and authorities from files, and reads them again when they change.
+// Package tlsfiles makes TLS configurations from files with certificates, private keys and authorities. It reads the files
+// again when they change.
 package tlsfiles
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 )
 
-// File is the path of a file and the setting that has it, which errors name. An empty path stands for no file.
+// File is the path of a file and the name of the setting that has the path, which errors name. An empty path means no file.
 type File struct{ Setting, Path string }
 
 // Paths are the files of one side of TLS connections: its certificate with the private key, and the authorities that sign
@@ -34,15 +35,14 @@ type Files struct {
 	current contents
 }
 
-// contents are what the files have.
+// contents are the parsed files.
 type contents struct {
-	// certificate is nil if there is no file with one.
+	// certificate is nil without a file for it, and so are authorities.
 	certificate *tls.Certificate
-	// authorities are nil if there is no file with any.
 	authorities *x509.CertPool
 }
 
-// recheckInterval is the minimum time between two checks of a server's files: anyone can connect to it.
+// recheckInterval is the minimum time between two checks of the files of a server, to which anyone can connect.
 const recheckInterval = time.Second
 
 // New reads the files. Its errors name the settings and the files.
@@ -57,9 +57,9 @@ func New(paths Paths, log *slog.Logger) (*Files, error) {
 	return f, err
 }
 
-// Config returns the configuration of a server that follows the files. protocols are offered by ALPN. With authorities,
-// clients must present a certificate.
-func (f *Files) Config(protocols ...string) *tls.Config {
+// ServerConfig returns the configuration of a server that follows the files. protocols are offered by ALPN. With
+// authorities, clients must present a certificate.
+func (f *Files) ServerConfig(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protocols,
@@ -74,10 +74,10 @@ func (f *Files) Config(protocols ...string) *tls.Config {
 	}
 }
 
-// Client returns the configuration of one new connection to a server: base with the certificate and the authorities of the
-// files, which are checked for each: the other side may accept the new certificate alone from now on. A server that asks for
-// a certificate gets it even if the server does not name its authority, so that the server can say what is wrong with it.
-func (f *Files) Client(base *tls.Config) *tls.Config {
+// ClientConfig returns the configuration of one new connection to a server: base with the certificate and the authorities of
+// the files. It checks the files each time, because the server may already accept the new certificate alone. A server that
+// asks for a certificate gets it even if the server does not name its authority, so that the server can report the reason.
+func (f *Files) ClientConfig(base *tls.Config) *tls.Config {
 	latest, c := f.latest(0), base.Clone()
 	if latest.authorities != nil {
 		c.RootCAs = latest.authorities
@@ -99,7 +99,7 @@ func (f *Files) latest(interval time.Duration) contents {
 	return f.current
 }
 
-// NotAfter returns when the certificate in use expires; the zero time if there is none.
+// NotAfter returns when the certificate in use expires, or the zero time if there is none.
 func (f *Files) NotAfter() time.Time {
 	if certificate := f.latest(recheckInterval).certificate; certificate != nil {
 		return certificate.Leaf.NotAfter
@@ -107,6 +107,7 @@ func (f *Files) NotAfter() time.Time {
 	return time.Time{}
 }
 
+// reread reads the files if they have changed. f.mu must be held.
 func (f *Files) reread() {
 	stamp, err := f.stat()
 	if err == nil && stamp == f.stamp {
@@ -165,7 +166,7 @@ func (p Paths) String() string {
 	return strings.Join(paths, ", ")
 }
 
-// read reads the files. A certificate without a key, or a key without a certificate, is not a pair.
+// read reads the files. A certificate without a key is an error, and so is a key without a certificate.
 func (f *Files) read() (read contents, err error) {
 	certificate, key, authorities := f.paths.Certificate, f.paths.Key, f.paths.Authorities
 	if certificate.Path != "" || key.Path != "" {

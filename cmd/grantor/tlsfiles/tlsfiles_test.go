@@ -28,7 +28,7 @@ func TestTLSReload(t *testing.T) {
 	}
 	serial := func() int64 {
 		files.ForgetCheck() // as if the last check were long ago
-		config, err := files.Config("h2").GetConfigForClient(nil)
+		config, err := files.ServerConfig("h2").GetConfigForClient(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestClient(t *testing.T) {
 	for _, want := range []int64{2, 3} {
 		ours.WriteLeaf(t, dir, want)
 		later(t, certFile, int(want))
-		config := files.Client(base)
+		config := files.ClientConfig(base)
 		given, err := config.GetClientCertificate(nil)
 		if err != nil || given.Leaf.SerialNumber.Int64() != want {
 			t.Errorf("got %v, %v, want certificate %d", given, err, want)
@@ -103,7 +103,7 @@ func TestClient(t *testing.T) {
 	if err != nil || !none.NotAfter().IsZero() {
 		t.Fatalf("without files: got %v, %v", none.NotAfter(), err)
 	}
-	if config := none.Client(base); config.RootCAs != nil || config.GetClientCertificate != nil {
+	if config := none.ClientConfig(base); config.RootCAs != nil || config.GetClientCertificate != nil {
 		t.Errorf("without files: got %+v", config)
 	}
 }

@@ -7,38 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// maxSize bounds a file, in bytes.
-const maxSize = 64 << 20
+// MaxSize bounds a file, in bytes.
+const MaxSize = 64 << 20
 
 // Document is a YAML file as nodes, which know their lines.
 type Document struct {
 	// File is the name of the file in errors, and Root the outermost node.
 	File string
 	Root *yaml.Node
-}
-
-// Read reads a file, which must have exactly one document.
-func Read(path string) (*Document, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	// A device or a FIFO may have any number of bytes, whatever its size is said to be.
-	data, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxSize {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxSize)
-	}
-	return Parse(path, data)
 }
 
 // Parse parses data, which must have exactly one document. Errors call it file.

@@ -1,6 +1,6 @@
-// Package poll makes a variable of the Go Cloud Development Kit from a store that can only be asked. It decides when to read
-// the secret, keeps what the store answers out of errors, and bounds how long a read takes and how large an answer is. It
-// is what the drivers azurekeyvault and hashivault share; a program imports one of those.
+// Package poll makes a variable of the Go Cloud Development Kit from a store that announces no changes. It schedules the
+// reads, keeps the responses of the store out of errors, and bounds the duration of a read and the size of a response. The
+// drivers azurekeyvault and hashivault are built on it; a program imports one of those.
 package poll
 
 import (
@@ -15,6 +15,8 @@ import (
 	"gocloud.dev/gcerrors"
 	"gocloud.dev/runtimevar"
 	"gocloud.dev/runtimevar/driver"
+
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
 const (
@@ -142,27 +144,29 @@ func (w *watcher) WatchVariable(ctx context.Context, previous driver.State) (dri
 // read reads and decodes the secret. The clients of the stores are the vendors', and at least one of them panics on an
 // answer that no such server sends: on a challenge with the parameter authorization="x", azsecrets takes the fourth part
 // of that URL. The goroutine is one of a user's process, so a panic becomes an error.
-func (w *watcher) read(ctx context.Context) (next *state) {
-	next = &state{updated: time.Now()}
-	defer func() {
-		if recover() != nil {
-			next = &state{err: Unreadable(errors.New("its client panicked")), updated: next.updated}
-		}
-	}()
+func (w *watcher) read(ctx context.Context) *state {
+	next := &state{updated: time.Now()}
+	if err := recovery.Do("the client of the store", func() { w.fill(ctx, next) }); err != nil {
+		next.err = Unreadable(err)
+	}
+	return next
+}
+
+// fill sets the value of a state, or the reason why there is none.
+func (w *watcher) fill(ctx context.Context, next *state) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	if next.raw, next.err = w.store.Read(ctx); next.err != nil {
-		return next
+		return
 	}
 	if len(next.raw) > maxSecret {
 		next.err = &Error{fmt.Sprintf("the secret has more than %d bytes", maxSecret), gcerrors.FailedPrecondition}
-		return next
+		return
 	}
 	if next.value, next.err = w.decoder.Decode(ctx, next.raw); next.err != nil {
 		// The error of a decoder may quote what it decodes.
 		next.err = &Error{"the secret cannot be decoded as the parameter decoder says", gcerrors.FailedPrecondition}
 	}
-	return next
 }
 
 // pause returns when to read again. Pauses are up to a fifth shorter than they could be, so that processes that start

@@ -11,7 +11,7 @@ import (
 // Mark is part of every secret of the tests, and of every token, so that a fragment of one in an error is found too.
 const Mark = "s3cret"
 
-// interval is the time between two looks at a variable.
+// interval is the time between two reads of a variable.
 const interval = 10 * time.Millisecond
 
 // Open opens a variable, which is closed when the test ends.

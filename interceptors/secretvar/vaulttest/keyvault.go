@@ -41,14 +41,14 @@ type KeyVault struct {
 	server *httptest.Server
 
 	mu       sync.Mutex
-	secrets  map[string][]KeyVaultSecret
+	secrets  map[string][]keyVaultSecret
 	replace  http.HandlerFunc
 	denied   bool
 	requests int
 }
 
-// KeyVaultSecret is a version of a secret.
-type KeyVaultSecret struct {
+// keyVaultSecret is a version of a secret.
+type keyVaultSecret struct {
 	Value    string
 	Disabled bool
 }
@@ -68,7 +68,7 @@ func NewKeyVault() (*KeyVault, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &KeyVault{secrets: make(map[string][]KeyVaultSecret)}
+	k := &KeyVault{secrets: make(map[string][]keyVaultSecret)}
 	k.server = httptest.NewUnstartedServer(k)
 	k.server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	k.server.StartTLS()
@@ -143,7 +143,7 @@ func (k *KeyVault) tunnel(w http.ResponseWriter, r *http.Request) {
 
 // Set makes a new version of a secret.
 func (k *KeyVault) Set(name, value string) {
-	k.change(func() { k.secrets[name] = append(k.secrets[name], KeyVaultSecret{Value: value}) })
+	k.change(func() { k.secrets[name] = append(k.secrets[name], keyVaultSecret{Value: value}) })
 }
 
 // Disable disables every version of a secret.
@@ -158,7 +158,7 @@ func (k *KeyVault) Disable(name string) {
 // Delete deletes a secret.
 func (k *KeyVault) Delete(name string) { k.change(func() { delete(k.secrets, name) }) }
 
-// Deny takes the permission to get secrets from the process, or gives it back.
+// Deny sets whether the process lacks the permission to get secrets.
 func (k *KeyVault) Deny(denied bool) { k.change(func() { k.denied = denied }) }
 
 // Answer has the Key Vault answer each further request with handler; nil ends that.
