@@ -47,7 +47,14 @@ const preflightMaxAge = "7200"
 // headers that let the page read the response, refusals included (https://fetch.spec.whatwg.org/#http-cors-protocol). The
 // header Vary is set for pages of other origins too, because caches must not serve them the response.
 // Credentials in the sense of that protocol, which a browser would add without the page, are never allowed.
+//
+// Any page may read the responses at the paths of the public documents, those of refusals included.
 func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
+	switch r.URL.EscapedPath() {
+	case oauth.WellKnownServer, oauth.WellKnownOpenID, keySetPath:
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		return false
+	}
 	// The suffix, because the issuer's URL may have a path.
 	if len(h.origins) == 0 || !strings.HasSuffix(r.URL.EscapedPath(), tokenPath) {
 		return false

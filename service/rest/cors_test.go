@@ -130,6 +130,18 @@ func TestTokenCORSOverLimit(t *testing.T) {
 	})
 }
 
+// TestDocumentCORSOverLimit expects any page to be able to read why it gets no document.
+func TestDocumentCORSOverLimit(t *testing.T) {
+	r := newReplica(t, time.Hour)
+	r.run(t)
+	r.service.SetLimits(limit.Limits{RequestsPerSource: 1})
+	must.Eventually(t, "a second has too many requests", func() bool {
+		a, got := browse(t, r.handler, "GET", "/.well-known/jwks.json", "", http.Header{"Origin": {console}})
+		wantMap(t, got, map[string]string{"Access-Control-Allow-Origin": "*"})
+		return a.status == http.StatusTooManyRequests
+	})
+}
+
 // wantMap compares two maps.
 func wantMap(t *testing.T, got, want map[string]string) {
 	t.Helper()

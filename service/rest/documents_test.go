@@ -140,7 +140,7 @@ func TestAuthorizationEndpoint(t *testing.T) {
 func wantDocument(t *testing.T, a *answer, cache string) {
 	t.Helper()
 	for name, want := range map[string]string{
-		"Cache-Control": cache, "Content-Type": "application/json;charset=UTF-8", "X-Content-Type-Options": "nosniff", "Pragma": "",
+		"Cache-Control": cache, "Content-Type": "application/json;charset=UTF-8", "X-Content-Type-Options": "nosniff", "Pragma": "", "Accept-Ranges": "",
 	} {
 		if got := a.header.Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

@@ -130,6 +130,7 @@ func authorization(_ context.Context, r *http.Request) metadata.MD {
 // ServeHTTP implements [http.Handler]. It compares paths exactly as they were sent, without normalizing letter case,
 // slashes or escapes, because a proxy in front of the issuer may have decided by them.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = h.locate(r)
 	fromPage := h.admitOrigin(w, r)
 	ctx, err := h.admit(peer.NewContext(r.Context(), h.peer(r)))
 	if err != nil {
@@ -142,7 +143,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	r = h.locate(r.WithContext(ctx))
+	r = r.WithContext(ctx)
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) && h.elsewhere(r) == "" {
 		h.serveAdmin(w, r)
 		return
@@ -224,9 +225,8 @@ func (h *handler) serveForm(w http.ResponseWriter, r *http.Request) {
 	h.gateway.ServeHTTP(w, r)
 }
 
-// serveDocument answers GET and HEAD with a public document that may be cached (RFC 9111). Any web page may read it.
+// serveDocument answers GET and HEAD with a public document that may be cached (RFC 9111).
 func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Access-Control-Allow-Origin", "*")
 	if isPreflight(r) {
 		answerPreflight(w, "GET, HEAD", "*")
 		return
@@ -250,7 +250,17 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 	sum := sha256.Sum256(answer.body.Bytes())
 	w.Header().Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
 	w.Header().Del("Content-Length")
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
+	http.ServeContent(wholeWriter{w}, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
+}
+
+// wholeWriter is a writer of whole documents. It removes Accept-Ranges, which [http.ServeContent] sets, because a Range is
+// ignored.
+type wholeWriter struct{ http.ResponseWriter }
+
+// WriteHeader implements [http.ResponseWriter].
+func (w wholeWriter) WriteHeader(status int) {
+	w.Header().Del("Accept-Ranges")
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // refuseAuthorization answers at the authorization endpoint, which exists because readers of the metadata want it named.
