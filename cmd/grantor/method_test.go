@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
@@ -91,6 +94,36 @@ func TestCommandsBeyondFailureLimit(t *testing.T) {
 	run(t, "client", "list").Works(t)
 	if got := refusals(r); got != 10 {
 		t.Errorf("%d authentications failed, want the limit of 10", got)
+	}
+}
+
+// TestSourcesBeyondFailureLimit gets tokens for more new sources, each as of a program that starts, than authentications of a
+// client may fail in a minute.
+func TestSourcesBeyondFailureLimit(t *testing.T) {
+	for method, options := range map[string]func(r *servetest.Replica) []attach.Option{
+		attach.ClientSecretPost: func(*servetest.Replica) []attach.Option {
+			return []attach.Option{attach.Scopes("billing.run")}
+		},
+		attach.ClientSecretBasic: func(r *servetest.Replica) []attach.Option {
+			return []attach.Option{attach.Scopes("billing.run"), attach.OverGRPC(servetest.Dial(t, r.GRPCAddr()))}
+		},
+	} {
+		t.Run(method, func(t *testing.T) {
+			r, _ := asClientOfMethod(t, method)
+			for i := range 12 {
+				source := attach.ClientCredentials(os.Getenv("GRANTOR_ISSUER"), method, clitest.DevSecret, options(r)...)
+				if _, err := source.Token(); err != nil {
+					t.Errorf("source %d: %v", i+1, err)
+				}
+			}
+			if got := refusals(r); got != 10 {
+				t.Errorf("%d authentications failed, want the limit of 10", got)
+			}
+			wrong := attach.ClientCredentials(os.Getenv("GRANTOR_ISSUER"), method, "another-secret-instead", options(r)...)
+			if _, err := wrong.Token(); status.Code(err) != codes.Unavailable {
+				t.Errorf("a wrong secret: got %v, want UNAVAILABLE", err)
+			}
+		})
 	}
 }
 

@@ -34,6 +34,9 @@ type Error struct {
 	grpc codes.Code
 	// transient is true if the same request may succeed shortly after, at another replica.
 	transient bool
+	// limited is true for a temporarily_unavailable that is due to a limit on the client or its address, not to a failure
+	// of the issuer.
+	limited bool
 }
 
 // Error returns the OAuth error code, the description and the cause. It never contains the client's secret.

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -88,7 +89,9 @@ func fromStatus(cc *grpc.ClientConn, err error, secret string) error {
 	s := status.Convert(err)
 	for _, detail := range s.Details() {
 		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == oauth.ErrorDomain {
-			return refusal(info.GetReason(), s.Message(), secret)
+			refused := refusal(info.GetReason(), s.Message(), secret)
+			refused.limited = refused.Code == oauth.TemporarilyUnavailable && s.Code() == codes.ResourceExhausted
+			return refused
 		}
 	}
 	return unavailable(fmt.Errorf("rpc error: code = %v desc = %s", s.Code(), sanitize(s.Message(), secret)))

@@ -164,6 +164,8 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 		switch answer.StatusCode {
 		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return got, asTransient(failed)
+		case http.StatusTooManyRequests:
+			failed.limited = failed.Code == oauth.TemporarilyUnavailable
 		}
 	}
 	return got, err

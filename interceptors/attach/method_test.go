@@ -25,7 +25,9 @@ type methodServer struct {
 	*httptest.Server
 
 	accepts, secret string
-	seen            []string
+	// limited makes the issuer refuse as at its limit of failed authentications.
+	limited bool
+	seen    []string
 }
 
 // newMethodServer starts an issuer. methods is the JSON of token_endpoint_auth_methods_supported, or empty.
@@ -51,6 +53,11 @@ func newMethodServer(t *testing.T, accepts, methods string) *methodServer {
 		}
 		s.seen = append(s.seen, method)
 		if method != s.accepts || secret != s.secret {
+			if s.limited {
+				w.WriteHeader(http.StatusTooManyRequests)
+				_, _ = fmt.Fprint(w, `{"error":"temporarily_unavailable"}`)
+				return
+			}
 			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = fmt.Fprint(w, `{"error":"invalid_client"}`)
 			return
@@ -141,6 +148,40 @@ func TestWrongSecretCountsOnce(t *testing.T) {
 	ask(true, postOnly)
 	ask(false, basicOnly)
 	ask(false, basicOnly)
+}
+
+// A client finds its method beyond the issuer's limit of failed authentications, where the other one is refused with 429.
+// A wrong secret is still sent twice once, and then once for each request.
+func TestMethodBeyondFailureLimit(t *testing.T) {
+	server := newMethodServer(t, postOnly, `["client_secret_basic","client_secret_post"]`)
+	server.limited = true
+	path := secretFile(t, "wrong")
+	source := attach.ClientCredentials(server.URL, "a", "", attach.SecretFile(path))
+	request := func(code codes.Code, want ...string) {
+		t.Helper()
+		server.seen = nil
+		if _, err := attach.Issue(t.Context(), source); status.Code(err) != code || !slices.Equal(server.seen, want) {
+			t.Errorf("got %v with %q, want %v with %q", err, server.seen, code, want)
+		}
+	}
+	request(codes.Unavailable, basicOnly, postOnly)
+	request(codes.Unavailable, basicOnly)
+	request(codes.Unavailable, postOnly)
+	server.limited = false
+	request(codes.Unauthenticated, basicOnly)
+	server.limited = true
+	request(codes.Unavailable, postOnly)
+	write(t, path, "s3cret")
+	request(codes.OK, basicOnly, postOnly)
+	request(codes.OK, postOnly)
+	// The method is proven: a limit does not make the client try the other one.
+	server.secret = "new-secret"
+	request(codes.Unavailable, postOnly)
+	request(codes.Unavailable, postOnly)
+	// A client that names its method does not try another.
+	source = attach.ClientCredentials(server.URL, "a", "new-secret", attach.AuthMethod(basicOnly))
+	request(codes.Unavailable, basicOnly)
+	request(codes.Unavailable, basicOnly)
 }
 
 // A client that is registered for one method gets tokens over both wires, with and without a choice.

@@ -66,10 +66,13 @@ const (
 //
 // By default, or if the method is empty, the source uses client_secret_basic over HTTP, unless the issuer's metadata
 // (token_endpoint_auth_methods_supported) contain client_secret_post only, and client_secret_post over gRPC. If the
-// issuer offers both, or [TokenURL] is set, a client may still be registered for one of them. The source therefore
-// repeats the request with the other method if its first secret is refused (invalid_client), and remembers the method
-// that is accepted. Further requests with a refused secret use the two methods in turn, one for each request, so that a
-// wrong secret does not count twice against the issuer's limits.
+// issuer offers both, or [TokenURL] is set, a client may still be registered for one of them. Until the issuer accepts a
+// method, the source therefore repeats a request with the other method if its secret is refused: with invalid_client, or
+// with temporarily_unavailable and an HTTP status 429 (RESOURCE_EXHAUSTED over gRPC), because at the issuer's limit of
+// failed authentications the wrong method gets that response. The source remembers the method that is accepted.
+//
+// The first request with a wrong secret counts as two failures against the issuer's limits, one for each method. Further
+// requests with a refused secret use the two methods in turn, one for each request, so that each of them counts once.
 func AuthMethod(method string) Option {
 	return func(c *config) {
 		switch method {

@@ -52,6 +52,10 @@ func (m *memory) method(secret string) (other bool) {
 	return m.other
 }
 
+// undecided reports whether a limited refusal of the secret may be due to the method: the one to send it with was not
+// accepted yet, or the secret was refused since.
+func (m *memory) undecided(secret string) bool { return !m.proven || m.knows(secret) }
+
 // knows reports whether the secret is the last refused one.
 func (m *memory) knows(secret string) bool { return m.refused == sha256.Sum256([]byte(secret)) }
 
@@ -80,8 +84,11 @@ func (c *client) issue(ctx context.Context) (issuedToken, error) {
 		return issuedToken{}, failure
 	}
 	answer, refused, err := c.request(ctx, sent, c.memory.method(sent))
-	if refused == nil {
+	switch {
+	case refused == nil:
 		return answer, err
+	case refused.limited: // which says nothing about the secret
+		return c.requestOther(ctx, sent, refused)
 	}
 	// The secret may have been replaced between reading and sending it, or be newer than a cached one.
 	next, failure := secret(ctx)
@@ -97,8 +104,9 @@ func (c *client) issue(ctx context.Context) (issuedToken, error) {
 	return c.requestOther(ctx, sent, refused)
 }
 
-// request requests a token with one method. It returns the issuer's refusal of the credentials as refused, and any other
-// failure as err.
+// request requests a token with one method. It returns a refusal after which the other method may be accepted as refused,
+// and any other failure as err. At the limit of its failed authentications a client gets a limited refusal for a method
+// that it may not use, although the other would be accepted.
 func (c *client) request(ctx context.Context, secret string, other bool) (_ issuedToken, refused *Error, err error) {
 	answer, err := c.to.requestToken(ctx, secret, other)
 	failure := (*Error)(nil)
@@ -107,18 +115,22 @@ func (c *client) request(ctx context.Context, secret string, other bool) (_ issu
 		return answer, nil, nil
 	}
 	switch failure.Code {
-	case oauth.InvalidClient:
-		return issuedToken{}, failure, nil
 	case oauth.UnauthorizedClient, oauth.InvalidScope, oauth.InvalidTarget:
 		c.memory.accept(other) // the issuer authenticates a client before it checks these
+	}
+	if failure.Code == oauth.InvalidClient || failure.limited && c.memory.undecided(secret) {
+		return issuedToken{}, failure, nil
 	}
 	return issuedToken{}, nil, err
 }
 
 // requestOther handles the refusal of a secret. It repeats the request with the other method, if there is one, no method
-// was accepted yet and the secret was not refused before.
+// was accepted yet and the secret was not refused before. An issuer that limits its client is not asked for its metadata
+// again: they are not the cause.
 func (c *client) requestOther(ctx context.Context, secret string, refused *Error) (issuedToken, error) {
-	defer c.to.forget()
+	if !refused.limited {
+		defer c.to.forget()
+	}
 	if !c.to.offersOther(ctx) {
 		return issuedToken{}, refused
 	}
