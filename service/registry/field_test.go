@@ -192,6 +192,14 @@ func TestFieldsInvalid(t *testing.T) {
 		err := field.Set(&c, test.set)
 		expectField(t, err, test.field)
 	}
+	lifetime := clientField(t, "access_token_lifetime")
+	for text, want := range map[string]string{
+		"-1s": `"-1s" is not a positive duration`, "0s": `"0s" is not a positive duration`, "5": `"5" is not a duration such as 30s, 5m or 1h`,
+	} {
+		if err := lifetime.Add(&registry.Client{}, text); err == nil || err.Error() != want {
+			t.Errorf("access_token_lifetime: adding %q: got %v, want %s", text, err, want)
+		}
+	}
 	// A set of scopes may be sent with duplicates, and is stored without.
 	var c registry.Client
 	field := clientField(t, "scopes")

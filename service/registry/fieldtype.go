@@ -58,8 +58,11 @@ func durationField[T any](name, absent string, at func(*T) *time.Duration) Field
 		},
 		add: func(t *T, text string) error {
 			d, err := time.ParseDuration(text)
-			if err != nil || d <= 0 {
+			switch {
+			case err != nil:
 				return fmt.Errorf("%.100q is not a duration such as 30s, 5m or 1h", text)
+			case d <= 0:
+				return fmt.Errorf("%.100q is not a positive duration", text)
 			}
 			*at(t) = d
 			return nil
