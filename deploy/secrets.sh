@@ -42,7 +42,7 @@ hash() { printf %s "$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
 cat >users.acl <<END
 user default off resetpass ~* &* +@all
 user grantor on #$(hash "$password") resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange
-user doctor on #$(hash "$doctor") resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun
+user doctor on #$(hash "$doctor") resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xinfo|stream +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun
 user operator on #$(hash "$operator") ~* &* +@all
 END
 echo "REDISCLI_AUTH=$operator" >operator.env

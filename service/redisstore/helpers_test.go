@@ -110,6 +110,7 @@ func TestStore(t *testing.T) {
 		"unreadable: replicas":            testUnreadableReplicas,
 		"unreadable: audit":               testUnreadableAudit,
 		"unreadable: keys of other types": testWrongType,
+		"writes: keys of other types":     testWrongKeys,
 		"feed: of many pages":             testMore,
 		"feed: trimmed":                   testTrimmed,
 		"feed: idle beyond the retention": testIdle,

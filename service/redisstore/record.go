@@ -94,6 +94,15 @@ var errStale = errors.New("stale version")
 // If the record has the new version already, this very call wrote it and its reply was lost: go-redis retries by itself.
 // The version is then written again, so that a WAIT on this connection has something to wait for.
 //
+// Redis undoes nothing if a command of a script fails. So the commands that can fail come first: those that read the record
+// and the index, which fail if the key is of another type, and XADD, which also fails if the feed ends with the highest
+// possible ID. A change that fails can therefore be retried, and no record changes without its announcement. An entry
+// that announces a change which then fails only makes replicas read the record again, or revokes what was to be revoked.
+// Uses of another type are deleted, because no decision depends on them.
+//
+// A deletion starts with an HDEL that removes nothing: once a script has written, Redis refuses it no XADD for lack of
+// memory, and a deletion frees memory.
+//
 // KEYS: record, feed, and for a client: index and uses
 // ARGV: expected version, new version, data (empty deletes the record), MAC (empty for a record without one), id, retention
 // in seconds, then kind, id and time of each entry for the feed, where the time "now" is [revocation.Ahead] after the
@@ -105,21 +114,23 @@ if version == ARGV[2] then
   return 1
 end
 if version ~= ARGV[1] then return 0 end
-if ARGV[3] == '' then
-  redis.call('DEL', KEYS[1])
-  local _ = KEYS[3] and redis.call('ZREM', KEYS[3], ARGV[5])
-  _ = KEYS[4] and redis.call('HDEL', KEYS[4], ARGV[5])
-else
-  redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
-  local _ = ARGV[4] ~= '' and redis.call('HSET', KEYS[1], 'm', ARGV[4])
-  _ = KEYS[3] and redis.call('ZADD', KEYS[3], 0, ARGV[5])
-end
+local _ = KEYS[3] and redis.call('ZRANGE', KEYS[3], 0, 0)
+_ = ARGV[3] == '' and redis.call('HDEL', KEYS[1], '')
 local time = redis.call('TIME')
 local oldest = string.format('%.0f', math.max(time[1] - ARGV[6], 0) * 1000)
 for i = 7, #ARGV, 3 do
   local at = ARGV[i + 2]
   if at == 'now' then at = time[1] + ` + strconv.Itoa(int(revocation.Ahead/time.Second)) + ` end
   redis.call('XADD', KEYS[2], 'MINID', '~', oldest, '*', 'k', ARGV[i], 'i', ARGV[i + 1], 't', at)
+end
+if ARGV[3] == '' then
+  redis.call('DEL', KEYS[1])
+  _ = KEYS[3] and redis.call('ZREM', KEYS[3], ARGV[5])
+  if KEYS[4] and type(redis.pcall('HDEL', KEYS[4], ARGV[5])) ~= 'number' then redis.call('DEL', KEYS[4]) end
+else
+  redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
+  _ = ARGV[4] ~= '' and redis.call('HSET', KEYS[1], 'm', ARGV[4])
+  _ = KEYS[3] and redis.call('ZADD', KEYS[3], 0, ARGV[5])
 end
 return 1
 `)

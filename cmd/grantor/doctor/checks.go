@@ -58,6 +58,7 @@ var checks = []check{
 	{"redis.slow", severityWarning, "a round trip to the Redis takes more than 20 ms", "move the Redis closer, or check its load: each change waits for it"},
 	{"redis.slowlog", severityNote, "commands of Grantor took more than 100 ms in the Redis within the last day", "check the load and the disk of the Redis"},
 	{"feed.size", severityWarning, "the feed has more than a million changes, which each replica and verifier holds in memory", "find out from the audit events which client revokes so much, or shorten the lifetimes of tokens"},
+	{"feed.ahead", severityError, "the last ID of the feed is more than an hour in the future: something else wrote it. Until that time no entry is trimmed; if it is the highest possible ID, every change and revocation is refused", "find out what else can write to the Redis, or why its clock was wrong. Leave the replicas running and delete the feed in Redis: the replicas write the revocations again. Without a running replica they would be lost: start one first"},
 
 	{"feed.unreadable", severityError, "an entry of the feed cannot be read, so that what it announced has no effect: perhaps a revocation", "find out what else can write to the Redis; revoke again (`grantor client revoke`, `grantor token revoke`). The entry is trimmed within about a day, and delays no other"},
 	{"uses.unreadable", severityWarning, "when a client's secrets were last used cannot be read", "find out what else can write to the Redis. The next use replaces it within a minute; `HDEL` of that field removes it"},

@@ -65,7 +65,7 @@ func TestDoctorFindings(t *testing.T) {
 const (
 	defaultRights = "off resetpass ~* &* +@all"
 	serveRights   = "resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange"
-	doctorRights  = "resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun"
+	doctorRights  = "resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xinfo|stream +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun"
 )
 
 // TestDoctorHealthy inspects a healthy deployment: every check is made, and no finding is worse than a note. The Redis

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/grantorhq/grantor/service/revocation"
 )
 
 // expiryWarning is how long before its expiry something is reported.
@@ -255,7 +257,7 @@ func aclUser(answer any) map[string]string {
 // formatTime formats a time for people.
 func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// checkData checks what the database contains: whether only Grantor's keys, and how long the feed is.
+// checkData checks what the database contains: whether only Grantor's keys, how long the feed is, and where it ends.
 func (d *doctor) checkData(ctx context.Context) error {
 	const pages, page, many = 10, 1000, 1_000_000
 	var cursor uint64
@@ -281,6 +283,35 @@ func (d *doctor) checkData(ctx context.Context) error {
 		d.checkf("feed.size", length > many, "it has %d entries", length)
 	}
 	d.hide(ctx, err != nil, "XLEN")
+	return d.checkFeedEnd(ctx)
+}
+
+// checkFeedEnd checks that entries can be added to the feed and are trimmed in time: an entry gets an ID after the last one,
+// even if that is in the future. The last ID may be that of an entry that was deleted.
+func (d *doctor) checkFeedEnd(ctx context.Context) error {
+	const maxAhead = time.Hour
+	stream, err := d.server.XInfoStream(ctx, d.store.Name()+"feed").Result()
+	if redis.HasErrorPrefix(err, "ERR no such key") { // nothing was announced yet
+		d.checkf("feed.ahead", false, "")
+		return nil
+	}
+	if redis.HasErrorPrefix(err, "WRONGTYPE") {
+		return nil // checkEntries reports it
+	}
+	if err != nil {
+		d.hide(ctx, true, "XINFO STREAM")
+		return nil //nolint:nilerr // the finding reports it
+	}
+	last, err := revocation.ParseCursor(stream.LastGeneratedID)
+	if err != nil {
+		return fmt.Errorf("the last ID of the feed: %w", err)
+	}
+	now, err := d.server.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	ahead := last.Time > uint64(now.Add(maxAhead).UnixMilli())
+	d.checkf("feed.ahead", ahead, "its last ID is %s, and the time of the Redis is %d", stream.LastGeneratedID, now.UnixMilli())
 	return nil
 }
 

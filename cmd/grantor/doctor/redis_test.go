@@ -219,6 +219,17 @@ var redisCauses = []cause{
 		p.do("xadd grantor:{grantor}:feed * k token")
 		return p, nil
 	}},
+	{"feed.ahead", "its last ID is 18446744073709551615-18446744073709551615, and the time of the Redis is 1", commandsOnly(
+		"xadd grantor:{grantor}:feed 18446744073709551615-18446744073709551615 k client i a t 1",
+	)},
+	{"feed.ahead", "its last ID is 18446744073709551615-18446744073709551615", commandsOnly(
+		"xadd grantor:{grantor}:feed 18446744073709551615-18446744073709551615 k client i a t 1",
+		"xdel grantor:{grantor}:feed 18446744073709551615-18446744073709551615",
+	)},
+	{"feed.ahead", "its last ID is 253402300800000-0", commandsOnly("xadd grantor:{grantor}:feed 253402300800000-0 k client i a t 1")},
+	{"redis.hidden", "XINFO STREAM", func(t *testing.T) (*brokenDeployment, []string) {
+		return withRights(newDeployment(t), strings.ReplaceAll(doctorRights, "+xinfo|stream ", ""))
+	}},
 }
 
 // withRights adds a Redis user with the rights, and returns the arguments that make doctor use it.
