@@ -15,12 +15,12 @@ func tokenRefused(values []string) bool {
 			// RFC 9110 §11.6.1: one list contains both challenges and their further parameters. An item with a space
 			// before its "=", or without "=", begins a challenge.
 			name, setting, isParam := strings.Cut(item, "=")
-			name = strings.TrimSpace(name)
+			name = strings.Trim(name, " \t")
 			if first, param, begins := strings.Cut(name, " "); begins || !isParam {
 				scheme, name = first, param
 			}
 			if oauth.EqualFold(scheme, "Bearer") && oauth.EqualFold(name, "error") &&
-				strings.Trim(setting, ` "`) == "invalid_token" {
+				strings.Trim(setting, " \t\"") == "invalid_token" {
 				return true
 			}
 		}
@@ -36,7 +36,7 @@ func splitList(value string) []string {
 	for i := 0; i <= len(value); i++ {
 		switch {
 		case i == len(value) || value[i] == ',' && !quoted:
-			if item := strings.TrimSpace(value[start:i]); item != "" {
+			if item := strings.Trim(value[start:i], " \t"); item != "" {
 				items = append(items, item)
 			}
 			start = i + 1

@@ -209,7 +209,8 @@ func TestProtocolWords(t *testing.T) {
 	for challenge, want := range map[string]bool{
 		`BEARER ERROR="invalid_token"`: true, `bearer Error=invalid_token`: true,
 		`Bearer error="INVALID_TOKEN"`: false, "Bearer error=\"invalid_to\u212aen\"": false, "\u212aearer error=\"invalid_token\"": false,
-		"Bearer \u0455rror=invalid_token": false,
+		"Bearer \u0455rror=invalid_token": false, "Bearer error\t=\tinvalid_token": true,
+		"\u00a0Bearer error=invalid_token": false, "Bearer error\u2003=invalid_token": false, "Basic,\u0085Bearer error=invalid_token": false,
 	} {
 		if got := attach.TokenRefused([]string{challenge}); got != want {
 			t.Errorf("%s: got %v, want %v", challenge, got, want)

@@ -4,30 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// maxReadings bounds the ways in which raw credentials are split into ID and secret: each may cost a lookup of a client.
-const maxReadings = 4
-
-// readings returns the pairs of client ID and secret that the credentials of Basic could be without form-decoding, except
-// the pair that was checked. An ID that is not encoded may have a colon, so each colon may be the one that follows the ID.
-func (c *credentials) readings() []credentials {
-	var found []credentials
-	for i := 0; i < len(c.raw) && len(found) < maxReadings; i++ {
-		if c.raw[i] != ':' {
-			continue
-		}
-		reading := credentials{method: c.method, id: c.raw[:i], secret: c.raw[i+1:]}
-		same := reading.id == c.id && reading.secret == c.secret
-		if !same && reading.id != "" && reading.secret != "" && checkSizes(reading.id, reading.secret) == nil {
-			found = append(found, reading)
-		}
+// reading returns the client ID and secret that the credentials of Basic could be without form-decoding, other than the pair
+// that was checked: the raw credentials are split at the first colon or, if that is the pair that was checked, at the last
+// one, because an ID that is not encoded may have colons. There is none if the pair is incomplete or too long.
+//
+// The reading depends on the request alone, whichever clients exist.
+func (c *credentials) reading() (credentials, bool) {
+	id, secret, _ := strings.Cut(c.raw, ":")
+	if last := strings.LastIndexByte(c.raw, ':'); id == c.id && secret == c.secret && last > len(id) {
+		id, secret = c.raw[:last], c.raw[last+1:]
 	}
-	return found
+	same := id == c.id && secret == c.secret
+	ok := !same && id != "" && secret != "" && checkSizes(id, secret) == nil
+	return credentials{method: c.method, id: id, secret: secret}, ok
 }
 
 // explainRaw adds to the cause of a failed authentication that the credentials are right as they were sent, if they are. The
@@ -35,31 +31,25 @@ func (c *credentials) readings() []credentials {
 // a % in a secret, or a colon in an ID, is decoded to something else.
 //
 // It is not an oracle. The response does not change, only the time until it, which depends on the request and the load
-// alone, imported hashes aside: one comparison is made, with the secrets of the first reading whose client exists, and
-// otherwise with none, as for an unknown client. A secret that was proven before is compared like any other, and the result
-// is neither remembered nor counted.
+// alone, imported hashes aside: one client is looked up and one comparison is made, for an unknown client with no secrets. A
+// secret that was proven before is compared like any other, and the result is neither remembered nor counted.
 //
 // The comparison precedes the response, because the event is written then. It costs a failed request one more slow hash at
 // most. No other request waits for it, because it is made only while a processor is idle and no request waits for one. The
 // limits of failures, within which this request was, bound it too. And it is not a second guess, because the caller does not
 // learn its result.
 func (a *Authenticator) explainRaw(ctx context.Context, p proof, cause *oauth.Error) {
-	readings := p.readings()
-	if len(readings) == 0 {
+	reading, ok := p.reading()
+	if !ok {
 		return
 	}
-	reading, client := readings[0], &registry.Client{}
-	for _, r := range readings {
-		id, err := oauth.ParseClientID(r.id)
-		if err != nil {
-			continue
-		}
+	client := &registry.Client{}
+	if id, err := oauth.ParseClientID(reading.id); err == nil {
 		found, err := a.config.Clients.Client(ctx, id)
-		if err == nil {
-			reading, client = r, found
-			break
-		}
-		if !errors.Is(err, registry.ErrNotFound) {
+		switch {
+		case err == nil:
+			client = found
+		case !errors.Is(err, registry.ErrNotFound):
 			return
 		}
 	}

@@ -1,14 +1,17 @@
 package clientauth_test
 
 import (
+	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
 )
 
 // rawClients are clients whose IDs or secrets differ from their form-encoded forms.
@@ -16,7 +19,7 @@ func rawClients() registered {
 	clients := registered{
 		"plus": client("plus", "a+b/c="), "pct": client("pct", "100%"), "esc": client("esc", "a%2Bb"), "amp": client("amp", "a b+c"),
 		"urn:svc": client("urn:svc", "chosen"), "x+y": client("x+y", generated), "a": client("a", "chosen"),
-		"disabled": client("disabled", "a+b"),
+		"disabled": client("disabled", "a+b"), "a:b:c": client("a:b:c", "chosen"), "p": client("p", "a:b+c"),
 	}
 	clients["disabled"].Disabled = true
 	return clients
@@ -28,6 +31,7 @@ func TestRawBasic(t *testing.T) {
 	for credentials, right := range map[string]string{
 		"plus:a+b/c=": "plus", "pct:100%": "pct", "esc:a%2Bb": "esc", "x+y:" + generated: "x+y", "urn:svc:chosen": "urn:svc",
 		"plus:a+b": "", "pct:10%": "", "nobody:a+b": "", "nobody:100%": "", "nobody:a:b:c:d:e:f": "", "amp:a+b+c": "",
+		"a:b:c:chosen": "a:b:c", "a:b:c:chosen:": "", "urn:svc:cho:sen": "", "urn:svc:%zz": "", "p:a:b+c": "p",
 		"a:chose+n": "", "a:chosen:": "", "disabled:a+b": "disabled", "disabled:b+a": "", "a:%63hosen%": "",
 	} {
 		a := newAuthenticator(rawClients())
@@ -68,8 +72,11 @@ func TestRawSameWork(t *testing.T) {
 		{[]string{"100%", "%zz", "%"}, 1, 0},
 		{[]string{"chosen:x", "chosen:y"}, 2, 0},
 		{[]string{"chosen", "chosen%41"[:6]}, 1, 0},
+		{[]string{"svc:" + generated, "no:" + generated}, 1, 1},
+		{[]string{"svc:x:" + generated + "+", "svc:" + generated + "%41"}, 2, 0},
+		{[]string{"svc:100%", "svc:" + generated + "%"}, 1, 0},
 	} {
-		for _, id := range []string{"plus", "pct", "a", "disabled", "nobody"} {
+		for _, id := range []string{"plus", "pct", "a", "disabled", "urn", "nobody"} {
 			for _, secret := range secrets.list {
 				a := newAuthenticator(rawClients())
 				_, _, _ = a.Authenticate(t.Context(), basic("plus", "a+b/c="))
@@ -82,6 +89,68 @@ func TestRawSameWork(t *testing.T) {
 					t.Errorf("%s:%s: %d slow and %d fast hashes, want %d and %d", id, secret, slow, fast, secrets.slow, secrets.fast)
 				}
 			}
+		}
+	}
+}
+
+// lookups counts the lookups of clients.
+type lookups struct {
+	registered
+	n atomic.Int64
+}
+
+func (l *lookups) Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error) {
+	l.n.Add(1)
+	return l.registered.Client(ctx, id)
+}
+
+// TestRawSameLookups expects the number of lookups to depend on what was sent alone, whether or not the client exists: each
+// may be a read of the store, and the time until the answer would reveal it.
+func TestRawSameLookups(t *testing.T) {
+	clients := &lookups{registered: rawClients()}
+	plain := []string{"a", "plus", "disabled", "nobody"}
+	colon := []string{"urn:svc", "urn:nobody", "no:body"}
+	for _, test := range []struct {
+		ids     []string
+		secrets []string
+		want    int64
+	}{
+		{plain, []string{"x", generated, "x:"}, 1},
+		{plain, []string{"100%", "%zz", "r1:r2:r3:%zz", "r1:" + generated + "%"}, 1},
+		{plain, []string{"z+b/c", "x%41", "a+b:c:d:e", "r1:r2:r3", "r1:r2:r3:" + generated}, 2},
+		{plain, []string{""}, 0},
+		{colon, []string{"x", generated, "r1:r2", "z+b"}, 2},
+		{colon, []string{"100%", "r1:%zz"}, 1},
+		{[]string{"x+y", "n+o"}, []string{"x", "r1:r2", "100%"}, 1}, // decoded it has a blank, and is no ID
+		{[]string{"x%79", "n%6f"}, []string{"x", "r1:r2"}, 2},
+	} {
+		for _, id := range test.ids {
+			for _, secret := range test.secrets {
+				a := clientauth.New(clientauth.Config{
+					Clients: clients, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0), Now: func() time.Time { return start },
+				})
+				a.SetFind(func([]clientsecret.Secret, string, time.Time) int { return -1 })
+				clients.n.Store(0)
+				_, _, err := a.Authenticate(t.Context(), raw(id+":"+secret))
+				if got := clients.n.Load(); oauth.From(err).Code != oauth.InvalidClient || got != test.want {
+					t.Errorf("%s:%s: got %v and %d lookups, want %d", id, secret, err, got, test.want)
+				}
+			}
+		}
+	}
+}
+
+// TestBasicIsASCII expects blanks and tabs alone to be white space around the credentials, and ASCII letters alone to be those
+// of the scheme.
+func TestBasicIsASCII(t *testing.T) {
+	a := newAuthenticator(rawClients())
+	encoded := strings.TrimPrefix(basic("x+y", generated).Authorization, "Basic ")
+	for header, ok := range map[string]bool{
+		"Basic\t" + encoded + " \t": true, "Basic \u00a0" + encoded: false, "Basic\u00a0" + encoded: false, "Basic " + encoded + "\u00a0": false,
+		"Basic \u0085" + encoded: false, "Basic " + encoded + "\u2003": false, "Basic " + encoded + "\v": false, "Bas\u0130c " + encoded: false,
+	} {
+		if got, _, err := a.Authenticate(t.Context(), clientauth.Evidence{Authorization: header}); (err == nil) != ok || !ok && (got != nil || oauth.From(err).Code != oauth.InvalidClient) {
+			t.Errorf("%q: got %v and %v, want ok %v", header, got, err, ok)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func decodeBasic(credentials string) (raw string, ok bool) {
 	if len(credentials) > maxLen {
 		return "", false
 	}
-	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(credentials))
+	decoded, err := base64.StdEncoding.DecodeString(strings.Trim(credentials, " \t"))
 	return string(decoded), err == nil && bytes.Contains(decoded, []byte(":"))
 }
 

@@ -134,6 +134,9 @@ func TestHTTPMaxAge(t *testing.T) {
 		"max-age=99999999999999999999": absent,
 		"s-maxage=7":                   absent,
 		"no-cache":                     absent,
+		"public,\tmax-age=60\t":        time.Minute,
+		"public,\u00a0max-age=60":      absent,
+		"public,\u2003max-age=60":      absent,
 	} {
 		server := site(t, pages, http.Header{"Cache-Control": {header}})
 		if _, age, err := jwks.HTTP(server.Client(), server.URL)(t.Context()); err != nil || age != want {

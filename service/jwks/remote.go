@@ -59,7 +59,7 @@ func Discovered(discovery oauth.Discovery, issuer string) Fetch {
 // maxAge returns the max-age of Cache-Control (RFC 9111 §5.2.2.1), or its default.
 func maxAge(header http.Header) time.Duration {
 	for directive := range strings.SplitSeq(header.Get("Cache-Control"), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		name, value, _ := strings.Cut(strings.Trim(directive, " \t"), "=")
 		seconds, err := strconv.ParseInt(value, 10, 32)
 		if oauth.EqualFold(name, "max-age") && err == nil {
 			return time.Duration(seconds) * time.Second

@@ -9,10 +9,15 @@ package oauth
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // GrantClientCredentials is the grant type of a client that acts for itself (RFC 6749 §4.4).
@@ -74,8 +79,8 @@ func ParseResource(s string) (Resource, error) {
 // String returns the identifier as it is sent.
 func (r Resource) String() string { return r.uri }
 
-// Issuer identifies an issuer (RFC 8414 §2): an https URL of at most [MaxResource] bytes without a query or fragment.
-// Plain http is accepted if the host is loopback.
+// Issuer identifies an issuer (RFC 8414 §2): an https URL of at most [MaxResource] bytes without a query or fragment, which
+// clients and proxies send as it is. Plain http is accepted if the host is loopback.
 type Issuer struct{ url string }
 
 // ParseIssuer parses an issuer identifier. The error is not an [*Error]: an issuer comes from the configuration.
@@ -88,8 +93,12 @@ func ParseIssuer(s string) (Issuer, error) {
 		return Issuer{}, errors.New("an issuer has no user, query or fragment (RFC 8414 §2)")
 	case strings.HasSuffix(s, "/"):
 		return Issuer{}, errors.New("an issuer does not end with a slash: endpoints are appended to it")
-	case !strings.HasSuffix(s, u.EscapedPath()) || !plainPath(u.EscapedPath()):
-		return Issuer{}, errors.New(`the path of an issuer has no empty segment, no ".", ".." or "%2e", and nothing that must be percent-encoded: clients would request another`)
+	case !plainHost(u):
+		return Issuer{}, errors.New(`the host of an issuer is an IP address or a name of letters, digits, "-", "." and "_": clients would refuse or change another`)
+	case !plainPort(u):
+		return Issuer{}, errors.New("the port of an issuer is from 1 to 65535, without leading zeros: clients would refuse or change another")
+	case !strings.HasSuffix(s, u.EscapedPath()) || !plainPath(u):
+		return Issuer{}, errors.New(`the path of an issuer has no empty segment, "." or "..", nothing that must be percent-encoded and is not, and no percent-encoding that is not needed, in lower case, or of \, %, ?, # or a control: clients or proxies would request another`)
 	case u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Hostname())):
 		return Issuer{}, errors.New("an issuer is an https URL; http is accepted on loopback only")
 	}
@@ -114,10 +123,51 @@ func (i Issuer) Path() string {
 	return u.EscapedPath()
 }
 
-// plainPath reports whether clients and proxies send the path as it is. URL parsers remove dot segments, also encoded ones,
-// and many proxies merge slashes.
-func plainPath(escaped string) bool {
-	return (escaped == "" || path.Clean(escaped) == escaped) && !strings.Contains(strings.ToLower(escaped), "%2e")
+const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+// plainHost reports whether the host of the URL is a name of letters, digits, "-", "." and "_", or an IP address. An IPv6 address
+// has no zone, because a zone has no meaning on another machine. [url.Parse] accepts more, such as quotes, which RFC 3986 §3.2.2
+// does not allow, and decodes names that are percent-encoded.
+func plainHost(u *url.URL) bool {
+	if strings.HasPrefix(u.Host, "[") {
+		ip, err := netip.ParseAddr(u.Hostname())
+		return err == nil && ip.Is6() && ip.Zone() == ""
+	}
+	return strings.Trim(u.Hostname(), alphanumeric+"-._") == ""
+}
+
+// plainPort reports whether the URL has no port, or one that clients can connect to and send as it is: URL parsers remove
+// leading zeros, and the colon of an empty port.
+func plainPort(u *url.URL) bool {
+	port := u.Port()
+	if port == "" {
+		return !strings.HasSuffix(u.Host, ":")
+	}
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && port[0] != '0'
+}
+
+// plainPath reports whether clients and proxies send the path as it is. URL parsers remove dot segments, and many proxies merge
+// slashes. Percent-encoding is plain if the character needs it and the digits are in upper case (RFC 3986 §6.2.2): otherwise
+// clients decode it. No character is plain that a proxy which decodes the path takes for a separator or for the start of another
+// encoding, or that is not printable.
+func plainPath(u *url.URL) bool {
+	unsafe := func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(`\%?#`, r) }
+	return (u.Path == "" || path.Clean(u.Path) == u.Path) && utf8.ValidString(u.Path) && !strings.ContainsFunc(u.Path, unsafe) &&
+		u.EscapedPath() == encodePath(u.Path)
+}
+
+// encodePath percent-encodes the characters that RFC 3986 §3.3 does not allow in a path, and no others.
+func encodePath(decoded string) string {
+	var b strings.Builder
+	for _, c := range []byte(decoded) {
+		if strings.IndexByte(alphanumeric+"/-._~!$&'()*+,;=:@", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // String returns the issuer as it appears in "iss".

@@ -75,7 +75,7 @@ func (n Networks) Origin(peer netip.Addr, forwarded []string) netip.Addr {
 		if i >= 0 {
 			rest, last = rest[:i], rest[i+1:]
 		}
-		addr, ok := parseText(strings.TrimSpace(last))
+		addr, ok := parseText(strings.Trim(last, " \t"))
 		if !ok {
 			return peer
 		}

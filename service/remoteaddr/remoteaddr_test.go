@@ -55,6 +55,10 @@ func TestOrigin(t *testing.T) {
 		"malformed, right of a proxy": {proxy, []string{"unknown, 10.1.1.1"}, proxy},
 		"malformed, further left":     {proxy, []string{"unknown, 192.0.2.1"}, "192.0.2.1"},
 		"an empty one":                {proxy, []string{"192.0.2.1,"}, proxy},
+		"blanks and tabs":             {proxy, []string{"198.51.100.1,\t192.0.2.1 \t"}, "192.0.2.1"},
+		"a no-break space":            {proxy, []string{"198.51.100.1,\u00a0192.0.2.1"}, proxy},
+		"a next line":                 {proxy, []string{"192.0.2.1\u0085"}, proxy},
+		"an em space":                 {proxy, []string{"192.0.2.1\u2003"}, proxy},
 		"a name":                      {proxy, []string{"localhost"}, proxy},
 		"very many":                   {proxy, []string{strings.Repeat("10.1.1.1,", 5000) + "10.1.1.1"}, proxy},
 	} {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -64,7 +63,7 @@ func readCall(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 		return nil, invalid("Authorization was sent twice.")
 	}
 	if types := r.Header.Values("Content-Type"); len(types) > 0 {
-		if mediaType, _, err := mime.ParseMediaType(types[0]); len(types) > 1 || err != nil || mediaType != jsonType {
+		if mediaType, _, err := parseMediaType(types[0]); len(types) > 1 || err != nil || mediaType != jsonType {
 			return nil, invalid("Content-Type must be application/json.")
 		}
 	}

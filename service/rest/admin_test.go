@@ -137,6 +137,28 @@ func TestEscapesOutsideIDs(t *testing.T) {
 	}
 }
 
+// TestContentTypesOfCalls sends administrative calls with each kind of Content-Type.
+func TestContentTypesOfCalls(t *testing.T) {
+	var service capture
+	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), &service))
+	for contentType, want := range map[string]int{
+		"application/json": http.StatusOK, "Application/JSON;\tcharset=utf-8 ": http.StatusOK,
+		"": http.StatusBadRequest, "text/json": http.StatusBadRequest, "application/json;charset": http.StatusBadRequest,
+		"appl\u0130cation/json": http.StatusBadRequest, "application/j\u017fon": http.StatusBadRequest,
+		"application/json\u00a0": http.StatusBadRequest, "application/json\u0085": http.StatusBadRequest,
+		"\u2003application/json": http.StatusBadRequest, "application/json;\u00a0charset=utf-8": http.StatusBadRequest,
+		"application/json\v": http.StatusBadRequest, "application/json;charset=\"\x7f\"": http.StatusBadRequest,
+	} {
+		request := httptest.NewRequest(http.MethodPost, "/v1/keys/abc:retire", strings.NewReader("{}"))
+		request.Header.Set("Content-Type", contentType)
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if recorder.Code != want {
+			t.Errorf("%q: got %d, want %d", contentType, recorder.Code, want)
+		}
+	}
+}
+
 // call sends a request without a query and returns the status of the answer.
 func (c *capture) call(handler http.Handler, method, path string) int {
 	c.request = nil

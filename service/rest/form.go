@@ -3,7 +3,6 @@ package rest
 import (
 	"bytes"
 	"io"
-	"mime"
 	"net/http"
 	"net/url"
 	"strings"
@@ -42,7 +41,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 	if len(types) != 1 {
 		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
 	}
-	if mediaType, _, err := mime.ParseMediaType(types[0]); err != nil || mediaType != formType {
+	if mediaType, _, err := parseMediaType(types[0]); err != nil || mediaType != formType {
 		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
 	}
 	body, refusal := readBody(w, r)

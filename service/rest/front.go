@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -76,7 +75,7 @@ func (h *handler) serveFront(w http.ResponseWriter, r *http.Request) {
 func accepts(header http.Header, mediaType string) float64 {
 	for _, line := range header["Accept"] {
 		for one := range strings.SplitSeq(line, ",") {
-			name, parameters, err := mime.ParseMediaType(one)
+			name, parameters, err := parseMediaType(one)
 			if err != nil || name != mediaType {
 				continue
 			}

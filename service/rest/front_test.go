@@ -35,6 +35,10 @@ func TestFront(t *testing.T) {
 		{"a program", []string{"*/*"}, data},
 		{"JSON", []string{"application/json"}, data},
 		{"text", []string{"text/plain"}, data},
+		{"a no-break space", []string{"text/html\u00a0"}, data},
+		{"a next line", []string{"text/html\u0085"}, data},
+		{"an em space", []string{"\u2003text/html"}, data},
+		{"a dotted I", []string{"appl\u0130cation/json, text/html;q=0.5"}, page},
 		{"malformed", []string{";;,text/html;q"}, data},
 		{"nothing", nil, data},
 	} {
