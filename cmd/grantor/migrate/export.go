@@ -161,6 +161,34 @@ func (v value) text() (string, error) {
 	return *text, nil
 }
 
+// boolean returns true or false, or byDefault for null. Anything else is an error: taken for one of them, it could enable
+// what is disabled.
+func (v value) boolean(byDefault bool) (bool, error) {
+	switch string(bytes.TrimSpace(v.raw)) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	case "null":
+		return byDefault, nil
+	}
+	return false, v.errorf("expected true or false")
+}
+
+// booleanText returns the boolean that is a text, or byDefault if the text is empty or null.
+func (v value) booleanText(byDefault bool) (bool, error) {
+	text, err := v.text()
+	switch {
+	case err != nil:
+		return false, err
+	case text == "":
+		return byDefault, nil
+	case text == "true" || text == "false":
+		return text == "true", nil
+	}
+	return false, v.errorf(`expected "true" or "false"`)
+}
+
 // unwrapped returns the list or the object that is the text of a string, as databases store and export such columns. It
 // returns any other value unchanged.
 func (v value) unwrapped() (value, error) {

@@ -163,23 +163,41 @@ func (k *keycloakImport) readClients() ([]*keycloakClient, error) {
 	return clients, nil
 }
 
+// keycloakFlags are the booleans of a client that decide whether it is converted. credentials is set if its service account
+// is enabled.
+type keycloakFlags struct{ enabled, public, credentials bool }
+
+// readKeycloakFlags reads the booleans of a client, which is enabled without a value.
+func readKeycloakFlags(r *record) (flags keycloakFlags, err error) {
+	if flags.enabled, err = r.take("enabled").boolean(true); err != nil {
+		return flags, err
+	}
+	if flags.public, err = r.take("publicClient").boolean(false); err != nil {
+		return flags, err
+	}
+	flags.credentials, err = r.take("serviceAccountsEnabled").boolean(false)
+	return flags, err
+}
+
 // readClient converts one client. It returns nil for a client that is left out.
 func (k *keycloakImport) readClient(r row) (*keycloakClient, error) {
 	protocol, err := r.take("protocol").text()
 	if err != nil {
 		return nil, err
 	}
-	credentials := !r.take("serviceAccountsEnabled").empty()
+	flags, err := readKeycloakFlags(r.record)
+	if err != nil {
+		return nil, err
+	}
 	served, serves := k.known[r.id]
-	public := !r.take("publicClient").empty()
 	switch {
 	case protocol != "" && protocol != keycloakProtocol:
 		k.leavef(r.id, "its protocol is %s", shown(protocol))
 		return nil, nil
-	case public:
+	case flags.public:
 		k.leavef(r.id, "a public client has no secret to authenticate with")
 		return nil, nil
-	case !credentials && !serves:
+	case !flags.credentials && !serves:
 		k.leavef(r.id, "its service account is not enabled, and it is not an audience")
 		return nil, nil
 	}
@@ -192,11 +210,11 @@ func (k *keycloakImport) readClient(r row) (*keycloakClient, error) {
 		r.take(name)
 	}
 	account := k.accounts[r.id]
-	c.Disabled = string(r.take("enabled").raw) == "false" || credentials && account.disabled()
+	c.Disabled = !flags.enabled || flags.credentials && account.disabled()
 	if serves {
 		c.Resources = []string{served}
 	}
-	if credentials {
+	if flags.credentials {
 		c.GrantTypes = []string{oauth.GrantClientCredentials}
 		if roles := account.names(); len(roles) > 0 {
 			k.notef(rankClient, r.id, "the roles of its service account, %s: no counterpart here; give it scopes instead", strings.Join(roles, ", "))

@@ -38,6 +38,13 @@ func TestImportKeycloakRealms(t *testing.T) {
 		"a lifetime of no form": {realm(`"attributes": {"access.token.lifespan": "10m"}, `, ""), "access.token.lifespan: is not a number of seconds"},
 		"a lifetime of zero":    {realm(`"attributes": {"access.token.lifespan": "0"}, `, ""), "access.token.lifespan: the lifetime is less than a second"},
 		"an expiry of no form":  {realm(`"attributes": {"client.secret.expiration.time": "soon"}, `, ""), "client.secret.expiration.time: is not a number of seconds"},
+		"a text for enabled":    {realm(`"enabled": "false", `, ""), "export.json:1:89: enabled: expected true or false"},
+		"a number for enabled":  {realm(`"enabled": 0, `, ""), "enabled: expected true or false"},
+		"a list for enabled":    {realm(`"enabled": [], `, ""), "enabled: expected true or false"},
+		"a text for its grant":  {strings.Replace(realm("", ""), `Enabled": true`, `Enabled": "false"`, 1), "serviceAccountsEnabled: expected true or false"},
+		"a text for public":     {strings.Replace(realm("", ""), `"publicClient": false`, `"publicClient": "false"`, 1), "publicClient: expected true or false"},
+		"a text for an account": {realm("", `"users": [{"serviceAccountClientId": "c", "enabled": "false"}]`), "enabled: expected true or false"},
+		"a number for a scope":  {realm("", `"clientScopes": [{"name": "a", "attributes": {"include.in.token.scope": "0"}}]`), `include.in.token.scope: expected "true" or "false"`},
 		"a mapper of no object": {realm(`"protocolMappers": [{"config": 1}], `, ""), "config: expected names and values"},
 	} {
 		if _, _, err := migrate.Convert("keycloak", []byte(c.export), ""); err == nil || !strings.Contains(err.Error(), c.want) {
