@@ -100,6 +100,32 @@ func TestInterruptFollow(t *testing.T) {
 	}
 }
 
+// TestInterruptReload stops a server whose reload waits for a FIFO without a writer, of each kind of file that it reads.
+func TestInterruptReload(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"config.yaml", "clients.yaml"} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			config, clients := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "clients.yaml")
+			must.Succeed(t, os.WriteFile(config, []byte("log_level: info\n"), 0o600))
+			must.Succeed(t, os.WriteFile(clients, []byte(servetest.Manifest), 0o600))
+			p := startCommand(t, nil, "serve", "--dev", "--config="+config, "--apply="+clients, "--http-listen=127.0.0.1:0",
+				"--grpc-listen=127.0.0.1:0", "--ops-listen=127.0.0.1:0", "--shutdown-timeout=1s")
+			must.Eventually(t, "serving", func() bool { return strings.Contains(p.errOut.String(), `"msg":"serving"`) })
+			fifo := filepath.Join(dir, file)
+			must.Succeed(t, os.Remove(fifo))
+			must.Succeed(t, unix.Mkfifo(fifo, 0o600))
+			must.Succeed(t, p.command.Process.Signal(syscall.SIGHUP))
+			writer := must.Get(os.OpenFile(fifo, os.O_WRONLY, fs.ModeNamedPipe)) // waits for the reader
+			defer func() { _ = writer.Close() }()
+			if code := p.interrupt(t, syscall.SIGTERM); code != 0 || !strings.Contains(p.errOut.String(), `"msg":"stopped"`) {
+				t.Errorf("got exit code %d and %q, want 0", code, p.errOut.String())
+			}
+		})
+	}
+}
+
 // waitingCommand is a command that runs in another process, with the binary of this test.
 type waitingCommand struct {
 	command *exec.Cmd

@@ -56,8 +56,8 @@ func TestSecretURLs(t *testing.T) {
 		t.Fatalf("got %v, %s, want three clients", err, out)
 	}
 	for want, more := range map[string]string{
-		"clients.yaml:3: hashivault://secret/in-vault: runtimevar (code=PermissionDenied): status 403: ": "VAULT_TOKEN=" + vault.Denied,
-		"clients.yaml:3: hashivault://secret/in-vault: runtimevar (code=Unknown): dial tcp":              "VAULT_ADDR=http://127.0.0.1:1",
+		"clients.yaml:3: hashivault://secret/in-vault: status 403: ": "VAULT_TOKEN=" + vault.Denied,
+		"clients.yaml:3: hashivault://secret/in-vault: dial tcp":     "VAULT_ADDR=http://127.0.0.1:1",
 		"(AADSTS7000215)": "AZURE_CLIENT_SECRET=" + mark,
 	} {
 		var exit *exec.ExitError
@@ -101,7 +101,7 @@ func TestSecretURLs(t *testing.T) {
 	azure.Set("in-azure", mark+"-of-azure-2")
 	must.Succeed(t, os.WriteFile(file, []byte(mark+"-of-file-2"), 0o600))
 	azure.Deny(true)
-	if got := reload("not reloaded"); !strings.Contains(got, "clients.yaml:5: azurekeyvault://grantor-test.vault.azure.net/secrets/in-azure: runtimevar (code=PermissionDenied): status 403") {
+	if got := reload("not reloaded"); !strings.Contains(got, "clients.yaml:5: azurekeyvault://grantor-test.vault.azure.net/secrets/in-azure: status 403") {
 		t.Errorf("got %s, want the line of the client", got)
 	}
 	authenticate("1", http.StatusOK)

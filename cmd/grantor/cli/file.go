@@ -20,6 +20,14 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return ReadAll(file, path, limit)
 }
 
+// SizeError reports that a file has more bytes than its limit.
+type SizeError struct {
+	Name  string
+	Limit int64
+}
+
+func (e *SizeError) Error() string { return fmt.Sprintf("%s has more than %d bytes", e.Name, e.Limit) }
+
 // ReadAll reads r, which has at most limit bytes, to its end. The error for more names it.
 func ReadAll(r io.Reader, name string, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
@@ -27,7 +35,7 @@ func ReadAll(r io.Reader, name string, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case int64(len(data)) > limit:
-		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
+		return nil, &SizeError{name, limit}
 	}
 	return data, nil
 }

@@ -161,6 +161,34 @@ func (v value) text() (string, error) {
 	return *text, nil
 }
 
+// boolean returns true or false, or byDefault for null. Anything else is an error: taken for one of them, it could enable
+// what is disabled.
+func (v value) boolean(byDefault bool) (bool, error) {
+	switch string(bytes.TrimSpace(v.raw)) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	case "null":
+		return byDefault, nil
+	}
+	return false, v.errorf("expected true or false")
+}
+
+// booleanText returns the boolean that is a text, or byDefault if the text is empty or null.
+func (v value) booleanText(byDefault bool) (bool, error) {
+	text, err := v.text()
+	switch {
+	case err != nil:
+		return false, err
+	case text == "":
+		return byDefault, nil
+	case text == "true" || text == "false":
+		return text == "true", nil
+	}
+	return false, v.errorf(`expected "true" or "false"`)
+}
+
 // unwrapped returns the list or the object that is the text of a string, as databases store and export such columns. It
 // returns any other value unchanged.
 func (v value) unwrapped() (value, error) {
@@ -220,7 +248,9 @@ func (v value) list(separator string) (texts []string, err error) {
 type record struct {
 	value
 	fields []*field
+	// byName has the fields by the key of their names.
 	byName map[string]*field
+	key    func(name string) string
 }
 
 // field is a column of a record.
@@ -232,14 +262,20 @@ type field struct {
 // normalize maps ClientId, clientId and client_id to one name.
 func normalize(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
+// exactly returns a name as it is.
+func exactly(name string) string { return name }
+
 // record parses an object. A duplicate name, in any spelling, is an error: either could be the effective one.
-func (v value) record() (*record, error) {
+func (v value) record() (*record, error) { return v.recordBy(normalize) }
+
+// recordBy is like record, for an object whose names are the same if key returns the same for them.
+func (v value) recordBy(key func(name string) string) (*record, error) {
 	if !v.is('{') {
 		return nil, v.errorf("expected names and values")
 	}
-	r := &record{value: v, byName: make(map[string]*field)}
+	r := &record{value: v, key: key, byName: make(map[string]*field)}
 	return r, v.parts(func(part value) error {
-		if r.byName[normalize(part.name)] != nil {
+		if r.byName[key(part.name)] != nil {
 			return part.errorf("duplicate name")
 		}
 		if len(r.fields) == maxNames {
@@ -247,7 +283,7 @@ func (v value) record() (*record, error) {
 		}
 		f := &field{value: part}
 		r.fields = append(r.fields, f)
-		r.byName[normalize(part.name)] = f
+		r.byName[key(part.name)] = f
 		return nil
 	})
 }
@@ -273,7 +309,7 @@ func (r *record) take(names ...string) *field {
 	found := &field{value: r.value}
 	found.name, found.raw = names[0], json.RawMessage("null")
 	for _, name := range slices.Backward(names) {
-		f := r.byName[normalize(name)]
+		f := r.byName[r.key(name)]
 		if f == nil {
 			continue
 		}

@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -48,6 +48,9 @@ type keycloakClient struct {
 // importKeycloak converts the export of a realm of Keycloak.
 func importKeycloak(i *importer, path string) error {
 	whole, err := readExport(path)
+	if _, large := errors.AsType[*cli.SizeError](err); large {
+		err = fmt.Errorf("%w; export the realm without its users, and so without its service accounts: kc.sh export --realm NAME --users skip", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -163,23 +166,41 @@ func (k *keycloakImport) readClients() ([]*keycloakClient, error) {
 	return clients, nil
 }
 
+// keycloakFlags are the booleans of a client that decide whether it is converted. credentials is set if its service account
+// is enabled.
+type keycloakFlags struct{ enabled, public, credentials bool }
+
+// readKeycloakFlags reads the booleans of a client, which is enabled without a value.
+func readKeycloakFlags(r *record) (flags keycloakFlags, err error) {
+	if flags.enabled, err = r.take("enabled").boolean(true); err != nil {
+		return flags, err
+	}
+	if flags.public, err = r.take("publicClient").boolean(false); err != nil {
+		return flags, err
+	}
+	flags.credentials, err = r.take("serviceAccountsEnabled").boolean(false)
+	return flags, err
+}
+
 // readClient converts one client. It returns nil for a client that is left out.
 func (k *keycloakImport) readClient(r row) (*keycloakClient, error) {
 	protocol, err := r.take("protocol").text()
 	if err != nil {
 		return nil, err
 	}
-	credentials := !r.take("serviceAccountsEnabled").empty()
+	flags, err := readKeycloakFlags(r.record)
+	if err != nil {
+		return nil, err
+	}
 	served, serves := k.known[r.id]
-	public := !r.take("publicClient").empty()
 	switch {
 	case protocol != "" && protocol != keycloakProtocol:
 		k.leavef(r.id, "its protocol is %s", shown(protocol))
 		return nil, nil
-	case public:
+	case flags.public:
 		k.leavef(r.id, "a public client has no secret to authenticate with")
 		return nil, nil
-	case !credentials && !serves:
+	case !flags.credentials && !serves:
 		k.leavef(r.id, "its service account is not enabled, and it is not an audience")
 		return nil, nil
 	}
@@ -192,11 +213,11 @@ func (k *keycloakImport) readClient(r row) (*keycloakClient, error) {
 		r.take(name)
 	}
 	account := k.accounts[r.id]
-	c.Disabled = string(r.take("enabled").raw) == "false" || credentials && account.disabled()
+	c.Disabled = !flags.enabled || flags.credentials && account.disabled()
 	if serves {
 		c.Resources = []string{served}
 	}
-	if credentials {
+	if flags.credentials {
 		c.GrantTypes = []string{oauth.GrantClientCredentials}
 		if roles := account.names(); len(roles) > 0 {
 			k.notef(rankClient, r.id, "the roles of its service account, %s: no counterpart here; give it scopes instead", strings.Join(roles, ", "))
@@ -220,13 +241,6 @@ var keycloakMeaningless = []string{
 	"id", "description", "rootUrl", "adminUrl", "baseUrl", "surrogateAuthRequired", "alwaysDisplayInConsole", "bearerOnly",
 	"redirectUris", "webOrigins", "consentRequired", "frontchannelLogout", "fullScopeAllowed", "nodeReRegistrationTimeout",
 	"registeredNodes", "access", "origin", "defaultClientScopes", "optionalClientScopes",
-}
-
-// keycloakMeaninglessAttributes are those of attributes.
-var keycloakMeaninglessAttributes = []string{
-	"realm_client", "client.secret.creation.time", "display.on.consent.screen", "post.logout.redirect.uris", "login_theme",
-	"backchannel.logout.url", "backchannel.logout.session.required", "backchannel.logout.revoke.offline.tokens",
-	"frontchannel.logout.url", "frontchannel.logout.session.required", "use.refresh.tokens",
 }
 
 // readSecret converts the secret and the authentication method. The export has the secret itself.
@@ -292,77 +306,6 @@ func secretProblem(secret string) string {
 		return "it contains a NUL byte; give the client a new one"
 	}
 	return ""
-}
-
-// keycloakTime parses seconds since 1970. Without a value, or with 0, the time is zero.
-func keycloakTime(f *field) (time.Time, error) {
-	text, err := f.numeral()
-	if err != nil || text == "" || text == "0" {
-		return time.Time{}, err
-	}
-	seconds, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, f.errorf("is not a number of seconds")
-	}
-	return time.Unix(seconds, 0).UTC(), nil
-}
-
-// readAttributes reads the lifetime of tokens, and reports the attributes without a counterpart.
-func (k *keycloakImport) readAttributes(c *keycloakClient, attributes *record) error {
-	lifespan := attributes.take("access.token.lifespan")
-	if lifespan.blank() || string(lifespan.raw) == "null" {
-		lifespan = k.lifespan
-	}
-	for _, name := range keycloakMeaninglessAttributes {
-		attributes.take(name)
-	}
-	var unused []string
-	for _, f := range attributes.fields {
-		text, err := f.text()
-		if !f.used && !f.empty() && (err != nil || text != "false") {
-			unused = append(unused, shown(f.name))
-		}
-	}
-	slices.Sort(unused)
-	if len(unused) > 0 {
-		k.notef(rankClient, c.ID, "attributes: %s: no counterpart here", strings.Join(unused, ", "))
-	}
-	text, err := lifespan.numeral()
-	if err != nil || text == "" || len(c.GrantTypes) == 0 {
-		return err
-	}
-	seconds, err := strconv.ParseInt(text, 10, 32)
-	switch {
-	case err != nil:
-		return lifespan.errorf("is not a number of seconds")
-	case seconds < 0: // as long as the session there
-		k.notef(rankClient, c.ID, "%s: %d has no counterpart; the lifetime is that of the issuer here", lifespan.name, seconds)
-		return nil
-	}
-	return k.lifetime(c.importedClient, lifespan.value, time.Duration(seconds)*time.Second)
-}
-
-// numeral returns a number, which attributes have as a text, or an empty text if there is none.
-func (f *field) numeral() (string, error) {
-	if f.is('"') {
-		text, err := f.text()
-		return strings.TrimSpace(text), err
-	}
-	if f.is('{') || f.is('[') {
-		return "", f.errorf("expected a number")
-	}
-	if text := string(f.raw); text != "null" {
-		return text, nil
-	}
-	return "", nil
-}
-
-// optional returns the record of a column, which is empty if there is none.
-func (f *field) optional() (*record, error) {
-	if string(f.raw) == "null" {
-		return &record{value: f.value, byName: make(map[string]*field)}, nil
-	}
-	return f.record()
 }
 
 // The reasons why no resource can be chosen as the owner of a scope.

@@ -35,9 +35,17 @@ func TestImportKeycloakRealms(t *testing.T) {
 		"users alone":           {`{"realm": "r", "users": [{"username": "a"}]}`, "there are no clients"},
 		"a client twice":        {`{"realm": "r", "clients": [{"clientId": "a"}, {"clientId": "a"}]}`, `clientId: duplicate "a"`},
 		"a scope twice":         {realm("", `"clientScopes": [{"name": "a"}, {"name": "a"}]`), `name: duplicate "a"`},
-		"a lifetime of no form": {realm(`"attributes": {"access.token.lifespan": "10m"}, `, ""), "access.token.lifespan: is not a number of seconds"},
-		"a lifetime of zero":    {realm(`"attributes": {"access.token.lifespan": "0"}, `, ""), "access.token.lifespan: the lifetime is less than a second"},
+		"a lifetime of no form": {realm("", `"accessTokenLifespan": "10m"`), "accessTokenLifespan: is not a number of seconds"},
+		"a lifetime of zero":    {realm("", `"accessTokenLifespan": 0`), "accessTokenLifespan: the lifetime is less than a second"},
+		"an attribute twice":    {realm(`"attributes": {"a": "b", "a": "c"}, `, ""), "a: duplicate name"},
 		"an expiry of no form":  {realm(`"attributes": {"client.secret.expiration.time": "soon"}, `, ""), "client.secret.expiration.time: is not a number of seconds"},
+		"a text for enabled":    {realm(`"enabled": "false", `, ""), "export.json:1:89: enabled: expected true or false"},
+		"a number for enabled":  {realm(`"enabled": 0, `, ""), "enabled: expected true or false"},
+		"a list for enabled":    {realm(`"enabled": [], `, ""), "enabled: expected true or false"},
+		"a text for its grant":  {strings.Replace(realm("", ""), `Enabled": true`, `Enabled": "false"`, 1), "serviceAccountsEnabled: expected true or false"},
+		"a text for public":     {strings.Replace(realm("", ""), `"publicClient": false`, `"publicClient": "false"`, 1), "publicClient: expected true or false"},
+		"a text for an account": {realm("", `"users": [{"serviceAccountClientId": "c", "enabled": "false"}]`), "enabled: expected true or false"},
+		"a number for a scope":  {realm("", `"clientScopes": [{"name": "a", "attributes": {"include.in.token.scope": "0"}}]`), `include.in.token.scope: expected "true" or "false"`},
 		"a mapper of no object": {realm(`"protocolMappers": [{"config": 1}], `, ""), "config: expected names and values"},
 	} {
 		if _, _, err := migrate.Convert("keycloak", []byte(c.export), ""); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -79,6 +87,30 @@ func TestImportKeycloakNeverWidens(t *testing.T) {
 		if err != nil || strings.Contains(manifest, c.without) || !strings.Contains(report, c.report) {
 			t.Errorf("%s: got %v,\n%s\n%s", name, err, report, manifest)
 		}
+	}
+}
+
+// TestImportKeycloakOdd converts a realm with an odd client, which must not end the import.
+func TestImportKeycloakOdd(t *testing.T) {
+	const left = "client c: access.token.lifespan: left out"
+	for name, c := range map[string]struct{ attributes, want, report string }{
+		"names that only look alike": {`"my_attr": "a", "myAttr": "b"`, "access_token_lifetime: 5m\n", "attributes: myAttr, my_attr: no counterpart here"},
+		"another spelling":           {`"access_token_lifespan": "1", "Access.Token.Lifespan": "2"`, "access_token_lifetime: 5m\n", "no counterpart here"},
+		"a lifetime of no form":      {`"access.token.lifespan": "10m"`, "access_token_lifetime: 5m\n", left},
+		"a lifetime of a fraction":   {`"access.token.lifespan": "1.5"`, "access_token_lifetime: 5m\n", left},
+		"a lifetime of an object":    {`"access.token.lifespan": {"a": "b"}`, "access_token_lifetime: 5m\n", left},
+		"a lifetime of zero":         {`"access.token.lifespan": "0"`, "access_token_lifetime: 5m\n", left},
+		"no lifetime":                {`"access.token.lifespan": ""`, "access_token_lifetime: 5m\n", ""},
+		"a long lifetime":            {`"access.token.lifespan": "99999999999"`, "access_token_lifetime: 24h\n", "is more than the maximum here"},
+		"a longer lifetime":          {`"access.token.lifespan": "99999999999999999999999"`, "access_token_lifetime: 24h\n", "is more than the maximum here"},
+	} {
+		manifest, report, err := migrate.Convert("keycloak", []byte(realm(`"attributes": {`+c.attributes+`}, `, `"accessTokenLifespan": 300`)), "")
+		if err != nil || !strings.Contains(manifest, c.want) || !strings.Contains(report, c.report) {
+			t.Errorf("%s: got %v,\n%s\n%s", name, err, report, manifest)
+		}
+	}
+	if _, _, err := runImport(t, "keycloak", "/dev/zero"); err == nil || !strings.Contains(err.Error(), "/dev/zero has more than 67108864 bytes; export the realm without its users") {
+		t.Errorf("a large export: got %v", err)
 	}
 }
 

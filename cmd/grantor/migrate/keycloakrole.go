@@ -50,7 +50,11 @@ func (k *keycloakImport) readAccounts() error {
 		if err != nil || client == "" {
 			return err
 		}
-		a := &serviceAccount{off: string(user.take("enabled").raw) == "false"}
+		enabled, err := user.take("enabled").boolean(true)
+		if err != nil {
+			return err
+		}
+		a := &serviceAccount{off: !enabled}
 		if a.roles, err = user.take("realmRoles").list(""); err != nil {
 			return err
 		}

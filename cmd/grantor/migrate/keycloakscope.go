@@ -40,11 +40,9 @@ func (k *keycloakImport) readScopes() error {
 		if err != nil {
 			return err
 		}
-		inToken, err := attributes.take("include.in.token.scope").text()
-		if err != nil {
+		if s.inToken, err = attributes.take("include.in.token.scope").booleanText(true); err != nil {
 			return err
 		}
-		s.inToken = inToken != "false"
 		if s.audiences, err = k.audiences(rankScope, r.id, r.take("protocolMappers").value); err != nil {
 			return err
 		}

@@ -149,6 +149,12 @@ func TestImportForms(t *testing.T) {
 			t.Errorf("%s: got %v and\n%s\nwant\n%s", form, err, got, want)
 		}
 	}
+	for _, deleted := range []string{"false", "0", "null"} {
+		export := `[{"ClientId": "c", "IsDeleted": ` + deleted + `, "Permissions": ["ept:token", "gt:client_credentials"]}]`
+		if got, _, err := runImport(t, "openiddict", servetest.WriteFile(t, "export.json", export)); err != nil || !strings.Contains(got, "client_id: c") {
+			t.Errorf("IsDeleted %s: got %v and\n%s", deleted, err, got)
+		}
+	}
 	page := `{"items": ` + content(t, hydraExport) + `, "next_page_token": "abc", "is_last_page": false}`
 	got, report, err := runImport(t, append([]string{"hydra", servetest.WriteFile(t, "page.json", page)}, hydraChoices...)...)
 	if err != nil || got != content(t, "testdata/hydra.yaml") || !strings.Contains(report, "next_page_token: there are more clients") {
@@ -204,6 +210,7 @@ func TestImportErrors(t *testing.T) {
 		{"settings of no object", "openiddict", "[" + application + `"Settings": [1]}]`, nil, "Settings: expected names and values"},
 		{"a lifetime of no form", "openiddict", "[" + application + `"Settings": {"tkn_lft:act": "10 minutes"}}]`, nil, "tkn_lft:act: is not a duration such as 00:10:00"},
 		{"a lifetime of zero", "openiddict", "[" + application + `"Settings": "{\"tkn_lft:act\": \"00:00:00\"}"}]`, nil, "tkn_lft:act: the lifetime is less than a second"},
+		{"a deletion of no form", "openiddict", "[" + application + `"IsDeleted": "false"}]`, nil, "export.json:1:88: IsDeleted: expected true or false"},
 		{"a lifetime of Hydra", "hydra", "[" + client + `"client_credentials_grant_access_token_lifespan": "soon"}]`, nil, "is not a duration such as 10m"},
 		{"a negative one", "hydra", "[" + client + `"client_credentials_grant_access_token_lifespan": -1}]`, nil, "the lifetime is less than a second"},
 		{"two resources of one identifier", "openiddict", `{"scopes": [{"Name": "s", "Resources": ["a", "urn:openiddict:a"]}]}`, nil, `"a" and "urn:openiddict:a" would both be the resource urn:openiddict:a`},

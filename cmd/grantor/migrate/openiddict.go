@@ -156,6 +156,17 @@ const (
 	permitCredentials = "gt:" + oauth.GrantClientCredentials
 )
 
+// isDeleted reports whether a row is deleted: ABP keeps such rows. Databases without booleans export 0 and 1.
+func isDeleted(column *field) (bool, error) {
+	switch string(column.raw) {
+	case "0":
+		return false, nil
+	case "1":
+		return true, nil
+	}
+	return column.boolean(false)
+}
+
 // openIddictApplication converts an application to a client, or reports why not.
 func (i *importer) openIddictApplication(r row) error {
 	permissions, err := r.take("Permissions").list("")
@@ -170,8 +181,11 @@ func (i *importer) openIddictApplication(r row) error {
 	served, serves := i.known[r.id]
 	serves = serves && slices.Contains(permissions, "ept:introspection")
 	credentials := slices.Contains(permissions, permitCredentials) && slices.Contains(permissions, "ept:token")
+	deleted, err := isDeleted(r.take("IsDeleted"))
 	switch {
-	case !r.take("IsDeleted").empty(): // ABP keeps deleted rows
+	case err != nil:
+		return err
+	case deleted:
 		i.leavef(r.id, "it is deleted")
 		return nil
 	case oauth.EqualFold(kind, "public"):

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
+	"gocloud.dev/runtimevar"
 	_ "gocloud.dev/runtimevar/awssecretsmanager" // awssecretsmanager://
 	_ "gocloud.dev/runtimevar/filevar"           // file://
 	_ "gocloud.dev/runtimevar/gcpsecretmanager"  // gcpsecretmanager://
@@ -24,13 +26,18 @@ import (
 // timeout bounds reading one secret.
 const timeout = 30 * time.Second
 
+// errorCode matches what Go CDK adds to the error of a driver, which says nothing to an operator.
+var errorCode = regexp.MustCompile(`\bruntimevar \(code=\w+\): `)
+
 // Read reads the secret that a URL names, once. No error quotes the secret, the userinfo or query of the URL, or a text that
 // is not a URL: it may be the secret itself.
 func Read(ctx context.Context, rawURL string) (string, error) {
 	u, err := url.Parse(rawURL)
-	switch {
-	case err != nil || u.Scheme == "":
+	switch schemes := runtimevar.DefaultURLMux(); {
+	case err != nil || u.Scheme == "" || !strings.HasPrefix(rawURL[len(u.Scheme):], "://"):
 		return "", errors.New("the place of a secret is a URL such as hashivault://secret/billing")
+	case !schemes.ValidVariableScheme(u.Scheme): // perhaps the beginning of a secret
+		return "", errors.New("the place of a secret is a URL that begins with one of " + strings.Join(schemes.VariableSchemes(), ", "))
 	case u.Scheme == "http" && !oauth.Loopback(u.Hostname()):
 		return "", errors.New("a secret is read over plaintext http from loopback addresses only; use https")
 	}
@@ -40,6 +47,7 @@ func Read(ctx context.Context, rawURL string) (string, error) {
 	if err != nil {
 		// The errors of some SDKs have several lines, and quote the answers of servers.
 		text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "secretvar: ")), " ")
+		text = errorCode.ReplaceAllString(text, "")
 		return "", errors.New(cli.Printable(text))
 	}
 	return secret, nil

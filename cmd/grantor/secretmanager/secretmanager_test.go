@@ -69,14 +69,20 @@ func TestRead(t *testing.T) {
 	}
 	for url, want := range map[string]string{
 		"awssecretsmanager://other":                   "awssecretsmanager://other: ",
-		"hashivault://secret/other":                   "hashivault://secret/other: runtimevar (code=NotFound): there is no such secret",
+		"hashivault://secret/other":                   "hashivault://secret/other: there is no such secret",
 		"azurekeyvault://v.vault.azure.net/keys/a":    "want azurekeyvault://VAULT.vault.azure.net/secrets/NAME",
 		"gcpsecretmanager://projects/p/secrets/s?a=b": "gcpsecretmanager://projects/p/secrets/s",
 		server.URL + "/billing?token=wrong" + mark:    server.URL + "/billing: ",
 		"file:///nonexistent":                         "/nonexistent",
 		"http://vault.example.com/a?token=" + mark:    "over plaintext http from loopback addresses only",
 		"http://10.0.0.1/a":                           "over plaintext http from loopback addresses only",
-		"constant://?val=" + mark:                     `no driver registered for "constant"`,
+		"constant://?val=" + mark:                     "begins with one of awssecretsmanager, azurekeyvault, file, gcpsecretmanager, hashivault, http, https",
+		"abc:" + mark:                                 "the place of a secret is a URL",
+		"k9://" + mark:                                "begins with one of awssecretsmanager",
+		mark + "://a":                                 "begins with one of awssecretsmanager",
+		"base64key://" + mark:                         "begins with one of awssecretsmanager",
+		"file:" + mark:                                "the place of a secret is a URL",
+		"https:/" + mark:                              "the place of a secret is a URL",
 		"https://" + mark + " example.com":            "the place of a secret is a URL",
 		mark:                                          "the place of a secret is a URL",
 		"":                                            "the place of a secret is a URL",
@@ -85,6 +91,9 @@ func TestRead(t *testing.T) {
 		got, err := secretmanager.Read(t.Context(), url)
 		if got != "" || err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %q, %v, want one line with %q", url, got, err, want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "code=") || strings.Contains(err.Error(), "runtimevar")) {
+			t.Errorf("%s: the error has words of Go CDK: %v", url, err)
 		}
 		if err != nil && (strings.Contains(err.Error(), mark) || strings.HasPrefix(err.Error(), "secretvar")) {
 			t.Errorf("%s: the error quotes a secret: %v", url, err)

@@ -45,6 +45,11 @@ func markReloadable(flags *pflag.FlagSet) {
 	}
 }
 
+// canReload reports whether a setting can change while the server runs.
+func canReload(name string) bool {
+	return slices.ContainsFunc(reloads, func(r reloadable) bool { return slices.Contains(r.settings, name) })
+}
+
 func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() error, error) {
 	if next.apply == "" {
 		return func() error { return nil }, nil
@@ -109,44 +114,75 @@ func (r *reloader) run(ctx context.Context, srv *Server) error {
 	}
 }
 
-// reload reads all settings again and applies those that can change while the server runs. If any setting is wrong, it
-// changes nothing.
-func (r *reloader) reload(ctx context.Context, srv *Server) error {
+// prepared are settings that were read again and are not yet applied.
+type prepared struct {
+	values  map[string]string // keyed by setting
+	applies []func() error
+}
+
+// prepare reads and validates all settings. It changes nothing.
+func (r *reloader) prepare(ctx context.Context, srv *Server) (*prepared, error) {
 	flags, set, next, err := copyCommandLine(r.commandLine)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := set.Resolve(nil); err != nil {
-		return err
+		return nil, err
 	}
-	read := values(flags)
+	p := &prepared{values: values(flags)}
 	if next.dev {
 		next.develop()
 	}
-	var applies []func() error
-	var can []string
 	for _, one := range reloads {
 		apply, err := one.prepare(ctx, srv, next)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		applies, can = append(applies, apply), append(can, one.settings...)
+		p.applies = append(p.applies, apply)
 	}
-	for _, apply := range applies {
+	return p, nil
+}
+
+// prepareUntil returns the result of prepare, or the error of ctx once it ends: reading a file may block forever, as that
+// of a FIFO without a writer does, and no context ends it. The goroutine that is left behind changes nothing.
+func (r *reloader) prepareUntil(ctx context.Context, srv *Server) (*prepared, error) {
+	done := make(chan struct{})
+	var read *prepared
+	var failure error
+	go func() {
+		defer close(done)
+		read, failure = r.prepare(ctx, srv)
+	}()
+	select {
+	case <-done:
+		return read, failure
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// reload reads all settings again and applies those that can change while the server runs. If any setting is wrong, it
+// changes nothing.
+func (r *reloader) reload(ctx context.Context, srv *Server) error {
+	next, err := r.prepareUntil(ctx, srv)
+	if err != nil {
+		return err
+	}
+	for _, apply := range next.applies {
 		if err := apply(); err != nil {
 			srv.log.Error("the settings are reloaded, except for this one", "error", err)
 		}
 	}
 	var changed, pending []string
-	for name, value := range read {
-		switch reloaded := slices.Contains(can, name); {
+	for name, value := range next.values {
+		switch reloaded := canReload(name); {
 		case reloaded && value != r.current[name]:
 			changed = append(changed, name)
 		case !reloaded && value != r.started[name]:
 			pending = append(pending, name)
 		}
 	}
-	r.current = read
+	r.current = next.values
 	slices.Sort(changed)
 	slices.Sort(pending)
 	srv.log.Info("reloaded", "changed", strings.Join(changed, ","))

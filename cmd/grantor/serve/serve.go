@@ -199,6 +199,11 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 			return nil, err
 		}
 	}
+	if s.dev && s.realRedis() {
+		if err := checkDevelopmentRedis(ctx, store, sealer); err != nil {
+			return nil, s.Failure(err)
+		}
+	}
 	algorithms, err := s.signingAlgorithms()
 	if err != nil {
 		return nil, err
@@ -224,9 +229,9 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 func (srv *Server) register(ctx context.Context) error {
 	var manifests []*manifest.File
 	if srv.settings.dev {
-		m, err := developmentManifest()
+		m, err := missingDevelopment(ctx, srv.service.Editor())
 		if err != nil {
-			return err
+			return srv.settings.Failure(err)
 		}
 		manifests = append(manifests, m)
 	}

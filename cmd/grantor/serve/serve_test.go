@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,69 @@ func TestDevelopmentLeavesRedis(t *testing.T) {
 		if _, _, err := servetest.Parse(args...); err != nil {
 			t.Errorf("%q: got %v", args, err)
 		}
+	}
+}
+
+// TestDevelopmentOnRedis starts development mode on a Redis with data. Only what development mode made is used, and not
+// changed.
+func TestDevelopmentOnRedis(t *testing.T) {
+	kek, clients := servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
+	empty := servetest.WriteFile(t, "empty.yaml", "clients: []\n")
+	const own = "--key-encryption-key-file="
+	dev := func(redis *redistest.Server, args ...string) error {
+		r, err := servetest.Try(t, append([]string{"--dev", "--redis=" + redis.URL()}, args...)...)
+		if err == nil {
+			r.Stop()
+			<-r.Ended
+		}
+		return err
+	}
+	production := func(redis *redistest.Server, manifest string) {
+		t.Helper()
+		r := servetest.Start(t, append(servetest.Production(redis, kek, manifest), "--issuer=http://localhost:1")...)
+		r.Stop()
+		<-r.Ended
+	}
+	for name, c := range map[string]struct {
+		made    func(*redistest.Server)
+		args    []string
+		refused bool
+	}{
+		"nothing":                    {func(*redistest.Server) {}, nil, false},
+		"nothing, and a key":         {func(*redistest.Server) {}, []string{own + kek}, false},
+		"development":                {func(r *redistest.Server) { must.Succeed(t, dev(r)) }, nil, false},
+		"development and a manifest": {func(r *redistest.Server) { must.Succeed(t, dev(r, "--apply="+clients)) }, nil, false},
+		"development and a key":      {func(r *redistest.Server) { must.Succeed(t, dev(r, own+kek)) }, []string{own + kek}, false},
+		"production":                 {func(r *redistest.Server) { production(r, clients) }, nil, true},
+		"production, with its key":   {func(r *redistest.Server) { production(r, clients) }, []string{own + kek}, true},
+		"a ring of production":       {func(r *redistest.Server) { production(r, empty) }, []string{own + kek}, true},
+		"production that has lost its ring": {func(r *redistest.Server) {
+			production(r, clients)
+			must.Succeed(t, r.Client().Del(t.Context(), "grantor:{grantor}:ring").Err())
+		}, []string{own + kek}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis := redistest.New(t)
+			c.made(redis)
+			records := func() (found []string) {
+				for _, key := range []string{"resources", "client:background-service", "clients"} {
+					key = "grantor:{grantor}:" + key
+					found = append(found, redis.Client().Dump(t.Context(), key).Val())
+				}
+				return found
+			}
+			before := records()
+			err := dev(redis, c.args...)
+			switch {
+			case c.refused && (err == nil || !strings.HasPrefix(err.Error(), "dev: this Redis has data") || cli.ExitCode(err) != cli.ExitUsage):
+				t.Errorf("got %v, want a refusal", err)
+			case !c.refused && err != nil:
+				t.Errorf("got %v", err)
+			}
+			if after := records(); before[0] != "" && !slices.Equal(after, before) {
+				t.Error("the records have changed")
+			}
+		})
 	}
 }
 

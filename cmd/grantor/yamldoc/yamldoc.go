@@ -55,8 +55,8 @@ func parserError(file string, err error) error {
 }
 
 // checkPlain refuses aliases, merge keys, anchors and tags: a file that registers clients should mean the same to every
-// reader, of YAML 1.1 and 1.2. An unused anchor and an unknown tag may be the beginning of a secret that lacks its quotes, so
-// that the error does not quote them.
+// reader, of YAML 1.1 and 1.2. Standard tags are refused too, because readers differ in whether !!binary eA== is x or eA==.
+// An unused anchor and a tag may be the beginning of a secret that lacks its quotes, so that the error does not quote them.
 func (d *Document) checkPlain() error {
 	for _, check := range []func(*yaml.Node) error{d.checkAlias, d.checkProperties} {
 		if err := walk(d.Root, check); err != nil {
@@ -93,7 +93,7 @@ func (d *Document) checkProperties(node *yaml.Node) error {
 	switch {
 	case node.Anchor != "":
 		return d.Errorf(node, "an anchor, which is not supported; a text that begins with & needs quotes")
-	case strings.HasPrefix(node.Tag, "!") && !strings.HasPrefix(node.Tag, "!!"):
+	case node.Style&yaml.TaggedStyle != 0 || strings.HasPrefix(node.Tag, "!") && !strings.HasPrefix(node.Tag, "!!"):
 		return d.Errorf(node, "a tag, which is not supported; a text that begins with ! needs quotes")
 	}
 	return nil

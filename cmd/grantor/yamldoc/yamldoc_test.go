@@ -25,6 +25,19 @@ func TestParseErrors(t *testing.T) {
 		{"an anchor of a list", "a: x\nb: &hush\n  - y\n", "f:2: an anchor"},
 		{"an alias without an anchor", "a: x\nb: *hush\n", "f:2: an alias without an anchor"},
 		{"a tag", "a: x\nb: !hush y\n", "f:2: a tag"},
+		{"a tag alone", "a: x\nb: !hush\n", "f:2: a tag"},
+		{"a tag of a list", "a: x\nb: !hush [y]\n", "f:2: a tag"},
+		{"a text by tag", "a: x\nb: !!str 5\n", "f:2: a tag"},
+		{"a number by tag", "a: x\nb: !!int \"7\"\n", "f:2: a tag"},
+		{"base64 by tag", "a: x\nb: !!binary eA==\n", "f:2: a tag"},
+		{"nothing by tag", "a: x\nb: !!null\n", "f:2: a tag"},
+		{"a list by tag", "a: x\nb: !!seq [y]\n", "f:2: a tag"},
+		{"names by tag", "a: x\nb: !!map {y: z}\n", "f:2: a tag"},
+		{"a name by tag", "a: x\n!!str b: y\n", "f:2: a tag"},
+		{"a file by tag", "!!map\na: x\n", "f:1: a tag"},
+		{"no tag", "a: x\nb: ! y\n", "f:2: a tag"},
+		{"a whole tag", "a: x\nb: !<tag:yaml.org,2002:str> y\n", "f:2: a tag"},
+		{"a directive of tags", "%TAG !h! tag:yaml.org,2002:\n---\na: x\nb: !h!str y\n", "f:4: a tag"},
 		{"no YAML", "a: x\nb: [hush\n", "f:3: "},
 		{"two documents", "a: x\n---\nb: y\n", "f: there is more than one document"},
 		{"empty", "", "f: the file is empty"},
@@ -36,7 +49,7 @@ func TestParseErrors(t *testing.T) {
 			}
 		})
 	}
-	if _, err := yamldoc.Parse("f", []byte("a: \"*x\"\nb: '&y'\nc: !!str 5\n\"<<\": z\n")); err != nil {
+	if _, err := yamldoc.Parse("f", []byte("a: \"*x\"\nb: '&y'\nc: \"!z\"\n\"<<\": z\n")); err != nil {
 		t.Errorf("texts in quotes: got %v", err)
 	}
 }
