@@ -80,12 +80,12 @@ func TestREST(t *testing.T) {
 func TestRESTDurations(t *testing.T) {
 	f := newFixture(t)
 	const orders, client = "/v1/resources/urn:orders", "/v1/clients/worker"
-	for path, body := range map[string]string{
-		"/v1/resources": `{"resource":"urn:orders","scopes":["api1"],"access_token_lifetime":"10m"}`,
-		"/v1/clients":   `{"client_id":"worker","grant_types":["client_credentials"],"scopes":["api1"],"access_token_lifetime":"10m"}`,
+	for _, create := range []struct{ path, body string }{
+		{"/v1/resources", `{"resource":"urn:orders","scopes":["api1"],"access_token_lifetime":"10m"}`},
+		{"/v1/clients", `{"client_id":"worker","grant_types":["client_credentials"],"scopes":["api1"],"access_token_lifetime":"10m"}`},
 	} {
-		if got := f.rest(t, http.MethodPost, path, body); got.status != http.StatusOK || !strings.Contains(strings.ReplaceAll(got.body, " ", ""), `"access_token_lifetime":"600s"`) {
-			t.Errorf("POST %s: got %d %s", path, got.status, got.body)
+		if got := f.rest(t, http.MethodPost, create.path, create.body); got.status != http.StatusOK || !strings.Contains(strings.ReplaceAll(got.body, " ", ""), `"access_token_lifetime":"600s"`) {
+			t.Errorf("POST %s: got %d %s", create.path, got.status, got.body)
 		}
 	}
 	for i, c := range []struct{ sent, want string }{
