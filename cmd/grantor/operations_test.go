@@ -69,7 +69,7 @@ func TestOperations(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// freePorts returns different ports that are free now, below those that the kernel gives to other connections: the commands
+// freePorts returns different ports that are free now, below those that the kernel assigns to other connections: the commands
 // use the same ports for minutes and listen on some of them twice.
 func freePorts(t *testing.T, count int) []string {
 	t.Helper()

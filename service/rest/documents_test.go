@@ -114,7 +114,7 @@ func TestNamedEndpointsAnswer(t *testing.T) {
 }
 
 // TestAuthorizationEndpoint checks that the endpoint, which the metadata name for the sake of their readers, refuses every
-// request itself: it redirects nobody, whatever the request contains (RFC 6749 §4.1.2.1).
+// request itself: it never redirects, whatever the request contains (RFC 6749 §4.1.2.1).
 func TestAuthorizationEndpoint(t *testing.T) {
 	issuer := newIssuer(t)
 	for _, r := range []request{

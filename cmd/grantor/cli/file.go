@@ -26,6 +26,7 @@ type SizeError struct {
 	Limit int64
 }
 
+// Error names the file and its limit.
 func (e *SizeError) Error() string { return fmt.Sprintf("%s has more than %d bytes", e.Name, e.Limit) }
 
 // ReadAll reads r, which has at most limit bytes, to its end. The error for more names it.
