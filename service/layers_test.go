@@ -16,7 +16,7 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{
-		"oauth", "jwks", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
+		"oauth", "jwks", "jws", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
 		"issuer",
 	}
 	transports := []string{"rpc", "admin", "rest", "middleware", "status"}
@@ -108,7 +108,7 @@ func TestLayers(t *testing.T) {
 // compile.
 func checkLibrary(t *testing.T, name string, deps []string) {
 	t.Helper()
-	shared := []string{"service/oauth", "service/jwks", "service/token", "service/revocation", "service/instrument",
+	shared := []string{"service/oauth", "service/jwks", "service/jws", "service/token", "service/revocation", "service/instrument",
 		"service/recovery"}
 	for _, dep := range deps {
 		inner, ours := strings.CutPrefix(dep, module)

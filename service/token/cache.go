@@ -11,6 +11,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 )
 
 // Cache is a [Verifier] that caches the tokens it has verified, so that a token seen again costs a hash instead of a
@@ -126,7 +127,7 @@ func (all Caches) Verify(ctx context.Context, raw string) (*Claims, error) {
 
 // unverifiedIssuer returns the "iss" of a token whose signature has not been checked.
 func unverifiedIssuer(raw string) (issuer string, err error) {
-	signed, _, ok := cutLast(raw)
+	signed, _, ok := jws.CutLast(raw)
 	_, payload64, ok2 := strings.Cut(signed, ".")
 	if !ok || !ok2 {
 		return "", fail(ErrMalformed, "not three parts")
@@ -136,7 +137,7 @@ func unverifiedIssuer(raw string) (issuer string, err error) {
 		return "", err
 	}
 	var claims map[string]json.RawMessage
-	if json.Unmarshal(payload, &claims) != nil || !parseString(claims["iss"], &issuer) {
+	if json.Unmarshal(payload, &claims) != nil || !jws.String(claims["iss"], &issuer) {
 		return "", fail(ErrMalformed, "the claim iss is missing or not a string")
 	}
 	return issuer, nil

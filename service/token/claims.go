@@ -15,16 +15,12 @@
 package token
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
-	"strconv"
 	"time"
-	"unicode/utf8"
 
+	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -52,7 +48,7 @@ type Claims struct {
 	// notBefore is the "nbf", or zero if the token has none.
 	notBefore time.Time
 	// raw maps the names of all claims to their JSON, for [Claims.Decode].
-	raw map[string]json.RawMessage
+	raw jws.Claims
 }
 
 // Identity returns the token's ID in binary form; ok is false if it does not have the form of [NewID].
@@ -99,28 +95,27 @@ func (c *Claims) marshal() ([]byte, error) {
 	})
 }
 
-// parseClaims parses a payload whose signature has been verified. It decodes into a map because encoding/json would
-// fill a struct's fields from names in any letter case: an issuer that lets its clients add a claim "AUD" must not let
-// them replace "aud".
+// parseClaims parses a payload whose signature has been verified.
 func parseClaims(data []byte, p Profile) (*Claims, error) {
-	c := &Claims{}
-	if err := json.Unmarshal(data, &c.raw); err != nil {
-		return nil, fail(ErrMalformed, "the payload is not a JSON object")
+	raw, err := jws.ParseClaims(data)
+	if err != nil {
+		return nil, fail(ErrMalformed, "%v", err)
 	}
+	c := &Claims{raw: raw}
 	texts := []struct {
 		name     string
 		to       *string
 		optional bool
 	}{
-		{"iss", &c.Issuer, false}, {p.clientID(c.raw), &c.ClientID, false},
+		{"iss", &c.Issuer, false}, {p.clientID(raw), &c.ClientID, false},
 		{"sub", &c.Subject, p.OptionalSubject}, {"jti", &c.ID, p.OptionalID},
 	}
 	for _, claim := range texts {
-		value, ok := c.raw[claim.name]
+		value, ok := raw[claim.name]
 		if !ok && claim.optional {
 			continue
 		}
-		if !parseString(value, claim.to) || *claim.to == "" {
+		if !jws.String(value, claim.to) || *claim.to == "" {
 			return nil, fail(ErrMalformed, "the claim %s is missing or not a string", claim.name)
 		}
 	}
@@ -128,65 +123,25 @@ func parseClaims(data []byte, p Profile) (*Claims, error) {
 		c.Subject = c.ClientID
 	}
 	c.id, c.ours = ParseID(c.ID)
-	if c.Audience = parseAudience(c.raw["aud"]); len(c.Audience) == 0 {
+	if c.Audience = raw.Texts("aud"); len(c.Audience) == 0 {
 		return nil, fail(ErrMalformed, "the claim aud is missing or not a string or a list of strings")
 	}
-	var err error
-	if c.IssuedAt, err = parseTime(c.raw, "iat"); err != nil {
-		return nil, err
-	}
-	if c.ExpiresAt, err = parseTime(c.raw, "exp"); err != nil {
-		return nil, err
-	}
-	if _, ok := c.raw["nbf"]; ok {
-		if c.notBefore, err = parseTime(c.raw, "nbf"); err != nil {
-			return nil, err
+	times := []struct {
+		name string
+		to   *time.Time
+	}{{"iat", &c.IssuedAt}, {"exp", &c.ExpiresAt}, {"nbf", &c.notBefore}}
+	for _, claim := range times {
+		if _, ok := raw[claim.name]; !ok && claim.name == "nbf" {
+			continue
+		}
+		if *claim.to, err = raw.Time(claim.name); err != nil {
+			return nil, fail(ErrMalformed, "%v", err)
 		}
 	}
-	if c.Scope, err = p.scopes(c.raw); err != nil {
+	if c.Scope, err = p.scopes(raw); err != nil {
 		return nil, err
 	}
 	return c, nil
-}
-
-// parseAudience parses a string or a list of strings, none of them empty. It returns nil for anything else.
-func parseAudience(raw json.RawMessage) []string {
-	all := make([]string, 1)
-	// A null in the list would decode as "".
-	if (!parseString(raw, &all[0]) && json.Unmarshal(raw, &all) != nil) || slices.Contains(all, "") {
-		return nil
-	}
-	return all
-}
-
-// parseString parses a JSON string and nothing else: encoding/json alone would accept a null as "". raw must be valid
-// JSON or empty.
-func parseString(raw json.RawMessage, to *string) bool {
-	if !bytes.HasPrefix(raw, []byte(`"`)) {
-		return false
-	}
-	if bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw) {
-		*to = string(raw[1 : len(raw)-1]) // without a backslash, nothing is escaped
-		return true
-	}
-	return json.Unmarshal(raw, to) == nil
-}
-
-// parseTime parses a NumericDate (RFC 7519 §2): seconds since 1970, whose fraction, if any, is cut off.
-func parseTime(raw map[string]json.RawMessage, name string) (time.Time, error) {
-	const year9999 = 253402300799
-	seconds, err := strconv.ParseInt(string(raw[name]), 10, 64)
-	if err != nil {
-		float, floatErr := strconv.ParseFloat(string(raw[name]), 64)
-		if floatErr != nil || math.Abs(float) > year9999 {
-			return time.Time{}, fail(ErrMalformed, "the claim %s is missing or not a time", name)
-		}
-		seconds = int64(float)
-	}
-	if seconds < 0 || seconds > year9999 {
-		return time.Time{}, fail(ErrMalformed, "the claim %s is not between the years 1970 and 9999", name)
-	}
-	return time.Unix(seconds, 0), nil
 }
 
 // fail returns an error that wraps kind, which is one of this package's errors, with details for the log.

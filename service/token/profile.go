@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -66,7 +67,7 @@ var foreignClaims = [...]string{"nonce", "at_hash", "c_hash", "s_hash", "events"
 func (p Profile) checkUse(raw map[string]json.RawMessage) error {
 	if claim, ok := raw[p.Use]; ok && p.Use != "" {
 		var use string
-		if !parseString(claim, &use) || use != p.UseValue {
+		if !jws.String(claim, &use) || use != p.UseValue {
 			return fail(ErrType, "the claim %.40s is %.40q", p.Use, claim)
 		}
 		return nil
@@ -131,7 +132,7 @@ func readScope(raw map[string]json.RawMessage, name string, list bool) (oauth.Sc
 	var err error
 	var text string
 	switch {
-	case parseString(claim, &text):
+	case jws.String(claim, &text):
 		scopes, err = oauth.ReadScopes(text)
 	case !list:
 		return nil, fail(ErrMalformed, "the claim %s is not a string", name)
@@ -190,7 +191,7 @@ func parseStrings(claim json.RawMessage) ([]string, bool) {
 	}
 	all := make([]string, len(members))
 	for i, member := range members {
-		if !parseString(member, &all[i]) {
+		if !jws.String(member, &all[i]) {
 			return nil, false
 		}
 	}

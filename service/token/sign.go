@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 )
 
 // Signer signs access tokens with one private key. It is safe for concurrent use by multiple goroutines.
@@ -26,7 +27,7 @@ func NewSigner(algorithm jwks.Algorithm, private crypto.Signer) (*Signer, error)
 	if err != nil {
 		return nil, err
 	}
-	sign, err := signWith(algorithm, private)
+	sign, err := jws.Signing(algorithm, private)
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,6 @@ package token
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 )
 
 // MaxSize is the maximum size of a token, in bytes. It is checked before any part of the token is parsed.
@@ -77,7 +76,7 @@ type Verifier struct {
 // parsedHeader is a header in its encoded and its parsed form.
 type parsedHeader struct {
 	encoded string
-	header
+	jws.Header
 }
 
 // Verify returns the claims of a token after checking it in every respect (RFC 9068 §4). The error wraps one of this
@@ -112,7 +111,7 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	if len(raw) > MaxSize {
 		return nil, none, fail(ErrMalformed, "%d bytes", len(raw))
 	}
-	signed, signature64, ok := cutLast(raw)
+	signed, signature64, ok := jws.CutLast(raw)
 	header64, payload64, ok2 := strings.Cut(signed, ".")
 	if !ok || !ok2 {
 		return nil, none, fail(ErrMalformed, "not three parts")
@@ -146,8 +145,11 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
 	}
 	key = fitting
-	if err := checkSignature(key, []byte(signed), signature); err != nil {
-		return nil, none, err
+	switch err := jws.Verify(key, []byte(signed), signature); {
+	case errors.Is(err, jws.ErrSignature):
+		return nil, none, ErrSignature
+	case err != nil:
+		return nil, none, fail(ErrKey, "%v", err)
 	}
 	v.last.Store(header)
 	claims, err := parseClaims(payload, v.Profile)
@@ -196,64 +198,23 @@ func (v *Verifier) now() time.Time {
 	return v.Now()
 }
 
-// header contains the parsed parameters of a JOSE header (RFC 7515 §4.1).
-type header struct {
-	Algorithm, KeyID, Type string
-}
-
 // parseHeader parses the header of a token whose signature has not been checked yet.
-func parseHeader(encoded string, p Profile) (header, error) {
-	data, err := decode(encoded)
-	if err != nil {
-		return header{}, err
-	}
-	// A map, so that names are compared with their letter case, as in parseClaims.
-	var raw map[string]json.RawMessage
-	if json.Unmarshal(data, &raw) != nil || raw == nil {
-		return header{}, fail(ErrMalformed, "the header is not a JSON object")
-	}
-	// No extension is supported (RFC 7515 §4.1.11), and no key is taken from the token itself (RFC 8725 §3.10).
-	for _, name := range [...]string{"crit", "jku", "jwk", "x5u"} {
-		if _, ok := raw[name]; ok {
-			return header{}, fail(ErrMalformed, "the header has %s", name)
-		}
-	}
-	var h header
-	texts := [...]struct {
-		name string
-		to   *string
-	}{{"alg", &h.Algorithm}, {"kid", &h.KeyID}, {"typ", &h.Type}}
-	for _, field := range texts {
-		if value, ok := raw[field.name]; ok && !parseString(value, field.to) {
-			return header{}, fail(ErrMalformed, "%s in the header is not a string", field.name)
-		}
-	}
-	if !p.allowsType(h.Type) {
-		return header{}, fail(ErrType, "typ %.40q", h.Type)
+func parseHeader(encoded string, p Profile) (jws.Header, error) {
+	h, err := jws.ParseHeader(encoded)
+	switch {
+	case err != nil:
+		return jws.Header{}, fail(ErrMalformed, "%v", err)
+	case !p.allowsType(h.Type):
+		return jws.Header{}, fail(ErrType, "typ %.40q", h.Type)
 	}
 	return h, nil
 }
 
-var strict = base64.RawURLEncoding.Strict()
-
-// decode decodes base64url as RFC 7515 §2 requires it: without padding, stray bits, or the line breaks that
-// encoding/base64 ignores.
+// decode is [jws.Decode] with an error of this package.
 func decode(s string) ([]byte, error) {
-	if s == "" || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, '\n') >= 0 {
-		return nil, fail(ErrMalformed, "not base64url")
-	}
-	data, err := strict.DecodeString(s)
+	data, err := jws.Decode(s)
 	if err != nil {
-		return nil, fail(ErrMalformed, "not base64url")
+		return nil, fail(ErrMalformed, "%v", err)
 	}
 	return data, nil
-}
-
-// cutLast cuts s around its last dot.
-func cutLast(s string) (before, after string, ok bool) {
-	i := strings.LastIndexByte(s, '.')
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+1:], true
 }

@@ -1,4 +1,4 @@
-package token
+package jws
 
 import (
 	"crypto"
@@ -79,11 +79,15 @@ func joinRS(der []byte, size int) ([]byte, error) {
 	return signature, nil
 }
 
-// checkSignature returns an error if signature is not the key's signature of text.
-func checkSignature(key jwks.Key, text, signature []byte) error {
+// ErrSignature reports that a signature is not that of the key.
+var ErrSignature = errors.New("wrong signature")
+
+// Verify returns [ErrSignature] if signature is not the key's signature of text, in the form of RFC 7515. Any other error
+// means that the key is of no use for verifying.
+func Verify(key jwks.Key, text, signature []byte) error {
 	s, ok := schemes[key.Algorithm()]
 	if !ok {
-		return fail(ErrKey, "alg %.20q", key.Algorithm())
+		return fmt.Errorf("alg %.20q", key.Algorithm())
 	}
 	digest := s.digest(text)
 	var right bool
@@ -101,7 +105,7 @@ func checkSignature(key jwks.Key, text, signature []byte) error {
 	case ed25519.PublicKey:
 		right = ed25519.Verify(public, digest, signature)
 	default:
-		return fail(ErrKey, "a key of type %T", public)
+		return fmt.Errorf("a key of type %T", public)
 	}
 	if !right {
 		return ErrSignature
@@ -109,12 +113,13 @@ func checkSignature(key jwks.Key, text, signature []byte) error {
 	return nil
 }
 
-// signWith returns the signing function for a private key. The key is in a closure so that printing a struct that
-// contains the function does not reveal it: some private keys are byte slices and print as such.
-func signWith(algorithm jwks.Algorithm, private crypto.Signer) (func(text []byte) ([]byte, error), error) {
+// Signing returns the function that signs a text with a private key. The key is in a closure so that printing a struct
+// that contains the function does not reveal it: some private keys are byte slices and print as such. Signing returns an
+// error if it does not know the algorithm; that the key fits it is checked by [jwks.NewKey].
+func Signing(algorithm jwks.Algorithm, private crypto.Signer) (func(text []byte) ([]byte, error), error) {
 	s, ok := schemes[algorithm]
 	if !ok {
-		return nil, fmt.Errorf("tokens are not signed with %s", algorithm)
+		return nil, fmt.Errorf("nothing is signed with %s", algorithm)
 	}
 	return func(text []byte) ([]byte, error) { return s.sign(private, text) }, nil
 }

@@ -1,4 +1,4 @@
-package token
+package jws
 
 // JoinRS exports joinRS.
 var JoinRS = joinRS
