@@ -41,7 +41,7 @@ hash() { printf %s "$1" | openssl dgst -sha256 -r | cut -d' ' -f1; }
 # audit; both have only the rights that they need (docs/doctor.md). operator is for the administrator of the Redis.
 cat >users.acl <<END
 user default off resetpass ~* &* +@all
-user grantor on #$(hash "$password") resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange
+user grantor on #$(hash "$password") resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +set +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange
 user doctor on #$(hash "$doctor") resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xinfo|stream +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun
 user operator on #$(hash "$operator") ~* &* +@all
 END

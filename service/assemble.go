@@ -65,8 +65,8 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 	d.usage = registry.NewUsage(config.Store)
 	d.directory = registry.NewDirectory(config.Store, config.Store, config.CachedClients)
 	d.authenticator = clientauth.New(clientauth.Config{
-		Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter, Now: config.Now,
-		Slow: d.events.SlowHash,
+		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
+		Replays: config.Store, Now: config.Now, Slow: d.events.SlowHash,
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)

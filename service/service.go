@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/grantorhq/grantor/service/admin"
+	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
 	"github.com/grantorhq/grantor/service/limit"
@@ -33,6 +34,7 @@ type Store interface {
 	registry.ResourceStore
 	registry.UsageStore
 	limit.Store
+	clientauth.Replays
 	keys.Store
 	revocation.Log
 	revocation.Publisher

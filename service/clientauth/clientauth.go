@@ -25,8 +25,7 @@ type Evidence struct {
 	Authorization string
 	// ClientID and ClientSecret are the parameters client_id and client_secret.
 	ClientID, ClientSecret string
-	// Assertion and AssertionType are the parameters client_assertion and client_assertion_type (RFC 7521 §4.2). No client
-	// can use them yet.
+	// Assertion and AssertionType are the parameters client_assertion and client_assertion_type (RFC 7521 §4.2).
 	Assertion, AssertionType string
 	// Source is the address that the request came from. The zero address means unknown.
 	Source netip.Addr
@@ -35,6 +34,12 @@ type Evidence struct {
 // ClaimedID returns the client ID that the evidence claims, however it was sent, or the empty string if there is none.
 // The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
+	if e.Assertion != "" {
+		if a, err := e.parseAssertion(); err == nil {
+			return a.subject
+		}
+		return e.ClientID
+	}
 	c, _ := e.credentials()
 	return c.id
 }
@@ -48,6 +53,8 @@ type Clients interface {
 
 // Config configures an [Authenticator]. All fields but Slow are required.
 type Config struct {
+	// Issuer is the audience of client assertions.
+	Issuer oauth.Issuer
 	// Clients is queried for each request.
 	Clients Clients
 	// Store receives the replaced hashes of clients.
@@ -57,7 +64,9 @@ type Config struct {
 	Uses Uses
 	// Failures limits the failed authentications.
 	Failures Failures
-	Now      func() time.Time
+	// Replays refuses client assertions that were used before.
+	Replays Replays
+	Now     func() time.Time
 	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called
 	// when the computation ends.
 	Slow func(ctx context.Context) (done func())
@@ -103,6 +112,12 @@ func refused(reason oauth.Reason, format string, args ...any) *oauth.Error {
 // Authenticate returns the client that the evidence proves, and the method that was used. The method is also returned
 // with an error, as far as it is known. Evidence of two kinds is an error (RFC 6749 §2.3).
 func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry.Client, string, error) {
+	if err := e.checkKinds(); err != nil {
+		return nil, "", err
+	}
+	if e.Assertion != "" {
+		return a.authenticateByAssertion(ctx, e)
+	}
 	c, err := e.credentials()
 	p := proof{c, e.Source, a.config.Now()}
 	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Reason == oauth.MalformedCredentials && c.raw != "" {
@@ -142,21 +157,43 @@ func (a *Authenticator) fail(ctx context.Context, p proof, cause *oauth.Error) *
 	return cause
 }
 
-// check returns the client that the proof authenticates.
-func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, error) {
-	client := &registry.Client{} // stands in for an unknown client: it has no secret that could match
-	known := false
-	if clientID, err := oauth.ParseClientID(p.id); err == nil {
-		found, err := a.config.Clients.Client(ctx, clientID)
-		switch {
-		case err == nil:
-			client, known = found, true
-		case !errors.Is(err, registry.ErrNotFound):
-			return nil, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", p.id, err))
-		}
+// find returns the client with the ID. If there is none, known is false, and the client that is returned stands in for it:
+// it has no secret or key that could match.
+func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client, known bool, err error) {
+	clientID, err := oauth.ParseClientID(id)
+	if err != nil {
+		return &registry.Client{}, false, nil
 	}
-	usable := known && !client.Disabled && client.Allows(p.method) && client.AllowsFrom(p.source)
-	found, err := a.secrets.verify(ctx, attempt{p, client, usable})
+	switch client, err := a.config.Clients.Client(ctx, clientID); {
+	case err == nil:
+		return client, true, nil
+	case !errors.Is(err, registry.ErrNotFound):
+		return nil, false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
+	}
+	return &registry.Client{}, false, nil
+}
+
+// checkUsable returns why a client that has proven itself may not authenticate; nil if it may.
+func (a *Authenticator) checkUsable(p proof, client *registry.Client) *oauth.Error {
+	switch {
+	case client.Disabled:
+		return refused(oauth.ClientDisabled, "client %q is disabled", p.id)
+	case !client.Allows(p.method):
+		return refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method)
+	case !client.AllowsFrom(p.source):
+		return refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source)
+	}
+	return nil
+}
+
+// check returns the client that the secret of the proof authenticates.
+func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, error) {
+	client, known, err := a.find(ctx, p.id)
+	if err != nil {
+		return nil, err
+	}
+	unusable := a.checkUsable(p, client)
+	found, err := a.secrets.verify(ctx, attempt{p, client, known && unusable == nil})
 	switch {
 	case err != nil:
 		return nil, err
@@ -164,12 +201,8 @@ func (a *Authenticator) check(ctx context.Context, p proof) (*registry.Client, e
 		return nil, a.fail(ctx, p, refused(oauth.UnknownClient, "unknown client")) // the ID is left out: it may be a misplaced secret
 	case !found.found():
 		return nil, a.fail(ctx, p, refused(oauth.WrongSecret, "wrong or expired secret for client %q", p.id))
-	case client.Disabled:
-		return nil, a.fail(ctx, p, refused(oauth.ClientDisabled, "client %q is disabled", p.id))
-	case !client.Allows(p.method):
-		return nil, a.fail(ctx, p, refused(oauth.MethodNotAllowed, "client %q may not use %s", p.id, p.method))
-	case !usable:
-		return nil, a.fail(ctx, p, refused(oauth.NetworkNotAllowed, "client %q may not come from %s", p.id, p.source))
+	case unusable != nil:
+		return nil, a.fail(ctx, p, unusable)
 	}
 	a.config.Uses.Note(client.ID, found.id, p.at)
 	if found.outdated {

@@ -21,9 +21,6 @@ type credentials struct {
 // authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client. With an error, the
 // method and the ID are returned as far as they are known.
 func (e *Evidence) credentials() (credentials, error) {
-	if err := e.assertion(); err != nil {
-		return credentials{}, err
-	}
 	scheme, value := e.Authorization, ""
 	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
 		scheme, value = scheme[:end], scheme[end:]
@@ -58,10 +55,9 @@ func (e *Evidence) credentials() (credentials, error) {
 	return c, checkSizes(id, secret)
 }
 
-// assertion returns an error if the evidence has a client assertion (RFC 7521 §4.2). With a secret it is evidence of
-// two kinds; an assertion without a type, or a type without an assertion, is malformed; and a complete one proves
-// nothing, since no client has a key.
-func (e *Evidence) assertion() error {
+// checkKinds returns an error if the evidence is of two kinds (RFC 6749 §2.3), or has an assertion without its type or a
+// type without an assertion (RFC 7521 §4.2).
+func (e *Evidence) checkKinds() error {
 	switch {
 	case e.Assertion == "" && e.AssertionType == "":
 		return nil
@@ -70,10 +66,7 @@ func (e *Evidence) assertion() error {
 	case e.ClientSecret != "" || len(e.Authorization) >= len("Basic") && oauth.EqualFold(e.Authorization[:len("Basic")], "Basic"):
 		return oauth.Refuse(oauth.InvalidRequest, "An assertion and a secret were both sent; send one.")
 	}
-	refusal := refused(oauth.AssertionNotOffered, "client assertions are not offered")
-	// It depends on the method alone, and is therefore no hint about the client.
-	refusal.Text = "Client assertions are not supported; use client_secret_basic or client_secret_post."
-	return refusal
+	return nil
 }
 
 // checkSizes returns an error if the client ID or the secret is too long.

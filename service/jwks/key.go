@@ -145,6 +145,15 @@ func (k Key) For(algorithm Algorithm) (_ Key, ok bool) {
 	return Key{}, false
 }
 
+// Thumbprint returns the RFC 7638 thumbprint with SHA-256, in base64url.
+func (k Key) Thumbprint() string { return base64.RawURLEncoding.EncodeToString(k.thumbprint[:]) }
+
+// WithID returns the key with another "kid".
+func (k Key) WithID(id string) Key {
+	k.id, k.next = id, nil
+	return k
+}
+
 // Public returns an *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey.
 func (k Key) Public() crypto.PublicKey { return k.public }
 

@@ -57,7 +57,8 @@ const (
 	MethodNotAllowed     Reason = "auth_method_not_allowed"
 	MissingCredentials   Reason = "missing_credentials"
 	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a name, not a credential
-	AssertionNotOffered  Reason = "assertion_not_offered"
+	WrongAssertion       Reason = "wrong_assertion"
+	AssertionReplayed    Reason = "assertion_replayed"
 	NetworkNotAllowed    Reason = "network_not_allowed"
 )
 

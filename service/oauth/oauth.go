@@ -27,6 +27,7 @@ const GrantClientCredentials = "client_credentials"
 const (
 	ClientSecretBasic = "client_secret_basic"
 	ClientSecretPost  = "client_secret_post"
+	PrivateKeyJWT     = "private_key_jwt"
 )
 
 // Maximum sizes of input, in bytes unless stated otherwise.

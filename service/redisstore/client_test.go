@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -76,6 +78,9 @@ func testClientFields(t *testing.T, k *kit) {
 		Resources:           []oauth.Resource{resourceID("https://b.internal"), resourceID("urn:a")},
 		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute),
 		AllowedNetworks: remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+		Keys:            must.Get(registry.ParseKeySet(jwstest.Set(jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.RS256)))),
+
+		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour),
 	}
 	// The test must fail for a field that is added later and not stored.
 	fields := reflect.ValueOf(*full)

@@ -25,6 +25,9 @@ type clientRecord struct {
 	Lifetime      int64          `json:"access_token_lifetime,omitempty"`
 	Networks      []string       `json:"allowed_networks,omitempty"`
 	Disabled      bool           `json:"disabled,omitempty"`
+	Keys          string         `json:"jwks,omitempty"`
+	UntypedUntil  int64          `json:"untyped_assertions_until,omitempty"`
+	OlderUntil    int64          `json:"older_audiences_until,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
 }
@@ -56,6 +59,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		Format: 1, ID: c.ID.String(), Name: c.Name, AuthMethods: c.AuthMethods, GrantTypes: c.GrantTypes,
 		Scopes: c.Scopes.String(), DefaultScopes: c.DefaultScopes.String(),
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
+		Keys: c.Keys.String(), UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
@@ -64,6 +68,9 @@ func encodeClient(c *registry.Client) clientRecord {
 	for _, network := range c.AllowedNetworks {
 		record.Format = 2
 		record.Networks = append(record.Networks, network.String())
+	}
+	if record.Keys != "" || record.UntypedUntil != 0 || record.OlderUntil != 0 {
+		record.Format = 3
 	}
 	for _, secret := range c.Secrets {
 		record.Secrets = append(record.Secrets, secretRecord{
@@ -84,18 +91,23 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	if record.Format < 2 && record.Networks != nil {
 		return nil, fmt.Errorf("the stored client %q has allowed_networks, which its format lacks", id)
 	}
+	if record.Format < 3 && (record.Keys != "" || record.UntypedUntil != 0 || record.OlderUntil != 0) {
+		return nil, fmt.Errorf("the stored client %q has keys, which its format lacks", id)
+	}
 	if record.ID != id {
 		return nil, fmt.Errorf("the record of client %q is that of %q", id, record.ID)
 	}
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
-		AccessTokenLifetime: time.Duration(record.Lifetime) * time.Second,
-		CreatedAt:           fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,
+		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
+		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),
+		CreatedAt: fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,
 	}
-	var errs [3]error
+	var errs [4]error
 	c.ID, errs[0] = oauth.ParseClientID(record.ID)
 	c.Scopes, errs[1] = oauth.ParseScopes(record.Scopes)
 	c.DefaultScopes, errs[2] = oauth.ParseScopes(record.DefaultScopes)
+	c.Keys, errs[3] = registry.ParseKeySet(record.Keys)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("the stored client %q: %w", id, err)
 	}

@@ -24,7 +24,8 @@ import (
 //     something that an older release must obey.
 const (
 	// Since format 2 a client may be restricted to networks. A release that does not know the restriction must not ignore it.
-	clientFormat    = 2
+	// Since format 3 it may have keys.
+	clientFormat    = 3
 	resourcesFormat = 1
 	usageFormat     = 1
 	replicaFormat   = 1

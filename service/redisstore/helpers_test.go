@@ -87,6 +87,7 @@ func TestStore(t *testing.T) {
 		"clients: hostile ids":            testHostileIDs,
 		"clients: unreadable":             testUnreadableClients,
 		"clients: listed without record":  testListedWithoutRecord,
+		"assertions: once":                testAssertions,
 		"resources":                       testResources,
 		"resources: unreadable":           testUnreadableResources,
 		"records: altered by hand":        testAltered,
@@ -156,7 +157,7 @@ func expectKeys(t *testing.T, client redis.UniversalClient) {
 		prefix, rest, _ := strings.Cut(key, ":")
 		tag, rest, _ := strings.Cut(rest, ":")
 		name, _, _ := strings.Cut(rest, ":")
-		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used resources ring feed audit limit replicas ", " "+name+" ") {
+		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used assertion resources ring feed audit limit replicas ", " "+name+" ") {
 			t.Errorf("there is a key %q", key)
 		}
 	}

@@ -8,6 +8,8 @@
 //	grantor:{grantor}:client:ID   hash   v: version, d: JSON of one client, m: MAC
 //	grantor:{grantor}:clients     zset   the ids of all clients, in byte order
 //	grantor:{grantor}:used        hash   by client id: JSON that maps secret ids to when they were last used; see RecordUses
+//	grantor:{grantor}:assertion:ID
+//	                              string a client assertion that was used, by its SHA-256; expires with it; see Use
 //	grantor:{grantor}:resources   hash   v: version, d: JSON of all resources, m: MAC
 //	grantor:{grantor}:ring        hash   v: version, d: the sealed key ring
 //	grantor:{grantor}:feed        stream k: kind of change, i: id, t: moment; entries older than the retention are trimmed

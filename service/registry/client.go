@@ -23,8 +23,13 @@ type Client struct {
 	Name string
 	// Secrets are alternatives: any one that has not expired authenticates the client.
 	Secrets []clientsecret.Secret
-	// AuthMethods are the ways in which the client may authenticate, such as [oauth.ClientSecretBasic]; empty means all
-	// that send a secret.
+	// Keys verify the client's assertions ([oauth.PrivateKeyJWT]).
+	Keys KeySet
+	// UntypedAssertionsUntil is until when an assertion may have the "typ" JWT or none, and OlderAudiencesUntil until when it
+	// may be addressed to the token endpoint, or to several servers; zero means not at all.
+	UntypedAssertionsUntil, OlderAudiencesUntil time.Time
+	// AuthMethods are the ways in which the client may authenticate, such as [oauth.ClientSecretBasic]; empty means all for
+	// which it has a secret or a key.
 	AuthMethods []string
 	GrantTypes  []string
 	// Scopes are all scopes that the client may have.
@@ -49,10 +54,13 @@ type Client struct {
 	Err error
 }
 
+// authMethods are the ways in which a client can authenticate.
+var authMethods = []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
+
 // Allows reports whether the client may authenticate by method.
 func (c *Client) Allows(method string) bool {
 	if len(c.AuthMethods) == 0 {
-		return method == oauth.ClientSecretBasic || method == oauth.ClientSecretPost
+		return slices.Contains(authMethods, method)
 	}
 	return slices.Contains(c.AuthMethods, method)
 }

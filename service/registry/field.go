@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"strings"
@@ -26,8 +27,8 @@ type Field[T any] struct {
 	copy func(to, from *T)
 }
 
-// Get returns the value of the field as a string, a bool, a [time.Duration] or a []string. The zero value and an empty list
-// mean that the field is not set.
+// Get returns the value of the field as a string, a bool, a [time.Duration], a [time.Time], a []string or, of a field that is
+// a message, its JSON as a [json.RawMessage]. The zero value and an empty list mean that the field is not set.
 func (f *Field[T]) Get(t *T) any { return f.get(t) }
 
 // Set sets the field to a value of the type that Get returns. If the value is not valid, the error is a [FieldError].
@@ -51,6 +52,12 @@ func FormatValue(value any) string {
 	switch value := value.(type) {
 	case string:
 		return value
+	case json.RawMessage:
+		return string(value)
+	case time.Time:
+		if !value.IsZero() {
+			return value.UTC().Format(time.RFC3339)
+		}
 	case []string:
 		return strings.Join(value, " ")
 	case bool:
@@ -84,8 +91,17 @@ var clientFields = []clientField{
 	{
 		Field: listField("auth_methods", "all", func(c *Client) *[]string { return &c.AuthMethods }, verbatim, identity),
 		check: func(c, _ *Client, _ *Resources) string {
-			return checkOffered(c.AuthMethods, oauth.ClientSecretBasic, oauth.ClientSecretPost)
+			return checkOffered(c.AuthMethods, authMethods...)
 		},
+	},
+	{
+		Field: documentField("jwks", "none", func(c *Client) *KeySet { return &c.Keys }, ParseKeySet),
+	},
+	{
+		Field: timeField("untyped_assertions_until", "never", func(c *Client) *time.Time { return &c.UntypedAssertionsUntil }),
+	},
+	{
+		Field: timeField("older_audiences_until", "never", func(c *Client) *time.Time { return &c.OlderAudiencesUntil }),
 	},
 	{
 		Field: listField("grant_types", "none", func(c *Client) *[]string { return &c.GrantTypes }, verbatim, identity),

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -121,6 +122,10 @@ func sample(zero any, name string) any {
 		return true
 	case time.Duration:
 		return time.Minute
+	case time.Time:
+		return time.Unix(1, 0)
+	case json.RawMessage:
+		return json.RawMessage(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)
 	}
 	if name == "allowed_networks" {
 		return []string{"10.0.0.0/8"}

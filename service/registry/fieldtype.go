@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,6 +68,55 @@ func durationField[T any](name, absent string, at func(*T) *time.Duration) Field
 			*at(t) = d
 			return nil
 		},
+		copy: func(to, from *T) { *at(to) = *at(from) },
+	}
+}
+
+// timeField returns a field that is a moment, in whole seconds.
+func timeField[T any](name, absent string, at func(*T) *time.Time) Field[T] {
+	return Field[T]{
+		Name: name, Absent: absent,
+		get: func(t *T) any { return *at(t) },
+		set: func(t *T, value any) error {
+			moment, ok := value.(time.Time)
+			if *at(t) = moment; !moment.IsZero() {
+				*at(t) = moment.UTC().Truncate(time.Second)
+			}
+			return typeError(ok, value)
+		},
+		add: func(t *T, text string) error {
+			for _, layout := range [...]string{time.RFC3339, time.DateOnly} {
+				if moment, err := time.Parse(layout, text); err == nil {
+					*at(t) = moment.UTC().Truncate(time.Second)
+					return nil
+				}
+			}
+			return fmt.Errorf("%.100q is not a time such as 2030-01-31 or 2030-01-31T12:00:00Z", text)
+		},
+		copy: func(to, from *T) { *at(to) = *at(from) },
+	}
+}
+
+// documentField returns a field that is a message, in the form of its JSON.
+func documentField[T any, V fmt.Stringer](name, absent string, at func(*T) *V, parse func(string) (V, error)) Field[T] {
+	add := func(t *T, text string) error {
+		v, err := parse(text)
+		if err == nil {
+			*at(t) = v
+		}
+		return err
+	}
+	return Field[T]{
+		Name: name, Absent: absent,
+		get: func(t *T) any { return json.RawMessage((*at(t)).String()) },
+		set: func(t *T, value any) error {
+			text, ok := value.(json.RawMessage)
+			if !ok {
+				return typeError(ok, value)
+			}
+			return add(t, string(text))
+		},
+		add:  add,
 		copy: func(to, from *T) { *at(to) = *at(from) },
 	}
 }

@@ -255,7 +255,7 @@ func TestAllows(t *testing.T) {
 		"any, post":        {nil, oauth.ClientSecretPost, true},
 		"any, none":        {nil, "none", false},
 		"any, empty":       {nil, "", false},
-		"any, assertion":   {nil, "private_key_jwt", false},
+		"any, assertion":   {nil, "private_key_jwt", true},
 		"basic, basic":     {[]string{oauth.ClientSecretBasic}, oauth.ClientSecretBasic, true},
 		"basic, post":      {[]string{oauth.ClientSecretBasic}, oauth.ClientSecretPost, false},
 		"other, basic":     {[]string{"private_key_jwt"}, oauth.ClientSecretBasic, false},

@@ -4,9 +4,10 @@
 package registrypb
 
 import (
-	"fmt"
+	"encoding/json"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -143,6 +144,17 @@ func SetField(message proto.Message, name string, value any) {
 		if m.Clear(field); value != 0 {
 			m.Set(field, protoreflect.ValueOfMessage(durationpb.New(value).ProtoReflect()))
 		}
+	case time.Time:
+		if m.Clear(field); !value.IsZero() {
+			m.Set(field, protoreflect.ValueOfMessage(timestamppb.New(value).ProtoReflect()))
+		}
+	case json.RawMessage:
+		if m.Clear(field); len(value) > 0 {
+			inner := m.NewField(field)
+			if protojson.Unmarshal(value, inner.Message().Interface()) == nil { // it is from the registry, which has parsed it
+				m.Set(field, inner)
+			}
+		}
 	case []string:
 		list := m.NewField(field).List()
 		for _, text := range value {
@@ -188,16 +200,37 @@ func fieldValue(message proto.Message, name string) (any, error) {
 		}
 		return texts, nil
 	case protoreflect.Message:
-		duration, ok := value.Interface().(*durationpb.Duration)
-		if !ok {
-			return nil, fmt.Errorf("field %s is a %s", name, field.Message().FullName())
-		}
-		if !m.Has(field) {
-			duration = nil
-		}
-		return ToDuration(name, duration)
+		return messageValue(name, value.Interface(), m.Has(field))
 	default:
 		return value, nil
+	}
+}
+
+// messageValue returns the value of a field that is a message; the zero value of its type if it is not set.
+func messageValue(name string, value proto.Message, set bool) (any, error) {
+	switch value := value.(type) {
+	case *durationpb.Duration:
+		if !set {
+			value = nil
+		}
+		return ToDuration(name, value)
+	case *timestamppb.Timestamp:
+		switch {
+		case !set:
+			return time.Time{}, nil
+		case value.CheckValid() != nil:
+			return nil, &registry.FieldError{Field: name, Problem: "is not a time"}
+		}
+		return value.AsTime(), nil
+	default:
+		if !set {
+			return json.RawMessage(nil), nil
+		}
+		data, err := protojson.Marshal(value)
+		if err != nil {
+			return nil, &registry.FieldError{Field: name, Problem: "is not JSON"}
+		}
+		return json.RawMessage(data), nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package registrypb_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"reflect"
@@ -49,6 +50,10 @@ func checkFields[T any](t *testing.T, table []registry.Field[T], message proto.M
 			ok = field.Kind() == protoreflect.BoolKind && !field.IsList()
 		case time.Duration:
 			ok = field.Message() != nil && field.Message().FullName() == "google.protobuf.Duration" && !field.IsList()
+		case time.Time:
+			ok = field.Message() != nil && field.Message().FullName() == "google.protobuf.Timestamp" && !field.IsList()
+		case json.RawMessage:
+			ok = field.Message() != nil && field.Message().FullName() == "google.protobuf.Struct" && !field.IsList()
 		case []string:
 			ok = field.Kind() == protoreflect.StringKind && field.IsList()
 		}

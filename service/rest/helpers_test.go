@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -37,6 +39,12 @@ var (
 	secret, wrong = clientsecret.New(), clientsecret.New()
 	oddID         = "odd+id%:"
 	oddSecret     = "a-secret+with%odd:marks"
+)
+
+// signer has the key of the client jwk, which has no secret.
+var (
+	signer = jwstest.NewSigner(jwks.ES256)
+	clientKeys = must.Get(registry.ParseKeySet(jwstest.Set(signer)))
 )
 
 // newIssuer starts an issuer with the resources and clients of all cases.
@@ -69,6 +77,7 @@ func newIssuer(t *testing.T) *tokentest.Issuer {
 			withSecret(client(t, "longsecret", registry.Client{Scopes: scopes(t, "api1")}), longSecret),
 			client(t, longID, registry.Client{Scopes: scopes(t, "api1")}),
 			{Secret: secret, Client: registry.Client{ID: clientID(t, "nogrant"), Scopes: scopes(t, "api1")}},
+			{Client: registry.Client{ID: clientID(t, "jwk"), Scopes: scopes(t, "api1"), GrantTypes: []string{oauth.GrantClientCredentials}, Keys: clientKeys}},
 		},
 	})
 	issuer.ExpireSecrets(t, "expired")

@@ -230,6 +230,7 @@ func overGRPC(t *testing.T, conn *grpc.ClientConn, c tokenCase) {
 	answer, err := grantorv1.NewTokenServiceClient(conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
 		GrantType: c.params.Get("grant_type"), ClientId: c.params.Get("client_id"), ClientSecret: c.params.Get("client_secret"),
 		Scope: c.params.Get("scope"), Resource: c.params["resource"], Audience: c.params.Get("audience"),
+		ClientAssertion: c.params.Get("client_assertion"), ClientAssertionType: c.params.Get("client_assertion_type"),
 	})
 	if c.want != "" {
 		wantStatus(t, err, onWires[c.want].grpc, c.want)

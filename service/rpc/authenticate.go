@@ -28,18 +28,30 @@ func unauthenticated(ctx context.Context, claimed string) caller {
 	return caller{event: telemetry.Token{ClientID: printable(claimed), Peer: remoteaddr.FromContext(ctx).String()}}
 }
 
-// authenticate returns the caller of a request whose message offers the evidence; the call itself may offer more. texts
-// are further parameters of the message, and validate returns what else is wrong with them.
-func (s *TokenServer) authenticate(ctx context.Context, e clientauth.Evidence, texts []string, validate func() error) (caller, error) {
+// credentials are the fields with which each message of a client authenticates it.
+type credentials interface {
+	GetClientId() string
+	GetClientSecret() string
+	GetClientAssertion() string
+	GetClientAssertionType() string
+}
+
+// authenticate returns the caller of a request whose message offers evidence; the call itself may offer more. texts are
+// further parameters of the message, and validate returns what else is wrong with them.
+func (s *TokenServer) authenticate(ctx context.Context, m credentials, texts []string, validate func() error) (caller, error) {
+	e := clientauth.Evidence{
+		ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
+		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(),
+		Source: remoteaddr.FromContext(ctx).IP(),
+	}
 	c := unauthenticated(ctx, e.ClientID)
-	if err := cmp.Or(checkText(texts...), checkText(e.ClientID, e.ClientSecret)); err != nil {
+	if err := cmp.Or(checkText(texts...), checkText(e.ClientID, e.ClientSecret, e.Assertion, e.AssertionType)); err != nil {
 		return c, err
 	}
 	var err error
 	if e.Authorization, err = authorization(ctx); err != nil {
 		return c, err
 	}
-	e.Source = remoteaddr.FromContext(ctx).IP()
 	if c.client, c.event.Method, err = s.prove(ctx, e, validate); err != nil {
 		c.event.ClientID = printable(e.ClaimedID())
 		return c, err

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
@@ -15,16 +14,9 @@ import (
 // maxBatch is the maximum number of tokens in one batch.
 const maxBatch = 100
 
-// credentials are the fields by which a client authenticates in a request about tokens.
-type credentials interface {
-	GetClientId() string
-	GetClientSecret() string
-}
-
 // authenticateFor returns the caller of a request about the tokens.
 func (s *TokenServer) authenticateFor(ctx context.Context, m credentials, tokens ...string) (caller, error) {
-	evidence := clientauth.Evidence{ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret()}
-	return s.authenticate(ctx, evidence, tokens, func() error { return checkTokens(tokens) })
+	return s.authenticate(ctx, m, tokens, func() error { return checkTokens(tokens) })
 }
 
 // checkTokens returns an error if a token is missing. The content of a token is never an error of the request, its size

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/jwks"
@@ -33,10 +32,7 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	if m.GetAudience() != "" {
 		resources = append(slices.Clip(resources), m.GetAudience())
 	}
-	caller, err := s.authenticate(ctx, clientauth.Evidence{
-		ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
-		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(),
-	}, append(resources, m.GetGrantType(), m.GetScope()), func() error { return checkGrantType(m.GetGrantType()) })
+	caller, err := s.authenticate(ctx, m, append(resources, m.GetGrantType(), m.GetScope()), func() error { return checkGrantType(m.GetGrantType()) })
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
@@ -73,7 +69,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		return nil, err
 	}
 	base := s.Issuer.Name().String()
-	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost}
+	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
 	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{
 		Issuer:                            base,

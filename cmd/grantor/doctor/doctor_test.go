@@ -64,7 +64,7 @@ func TestDoctorFindings(t *testing.T) {
 // The rights that grantor serve and grantor doctor need, as docs/doctor.md lists them.
 const (
 	defaultRights = "off resetpass ~* &* +@all"
-	serveRights   = "resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange"
+	serveRights   = "resetkeys ~grantor:* resetchannels -@all +info +time +wait +eval +evalsha +set +hget +hmget +hgetall +hset +hdel +hlen +hexists +hincrby +pexpire +del +zadd +zrem +zrange +xadd +xread +xrange +xrevrange"
 	doctorRights  = "resetkeys ~grantor:* resetchannels -@all +info +time +eval +evalsha +hmget +hgetall +zrange +xlen +xinfo|stream +xread +xrange +xrevrange +scan +config|get +slowlog|get +acl|whoami +acl|getuser +acl|dryrun"
 )
 

@@ -184,7 +184,7 @@ func (d *doctor) checkReplay(ctx context.Context) {
 // neededCommands are the commands of grantor serve, by the rights that docs/doctor.md lists. KEY stands for a key of
 // the issuer.
 var neededCommands = []string{
-	"info", "time", "wait 0 0", "eval x 1 KEY", "evalsha x 1 KEY", "hget KEY x", "hmget KEY x", "hgetall KEY", "hset KEY x x",
+	"info", "time", "wait 0 0", "eval x 1 KEY", "evalsha x 1 KEY", "set KEY x", "hget KEY x", "hmget KEY x", "hgetall KEY", "hset KEY x x",
 	"hdel KEY x", "hlen KEY", "hexists KEY x", "hincrby KEY x 1", "pexpire KEY 1", "del KEY", "zadd KEY 1 x", "zrem KEY x",
 	"zrange KEY 0 0", "xadd KEY * x x", "xread streams KEY 0", "xrange KEY - +", "xrevrange KEY + -",
 }

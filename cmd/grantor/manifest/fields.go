@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -134,6 +135,15 @@ func readField[T any](doc *yamldoc.Document, node *yaml.Node, field *registry.Fi
 			return doc.Errorf(node, "%s is true or false", field.Name)
 		}
 		return field.Set(t, flag)
+	case json.RawMessage:
+		document, err := doc.JSON(node)
+		if err != nil {
+			return err
+		}
+		if err := field.Add(t, document); err != nil {
+			return invalid(doc, node, err)
+		}
+		return nil
 	default:
 		return add(node)
 	}

@@ -11,6 +11,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -96,7 +97,8 @@ type Client struct {
 	DefaultScopes []string `protobuf:"bytes,5,rep,name=default_scopes,json=defaultScopes,proto3" json:"default_scopes,omitempty"`
 	// Identifiers of the resources that the client serves. It may introspect tokens for them.
 	Resources []string `protobuf:"bytes,6,rep,name=resources,proto3" json:"resources,omitempty"`
-	// Authentication methods that the client may use: "client_secret_basic", "client_secret_post". Empty means both.
+	// Authentication methods that the client may use: "client_secret_basic", "client_secret_post", "private_key_jwt". Empty
+	// means all for which the client has a secret or a key.
 	AuthMethods []string `protobuf:"bytes,7,rep,name=auth_methods,json=authMethods,proto3" json:"auth_methods,omitempty"`
 	// Maximum lifetime of the client's tokens, in whole seconds. Unset means that the client sets no maximum.
 	AccessTokenLifetime *durationpb.Duration `protobuf:"bytes,8,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"`
@@ -113,8 +115,17 @@ type Client struct {
 	// Networks from which the client may authenticate, in CIDR notation, such as "10.0.0.0/8"; at most 64. Empty means
 	// any.
 	AllowedNetworks []string `protobuf:"bytes,14,rep,name=allowed_networks,json=allowedNetworks,proto3" json:"allowed_networks,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Public keys that verify the client's assertions (RFC 7523 §2.2): a JWK Set (RFC 7517 §5) of 1 to 8 keys, at most 16 KiB
+	// as JSON. A key with private members is refused. Unset means that the client has no key.
+	Jwks *structpb.Struct `protobuf:"bytes,15,opt,name=jwks,proto3" json:"jwks,omitempty"`
+	// Time until which an assertion of the client may have the "typ" JWT or none instead of "client-authentication+jwt" (RFC
+	// 10070). Unset means not at all.
+	UntypedAssertionsUntil *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=untyped_assertions_until,json=untypedAssertionsUntil,proto3" json:"untyped_assertions_until,omitempty"`
+	// Time until which the "aud" of an assertion of the client may be the URL of the token endpoint, or a list that contains
+	// it or the issuer, instead of the issuer alone (RFC 10070). Unset means not at all.
+	OlderAudiencesUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=older_audiences_until,json=olderAudiencesUntil,proto3" json:"older_audiences_until,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -241,6 +252,27 @@ func (x *Client) GetEtag() string {
 func (x *Client) GetAllowedNetworks() []string {
 	if x != nil {
 		return x.AllowedNetworks
+	}
+	return nil
+}
+
+func (x *Client) GetJwks() *structpb.Struct {
+	if x != nil {
+		return x.Jwks
+	}
+	return nil
+}
+
+func (x *Client) GetUntypedAssertionsUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UntypedAssertionsUntil
+	}
+	return nil
+}
+
+func (x *Client) GetOlderAudiencesUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OlderAudiencesUntil
 	}
 	return nil
 }
@@ -1435,7 +1467,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xd1\x04\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xa4\x06\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -1455,7 +1487,10 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\vupdate_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\r \x01(\tR\x04etag\x12)\n" +
-	"\x10allowed_networks\x18\x0e \x03(\tR\x0fallowedNetworksB\v\n" +
+	"\x10allowed_networks\x18\x0e \x03(\tR\x0fallowedNetworks\x12+\n" +
+	"\x04jwks\x18\x0f \x01(\v2\x17.google.protobuf.StructR\x04jwks\x12T\n" +
+	"\x18untyped_assertions_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x16untypedAssertionsUntil\x12N\n" +
+	"\x15older_audiences_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x13olderAudiencesUntilB\v\n" +
 	"\t_disabled\"\xee\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x121\n" +
@@ -1597,58 +1632,62 @@ var file_grantor_v1_client_service_proto_goTypes = []any{
 	(*DeleteClientSecretResponse)(nil), // 22: grantor.v1.DeleteClientSecretResponse
 	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
 	(*timestamppb.Timestamp)(nil),      // 24: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),      // 25: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),            // 25: google.protobuf.Struct
+	(*fieldmaskpb.FieldMask)(nil),      // 26: google.protobuf.FieldMask
 }
 var file_grantor_v1_client_service_proto_depIdxs = []int32{
 	23, // 0: grantor.v1.Client.access_token_lifetime:type_name -> google.protobuf.Duration
 	2,  // 1: grantor.v1.Client.secrets:type_name -> grantor.v1.ClientSecret
 	24, // 2: grantor.v1.Client.create_time:type_name -> google.protobuf.Timestamp
 	24, // 3: grantor.v1.Client.update_time:type_name -> google.protobuf.Timestamp
-	0,  // 4: grantor.v1.ClientSecret.kind:type_name -> grantor.v1.ClientSecret.Kind
-	24, // 5: grantor.v1.ClientSecret.create_time:type_name -> google.protobuf.Timestamp
-	24, // 6: grantor.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 7: grantor.v1.ClientSecret.last_use_time:type_name -> google.protobuf.Timestamp
-	1,  // 8: grantor.v1.GetClientResponse.client:type_name -> grantor.v1.Client
-	1,  // 9: grantor.v1.ListClientsResponse.clients:type_name -> grantor.v1.Client
-	1,  // 10: grantor.v1.CreateClientRequest.client:type_name -> grantor.v1.Client
-	1,  // 11: grantor.v1.CreateClientResponse.client:type_name -> grantor.v1.Client
-	1,  // 12: grantor.v1.UpdateClientRequest.client:type_name -> grantor.v1.Client
-	25, // 13: grantor.v1.UpdateClientRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 14: grantor.v1.UpdateClientResponse.client:type_name -> grantor.v1.Client
-	24, // 15: grantor.v1.CreateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 16: grantor.v1.CreateClientSecretResponse.client:type_name -> grantor.v1.Client
-	23, // 17: grantor.v1.RotateClientSecretRequest.grace_period:type_name -> google.protobuf.Duration
-	24, // 18: grantor.v1.RotateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 19: grantor.v1.RotateClientSecretResponse.client:type_name -> grantor.v1.Client
-	2,  // 20: grantor.v1.UpdateClientSecretRequest.secret:type_name -> grantor.v1.ClientSecret
-	25, // 21: grantor.v1.UpdateClientSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 22: grantor.v1.UpdateClientSecretResponse.client:type_name -> grantor.v1.Client
-	1,  // 23: grantor.v1.DeleteClientSecretResponse.client:type_name -> grantor.v1.Client
-	3,  // 24: grantor.v1.ClientService.GetClient:input_type -> grantor.v1.GetClientRequest
-	5,  // 25: grantor.v1.ClientService.ListClients:input_type -> grantor.v1.ListClientsRequest
-	7,  // 26: grantor.v1.ClientService.CreateClient:input_type -> grantor.v1.CreateClientRequest
-	9,  // 27: grantor.v1.ClientService.UpdateClient:input_type -> grantor.v1.UpdateClientRequest
-	11, // 28: grantor.v1.ClientService.DeleteClient:input_type -> grantor.v1.DeleteClientRequest
-	13, // 29: grantor.v1.ClientService.RevokeTokens:input_type -> grantor.v1.RevokeTokensRequest
-	15, // 30: grantor.v1.ClientService.CreateClientSecret:input_type -> grantor.v1.CreateClientSecretRequest
-	17, // 31: grantor.v1.ClientService.RotateClientSecret:input_type -> grantor.v1.RotateClientSecretRequest
-	19, // 32: grantor.v1.ClientService.UpdateClientSecret:input_type -> grantor.v1.UpdateClientSecretRequest
-	21, // 33: grantor.v1.ClientService.DeleteClientSecret:input_type -> grantor.v1.DeleteClientSecretRequest
-	4,  // 34: grantor.v1.ClientService.GetClient:output_type -> grantor.v1.GetClientResponse
-	6,  // 35: grantor.v1.ClientService.ListClients:output_type -> grantor.v1.ListClientsResponse
-	8,  // 36: grantor.v1.ClientService.CreateClient:output_type -> grantor.v1.CreateClientResponse
-	10, // 37: grantor.v1.ClientService.UpdateClient:output_type -> grantor.v1.UpdateClientResponse
-	12, // 38: grantor.v1.ClientService.DeleteClient:output_type -> grantor.v1.DeleteClientResponse
-	14, // 39: grantor.v1.ClientService.RevokeTokens:output_type -> grantor.v1.RevokeTokensResponse
-	16, // 40: grantor.v1.ClientService.CreateClientSecret:output_type -> grantor.v1.CreateClientSecretResponse
-	18, // 41: grantor.v1.ClientService.RotateClientSecret:output_type -> grantor.v1.RotateClientSecretResponse
-	20, // 42: grantor.v1.ClientService.UpdateClientSecret:output_type -> grantor.v1.UpdateClientSecretResponse
-	22, // 43: grantor.v1.ClientService.DeleteClientSecret:output_type -> grantor.v1.DeleteClientSecretResponse
-	34, // [34:44] is the sub-list for method output_type
-	24, // [24:34] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	25, // 4: grantor.v1.Client.jwks:type_name -> google.protobuf.Struct
+	24, // 5: grantor.v1.Client.untyped_assertions_until:type_name -> google.protobuf.Timestamp
+	24, // 6: grantor.v1.Client.older_audiences_until:type_name -> google.protobuf.Timestamp
+	0,  // 7: grantor.v1.ClientSecret.kind:type_name -> grantor.v1.ClientSecret.Kind
+	24, // 8: grantor.v1.ClientSecret.create_time:type_name -> google.protobuf.Timestamp
+	24, // 9: grantor.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 10: grantor.v1.ClientSecret.last_use_time:type_name -> google.protobuf.Timestamp
+	1,  // 11: grantor.v1.GetClientResponse.client:type_name -> grantor.v1.Client
+	1,  // 12: grantor.v1.ListClientsResponse.clients:type_name -> grantor.v1.Client
+	1,  // 13: grantor.v1.CreateClientRequest.client:type_name -> grantor.v1.Client
+	1,  // 14: grantor.v1.CreateClientResponse.client:type_name -> grantor.v1.Client
+	1,  // 15: grantor.v1.UpdateClientRequest.client:type_name -> grantor.v1.Client
+	26, // 16: grantor.v1.UpdateClientRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 17: grantor.v1.UpdateClientResponse.client:type_name -> grantor.v1.Client
+	24, // 18: grantor.v1.CreateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 19: grantor.v1.CreateClientSecretResponse.client:type_name -> grantor.v1.Client
+	23, // 20: grantor.v1.RotateClientSecretRequest.grace_period:type_name -> google.protobuf.Duration
+	24, // 21: grantor.v1.RotateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 22: grantor.v1.RotateClientSecretResponse.client:type_name -> grantor.v1.Client
+	2,  // 23: grantor.v1.UpdateClientSecretRequest.secret:type_name -> grantor.v1.ClientSecret
+	26, // 24: grantor.v1.UpdateClientSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 25: grantor.v1.UpdateClientSecretResponse.client:type_name -> grantor.v1.Client
+	1,  // 26: grantor.v1.DeleteClientSecretResponse.client:type_name -> grantor.v1.Client
+	3,  // 27: grantor.v1.ClientService.GetClient:input_type -> grantor.v1.GetClientRequest
+	5,  // 28: grantor.v1.ClientService.ListClients:input_type -> grantor.v1.ListClientsRequest
+	7,  // 29: grantor.v1.ClientService.CreateClient:input_type -> grantor.v1.CreateClientRequest
+	9,  // 30: grantor.v1.ClientService.UpdateClient:input_type -> grantor.v1.UpdateClientRequest
+	11, // 31: grantor.v1.ClientService.DeleteClient:input_type -> grantor.v1.DeleteClientRequest
+	13, // 32: grantor.v1.ClientService.RevokeTokens:input_type -> grantor.v1.RevokeTokensRequest
+	15, // 33: grantor.v1.ClientService.CreateClientSecret:input_type -> grantor.v1.CreateClientSecretRequest
+	17, // 34: grantor.v1.ClientService.RotateClientSecret:input_type -> grantor.v1.RotateClientSecretRequest
+	19, // 35: grantor.v1.ClientService.UpdateClientSecret:input_type -> grantor.v1.UpdateClientSecretRequest
+	21, // 36: grantor.v1.ClientService.DeleteClientSecret:input_type -> grantor.v1.DeleteClientSecretRequest
+	4,  // 37: grantor.v1.ClientService.GetClient:output_type -> grantor.v1.GetClientResponse
+	6,  // 38: grantor.v1.ClientService.ListClients:output_type -> grantor.v1.ListClientsResponse
+	8,  // 39: grantor.v1.ClientService.CreateClient:output_type -> grantor.v1.CreateClientResponse
+	10, // 40: grantor.v1.ClientService.UpdateClient:output_type -> grantor.v1.UpdateClientResponse
+	12, // 41: grantor.v1.ClientService.DeleteClient:output_type -> grantor.v1.DeleteClientResponse
+	14, // 42: grantor.v1.ClientService.RevokeTokens:output_type -> grantor.v1.RevokeTokensResponse
+	16, // 43: grantor.v1.ClientService.CreateClientSecret:output_type -> grantor.v1.CreateClientSecretResponse
+	18, // 44: grantor.v1.ClientService.RotateClientSecret:output_type -> grantor.v1.RotateClientSecretResponse
+	20, // 45: grantor.v1.ClientService.UpdateClientSecret:output_type -> grantor.v1.UpdateClientSecretResponse
+	22, // 46: grantor.v1.ClientService.DeleteClientSecret:output_type -> grantor.v1.DeleteClientSecretResponse
+	37, // [37:47] is the sub-list for method output_type
+	27, // [27:37] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_grantor_v1_client_service_proto_init() }

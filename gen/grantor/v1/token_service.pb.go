@@ -37,10 +37,10 @@ type IssueTokenRequest struct {
 	Resource []string `protobuf:"bytes,5,rep,name=resource,proto3" json:"resource,omitempty"`
 	// Alias for a single resource, which some clients send instead.
 	Audience string `protobuf:"bytes,6,opt,name=audience,proto3" json:"audience,omitempty"`
-	// Client assertion (RFC 7523 §2.2). Not offered yet: refused as invalid_client, or as invalid_request next to a
-	// secret.
+	// Client assertion (RFC 7523 §2.2), at most 8192 bytes: a JWT that a key of the client signed, whose "iss" and "sub" are
+	// the client id, "aud" the issuer, "exp" at most 10 minutes ahead, and "jti" unique. It is accepted once.
 	ClientAssertion string `protobuf:"bytes,7,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
-	// Type of client_assertion (RFC 7521 §4.2).
+	// Type of client_assertion (RFC 7523 §2.2): "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".
 	ClientAssertionType string `protobuf:"bytes,8,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
@@ -272,8 +272,12 @@ type IntrospectTokenRequest struct {
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	// Type of the token (RFC 7662 §2.1). Ignored: access tokens are the only type.
 	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Client assertion, as in IssueTokenRequest.
+	ClientAssertion string `protobuf:"bytes,5,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
+	// Type of client_assertion, as in IssueTokenRequest.
+	ClientAssertionType string `protobuf:"bytes,6,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *IntrospectTokenRequest) Reset() {
@@ -330,6 +334,20 @@ func (x *IntrospectTokenRequest) GetToken() string {
 func (x *IntrospectTokenRequest) GetTokenTypeHint() string {
 	if x != nil {
 		return x.TokenTypeHint
+	}
+	return ""
+}
+
+func (x *IntrospectTokenRequest) GetClientAssertion() string {
+	if x != nil {
+		return x.ClientAssertion
+	}
+	return ""
+}
+
+func (x *IntrospectTokenRequest) GetClientAssertionType() string {
+	if x != nil {
+		return x.ClientAssertionType
 	}
 	return ""
 }
@@ -470,9 +488,13 @@ type IntrospectTokensRequest struct {
 	// Client secret, as in IssueTokenRequest.
 	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
 	// Tokens to introspect: 1 to 100. One of more than 8192 bytes is not active.
-	Tokens        []string `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Tokens []string `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Client assertion, as in IssueTokenRequest.
+	ClientAssertion string `protobuf:"bytes,4,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
+	// Type of client_assertion, as in IssueTokenRequest.
+	ClientAssertionType string `protobuf:"bytes,5,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *IntrospectTokensRequest) Reset() {
@@ -524,6 +546,20 @@ func (x *IntrospectTokensRequest) GetTokens() []string {
 		return x.Tokens
 	}
 	return nil
+}
+
+func (x *IntrospectTokensRequest) GetClientAssertion() string {
+	if x != nil {
+		return x.ClientAssertion
+	}
+	return ""
+}
+
+func (x *IntrospectTokensRequest) GetClientAssertionType() string {
+	if x != nil {
+		return x.ClientAssertionType
+	}
+	return ""
 }
 
 // IntrospectTokensResponse is the response of IntrospectTokens.
@@ -583,8 +619,12 @@ type RevokeTokenRequest struct {
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	// Type of the token (RFC 7009 §2.1). Ignored: access tokens are the only type.
 	TokenTypeHint string `protobuf:"bytes,4,opt,name=token_type_hint,json=tokenTypeHint,proto3" json:"token_type_hint,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Client assertion, as in IssueTokenRequest.
+	ClientAssertion string `protobuf:"bytes,5,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
+	// Type of client_assertion, as in IssueTokenRequest.
+	ClientAssertionType string `protobuf:"bytes,6,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *RevokeTokenRequest) Reset() {
@@ -645,6 +685,20 @@ func (x *RevokeTokenRequest) GetTokenTypeHint() string {
 	return ""
 }
 
+func (x *RevokeTokenRequest) GetClientAssertion() string {
+	if x != nil {
+		return x.ClientAssertion
+	}
+	return ""
+}
+
+func (x *RevokeTokenRequest) GetClientAssertionType() string {
+	if x != nil {
+		return x.ClientAssertionType
+	}
+	return ""
+}
+
 // RevokeTokenResponse is the response of RevokeToken. It is empty (RFC 7009 §2.2).
 type RevokeTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -688,9 +742,13 @@ type RevokeClientTokensRequest struct {
 	// Client id, as in IssueTokenRequest.
 	ClientId string `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// Client secret, as in IssueTokenRequest.
-	ClientSecret  string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ClientSecret string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	// Client assertion, as in IssueTokenRequest.
+	ClientAssertion string `protobuf:"bytes,3,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
+	// Type of client_assertion, as in IssueTokenRequest.
+	ClientAssertionType string `protobuf:"bytes,4,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *RevokeClientTokensRequest) Reset() {
@@ -733,6 +791,20 @@ func (x *RevokeClientTokensRequest) GetClientId() string {
 func (x *RevokeClientTokensRequest) GetClientSecret() string {
 	if x != nil {
 		return x.ClientSecret
+	}
+	return ""
+}
+
+func (x *RevokeClientTokensRequest) GetClientAssertion() string {
+	if x != nil {
+		return x.ClientAssertion
+	}
+	return ""
+}
+
+func (x *RevokeClientTokensRequest) GetClientAssertionType() string {
+	if x != nil {
+		return x.ClientAssertionType
 	}
 	return ""
 }
@@ -1221,12 +1293,14 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\n" +
 	"TokenError\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12+\n" +
-	"\x11error_description\x18\x02 \x01(\tR\x10errorDescription\"\x98\x01\n" +
+	"\x11error_description\x18\x02 \x01(\tR\x10errorDescription\"\xf7\x01\n" +
 	"\x16IntrospectTokenRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\tR\x05token\x12&\n" +
-	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\"\xff\x01\n" +
+	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\x12)\n" +
+	"\x10client_assertion\x18\x05 \x01(\tR\x0fclientAssertion\x122\n" +
+	"\x15client_assertion_type\x18\x06 \x01(\tR\x13clientAssertionType\"\xff\x01\n" +
 	"\x17IntrospectTokenResponse\x12\x1b\n" +
 	"\x06active\x18\x01 \x01(\bH\x00R\x06active\x88\x01\x01\x12\x10\n" +
 	"\x03iss\x18\x02 \x01(\tR\x03iss\x12\x10\n" +
@@ -1240,22 +1314,28 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\n" +
 	"token_type\x18\n" +
 	" \x01(\tR\ttokenTypeB\t\n" +
-	"\a_active\"s\n" +
+	"\a_active\"\xd2\x01\n" +
 	"\x17IntrospectTokensRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12\x16\n" +
-	"\x06tokens\x18\x03 \x03(\tR\x06tokens\"W\n" +
+	"\x06tokens\x18\x03 \x03(\tR\x06tokens\x12)\n" +
+	"\x10client_assertion\x18\x04 \x01(\tR\x0fclientAssertion\x122\n" +
+	"\x15client_assertion_type\x18\x05 \x01(\tR\x13clientAssertionType\"W\n" +
 	"\x18IntrospectTokensResponse\x12;\n" +
-	"\x06tokens\x18\x01 \x03(\v2#.grantor.v1.IntrospectTokenResponseR\x06tokens\"\x94\x01\n" +
+	"\x06tokens\x18\x01 \x03(\v2#.grantor.v1.IntrospectTokenResponseR\x06tokens\"\xf3\x01\n" +
 	"\x12RevokeTokenRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\tR\x05token\x12&\n" +
-	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\"\x15\n" +
-	"\x13RevokeTokenResponse\"]\n" +
+	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\x12)\n" +
+	"\x10client_assertion\x18\x05 \x01(\tR\x0fclientAssertion\x122\n" +
+	"\x15client_assertion_type\x18\x06 \x01(\tR\x13clientAssertionType\"\x15\n" +
+	"\x13RevokeTokenResponse\"\xbc\x01\n" +
 	"\x19RevokeClientTokensRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
-	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"\x1c\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x12)\n" +
+	"\x10client_assertion\x18\x03 \x01(\tR\x0fclientAssertion\x122\n" +
+	"\x15client_assertion_type\x18\x04 \x01(\tR\x13clientAssertionType\"\x1c\n" +
 	"\x1aRevokeClientTokensResponse\"\x1a\n" +
 	"\x18GetServerMetadataRequest\"\xfa\x06\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +

@@ -37,8 +37,9 @@ const (
 // Over HTTP the same methods are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
 // /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET /.well-known/jwks.json.
 //
-// A method that requires client authentication takes client_id and client_secret in the message, or the metadata
-// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1). A request must not use both.
+// A method that requires client authentication takes one of: client_id and client_secret in the message; the metadata
+// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); or client_assertion and client_assertion_type in the
+// message (RFC 7523 §2.2). A request with two of them is refused.
 //
 // Errors carry google.rpc.ErrorInfo with the domain "grantor" and the OAuth error code as the reason (RFC 6749 §5.2,
 // RFC 8707 §2):
@@ -156,8 +157,9 @@ func (c *tokenServiceClient) GetKeySet(ctx context.Context, in *GetKeySetRequest
 // Over HTTP the same methods are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
 // /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET /.well-known/jwks.json.
 //
-// A method that requires client authentication takes client_id and client_secret in the message, or the metadata
-// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1). A request must not use both.
+// A method that requires client authentication takes one of: client_id and client_secret in the message; the metadata
+// "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); or client_assertion and client_assertion_type in the
+// message (RFC 7523 §2.2). A request with two of them is refused.
 //
 // Errors carry google.rpc.ErrorInfo with the domain "grantor" and the OAuth error code as the reason (RFC 6749 §5.2,
 // RFC 8707 §2):

@@ -1,0 +1,237 @@
+package clientauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+)
+
+const (
+	// AssertionType is the only client_assertion_type (RFC 7523 §2.2).
+	AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// AssertionMediaType is the "typ" of a client assertion (RFC 10070).
+	AssertionMediaType = "client-authentication+jwt"
+
+	// maxAssertion is the maximum size of an assertion, in bytes.
+	maxAssertion = 8 << 10
+	// maxAssertionLife is how far the "exp" of an assertion may be ahead. Each one is remembered that long.
+	maxAssertionLife = 10 * time.Minute
+	// assertionLeeway is how far the clock of a client may be ahead of this replica's.
+	assertionLeeway = 30 * time.Second
+	// maxAssertionID is the maximum length of the "jti" of an assertion, in bytes.
+	maxAssertionID = 255
+)
+
+// Replays remembers which assertions were used, for all replicas. Implementations are safe for concurrent use by multiple
+// goroutines.
+type Replays interface {
+	// Use reports whether this is the first use of the assertion with the ID, and remembers the ID until the given time. An
+	// error means that it is not known; the assertion must then be refused.
+	Use(ctx context.Context, id [sha256.Size]byte, until time.Time) (first bool, err error)
+}
+
+// assertion is a client assertion of a request (RFC 7521 §4.2). Its signature has not been verified.
+type assertion struct {
+	message *jws.Message
+	claims  jws.Claims
+	// issuer and subject are the "iss" and the "sub".
+	issuer, subject string
+}
+
+// parseAssertion parses the assertion of the evidence.
+func (e *Evidence) parseAssertion() (*assertion, error) {
+	switch {
+	case e.AssertionType != AssertionType:
+		return nil, refused(oauth.MalformedCredentials, "client_assertion_type is %.100q", e.AssertionType)
+	case len(e.Assertion) > maxAssertion:
+		return nil, oauth.Refuse(oauth.InvalidRequest, "client_assertion has more than 8192 bytes.")
+	}
+	message, err := jws.Parse(e.Assertion)
+	if err != nil {
+		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
+	}
+	claims, err := jws.ParseClaims(message.Payload)
+	if err != nil {
+		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
+	}
+	a := &assertion{message: message, claims: claims}
+	if a.issuer, err = claims.Text("iss"); err == nil {
+		a.subject, err = claims.Text("sub")
+	}
+	if err != nil {
+		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
+	}
+	return a, nil
+}
+
+// authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion costs one
+// verification of a signature, be the client known or not.
+func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence) (*registry.Client, string, error) {
+	p := proof{credentials{id: e.ClientID}, e.Source, a.config.Now()}
+	sent, err := e.parseAssertion()
+	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Code == oauth.InvalidClient {
+		return nil, p.method, a.fail(ctx, p, refusal)
+	}
+	if err != nil {
+		return nil, p.method, err
+	}
+	p.method, p.id = oauth.PrivateKeyJWT, sent.subject
+	client, known, err := a.find(ctx, p.id)
+	if err != nil {
+		return nil, p.method, err
+	}
+	key, err := a.clientKey(ctx, client, sent.message.Header)
+	if err != nil {
+		return nil, p.method, err
+	}
+	cause := sent.message.Verify(key)
+	if cause == nil {
+		cause = a.checkAssertion(sent, client, e.ClientID, p.at)
+	}
+	switch {
+	case !known:
+		return nil, p.method, a.fail(ctx, p, refused(oauth.UnknownClient, "unknown client"))
+	case cause != nil:
+		return nil, p.method, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion for client %q: %w", p.id, cause))
+	}
+	if refusal := a.checkUsable(p, client); refusal != nil {
+		return nil, p.method, a.fail(ctx, p, refusal)
+	}
+	if err := a.useOnce(ctx, p, sent); err != nil {
+		return nil, p.method, err
+	}
+	return client, p.method, nil
+}
+
+// clientKey returns the key of the client that the header of an assertion selects. If there is none, it returns one that
+// signed nothing, so that the answer takes as long as to a wrong signature.
+func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (jwks.Key, error) {
+	algorithm := jwks.Algorithm(header.Algorithm)
+	key, err := client.Keys.Find(ctx, header.KeyID)
+	if err == nil {
+		if fitting, ok := key.For(algorithm); ok {
+			return fitting, nil
+		}
+	}
+	return decoy(algorithm), nil
+}
+
+// checkAssertion returns what is wrong with the claims of an assertion whose signature is right (RFC 7523 §3, RFC 10070).
+func (a *Authenticator) checkAssertion(sent *assertion, client *registry.Client, clientID string, now time.Time) error {
+	switch {
+	case sent.issuer != sent.subject:
+		return fmt.Errorf("iss is %.100q, want the client", sent.issuer)
+	case clientID != "" && clientID != sent.subject:
+		return errors.New("client_id is not its sub")
+	}
+	if err := a.checkType(sent.message.Header.Type, client, now); err != nil {
+		return err
+	}
+	if err := a.checkAudience(sent.claims, client, now); err != nil {
+		return err
+	}
+	if err := checkTimes(sent.claims, now); err != nil {
+		return err
+	}
+	switch id, err := sent.claims.Text("jti"); {
+	case err != nil:
+		return err
+	case len(id) > maxAssertionID:
+		return fmt.Errorf("jti has more than %d bytes", maxAssertionID)
+	}
+	return nil
+}
+
+// checkType returns what is wrong with the "typ" of an assertion. The type keeps other JWTs that the client signs with the
+// same key from passing as assertions.
+func (a *Authenticator) checkType(typ string, client *registry.Client, now time.Time) error {
+	name := typ
+	if prefix := "application/"; len(name) > len(prefix) && oauth.EqualFold(name[:len(prefix)], prefix) {
+		name = name[len(prefix):] // RFC 7515 §4.1.9
+	}
+	if oauth.EqualFold(name, AssertionMediaType) {
+		return nil
+	}
+	if (typ == "" || oauth.EqualFold(name, "JWT")) && now.Before(client.UntypedAssertionsUntil) {
+		return nil
+	}
+	return fmt.Errorf("typ is %.40q, want %s", typ, AssertionMediaType)
+}
+
+// checkAudience returns what is wrong with the "aud" of an assertion: it is the issuer identifier alone (RFC 10070), so that
+// no other server that the client authenticates to can pass the assertion on.
+func (a *Authenticator) checkAudience(claims jws.Claims, client *registry.Client, now time.Time) error {
+	own := a.config.Issuer.String()
+	audience := claims.Texts("aud")
+	if len(audience) == 1 && audience[0] == own && strings.HasPrefix(string(claims["aud"]), `"`) {
+		return nil
+	}
+	if now.Before(client.OlderAudiencesUntil) && slices.ContainsFunc(audience, func(a string) bool {
+		return a == own || a == own+"/connect/token"
+	}) {
+		return nil
+	}
+	return fmt.Errorf("aud is %.200s, want the issuer alone as a string", claims["aud"])
+}
+
+// checkTimes returns what is wrong with the times of an assertion.
+func checkTimes(claims jws.Claims, now time.Time) error {
+	expires, err := claims.Time("exp")
+	switch {
+	case err != nil:
+		return err
+	case !now.Before(expires):
+		return fmt.Errorf("it expired at %s", expires.UTC().Format(time.RFC3339))
+	case expires.After(now.Add(maxAssertionLife + assertionLeeway)):
+		return fmt.Errorf("exp is %s, more than %s ahead", expires.UTC().Format(time.RFC3339), maxAssertionLife)
+	}
+	for _, name := range [...]string{"nbf", "iat"} {
+		if _, ok := claims[name]; !ok {
+			continue
+		}
+		start, err := claims.Time(name)
+		switch {
+		case err != nil:
+			return err
+		case start.After(now.Add(assertionLeeway)):
+			return fmt.Errorf("%s is %s, which is ahead", name, start.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// useOnce returns an error unless this is the first use of a verified assertion at any replica.
+func (a *Authenticator) useOnce(ctx context.Context, p proof, sent *assertion) error {
+	id, err := sent.claims.Text("jti")
+	if err != nil {
+		return err
+	}
+	expires, err := sent.claims.Time("exp")
+	if err != nil {
+		return err
+	}
+	switch first, err := a.config.Replays.Use(ctx, assertionID(p.id, id), expires.Add(time.Second)); {
+	case err != nil:
+		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
+	case !first:
+		return a.fail(ctx, p, refused(oauth.AssertionReplayed, "client %q sent the assertion with jti %.100q before", p.id, id))
+	}
+	return nil
+}
+
+// assertionID returns the ID under which an assertion is remembered.
+func assertionID(issuer, id string) [sha256.Size]byte {
+	// The length keeps two pairs from having one ID.
+	data := binary.BigEndian.AppendUint64(nil, uint64(len(issuer)))
+	return sha256.Sum256(append(append(data, issuer...), id...))
+}
