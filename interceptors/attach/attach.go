@@ -49,7 +49,7 @@ var (
 // ClientCredentials makes no request and reports no error: a wrong argument makes the first request for a token fail.
 //
 // The secret is clientSecret or, if that is empty, the value of one of [SecretFile], [SecretEnv] and [SecretFunc]; it
-// is an error to set more than one of the four. These options are read again for each token request. If the issuer
+// is an error to set more than one of the four. A client with a key of its own has no secret; see [PrivateKey]. The options are read again for each token request. If the issuer
 // refuses a secret (invalid_client) that has been replaced in the meantime, the request is repeated once, at once, with
 // the newer one.
 func ClientCredentials(issuer, clientID, clientSecret string, options ...Option) *Source {
@@ -62,7 +62,8 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 			option(&c)
 		}
 	}
-	requests := &client{id: clientID, secrets: c.secrets, mistake: c.mistake}
+	c.assertion = c.assertions(issuer)
+	requests := &client{id: clientID, hasKey: c.assertion != nil, secrets: c.secrets, mistake: c.mistake}
 	if c.conn != nil {
 		endpoint, err := newGRPCEndpoint(c)
 		if err != nil && requests.mistake == nil {

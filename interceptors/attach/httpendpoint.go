@@ -82,6 +82,14 @@ func (e *httpEndpoint) requestOnce(ctx context.Context, secret string, other boo
 	if other {
 		method = e.methods[len(e.methods)-1]
 	}
+	if e.assertion != nil {
+		// Each request has its own, because the issuer accepts an assertion once.
+		made, failure := e.assertion(ctx)
+		if failure != nil {
+			return issuedToken{}, failure
+		}
+		secret, method = made, oauth.PrivateKeyJWT
+	}
 	answer, err := e.post(ctx, endpoint, secret, method)
 	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Code == "" {
 		// An OAuth server does not answer like this; the endpoint may have moved.
@@ -119,7 +127,7 @@ func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
 	return e.discovered, nil
 }
 
-// post sends the request of RFC 6749 §4.4.2.
+// post sends the request of RFC 6749 §4.4.2. The secret is an assertion if that is the method.
 func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string) (issuedToken, error) {
 	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
 	if len(e.scopes) > 0 {
@@ -131,9 +139,14 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 	for _, p := range e.parameters {
 		form.Set(p.name, p.value)
 	}
-	if method == ClientSecretPost {
+	switch method {
+	case ClientSecretPost:
 		form.Set("client_id", e.id)
 		form.Set("client_secret", secret)
+	case oauth.PrivateKeyJWT:
+		form.Set("client_id", e.id)
+		form.Set("client_assertion", secret)
+		form.Set("client_assertion_type", assertionType)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {

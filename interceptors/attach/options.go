@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"crypto"
 	"fmt"
 	"net/http"
 	"slices"
@@ -15,6 +16,8 @@ import (
 type config struct {
 	account
 	secrets   []secret
+	keys      []func() (crypto.Signer, error)
+	keyID     string
 	tokenURL  string
 	client    *http.Client
 	conn      grpc.ClientConnInterface

@@ -13,9 +13,10 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// client is an issuer that requests tokens with the client's secret.
+// client is an issuer that requests tokens with the client's secret or private key.
 type client struct {
 	id      string
+	hasKey  bool
 	secrets []secret // exactly one, otherwise issue fails
 	to      requester
 	mistake error // of an option, or nil
@@ -25,8 +26,8 @@ type client struct {
 // requester requests a token from one kind of endpoint. The secret is an argument, so that the text that must not be
 // echoed is the secret that was sent.
 type requester interface {
-	// requestToken requests a token with the secret. The client authenticates with the method that the endpoint
-	// prefers or, if other is true, with its other one.
+	// requestToken requests a token with the secret, which is empty if the client has a private key. The client
+	// authenticates with the method that the endpoint prefers or, if other is true, with its other one.
 	requestToken(ctx context.Context, secret string, other bool) (issuedToken, error)
 	// offersOther reports whether there is another method. It is called after a refusal.
 	offersOther(ctx context.Context) bool
@@ -73,6 +74,8 @@ func (c *client) issue(ctx context.Context) (issuedToken, error) {
 		return issuedToken{}, misuse("%w", c.mistake)
 	case c.id == "":
 		return issuedToken{}, misuse("the client id is empty")
+	case c.hasKey:
+		return c.to.requestToken(ctx, "", false)
 	case len(c.secrets) == 0:
 		return issuedToken{}, misuse("the client secret is empty")
 	case len(c.secrets) > 1:
@@ -155,6 +158,8 @@ type account struct {
 	parameters []parameter
 	// method is the authentication method, or empty if the issuer's metadata decide.
 	method string
+	// assertion makes an assertion for one request, for a client with a private key instead of a secret; otherwise nil.
+	assertion secret
 }
 
 type parameter struct{ name, value string }

@@ -20,7 +20,7 @@ import (
 func SecretFile(path string) Option {
 	return func(c *config) {
 		last := "" // used only by the one read in flight
-		c.secrets = append(c.secrets, interruptible(func(context.Context) (string, error) {
+		c.secrets = append(c.secrets, interruptible("the client secret", func(context.Context) (string, error) {
 			read, err := readSecret(path)
 			if err == nil {
 				last = read
@@ -56,7 +56,7 @@ func SecretEnv(name string) Option {
 // an outage of its source has to cache it.
 func SecretFunc(secret func(ctx context.Context) (string, error)) Option {
 	return func(c *config) {
-		c.secrets = append(c.secrets, interruptible(func(ctx context.Context) (string, error) {
+		c.secrets = append(c.secrets, interruptible("the client secret", func(ctx context.Context) (string, error) {
 			if secret == nil {
 				return "", errors.New("the function is nil")
 			}
@@ -82,8 +82,8 @@ func literal(value string) secret {
 }
 
 // interruptible returns a secret that stops waiting for read when ctx ends, even if read goes on. It never calls read
-// concurrently.
-func interruptible(read func(context.Context) (string, error)) secret {
+// concurrently. Errors begin with what is read.
+func interruptible(what string, read func(context.Context) (string, error)) secret {
 	type result struct {
 		secret string
 		err    error
@@ -103,11 +103,11 @@ func interruptible(read func(context.Context) (string, error)) secret {
 		select {
 		case got := <-answer:
 			if got.err != nil {
-				return got.secret, unavailable(fmt.Errorf("the client secret: %w", got.err))
+				return got.secret, unavailable(fmt.Errorf("%s: %w", what, got.err))
 			}
 			return got.secret, nil
 		case <-ctx.Done():
-			return "", unavailable(fmt.Errorf("waiting for the client secret: %w", ctx.Err()))
+			return "", unavailable(fmt.Errorf("waiting for %s: %w", what, ctx.Err()))
 		}
 	}
 }
