@@ -117,13 +117,19 @@ func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence)
 // signed nothing, so that the answer takes as long as to a wrong signature.
 func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (jwks.Key, error) {
 	algorithm := jwks.Algorithm(header.Algorithm)
-	key, err := client.Keys.Find(ctx, header.KeyID)
+	key, err := a.keys.find(ctx, client, header.KeyID)
 	if err == nil {
 		if fitting, ok := key.For(algorithm); ok {
 			return fitting, nil
 		}
 	}
-	return decoy(algorithm), nil
+	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
+		return decoy(algorithm), nil
+	}
+	return jwks.Key{}, &oauth.Error{
+		Code: oauth.TemporarilyUnavailable, Reason: oauth.KeysUnreachable, RetryAfter: time.Second,
+		Text: "The keys of the client cannot be fetched.", Cause: fmt.Errorf("the keys of client %q: %w", client.ID, err),
+	}
 }
 
 // checkAssertion returns what is wrong with the claims of an assertion whose signature is right (RFC 7523 §3, RFC 10070).

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -51,7 +52,7 @@ type Clients interface {
 	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 }
 
-// Config configures an [Authenticator]. All fields but Slow are required.
+// Config configures an [Authenticator]. All fields but Fetch and Slow are required.
 type Config struct {
 	// Issuer is the audience of client assertions.
 	Issuer oauth.Issuer
@@ -67,6 +68,8 @@ type Config struct {
 	// Replays refuses client assertions that were used before.
 	Replays Replays
 	Now     func() time.Time
+	// Fetch makes the requests for the key sets of clients that register a URL. If it is nil, no such client authenticates.
+	Fetch *http.Client
 	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called
 	// when the computation ends.
 	Slow func(ctx context.Context) (done func())
@@ -94,12 +97,13 @@ type Failures interface {
 type Authenticator struct {
 	config   Config
 	secrets  *secrets
+	keys     *keySets
 	upgrades chan upgrade
 }
 
 // New returns an authenticator. It computes at most as many slow hashes at once as the process may use processors.
 func New(config Config) *Authenticator {
-	return &Authenticator{config, newSecrets(config), make(chan upgrade, maxUpgrades)}
+	return &Authenticator{config, newSecrets(config), newKeySets(config.Fetch, config.Now), make(chan upgrade, maxUpgrades)}
 }
 
 // refused returns the one answer to every failed authentication. Reason and cause are for the operator alone.

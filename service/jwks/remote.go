@@ -47,7 +47,14 @@ func Discovered(discovery oauth.Discovery, issuer string) Fetch {
 		if found.JWKSURI == "" {
 			return nil, 0, errors.New("the issuer's metadata has no jwks_uri")
 		}
-		body, header, err := discovery.Get(ctx, found.JWKSURI, MaxDocument)
+		return At(discovery, found.JWKSURI, MaxDocument)(ctx)
+	}
+}
+
+// At returns a Fetch that reads the keys at a URL, in a document of at most limit bytes, as discovery says.
+func At(discovery oauth.Discovery, url string, limit int64) Fetch {
+	return func(ctx context.Context) (*Set, time.Duration, error) {
+		body, header, err := discovery.Get(ctx, url, limit)
 		if err != nil {
 			return nil, 0, err
 		}

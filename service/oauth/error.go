@@ -75,6 +75,8 @@ const (
 	StaleKnowledge Reason = "stale_knowledge"
 	// StoreUnreachable means that the store did not answer during this request.
 	StoreUnreachable Reason = "store_unreachable"
+	// KeysUnreachable means that the key set of a client could not be fetched.
+	KeysUnreachable Reason = "keys_unreachable"
 	// TooManySecrets means that the queue for slow hashes is full.
 	TooManySecrets Reason = "too_many_secrets"
 )

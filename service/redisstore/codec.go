@@ -26,6 +26,7 @@ type clientRecord struct {
 	Networks      []string       `json:"allowed_networks,omitempty"`
 	Disabled      bool           `json:"disabled,omitempty"`
 	Keys          string         `json:"jwks,omitempty"`
+	KeysURI       string         `json:"jwks_uri,omitempty"`
 	UntypedUntil  int64          `json:"untyped_assertions_until,omitempty"`
 	OlderUntil    int64          `json:"older_audiences_until,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
@@ -38,6 +39,11 @@ type secretRecord struct {
 	CreatedAt int64  `json:"created_at"`
 	ExpiresAt int64  `json:"expires_at,omitempty"`
 	FromFile  bool   `json:"from_file,omitempty"`
+}
+
+// hasKeys reports whether the record has a field that formats before 3 lack.
+func (r *clientRecord) hasKeys() bool {
+	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0
 }
 
 // resourcesRecord is the stored form of the table of resources.
@@ -59,7 +65,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		Format: 1, ID: c.ID.String(), Name: c.Name, AuthMethods: c.AuthMethods, GrantTypes: c.GrantTypes,
 		Scopes: c.Scopes.String(), DefaultScopes: c.DefaultScopes.String(),
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
-		Keys: c.Keys.String(), UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
+		Keys: c.Keys.String(), KeysURI: c.KeysURI, UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
@@ -69,7 +75,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		record.Format = 2
 		record.Networks = append(record.Networks, network.String())
 	}
-	if record.Keys != "" || record.UntypedUntil != 0 || record.OlderUntil != 0 {
+	if record.hasKeys() {
 		record.Format = 3
 	}
 	for _, secret := range c.Secrets {
@@ -91,7 +97,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	if record.Format < 2 && record.Networks != nil {
 		return nil, fmt.Errorf("the stored client %q has allowed_networks, which its format lacks", id)
 	}
-	if record.Format < 3 && (record.Keys != "" || record.UntypedUntil != 0 || record.OlderUntil != 0) {
+	if record.Format < 3 && record.hasKeys() {
 		return nil, fmt.Errorf("the stored client %q has keys, which its format lacks", id)
 	}
 	if record.ID != id {
@@ -99,6 +105,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	}
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
+		KeysURI:                record.KeysURI,
 		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
 		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),
 		CreatedAt: fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,

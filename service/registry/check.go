@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -161,6 +162,25 @@ func checkName(name string) string {
 func checkLifetime(d time.Duration) string {
 	if d < 0 || d > MaxLifetime || d%time.Second != 0 {
 		return fmt.Sprintf("%s is not between 1s and %s in whole seconds", d, MaxLifetime)
+	}
+	return ""
+}
+
+// maxURI is the maximum length of a jwks_uri, in bytes.
+const maxURI = 512
+
+func checkKeysURI(c, _ *Client, _ *Resources) string {
+	if c.KeysURI == "" {
+		return ""
+	}
+	u, err := url.Parse(c.KeysURI)
+	switch {
+	case len(c.KeysURI) > maxURI:
+		return fmt.Sprintf("has more than %d bytes", maxURI)
+	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || oauth.SecureURL(c.KeysURI) != nil:
+		return "is not an https URL without a user and a fragment"
+	case c.Keys.String() != "":
+		return "cannot be set beside jwks (RFC 7591 §2)"
 	}
 	return ""
 }

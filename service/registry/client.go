@@ -23,8 +23,9 @@ type Client struct {
 	Name string
 	// Secrets are alternatives: any one that has not expired authenticates the client.
 	Secrets []clientsecret.Secret
-	// Keys verify the client's assertions ([oauth.PrivateKeyJWT]).
-	Keys KeySet
+	// Keys verify the client's assertions ([oauth.PrivateKeyJWT]). KeysURI is the URL of a JWK Set that does instead.
+	Keys    KeySet
+	KeysURI string
 	// UntypedAssertionsUntil is until when an assertion may have the "typ" JWT or none, and OlderAudiencesUntil until when it
 	// may be addressed to the token endpoint, or to several servers; zero means not at all.
 	UntypedAssertionsUntil, OlderAudiencesUntil time.Time

@@ -98,6 +98,10 @@ var clientFields = []clientField{
 		Field: documentField("jwks", "none", func(c *Client) *KeySet { return &c.Keys }, ParseKeySet),
 	},
 	{
+		Field: textField("jwks_uri", "none", func(c *Client) *string { return &c.KeysURI }),
+		check: checkKeysURI,
+	},
+	{
 		Field: timeField("untyped_assertions_until", "never", func(c *Client) *time.Time { return &c.UntypedAssertionsUntil }),
 	},
 	{

@@ -124,8 +124,11 @@ type Client struct {
 	// Time until which the "aud" of an assertion of the client may be the URL of the token endpoint, or a list that contains
 	// it or the issuer, instead of the issuer alone (RFC 10070). Unset means not at all.
 	OlderAudiencesUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=older_audiences_until,json=olderAudiencesUntil,proto3" json:"older_audiences_until,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// https URL of a JWK Set with the client's keys, instead of jwks; at most 512 bytes. It is fetched from public addresses
+	// only, without redirects, and at most 1 MiB.
+	JwksUri       string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -275,6 +278,13 @@ func (x *Client) GetOlderAudiencesUntil() *timestamppb.Timestamp {
 		return x.OlderAudiencesUntil
 	}
 	return nil
+}
+
+func (x *Client) GetJwksUri() string {
+	if x != nil {
+		return x.JwksUri
+	}
+	return ""
 }
 
 // ClientSecret describes one secret of a client, without its value. Every secret that has not expired authenticates the
@@ -1467,7 +1477,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xa4\x06\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xbf\x06\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -1490,7 +1500,8 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\x10allowed_networks\x18\x0e \x03(\tR\x0fallowedNetworks\x12+\n" +
 	"\x04jwks\x18\x0f \x01(\v2\x17.google.protobuf.StructR\x04jwks\x12T\n" +
 	"\x18untyped_assertions_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x16untypedAssertionsUntil\x12N\n" +
-	"\x15older_audiences_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x13olderAudiencesUntilB\v\n" +
+	"\x15older_audiences_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x13olderAudiencesUntil\x12\x19\n" +
+	"\bjwks_uri\x18\x12 \x01(\tR\ajwksUriB\v\n" +
 	"\t_disabled\"\xee\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x121\n" +
