@@ -15,6 +15,7 @@ import (
 	"github.com/grantorhq/grantor/service/admin"
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/egress"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/keys"
@@ -66,7 +67,8 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 	d.directory = registry.NewDirectory(config.Store, config.Store, config.CachedClients)
 	d.authenticator = clientauth.New(clientauth.Config{
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
-		Replays: config.Store, Now: config.Now, Slow: d.events.SlowHash,
+		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
+		Slow: d.events.SlowHash,
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)

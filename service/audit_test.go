@@ -88,7 +88,7 @@ func TestAuditEvents(t *testing.T) {
 			t.Errorf("%s: got the time %s", kept.Event, kept.Time)
 		}
 	}
-	expectEvent(t, events, "token.refused", `"client_id":"svc","auth_method":"client_secret_post"`, `"error":"invalid_client","reason":"wrong_secret"`)
+	expectEvent(t, events, "token.refused", `"client_id":"svc","auth_method":"client_secret_post","identity":""`, `"error":"invalid_client","reason":"wrong_secret"`)
 	expectEvent(t, events, "token.refused", `"client_id":"nobody"`, `"reason":"unknown_client"`)
 	expectEvent(t, events, "admin.refused", `"by":"","peer":"127.0.0.1:`, `"method":"grantor.v1.KeyService/ListKeys","reason":"no_token"`)
 	expectEvent(t, events, "admin.refused", `"by":"boss"`, `"reason":"not_found"`)

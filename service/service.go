@@ -76,6 +76,8 @@ type Config struct {
 	Limits limit.Limits
 	// Proxies are the networks whose X-Forwarded-For is trusted. Default none.
 	Proxies remoteaddr.Networks
+	// FetchNetworks are the networks from which the key sets of clients are fetched, besides public addresses. Default none.
+	FetchNetworks remoteaddr.Networks
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }

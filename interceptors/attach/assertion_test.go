@@ -39,7 +39,7 @@ func newKeyedIssuer(t *testing.T, signers ...jwstest.Signer) *tokentest.Issuer {
 		Resources: []registry.Resource{{ID: must.Get(oauth.ParseResource("https://orders.internal")), Scopes: scopes}},
 		Clients: []registry.ClientSpec{{Client: registry.Client{
 			ID: must.Get(oauth.ParseClientID("orders")), GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: scopes,
-			Keys: must.Get(registry.ParseKeySet(jwstest.Set(signers...))),
+			Keys: must.Get(jwks.ParseDocument(jwstest.Set(signers...))),
 		}}},
 	})
 	return issuer

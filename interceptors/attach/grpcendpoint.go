@@ -61,16 +61,17 @@ func (g *grpcEndpoint) requestToken(ctx context.Context, secret string, other bo
 	// if the credential has no metadata.
 	cc, _ := g.conn.(*grpc.ClientConn)
 	own := credential{secure: !g.plaintext && !loopback(cc)}
-	if g.assertion != nil {
+	switch {
+	case g.assertion != nil:
 		made, failure := g.assertion(ctx)
 		if failure != nil {
 			return issuedToken{}, failure
 		}
 		secret = made
 		request.ClientId, request.ClientAssertion, request.ClientAssertionType = g.id, made, assertionType
-	} else if g.method == ClientSecretBasic || g.method == "" && other {
+	case g.method == ClientSecretBasic || g.method == "" && other:
 		own.metadata = map[string]string{"authorization": basic(g.id, secret)}
-	} else {
+	default:
 		request.ClientId, request.ClientSecret = g.id, secret
 	}
 	var call instrument.Call

@@ -127,8 +127,8 @@ func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
 	return e.discovered, nil
 }
 
-// post sends the request of RFC 6749 §4.4.2. The secret is an assertion if that is the method.
-func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string) (issuedToken, error) {
+// form returns the parameters of RFC 6749 §4.4.2. The secret is an assertion if that is the method.
+func (e *httpEndpoint) form(secret, method string) url.Values {
 	form := url.Values{"grant_type": {oauth.GrantClientCredentials}}
 	if len(e.scopes) > 0 {
 		form.Set("scope", e.scope())
@@ -148,7 +148,12 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 		form.Set("client_assertion", secret)
 		form.Set("client_assertion_type", assertionType)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	return form
+}
+
+// post sends the request of RFC 6749 §4.4.2. The secret is an assertion if that is the method.
+func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string) (issuedToken, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(e.form(secret, method).Encode()))
 	if err != nil {
 		return issuedToken{}, misuse("the token endpoint: %.200q is not a URL", oauth.RedactURL(endpoint))
 	}

@@ -76,23 +76,23 @@ func (e *Evidence) parseAssertion() (*assertion, error) {
 
 // authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion costs one
 // verification of a signature, be the client known or not.
-func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence) (*registry.Client, string, error) {
+func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence) (Authentication, error) {
 	p := proof{credentials{id: e.ClientID}, e.Source, a.config.Now()}
 	sent, err := e.parseAssertion()
 	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Code == oauth.InvalidClient {
-		return nil, p.method, a.fail(ctx, p, refusal)
+		return Authentication{Method: p.method}, a.fail(ctx, p, refusal)
 	}
 	if err != nil {
-		return nil, p.method, err
+		return Authentication{Method: p.method}, err
 	}
 	p.method, p.id = oauth.PrivateKeyJWT, sent.subject
 	client, known, err := a.find(ctx, p.id)
 	if err != nil {
-		return nil, p.method, err
+		return Authentication{Method: p.method}, err
 	}
 	key, err := a.clientKey(ctx, client, sent.message.Header)
 	if err != nil {
-		return nil, p.method, err
+		return Authentication{Method: p.method}, err
 	}
 	cause := sent.message.Verify(key)
 	if cause == nil {
@@ -100,17 +100,17 @@ func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence)
 	}
 	switch {
 	case !known:
-		return nil, p.method, a.fail(ctx, p, refused(oauth.UnknownClient, "unknown client"))
+		return Authentication{Method: p.method}, a.fail(ctx, p, refused(oauth.UnknownClient, "unknown client"))
 	case cause != nil:
-		return nil, p.method, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion for client %q: %w", p.id, cause))
+		return Authentication{Method: p.method}, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion for client %q: %w", p.id, cause))
 	}
 	if refusal := a.checkUsable(p, client); refusal != nil {
-		return nil, p.method, a.fail(ctx, p, refusal)
+		return Authentication{Method: p.method}, a.fail(ctx, p, refusal)
 	}
 	if err := a.useOnce(ctx, p, sent); err != nil {
-		return nil, p.method, err
+		return Authentication{Method: p.method}, err
 	}
-	return client, p.method, nil
+	return Authentication{Client: client, Method: p.method}, nil
 }
 
 // clientKey returns the key of the client that the header of an assertion selects. If there is none, it returns one that

@@ -19,7 +19,6 @@ import (
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
-	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
 
@@ -34,8 +33,8 @@ func header(s jwstest.Signer) jwstest.Object {
 }
 
 // set returns a key set of a client.
-func set(signers ...jwstest.Signer) registry.KeySet {
-	return must.Get(registry.ParseKeySet(jwstest.Set(signers...)))
+func set(signers ...jwstest.Signer) jwks.Document {
+	return must.Get(jwks.ParseDocument(jwstest.Set(signers...)))
 }
 
 // payload returns the claims of a good assertion of a client.
@@ -78,7 +77,8 @@ func TestPrivateKeyJWT(t *testing.T) {
 		c := client("a")
 		c.Keys = set(jwstest.NewSigner(jwks.ES256), s)
 		a := newWithAssertions(registered{"a": c}, &replays{})
-		got, method, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
+		proven, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
+		got, method := proven.Client, proven.Method
 		if err != nil || got != c || method != oauth.PrivateKeyJWT {
 			t.Errorf("%s: got %v by %s, %v", algorithm, got, method, err)
 		}
@@ -138,7 +138,7 @@ func TestWrongAssertions(t *testing.T) {
 		"claims in another case": own.Sign(head, claims.With(jwstest.Object{"iss": nil, "ISS": "a"})),
 	} {
 		used := &replays{}
-		_, _, err := newWithAssertions(clients, used).Authenticate(t.Context(), assertion(text))
+		_, err := newWithAssertions(clients, used).Authenticate(t.Context(), assertion(text))
 		refusal := oauth.From(err)
 		if refusal.Code != oauth.InvalidClient || refusal.Text != "Client authentication failed." {
 			t.Errorf("%s: got %v", name, err)
@@ -164,12 +164,12 @@ func TestWrongAssertions(t *testing.T) {
 		"another client_id": {evidence(func(e *clientauth.Evidence) { e.ClientID = "keyless" }), oauth.InvalidClient},
 		"too large":         {assertion(change("note", strings.Repeat("x", 9000))), oauth.InvalidRequest},
 	} {
-		if _, _, err := newWithAssertions(clients, &replays{}).Authenticate(t.Context(), test.evidence); oauth.From(err).Code != test.want {
+		if _, err := newWithAssertions(clients, &replays{}).Authenticate(t.Context(), test.evidence); oauth.From(err).Code != test.want {
 			t.Errorf("%s: got %v, want %s", name, err, test.want)
 		}
 	}
 	e := evidence(func(e *clientauth.Evidence) { e.ClientID = "a" })
-	if _, _, err := newWithAssertions(clients, &replays{}).Authenticate(t.Context(), e); err != nil {
+	if _, err := newWithAssertions(clients, &replays{}).Authenticate(t.Context(), e); err != nil {
 		t.Errorf("the good one: %v", err)
 	}
 }
@@ -204,7 +204,7 @@ func TestOlderAssertions(t *testing.T) {
 			c.OlderAudiencesUntil = start.Add(test.older)
 		}
 		text := s.Sign(header(s).With(jwstest.Object{"typ": test.typ}), payload("a").With(jwstest.Object{"aud": test.aud}))
-		_, _, err := newWithAssertions(registered{"a": c}, &replays{}).Authenticate(t.Context(), assertion(text))
+		_, err := newWithAssertions(registered{"a": c}, &replays{}).Authenticate(t.Context(), assertion(text))
 		if (err == nil) != test.want {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -219,17 +219,17 @@ func TestAssertionOnce(t *testing.T) {
 	clients := registered{"a": a, "b": b}
 	one, two := newWithAssertions(clients, used), newWithAssertions(clients, used)
 	text := s.Sign(header(s), payload("a").With(jwstest.Object{"jti": "same"}))
-	if _, _, err := one.Authenticate(t.Context(), assertion(text)); err != nil {
+	if _, err := one.Authenticate(t.Context(), assertion(text)); err != nil {
 		t.Fatal(err)
 	}
 	for _, replica := range []*clientauth.Authenticator{one, two} {
-		_, _, err := replica.Authenticate(t.Context(), assertion(text))
+		_, err := replica.Authenticate(t.Context(), assertion(text))
 		if got := oauth.From(err); got.Code != oauth.InvalidClient || got.Reason != oauth.AssertionReplayed {
 			t.Errorf("the same assertion: got %v", err)
 		}
 	}
 	// Two clients may choose the same jti, and neither can use up that of the other.
-	if _, _, err := two.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("b").With(jwstest.Object{"jti": "same"})))); err != nil {
+	if _, err := two.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("b").With(jwstest.Object{"jti": "same"})))); err != nil {
 		t.Errorf("the same jti of another client: %v", err)
 	}
 	for id, until := range used.used {
@@ -238,7 +238,7 @@ func TestAssertionOnce(t *testing.T) {
 		}
 	}
 	used.error = errors.New("down")
-	_, _, err := one.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
+	_, err := one.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
 	if got := oauth.From(err); got.Code != oauth.TemporarilyUnavailable || got.Reason != oauth.StoreUnreachable {
 		t.Errorf("without the store: got %v", err)
 	}
@@ -256,7 +256,7 @@ func TestAssertionRace(t *testing.T) {
 	for range cap(results) {
 		a := newWithAssertions(registered{"a": c}, used)
 		group.Go(func() {
-			_, _, err := a.Authenticate(context.Background(), assertion(text))
+			_, err := a.Authenticate(context.Background(), assertion(text))
 			results <- err
 		})
 	}
@@ -287,12 +287,12 @@ func TestAssertionFailures(t *testing.T) {
 	for range 5 {
 		e := assertion(foreign.Sign(header(s), payload("a")))
 		e.Source = netip.MustParseAddr("192.0.2.1")
-		_, _, last = a.Authenticate(t.Context(), e)
+		_, last = a.Authenticate(t.Context(), e)
 	}
 	if got := oauth.From(last); got.Reason != oauth.TooManyFailures {
 		t.Errorf("after 5 failures: got %v", last)
 	}
-	if _, _, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a")))); err != nil {
+	if _, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a")))); err != nil {
 		t.Errorf("the client itself: %v", err)
 	}
 }
@@ -307,7 +307,7 @@ func FuzzAssertion(f *testing.F) {
 	a := newWithAssertions(registered{"a": c}, &replays{})
 	f.Fuzz(func(t *testing.T, text string) {
 		e := assertion(text)
-		if _, _, err := a.Authenticate(t.Context(), e); err == nil && text != good {
+		if _, err := a.Authenticate(t.Context(), e); err == nil && text != good {
 			t.Errorf("%q was accepted", text)
 		}
 		_ = e.ClaimedID()

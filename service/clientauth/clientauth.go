@@ -113,11 +113,22 @@ func refused(reason oauth.Reason, format string, args ...any) *oauth.Error {
 	return err
 }
 
-// Authenticate returns the client that the evidence proves, and the method that was used. The method is also returned
-// with an error, as far as it is known. Evidence of two kinds is an error (RFC 6749 §2.3).
-func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry.Client, string, error) {
+// Authentication is the result of an authentication.
+type Authentication struct {
+	// Client is the client that the evidence proves; nil if it proves none.
+	Client *registry.Client
+	// Method is the method by which the client authenticates, or tries to; empty if it is not known.
+	Method string
+	// Identity is what the client is called by the issuer or authority that vouches for it; empty for a client that proves
+	// itself by a secret or by a key that is registered for it.
+	Identity string
+}
+
+// Authenticate returns the client that the evidence proves. With an error, the result has no client. Evidence of two kinds is
+// an error (RFC 6749 §2.3).
+func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (Authentication, error) {
 	if err := e.checkKinds(); err != nil {
-		return nil, "", err
+		return Authentication{}, err
 	}
 	if e.Assertion != "" {
 		return a.authenticateByAssertion(ctx, e)
@@ -125,13 +136,13 @@ func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (*registry
 	c, err := e.credentials()
 	p := proof{c, e.Source, a.config.Now()}
 	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Reason == oauth.MalformedCredentials && c.raw != "" {
-		return nil, c.method, a.fail(ctx, p, refusal)
+		return Authentication{Method: c.method}, a.fail(ctx, p, refusal)
 	}
 	if err != nil {
-		return nil, c.method, err
+		return Authentication{Method: c.method}, err
 	}
 	client, err := a.check(ctx, p)
-	return client, c.method, err
+	return Authentication{Client: client, Method: c.method}, err
 }
 
 // proof is a client ID and a secret, with the source and the time of the request.
@@ -164,15 +175,13 @@ func (a *Authenticator) fail(ctx context.Context, p proof, cause *oauth.Error) *
 // find returns the client with the ID. If there is none, known is false, and the client that is returned stands in for it:
 // it has no secret or key that could match.
 func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client, known bool, err error) {
-	clientID, err := oauth.ParseClientID(id)
-	if err != nil {
-		return &registry.Client{}, false, nil
-	}
-	switch client, err := a.config.Clients.Client(ctx, clientID); {
-	case err == nil:
-		return client, true, nil
-	case !errors.Is(err, registry.ErrNotFound):
-		return nil, false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
+	if clientID, err := oauth.ParseClientID(id); err == nil {
+		switch client, err := a.config.Clients.Client(ctx, clientID); {
+		case err == nil:
+			return client, true, nil
+		case !errors.Is(err, registry.ErrNotFound):
+			return nil, false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
+		}
 	}
 	return &registry.Client{}, false, nil
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
-	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // MaxQueued is the capacity of the queue for slow hashes.
@@ -39,14 +38,6 @@ func (a *Authenticator) SetFind(find func(secrets []clientsecret.Secret, secret 
 
 // MaxUpgrades is the maximum number of hashes that wait to be replaced.
 const MaxUpgrades = maxUpgrades
-
-// RefusalText returns what a caller whose authentication failed reads: it depends on the method alone.
-func RefusalText(e Evidence) oauth.Text {
-	if e.Assertion != "" {
-		return "Client assertions are not supported; use client_secret_basic or client_secret_post."
-	}
-	return "Client authentication failed."
-}
 
 // UpgradeBackoff is how long no hash is replaced after a failure.
 const UpgradeBackoff = upgradeBackoff

@@ -33,7 +33,7 @@ func try(t *testing.T, a *clientauth.Authenticator, id, secret string, source ne
 	t.Helper()
 	e := post(id, secret)
 	e.Source = source
-	_, _, err := a.Authenticate(t.Context(), e)
+	_, err := a.Authenticate(t.Context(), e)
 	if err == nil {
 		return ""
 	}
@@ -124,7 +124,7 @@ func TestAllowedNetworks(t *testing.T) {
 	}
 	e := post("a", generated)
 	e.Source = there
-	if _, _, err := a.Authenticate(t.Context(), e); oauth.From(err).Why() != oauth.NetworkNotAllowed {
+	if _, err := a.Authenticate(t.Context(), e); oauth.From(err).Why() != oauth.NetworkNotAllowed {
 		t.Errorf("got %v with the reason %q, want %q", err, oauth.From(err).Why(), oauth.NetworkNotAllowed)
 	}
 }
@@ -151,7 +151,7 @@ func TestSuspectShare(t *testing.T) {
 		waiting.Go(func() {
 			e := post("a", fmt.Sprint("guess ", i))
 			e.Source = source
-			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
+			if _, err := a.Authenticate(t.Context(), e); err != nil {
 				refused <- err
 			}
 		})

@@ -15,8 +15,6 @@ import (
 const (
 	// maxKeySets is the maximum number of remote key sets in memory.
 	maxKeySets = 4000
-	// maxKeySet is the maximum size of one, in bytes: that of a set which is registered itself.
-	maxKeySet = 16 << 10
 )
 
 // keySets finds the keys of clients.
@@ -39,7 +37,7 @@ func (s *keySets) find(ctx context.Context, client *registry.Client, id string) 
 		return client.Keys.Find(ctx, id)
 	}
 	set, _ := s.remote.ComputeIfAbsent(client.KeysURI, func() (*jwks.Remote, bool) {
-		fetch := jwks.At(oauth.Discovery{Client: s.client}, client.KeysURI, maxKeySet)
+		fetch := jwks.At(oauth.Discovery{Client: s.client}, client.KeysURI, jwks.MaxRegistered)
 		return jwks.NewRemote(fetch, jwks.RemoteConfig{Now: s.now}), false
 	})
 	return set.Find(ctx, id)

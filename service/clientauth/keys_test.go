@@ -65,7 +65,7 @@ func TestKeysAtURL(t *testing.T) {
 	now := start
 	try := func(s jwstest.Signer) oauth.Code {
 		claims := payload("a").With(jwstest.Object{"iat": now.Unix(), "exp": now.Add(time.Minute).Unix()})
-		if _, _, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), claims))); err != nil {
+		if _, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), claims))); err != nil {
 			return oauth.From(err).Code
 		}
 		return ""
@@ -119,13 +119,13 @@ func TestHostileKeyServers(t *testing.T) {
 		server := newKeyServer(t, test.document)
 		server.status.Store(test.status)
 		a, _ := remoteClient(server.URL)
-		_, _, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
+		_, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
 		if got := oauth.From(err); got.Code != oauth.TemporarilyUnavailable || got.Reason != oauth.KeysUnreachable {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	a, _ := remoteClient("http://10.0.0.1/jwks.json")
-	_, _, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
+	_, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
 	if err == nil || !strings.Contains(err.Error(), "not a public address") {
 		t.Errorf("a private address: got %v", err)
 	}

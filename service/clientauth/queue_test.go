@@ -49,7 +49,7 @@ func TestSameSecretTakesOnePlace(t *testing.T) {
 		var group sync.WaitGroup
 		for range 2 * clientauth.MaxQueued {
 			group.Go(func() {
-				if _, _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
+				if _, err := a.Authenticate(t.Context(), post("a", "chosen")); err != nil {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -75,7 +75,7 @@ func TestUnknownIDsApart(t *testing.T) {
 			a, _, gate := newBlocked(clients)
 			var group sync.WaitGroup
 			for _, id := range ids {
-				group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post(id, "guessed")) })
+				group.Go(func() { _, _ = a.Authenticate(t.Context(), post(id, "guessed")) })
 			}
 			synctest.Wait()
 			if got := a.Stats().Queued; got != len(ids) {
@@ -98,7 +98,7 @@ func TestSameSecretOwnContext(t *testing.T) {
 			a, _, gate := newBlocked(clients)
 			var guessing, group sync.WaitGroup
 			for range clientauth.Parallel() {
-				guessing.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
+				guessing.Go(func() { _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 			}
 			synctest.Wait()
 			var errs [2]error
@@ -106,7 +106,7 @@ func TestSameSecretOwnContext(t *testing.T) {
 				group.Go(func() {
 					ctx, cancel := context.WithTimeout(t.Context(), timeout)
 					defer cancel()
-					_, _, errs[i] = a.Authenticate(ctx, post("a", "chosen"))
+					_, errs[i] = a.Authenticate(ctx, post("a", "chosen"))
 				})
 				synctest.Wait()
 			}
@@ -158,7 +158,7 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		refused := make(chan *oauth.Error, 2*clientauth.MaxQueued)
 		for range clientauth.MaxQueued + 10 {
 			group.Go(func() {
-				_, _, err := a.Authenticate(t.Context(), post("a", guess()))
+				_, err := a.Authenticate(t.Context(), post("a", guess()))
 				refused <- oauth.From(err)
 			})
 		}
@@ -193,10 +193,10 @@ func TestSlowHashesAreBounded(t *testing.T) {
 		a, _, gate := newBlocked(clients)
 		var group sync.WaitGroup
 		for range clientauth.MaxQueued {
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
+			group.Go(func() { _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
-		if _, _, err := a.Authenticate(t.Context(), post("fast", generated)); err != nil {
+		if _, err := a.Authenticate(t.Context(), post("fast", generated)); err != nil {
 			t.Errorf("got %v", err)
 		}
 		close(gate)
@@ -210,13 +210,13 @@ func TestCallerStopsWaiting(t *testing.T) {
 		a, started, gate := newBlocked(clients)
 		var group sync.WaitGroup
 		for range clientauth.Parallel() {
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), post("a", guess())) })
+			group.Go(func() { _, _ = a.Authenticate(t.Context(), post("a", guess())) })
 		}
 		synctest.Wait()
 		// There are more of them than places: each frees its place when its context ends.
 		for range clientauth.MaxQueued + 1 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			_, _, err := a.Authenticate(ctx, post("a", guess()))
+			_, err := a.Authenticate(ctx, post("a", guess()))
 			cancel()
 			if e := oauth.From(err); e.Code != oauth.TemporarilyUnavailable || !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("got %v, want %s for %v", err, oauth.TemporarilyUnavailable, context.DeadlineExceeded)
@@ -239,7 +239,7 @@ func TestSiteShare(t *testing.T) {
 		wait := func(format string, n int) {
 			e := post("a", guess())
 			e.Source = netip.MustParseAddr(fmt.Sprintf(format, n))
-			group.Go(func() { _, _, _ = a.Authenticate(t.Context(), e) })
+			group.Go(func() { _, _ = a.Authenticate(t.Context(), e) })
 			synctest.Wait()
 		}
 		for n := range clientauth.MaxPerSite + 10 {
@@ -282,7 +282,7 @@ func TestSourceShare(t *testing.T) {
 		flood.Go(func() {
 			e := post("a", rand.Text())
 			e.Source = here
-			if _, _, err := a.Authenticate(t.Context(), e); err != nil {
+			if _, err := a.Authenticate(t.Context(), e); err != nil {
 				refused <- err
 			}
 		})
@@ -299,7 +299,7 @@ func TestSourceShare(t *testing.T) {
 	go func() {
 		e := post("a", "chosen")
 		e.Source = there
-		_, _, err := a.Authenticate(t.Context(), e)
+		_, err := a.Authenticate(t.Context(), e)
 		done <- err
 	}()
 	close(gate)

@@ -36,7 +36,8 @@ func TestRawBasic(t *testing.T) {
 	} {
 		a := newAuthenticator(rawClients())
 		evidence := raw(credentials)
-		got, method, err := a.Authenticate(t.Context(), evidence)
+		proven, err := a.Authenticate(t.Context(), evidence)
+		got, method := proven.Client, proven.Method
 		refusal := oauth.From(err)
 		if got != nil || method != oauth.ClientSecretBasic || refusal.Code != oauth.InvalidClient || refusal.Text != "Client authentication failed." {
 			t.Errorf("%s: got %v, %s, %+v", credentials, got, method, refusal)
@@ -55,7 +56,7 @@ func TestRawBasic(t *testing.T) {
 	}
 	a := newAuthenticator(rawClients())
 	for id, secret := range map[string]string{"plus": "a+b/c=", "pct": "100%", "esc": "a%2Bb", "amp": "a b+c", "urn:svc": "chosen", "x+y": generated} {
-		if _, _, err := a.Authenticate(t.Context(), basic(id, secret)); err != nil {
+		if _, err := a.Authenticate(t.Context(), basic(id, secret)); err != nil {
 			t.Errorf("%s, encoded: %v", id, err)
 		}
 	}
@@ -79,9 +80,9 @@ func TestRawSameWork(t *testing.T) {
 		for _, id := range []string{"plus", "pct", "a", "disabled", "urn", "nobody"} {
 			for _, secret := range secrets.list {
 				a := newAuthenticator(rawClients())
-				_, _, _ = a.Authenticate(t.Context(), basic("plus", "a+b/c="))
+				_, _ = a.Authenticate(t.Context(), basic("plus", "a+b/c="))
 				c := count(a)
-				_, _, err := a.Authenticate(t.Context(), raw(id+":"+secret))
+				_, err := a.Authenticate(t.Context(), raw(id+":"+secret))
 				if err == nil {
 					continue // a with its secret, which needs no encoding
 				}
@@ -131,7 +132,7 @@ func TestRawSameLookups(t *testing.T) {
 				})
 				a.SetFind(func([]clientsecret.Secret, string, time.Time) int { return -1 })
 				clients.n.Store(0)
-				_, _, err := a.Authenticate(t.Context(), raw(id+":"+secret))
+				_, err := a.Authenticate(t.Context(), raw(id+":"+secret))
 				if got := clients.n.Load(); oauth.From(err).Code != oauth.InvalidClient || got != test.want {
 					t.Errorf("%s:%s: got %v and %d lookups, want %d", id, secret, err, got, test.want)
 				}
@@ -149,7 +150,7 @@ func TestBasicIsASCII(t *testing.T) {
 		"Basic\t" + encoded + " \t": true, "Basic \u00a0" + encoded: false, "Basic\u00a0" + encoded: false, "Basic " + encoded + "\u00a0": false,
 		"Basic \u0085" + encoded: false, "Basic " + encoded + "\u2003": false, "Basic " + encoded + "\v": false, "Bas\u0130c " + encoded: false,
 	} {
-		if got, _, err := a.Authenticate(t.Context(), clientauth.Evidence{Authorization: header}); (err == nil) != ok || !ok && (got != nil || oauth.From(err).Code != oauth.InvalidClient) {
+		if got, err := a.Authenticate(t.Context(), clientauth.Evidence{Authorization: header}); (err == nil) != ok || !ok && (got.Client != nil || oauth.From(err).Code != oauth.InvalidClient) {
 			t.Errorf("%q: got %v and %v, want ok %v", header, got, err, ok)
 		}
 	}
@@ -164,7 +165,7 @@ func TestRawIsBounded(t *testing.T) {
 		evidence := raw(credentials)
 		evidence.Source = here
 		for range 5 {
-			_, _, err := a.Authenticate(t.Context(), evidence)
+			_, err := a.Authenticate(t.Context(), evidence)
 			codes = append(codes, oauth.From(err).Code)
 			if len(codes) == 3 {
 				c.slow.Store(0)
@@ -192,10 +193,10 @@ func TestRawYields(t *testing.T) {
 	})
 	var busy sync.WaitGroup
 	for i := range clientauth.Parallel() {
-		busy.Go(func() { _, _, _ = a.Authenticate(t.Context(), post(string(rune('a'+i)), "busy")) })
+		busy.Go(func() { _, _ = a.Authenticate(t.Context(), post(string(rune('a'+i)), "busy")) })
 		<-computing
 	}
-	_, _, err := a.Authenticate(t.Context(), raw("pct:100%"))
+	_, err := a.Authenticate(t.Context(), raw("pct:100%"))
 	close(end)
 	busy.Wait()
 	if oauth.From(err).Code != oauth.InvalidClient || len(compared) != 0 {

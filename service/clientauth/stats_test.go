@@ -16,7 +16,7 @@ func TestStats(t *testing.T) {
 		Slow: func(context.Context) func() { started++; return func() { ended++ } },
 	})
 	authenticate := func(id, secret string) {
-		if _, _, err := a.Authenticate(t.Context(), post(id, secret)); err != nil {
+		if _, err := a.Authenticate(t.Context(), post(id, secret)); err != nil {
 			refused++
 		}
 	}

@@ -97,7 +97,7 @@ func testUpgrade(t *testing.T, test func(t *testing.T, s *fakeStore, accepts fun
 		var running sync.WaitGroup
 		running.Go(func() { _ = a.Run(ctx, func(err error) { *failed = append(*failed, err) }) })
 		accepts := func(secret string) bool {
-			_, _, err := a.Authenticate(t.Context(), post("a", secret))
+			_, err := a.Authenticate(t.Context(), post("a", secret))
 			synctest.Wait()
 			return err == nil
 		}
@@ -191,7 +191,7 @@ func TestUpgradeOfStale(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			var running sync.WaitGroup
 			running.Go(func() { _ = a.Run(ctx, func(err error) { t.Errorf("%s: %v", name, err) }) })
-			if _, _, err := a.Authenticate(t.Context(), post("a", "imported")); err != nil {
+			if _, err := a.Authenticate(t.Context(), post("a", "imported")); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			synctest.Wait()
@@ -232,7 +232,7 @@ func TestUpgradesAreBounded(t *testing.T) {
 	c.Secrets[0].Hash = importedHash
 	a := newAuthenticator(registered{"a": c})
 	for range clientauth.MaxUpgrades + 10 {
-		if _, _, err := a.Authenticate(t.Context(), post("a", "imported")); err != nil {
+		if _, err := a.Authenticate(t.Context(), post("a", "imported")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -113,9 +113,9 @@ func (i *Issuer) Ready() error {
 	return nil
 }
 
-// Authenticate returns the client that the evidence proves, and the method by which it does. The method may be known
-// even if the error is not nil. Callers check [Issuer.Fresh] first.
-func (i *Issuer) Authenticate(ctx context.Context, e clientauth.Evidence) (*registry.Client, string, error) {
+// Authenticate returns the client that the evidence proves. With an error, the result has no client. Callers check
+// [Issuer.Fresh] first.
+func (i *Issuer) Authenticate(ctx context.Context, e clientauth.Evidence) (clientauth.Authentication, error) {
 	return i.config.Authenticator.Authenticate(ctx, e)
 }
 

@@ -54,6 +54,11 @@ const (
 	maxRSABits = 8192
 )
 
+// Algorithms returns the names of all algorithms that a [Key] can be used with, sorted.
+func Algorithms() []Algorithm {
+	return []Algorithm{ES256, "ES384", "ES512", ed25519Name, EdDSA, PS256, "PS384", "PS512", RS256, "RS384", "RS512"}
+}
+
 // algorithmsFor returns the algorithms that a key can be used with. The first is the default for a JWK that names none.
 // Algorithms without a constant occur only in the key sets of other issuers.
 func algorithmsFor(public crypto.PublicKey) ([]Algorithm, error) {

@@ -78,7 +78,7 @@ func testClientFields(t *testing.T, k *kit) {
 		Resources:           []oauth.Resource{resourceID("https://b.internal"), resourceID("urn:a")},
 		AccessTokenLifetime: 90 * time.Second, Disabled: true, CreatedAt: start, ChangedAt: start.Add(time.Minute),
 		AllowedNetworks: remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
-		Keys:            must.Get(registry.ParseKeySet(jwstest.Set(jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.RS256)))),
+		Keys:            must.Get(jwks.ParseDocument(jwstest.Set(jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.RS256)))),
 
 		KeysURI:                "https://orders.example.com/jwks.json",
 		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour),

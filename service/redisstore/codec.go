@@ -114,7 +114,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	c.ID, errs[0] = oauth.ParseClientID(record.ID)
 	c.Scopes, errs[1] = oauth.ParseScopes(record.Scopes)
 	c.DefaultScopes, errs[2] = oauth.ParseScopes(record.DefaultScopes)
-	c.Keys, errs[3] = registry.ParseKeySet(record.Keys)
+	c.Keys, errs[3] = jwks.ParseDocument(record.Keys)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("the stored client %q: %w", id, err)
 	}

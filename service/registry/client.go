@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 )
@@ -24,7 +25,7 @@ type Client struct {
 	// Secrets are alternatives: any one that has not expired authenticates the client.
 	Secrets []clientsecret.Secret
 	// Keys verify the client's assertions ([oauth.PrivateKeyJWT]). KeysURI is the URL of a JWK Set that does instead.
-	Keys    KeySet
+	Keys    jwks.Document
 	KeysURI string
 	// UntypedAssertionsUntil is until when an assertion may have the "typ" JWT or none, and OlderAudiencesUntil until when it
 	// may be addressed to the token endpoint, or to several servers; zero means not at all.

@@ -95,7 +95,7 @@ var clientFields = []clientField{
 		},
 	},
 	{
-		Field: documentField("jwks", "none", func(c *Client) *KeySet { return &c.Keys }, ParseKeySet),
+		Field: documentField("jwks", "none", func(c *Client) *jwks.Document { return &c.Keys }, jwks.ParseDocument),
 	},
 	{
 		Field: textField("jwks_uri", "none", func(c *Client) *string { return &c.KeysURI }),

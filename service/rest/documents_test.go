@@ -59,7 +59,7 @@ func TestMetadata(t *testing.T) {
 	if want := []string{"ES256", "EdDSA", "PS256", "RS256"}; !slices.Equal(got.Signing, want) {
 		t.Errorf("got the algorithms %q, want those of the keys: %q", got.Signing, want)
 	}
-	if !slices.Equal(got.Grants, []string{"client_credentials"}) || !slices.Equal(got.Methods, []string{"client_secret_basic", "client_secret_post"}) {
+	if !slices.Equal(got.Grants, []string{"client_credentials"}) || !slices.Equal(got.Methods, []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}) {
 		t.Errorf("got the grants %q and the methods %q, want those that are offered", got.Grants, got.Methods)
 	}
 	if !slices.Contains(got.Scopes, "api1") || slices.Contains(got.Scopes, "later") {

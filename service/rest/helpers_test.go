@@ -43,8 +43,8 @@ var (
 
 // signer has the key of the client jwk, which has no secret.
 var (
-	signer = jwstest.NewSigner(jwks.ES256)
-	clientKeys = must.Get(registry.ParseKeySet(jwstest.Set(signer)))
+	signer     = jwstest.NewSigner(jwks.ES256)
+	clientKeys = must.Get(jwks.ParseDocument(jwstest.Set(signer)))
 )
 
 // newIssuer starts an issuer with the resources and clients of all cases.

@@ -52,7 +52,9 @@ func (s *TokenServer) authenticate(ctx context.Context, m credentials, texts []s
 	if e.Authorization, err = authorization(ctx); err != nil {
 		return c, err
 	}
-	if c.client, c.event.Method, err = s.prove(ctx, e, validate); err != nil {
+	proven, err := s.prove(ctx, e, validate)
+	c.client, c.event.Method, c.event.Identity = proven.Client, proven.Method, proven.Identity
+	if err != nil {
 		c.event.ClientID = printable(e.ClaimedID())
 		return c, err
 	}
@@ -60,15 +62,15 @@ func (s *TokenServer) authenticate(ctx context.Context, m credentials, texts []s
 	return c, nil
 }
 
-// prove returns the client that the evidence of a request proves, and the method by which it does. The order is part of
+// prove returns the client that the evidence of a request proves. The order is part of
 // the contract: a stale replica says so before it judges a request, and a malformed request is refused before its client
 // is authenticated.
-func (s *TokenServer) prove(ctx context.Context, e clientauth.Evidence, validate func() error) (*registry.Client, string, error) {
+func (s *TokenServer) prove(ctx context.Context, e clientauth.Evidence, validate func() error) (clientauth.Authentication, error) {
 	if err := s.Issuer.Fresh(); err != nil {
-		return nil, "", err
+		return clientauth.Authentication{}, err
 	}
 	if err := validate(); err != nil {
-		return nil, "", err
+		return clientauth.Authentication{}, err
 	}
 	return s.Issuer.Authenticate(ctx, e)
 }

@@ -70,6 +70,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 	}
 	base := s.Issuer.Name().String()
 	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
+	ofAssertions := names(jwks.Algorithms())
 	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{
 		Issuer:                            base,
@@ -85,6 +86,10 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		IntrospectionEndpointAuthMethodsSupported: methods,
 		RevocationEndpointAuthMethodsSupported:    methods,
 
+		TokenEndpointAuthSigningAlgValuesSupported:         ofAssertions,
+		IntrospectionEndpointAuthSigningAlgValuesSupported: ofAssertions,
+		RevocationEndpointAuthSigningAlgValuesSupported:    ofAssertions,
+
 		// Some readers of either document refuse it without these, although no client has a use for them.
 		AuthorizationEndpoint:            base + "/connect/authorize",
 		ResponseTypesSupported:           []string{"none"},
@@ -95,12 +100,20 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 
 // algorithms returns the algorithms of the keys, each once and sorted.
 func algorithms(published []jwks.Key) []string {
-	var names []string
-	for _, key := range published {
-		names = append(names, string(key.Algorithm()))
+	all := make([]jwks.Algorithm, len(published))
+	for i, key := range published {
+		all[i] = key.Algorithm()
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	slices.Sort(all)
+	return names(slices.Compact(all))
+}
+
+func names(algorithms []jwks.Algorithm) []string {
+	all := make([]string, len(algorithms))
+	for i, algorithm := range algorithms {
+		all[i] = string(algorithm)
+	}
+	return all
 }
 
 // GetKeySet returns the issuer's public keys (RFC 7517 §5).

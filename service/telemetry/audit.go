@@ -17,6 +17,8 @@ type Token struct {
 	ClientID string
 	// Method is the method by which the client authenticated, Peer the address it called from.
 	Method, Peer string
+	// Identity is what the client is called by the issuer or authority that vouches for it; empty if it proved itself.
+	Identity string
 	// Algorithm is the algorithm that signed an issued token.
 	Algorithm jwks.Algorithm
 }
@@ -100,8 +102,8 @@ func ChangesOf(changes []Change) slog.Attr {
 
 // attrs returns the attributes of t followed by more.
 func (t Token) attrs(more ...slog.Attr) []slog.Attr {
-	all := append(make([]slog.Attr, 0, 3+len(more)),
-		slog.String("client_id", t.ClientID), slog.String("auth_method", t.Method), slog.String("peer", t.Peer))
+	all := append(make([]slog.Attr, 0, 4+len(more)), slog.String("client_id", t.ClientID), slog.String("auth_method", t.Method),
+		slog.String("identity", truncate(t.Identity)), slog.String("peer", t.Peer))
 	return append(all, more...)
 }
 

@@ -88,7 +88,7 @@ var Events = []Event{
 
 // The attributes that several events begin or end with.
 var (
-	clientAttrs  = []string{"client_id", "auth_method", "peer"}
+	clientAttrs  = []string{"client_id", "auth_method", "identity", "peer"}
 	adminAttrs   = []string{"by", "peer"}
 	refusalAttrs = []string{"error", "reason", "cause"}
 )
@@ -105,6 +105,7 @@ type Attribute struct{ Name, Meaning string }
 var Attributes = []Attribute{
 	{"client_id", "client that sent the request; in a refusal the id that was claimed, empty if no client can have it or the request could not be read"},
 	{"auth_method", "method by which the client authenticated, as in RFC 7591; empty if it did not get that far"},
+	{"identity", "what the issuer or authority that vouches for the client calls it; empty if the client proved itself"},
 	{"peer", "address and port of the caller; empty if there was no call"},
 	{"jti", "id of the token; in `token.revoked` empty if there was nothing to revoke, or if `all` is true"},
 	{"scope", "scopes of the token, separated by spaces"},
@@ -150,6 +151,7 @@ var Reasons = []Reason{
 	{"quota", "the client has used up its quota of tokens"},
 	{"stale_knowledge", "the replica has not heard from Redis for too long"},
 	{"store_unreachable", "Redis did not answer this request"},
+	{"keys_unreachable", "the keys by which the client proves itself could not be fetched"},
 	{"too_many_secrets", "too many chosen secrets are being checked"},
 	{"invalid_request", "OAuth error: the request is malformed"},
 	{"invalid_client", "OAuth error: client authentication failed, for none of the reasons above"},
@@ -169,6 +171,7 @@ var Reasons = []Reason{
 	{"expired", "the token has expired"},
 	{"not_yet_valid", "the token is not valid yet"},
 	{"revoked", "the token was revoked"},
+	{"wrong_proof", "the token is bound to a key that the caller did not prove"},
 	{"no_keys", "the token could not be verified, because the keys are not available"},
 	{"other", "the token was refused for another reason"},
 	{"insufficient_scope", "the token lacks the scope"},

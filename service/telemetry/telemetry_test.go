@@ -385,7 +385,7 @@ func TestSink(t *testing.T) {
 			t.Fatalf("got %d events, want %d", len(got), n)
 		}
 		for i, one := range got {
-			want := fmt.Sprintf(`token.revoked {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.1:1234","jti":"%d","all":false}`, i)
+			want := fmt.Sprintf(`token.revoked {"client_id":"svc","auth_method":"client_secret_basic","identity":"","peer":"192.0.2.1:1234","jti":"%d","all":false}`, i)
 			if one != want {
 				t.Fatalf("event %d: got %s, want %s", i, one, want)
 			}
@@ -415,8 +415,8 @@ func TestIntrospections(t *testing.T) {
 		r.Introspected(t.Context(), other, 1, 1)
 		time.Sleep(1500 * time.Millisecond)
 		want := []string{
-			`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.1:1234","tokens":200,"active":50}`,
-			`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","peer":"192.0.2.2:1234","tokens":1,"active":1}`,
+			`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","identity":"","peer":"192.0.2.1:1234","tokens":200,"active":50}`,
+			`token.introspected {"client_id":"svc","auth_method":"client_secret_basic","identity":"","peer":"192.0.2.2:1234","tokens":1,"active":1}`,
 		}
 		if got := slices.Sorted(slices.Values(m.of(telemetry.Decisions))); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)

@@ -39,6 +39,8 @@ type Claims struct {
 	ExpiresAt time.Time
 	// ID is the "jti", which is unique within the issuer. It is empty if the token has none, which a [Profile] may permit.
 	ID string
+	// Confirmation is the key that the token is bound to.
+	Confirmation Confirmation
 
 	// id is ID parsed, if ours reports that it has this package's form. keyID is the "kid" of the key that verified the
 	// token. Both are what a [DenyList] looks up.
@@ -81,6 +83,8 @@ type payload struct {
 	IssuedAt  int64  `json:"iat"`
 	ExpiresAt int64  `json:"exp"`
 	ID        string `json:"jti"`
+	// Confirmation is absent from a bearer token.
+	Confirmation *confirmation `json:"cnf,omitempty"`
 }
 
 // marshal returns the payload for signing.
@@ -92,6 +96,7 @@ func (c *Claims) marshal() ([]byte, error) {
 	return json.Marshal(&payload{
 		Issuer: c.Issuer, Subject: c.Subject, ClientID: c.ClientID, Audience: audience, Scope: c.Scope.String(),
 		IssuedAt: c.IssuedAt.Unix(), ExpiresAt: c.ExpiresAt.Unix(), ID: c.ID,
+		Confirmation: c.Confirmation.marshal(),
 	})
 }
 
@@ -137,6 +142,9 @@ func parseClaims(data []byte, p Profile) (*Claims, error) {
 		if *claim.to, err = raw.Time(claim.name); err != nil {
 			return nil, fail(ErrMalformed, "%v", err)
 		}
+	}
+	if c.Confirmation, err = parseConfirmation(raw["cnf"]); err != nil {
+		return nil, fail(ErrMalformed, "%v", err)
 	}
 	if c.Scope, err = p.scopes(raw); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ var reasons = []struct {
 	{ErrNotYet, "not_yet_valid"},
 	{ErrType, "no_access_token"},
 	{ErrMalformed, "malformed"},
+	{ErrProof, "wrong_proof"},
 	{ErrNoKeys, "no_keys"},
 }
 

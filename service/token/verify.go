@@ -27,6 +27,9 @@ var (
 	ErrExpired   = errors.New("token has expired")
 	ErrNotYet    = errors.New("token is not valid yet")
 	ErrRevoked   = errors.New("token was revoked")
+	// ErrProof reports that the token is bound to a key ([Confirmation]) which the caller did not prove to have. [Verifier]
+	// does not return it: what proves a key is known to the server that received the token alone.
+	ErrProof = errors.New("token is bound to a key that was not proven")
 	// ErrNoKeys does not concern the token: the issuer's keys could not be obtained.
 	ErrNoKeys = errors.New("the issuer's keys are not available")
 )
@@ -132,19 +135,10 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	if err != nil {
 		return nil, none, err
 	}
-	key, err := v.Keys.Find(ctx, header.KeyID)
-	switch {
-	case errors.Is(err, jwks.ErrUnknownKey):
-		return nil, none, fail(ErrKey, "kid %.100q", header.KeyID)
-	case err != nil:
-		return nil, none, fail(ErrNoKeys, "%v", err)
+	key, err := v.find(ctx, &header.Header)
+	if err != nil {
+		return nil, none, err
 	}
-	// The issuer's keys determine the algorithm: the token's must be that of a key with its id (RFC 8725 §3.1).
-	fitting, ok := key.For(jwks.Algorithm(header.Algorithm))
-	if !ok {
-		return nil, none, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
-	}
-	key = fitting
 	switch err := jws.Verify(key, []byte(signed), signature); {
 	case errors.Is(err, jws.ErrSignature):
 		return nil, none, ErrSignature
@@ -163,6 +157,23 @@ func (v *Verifier) open(ctx context.Context, raw string) (*Claims, jwks.Key, err
 	}
 	claims.keyID = key.ID()
 	return claims, key, nil
+}
+
+// find returns the key that the header selects.
+func (v *Verifier) find(ctx context.Context, header *jws.Header) (jwks.Key, error) {
+	key, err := v.Keys.Find(ctx, header.KeyID)
+	switch {
+	case errors.Is(err, jwks.ErrUnknownKey):
+		return jwks.Key{}, fail(ErrKey, "kid %.100q", header.KeyID)
+	case err != nil:
+		return jwks.Key{}, fail(ErrNoKeys, "%v", err)
+	}
+	// The issuer's keys determine the algorithm: the token's must be that of a key with its id (RFC 8725 §3.1).
+	fitting, ok := key.For(jwks.Algorithm(header.Algorithm))
+	if !ok {
+		return jwks.Key{}, fail(ErrKey, "alg %.20q where the key is for %s", header.Algorithm, key.Algorithm())
+	}
+	return fitting, nil
 }
 
 // CheckCurrent checks what can change after a token was verified: its times, and whether it was revoked. The error is

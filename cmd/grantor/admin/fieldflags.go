@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,7 +32,11 @@ var clientFlags = []fieldFlag{
 	{"default_scopes", "default-scope", "`scope` that it gets when it requests none, as --scope; default: all of its scopes", nil},
 	{"resources", "resource", "`URI` of a resource that it serves, or several with spaces between; can be repeated", nil},
 	{"grant_types", "grant-type", "`grant` that it may use; can be repeated", []string{oauth.GrantClientCredentials}},
-	{"auth_methods", "auth-method", "`method` by which it may authenticate; can be repeated; default: all", []string{oauth.ClientSecretBasic, oauth.ClientSecretPost}},
+	{"auth_methods", "auth-method", "`method` by which it may authenticate; can be repeated; default: all", []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}},
+	{"jwks", "jwks-file", "`file` with a JWK Set: the public keys that verify its assertions (private_key_jwt)", nil},
+	{"jwks_uri", "jwks-uri", "`URL` of that JWK Set, instead of a file", nil},
+	{"untyped_assertions_until", "untyped-assertions-until", "`time`, such as 2030-01-31, until which its assertions may have the typ JWT or none", nil},
+	{"older_audiences_until", "older-audiences-until", "`time` until which its assertions may be addressed to the token endpoint or to several servers", nil},
 	{"allowed_networks", "allowed-network", "`network` that it may come from, such as 10.0.0.0/8, or several with spaces between; can be repeated; default: any", nil},
 	{"access_token_lifetime", "access-token-lifetime", "maximum `lifetime` of its tokens; 0 for the default", nil},
 }
@@ -82,11 +87,49 @@ func declare(flags *pflag.FlagSet, row fieldFlag, zero any) func() any {
 	case bool:
 		flag := flags.Bool(row.name, false, row.usage)
 		return func() any { return *flag }
+	case time.Time:
+		moment := flags.Time(row.name, time.Time{}, []string{time.RFC3339, time.DateOnly}, row.usage)
+		return func() any { return *moment }
+	case json.RawMessage:
+		document := &jsonFile{}
+		flags.Var(document, row.name, row.usage)
+		return func() any { return document.content }
 	default:
 		text := flags.String(row.name, "", row.usage)
 		return func() any { return *text }
 	}
 }
+
+// jsonFile is a flag that names a file with a JSON object; an empty name clears the field. It implements [pflag.Value].
+type jsonFile struct {
+	path    string
+	content json.RawMessage
+}
+
+// String returns the path.
+func (f *jsonFile) String() string { return f.path }
+
+// Type returns the name of the flag's value where its usage has none.
+func (f *jsonFile) Type() string { return "file" }
+
+// Set reads the file. An error contains no part of it: it may be a private key that was named by mistake.
+func (f *jsonFile) Set(path string) error {
+	if f.path, f.content = path, nil; path == "" {
+		return nil
+	}
+	content, err := cli.ReadFile(path, maxDocument)
+	switch {
+	case err != nil:
+		return err
+	case !json.Valid(content):
+		return fmt.Errorf("%s is not JSON", path)
+	}
+	f.content = content
+	return nil
+}
+
+// maxDocument is the maximum size of a file that is the value of a field, in bytes.
+const maxDocument = 64 << 10
 
 // declareScopeEdits adds the flags that edit the scopes of an existing client or resource.
 func (c *fieldChange) declareScopeEdits() {

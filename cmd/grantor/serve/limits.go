@@ -23,6 +23,7 @@ type limitSettings struct {
 	connectionsPerSource int
 	maxConnections       int
 	trustedProxies       []string
+	fetchNetworks        []string
 	proxyProtocol        bool
 }
 
@@ -48,7 +49,9 @@ func (s *limitSettings) declareLimits(set *settings.Set) {
 	set.String(&s.tokensMode, "tokens-mode", "refuse", "`mode` of tokens-per-client: refuse, or warn, which continues to issue and logs a warning once a period",
 		settings.Public, settings.OneOf(&s.tokensMode, "refuse", "warn"))
 	set.Strings(&s.trustedProxies, "trusted-proxies", nil, "`list` of the networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For is trusted",
-		settings.Public, settings.Check(func() error { _, err := s.proxies(); return err }))
+		settings.Public, settings.Check(func() error { _, err := parseNetworks(s.trustedProxies); return err }))
+	set.Strings(&s.fetchNetworks, "fetch-networks", nil, "`list` of the networks, such as 10.0.0.0/8, from which the key sets of clients (jwks_uri) are fetched, besides public addresses",
+		settings.Public, settings.Check(func() error { _, err := parseNetworks(s.fetchNetworks); return err }))
 	set.Bool(&s.proxyProtocol, "proxy-protocol", false, "trusted-proxies begin their connections with a PROXY protocol header, version 1 or 2",
 		settings.Public, settings.Check(s.checkProxyProtocol))
 }
@@ -69,10 +72,10 @@ func (s *limitSettings) limits() limit.Limits {
 	}
 }
 
-// proxies returns the networks of the trusted proxies.
-func (s *limitSettings) proxies() (remoteaddr.Networks, error) {
+// parseNetworks parses the networks of a setting.
+func parseNetworks(list []string) (remoteaddr.Networks, error) {
 	var networks remoteaddr.Networks
-	for _, text := range s.trustedProxies {
+	for _, text := range list {
 		network, err := registry.ParseNetwork(strings.TrimSpace(text))
 		if err != nil {
 			return nil, err

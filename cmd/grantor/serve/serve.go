@@ -208,7 +208,11 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := s.proxies()
+	proxies, err := parseNetworks(s.trustedProxies)
+	if err != nil {
+		return nil, err
+	}
+	fetch, err := parseNetworks(s.fetchNetworks)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +224,7 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		Meter: srv.telemetry.meter, Tracer: srv.telemetry.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
-		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge,
+		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch,
 	})
 	return built, s.Failure(err)
 }

@@ -280,7 +280,7 @@ func (s *Settings) tlsPaths() tlsfiles.Paths {
 
 // portsConfig returns the configuration of the ports.
 func (s *Settings) portsConfig(log *slog.Logger) (ports.Config, error) {
-	proxies, err := s.proxies()
+	proxies, err := parseNetworks(s.trustedProxies)
 	return ports.Config{
 		HTTP: s.httpListen, GRPC: s.grpcListen, Ops: s.opsListen, TLS: s.tlsPaths(), AllowPlaintext: s.allowPlaintext,
 		Reflection: s.dev, Profiling: s.profiling, ConnectionAge: s.connectionAge, IdleTimeout: s.httpIdleTimeout, H2C: s.h2c, Log: log,

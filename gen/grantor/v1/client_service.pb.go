@@ -125,7 +125,7 @@ type Client struct {
 	// it or the issuer, instead of the issuer alone (RFC 10070). Unset means not at all.
 	OlderAudiencesUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=older_audiences_until,json=olderAudiencesUntil,proto3" json:"older_audiences_until,omitempty"`
 	// https URL of a JWK Set with the client's keys, instead of jwks; at most 512 bytes. It is fetched from public addresses
-	// only, without redirects, and at most 1 MiB.
+	// only, without redirects, and at most 16 KiB.
 	JwksUri       string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -918,8 +918,12 @@ type GetServerMetadataResponse struct {
 	SubjectTypesSupported []string `protobuf:"bytes,14,rep,name=subject_types_supported,json=subjectTypesSupported,proto3" json:"subject_types_supported,omitempty"`
 	// Algorithms that sign tokens. Some readers accept no other in any token of the issuer. No ID tokens are issued.
 	IdTokenSigningAlgValuesSupported []string `protobuf:"bytes,15,rep,name=id_token_signing_alg_values_supported,json=idTokenSigningAlgValuesSupported,proto3" json:"id_token_signing_alg_values_supported,omitempty"`
-	unknownFields                    protoimpl.UnknownFields
-	sizeCache                        protoimpl.SizeCache
+	// JWS algorithms of client assertions at the token, introspection and revocation endpoints.
+	TokenEndpointAuthSigningAlgValuesSupported         []string `protobuf:"bytes,16,rep,name=token_endpoint_auth_signing_alg_values_supported,json=tokenEndpointAuthSigningAlgValuesSupported,proto3" json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
+	IntrospectionEndpointAuthSigningAlgValuesSupported []string `protobuf:"bytes,17,rep,name=introspection_endpoint_auth_signing_alg_values_supported,json=introspectionEndpointAuthSigningAlgValuesSupported,proto3" json:"introspection_endpoint_auth_signing_alg_values_supported,omitempty"`
+	RevocationEndpointAuthSigningAlgValuesSupported    []string `protobuf:"bytes,18,rep,name=revocation_endpoint_auth_signing_alg_values_supported,json=revocationEndpointAuthSigningAlgValuesSupported,proto3" json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
+	unknownFields                                      protoimpl.UnknownFields
+	sizeCache                                          protoimpl.SizeCache
 }
 
 func (x *GetServerMetadataResponse) Reset() {
@@ -1053,6 +1057,27 @@ func (x *GetServerMetadataResponse) GetSubjectTypesSupported() []string {
 func (x *GetServerMetadataResponse) GetIdTokenSigningAlgValuesSupported() []string {
 	if x != nil {
 		return x.IdTokenSigningAlgValuesSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetTokenEndpointAuthSigningAlgValuesSupported() []string {
+	if x != nil {
+		return x.TokenEndpointAuthSigningAlgValuesSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetIntrospectionEndpointAuthSigningAlgValuesSupported() []string {
+	if x != nil {
+		return x.IntrospectionEndpointAuthSigningAlgValuesSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetRevocationEndpointAuthSigningAlgValuesSupported() []string {
+	if x != nil {
+		return x.RevocationEndpointAuthSigningAlgValuesSupported
 	}
 	return nil
 }
@@ -1337,7 +1362,7 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x10client_assertion\x18\x03 \x01(\tR\x0fclientAssertion\x122\n" +
 	"\x15client_assertion_type\x18\x04 \x01(\tR\x13clientAssertionType\"\x1c\n" +
 	"\x1aRevokeClientTokensResponse\"\x1a\n" +
-	"\x18GetServerMetadataRequest\"\xfa\x06\n" +
+	"\x18GetServerMetadataRequest\"\xc6\t\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12%\n" +
 	"\x0etoken_endpoint\x18\x02 \x01(\tR\rtokenEndpoint\x12\x19\n" +
@@ -1354,7 +1379,10 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x15grantor_grpc_endpoint\x18\f \x01(\tR\x13grantorGrpcEndpoint\x125\n" +
 	"\x16authorization_endpoint\x18\r \x01(\tR\x15authorizationEndpoint\x126\n" +
 	"\x17subject_types_supported\x18\x0e \x03(\tR\x15subjectTypesSupported\x12O\n" +
-	"%id_token_signing_alg_values_supported\x18\x0f \x03(\tR idTokenSigningAlgValuesSupported\"\x12\n" +
+	"%id_token_signing_alg_values_supported\x18\x0f \x03(\tR idTokenSigningAlgValuesSupported\x12d\n" +
+	"0token_endpoint_auth_signing_alg_values_supported\x18\x10 \x03(\tR*tokenEndpointAuthSigningAlgValuesSupported\x12t\n" +
+	"8introspection_endpoint_auth_signing_alg_values_supported\x18\x11 \x03(\tR2introspectionEndpointAuthSigningAlgValuesSupported\x12n\n" +
+	"5revocation_endpoint_auth_signing_alg_values_supported\x18\x12 \x03(\tR/revocationEndpointAuthSigningAlgValuesSupported\"\x12\n" +
 	"\x10GetKeySetRequest\"X\n" +
 	"\x11GetKeySetResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.grantor.v1.JsonWebKeyR\x04keys\x12\x17\n" +

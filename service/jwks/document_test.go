@@ -1,4 +1,4 @@
-package registry_test
+package jwks_test
 
 import (
 	"encoding/json"
@@ -11,14 +11,13 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
-	"github.com/grantorhq/grantor/service/registry"
 )
 
-func TestKeySet(t *testing.T) {
+func TestDocument(t *testing.T) {
 	ec, ed, rsaKey := jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.EdDSA), jwstest.NewSigner(jwks.RS256)
 	text := jwstest.Set(ec, ed, rsaKey)
-	set := must.Get(registry.ParseKeySet(text))
-	if again := must.Get(registry.ParseKeySet(set.String())); again.String() != set.String() {
+	set := must.Get(jwks.ParseDocument(text))
+	if again := must.Get(jwks.ParseDocument(set.String())); again.String() != set.String() {
 		t.Errorf("got %s, then %s", set, again)
 	}
 	for _, s := range []jwstest.Signer{ec, ed, rsaKey} {
@@ -30,7 +29,7 @@ func TestKeySet(t *testing.T) {
 	if _, err := set.Find(t.Context(), ""); !errors.Is(err, jwks.ErrUnknownKey) {
 		t.Errorf("no kid among three keys: got %v, want %v", err, jwks.ErrUnknownKey)
 	}
-	if _, err := (registry.KeySet{}).Find(t.Context(), ""); !errors.Is(err, jwks.ErrUnknownKey) {
+	if _, err := (jwks.Document{}).Find(t.Context(), ""); !errors.Is(err, jwks.ErrUnknownKey) {
 		t.Errorf("no keys: got %v, want %v", err, jwks.ErrUnknownKey)
 	}
 	// The private half of a key in memory is not even printed.
@@ -40,12 +39,12 @@ func TestKeySet(t *testing.T) {
 }
 
 // A key is found by its thumbprint too, whatever its kid, and gets it as its kid if it has none.
-func TestKeyNames(t *testing.T) {
+func TestDocumentKeyNames(t *testing.T) {
 	s := jwstest.NewSigner(jwks.ES256)
 	for _, kid := range []string{"", "my-key"} {
 		published := s.JWK()
 		published.ID, published.Use, published.Algorithm = kid, "", ""
-		set := must.Get(registry.ParseKeySet(string(must.Get(json.Marshal(map[string]any{"keys": []any{published}})))))
+		set := must.Get(jwks.ParseDocument(string(must.Get(json.Marshal(map[string]any{"keys": []any{published}})))))
 		for _, id := range []string{"", s.Key().ID(), kid} {
 			if key, err := set.Find(t.Context(), id); err != nil || key.Thumbprint() != s.Key().Thumbprint() {
 				t.Errorf("kid %q, asked for %q: got %v, %v", kid, id, key.ID(), err)
@@ -84,7 +83,7 @@ func TestWrongKeySets(t *testing.T) {
 		"nine keys":        keys(public, public, public, public, public, public, public, public, public),
 		"too large":        keys(public) + strings.Repeat(" ", 16<<10),
 	} {
-		if set, err := registry.ParseKeySet(text); err == nil {
+		if set, err := jwks.ParseDocument(text); err == nil {
 			t.Errorf("%s: got %s, want an error", name, set)
 		} else if strings.Contains(err.Error(), `"d":"`) {
 			t.Errorf("%s: the error has the private key: %v", name, err)
@@ -96,11 +95,11 @@ func FuzzKeySet(f *testing.F) {
 	f.Add(jwstest.Set(jwstest.NewSigner(jwks.ES256)))
 	f.Add(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB","d":"AQ"}]}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		set, err := registry.ParseKeySet(text)
+		set, err := jwks.ParseDocument(text)
 		if err != nil || text == "" {
 			return
 		}
-		again, err := registry.ParseKeySet(set.String())
+		again, err := jwks.ParseDocument(set.String())
 		if err != nil || again.String() != set.String() {
 			t.Errorf("%q: %s becomes %s, %v", text, set, again, err)
 		}
