@@ -22,8 +22,7 @@ import (
 )
 
 const (
-	// assertionType is the client_assertion_type of a JWT (RFC 7523 §2.2), and assertionMediaType its "typ" (RFC 10070).
-	assertionType      = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	// assertionMediaType is the "typ" of an assertion (RFC 10070).
 	assertionMediaType = "client-authentication+jwt"
 	// assertionLife is the lifetime of an assertion: enough for one request between clocks that differ by some seconds.
 	assertionLife = time.Minute
@@ -62,30 +61,19 @@ func KeyID(id string) Option {
 }
 
 func privateKey(key func() (crypto.Signer, error)) Option {
-	return func(c *config) { c.keys = append(c.keys, key) }
-}
-
-// assertions returns the function that makes the client's assertions; nil if it has no private key.
-func (c *config) assertions(issuer string) secret {
-	switch {
-	case len(c.keys) == 0:
-		return nil
-	case len(c.keys) > 1 || len(c.secrets) > 0:
-		c.failf("the client has a private key and another one or a secret; set one")
-	case c.method != "":
-		c.failf("AuthMethod: %s is for a secret, and the client has a private key", c.method)
-	case issuer == "":
-		c.failf("PrivateKey: the issuer is empty; it is the audience of the client's assertions")
-	}
-	a := assertion{issuer: issuer, client: c.id, keyID: c.keyID}
-	key := c.keys[0]
-	return interruptible("the client assertion", func(context.Context) (string, error) {
-		private, err := key()
-		if err != nil {
-			return "", err
+	return withProof(proof{kind: "a private key", needsID: true, assertion: func(c *config, issuer string) secret {
+		if issuer == "" {
+			c.failf("PrivateKey: the issuer is empty; it is the audience of the client's assertions")
 		}
-		return a.sign(private, time.Now())
-	})
+		a := assertion{issuer: issuer, client: c.id, keyID: c.keyID}
+		return interruptible("the client assertion", func(context.Context) (string, error) {
+			private, err := key()
+			if err != nil {
+				return "", err
+			}
+			return a.sign(private, time.Now())
+		})
+	}})
 }
 
 // assertion is what the assertions of a client have in common.

@@ -32,9 +32,11 @@ package attach
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -49,9 +51,12 @@ var (
 // ClientCredentials makes no request and reports no error: a wrong argument makes the first request for a token fail.
 //
 // The secret is clientSecret or, if that is empty, the value of one of [SecretFile], [SecretEnv] and [SecretFunc]; it
-// is an error to set more than one of the four. A client with a key of its own has no secret; see [PrivateKey]. The options are read again for each token request. If the issuer
-// refuses a secret (invalid_client) that has been replaced in the meantime, the request is repeated once, at once, with
-// the newer one.
+// is an error to set more than one of the four. The options are read again for each token request. If the issuer refuses a
+// secret (invalid_client) that has been replaced in the meantime, the request is repeated once, at once, with the newer one.
+//
+// A client that has an identity already needs no secret: [PrivateKey], [Certificate], [KubernetesToken], [TokenFile] and
+// [AssertionFunc], or package attach/spiffe, authenticate it by that, one of them at a time. The client ID may be empty
+// where these say so.
 func ClientCredentials(issuer, clientID, clientSecret string, options ...Option) *Source {
 	c := config{account: account{id: clientID}}
 	if clientSecret != "" {
@@ -62,22 +67,61 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 			option(&c)
 		}
 	}
-	c.assertion = c.assertions(issuer)
-	requests := &client{id: clientID, hasKey: c.assertion != nil, secrets: c.secrets, mistake: c.mistake}
-	if c.conn != nil {
-		endpoint, err := newGRPCEndpoint(c)
-		if err != nil && requests.mistake == nil {
-			requests.mistake = err
-		}
-		requests.to = endpoint
+	source := &Source{name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
+	proof := c.prove(issuer)
+	if proof != nil && proof.certificate != nil && c.mistake == nil {
+		source.rotation = &rotation{certificate: proof.certificate, began: time.Now(), generation: func(certificate *tls.Certificate) (*Source, error) {
+			return newGeneration(issuer, c, proof, certificate)
+		}}
 	} else {
-		requests.to = newHTTPEndpoint(issuer, c)
+		source.issuer = newClient(issuer, c, proof)
 	}
-	source := &Source{issuer: requests, name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
 	if c.instruments != nil {
 		c.instruments.observe(source)
 	}
 	return source
+}
+
+// newClient returns the issuer with what the client authenticates with.
+func newClient(issuer string, c config, proof *proof) *client {
+	requests := &client{id: c.id, proof: proof, secrets: c.secrets, mistake: c.mistake}
+	if c.conn == nil {
+		requests.to = newHTTPEndpoint(issuer, c)
+		return requests
+	}
+	endpoint, err := newGRPCEndpoint(c)
+	if err != nil && requests.mistake == nil {
+		requests.mistake = err
+	}
+	requests.to = endpoint
+	return requests
+}
+
+// newGeneration returns a source of tokens that are requested with the certificate.
+func newGeneration(issuer string, c config, proof *proof, certificate *tls.Certificate) (*Source, error) {
+	if c.id == "" {
+		c.id = spiffeID(certificate)
+	}
+	s := &Source{name: c.id, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments, certificate: certificate}
+	if c.conn == nil {
+		var own http.Client
+		if c.client != nil {
+			own = *c.client
+		}
+		if own.Transport == nil {
+			own.Transport = http.DefaultTransport
+		}
+		base, ok := own.Transport.(*http.Transport)
+		if !ok {
+			return nil, misuse("HTTPClient: a %T is no *http.Transport, so that it cannot be made to present the certificate", own.Transport)
+		}
+		presents := presentingTransport(base, certificate)
+		own.Transport = presents
+		c.client = &own
+		s.transports.Store(tokenTransport{}, presents)
+	}
+	s.issuer = newClient(issuer, c, proof)
+	return s, nil
 }
 
 // Token returns a token that is valid now. It implements [oauth2.TokenSource]. If a token has to be fetched, Token

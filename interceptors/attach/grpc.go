@@ -2,7 +2,6 @@ package attach
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"maps"
 	"strings"
@@ -18,7 +17,7 @@ import (
 )
 
 // DialOptions returns the options of a connection that sends the source's token with each call: TLS with the system's
-// root certificates, then more, then [UnaryInterceptor] and [StreamInterceptor], which run inside all interceptors in
+// root certificates, with the client's certificate if the source has one, then more, then [UnaryInterceptor] and [StreamInterceptor], which run inside all interceptors in
 // more. Transport credentials in more replace the TLS:
 //
 //	grpc.NewClient("localhost:8081", attach.DialOptions(source,
@@ -26,7 +25,7 @@ import (
 //
 // For a connection with a credentials bundle, use the two interceptors without DialOptions.
 func DialOptions(source *Source, more ...grpc.DialOption) []grpc.DialOption {
-	secure := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}))
+	secure := grpc.WithTransportCredentials(TransportCredentials(source, nil))
 	return append(append([]grpc.DialOption{secure}, more...),
 		grpc.WithChainUnaryInterceptor(UnaryInterceptor(source)),
 		grpc.WithChainStreamInterceptor(StreamInterceptor(source)))
@@ -60,10 +59,16 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 			return err
 		}
 		var trailer metadata.MD
-		err = invoke(ctx, method, request, reply, cc, a.callOptions(cc, e, opts, grpc.Trailer(&trailer))...)
+		sent := a.token(cc, e)
+		err = invoke(ctx, method, request, reply, cc, sent.callOptions(opts, grpc.Trailer(&trailer))...)
+		if sent.ended() {
+			sent = a.token(cc, e)
+			err = invoke(ctx, method, request, reply, cc, sent.callOptions(opts, grpc.Trailer(&trailer))...)
+		}
 		if status.Code(err) != codes.Unauthenticated {
 			return err
 		}
+		e = sent.entry()
 		retry, err := a.handleRefusal(cc, e, err, trailer)
 		if !retry {
 			return err
@@ -85,7 +90,7 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 				}
 			}
 		}
-		return invoke(ctx, method, request, reply, cc, a.callOptions(cc, next, opts)...)
+		return invoke(ctx, method, request, reply, cc, a.token(cc, next).callOptions(opts)...)
 	}
 }
 
@@ -110,22 +115,49 @@ type route struct {
 	plaintext bool
 }
 
-// callOptions returns opts, the credential for the token of e, and further.
-func (a *attacher) callOptions(cc *grpc.ClientConn, e *entry, opts []grpc.CallOption,
-	further ...grpc.CallOption) []grpc.CallOption {
+// sent is the token of one call: that of the entry or, for a client with a certificate, the one that the connection of the
+// call is for.
+type sent struct {
+	e      *entry
+	option grpc.CallOption
+	chosen *chosen // nil for a client without a certificate
+}
+
+// token returns the token of e for a call on the connection.
+func (a *attacher) token(cc *grpc.ClientConn, e *entry) sent {
 	r := a.last.Load()
 	if r == nil || r.cc != cc {
 		r = &route{cc, a.source.plaintext || loopback(cc)}
 		a.last.Store(r)
 	}
-	own := e.secure
-	if r.plaintext {
-		own = e.plaintext
+	switch {
+	case e.source.certificate != nil:
+		c := &chosen{secure: !r.plaintext}
+		c.entry.Store(e)
+		return sent{e, grpc.PerRPCCredentials(c), c}
+	case r.plaintext:
+		return sent{e: e, option: e.plaintext}
 	}
+	return sent{e: e, option: e.secure}
+}
+
+// callOptions returns opts, the credential for the token, and further.
+func (s sent) callOptions(opts []grpc.CallOption, further ...grpc.CallOption) []grpc.CallOption {
 	// The slice is new because opts may share its array with a slice to which its owner appends.
 	all := make([]grpc.CallOption, 0, len(opts)+1+len(further))
-	return append(append(append(all, opts...), own), further...)
+	return append(append(append(all, opts...), s.option), further...)
 }
+
+// entry returns the entry with the token that was sent.
+func (s sent) entry() *entry {
+	if s.chosen != nil {
+		return s.chosen.entry.Load()
+	}
+	return s.e
+}
+
+// ended reports that the call was not sent, because its connection has outlived the tokens for it.
+func (s sent) ended() bool { return s.chosen != nil && s.chosen.ended.Load() }
 
 // handleRefusal handles a call that failed with UNAUTHENTICATED under the token of e. It reports whether the call may
 // be repeated, and returns the error for the caller if it is not.
@@ -133,13 +165,13 @@ func (a *attacher) handleRefusal(cc *grpc.ClientConn, e *entry, err error, trail
 	if plain := plaintextError(cc, err); plain != nil {
 		return false, plain // the call did not reach the server
 	}
-	a.source.Drop(e.token)
+	e.source.Drop(e.token)
 	return tokenRefused(trailer.Get("www-authenticate")), err
 }
 
 // replacement returns an entry with a token other than that of e, or nil.
 func (a *attacher) replacement(ctx context.Context, e *entry) *entry {
-	next, err := a.source.get(ctx)
+	next, err := e.source.get(ctx)
 	if err != nil || next.token == e.token {
 		return nil
 	}
@@ -173,6 +205,9 @@ type perRPC struct{ source *Source }
 
 func (p perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
 	e, err := p.source.get(ctx)
+	if err == nil {
+		e, err = forConnection(ctx, e)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +218,7 @@ func (p perRPC) RequireTransportSecurity() bool { return p.source == nil || !p.s
 
 // bearer holds a token in every form in which it is sent, computed once.
 type bearer struct {
+	source    *Source // that requested the token
 	token     string
 	header    string            // value of Authorization (RFC 6750 §2.1)
 	metadata  map[string]string // read-only: gRPC copies it
@@ -190,8 +226,8 @@ type bearer struct {
 	plaintext grpc.CallOption
 }
 
-func newBearer(token string) *bearer {
-	b := &bearer{token: token, header: "Bearer " + token}
+func newBearer(token string, source *Source) *bearer {
+	b := &bearer{source: source, token: token, header: "Bearer " + token}
 	b.metadata = map[string]string{"authorization": b.header}
 	b.secure = grpc.PerRPCCredentials(credential{b.metadata, true})
 	b.plaintext = grpc.PerRPCCredentials(credential{b.metadata, false})

@@ -62,13 +62,15 @@ func (g *grpcEndpoint) requestToken(ctx context.Context, secret string, other bo
 	cc, _ := g.conn.(*grpc.ClientConn)
 	own := credential{secure: !g.plaintext && !loopback(cc)}
 	switch {
+	case g.certified:
+		request.ClientId = g.id
 	case g.assertion != nil:
 		made, failure := g.assertion(ctx)
 		if failure != nil {
 			return issuedToken{}, failure
 		}
 		secret = made
-		request.ClientId, request.ClientAssertion, request.ClientAssertionType = g.id, made, assertionType
+		request.ClientId, request.ClientAssertion, request.ClientAssertionType = g.id, made, g.assertionType
 	case g.method == ClientSecretBasic || g.method == "" && other:
 		own.metadata = map[string]string{"authorization": basic(g.id, secret)}
 	default:

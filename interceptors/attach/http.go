@@ -18,6 +18,10 @@ func (s *Source) RoundTrip(request *http.Request) (*http.Response, error) {
 // Transport returns a transport that sends requests with the source's token over base. If base is nil, or a nil
 // *http.Transport, [http.DefaultTransport] is used.
 //
+// If the source has a certificate ([Certificate]), requests with its token are sent over copies of base that present the
+// certificate, one for each certificate. A base that is not an *http.Transport cannot be copied: it is used as it is and has to
+// present the certificate itself.
+//
 // When [http.Client] follows redirects, a request carries the token only while every hop so far had the scheme and host
 // of the first: a request that another host asked for is not made in the client's name. A request over plain HTTP to a
 // host that is not loopback fails, unless the source has [AllowInsecurePlaintextToRemoteHosts]. A request that already
@@ -34,15 +38,17 @@ func (s *Source) Transport(base http.RoundTripper) http.RoundTripper {
 	if s == nil {
 		s = new(Source)
 	}
+	t := &transport{source: s, own: base, base: base}
 	if s.instruments != nil {
-		base = s.instruments.roundTripper(base)
+		t.base = s.instruments.roundTripper(base)
 	}
-	return &transport{s, base}
+	return t
 }
 
 type transport struct {
 	source *Source
-	base   http.RoundTripper
+	// own is the program's transport, and base the same one with instruments, if there are any.
+	own, base http.RoundTripper
 }
 
 // RoundTrip implements [http.RoundTripper]: it does not change the request and always closes its body.
@@ -63,11 +69,15 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	answer, err := roundTrip(t.base, withToken(e, request))
+	base := t.base
+	if e.source.certificate != nil {
+		base = e.source.transport(t)
+	}
+	answer, err := roundTrip(base, withToken(e, request))
 	if err != nil || answer.StatusCode != http.StatusUnauthorized {
 		return answer, err
 	}
-	t.source.Drop(e.token)
+	e.source.Drop(e.token)
 	if !tokenRefused(answer.Header.Values("WWW-Authenticate")) {
 		return answer, nil
 	}
@@ -75,7 +85,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !replayable || !idempotent(request) {
 		return answer, nil
 	}
-	next, err := t.source.get(request.Context())
+	next, err := e.source.get(request.Context())
 	if err != nil || next.token == e.token {
 		if body != nil {
 			_ = body.Close()
@@ -87,7 +97,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if answer.Body != nil {
 		_ = answer.Body.Close() // unread: an endless body would delay the second request
 	}
-	return roundTrip(t.base, retry)
+	return roundTrip(base, retry)
 }
 
 // roundTrip sends the request over base, and returns an error if base returns neither a response nor an error.

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,13 +83,16 @@ func (e *httpEndpoint) requestOnce(ctx context.Context, secret string, other boo
 	if other {
 		method = e.methods[len(e.methods)-1]
 	}
-	if e.assertion != nil {
-		// Each request has its own, because the issuer accepts an assertion once.
+	switch {
+	case e.certified:
+		secret, method = "", byCertificate
+	case e.assertion != nil:
+		// Each request has its own, because the issuer accepts an assertion of the client's key once.
 		made, failure := e.assertion(ctx)
 		if failure != nil {
 			return issuedToken{}, failure
 		}
-		secret, method = made, oauth.PrivateKeyJWT
+		secret, method = made, byAssertion
 	}
 	answer, err := e.post(ctx, endpoint, secret, method)
 	if refused := (*Error)(nil); errors.As(err, &refused) && refused.Code == "" {
@@ -117,10 +121,14 @@ func (e *httpEndpoint) endpointURL(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", asTransient(unavailable(err))
 	}
-	if metadata.TokenEndpoint == "" {
+	endpoint := metadata.TokenEndpoint
+	if e.certified {
+		endpoint = cmp.Or(metadata.MTLSAliases.TokenEndpoint, endpoint) // RFC 8705 §5
+	}
+	if endpoint == "" {
 		return "", misuse("the metadata of %s has no token_endpoint", oauth.RedactURL(e.issuer))
 	}
-	e.discovered = metadata.TokenEndpoint
+	e.discovered = endpoint
 	if e.method == "" {
 		e.methods = oauth.SecretMethods(metadata.TokenEndpointAuthMethods)
 	}
@@ -143,10 +151,14 @@ func (e *httpEndpoint) form(secret, method string) url.Values {
 	case ClientSecretPost:
 		form.Set("client_id", e.id)
 		form.Set("client_secret", secret)
-	case oauth.PrivateKeyJWT:
+	case byCertificate:
 		form.Set("client_id", e.id)
+	case byAssertion:
+		if e.id != "" {
+			form.Set("client_id", e.id)
+		}
 		form.Set("client_assertion", secret)
-		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion_type", e.assertionType)
 	}
 	return form
 }

@@ -1,7 +1,6 @@
 package attach
 
 import (
-	"crypto"
 	"fmt"
 	"net/http"
 	"slices"
@@ -16,7 +15,7 @@ import (
 type config struct {
 	account
 	secrets   []secret
-	keys      []func() (crypto.Signer, error)
+	proofs    []proof
 	keyID     string
 	tokenURL  string
 	client    *http.Client

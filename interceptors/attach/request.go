@@ -13,11 +13,11 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// client is an issuer that requests tokens with the client's secret or private key.
+// client is an issuer that requests tokens with the client's secret, or with a proof that needs none.
 type client struct {
 	id      string
-	hasKey  bool
-	secrets []secret // exactly one, otherwise issue fails
+	proof   *proof   // nil for a client with a secret
+	secrets []secret // exactly one without a proof, otherwise issue fails
 	to      requester
 	mistake error // of an option, or nil
 	memory  memory
@@ -26,7 +26,7 @@ type client struct {
 // requester requests a token from one kind of endpoint. The secret is an argument, so that the text that must not be
 // echoed is the secret that was sent.
 type requester interface {
-	// requestToken requests a token with the secret, which is empty if the client has a private key. The client
+	// requestToken requests a token with the secret, which is empty if the client has a proof instead. The client
 	// authenticates with the method that the endpoint prefers or, if other is true, with its other one.
 	requestToken(ctx context.Context, secret string, other bool) (issuedToken, error)
 	// offersOther reports whether there is another method. It is called after a refusal.
@@ -72,9 +72,9 @@ func (c *client) issue(ctx context.Context) (issuedToken, error) {
 	switch {
 	case c.mistake != nil:
 		return issuedToken{}, misuse("%w", c.mistake)
-	case c.id == "":
+	case c.id == "" && (c.proof == nil || c.proof.needsID):
 		return issuedToken{}, misuse("the client id is empty")
-	case c.hasKey:
+	case c.proof != nil:
 		return c.to.requestToken(ctx, "", false)
 	case len(c.secrets) == 0:
 		return issuedToken{}, misuse("the client secret is empty")
@@ -158,8 +158,12 @@ type account struct {
 	parameters []parameter
 	// method is the authentication method, or empty if the issuer's metadata decide.
 	method string
-	// assertion makes an assertion for one request, for a client with a private key instead of a secret; otherwise nil.
-	assertion secret
+	// assertion returns the client assertion for one request, and assertionType is its client_assertion_type. It is nil for
+	// a client with a secret and for one with a certificate.
+	assertion     secret
+	assertionType string
+	// certified reports that the certificate of the connection authenticates the client.
+	certified bool
 }
 
 type parameter struct{ name, value string }

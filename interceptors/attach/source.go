@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,11 @@ type Source struct {
 	jitter    func() float64 // in [0, 1)
 	// instruments is nil without [Telemetry].
 	instruments *instruments
+	// rotation is nil for a client without a certificate. Otherwise the source has no token itself.
+	rotation *rotation
+	// certificate is that of a generation, and transports its HTTP transports, by the ones that they are made from.
+	certificate *tls.Certificate
+	transports  sync.Map
 
 	// cached is written under mu and read without it. The entry it points to is immutable.
 	cached atomic.Pointer[entry]
@@ -89,6 +95,13 @@ type entry struct {
 func (s *Source) get(ctx context.Context) (*entry, error) {
 	if s == nil {
 		return nil, misuse("the source is nil")
+	}
+	if s.rotation != nil {
+		generation, err := s.rotation.source(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return generation.get(ctx)
 	}
 	if e := s.cached.Load(); e != nil && time.Now().Before(e.renewAt) {
 		return e, nil
@@ -199,7 +212,7 @@ func (s *Source) store(answer issuedToken, began time.Time) *entry {
 	lifetime = min(lifetime, maxLifetime)
 	share := minRenewShare + (maxRenewShare-minRenewShare)*s.jitter()
 	e := &entry{
-		bearer:    newBearer(answer.token),
+		bearer:    newBearer(answer.token, s),
 		renewAt:   began.Add(time.Duration(share * float64(lifetime))),
 		sendUntil: began.Add(lifetime - min(maxMargin, lifetime/10)),
 		expiresAt: began.Add(lifetime),
@@ -248,6 +261,10 @@ func (s *Source) backoff(base, maximum time.Duration, times int) time.Duration {
 // the refused one is sent until it expires, because other servers may accept it.
 func (s *Source) Drop(token string) {
 	if s == nil {
+		return
+	}
+	if s.rotation != nil {
+		s.rotation.current.Load().Drop(token)
 		return
 	}
 	s.mu.Lock()

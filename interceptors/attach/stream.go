@@ -36,22 +36,30 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		if err != nil {
 			return nil, err
 		}
-		s := &stream{attacher: a, cc: cc, entry: e, unaryRequest: !desc.ClientStreams}
-		s.open = func(e *entry) (grpc.ClientStream, error) {
+		s := &stream{attacher: a, cc: cc, unaryRequest: !desc.ClientStreams}
+		attempt := func(e *entry) (_ grpc.ClientStream, used *entry, again bool, _ error) {
 			renewal := newRenewal(source, cc, s.setEntry)
-			opened, err := open(renewal.withStreamID(ctx), desc, cc, method, a.callOptions(cc, e, opts, grpc.OnFinish(renewal.stop))...)
+			token := a.token(cc, e)
+			opened, err := open(renewal.withStreamID(ctx), desc, cc, method, token.callOptions(opts, grpc.OnFinish(renewal.stop))...)
 			if err == nil && opened == nil {
 				err = status.Error(codes.Internal, "attach: a further interceptor returned no stream and no error")
 			}
 			if err != nil {
 				renewal.stop(err)
-				return nil, err
+				return nil, nil, token.ended(), err
 			}
-			renewal.schedule(e)
-			return opened, nil
+			renewal.schedule(token.entry())
+			return opened, token.entry(), false, nil
+		}
+		s.open = func(e *entry) (grpc.ClientStream, *entry, error) {
+			opened, used, again, err := attempt(e)
+			if again {
+				opened, used, _, err = attempt(e)
+			}
+			return opened, used, err
 		}
 		s.replacement = func(e *entry) *entry { return a.replacement(ctx, e) }
-		if s.current, err = s.open(e); err != nil {
+		if s.current, s.entry, err = s.open(e); err != nil {
 			if plain := plaintextError(cc, err); plain != nil {
 				err = plain
 			}
@@ -66,7 +74,7 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 type stream struct {
 	attacher     *attacher
 	cc           *grpc.ClientConn
-	open         func(*entry) (grpc.ClientStream, error)
+	open         func(*entry) (_ grpc.ClientStream, used *entry, _ error)
 	replacement  func(refused *entry) *entry
 	unaryRequest bool // the method takes a single request message
 
@@ -168,11 +176,11 @@ func (s *stream) retry(failed grpc.ClientStream, err error) (grpc.ClientStream, 
 	}
 	message := s.message
 	s.message = nil
-	opened, failure := s.open(next)
+	opened, used, failure := s.open(next)
 	if failure != nil {
 		return nil, failure
 	}
-	s.current, s.entry = opened, next
+	s.current, s.entry = opened, used
 	if failure := opened.SendMsg(message); failure != nil {
 		return nil, failure
 	}

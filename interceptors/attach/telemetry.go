@@ -96,7 +96,7 @@ func (i *instruments) register(s *Source) {
 	source, client := weak.Make(s), metric.WithAttributes(attribute.String("client_id", s.name))
 	registration, err := i.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		if s := source.Value(); s != nil {
-			if e := s.cached.Load(); e != nil {
+			if e := s.held(); e != nil {
 				o.ObserveFloat64(remaining, time.Until(e.expiresAt).Seconds(), client)
 			}
 		}
@@ -194,6 +194,11 @@ func (i *instruments) roundTripper(base http.RoundTripper) http.RoundTripper {
 type measuredTransport struct {
 	instruments *instruments
 	base        http.RoundTripper
+}
+
+// CloseIdleConnections closes those of the base transport.
+func (m measuredTransport) CloseIdleConnections() {
+	(&http.Client{Transport: m.base}).CloseIdleConnections()
 }
 
 // RoundTrip implements [http.RoundTripper].

@@ -37,6 +37,10 @@ type Metadata struct {
 	// TokenEndpointAuthMethods are the methods of client authentication at the token endpoint, or nil if the issuer
 	// names none.
 	TokenEndpointAuthMethods Words `json:"token_endpoint_auth_methods_supported"`
+	// MTLSAliases are the endpoints for clients that present a certificate, where they are others (RFC 8705 §5).
+	MTLSAliases struct {
+		TokenEndpoint string `json:"token_endpoint"`
+	} `json:"mtls_endpoint_aliases"`
 }
 
 // Words is a list of strings in metadata. Decoding it never fails, because no reader depends on the list alone: a single
@@ -177,7 +181,9 @@ func (d Discovery) MetadataAt(ctx context.Context, location, issuer string) (*Me
 
 // locate replaces the URLs of m by those at which the endpoints are reached, and returns an error if one is insecure.
 func (d Discovery) locate(m *Metadata) error {
-	for _, endpoint := range []*string{&m.TokenEndpoint, &m.IntrospectionEndpoint, &m.RevocationEndpoint, &m.JWKSURI} {
+	for _, endpoint := range []*string{
+		&m.TokenEndpoint, &m.IntrospectionEndpoint, &m.RevocationEndpoint, &m.JWKSURI, &m.MTLSAliases.TokenEndpoint,
+	} {
 		if *endpoint == "" {
 			continue
 		}
