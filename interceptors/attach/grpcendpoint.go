@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/instrument"
 	"github.com/grantorhq/grantor/service/oauth"
 )
@@ -68,7 +69,7 @@ func (g *grpcEndpoint) requestToken(ctx context.Context, secret string, other bo
 			return issuedToken{}, failure
 		}
 		secret = made
-		request.ClientId, request.ClientAssertion, request.ClientAssertionType = g.id, made, assertionType
+		request.ClientId, request.ClientAssertion, request.ClientAssertionType = g.id, made, clientassertion.Type
 	case g.method == ClientSecretBasic || g.method == "" && other:
 		own.metadata = map[string]string{"authorization": basic(g.id, secret)}
 	default:

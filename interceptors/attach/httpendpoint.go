@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -146,7 +147,7 @@ func (e *httpEndpoint) form(secret, method string) url.Values {
 	case oauth.PrivateKeyJWT:
 		form.Set("client_id", e.id)
 		form.Set("client_assertion", secret)
-		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion_type", clientassertion.Type)
 	}
 	return form
 }
