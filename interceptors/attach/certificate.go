@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -89,24 +91,24 @@ func (f *certificateFiles) get() (*tls.Certificate, error) {
 
 // stat returns a text that changes when a file does.
 func (f *certificateFiles) stat() (string, error) {
-	stamp := ""
+	var stamp strings.Builder
 	for _, path := range []string{f.certificate, f.key} {
 		info, err := os.Stat(path)
 		if err != nil {
 			return "", err
 		}
-		stamp += fmt.Sprintf("%d %d;", info.ModTime().UnixNano(), info.Size())
+		_, _ = fmt.Fprintf(&stamp, "%d %d;", info.ModTime().UnixNano(), info.Size())
 	}
-	return stamp, nil
+	return stamp.String(), nil
 }
 
 // read reads the files. Its errors contain no part of them.
 func (f *certificateFiles) read() (*tls.Certificate, error) {
-	certificate, err := readBounded(f.certificate, maxKeyFile)
+	certificate, err := readBounded(f.certificate)
 	if err != nil {
 		return nil, err
 	}
-	key, err := readBounded(f.key, maxKeyFile)
+	key, err := readBounded(f.key)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +117,23 @@ func (f *certificateFiles) read() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("%s and %s: %w", f.certificate, f.key, err)
 	}
 	return &pair, nil
+}
+
+// maxFile is the maximum size of a file with a certificate or a key, in bytes.
+const maxFile = 256 << 10
+
+// readBounded reads a file of at most [maxFile] bytes.
+func readBounded(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return data, err
 }
 
 // sameCertificate reports whether two certificates have the same leaf.

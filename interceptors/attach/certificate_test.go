@@ -190,7 +190,9 @@ func callBoth(t *testing.T, client testgrpc.TestServiceClient) {
 }
 
 // rotating is a certificate that can be replaced.
-type rotating struct{ current atomic.Pointer[tls.Certificate] }
+type rotating struct {
+	current atomic.Pointer[tls.Certificate]
+}
 
 func newRotating() *rotating {
 	r := &rotating{}
@@ -204,7 +206,9 @@ func (r *rotating) rotate() *tls.Certificate {
 	return &next
 }
 
-func (r *rotating) get(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return r.current.Load(), nil }
+func (r *rotating) get(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return r.current.Load(), nil
+}
 
 func hashOf(c *tls.Certificate) string {
 	hash := sha256.Sum256(c.Certificate[0])

@@ -77,20 +77,25 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 		if next == nil {
 			return err
 		}
-		for _, opt := range opts {
-			// If the second call gets no answer, the metadata of the first must not remain.
-			switch o := opt.(type) {
-			case grpc.HeaderCallOption:
-				if o.HeaderAddr != nil {
-					*o.HeaderAddr = nil
-				}
-			case grpc.TrailerCallOption:
-				if o.TrailerAddr != nil {
-					*o.TrailerAddr = nil
-				}
+		clearMetadata(opts)
+		return invoke(ctx, method, request, reply, cc, a.token(cc, next).callOptions(opts)...)
+	}
+}
+
+// clearMetadata clears what [grpc.Header] and [grpc.Trailer] have returned. If a second call gets no answer, the metadata of the
+// first must not remain.
+func clearMetadata(opts []grpc.CallOption) {
+	for _, opt := range opts {
+		switch o := opt.(type) {
+		case grpc.HeaderCallOption:
+			if o.HeaderAddr != nil {
+				*o.HeaderAddr = nil
+			}
+		case grpc.TrailerCallOption:
+			if o.TrailerAddr != nil {
+				*o.TrailerAddr = nil
 			}
 		}
-		return invoke(ctx, method, request, reply, cc, a.token(cc, next).callOptions(opts)...)
 	}
 }
 

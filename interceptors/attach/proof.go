@@ -4,17 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"strings"
-)
 
-const (
-	// jwtBearer is the client_assertion_type of a JWT (RFC 7523 §2.2).
-	jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	// maxAssertion is the maximum size of an assertion that this package does not sign itself, in bytes.
-	maxAssertion = 8 << 10
+	"github.com/grantorhq/grantor/service/clientassertion"
 )
 
 // Names of the methods without a secret, inside this package.
@@ -57,7 +48,7 @@ func (c *config) prove(issuer string) *proof {
 		c.assertion = p.assertion(c, issuer)
 	}
 	if c.assertionType == "" {
-		c.assertionType = jwtBearer
+		c.assertionType = clientassertion.Type
 	}
 	c.certified = p.certificate != nil
 	return p
@@ -78,7 +69,7 @@ func TokenFile(path string) Option {
 	return withProof(proof{kind: "a token in a file", assertion: func(*config, string) secret {
 		last := "" // used only by the one read in flight
 		return interruptible("the token of the client", func(context.Context) (string, error) {
-			read, err := readAssertion(path)
+			read, err := clientassertion.ReadToken(path)
 			if err == nil {
 				last = read
 			}
@@ -91,7 +82,7 @@ func TokenFile(path string) Option {
 }
 
 // KubernetesTokenPath is the file that [KubernetesToken] reads.
-const KubernetesTokenPath = "/var/run/secrets/grantor/token"
+const KubernetesTokenPath = "/var/run/secrets/grantor/token" //nolint:gosec // a path, not a token
 
 // KubernetesToken is [TokenFile] with the file [KubernetesTokenPath], for a pod with a projected service account token whose
 // audience is the issuer:
@@ -132,7 +123,7 @@ func AssertionFunc(assertion func(ctx context.Context, audience string) (string,
 			if err != nil {
 				return "", err
 			}
-			return made, checkAssertion(made, "the value returned by the function")
+			return made, clientassertion.Check(made, "the value returned by the function")
 		})
 	}})
 }
@@ -140,44 +131,4 @@ func AssertionFunc(assertion func(ctx context.Context, audience string) (string,
 // AssertionType sets the client_assertion_type of [AssertionFunc], an absolute URI (RFC 7521 §4.2).
 func AssertionType(uri string) Option {
 	return func(c *config) { c.assertionType = uri }
-}
-
-// readAssertion reads a JWT from a file. An error never contains a part of the file.
-func readAssertion(path string) (string, error) {
-	data, err := readBounded(path, maxAssertion+1)
-	if err != nil {
-		return "", err
-	}
-	text := strings.TrimSpace(string(data))
-	if err := checkAssertion(text, path); err != nil {
-		return "", err
-	}
-	// Another file that was named by mistake must not be sent to the issuer.
-	if strings.Count(text, ".") != 2 || strings.Trim(text, nameChars) != "" {
-		return "", fmt.Errorf("%s has no JWT", path)
-	}
-	return text, nil
-}
-
-// checkAssertion validates the form of an assertion from origin.
-func checkAssertion(text, origin string) error {
-	switch {
-	case text == "":
-		return fmt.Errorf("%s is empty", origin)
-	case len(text) > maxAssertion:
-		return fmt.Errorf("%s has more than %d bytes", origin, maxAssertion)
-	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return fmt.Errorf("%s is not visible ASCII", origin)
-	}
-	return nil
-}
-
-// readBounded returns the first bytes of a file, at most limit.
-func readBounded(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = file.Close() }()
-	return io.ReadAll(io.LimitReader(file, limit))
 }

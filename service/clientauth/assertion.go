@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -18,9 +19,9 @@ import (
 
 const (
 	// AssertionType is the only client_assertion_type (RFC 7523 §2.2).
-	AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	AssertionType = clientassertion.Type
 	// AssertionMediaType is the "typ" of a client assertion (RFC 10070).
-	AssertionMediaType = "client-authentication+jwt"
+	AssertionMediaType = clientassertion.MediaType
 
 	// maxAssertion is the maximum size of an assertion, in bytes.
 	maxAssertion = 8 << 10

@@ -107,8 +107,14 @@ func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Aut
 	t.Call = func(ctx context.Context, connection int, number int64) string {
 		c := accounts[number%int64(len(accounts))]
 		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
+			evidence, err := c.Evidence(method)
+			if err != nil {
+				return noEvidence, remote.Undecided
+			}
 			request := proto.CloneOf(issue)
-			answer, err := stubs[connection].IssueToken(c.Attach(ctx, method, &request.ClientId, &request.ClientSecret), request)
+			request.ClientId, request.ClientSecret = evidence.ClientID, evidence.ClientSecret
+			request.ClientAssertion, request.ClientAssertionType = evidence.Assertion, evidence.AssertionType
+			answer, err := stubs[connection].IssueToken(evidence.Attach(ctx), request)
 			if err == nil && answer.GetAccessToken() == "" {
 				return noToken, remote.Accepted
 			}
@@ -119,8 +125,15 @@ func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Aut
 		c := accounts[0]
 		t.Call = func(ctx context.Context, connection int, number int64) string {
 			return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
-				request := &grantorv1.IntrospectTokenRequest{Token: tokens[number%int64(len(tokens))]}
-				answer, err := stubs[connection].IntrospectToken(c.Attach(ctx, method, &request.ClientId, &request.ClientSecret), request)
+				evidence, err := c.Evidence(method)
+				if err != nil {
+					return noEvidence, remote.Undecided
+				}
+				answer, err := stubs[connection].IntrospectToken(evidence.Attach(ctx), &grantorv1.IntrospectTokenRequest{
+					Token:    tokens[number%int64(len(tokens))],
+					ClientId: evidence.ClientID, ClientSecret: evidence.ClientSecret,
+					ClientAssertion: evidence.Assertion, ClientAssertionType: evidence.AssertionType,
+				})
 				if err == nil && !answer.GetActive() {
 					return inactive, remote.Accepted
 				}
@@ -150,10 +163,11 @@ func closeAll(conns []*grpc.ClientConn) {
 	}
 }
 
-// The failures of a call that succeeded on the wire.
+// The failures of a call that succeeded on the wire, and of one that could not be made.
 const (
-	inactive = "inactive"
-	noToken  = "no token"
+	inactive   = "inactive"
+	noToken    = "no token"
+	noEvidence = "request"
 )
 
 // failureWord returns the name of the code of a failed gRPC call, or an empty string.
@@ -195,7 +209,7 @@ func (l *load) overREST(t *target, client *remote.Client, accounts []*remote.Aut
 		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
 			request, err := c.NewRequest(ctx, method, place, forms[number%int64(len(forms))])
 			if err != nil {
-				return "request", remote.Undecided
+				return noEvidence, remote.Undecided
 			}
 			return post(transports[connection], request, lacks)
 		})

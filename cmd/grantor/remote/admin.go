@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,15 +65,18 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 // limit of failed authentications, where a wrong one is refused with temporarily_unavailable; the call, which was not sent,
 // is then made with the other method.
 func (c *Client) attachToken(scopes string) grpc.UnaryClientInterceptor {
-	with := func(method string) grpc.UnaryClientInterceptor {
-		return attach.UnaryInterceptor(attach.ClientCredentials(c.Metadata.Issuer, c.ID, c.Secret, attach.HTTPClient(c.HTTP),
-			attach.TokenURL(c.Metadata.TokenEndpoint), attach.AuthMethod(method), attach.Resources(registry.AdminResource),
-			attach.Scopes(strings.Fields(scopes)...)))
+	with := func(options ...attach.Option) grpc.UnaryClientInterceptor {
+		return attach.UnaryInterceptor(attach.ClientCredentials(c.Metadata.Issuer, c.ID, c.Secret, append(options,
+			attach.HTTPClient(c.HTTP), attach.TokenURL(c.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource),
+			attach.Scopes(strings.Fields(scopes)...))...))
 	}
-	if len(c.methods) == 1 {
-		return with(c.methods[0])
+	switch {
+	case len(c.Options) > 0:
+		return with(slices.Clone(c.Options)...)
+	case len(c.methods) == 1:
+		return with(attach.AuthMethod(c.methods[0]))
 	}
-	preferred, other := with(""), with(c.methods[1])
+	preferred, other := with(), with(attach.AuthMethod(c.methods[1]))
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		err := preferred(ctx, method, request, reply, cc, invoke, opts...)
 		if refused, ok := errors.AsType[*attach.Error](err); ok && refused.Code == oauth.TemporarilyUnavailable {

@@ -1,62 +1,14 @@
 package remote
 
 import (
-	"context"
-	"encoding/base64"
 	"errors"
-	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 
-	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/service/oauth"
 )
-
-// Credentials are what a client authenticates with.
-type Credentials struct {
-	ID, Secret string
-	// Method is [attach.ClientSecretBasic] or [attach.ClientSecretPost], or empty if it is not known.
-	Method string
-}
-
-const basicScheme = "Basic "
-
-// basic returns the value of an Authorization header. RFC 6749 §2.3.1: both parts are form-encoded before they are joined,
-// so that an ID may have a colon.
-func (c *Credentials) basic() string {
-	return basicScheme + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(c.ID)+":"+url.QueryEscape(c.Secret)))
-}
-
-// NewRequest returns a request that posts an encoded form with the credentials to an endpoint.
-func (c *Credentials) NewRequest(ctx context.Context, method, endpoint, form string) (*http.Request, error) {
-	if method == attach.ClientSecretPost {
-		form += "&client_id=" + url.QueryEscape(c.ID) + "&client_secret=" + url.QueryEscape(c.Secret)
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if method == attach.ClientSecretBasic {
-		request.Header.Set("Authorization", c.basic())
-	}
-	return request, nil
-}
-
-// Attach adds the credentials to a gRPC call: to the fields of its message, which count as client_secret_post, or to the
-// metadata of the context that it returns.
-func (c *Credentials) Attach(ctx context.Context, method string, id, secret *string) context.Context {
-	if method == attach.ClientSecretBasic {
-		return metadata.AppendToOutgoingContext(ctx, "authorization", c.basic())
-	}
-	*id, *secret = c.ID, c.Secret
-	return ctx
-}
 
 // Authentication finds out by which method a client may authenticate: it may be registered for one of those that the
 // issuer offers. It is safe for concurrent use by multiple goroutines.

@@ -45,7 +45,7 @@ type Client struct {
 	hidden []string
 }
 
-// NewHTTPClient returns a client that follows no redirects, because its requests carry the client's secret.
+// NewHTTPClient returns a client that follows no redirects, because its requests carry the client's credentials.
 // CloseIdleConnections closes its connections.
 func NewHTTPClient() *http.Client {
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -141,7 +141,11 @@ func (c *Client) post(ctx context.Context, name, endpoint string, form url.Value
 
 // postWith is post with one authentication method.
 func (c *Client) postWith(ctx context.Context, method, name, endpoint string, form url.Values) ([]byte, error) {
-	request, err := c.NewRequest(ctx, method, endpoint, form.Encode())
+	evidence, err := c.Evidence(method)
+	if err != nil {
+		return nil, err
+	}
+	request, err := evidence.newRequest(ctx, endpoint, form.Encode())
 	if err != nil {
 		return nil, err
 	}
@@ -160,13 +164,13 @@ func (c *Client) postWith(ctx context.Context, method, name, endpoint string, fo
 	case answer.StatusCode == http.StatusOK:
 		return body, nil
 	case answer.StatusCode >= 300 && answer.StatusCode < 400:
-		return nil, fmt.Errorf("the %s returned %d; redirects are not followed, because the request carries the client's secret", name, answer.StatusCode)
+		return nil, fmt.Errorf("the %s returned %d; redirects are not followed, because the request carries the client's credentials", name, answer.StatusCode)
 	}
-	return nil, c.refused(answer.StatusCode, body, name, form.Get("token"))
+	return nil, c.refused(answer.StatusCode, body, name, form.Get("token"), evidence.Assertion)
 }
 
-// refused returns the error of a response of the endpoint name. Its text does not quote the token.
-func (c *Client) refused(status int, body []byte, name, token string) *CallError {
+// refused returns the error of a response of the endpoint name. Its text does not quote what is hidden.
+func (c *Client) refused(status int, body []byte, name string, hidden ...string) *CallError {
 	var refused struct {
 		Code        string `json:"error"`
 		Description string `json:"error_description"`
@@ -178,7 +182,7 @@ func (c *Client) refused(status int, body []byte, name, token string) *CallError
 	if status == http.StatusTooManyRequests {
 		code = codes.ResourceExhausted
 	}
-	return &CallError{Code: code, Text: c.refusal(refused.Code, refused.Description, token)}
+	return &CallError{Code: code, Text: c.refusal(refused.Code, refused.Description, hidden...)}
 }
 
 // IssuedToken is a token response (RFC 6749 §5.1).
@@ -243,34 +247,41 @@ func (c *Client) RevokeAll(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	refused := Authenticate(c.Authentication, func(method string) (*CallError, Outcome) {
-		request := &grantorv1.RevokeClientTokensRequest{}
-		ctx := c.Attach(ctx, method, &request.ClientId, &request.ClientSecret)
-		_, err := grantorv1.NewTokenServiceClient(conn).RevokeClientTokens(ctx, request)
-		if err == nil {
-			return nil, Accepted
-		}
-		refused := c.explain(err)
-		return refused, OutcomeOf(refused.Code)
+	type result struct{ err error }
+	return Authenticate(c.Authentication, func(method string) (result, Outcome) {
+		err := c.revokeAllWith(ctx, conn, method)
+		return result{err}, outcome(err)
+	}).err
+}
+
+// revokeAllWith is RevokeAll with one authentication method.
+func (c *Client) revokeAllWith(ctx context.Context, conn *grpc.ClientConn, method string) error {
+	evidence, err := c.Evidence(method)
+	if err != nil {
+		return err
+	}
+	_, err = grantorv1.NewTokenServiceClient(conn).RevokeClientTokens(evidence.Attach(ctx), &grantorv1.RevokeClientTokensRequest{
+		ClientId: evidence.ClientID, ClientSecret: evidence.ClientSecret,
+		ClientAssertion: evidence.Assertion, ClientAssertionType: evidence.AssertionType,
 	})
-	if refused != nil {
-		return refused
+	if err != nil {
+		return c.explain(err, evidence.Assertion)
 	}
 	return nil
 }
 
-// explain returns the error of a failed gRPC call.
-func (c *Client) explain(err error) *CallError {
+// explain returns the error of a failed gRPC call. Its text does not quote what is hidden.
+func (c *Client) explain(err error, hidden ...string) *CallError {
 	s := status.Convert(err)
 	e := &CallError{
 		Code: s.Code(), Message: s.Message(),
-		Text: "the issuer's gRPC port " + cli.Printable(c.Metadata.GRPCEndpoint) + ": " + c.Clean(s.Message()),
+		Text: "the issuer's gRPC port " + cli.Printable(c.Metadata.GRPCEndpoint) + ": " + c.Clean(s.Message(), hidden...),
 	}
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
 			if d.GetDomain() == oauth.ErrorDomain {
-				e.Text = c.refusal(d.GetReason(), s.Message())
+				e.Text = c.refusal(d.GetReason(), s.Message(), hidden...)
 			}
 		case *errdetails.BadRequest:
 			for _, violation := range d.GetFieldViolations()[:min(1, len(d.GetFieldViolations()))] {

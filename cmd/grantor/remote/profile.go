@@ -16,8 +16,8 @@ import (
 // profile is an entry of the file of profiles.
 type profile struct {
 	issuer, clientID string
-	// secretFile is absolute, or relative to the working directory.
-	secretFile, secret string
+	// proof has files that are absolute, or relative to the working directory.
+	proof
 	// authMethod is the authentication method of the client, or empty.
 	authMethod string
 }
@@ -26,22 +26,27 @@ type profile struct {
 func NewProfilesTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "profiles",
-		Short: "How to keep issuer, client and secret in a file",
-		Long: `Commands that talk to an issuer need --issuer, --client-id and the client's secret. Each comes from its flag, else from
-the profile that --profile names, else from the environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, and GRANTOR_CLIENT_SECRET
-or GRANTOR_CLIENT_SECRET_FILE), else from the profile that GRANTOR_PROFILE names. Profiles are in
-$XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.yaml:
+		Short: "How to keep issuer, client and secret or key in a file",
+		Long: `Commands that talk to an issuer need --issuer, --client-id and the client's secret or private key. Each comes from its
+flag, else from the profile that --profile names, else from the environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, and one of
+GRANTOR_CLIENT_SECRET, GRANTOR_CLIENT_SECRET_FILE and GRANTOR_PRIVATE_KEY_FILE), else from the profile that GRANTOR_PROFILE
+names. Profiles are in $XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.yaml:
 
   prod:
     issuer: https://auth.example.com
     client_id: administrator
     client_secret_file: prod.secret        # relative to this file; or client_secret: the secret itself
     client_auth_method: client_secret_post # optional; for a client that is registered for one method
+  keyed:
+    issuer: https://auth.example.com
+    client_id: background-service
+    private_key_file: background-service.pem # relative to this file; for a client with a key instead of a secret
+    key_id: 2026-11                        # optional; the kid under which the key is registered
   local:
     issuer: http://localhost:8080
 
-No other user may read the file: chmod 600 it. The secret of a profile is sent only to the issuer of the profile, and only
-for the client of the profile.
+No other user may read the file: chmod 600 it. The secret or key of a profile is used only for the issuer of the profile,
+and only for the client of the profile.
 
   grantor client list --profile prod
   GRANTOR_PROFILE=local grantor key list --client-id administrator`,
@@ -109,10 +114,11 @@ func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
 		case "client_auth_method":
 			p.authMethod, err = doc.Scalar(node)
 		case "client_secret_file":
-			p.secretFile, err = doc.Scalar(node)
-			if !filepath.IsAbs(p.secretFile) {
-				p.secretFile = filepath.Join(filepath.Dir(doc.File), p.secretFile)
-			}
+			p.secretFile, err = besideFile(doc, node)
+		case "private_key_file":
+			p.keyFile, err = besideFile(doc, node)
+		case "key_id":
+			p.keyID, err = doc.Scalar(node)
 		default:
 			err = doc.Errorf(node, "a profile has no field %q", key)
 		}
@@ -125,29 +131,31 @@ func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
 		return doc.Errorf(whole, "a profile needs its issuer")
 	case p.secret != "" && p.secretFile != "":
 		return doc.Errorf(whole, "give one of client_secret and client_secret_file")
+	case p.keyFile != "" && p.secret+p.secretFile != "":
+		return doc.Errorf(whole, "give the client's secret or private_key_file, not both")
+	case p.keyID != "" && p.keyFile == "":
+		return doc.Errorf(whole, "key_id is for a profile with private_key_file")
+	case p.authMethod != "" && p.keyFile != "":
+		return doc.Errorf(whole, "client_auth_method is for a profile with a secret")
 	case p.authMethod != "" && p.clientID == "":
 		return doc.Errorf(whole, "a profile with client_auth_method needs the client_id of the client that is registered for it")
-	case p.hasSecret() && p.clientID == "":
-		return doc.Errorf(whole, "a profile with a secret needs the client_id of the secret")
+	case p.kind() != "" && p.clientID == "":
+		return doc.Errorf(whole, "a profile with a %s needs the client_id of the %[1]s", p.kind())
 	}
 	return nil
 }
 
-func (p *profile) hasSecret() bool { return p != nil && (p.secret != "" || p.secretFile != "") }
+// besideFile returns a path in a field, which is relative to the directory of the file of profiles unless it is absolute.
+func besideFile(doc *yamldoc.Document, node *yaml.Node) (string, error) {
+	path, err := doc.Scalar(node)
+	if path != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(doc.File), path)
+	}
+	return path, err
+}
 
 func (p *profile) isFor(issuer, clientID string) bool {
 	return p.issuer == issuer && p.clientID == clientID
-}
-
-func (p *profile) readSecret() (string, error) {
-	if p.secretFile == "" {
-		return p.secret, nil
-	}
-	secret, err := ReadSecret(p.secretFile)
-	if err != nil {
-		return "", cli.SettingError("profile", err)
-	}
-	return secret, nil
 }
 
 // readPrivate reads a YAML file that may have secrets, and so must not be readable by other users.
