@@ -70,6 +70,9 @@ func TestLayers(t *testing.T) {
 			forbid("only cmd/grantor links a KMS or vault, and only interceptors/secretvar secret managers",
 				append(clouds, "gocloud.dev", "go.opencensus.io", "github.com/googleapis", "google.golang.org/api")...)
 		}
+		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/attach/spiffe" {
+			forbid("only programs that need the SPIFFE Workload API compile its client", "github.com/spiffe")
+		}
 		if strings.HasPrefix(name, "interceptors/") && !followsSecrets {
 			forbid("the user's program chooses its telemetry", "go.opentelemetry.io/otel/sdk")
 		}
@@ -85,6 +88,7 @@ func TestLayers(t *testing.T) {
 		"cmd/grantor/kms": "gocloud.dev/secrets", "cmd/grantor/secretmanager": "gocloud.dev/runtimevar",
 		"interceptors/secretvar/azurekeyvault": "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets",
 		"interceptors/secretvar/hashivault":    "github.com/hashicorp/vault/api",
+		"interceptors/attach/spiffe":           "github.com/spiffe/go-spiffe/v2/workloadapi",
 	} {
 		if !slices.Contains(packages[module+name], dep) {
 			t.Errorf("%s does not link %s, so this test checks nothing of it", name, dep)

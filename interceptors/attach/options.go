@@ -37,6 +37,17 @@ func (c *config) failf(format string, args ...any) {
 // Option configures how a [Source] gets or sends its tokens.
 type Option func(*config)
 
+// Join returns an option that applies all of options, for packages whose options consist of several.
+func Join(options ...Option) Option {
+	return func(c *config) {
+		for _, option := range options {
+			if option != nil {
+				option(c)
+			}
+		}
+	}
+}
+
 // Scopes requests tokens with the given scopes (RFC 6749 §3.3). Without it, the issuer grants the client's default
 // scopes. Repeated use adds scopes.
 func Scopes(scopes ...string) Option {
