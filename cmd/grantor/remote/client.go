@@ -3,6 +3,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -58,10 +59,16 @@ func NewHTTPClient() *http.Client {
 // Dial discovers the endpoints of an issuer and returns a client of them. It makes no other request.
 func Dial(ctx context.Context, issuer string, credentials Credentials) (*Client, error) {
 	c := &Client{HTTP: NewHTTPClient()}
+	if transport, ok := c.HTTP.Transport.(*http.Transport); ok && credentials.Certificate != nil {
+		transport.TLSClientConfig = presenting(credentials.Certificate, transport.TLSClientConfig)
+	}
 	found, err := Discover(ctx, c.HTTP, issuer)
 	if err != nil {
 		c.Close()
 		return nil, err
+	}
+	if credentials.Certificate != nil {
+		found.TokenEndpoint = cmp.Or(found.MTLSAliases.TokenEndpoint, found.TokenEndpoint) // RFC 8705 §5
 	}
 	c.Metadata, c.Authentication = found, NewAuthentication(credentials, found)
 	return c, nil
@@ -305,7 +312,27 @@ func (c *Client) DialGRPC(options ...grpc.DialOption) (*grpc.ClientConn, error) 
 	}
 	// passthrough uses the system's resolver, as REST does. gRPC's own would query the DNS for SRV records at each connection,
 	// and wait for them.
-	return grpc.NewClient("passthrough:///"+endpoint, append(options, grpc.WithTransportCredentials(grpcSecurity(c.Metadata.Issuer, host)))...)
+	return grpc.NewClient("passthrough:///"+endpoint, append(options, grpc.WithTransportCredentials(c.grpcSecurity(host)))...)
+}
+
+// grpcSecurity returns the security of connections to the gRPC port, which present the client's certificate if it has one.
+func (c *Client) grpcSecurity(host string) credentials.TransportCredentials {
+	if c.Authentication == nil || c.Certificate == nil {
+		return grpcSecurity(c.Metadata.Issuer, host)
+	}
+	return credentials.NewTLS(presenting(c.Certificate, nil))
+}
+
+// presenting returns a configuration like base for connections that present a certificate.
+func presenting(certificate *tls.Certificate, base *tls.Config) *tls.Config {
+	config := base.Clone()
+	if config == nil {
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	// A server that asks for a certificate gets it even if the server does not name its authority, so that the server can
+	// report the reason.
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
+	return config
 }
 
 // grpcSecurity returns plaintext if the issuer's URL is http, and thus on loopback, and host is on loopback too.

@@ -16,7 +16,7 @@ const (
 	// can read the command line.
 	SecretVariable = "GRANTOR_CLIENT_SECRET"
 	// SecretWays says how to give the secret, or what to give instead.
-	SecretWays = "give the client's secret in " + SecretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which prompts for it; or give its private key in the file of --private-key-file"
+	SecretWays = "give the client's secret in " + SecretVariable + " or in the file of --client-secret-file, or run the command on a terminal, which prompts for it; or give its private key in the file of --private-key-file, or one of --token-file, --client-certificate-file and --spiffe-socket"
 )
 
 // LocalIssuer is the issuer of grantor serve --dev.
@@ -76,22 +76,23 @@ func (c *Connection) Fill(flags *pflag.FlagSet) (err error) {
 
 // Credentials validates the settings and returns what the client authenticates with. No error quotes its secret or key.
 func (c *Connection) Credentials(cmd *cobra.Command) (Credentials, error) {
-	if c.ClientID == "" {
+	given, err := c.findProof()
+	if c.ClientID == "" && (err != nil || !given.federated()) {
 		return Credentials{}, cli.SettingError("client-id", errors.New("is required: the client to authenticate as"))
 	}
 	if err := CheckIssuer(c.Issuer); err != nil {
 		return Credentials{}, err
 	}
-	method, err := c.AuthMethod()
-	if err != nil {
-		return Credentials{}, err
-	}
-	given, err := c.findProof()
+	method, wrong := c.AuthMethod()
 	switch {
+	case wrong != nil:
+		return Credentials{}, wrong
 	case err != nil:
 		return Credentials{}, err
 	case given.keyFile != "":
 		return c.withKey(given)
+	case given.tokenFile != "" || given.certificateFile != "" || given.spiffeSocket != "":
+		return c.withIdentity(cmd.Context(), given)
 	}
 	return c.withSecret(cmd, given, method)
 }

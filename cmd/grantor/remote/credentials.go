@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"crypto"
+	"crypto/tls"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -16,13 +17,18 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Credentials are what a client authenticates with: its secret or, if Assertion is set, assertions.
+// Credentials are what a client authenticates with: its secret or, if Assertion is set, assertions, or else, if Certificate is
+// set, a certificate.
 type Credentials struct {
 	ID, Secret string
 	// Method is the method by which the client authenticates, or empty if it has a secret and the method is not known.
 	Method string
 	// Assertion makes the assertion of one request (RFC 7521 §4.2). It is nil for a client with a secret.
 	Assertion func() (string, error)
+	// AssertionType is the client_assertion_type of the assertion.
+	AssertionType string
+	// Certificate is presented on every connection to the issuer.
+	Certificate *tls.Certificate
 	// Options make a source of package attach authenticate the client without a secret.
 	Options []attach.Option
 }
@@ -37,7 +43,7 @@ func WithKey(issuer, id string, private crypto.Signer, keyID string) Credentials
 	}
 	return Credentials{
 		ID: id, Method: oauth.PrivateKeyJWT, Options: options,
-		Assertion: func() (string, error) { return maker.Make(private, time.Now()) },
+		Assertion: func() (string, error) { return maker.Make(private, time.Now()) }, AssertionType: clientassertion.Type,
 	}
 }
 
@@ -61,7 +67,9 @@ func (c *Credentials) Evidence(method string) (Evidence, error) {
 	switch {
 	case c.Assertion != nil:
 		assertion, err := c.Assertion()
-		return Evidence{ClientID: c.ID, Assertion: assertion, AssertionType: clientassertion.Type}, err
+		return Evidence{ClientID: c.ID, Assertion: assertion, AssertionType: c.AssertionType}, err
+	case c.Certificate != nil:
+		return Evidence{ClientID: c.ID}, nil
 	case method == attach.ClientSecretBasic:
 		return Evidence{Authorization: c.basic()}, nil
 	}

@@ -14,12 +14,18 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// proof says what a client authenticates with: a secret or a private key. At most one of secret, secretFile and keyFile is
-// set in a valid proof.
+// proof says what a client authenticates with: a secret, a private key, or an identity that it has elsewhere. At most one of
+// secret, secretFile, keyFile, tokenFile, certificateFile and spiffeSocket is set in a valid proof.
 type proof struct {
 	secret, secretFile string
 	// keyFile has the private key in PEM. keyID is the "kid" under which it is registered, or empty.
 	keyFile, keyID string
+	// tokenFile has the token of another issuer.
+	tokenFile string
+	// certificateFile has a client certificate, and certificateKeyFile its private key.
+	certificateFile, certificateKeyFile string
+	// spiffeSocket is the address of the SPIFFE Workload API, and svid the kind of SVID.
+	spiffeSocket, svid string
 }
 
 // fileSetting is a setting of which a proof may have one.
@@ -33,6 +39,9 @@ func (p *proof) files() []fileSetting {
 	return []fileSetting{
 		{"client-secret-file", "`file` with the client's secret; without it " + SecretVariable + " has the secret, or the terminal prompts for it", &p.secretFile},
 		{"private-key-file", "`file` with the client's private key in PEM, for a client that has a key registered instead of a secret", &p.keyFile},
+		{"token-file", "`file` with a token of another issuer that the issuer trusts, such as that of a Kubernetes service account; the client's id is then optional", &p.tokenFile},
+		{"client-certificate-file", "`file` with the client's certificate in PEM, and those that lead to its authority; with --client-certificate-key-file", &p.certificateFile},
+		{"spiffe-socket", "`address` of the SPIFFE Workload API, such as unix:///run/spire/agent.sock, whose SVID authenticates the client; the client's id is then optional", &p.spiffeSocket},
 	}
 }
 
@@ -41,11 +50,17 @@ func (p *proof) declare(flags *pflag.FlagSet) {
 		flags.StringVar(file.value, file.name, "", file.usage)
 	}
 	flags.StringVar(&p.keyID, "key-id", "", "`kid` under which the key of --private-key-file is registered; default: its RFC 7638 thumbprint")
+	flags.StringVar(&p.certificateKeyFile, "client-certificate-key-file", "", "`file` with the private key of --client-certificate-file in PEM")
+	flags.StringVar(&p.svid, "spiffe-svid", svidJWT, "`kind` of the SVID of --spiffe-socket: jwt or x509")
 }
+
+// The kinds of SVIDs.
+const svidJWT, svidX509 = "jwt", "x509"
 
 // keepOnly removes the values of the settings that keep does not report, by their names.
 func (p *proof) keepOnly(keep func(name string) bool) {
-	for _, file := range append(p.files(), fileSetting{name: "key-id", value: &p.keyID}) {
+	for _, file := range append(p.files(), fileSetting{name: "key-id", value: &p.keyID},
+		fileSetting{name: "client-certificate-key-file", value: &p.certificateKeyFile}) {
 		if !keep(file.name) {
 			*file.value = ""
 		}
@@ -81,12 +96,16 @@ func (c *Connection) findProof() (proof, error) {
 		return proof{}, cli.SettingError(given[0]+", "+given[1], errors.New("both are set, by flag or environment; give one"))
 	case len(given) == 0 && c.ownProof():
 		found = c.profile.proof
+		found.svid = c.proof.svid
 		if c.proof.keyID != "" {
 			found.keyID = c.proof.keyID
 		}
 	}
 	if found.keyID != "" && found.keyFile == "" {
 		return proof{}, cli.SettingError("key-id", errors.New("is set without private-key-file"))
+	}
+	if (found.certificateFile == "") != (found.certificateKeyFile == "") {
+		return proof{}, cli.SettingError("client-certificate-file, client-certificate-key-file", errors.New("one is set without the other"))
 	}
 	return found, nil
 }
