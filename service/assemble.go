@@ -68,7 +68,7 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 	d.authenticator = clientauth.New(clientauth.Config{
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
 		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
-		Slow: d.events.SlowHash,
+		Slow: d.events.SlowHash, Authorities: config.Authorities,
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)
@@ -172,7 +172,9 @@ func newServers(d *domain) (*servers, error) {
 		return nil, fmt.Errorf("deriving the key for page tokens: %w", err)
 	}
 	return &servers{
-		tokens:      &rpc.TokenServer{Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint},
+		tokens: &rpc.TokenServer{
+			Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, CertificateMethods: d.config.CertificateMethods,
+		},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{
 			Editor: d.editor(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,

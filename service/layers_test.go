@@ -16,7 +16,8 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{
-		"oauth", "jwks", "jws", "trust", "token", "keys", "clientsecret", "clientassertion", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
+		"oauth", "certificate", "jwks", "jws", "trust", "token", "keys", "clientsecret", "clientassertion", "registry", "clientauth", "grant",
+		"revocation", "limit", "remoteaddr",
 		"issuer",
 	}
 	transports := []string{"rpc", "admin", "rest", "middleware", "status"}

@@ -9,11 +9,14 @@ import (
 	"slices"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // TokenServer implements grantor.v1.TokenService.
@@ -24,6 +27,8 @@ type TokenServer struct {
 	Events *telemetry.Recorder
 	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty if that is not known.
 	GRPCEndpoint string
+	// CertificateMethods are the methods by which clients authenticate with certificates; empty if no client can show one.
+	CertificateMethods []string
 }
 
 // IssueToken issues a token to an authenticated client.
@@ -36,7 +41,9 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
-	issued, err := s.Issuer.Issue(ctx, caller.client, grant.Request{Scope: m.GetScope(), Resources: resources})
+	issued, err := s.Issuer.Issue(ctx, caller.client, grant.Request{
+		Scope: m.GetScope(), Resources: resources, Proven: proven(ctx),
+	})
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
@@ -49,6 +56,14 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 		ExpiresIn:   int32(issued.Lifetime.Seconds()),
 		Scope:       issued.Claims.Scope.String(),
 	}, nil
+}
+
+// proven returns the keys that the sender of a request has proven to have.
+func proven(ctx context.Context) (keys token.Confirmation) {
+	if chain := peercert.FromContext(ctx); len(chain) > 0 {
+		keys.CertificateThumbprint = certificate.Thumbprint(chain[0])
+	}
+	return keys
 }
 
 // checkGrantType returns what is wrong with a grant type, or nil.
@@ -69,7 +84,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		return nil, err
 	}
 	base := s.Issuer.Name().String()
-	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
+	methods := append([]string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}, s.CertificateMethods...)
 	ofAssertions := names(jwks.Algorithms())
 	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{
@@ -89,6 +104,8 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		TokenEndpointAuthSigningAlgValuesSupported:         ofAssertions,
 		IntrospectionEndpointAuthSigningAlgValuesSupported: ofAssertions,
 		RevocationEndpointAuthSigningAlgValuesSupported:    ofAssertions,
+
+		TlsClientCertificateBoundAccessTokens: len(s.CertificateMethods) > 0,
 
 		// Some readers of either document refuse it without these, although no client has a use for them.
 		AuthorizationEndpoint:            base + "/connect/authorize",
