@@ -29,12 +29,14 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Store keeps everything that an issuer keeps.
 type Store interface {
 	registry.ClientStore
 	registry.ResourceStore
+	registry.TrustStore
 	registry.UsageStore
 	limit.Store
 	clientauth.Replays
@@ -86,8 +88,10 @@ type Config struct {
 	CertificateMethods []string
 	// Authorities returns those that vouch for the certificates of clients. Default none.
 	Authorities func() []*x509.CertPool
-	// FetchNetworks are the networks from which the key sets of clients are fetched, besides public addresses. Default none.
+	// FetchNetworks are the networks from which the key sets of clients and trusted issuers are fetched, besides public addresses. Default none.
 	FetchNetworks remoteaddr.Networks
+	// TrustDirectories are the directories below which the files are read that trusted issuers name. Default none.
+	TrustDirectories trust.Directories
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }

@@ -47,7 +47,7 @@ type Config struct {
 	Usage  registry.UsageStore
 	// Directory returns clients in their current state.
 	Directory interface {
-		Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
+		Lookup(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 	}
 	Ring Ring
 	// RevokeTokens revokes the tokens of a client that were issued up to now.
@@ -123,7 +123,7 @@ func (c *Config) checkRights(ctx context.Context, caller verify.Caller) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.Directory.Client(ctx, id)
+	client, err := c.Directory.Lookup(ctx, id)
 	if errors.Is(err, registry.ErrNotFound) || (err == nil && client.Disabled) {
 		client, err = &registry.Client{ID: id}, nil
 	}
@@ -131,11 +131,11 @@ func (c *Config) checkRights(ctx context.Context, caller verify.Caller) error {
 		return err
 	}
 	if source := remoteaddr.FromContext(ctx).IP(); !client.AllowsFrom(source) {
-		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{ID: id, Scope: caller.Scopes[0]})
+		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{Kind: "client", ID: id.String(), Scope: caller.Scopes[0]})
 	}
 	for _, scope := range caller.Scopes {
 		if !client.Scopes.Has(scope) {
-			return &registry.ForbiddenError{ID: id, Scope: scope}
+			return &registry.ForbiddenError{Kind: "client", ID: id.String(), Scope: scope}
 		}
 	}
 	return nil

@@ -60,6 +60,8 @@ const (
 	WrongAssertion       Reason = "wrong_assertion"
 	AssertionReplayed    Reason = "assertion_replayed"
 	WrongCertificate     Reason = "wrong_certificate"
+	UntrustedIssuer      Reason = "untrusted_issuer"
+	NoMatchingRule       Reason = "no_matching_rule"
 	NetworkNotAllowed    Reason = "network_not_allowed"
 )
 
@@ -76,7 +78,7 @@ const (
 	StaleKnowledge Reason = "stale_knowledge"
 	// StoreUnreachable means that the store did not answer during this request.
 	StoreUnreachable Reason = "store_unreachable"
-	// KeysUnreachable means that the key set of a client could not be fetched.
+	// KeysUnreachable means that the key set of a client or of a trusted issuer could not be fetched.
 	KeysUnreachable Reason = "keys_unreachable"
 	// TooManySecrets means that the queue for slow hashes is full.
 	TooManySecrets Reason = "too_many_secrets"

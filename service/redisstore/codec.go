@@ -10,6 +10,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // clientRecord is the stored form of a client. Times are in Unix seconds, lifetimes in seconds; zero means none.
@@ -36,6 +37,8 @@ type clientRecord struct {
 	SubjectIP     string         `json:"tls_client_auth_san_ip,omitempty"`
 	SubjectEmail  string         `json:"tls_client_auth_san_email,omitempty"`
 	Bound         bool           `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	Federation    []trust.Rule   `json:"federation,omitempty"`
+	Workload      bool           `json:"workload,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
 }
@@ -50,7 +53,8 @@ type secretRecord struct {
 
 // hasKeys reports whether the record has a field that formats before 3 lack.
 func (r *clientRecord) hasKeys() bool {
-	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.subject() != (certificate.Subject{}) || r.Bound
+	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.subject() != (certificate.Subject{}) || r.Bound ||
+		r.Federation != nil || r.Workload
 }
 
 // subject returns the name in the client's certificate.
@@ -81,6 +85,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		Keys: c.Keys.String(), KeysURI: c.KeysURI, UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
 		SubjectDN: c.Certificate.DN, SubjectDNS: c.Certificate.DNS, SubjectURI: c.Certificate.URI, SubjectIP: c.Certificate.IP,
 		SubjectEmail: c.Certificate.Email, Bound: c.CertificateBoundTokens,
+		Federation: c.Federation, Workload: c.Workload,
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
@@ -113,7 +118,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 		return nil, fmt.Errorf("the stored client %q has allowed_networks, which its format lacks", id)
 	}
 	if record.Format < 3 && record.hasKeys() {
-		return nil, fmt.Errorf("the stored client %q has keys, which its format lacks", id)
+		return nil, fmt.Errorf("the stored client %q has fields that its format lacks", id)
 	}
 	if record.ID != id {
 		return nil, fmt.Errorf("the record of client %q is that of %q", id, record.ID)
@@ -121,6 +126,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
 		KeysURI: record.KeysURI, Certificate: record.subject(), CertificateBoundTokens: record.Bound,
+		Federation: record.Federation, Workload: record.Workload,
 		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
 		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),
 		CreatedAt: fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,

@@ -17,14 +17,15 @@ import (
 type ApplyOptions struct {
 	// DryRun computes the changes without writing them.
 	DryRun bool
-	// Prune removes the clients and resources that the manifest does not list; PruneResources removes resources only.
+	// Prune removes the clients, resources, trusted issuers and workloads that the manifest does not list; PruneResources removes resources only.
 	Prune, PruneResources bool
 }
 
 // Apply validates the whole manifest and then makes the registry equal to it; applying it again changes nothing. It does
 // not undo concurrent changes by others: after a conflict it computes the difference again. It returns the changes of
-// resources, then of clients, both in the order of the manifest, then what was removed. Errors in the manifest, as
-// [ManifestError] or [ResourceError], and a [ForbiddenError] are returned before anything is written. The one exception is
+// resources, then of trusted issuers, workloads and clients, each in the order of the manifest and followed by what was removed.
+// Errors in the manifest, as [ManifestError], [ResourceError] or [trust.EntryError], and a [ForbiddenError] are returned before
+// anything is written. The one exception is
 // a client that has no room for another secret, which is reported as a [ManifestError] in its turn. The authority of the
 // Editor must cover every client that the manifest lists, even one that does not change.
 //
@@ -32,14 +33,17 @@ type ApplyOptions struct {
 // secret that the client has already, even if it has expired, changes nothing: an old manifest does not restore what was
 // rotated away. Without a secret in the manifest, all stay as they are.
 func (e *Editor) Apply(ctx context.Context, m Manifest, options ApplyOptions) ([]Change, error) {
-	a := &application{e, m, options}
+	a := &application{Editor: e, manifest: m, options: options}
 	if err := m.check(); err != nil {
 		return nil, err
 	}
 	if err := a.authorize(ctx); err != nil {
 		return nil, err
 	}
-	steps := []func() ([]Change, error){func() ([]Change, error) { return a.applyResources(ctx) }}
+	steps := []func() ([]Change, error){
+		func() ([]Change, error) { return a.applyResources(ctx) },
+		func() ([]Change, error) { return a.applyTrust(ctx) },
+	}
 	for i := range m.Clients {
 		steps = append(steps, func() ([]Change, error) { return a.applyClient(ctx, &m.Clients[i]) })
 	}
@@ -66,6 +70,8 @@ type application struct {
 
 	manifest Manifest
 	options  ApplyOptions
+	// resources are the resources that the manifest makes; nil until they have been checked.
+	resources *Resources
 }
 
 // authorize checks the authority over every client that the manifest affects, both as stored and as specified.
@@ -75,7 +81,7 @@ func (a *application) authorize(ctx context.Context) error {
 	}
 	for i := range a.manifest.Clients {
 		spec := &a.manifest.Clients[i].Client
-		if err := a.Authorize(spec); err != nil {
+		if err := a.Authorize(ctx, spec); err != nil {
 			return err
 		}
 		stored, err := a.config.Clients.Client(ctx, spec.ID)
@@ -85,14 +91,14 @@ func (a *application) authorize(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := a.Authorize(stored); err != nil {
+		if err := a.Authorize(ctx, stored); err != nil {
 			return err
 		}
 	}
 	if !a.options.Prune {
 		return nil
 	}
-	return a.forEachUnlisted(ctx, a.Authorize)
+	return a.forEachUnlisted(ctx, func(c *Client) error { return a.Authorize(ctx, c) })
 }
 
 // applyResources stores the table of resources in one write, if it differs, and checks the clients against it.
@@ -114,6 +120,9 @@ func (a *application) applyResources(ctx context.Context) ([]Change, error) {
 		if err := cmp.Or(spec.Check(table), a.checkTokenSize(&spec.Client, table)); err != nil {
 			return nil, &ManifestError{spec.ID, err}
 		}
+	}
+	if err := a.checkTrust(ctx, table); err != nil {
+		return nil, err
 	}
 	if a.options.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
 		return changes, nil
@@ -163,7 +172,7 @@ func (a *application) applyClient(ctx context.Context, spec *ClientSpec) ([]Chan
 		return nil, err
 	default:
 		// The client may have changed since the manifest was authorized.
-		if err := a.Authorize(stored); err != nil {
+		if err := a.Authorize(ctx, stored); err != nil {
 			return nil, err
 		}
 	}
@@ -248,7 +257,7 @@ func (a *application) mergeSecrets(spec *ClientSpec, secrets []clientsecret.Secr
 func (a *application) pruneClients(ctx context.Context) ([]Change, error) {
 	var changes []Change
 	err := a.forEachUnlisted(ctx, func(c *Client) error {
-		if err := a.Authorize(c); err != nil {
+		if err := a.Authorize(ctx, c); err != nil {
 			return err
 		}
 		var err error
@@ -263,7 +272,8 @@ func (a *application) pruneClients(ctx context.Context) ([]Change, error) {
 	return changes, err
 }
 
-// forEachUnlisted calls fn for each stored client that the manifest does not list.
+// forEachUnlisted calls fn for each registered client that the manifest does not list. What is stored of clients that a workload
+// makes is not a registration.
 func (a *application) forEachUnlisted(ctx context.Context, fn func(*Client) error) error {
 	const pageSize = 500
 	listed := make(map[oauth.ClientID]bool, len(a.manifest.Clients))
@@ -278,7 +288,8 @@ func (a *application) forEachUnlisted(ctx context.Context, fn func(*Client) erro
 		}
 		for _, c := range clients {
 			after = c.ID
-			if listed[c.ID] {
+			// No manifest may lift by accident a restriction that was made in an emergency.
+			if listed[c.ID] || c.Workload {
 				continue
 			}
 			if c.Err != nil {

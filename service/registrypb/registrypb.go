@@ -150,10 +150,12 @@ func SetField(message proto.Message, name string, value any) {
 		}
 	case json.RawMessage:
 		if m.Clear(field); len(value) > 0 {
-			inner := m.NewField(field)
-			if protojson.Unmarshal(value, inner.Message().Interface()) == nil { // it is from the registry, which has parsed it
-				m.Set(field, inner)
-			}
+			setMessages(m, field, value)
+		}
+	case map[string]string:
+		m.Clear(field)
+		for name, text := range value {
+			m.Mutable(field).Map().Set(protoreflect.ValueOfString(name).MapKey(), protoreflect.ValueOfString(text))
 		}
 	case []string:
 		list := m.NewField(field).List()
@@ -161,6 +163,27 @@ func SetField(message proto.Message, name string, value any) {
 			list.Append(protoreflect.ValueOfString(text))
 		}
 		m.Set(field, protoreflect.ValueOfList(list))
+	}
+}
+
+// setMessages sets a field that is a message or a list of messages. The JSON is from the registry, which has parsed it.
+func setMessages(m protoreflect.Message, field protoreflect.FieldDescriptor, value json.RawMessage) {
+	if !field.IsList() {
+		inner := m.NewField(field)
+		if protojson.Unmarshal(value, inner.Message().Interface()) == nil {
+			m.Set(field, inner)
+		}
+		return
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(value, &elements) != nil {
+		return
+	}
+	for _, element := range elements {
+		inner := m.Mutable(field).List().NewElement()
+		if protojson.Unmarshal(element, inner.Message().Interface()) == nil {
+			m.Mutable(field).List().Append(inner)
+		}
 	}
 }
 
@@ -193,7 +216,16 @@ func fieldValue(message proto.Message, name string) (any, error) {
 	m := message.ProtoReflect()
 	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
 	switch value := m.Get(field).Interface().(type) {
+	case protoreflect.Map:
+		texts := make(map[string]string, value.Len())
+		for name, text := range value.Range {
+			texts[name.String()] = text.String()
+		}
+		return texts, nil
 	case protoreflect.List:
+		if field.Message() != nil {
+			return messageValues(name, value)
+		}
 		texts := make([]string, value.Len())
 		for i := range texts {
 			texts[i] = value.Get(i).String()
@@ -204,6 +236,23 @@ func fieldValue(message proto.Message, name string) (any, error) {
 	default:
 		return value, nil
 	}
+}
+
+// messageValues returns the value of a field that is a list of messages.
+func messageValues(name string, list protoreflect.List) (any, error) {
+	if list.Len() == 0 {
+		return json.RawMessage(nil), nil
+	}
+	elements := make([]json.RawMessage, list.Len())
+	for i := range elements {
+		data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(list.Get(i).Message().Interface())
+		if err != nil {
+			return nil, &registry.FieldError{Field: name, Problem: "is not JSON"}
+		}
+		elements[i] = data
+	}
+	data, err := json.Marshal(elements)
+	return json.RawMessage(data), err
 }
 
 // messageValue returns the value of a field that is a message; the zero value of its type if it is not set.

@@ -25,6 +25,12 @@ type Workload struct {
 	AccessTokenLifetime time.Duration
 }
 
+// ETag identifies the state of the workload, as [Issuer.ETag] does.
+func (w *Workload) ETag() string {
+	return etag(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %d", w.ClientID, w.Rule.Issuer, w.Rule.Subject, w.Rule.Claims, w.Rule.SPIFFEID,
+		w.Where, w.Scopes, w.DefaultScopes, w.AccessTokenLifetime))
+}
+
 // Check returns what is wrong with the workload itself as a [FieldError]. Whether its scopes exist is for the caller to check.
 func (w *Workload) Check() error {
 	if err := w.Rule.Check(); err != nil {

@@ -236,6 +236,7 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch,
 		CertificateHeader:  peercert.Header{Name: s.certificateHeader, Form: peercert.Form(s.certificateForm)},
 		CertificateMethods: s.certificateMethods(), Authorities: authorities,
+		TrustDirectories: s.trustDirectories,
 	})
 	return built, s.Failure(err)
 }

@@ -79,7 +79,7 @@ func (x ClientSecret_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClientSecret_Kind.Descriptor instead.
 func (ClientSecret_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{1, 0}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{2, 0}
 }
 
 // Client is a service that requests tokens (RFC 7591 §2).
@@ -141,8 +141,13 @@ type Client struct {
 	TlsClientAuthSanEmail string `protobuf:"bytes,23,opt,name=tls_client_auth_san_email,json=tlsClientAuthSanEmail,proto3" json:"tls_client_auth_san_email,omitempty"`
 	// Whether the client's tokens are bound to its certificate (RFC 8705 §3.4). A request without a certificate is refused.
 	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,24,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
-	unknownFields                         protoimpl.UnknownFields
-	sizeCache                             protoimpl.SizeCache
+	// Rules that select the client's identities at trusted issuers; at most 16. Any one that matches authenticates the client.
+	Federation []*FederationRule `protobuf:"bytes,26,rep,name=federation,proto3" json:"federation,omitempty"`
+	// Whether a workload makes the client. Its record restricts the client: it may have disabled, allowed_networks and
+	// access_token_lifetime, and nothing else.
+	Workload      bool `protobuf:"varint,27,opt,name=workload,proto3" json:"workload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -343,6 +348,95 @@ func (x *Client) GetTlsClientCertificateBoundAccessTokens() bool {
 	return false
 }
 
+func (x *Client) GetFederation() []*FederationRule {
+	if x != nil {
+		return x.Federation
+	}
+	return nil
+}
+
+func (x *Client) GetWorkload() bool {
+	if x != nil {
+		return x.Workload
+	}
+	return false
+}
+
+// FederationRule selects identities of a trusted issuer, by the subject or claims of their tokens, or of a SPIFFE trust domain.
+// A pattern consists of segments, separated by / or :. The segment * matches any one segment that is not empty, and so does
+// {name}; every other segment matches itself.
+type FederationRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The "iss" of the tokens.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// Pattern of the "sub". Empty means any; claims are then required.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Patterns of further claims, by their names; at most 16. A claim that is a string, a number or a boolean matches.
+	Claims map[string]string `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Pattern of SPIFFE IDs, instead of issuer, subject and claims.
+	SpiffeId      string `protobuf:"bytes,4,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FederationRule) Reset() {
+	*x = FederationRule{}
+	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FederationRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FederationRule) ProtoMessage() {}
+
+func (x *FederationRule) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FederationRule.ProtoReflect.Descriptor instead.
+func (*FederationRule) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *FederationRule) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *FederationRule) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *FederationRule) GetClaims() map[string]string {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *FederationRule) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
+}
+
 // ClientSecret describes one secret of a client, without its value. Every secret that has not expired authenticates the
 // client.
 type ClientSecret struct {
@@ -364,7 +458,7 @@ type ClientSecret struct {
 
 func (x *ClientSecret) Reset() {
 	*x = ClientSecret{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +470,7 @@ func (x *ClientSecret) String() string {
 func (*ClientSecret) ProtoMessage() {}
 
 func (x *ClientSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +483,7 @@ func (x *ClientSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientSecret.ProtoReflect.Descriptor instead.
 func (*ClientSecret) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{1}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ClientSecret) GetSecretId() string {
@@ -438,7 +532,7 @@ type GetClientRequest struct {
 
 func (x *GetClientRequest) Reset() {
 	*x = GetClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +544,7 @@ func (x *GetClientRequest) String() string {
 func (*GetClientRequest) ProtoMessage() {}
 
 func (x *GetClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +557,7 @@ func (x *GetClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClientRequest.ProtoReflect.Descriptor instead.
 func (*GetClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{2}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetClientRequest) GetClientId() string {
@@ -484,7 +578,7 @@ type GetClientResponse struct {
 
 func (x *GetClientResponse) Reset() {
 	*x = GetClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +590,7 @@ func (x *GetClientResponse) String() string {
 func (*GetClientResponse) ProtoMessage() {}
 
 func (x *GetClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +603,7 @@ func (x *GetClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClientResponse.ProtoReflect.Descriptor instead.
 func (*GetClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{3}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetClientResponse) GetClient() *Client {
@@ -532,7 +626,7 @@ type ListClientsRequest struct {
 
 func (x *ListClientsRequest) Reset() {
 	*x = ListClientsRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +638,7 @@ func (x *ListClientsRequest) String() string {
 func (*ListClientsRequest) ProtoMessage() {}
 
 func (x *ListClientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +651,7 @@ func (x *ListClientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClientsRequest.ProtoReflect.Descriptor instead.
 func (*ListClientsRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{4}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListClientsRequest) GetPageSize() int32 {
@@ -587,7 +681,7 @@ type ListClientsResponse struct {
 
 func (x *ListClientsResponse) Reset() {
 	*x = ListClientsResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +693,7 @@ func (x *ListClientsResponse) String() string {
 func (*ListClientsResponse) ProtoMessage() {}
 
 func (x *ListClientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +706,7 @@ func (x *ListClientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClientsResponse.ProtoReflect.Descriptor instead.
 func (*ListClientsResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{5}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListClientsResponse) GetClients() []*Client {
@@ -644,7 +738,7 @@ type CreateClientRequest struct {
 
 func (x *CreateClientRequest) Reset() {
 	*x = CreateClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +750,7 @@ func (x *CreateClientRequest) String() string {
 func (*CreateClientRequest) ProtoMessage() {}
 
 func (x *CreateClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +763,7 @@ func (x *CreateClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientRequest.ProtoReflect.Descriptor instead.
 func (*CreateClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{6}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateClientRequest) GetClient() *Client {
@@ -706,7 +800,7 @@ type CreateClientResponse struct {
 
 func (x *CreateClientResponse) Reset() {
 	*x = CreateClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +812,7 @@ func (x *CreateClientResponse) String() string {
 func (*CreateClientResponse) ProtoMessage() {}
 
 func (x *CreateClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +825,7 @@ func (x *CreateClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientResponse.ProtoReflect.Descriptor instead.
 func (*CreateClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{7}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateClientResponse) GetClient() *Client {
@@ -762,7 +856,7 @@ type UpdateClientRequest struct {
 
 func (x *UpdateClientRequest) Reset() {
 	*x = UpdateClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +868,7 @@ func (x *UpdateClientRequest) String() string {
 func (*UpdateClientRequest) ProtoMessage() {}
 
 func (x *UpdateClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +881,7 @@ func (x *UpdateClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientRequest.ProtoReflect.Descriptor instead.
 func (*UpdateClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{8}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateClientRequest) GetClient() *Client {
@@ -815,7 +909,7 @@ type UpdateClientResponse struct {
 
 func (x *UpdateClientResponse) Reset() {
 	*x = UpdateClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +921,7 @@ func (x *UpdateClientResponse) String() string {
 func (*UpdateClientResponse) ProtoMessage() {}
 
 func (x *UpdateClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +934,7 @@ func (x *UpdateClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientResponse.ProtoReflect.Descriptor instead.
 func (*UpdateClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{9}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateClientResponse) GetClient() *Client {
@@ -863,7 +957,7 @@ type DeleteClientRequest struct {
 
 func (x *DeleteClientRequest) Reset() {
 	*x = DeleteClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +969,7 @@ func (x *DeleteClientRequest) String() string {
 func (*DeleteClientRequest) ProtoMessage() {}
 
 func (x *DeleteClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +982,7 @@ func (x *DeleteClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{10}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteClientRequest) GetClientId() string {
@@ -914,7 +1008,7 @@ type DeleteClientResponse struct {
 
 func (x *DeleteClientResponse) Reset() {
 	*x = DeleteClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -926,7 +1020,7 @@ func (x *DeleteClientResponse) String() string {
 func (*DeleteClientResponse) ProtoMessage() {}
 
 func (x *DeleteClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -939,7 +1033,7 @@ func (x *DeleteClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{11}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{12}
 }
 
 // RevokeTokensRequest is the request of RevokeTokens.
@@ -953,7 +1047,7 @@ type RevokeTokensRequest struct {
 
 func (x *RevokeTokensRequest) Reset() {
 	*x = RevokeTokensRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1059,7 @@ func (x *RevokeTokensRequest) String() string {
 func (*RevokeTokensRequest) ProtoMessage() {}
 
 func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1072,7 @@ func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokensRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokensRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{12}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevokeTokensRequest) GetClientId() string {
@@ -997,7 +1091,7 @@ type RevokeTokensResponse struct {
 
 func (x *RevokeTokensResponse) Reset() {
 	*x = RevokeTokensResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1103,7 @@ func (x *RevokeTokensResponse) String() string {
 func (*RevokeTokensResponse) ProtoMessage() {}
 
 func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1116,7 @@ func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokensResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokensResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{13}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{14}
 }
 
 // CreateClientSecretRequest is the request of CreateClientSecret.
@@ -1042,7 +1136,7 @@ type CreateClientSecretRequest struct {
 
 func (x *CreateClientSecretRequest) Reset() {
 	*x = CreateClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1148,7 @@ func (x *CreateClientSecretRequest) String() string {
 func (*CreateClientSecretRequest) ProtoMessage() {}
 
 func (x *CreateClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1161,7 @@ func (x *CreateClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*CreateClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{14}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateClientSecretRequest) GetClientId() string {
@@ -1113,7 +1207,7 @@ type CreateClientSecretResponse struct {
 
 func (x *CreateClientSecretResponse) Reset() {
 	*x = CreateClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1219,7 @@ func (x *CreateClientSecretResponse) String() string {
 func (*CreateClientSecretResponse) ProtoMessage() {}
 
 func (x *CreateClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1232,7 @@ func (x *CreateClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*CreateClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{15}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateClientSecretResponse) GetClient() *Client {
@@ -1179,7 +1273,7 @@ type RotateClientSecretRequest struct {
 
 func (x *RotateClientSecretRequest) Reset() {
 	*x = RotateClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1285,7 @@ func (x *RotateClientSecretRequest) String() string {
 func (*RotateClientSecretRequest) ProtoMessage() {}
 
 func (x *RotateClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1298,7 @@ func (x *RotateClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{16}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RotateClientSecretRequest) GetClientId() string {
@@ -1250,7 +1344,7 @@ type RotateClientSecretResponse struct {
 
 func (x *RotateClientSecretResponse) Reset() {
 	*x = RotateClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1356,7 @@ func (x *RotateClientSecretResponse) String() string {
 func (*RotateClientSecretResponse) ProtoMessage() {}
 
 func (x *RotateClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1369,7 @@ func (x *RotateClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{17}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RotateClientSecretResponse) GetClient() *Client {
@@ -1316,7 +1410,7 @@ type UpdateClientSecretRequest struct {
 
 func (x *UpdateClientSecretRequest) Reset() {
 	*x = UpdateClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1422,7 @@ func (x *UpdateClientSecretRequest) String() string {
 func (*UpdateClientSecretRequest) ProtoMessage() {}
 
 func (x *UpdateClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1435,7 @@ func (x *UpdateClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*UpdateClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{18}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateClientSecretRequest) GetClientId() string {
@@ -1383,7 +1477,7 @@ type UpdateClientSecretResponse struct {
 
 func (x *UpdateClientSecretResponse) Reset() {
 	*x = UpdateClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1489,7 @@ func (x *UpdateClientSecretResponse) String() string {
 func (*UpdateClientSecretResponse) ProtoMessage() {}
 
 func (x *UpdateClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1502,7 @@ func (x *UpdateClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*UpdateClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{19}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateClientSecretResponse) GetClient() *Client {
@@ -1433,7 +1527,7 @@ type DeleteClientSecretRequest struct {
 
 func (x *DeleteClientSecretRequest) Reset() {
 	*x = DeleteClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1539,7 @@ func (x *DeleteClientSecretRequest) String() string {
 func (*DeleteClientSecretRequest) ProtoMessage() {}
 
 func (x *DeleteClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1552,7 @@ func (x *DeleteClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{20}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteClientSecretRequest) GetClientId() string {
@@ -1493,7 +1587,7 @@ type DeleteClientSecretResponse struct {
 
 func (x *DeleteClientSecretResponse) Reset() {
 	*x = DeleteClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1599,7 @@ func (x *DeleteClientSecretResponse) String() string {
 func (*DeleteClientSecretResponse) ProtoMessage() {}
 
 func (x *DeleteClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1612,7 @@ func (x *DeleteClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{21}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteClientSecretResponse) GetClient() *Client {
@@ -1533,7 +1627,8 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xb0\t\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\x88\n" +
+	"\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -1563,8 +1658,20 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\x17tls_client_auth_san_uri\x18\x15 \x01(\tR\x13tlsClientAuthSanUri\x122\n" +
 	"\x16tls_client_auth_san_ip\x18\x16 \x01(\tR\x12tlsClientAuthSanIp\x128\n" +
 	"\x19tls_client_auth_san_email\x18\x17 \x01(\tR\x15tlsClientAuthSanEmail\x12Y\n" +
-	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokensB\v\n" +
-	"\t_disabled\"\xee\x02\n" +
+	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokens\x12:\n" +
+	"\n" +
+	"federation\x18\x1a \x03(\v2\x1a.grantor.v1.FederationRuleR\n" +
+	"federation\x12\x1a\n" +
+	"\bworkload\x18\x1b \x01(\bR\bworkloadB\v\n" +
+	"\t_disabled\"\xda\x01\n" +
+	"\x0eFederationRule\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12>\n" +
+	"\x06claims\x18\x03 \x03(\v2&.grantor.v1.FederationRule.ClaimsEntryR\x06claims\x12\x1b\n" +
+	"\tspiffe_id\x18\x04 \x01(\tR\bspiffeId\x1a9\n" +
+	"\vClaimsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.grantor.v1.ClientSecret.KindR\x04kind\x12;\n" +
@@ -1678,89 +1785,93 @@ func file_grantor_v1_client_service_proto_rawDescGZIP() []byte {
 }
 
 var file_grantor_v1_client_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_grantor_v1_client_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_grantor_v1_client_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_grantor_v1_client_service_proto_goTypes = []any{
 	(ClientSecret_Kind)(0),             // 0: grantor.v1.ClientSecret.Kind
 	(*Client)(nil),                     // 1: grantor.v1.Client
-	(*ClientSecret)(nil),               // 2: grantor.v1.ClientSecret
-	(*GetClientRequest)(nil),           // 3: grantor.v1.GetClientRequest
-	(*GetClientResponse)(nil),          // 4: grantor.v1.GetClientResponse
-	(*ListClientsRequest)(nil),         // 5: grantor.v1.ListClientsRequest
-	(*ListClientsResponse)(nil),        // 6: grantor.v1.ListClientsResponse
-	(*CreateClientRequest)(nil),        // 7: grantor.v1.CreateClientRequest
-	(*CreateClientResponse)(nil),       // 8: grantor.v1.CreateClientResponse
-	(*UpdateClientRequest)(nil),        // 9: grantor.v1.UpdateClientRequest
-	(*UpdateClientResponse)(nil),       // 10: grantor.v1.UpdateClientResponse
-	(*DeleteClientRequest)(nil),        // 11: grantor.v1.DeleteClientRequest
-	(*DeleteClientResponse)(nil),       // 12: grantor.v1.DeleteClientResponse
-	(*RevokeTokensRequest)(nil),        // 13: grantor.v1.RevokeTokensRequest
-	(*RevokeTokensResponse)(nil),       // 14: grantor.v1.RevokeTokensResponse
-	(*CreateClientSecretRequest)(nil),  // 15: grantor.v1.CreateClientSecretRequest
-	(*CreateClientSecretResponse)(nil), // 16: grantor.v1.CreateClientSecretResponse
-	(*RotateClientSecretRequest)(nil),  // 17: grantor.v1.RotateClientSecretRequest
-	(*RotateClientSecretResponse)(nil), // 18: grantor.v1.RotateClientSecretResponse
-	(*UpdateClientSecretRequest)(nil),  // 19: grantor.v1.UpdateClientSecretRequest
-	(*UpdateClientSecretResponse)(nil), // 20: grantor.v1.UpdateClientSecretResponse
-	(*DeleteClientSecretRequest)(nil),  // 21: grantor.v1.DeleteClientSecretRequest
-	(*DeleteClientSecretResponse)(nil), // 22: grantor.v1.DeleteClientSecretResponse
-	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 24: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),            // 25: google.protobuf.Struct
-	(*fieldmaskpb.FieldMask)(nil),      // 26: google.protobuf.FieldMask
+	(*FederationRule)(nil),             // 2: grantor.v1.FederationRule
+	(*ClientSecret)(nil),               // 3: grantor.v1.ClientSecret
+	(*GetClientRequest)(nil),           // 4: grantor.v1.GetClientRequest
+	(*GetClientResponse)(nil),          // 5: grantor.v1.GetClientResponse
+	(*ListClientsRequest)(nil),         // 6: grantor.v1.ListClientsRequest
+	(*ListClientsResponse)(nil),        // 7: grantor.v1.ListClientsResponse
+	(*CreateClientRequest)(nil),        // 8: grantor.v1.CreateClientRequest
+	(*CreateClientResponse)(nil),       // 9: grantor.v1.CreateClientResponse
+	(*UpdateClientRequest)(nil),        // 10: grantor.v1.UpdateClientRequest
+	(*UpdateClientResponse)(nil),       // 11: grantor.v1.UpdateClientResponse
+	(*DeleteClientRequest)(nil),        // 12: grantor.v1.DeleteClientRequest
+	(*DeleteClientResponse)(nil),       // 13: grantor.v1.DeleteClientResponse
+	(*RevokeTokensRequest)(nil),        // 14: grantor.v1.RevokeTokensRequest
+	(*RevokeTokensResponse)(nil),       // 15: grantor.v1.RevokeTokensResponse
+	(*CreateClientSecretRequest)(nil),  // 16: grantor.v1.CreateClientSecretRequest
+	(*CreateClientSecretResponse)(nil), // 17: grantor.v1.CreateClientSecretResponse
+	(*RotateClientSecretRequest)(nil),  // 18: grantor.v1.RotateClientSecretRequest
+	(*RotateClientSecretResponse)(nil), // 19: grantor.v1.RotateClientSecretResponse
+	(*UpdateClientSecretRequest)(nil),  // 20: grantor.v1.UpdateClientSecretRequest
+	(*UpdateClientSecretResponse)(nil), // 21: grantor.v1.UpdateClientSecretResponse
+	(*DeleteClientSecretRequest)(nil),  // 22: grantor.v1.DeleteClientSecretRequest
+	(*DeleteClientSecretResponse)(nil), // 23: grantor.v1.DeleteClientSecretResponse
+	nil,                                // 24: grantor.v1.FederationRule.ClaimsEntry
+	(*durationpb.Duration)(nil),        // 25: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),            // 27: google.protobuf.Struct
+	(*fieldmaskpb.FieldMask)(nil),      // 28: google.protobuf.FieldMask
 }
 var file_grantor_v1_client_service_proto_depIdxs = []int32{
-	23, // 0: grantor.v1.Client.access_token_lifetime:type_name -> google.protobuf.Duration
-	2,  // 1: grantor.v1.Client.secrets:type_name -> grantor.v1.ClientSecret
-	24, // 2: grantor.v1.Client.create_time:type_name -> google.protobuf.Timestamp
-	24, // 3: grantor.v1.Client.update_time:type_name -> google.protobuf.Timestamp
-	25, // 4: grantor.v1.Client.jwks:type_name -> google.protobuf.Struct
-	24, // 5: grantor.v1.Client.untyped_assertions_until:type_name -> google.protobuf.Timestamp
-	24, // 6: grantor.v1.Client.older_audiences_until:type_name -> google.protobuf.Timestamp
-	0,  // 7: grantor.v1.ClientSecret.kind:type_name -> grantor.v1.ClientSecret.Kind
-	24, // 8: grantor.v1.ClientSecret.create_time:type_name -> google.protobuf.Timestamp
-	24, // 9: grantor.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 10: grantor.v1.ClientSecret.last_use_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: grantor.v1.GetClientResponse.client:type_name -> grantor.v1.Client
-	1,  // 12: grantor.v1.ListClientsResponse.clients:type_name -> grantor.v1.Client
-	1,  // 13: grantor.v1.CreateClientRequest.client:type_name -> grantor.v1.Client
-	1,  // 14: grantor.v1.CreateClientResponse.client:type_name -> grantor.v1.Client
-	1,  // 15: grantor.v1.UpdateClientRequest.client:type_name -> grantor.v1.Client
-	26, // 16: grantor.v1.UpdateClientRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 17: grantor.v1.UpdateClientResponse.client:type_name -> grantor.v1.Client
-	24, // 18: grantor.v1.CreateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 19: grantor.v1.CreateClientSecretResponse.client:type_name -> grantor.v1.Client
-	23, // 20: grantor.v1.RotateClientSecretRequest.grace_period:type_name -> google.protobuf.Duration
-	24, // 21: grantor.v1.RotateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 22: grantor.v1.RotateClientSecretResponse.client:type_name -> grantor.v1.Client
-	2,  // 23: grantor.v1.UpdateClientSecretRequest.secret:type_name -> grantor.v1.ClientSecret
-	26, // 24: grantor.v1.UpdateClientSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 25: grantor.v1.UpdateClientSecretResponse.client:type_name -> grantor.v1.Client
-	1,  // 26: grantor.v1.DeleteClientSecretResponse.client:type_name -> grantor.v1.Client
-	3,  // 27: grantor.v1.ClientService.GetClient:input_type -> grantor.v1.GetClientRequest
-	5,  // 28: grantor.v1.ClientService.ListClients:input_type -> grantor.v1.ListClientsRequest
-	7,  // 29: grantor.v1.ClientService.CreateClient:input_type -> grantor.v1.CreateClientRequest
-	9,  // 30: grantor.v1.ClientService.UpdateClient:input_type -> grantor.v1.UpdateClientRequest
-	11, // 31: grantor.v1.ClientService.DeleteClient:input_type -> grantor.v1.DeleteClientRequest
-	13, // 32: grantor.v1.ClientService.RevokeTokens:input_type -> grantor.v1.RevokeTokensRequest
-	15, // 33: grantor.v1.ClientService.CreateClientSecret:input_type -> grantor.v1.CreateClientSecretRequest
-	17, // 34: grantor.v1.ClientService.RotateClientSecret:input_type -> grantor.v1.RotateClientSecretRequest
-	19, // 35: grantor.v1.ClientService.UpdateClientSecret:input_type -> grantor.v1.UpdateClientSecretRequest
-	21, // 36: grantor.v1.ClientService.DeleteClientSecret:input_type -> grantor.v1.DeleteClientSecretRequest
-	4,  // 37: grantor.v1.ClientService.GetClient:output_type -> grantor.v1.GetClientResponse
-	6,  // 38: grantor.v1.ClientService.ListClients:output_type -> grantor.v1.ListClientsResponse
-	8,  // 39: grantor.v1.ClientService.CreateClient:output_type -> grantor.v1.CreateClientResponse
-	10, // 40: grantor.v1.ClientService.UpdateClient:output_type -> grantor.v1.UpdateClientResponse
-	12, // 41: grantor.v1.ClientService.DeleteClient:output_type -> grantor.v1.DeleteClientResponse
-	14, // 42: grantor.v1.ClientService.RevokeTokens:output_type -> grantor.v1.RevokeTokensResponse
-	16, // 43: grantor.v1.ClientService.CreateClientSecret:output_type -> grantor.v1.CreateClientSecretResponse
-	18, // 44: grantor.v1.ClientService.RotateClientSecret:output_type -> grantor.v1.RotateClientSecretResponse
-	20, // 45: grantor.v1.ClientService.UpdateClientSecret:output_type -> grantor.v1.UpdateClientSecretResponse
-	22, // 46: grantor.v1.ClientService.DeleteClientSecret:output_type -> grantor.v1.DeleteClientSecretResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	25, // 0: grantor.v1.Client.access_token_lifetime:type_name -> google.protobuf.Duration
+	3,  // 1: grantor.v1.Client.secrets:type_name -> grantor.v1.ClientSecret
+	26, // 2: grantor.v1.Client.create_time:type_name -> google.protobuf.Timestamp
+	26, // 3: grantor.v1.Client.update_time:type_name -> google.protobuf.Timestamp
+	27, // 4: grantor.v1.Client.jwks:type_name -> google.protobuf.Struct
+	26, // 5: grantor.v1.Client.untyped_assertions_until:type_name -> google.protobuf.Timestamp
+	26, // 6: grantor.v1.Client.older_audiences_until:type_name -> google.protobuf.Timestamp
+	2,  // 7: grantor.v1.Client.federation:type_name -> grantor.v1.FederationRule
+	24, // 8: grantor.v1.FederationRule.claims:type_name -> grantor.v1.FederationRule.ClaimsEntry
+	0,  // 9: grantor.v1.ClientSecret.kind:type_name -> grantor.v1.ClientSecret.Kind
+	26, // 10: grantor.v1.ClientSecret.create_time:type_name -> google.protobuf.Timestamp
+	26, // 11: grantor.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
+	26, // 12: grantor.v1.ClientSecret.last_use_time:type_name -> google.protobuf.Timestamp
+	1,  // 13: grantor.v1.GetClientResponse.client:type_name -> grantor.v1.Client
+	1,  // 14: grantor.v1.ListClientsResponse.clients:type_name -> grantor.v1.Client
+	1,  // 15: grantor.v1.CreateClientRequest.client:type_name -> grantor.v1.Client
+	1,  // 16: grantor.v1.CreateClientResponse.client:type_name -> grantor.v1.Client
+	1,  // 17: grantor.v1.UpdateClientRequest.client:type_name -> grantor.v1.Client
+	28, // 18: grantor.v1.UpdateClientRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 19: grantor.v1.UpdateClientResponse.client:type_name -> grantor.v1.Client
+	26, // 20: grantor.v1.CreateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 21: grantor.v1.CreateClientSecretResponse.client:type_name -> grantor.v1.Client
+	25, // 22: grantor.v1.RotateClientSecretRequest.grace_period:type_name -> google.protobuf.Duration
+	26, // 23: grantor.v1.RotateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 24: grantor.v1.RotateClientSecretResponse.client:type_name -> grantor.v1.Client
+	3,  // 25: grantor.v1.UpdateClientSecretRequest.secret:type_name -> grantor.v1.ClientSecret
+	28, // 26: grantor.v1.UpdateClientSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 27: grantor.v1.UpdateClientSecretResponse.client:type_name -> grantor.v1.Client
+	1,  // 28: grantor.v1.DeleteClientSecretResponse.client:type_name -> grantor.v1.Client
+	4,  // 29: grantor.v1.ClientService.GetClient:input_type -> grantor.v1.GetClientRequest
+	6,  // 30: grantor.v1.ClientService.ListClients:input_type -> grantor.v1.ListClientsRequest
+	8,  // 31: grantor.v1.ClientService.CreateClient:input_type -> grantor.v1.CreateClientRequest
+	10, // 32: grantor.v1.ClientService.UpdateClient:input_type -> grantor.v1.UpdateClientRequest
+	12, // 33: grantor.v1.ClientService.DeleteClient:input_type -> grantor.v1.DeleteClientRequest
+	14, // 34: grantor.v1.ClientService.RevokeTokens:input_type -> grantor.v1.RevokeTokensRequest
+	16, // 35: grantor.v1.ClientService.CreateClientSecret:input_type -> grantor.v1.CreateClientSecretRequest
+	18, // 36: grantor.v1.ClientService.RotateClientSecret:input_type -> grantor.v1.RotateClientSecretRequest
+	20, // 37: grantor.v1.ClientService.UpdateClientSecret:input_type -> grantor.v1.UpdateClientSecretRequest
+	22, // 38: grantor.v1.ClientService.DeleteClientSecret:input_type -> grantor.v1.DeleteClientSecretRequest
+	5,  // 39: grantor.v1.ClientService.GetClient:output_type -> grantor.v1.GetClientResponse
+	7,  // 40: grantor.v1.ClientService.ListClients:output_type -> grantor.v1.ListClientsResponse
+	9,  // 41: grantor.v1.ClientService.CreateClient:output_type -> grantor.v1.CreateClientResponse
+	11, // 42: grantor.v1.ClientService.UpdateClient:output_type -> grantor.v1.UpdateClientResponse
+	13, // 43: grantor.v1.ClientService.DeleteClient:output_type -> grantor.v1.DeleteClientResponse
+	15, // 44: grantor.v1.ClientService.RevokeTokens:output_type -> grantor.v1.RevokeTokensResponse
+	17, // 45: grantor.v1.ClientService.CreateClientSecret:output_type -> grantor.v1.CreateClientSecretResponse
+	19, // 46: grantor.v1.ClientService.RotateClientSecret:output_type -> grantor.v1.RotateClientSecretResponse
+	21, // 47: grantor.v1.ClientService.UpdateClientSecret:output_type -> grantor.v1.UpdateClientSecretResponse
+	23, // 48: grantor.v1.ClientService.DeleteClientSecret:output_type -> grantor.v1.DeleteClientSecretResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_grantor_v1_client_service_proto_init() }
@@ -1776,7 +1887,7 @@ func file_grantor_v1_client_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_grantor_v1_client_service_proto_rawDesc), len(file_grantor_v1_client_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
