@@ -114,7 +114,7 @@ func (r *Resources) add(resource *Resource) error {
 	switch resource.RequireBoundTokens {
 	case "", BindCertificate, BindDPoP, BindAny:
 	default:
-		return &FieldError{"require_bound_tokens", fmt.Sprintf("%q is not one of certificate, dpop, any", resource.RequireBoundTokens)}
+		return &FieldError{Field: "require_bound_tokens", Problem: fmt.Sprintf("%q is not one of certificate, dpop, any", resource.RequireBoundTokens)}
 	}
 	return fieldError("access_token_lifetime", checkLifetime(resource.AccessTokenLifetime))
 }
