@@ -51,6 +51,7 @@ func newIssuer(keysPath string) *Issuer {
 }
 
 func (i *Issuer) start(tb testing.TB) {
+	tb.Helper()
 	tb.Cleanup(i.server.Close)
 	i.URL = i.server.URL
 	i.Name = i.URL
