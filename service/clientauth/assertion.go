@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// AssertionType is the only client_assertion_type (RFC 7523 §2.2).
+	// AssertionType is the client_assertion_type of a JWT (RFC 7523 §2.2).
 	AssertionType = clientassertion.Type
 	// AssertionMediaType is the "typ" of a client assertion (RFC 10070).
 	AssertionMediaType = clientassertion.MediaType
@@ -45,14 +45,16 @@ type Replays interface {
 type assertion struct {
 	message *jws.Message
 	claims  jws.Claims
-	// issuer and subject are the "iss" and the "sub".
+	// issuer and subject are the "iss" and the "sub". The issuer of a JWT-SVID is its trust domain, whatever its "iss" is.
 	issuer, subject string
+	// svid reports that the assertion is a JWT-SVID.
+	svid bool
 }
 
 // parseAssertion parses the assertion of the evidence.
 func (e *Evidence) parseAssertion() (*assertion, error) {
 	switch {
-	case e.AssertionType != AssertionType:
+	case e.AssertionType != AssertionType && e.AssertionType != SPIFFEAssertionType:
 		return nil, refused(oauth.MalformedCredentials, "client_assertion_type is %.100q", e.AssertionType)
 	case len(e.Assertion) > maxAssertion:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_assertion has more than 8192 bytes.")
@@ -65,7 +67,10 @@ func (e *Evidence) parseAssertion() (*assertion, error) {
 	if err != nil {
 		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
 	}
-	a := &assertion{message: message, claims: claims}
+	a := &assertion{message: message, claims: claims, svid: e.AssertionType == SPIFFEAssertionType}
+	if a.svid {
+		return a, a.parseSVID()
+	}
 	if a.issuer, err = claims.Text("iss"); err == nil {
 		a.subject, err = claims.Text("sub")
 	}
@@ -73,6 +78,19 @@ func (e *Evidence) parseAssertion() (*assertion, error) {
 		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
 	}
 	return a, nil
+}
+
+// parseSVID sets what a JWT-SVID says by its "sub".
+func (a *assertion) parseSVID() (err error) {
+	if a.subject, err = a.claims.Text("sub"); err != nil {
+		return refused(oauth.MalformedCredentials, "client_assertion: %v", err)
+	}
+	id, err := parseSPIFFEID(a.subject)
+	if err != nil {
+		return refused(oauth.MalformedCredentials, "client_assertion: sub: %v", err)
+	}
+	a.issuer = id.TrustDomain().IDString()
+	return nil
 }
 
 // authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion but one of an issuer

@@ -26,6 +26,9 @@ func (a *Authenticator) authenticateByCertificate(ctx context.Context, e Evidenc
 	if err := checkSizes(p.id, ""); err != nil {
 		return Authentication{Method: p.method}, err
 	}
+	if result, tried, err := a.authenticateBySVID(ctx, e); tried {
+		return result, err
+	}
 	var authorities []*x509.CertPool
 	if a.config.Authorities != nil {
 		authorities = a.config.Authorities()

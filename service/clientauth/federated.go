@@ -55,6 +55,8 @@ type vouched struct {
 	// table is the version of the table in which the issuer is trusted.
 	table             uint64
 	singleUse         bool
+	// certificate reports that the identity is that of an X509-SVID, which is verified for each request.
+	certificate       bool
 	notBefore, expire time.Time
 	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
 	signed [sha256.Size]byte
@@ -71,6 +73,9 @@ type workloadMatch struct {
 
 // name returns how the issuer calls the client.
 func (v *vouched) name() string {
+	if v.identity.SPIFFEID != "" {
+		return v.identity.SPIFFEID
+	}
 	return fmt.Sprintf("%.*s", maxIdentity, strings.ToValidUTF8(v.identity.Issuer+" "+v.identity.Subject, "\uFFFD"))
 }
 
@@ -89,7 +94,7 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 // since: the issuer is trusted as it was, and the key is still one of the issuer's. Otherwise it returns nil.
 func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size]byte) (*vouched, *trust.Table, error) {
 	v, ok := a.federation.verified.GetIfPresent(sum)
-	if !ok || e.AssertionType != AssertionType {
+	if !ok || (e.AssertionType == SPIFFEAssertionType) != (v.identity.SPIFFEID != "") {
 		return nil, nil, nil
 	}
 	table, err := a.trusted(ctx)
@@ -111,11 +116,11 @@ func (a *assertion) federated() bool { return a.issuer != a.subject }
 func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, sent *assertion, sum [sha256.Size]byte) (Authentication, error) {
 	table, err := a.trusted(ctx)
 	if err != nil {
-		return Authentication{Method: oauth.FederatedJWT}, err
+		return Authentication{Method: sent.method()}, err
 	}
 	v, err := a.vouch(ctx, table, sent)
 	if err != nil {
-		p := proof{credentials{id: e.ClaimedID(), method: oauth.FederatedJWT}, e.Source, a.config.Now()}
+		p := proof{credentials{id: e.ClaimedID(), method: sent.method()}, e.Source, a.config.Now()}
 		return Authentication{Method: p.method}, a.failed(ctx, p, err)
 	}
 	v.size = uint32(len(e.Assertion) + verifiedOverhead) //nolint:gosec // an assertion has at most 8 KiB
@@ -128,10 +133,10 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 // authenticateVouched returns the client that a verified assertion is of. Only here is a client looked up: what an assertion
 // that is not an issuer's is answered depends on no client.
 func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
-	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject), method: oauth.FederatedJWT}, e.Source, a.config.Now()}
+	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject, v.identity.SPIFFEID), method: v.method()}, e.Source, a.config.Now()}
 	result := Authentication{Method: p.method}
 	if err := v.current(p.at); err != nil {
-		return result, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion of %s: %w", v.identity.Issuer, err))
+		return result, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion of %s: %w", v.name(), err))
 	}
 	result.Identity = v.name()
 	client, err := a.vouchedClient(ctx, table, v, e.ClientID)
@@ -176,7 +181,7 @@ func (a *Authenticator) failed(ctx context.Context, p proof, err error) error {
 func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *assertion) (*vouched, error) {
 	issuer, trusted := table.Issuer(sent.issuer)
 	if trusted {
-		trusted = issuer.Issuer != "" // a trust domain issues no such tokens
+		trusted = (issuer.TrustDomain != "") == sent.svid // a trust domain issues JWT-SVIDs, and no one else does
 	}
 	v := &vouched{table: table.Version(), identity: sent.identity()}
 	var err error
@@ -187,11 +192,14 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *ass
 	if !trusted {
 		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", sent.issuer)
 	}
+	if cause == nil && sent.svid {
+		cause = sent.checkSVIDHeader()
+	}
 	if cause == nil {
 		cause = a.checkVouched(issuer, sent, v)
 	}
 	if cause != nil {
-		return nil, refused(oauth.WrongAssertion, "the assertion of %s: %w", issuer.Issuer, cause)
+		return nil, refused(oauth.WrongAssertion, "the assertion of %s: %w", issuer.ID(), cause)
 	}
 	v.singleUse, v.signed = issuer.SingleUse, sha256.Sum256([]byte(sent.message.Signed()))
 	return v, nil
@@ -216,9 +224,13 @@ func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent 
 	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
 		return decoy(algorithm), nil
 	}
-	return jwks.Key{}, &oauth.Error{
+	return jwks.Key{}, unreachableIssuer(sent.issuer, err)
+}
+
+func unreachableIssuer(id string, err error) *oauth.Error {
+	return &oauth.Error{
 		Code: oauth.TemporarilyUnavailable, Reason: oauth.KeysUnreachable, RetryAfter: time.Second,
-		Text: "The keys of the assertion's issuer cannot be fetched.", Cause: fmt.Errorf("the keys of %s: %w", sent.issuer, err),
+		Text: "The keys of the assertion's issuer cannot be fetched.", Cause: fmt.Errorf("the keys of %s: %w", id, err),
 	}
 }
 
@@ -230,7 +242,7 @@ var federatedTypes = [...]string{"", "JWT", "at+jwt", AssertionMediaType}
 // times, which are checked at each use.
 func (a *Authenticator) checkVouched(issuer *trust.Issuer, sent *assertion, v *vouched) (err error) {
 	typ := mediaType(sent.message.Header.Type)
-	if !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
+	if !sent.svid && !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
 		return fmt.Errorf("typ is %.40q, want JWT or none", sent.message.Header.Type)
 	}
 	// One value: a token that other servers accept too could be passed on by them. Kubernetes sends a list of one.
@@ -269,6 +281,9 @@ func (v *vouched) current(now time.Time) error {
 
 // identity returns what the assertion says of the workload.
 func (a *assertion) identity() trust.Identity {
+	if a.svid {
+		return trust.Identity{SPIFFEID: a.subject}
+	}
 	return trust.Identity{Issuer: a.issuer, Subject: a.subject, Claim: a.claims.Scalar}
 }
 
@@ -281,13 +296,15 @@ func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v
 		id = matched.client.String()
 	}
 	stored, known, err := a.find(ctx, id)
+	if err == nil && !known && matched.workload != nil && named != "" && named == v.identity.SPIFFEID {
+		// A client that has no other name sends its SPIFFE ID in client_id.
+		named, id = "", matched.client.String()
+		stored, known, err = a.find(ctx, id)
+	}
 	switch {
 	case err != nil:
 		return nil, err
-	case known && !stored.Workload && named != "" && slices.ContainsFunc(stored.Federation, func(r trust.Rule) bool {
-		_, why := r.Match(v.identity)
-		return why == ""
-	}):
+	case known && named != "" && v.registered(stored):
 		return stored, nil
 	case !known && named != "" && matched.workload == nil:
 		return nil, refused(oauth.UnknownClient, "unknown client")

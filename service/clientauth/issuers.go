@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
+
 	"github.com/grantorhq/grantor/service/egress"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -40,6 +42,8 @@ type Federation struct {
 	Networks remoteaddr.Networks
 	// Directories are those below which the files are read that issuers name.
 	Directories trust.Directories
+	// WorkloadAPI gets bundles from the Workload API. If it is nil, no trust domain has its bundle from there.
+	WorkloadAPI WorkloadAPI
 }
 
 // issuerSources has the key sources of the trusted issuers. An issuer has its own source with its own connections, so that one
@@ -64,6 +68,8 @@ type issuerSource struct {
 	inline jwks.Document
 	// remote is nil if the keys are inline.
 	remote *jwks.Remote
+	// authorities are those of a trust domain for X509-SVIDs, as they came with the keys of remote.
+	authorities atomic.Pointer[x509bundle.Bundle]
 }
 
 // of returns the source of an issuer in the table. A source lives until the issuer's entry changes.
@@ -86,9 +92,6 @@ func (s *issuerSources) replace(table *trust.Table) *tableSources {
 	next := &tableSources{version: table.Version(), byID: make(map[string]*issuerSource)}
 	for i := range table.Issuers() {
 		issuer := &table.Issuers()[i]
-		if issuer.Issuer == "" {
-			continue
-		}
 		source := s.newSource(issuer)
 		if before != nil && before.byID[issuer.ID()] != nil && before.byID[issuer.ID()].etag == source.etag {
 			source = before.byID[issuer.ID()]
@@ -100,6 +103,9 @@ func (s *issuerSources) replace(table *trust.Table) *tableSources {
 }
 
 func (s *issuerSources) newSource(issuer *trust.Issuer) *issuerSource {
+	if issuer.TrustDomain != "" {
+		return s.newDomain(issuer)
+	}
 	source := &issuerSource{etag: issuer.ETag(), inline: issuer.Keys}
 	if issuer.Keys.String() == "" {
 		source.remote = jwks.NewRemote(func(ctx context.Context) (*jwks.Set, time.Duration, error) {

@@ -162,6 +162,20 @@ func (r *Remote) Trusts(k Key) bool {
 	return set != nil && set.Trusts(k)
 }
 
+// Ready returns nil if there is a set that may be used now. If there is none, it fetches one, as Refresh does.
+func (r *Remote) Ready(ctx context.Context) error {
+	if r.current() != nil {
+		return nil
+	}
+	if err := r.Refresh(ctx); err != nil {
+		return err
+	}
+	if r.current() == nil {
+		return errors.New("the keys are too old to be used")
+	}
+	return nil
+}
+
 // Refresh fetches the set, joining a fetch in flight, and returns the error of the fetch. If the last fetch began less than
 // [RemoteConfig.MinInterval] ago, Refresh makes no other and returns the error of that one, nil if it succeeded. The
 // context bounds this caller's wait; the fetch goes on for other callers.

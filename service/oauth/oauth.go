@@ -33,6 +33,9 @@ const (
 	TLSClientAuth           = "tls_client_auth"
 	SelfSignedTLSClientAuth = "self_signed_tls_client_auth"
 	FederatedJWT            = "federated_jwt"
+	// SPIFFEJWT and SPIFFEX509 are the methods of draft-ietf-oauth-spiffe-client-auth.
+	SPIFFEJWT  = "spiffe_jwt"
+	SPIFFEX509 = "spiffe_x509"
 )
 
 // Maximum sizes of input, in bytes unless stated otherwise.

@@ -83,6 +83,7 @@ func testClientFields(t *testing.T, k *kit) {
 
 		KeysURI:                "https://orders.example.com/jwks.json",
 		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour), Workload: true,
+		SPIFFEID: "spiffe://prod.example.com/shop/*",
 		Federation: []trust.Rule{
 			{Issuer: "https://a.example", Subject: pattern("system:serviceaccount:{ns}:*"), Claims: map[string]trust.Pattern{"ref": pattern("refs/heads/main")}},
 			{SPIFFEID: pattern("spiffe://prod.example.com/shop/orders")},

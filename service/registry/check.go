@@ -240,7 +240,7 @@ func checkOverlay(c, _ *Client, _ *Resources) string {
 	}
 	for name, set := range map[string]bool{
 		"scopes": len(c.Scopes)+len(c.DefaultScopes) > 0, "a secret": len(c.Secrets) > 0, "resources": len(c.Resources) > 0,
-		"federation": len(c.Federation) > 0, "jwks or jwks_uri": c.Keys.String() != "" || c.KeysURI != "",
+		"federation or spiffe_id": len(c.Federation) > 0 || c.SPIFFEID != "", "jwks or jwks_uri": c.Keys.String() != "" || c.KeysURI != "",
 		"auth_methods": len(c.AuthMethods) > 0, "grant_types": len(c.GrantTypes) > 0,
 	} {
 		if set {

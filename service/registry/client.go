@@ -55,6 +55,9 @@ type Client struct {
 	Disabled bool
 	// Federation has the rules that select the client's identities elsewhere: any one that matches authenticates it.
 	Federation []trust.Rule
+	// SPIFFEID is the SPIFFE ID that authenticates the client (draft-ietf-oauth-spiffe-client-auth), or one that ends in /* for all
+	// IDs below it; empty for none.
+	SPIFFEID string
 	// Workload means that a workload of the trust table makes the client ([trust.Workload]). What is stored restricts it: of the
 	// fields only Disabled, AllowedNetworks and AccessTokenLifetime count, and the others are empty.
 	Workload bool
@@ -71,6 +74,7 @@ type Client struct {
 // authMethods are the ways in which a client can authenticate.
 var authMethods = []string{
 	oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT, oauth.TLSClientAuth, oauth.SelfSignedTLSClientAuth, oauth.FederatedJWT,
+	oauth.SPIFFEJWT, oauth.SPIFFEX509,
 }
 
 // Allows reports whether the client may authenticate by method.

@@ -175,6 +175,10 @@ var clientFields = []clientField{
 		omitted: func(s *ClientSpec) bool { return s.LeaveDisabled },
 	},
 	{
+		Field: textField("spiffe_id", "none", func(c *Client) *string { return &c.SPIFFEID }),
+		check: checkSPIFFEID,
+	},
+	{
 		Field: messagesField("federation", "none", func(c *Client) *[]trust.Rule { return &c.Federation }),
 		check: checkFederation,
 	},

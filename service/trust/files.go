@@ -29,6 +29,27 @@ func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
 	return nil, fmt.Errorf("%s is below no directory that trust-directories names", path)
 }
 
+// Contain returns an error unless the path is below one of the directories, also where its links lead. It is for sockets, which
+// are connected to and not read.
+func (d Directories) Contain(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	for _, directory := range d {
+		resolved, err := filepath.EvalSymlinks(directory)
+		if err != nil {
+			continue
+		}
+		name, err := filepath.Rel(directory, path)
+		target, targetErr := filepath.Rel(resolved, real)
+		if err == nil && targetErr == nil && filepath.IsLocal(name) && filepath.IsLocal(target) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is below no directory that trust-directories names", path)
+}
+
 func readBelow(directory, name string, limit int64) ([]byte, error) {
 	root, err := os.OpenRoot(directory)
 	if err != nil {

@@ -145,7 +145,11 @@ type Client struct {
 	Federation []*FederationRule `protobuf:"bytes,26,rep,name=federation,proto3" json:"federation,omitempty"`
 	// Whether a workload makes the client. Its record restricts the client: it may have disabled, allowed_networks and
 	// access_token_lifetime, and nothing else.
-	Workload      bool `protobuf:"varint,27,opt,name=workload,proto3" json:"workload,omitempty"`
+	Workload bool `protobuf:"varint,27,opt,name=workload,proto3" json:"workload,omitempty"`
+	// SPIFFE ID that authenticates the client by "spiffe_jwt" and "spiffe_x509" (draft-ietf-oauth-spiffe-client-auth), such as
+	// spiffe://prod.example.com/shop/orders, or one that ends in /* for every ID below it; at most 512 bytes. Its trust domain must
+	// be a trusted one.
+	SpiffeId      string `protobuf:"bytes,28,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +364,13 @@ func (x *Client) GetWorkload() bool {
 		return x.Workload
 	}
 	return false
+}
+
+func (x *Client) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
 }
 
 // FederationRule selects identities of a trusted issuer, by the subject or claims of their tokens, or of a SPIFFE trust domain.
@@ -1627,7 +1638,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\x88\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xa5\n" +
 	"\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
@@ -1662,7 +1673,8 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"federation\x18\x1a \x03(\v2\x1a.grantor.v1.FederationRuleR\n" +
 	"federation\x12\x1a\n" +
-	"\bworkload\x18\x1b \x01(\bR\bworkloadB\v\n" +
+	"\bworkload\x18\x1b \x01(\bR\bworkload\x12\x1b\n" +
+	"\tspiffe_id\x18\x1c \x01(\tR\bspiffeIdB\v\n" +
 	"\t_disabled\"\xda\x01\n" +
 	"\x0eFederationRule\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x18\n" +
