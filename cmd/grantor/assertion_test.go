@@ -98,7 +98,9 @@ func TestAssertionReplicas(t *testing.T) {
 			expect("without Redis", one, kept, "temporarily_unavailable")
 			expect("a used one without Redis", two, used, "temporarily_unavailable")
 			redis.Start()
-			must.Eventually(t, "Redis is back", func() bool { return wire.send(t, one, newAssertion(signer)) == "" && wire.send(t, two, newAssertion(signer)) == "" })
+			must.Eventually(t, "Redis is back", func() bool {
+				return wire.send(t, one, newAssertion(signer)) == "" && wire.send(t, two, newAssertion(signer)) == ""
+			})
 			expect("after Redis came back", one, used, "invalid_client")
 			expect("after Redis came back, at the other", two, used, "invalid_client")
 			expect("one that was refused meanwhile", two, kept, "")

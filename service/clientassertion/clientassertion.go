@@ -1,5 +1,5 @@
 // Package clientassertion makes the assertions by which clients with a private key authenticate (private_key_jwt of RFC 7523
-// §2.2 and RFC 10070), and reads their private keys. Package clientauth checks the assertions.
+// §2.2 and RFC 10070), and makes and reads their private keys. Package clientauth checks the assertions.
 package clientassertion
 
 import (

@@ -61,6 +61,22 @@ func ParseDocument(text string) (Document, error) {
 	return Document{string(data), NewSet(all...)}, err
 }
 
+// NewDocument returns a set with the keys.
+func NewDocument(keys ...Key) (Document, error) {
+	published := make([]JWK, len(keys))
+	for i, key := range keys {
+		var err error
+		if published[i], err = key.JWK(); err != nil {
+			return Document{}, err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"keys": published})
+	if err != nil {
+		return Document{}, err
+	}
+	return ParseDocument(string(text))
+}
+
 // sortMembers sorts the members of an object and of the objects in it, so that the text of a set does not depend on which
 // program encoded it.
 func sortMembers(object []byte) ([]byte, error) {

@@ -1,9 +1,6 @@
 package admin
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -162,9 +159,13 @@ func (k *keyChange) apply(client *grantorv1.Client) ([]string, error) {
 		}
 	}
 	if k.generate != "" {
-		public, err := generateKey(k.generate)
+		key, err := clientassertion.WriteNewKey(k.generate)
 		if err != nil {
 			return nil, cli.SettingError("--generate-key", err)
+		}
+		public, err := key.JWK()
+		if err != nil {
+			return nil, err
 		}
 		set.Keys = append(set.Keys, public)
 	}
@@ -177,33 +178,6 @@ func (k *keyChange) apply(client *grantorv1.Client) ([]string, error) {
 	}
 	registrypb.SetField(client, keysField, value)
 	return []string{keysField}, nil
-}
-
-// generateKey writes a new private key to a file that does not exist yet and that no other user can read. It returns the
-// public key.
-func generateKey(path string) (jwks.JWK, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return jwks.JWK{}, err
-	}
-	key, err := clientassertion.Key(private.Public())
-	if err != nil {
-		return jwks.JWK{}, err
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return jwks.JWK{}, err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return jwks.JWK{}, err
-	}
-	err = pem.Encode(file, &pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
-	if err := errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path)
-		return jwks.JWK{}, err
-	}
-	return key.JWK()
 }
 
 // settle removes the file of a new private key if the call that registers the key failed, unless the issuer may have made
