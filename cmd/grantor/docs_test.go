@@ -77,7 +77,7 @@ var config *tls.Config
 var _ = attach.Scopes
 `)
 	blocks := fenced(t, "README.md", "go")
-	for _, name := range []string{"docs/calling.md", "docs/verifying.md"} {
+	for _, name := range []string{"docs/calling.md", "docs/verifying.md", "docs/identity.md"} {
 		blocks = append(blocks, fenced(t, name, "go")...)
 	}
 	for i, block := range blocks {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,9 +17,11 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/redistest"
 )
 
 // keyFile writes a private key to a file and returns its path.
@@ -159,4 +162,34 @@ func TestPrivateKeyEcho(t *testing.T) {
 	issued.Fails(t, "invalid_request: it has ***", assertion)
 	listed := run(t, "client", "list", "--private-key-file", path)
 	listed.Fails(t, "invalid_request: ", assertion)
+}
+
+// TestDevelopmentKey pastes the example with a key that development mode prints, and expects the key to end with it.
+func TestDevelopmentKey(t *testing.T) {
+	r := servetest.Dev(t)
+	line := regexp.MustCompile(`(?m)^  \S+ (token issue --issuer \S+ --client-id background-service --private-key-file (\S+) .*)$`).FindStringSubmatch(r.Out.String())
+	if line == nil {
+		t.Fatalf("development mode printed no example with a key:\n%s", r.Out.String())
+	}
+	clitest.Isolate(t)
+	if raw := grantor(t, line[1]); strings.Count(raw, ".") != 2 {
+		t.Errorf("got %q, want a token", raw)
+	}
+	if mode := must.Get(os.Stat(line[2])).Mode(); mode != 0o600 {
+		t.Errorf("the key has the mode %v, want 0600", mode)
+	}
+	r.Stop()
+	<-r.Ended
+	if _, err := os.Stat(filepath.Dir(line[2])); !os.IsNotExist(err) {
+		t.Errorf("after the server has stopped: got %v, want the directory of the key to be gone", err)
+	}
+	// A file that registers the client without the key makes the example false.
+	for name, args := range map[string][]string{
+		"a file of the client": {"--apply=" + servetest.WriteFile(t, "clients.yaml", servetest.Manifest)},
+		"a Redis that lasts":   {"--redis=" + redistest.New(t).URL()},
+	} {
+		if out := servetest.Dev(t, args...).Out.String(); strings.Contains(out, "--private-key-file") {
+			t.Errorf("%s: got an example that does not work:\n%s", name, out)
+		}
+	}
 }

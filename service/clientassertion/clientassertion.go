@@ -1,5 +1,5 @@
 // Package clientassertion makes the assertions by which clients with a private key authenticate (private_key_jwt of RFC 7523
-// §2.2 and RFC 10070), and reads their private keys. Package clientauth checks the assertions.
+// §2.2 and RFC 10070), and makes and reads their private keys. Package clientauth checks the assertions.
 package clientassertion
 
 import (
@@ -39,7 +39,7 @@ type Maker struct {
 // Make returns the compact serialization of a new assertion, which the issuer accepts once. The key is an
 // *ecdsa.PrivateKey, *rsa.PrivateKey or ed25519.PrivateKey, or another [crypto.Signer] with a public key of such a type.
 func (m Maker) Make(private crypto.Signer, now time.Time) (string, error) {
-	key, err := PublicKey(private)
+	key, err := Key(private.Public())
 	if err != nil {
 		return "", err
 	}
@@ -74,14 +74,14 @@ func encode(to []byte, v any) ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode(to, data), err
 }
 
-// PublicKey returns the public key that the client registers for a private one, with the algorithm that the assertions are
-// signed with: the one of its curve, or RS256 for an RSA key. Its id is its RFC 7638 thumbprint.
-func PublicKey(private crypto.Signer) (jwks.Key, error) {
-	algorithm, err := algorithmFor(private.Public())
+// Key returns the key that a client registers to sign its assertions, with the algorithm of [Maker.Make]: the one of its
+// curve, or RS256 for an RSA key. Its id is its RFC 7638 thumbprint.
+func Key(public crypto.PublicKey) (jwks.Key, error) {
+	algorithm, err := algorithmFor(public)
 	if err != nil {
 		return jwks.Key{}, err
 	}
-	return jwks.NewKey(algorithm, private.Public())
+	return jwks.NewKey(algorithm, public)
 }
 
 func algorithmFor(public crypto.PublicKey) (jwks.Algorithm, error) {

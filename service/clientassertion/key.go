@@ -2,11 +2,17 @@ package clientassertion
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/grantorhq/grantor/service/jwks"
 )
 
 // maxKeyFile is the maximum size of a file with a private key, in bytes.
@@ -48,4 +54,27 @@ func parseKey(block *pem.Block) crypto.Signer {
 		return key
 	}
 	return nil
+}
+
+// WriteNewKey makes a private key for ES256 and writes it in PKCS #8 and PEM to a file that must not exist yet, and that no
+// other user can read. It returns the public key.
+func WriteNewKey(path string) (jwks.Key, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return jwks.Key{}, err
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return jwks.Key{}, err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return jwks.Key{}, err
+	}
+	err = pem.Encode(file, &pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
+	if err := errors.Join(err, file.Close()); err != nil {
+		_ = os.Remove(path)
+		return jwks.Key{}, err
+	}
+	return Key(private.Public())
 }

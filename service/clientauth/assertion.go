@@ -1,6 +1,7 @@
 package clientauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -141,7 +142,7 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err := a.useOnce(ctx, p, sent); err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	return Authentication{Client: client, Method: p.method}, nil
+	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(key.ID(), key.Thumbprint())}, nil
 }
 
 // clientKey returns the key of the client that the header of an assertion selects. If there is none, it returns one that

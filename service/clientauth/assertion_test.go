@@ -79,8 +79,8 @@ func TestPrivateKeyJWT(t *testing.T) {
 		a := newWithAssertions(registered{"a": c}, &replays{})
 		proven, err := a.Authenticate(t.Context(), assertion(s.Sign(header(s), payload("a"))))
 		got, method := proven.Client, proven.Method
-		if err != nil || got != c || method != oauth.PrivateKeyJWT {
-			t.Errorf("%s: got %v by %s, %v", algorithm, got, method, err)
+		if err != nil || got != c || method != oauth.PrivateKeyJWT || proven.Identity != s.Key().ID() {
+			t.Errorf("%s: got %v by %s with %q, %v", algorithm, got, method, proven.Identity, err)
 		}
 	}
 }

@@ -133,8 +133,8 @@ type Authentication struct {
 	Client *registry.Client
 	// Method is the method by which the client authenticates, or tries to; empty if it is not known.
 	Method string
-	// Identity is what the client is called by the issuer or authority that vouches for it; empty for a client that proves
-	// itself by a secret or by a key that is registered for it.
+	// Identity is what the client is called by the issuer or authority that vouches for it, or the id of the client's own key
+	// that the request proves; empty for a secret.
 	Identity string
 }
 

@@ -16,7 +16,7 @@ const (
 
 // Document is a JWK Set as it is registered (RFC 7517 §5). The zero value has no key. It is immutable.
 type Document struct {
-	// text is the set as JSON, with the members that matter in a fixed order.
+	// text is the set as JSON, with the members that matter, sorted.
 	text string
 	set  *Set
 }
@@ -55,7 +55,36 @@ func ParseDocument(text string) (Document, error) {
 		all, canonical[i] = append(all, keys...), published
 	}
 	data, err := json.Marshal(map[string]any{"keys": canonical})
+	if err == nil {
+		data, err = sortMembers(data)
+	}
 	return Document{string(data), NewSet(all...)}, err
+}
+
+// NewDocument returns a set with the keys.
+func NewDocument(keys ...Key) (Document, error) {
+	published := make([]JWK, len(keys))
+	for i, key := range keys {
+		var err error
+		if published[i], err = key.JWK(); err != nil {
+			return Document{}, err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"keys": published})
+	if err != nil {
+		return Document{}, err
+	}
+	return ParseDocument(string(text))
+}
+
+// sortMembers sorts the members of an object and of the objects in it, so that the text of a set does not depend on which
+// program encoded it.
+func sortMembers(object []byte) ([]byte, error) {
+	var members map[string]any
+	if err := json.Unmarshal(object, &members); err != nil {
+		return nil, err
+	}
+	return json.Marshal(members)
 }
 
 // private are the members of a JWK with a private or symmetric key (RFC 7518 §6).

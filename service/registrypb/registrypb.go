@@ -4,6 +4,7 @@
 package registrypb
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -276,10 +277,14 @@ func messageValue(name string, value proto.Message, set bool) (any, error) {
 			return json.RawMessage(nil), nil
 		}
 		data, err := protojson.Marshal(value)
+		var compact bytes.Buffer
+		if err == nil {
+			err = json.Compact(&compact, data) // protojson varies the white space
+		}
 		if err != nil {
 			return nil, &registry.FieldError{Field: name, Problem: "is not JSON"}
 		}
-		return json.RawMessage(data), nil
+		return json.RawMessage(compact.Bytes()), nil
 	}
 }
 

@@ -9,9 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/clientsecret"
@@ -70,8 +73,14 @@ func checkFields[T any](t *testing.T, table []registry.Field[T], message proto.M
 	}
 }
 
+// keySet is a JWK Set with all that a stored key may have, in the order in which it is stored.
+const keySet = `{"keys":[{"alg":"EdDSA","crv":"Ed25519","kid":"2030-01","kty":"OKP","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+
+var untyped, older = time.Date(2030, 1, 31, 0, 0, 0, 0, time.UTC), time.Date(2031, 1, 31, 12, 0, 0, 0, time.UTC)
+
 func client() registry.Client {
 	return registry.Client{
+		Keys: must.Get(jwks.ParseDocument(keySet)), UntypedAssertionsUntil: untyped, OlderAudiencesUntil: older,
 		ID: must.Get(oauth.ParseClientID("a")), Name: "A", AuthMethods: []string{"client_secret_basic"},
 		GrantTypes: []string{"client_credentials"}, Scopes: must.Get(oauth.ParseScopes("a b")),
 		DefaultScopes: must.Get(oauth.ParseScopes("b")), Resources: []oauth.Resource{must.Get(oauth.ParseResource("urn:a"))},
@@ -89,7 +98,10 @@ func TestClient(t *testing.T) {
 		ClientId: "a", ClientName: "A", AuthMethods: []string{"client_secret_basic"}, GrantTypes: []string{"client_credentials"},
 		Scopes: []string{"a", "b"}, DefaultScopes: []string{"b"}, Resources: []string{"urn:a"},
 		AccessTokenLifetime: durationpb.New(time.Minute), AllowedNetworks: []string{"10.0.0.0/8"}, Disabled: new(true),
+		Jwks:                   &structpb.Struct{},
+		UntypedAssertionsUntil: timestamppb.New(untyped), OlderAudiencesUntil: timestamppb.New(older),
 	}
+	must.Succeed(t, protojson.Unmarshal([]byte(keySet), wantMessage.GetJwks()))
 	if !proto.Equal(m, wantMessage) {
 		t.Errorf("got %v, want %v", m, wantMessage)
 	}
@@ -111,6 +123,15 @@ func TestClient(t *testing.T) {
 	}
 	if _, err := registrypb.ToClient(nil); err == nil {
 		t.Error("no message is a client")
+	}
+}
+
+// TestKeysURI converts the field that excludes jwks.
+func TestKeysURI(t *testing.T) {
+	want := registry.Client{ID: must.Get(oauth.ParseClientID("a")), KeysURI: "https://a.example/jwks"}
+	m := registrypb.FromClient(&want, nil)
+	if got := must.Get(registrypb.ToClient(m)); !reflect.DeepEqual(got, &want) || m.GetJwksUri() != want.KeysURI || m.GetJwks() != nil {
+		t.Errorf("got %+v of %v, want %+v", got, m, want)
 	}
 }
 
@@ -150,6 +171,10 @@ func TestInvalid(t *testing.T) {
 		"resources":             {ClientId: "a", Resources: []string{"x"}},
 		"allowed_networks":      {ClientId: "a", AllowedNetworks: []string{"10.0.0.1/8"}},
 		"access_token_lifetime": {ClientId: "a", AccessTokenLifetime: &durationpb.Duration{Seconds: 1, Nanos: 1}},
+
+		"jwks":                     {ClientId: "a", Jwks: &structpb.Struct{}},
+		"untyped_assertions_until": {ClientId: "a", UntypedAssertionsUntil: &timestamppb.Timestamp{Nanos: -1}},
+		"older_audiences_until":    {ClientId: "a", OlderAudiencesUntil: &timestamppb.Timestamp{Seconds: 1 << 60}},
 	} {
 		_, err := registrypb.ToClient(m)
 		if field, ok := errors.AsType[*registry.FieldError](err); !ok || field.Field != want {

@@ -62,6 +62,17 @@ func TestMetadata(t *testing.T) {
 	if !slices.Equal(got.Grants, []string{"client_credentials"}) || !slices.Equal(got.Methods, []string{"client_secret_basic", "client_secret_post", "private_key_jwt"}) {
 		t.Errorf("got the grants %q and the methods %q, want those that are offered", got.Grants, got.Methods)
 	}
+	// RFC 8414 §2 requires the algorithms of a method with signatures; "none" is never one of them.
+	var at map[string]json.RawMessage
+	must.Succeed(t, json.Unmarshal([]byte(first.body), &at))
+	for _, endpoint := range []string{"token", "introspection", "revocation"} {
+		var algorithms, methods []string
+		must.Succeed(t, json.Unmarshal(at[endpoint+"_endpoint_auth_signing_alg_values_supported"], &algorithms))
+		must.Succeed(t, json.Unmarshal(at[endpoint+"_endpoint_auth_methods_supported"], &methods))
+		if want := []string{"ES256", "ES384", "ES512", "Ed25519", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"}; !slices.Equal(algorithms, want) || !slices.Equal(methods, got.Methods) {
+			t.Errorf("%s endpoint: got %q by %q, want %q by %q", endpoint, methods, algorithms, got.Methods, want)
+		}
+	}
 	if !slices.Contains(got.Scopes, "api1") || slices.Contains(got.Scopes, "later") {
 		t.Errorf("got the scopes %q, want the registered ones", got.Scopes)
 	}

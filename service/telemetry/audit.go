@@ -17,7 +17,8 @@ type Token struct {
 	ClientID string
 	// Method is the method by which the client authenticated, Peer the address it called from.
 	Method, Peer string
-	// Identity is what the client is called by the issuer or authority that vouches for it; empty if it proved itself.
+	// Identity is what the client is called by the issuer or authority that vouches for it, or the id of its own key that it
+	// proved; empty for a secret.
 	Identity string
 	// Algorithm is the algorithm that signed an issued token.
 	Algorithm jwks.Algorithm

@@ -105,7 +105,7 @@ type Attribute struct{ Name, Meaning string }
 var Attributes = []Attribute{
 	{"client_id", "client that sent the request; in a refusal the id that was claimed, empty if no client can have it or the request could not be read"},
 	{"auth_method", "method by which the client authenticated, as in RFC 7591; empty if it did not get that far"},
-	{"identity", "what the issuer or authority that vouches for the client calls it; empty if the client proved itself"},
+	{"identity", "what the issuer or authority that vouches for the client calls it, or the `kid` of the client's own key; empty for a secret"},
 	{"peer", "address and port of the caller; empty if there was no call"},
 	{"jti", "id of the token; in `token.revoked` empty if there was nothing to revoke, or if `all` is true"},
 	{"scope", "scopes of the token, separated by spaces"},

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -80,6 +81,11 @@ func newClientGetCommand() *cobra.Command {
 // describeClient prints a client for people, with the field names of the manifest.
 func describeClient(out io.Writer, c *grantorv1.Client) error {
 	lines := append([][]string{{"client_id", c.GetClientId()}}, fieldLines(c, registry.ClientFields())...)
+	for _, line := range lines {
+		if ids := keyIDs(c); line[0] == keysField && ids != "" {
+			line[1] = ids // the whole set is for scripts
+		}
+	}
 	err := cli.WriteTable(out, append(lines,
 		[]string{"create_time", cli.FormatTime(c.GetCreateTime(), "")},
 		[]string{"update_time", cli.FormatTime(c.GetUpdateTime(), "")},
@@ -94,42 +100,63 @@ func describeClient(out io.Writer, c *grantorv1.Client) error {
 
 func newClientCreateCommand() *cobra.Command {
 	var change *fieldChange
+	var keys keyChange
 	var own ownSecret
 	var without, disabled bool
 	cmd := newCommand(&cobra.Command{
 		Use:   "create ID",
 		Short: "Register a client",
-		Long: `Register a client and give it a secret. Standard output has only the secret, which is never shown again; messages go to
-standard error. A client with scopes gets the grant client_credentials, unless --grant-type says otherwise.`,
+		Long: `Register a client and give it a secret, unless a flag gives it a key. Standard output has only the secret, which is never
+shown again; messages go to standard error. A client with scopes gets the grant client_credentials, unless --grant-type says
+otherwise.
+
+A client with a key needs no secret: it signs an assertion for each token request (private_key_jwt). --generate-key makes
+the key here, and the issuer gets its public half alone; --jwks-file registers a key that was made elsewhere.`,
 		Example: `  grantor client create background-service --name "Background Service" --scope api1 > secret
+  grantor client create background-service --scope api1 --generate-key background-service.pem
   grantor client create orders-api --resource https://orders.internal --without-secret`,
 		Args: cobra.ExactArgs(1),
 	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
 		client := &grantorv1.Client{ClientId: args[0], Disabled: new(disabled)}
 		change.apply(client)
+		if _, err := keys.apply(client); err != nil {
+			return err
+		}
 		if len(client.GetScopes()) > 0 && !change.flags.Changed("grant-type") {
 			client.GrantTypes = []string{oauth.GrantClientCredentials} // the only grant that uses scopes
 		}
 		a.Hide(own.value)
 		answer, err := a.Clients.CreateClient(ctx, &grantorv1.CreateClientRequest{
-			Client: client, ClientSecret: own.value, WithoutSecret: without,
+			Client: client, ClientSecret: own.value, WithoutSecret: without || own.file == "" && hasKeys(client),
 		})
 		if err != nil {
+			keys.settle(err)
 			return cli.About("client", args[0], err)
+		}
+		if keys.generate != "" {
+			return a.Print(answer, func(io.Writer) error {
+				a.cmd.PrintErrf("Client %s is registered. Its private key is in %s.\n", cli.Printable(args[0]), keys.generate)
+				return nil
+			})
 		}
 		return a.printSecret(answer, answer.GetClientSecret(), "Client %s is registered.", cli.Printable(args[0]))
 	})
 	change = newFieldChange(cmd, registry.ClientFields(), clientFlags)
+	keys.declareGenerate(cmd, "`file` to write a new private key to, in PEM; its public key is registered, and the client gets no secret")
 	own.declare(cmd)
 	cmd.Flags().BoolVar(&without, "without-secret", false, "give it no secret")
 	cmd.Flags().BoolVar(&disabled, "disabled", false, "do not let it request tokens for now")
 	return cli.WithPreRun(cmd, func(cmd *cobra.Command, _ []string) error {
-		if err := exclusive(cmd.Flags(), "without-secret", "secret-file"); err != nil {
+		err := cmp.Or(exclusive(cmd.Flags(), "without-secret", "secret-file"), exclusive(cmd.Flags(), "generate-key", "secret-file"), keys.check())
+		if err != nil {
 			return err
 		}
 		return own.read(cmd)
 	})
 }
+
+// hasKeys reports whether a client has keys, or a place of them.
+func hasKeys(c *grantorv1.Client) bool { return c.GetJwks() != nil || c.GetJwksUri() != "" }
 
 // printSecret prints a result with a new secret. For people, standard output has only the secret, and the message goes
 // to standard error.
@@ -147,6 +174,7 @@ func (a *administrator) printSecret(answer proto.Message, secret, format string,
 
 func newClientUpdateCommand() *cobra.Command {
 	var change *fieldChange
+	var keys keyChange
 	var etag string
 	cmd := newCommand(&cobra.Command{
 		Use:   "update ID",
@@ -156,7 +184,9 @@ If the client is changed concurrently, the command fails with exit code 5 and ch
 if the client was changed since it was read.`,
 		Example: `  grantor client update background-service --add-scope orders.read
   grantor client update background-service --scope "api1 orders.read" --access-token-lifetime 10m
-  grantor client update background-service --default-scope ""`,
+  grantor client update background-service --default-scope ""
+  grantor client update background-service --generate-key next.pem
+  grantor client update background-service --remove-key "$KID"`,
 		Args: cobra.ExactArgs(1),
 	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
 		read, err := a.Clients.GetClient(ctx, &grantorv1.GetClientRequest{ClientId: args[0]})
@@ -165,19 +195,29 @@ if the client was changed since it was read.`,
 		}
 		client := read.GetClient()
 		fields := change.apply(client)
+		keysChanged, err := keys.apply(client)
+		if err != nil {
+			return err
+		}
 		if etag != "" {
 			client.Etag = etag
 		}
-		answer, err := a.Clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: client, UpdateMask: &fieldmaskpb.FieldMask{Paths: fields}})
+		answer, err := a.Clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: client, UpdateMask: &fieldmaskpb.FieldMask{Paths: append(fields, keysChanged...)}})
 		if err != nil {
+			keys.settle(err)
 			return cli.About("client", args[0], err)
 		}
 		return a.Printf(answer.GetClient(), "Client %s is changed.", cli.Printable(args[0]))
 	})
 	change = newFieldChange(cmd, registry.ClientFields(), clientFlags)
 	change.declareScopeEdits()
+	keys.declareGenerate(cmd, "`file` to write a new private key to, in PEM; its public key is added to the client's jwks")
+	keys.declareRemove()
+	change.further = []string{"generate-key", "remove-key"}
 	cmd.Flags().StringVar(&etag, "etag", "", "the `state` that is meant, as grantor client get shows it")
-	return cli.WithPreRun(cmd, change.check)
+	return cli.WithPreRun(cmd, func(cmd *cobra.Command, args []string) error {
+		return cmp.Or(change.check(cmd, args), keys.check())
+	})
 }
 
 // newClientEnableCommand returns the command that enables a client, or the one that disables it.

@@ -33,10 +33,10 @@ var clientFlags = []fieldFlag{
 	{"resources", "resource", "`URI` of a resource that it serves, or several with spaces between; can be repeated", nil},
 	{"grant_types", "grant-type", "`grant` that it may use; can be repeated", []string{oauth.GrantClientCredentials}},
 	{"auth_methods", "auth-method", "`method` by which it may authenticate; can be repeated; default: all", []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}},
-	{"jwks", "jwks-file", "`file` with a JWK Set: the public keys that verify its assertions (private_key_jwt)", nil},
-	{"jwks_uri", "jwks-uri", "`URL` of that JWK Set, instead of a file", nil},
-	{"untyped_assertions_until", "untyped-assertions-until", "`time`, such as 2030-01-31, until which its assertions may have the typ JWT or none", nil},
-	{"older_audiences_until", "older-audiences-until", "`time` until which its assertions may be addressed to the token endpoint or to several servers", nil},
+	{"jwks", "jwks-file", "`file` with the public keys that verify its assertions (private_key_jwt): a JWK Set, or PEM", nil},
+	{"jwks_uri", "jwks-uri", "`URL` of a JWK Set with those keys, which the issuer fetches", nil},
+	{"untyped_assertions_until", "untyped-assertions-until", "`time`, such as 2030-01-31, until which its assertions may have the typ JWT or none; default: never", nil},
+	{"older_audiences_until", "older-audiences-until", "`time` until which its assertions may be addressed to the token endpoint or to several servers; default: never", nil},
 	{"allowed_networks", "allowed-network", "`network` that it may come from, such as 10.0.0.0/8, or several with spaces between; can be repeated; default: any", nil},
 	{"access_token_lifetime", "access-token-lifetime", "maximum `lifetime` of its tokens; 0 for the default", nil},
 }
@@ -60,6 +60,8 @@ type fieldChange struct {
 	values map[string]func() any
 	// added and removed are the values of the flags that edit the list of scopes.
 	added, removed []string
+	// further are the flags that change something else.
+	further []string
 }
 
 // newFieldChange adds the flags of rows to cmd, each of the type that its field has in table.
@@ -88,48 +90,44 @@ func declare(flags *pflag.FlagSet, row fieldFlag, zero any) func() any {
 		flag := flags.Bool(row.name, false, row.usage)
 		return func() any { return *flag }
 	case time.Time:
-		moment := flags.Time(row.name, time.Time{}, []string{time.RFC3339, time.DateOnly}, row.usage)
-		return func() any { return *moment }
+		value := &moment{}
+		flags.Var(value, row.name, row.usage)
+		return func() any { return value.at }
 	case json.RawMessage:
-		document := &jsonFile{}
-		flags.Var(document, row.name, row.usage)
-		return func() any { return document.content }
+		file := &keySetFile{}
+		flags.Var(file, row.name, row.usage)
+		return func() any { return file.set }
 	default:
 		text := flags.String(row.name, "", row.usage)
 		return func() any { return *text }
 	}
 }
 
-// jsonFile is a flag that names a file with a JSON object; an empty name clears the field. It implements [pflag.Value].
-type jsonFile struct {
-	path    string
-	content json.RawMessage
+// moment is a flag for a time; an empty value clears the field. It implements [pflag.Value].
+type moment struct {
+	text string
+	at   time.Time
 }
 
-// String returns the path.
-func (f *jsonFile) String() string { return f.path }
+// String returns the value as it was given.
+func (m *moment) String() string { return m.text }
 
 // Type returns the name of the flag's value where its usage has none.
-func (f *jsonFile) Type() string { return "file" }
+func (m *moment) Type() string { return "time" }
 
-// Set reads the file. An error contains no part of it: it may be a private key that was named by mistake.
-func (f *jsonFile) Set(path string) error {
-	if f.path, f.content = path, nil; path == "" {
+// Set parses a day, which begins at midnight UTC, or a time.
+func (m *moment) Set(text string) error {
+	if m.text, m.at = text, (time.Time{}); text == "" {
 		return nil
 	}
-	content, err := cli.ReadFile(path, maxDocument)
-	switch {
-	case err != nil:
-		return err
-	case !json.Valid(content):
-		return fmt.Errorf("%s is not JSON", path)
+	for _, layout := range [...]string{time.RFC3339, time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil {
+			m.at = at
+			return nil
+		}
 	}
-	f.content = content
-	return nil
+	return fmt.Errorf("%.100q is not a time such as 2030-01-31 or 2030-01-31T12:00:00Z", text)
 }
-
-// maxDocument is the maximum size of a file that is the value of a field, in bytes.
-const maxDocument = 64 << 10
 
 // declareScopeEdits adds the flags that edit the scopes of an existing client or resource.
 func (c *fieldChange) declareScopeEdits() {
@@ -140,7 +138,7 @@ func (c *fieldChange) declareScopeEdits() {
 // check refuses an update of nothing, and one of the scopes in two ways.
 func (c *fieldChange) check(*cobra.Command, []string) error {
 	given := func(row fieldFlag) bool { return c.flags.Changed(row.name) }
-	if !c.editsScopes() && !slices.ContainsFunc(c.rows, given) {
+	if !c.editsScopes() && !slices.ContainsFunc(c.rows, given) && !slices.ContainsFunc(c.further, c.flags.Changed) {
 		return cli.UsageError(errors.New("nothing to change: give the new value of a field by its flag"))
 	}
 	return cmp.Or(exclusive(c.flags, "scope", "add-scope"), exclusive(c.flags, "scope", "remove-scope"))

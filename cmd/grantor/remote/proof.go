@@ -117,7 +117,7 @@ func (c *Connection) withKey(given proof) (Credentials, error) {
 	}
 	private, err := clientassertion.ReadKey(given.keyFile)
 	if err == nil {
-		_, err = clientassertion.PublicKey(private) // which a key that is too short or of another type has not
+		_, err = clientassertion.Key(private.Public()) // which a key that is too short or of another type has not
 	}
 	if err != nil {
 		return Credentials{}, cli.SettingError(c.origin("private-key-file", c.proof.keyFile), err)

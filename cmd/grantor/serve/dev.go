@@ -142,32 +142,3 @@ func missingDevelopment(ctx context.Context, editor *registry.Editor) (*manifest
 	}
 	return m, nil
 }
-
-// introduce prints how to try the issuer.
-func (srv *Server) introduce() {
-	httpPort, grpcPort := srv.ports.HTTPAddr(), srv.ports.GRPCAddr()
-	kept := "nothing is kept when it stops"
-	if srv.settings.realRedis() {
-		kept = "what it keeps is in the Redis that was given"
-	}
-	security, plaintext, insecure := "plaintext", "-plaintext ", ""
-	if srv.scheme() == "https" {
-		security, plaintext, insecure = "TLS", "-insecure ", "-k "
-	}
-	local := strings.NewReplacer("127.0.0.1", "localhost", "[::1]", "localhost").Replace
-	_, _ = fmt.Fprintf(srv.out, `Grantor in development mode: loopback, %[5]s, one client; %[1]s.
-
-  REST    %[6]s://%[2]s
-  gRPC    %[3]s
-  health  http://%[4]s/readyz
-
-A token over REST:
-
-  curl %[8]s-d 'grant_type=client_credentials&client_id=background-service&client_secret=service-secret-here&scope=api1' %[6]s://%[2]s/connect/token
-
-A token over gRPC:
-
-  grpcurl %[7]s-d '{"grant_type":"client_credentials","client_id":"background-service","client_secret":"service-secret-here","scope":"api1"}' %[3]s grantor.v1.TokenService/IssueToken
-
-`, kept, local(httpPort), local(grpcPort), local(srv.ports.OpsAddr()), security, srv.scheme(), plaintext, insecure)
-}

@@ -47,6 +47,8 @@ type Server struct {
 	// replicas is where the server announces itself. shared are the settings that must be the same for all replicas.
 	replicas heartbeat.Store
 	shared   map[string]string
+	// devKey is the key of the client of development mode.
+	devKey developmentKey
 	// releases release what the server holds. They are called in reverse order.
 	releases []func()
 }
@@ -249,6 +251,9 @@ func (srv *Server) register(ctx context.Context) error {
 		if err != nil {
 			return srv.settings.Failure(err)
 		}
+		if err := srv.makeDevelopmentKey(m); err != nil {
+			return err
+		}
 		manifests = append(manifests, m)
 	}
 	if srv.settings.apply != "" {
@@ -297,7 +302,7 @@ func (srv *Server) Run(ctx context.Context) error {
 		srv.log.Warn(warning)
 	}
 	if srv.settings.dev {
-		srv.introduce()
+		srv.introduce(ctx)
 	}
 	// The service outlives the ports, because calls in flight need it.
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))

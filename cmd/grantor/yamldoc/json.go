@@ -2,6 +2,7 @@ package yamldoc
 
 import (
 	"encoding/json"
+	"math"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -39,9 +40,16 @@ func (d *Document) value(node *yaml.Node) (any, error) {
 		})
 		return list, err
 	default:
+		// JSON has neither times nor infinities, and what YAML reads as one is meant as a text: the kid 2030-01-31 is one.
+		if node.ShortTag() == "!!timestamp" {
+			return node.Value, nil
+		}
 		var value any
 		if node.Kind != yaml.ScalarNode || node.Decode(&value) != nil {
 			return nil, d.Errorf(node, "expected a value")
+		}
+		if number, ok := value.(float64); ok && (math.IsInf(number, 0) || math.IsNaN(number)) {
+			return node.Value, nil
 		}
 		return value, nil
 	}

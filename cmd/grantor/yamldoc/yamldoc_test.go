@@ -53,3 +53,30 @@ func TestParseErrors(t *testing.T) {
 		t.Errorf("texts in quotes: got %v", err)
 	}
 }
+
+// TestJSON converts values whose YAML means something that JSON lacks.
+func TestJSON(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"{b: [x, 1, true, null], a: {c: d}}", `{"a":{"c":"d"},"b":["x",1,true,null]}`},
+		{"{day: 2030-01-31, time: 2030-01-31T12:00:00Z, much: .inf, none: .nan}", `{"day":"2030-01-31","much":".inf","none":".nan","time":"2030-01-31T12:00:00Z"}`},
+		{`'{"a": 1}'`, `{"a": 1}`},
+		{"[]", "[]"},
+	} {
+		doc, err := yamldoc.Parse("f", []byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := doc.JSON(doc.Root); err != nil || got != c.want {
+			t.Errorf("%s: got %s, %v, want %s", c.text, got, err, c.want)
+		}
+	}
+	for text, want := range map[string]string{"a:\n  b:\n    c: 1\n    c: 2": `f:4: duplicate "c"`, "a: {[x]: y}": "f:1: expected a name"} {
+		doc, err := yamldoc.Parse("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := doc.JSON(doc.Root); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
+	}
+}
