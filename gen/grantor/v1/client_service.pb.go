@@ -79,7 +79,7 @@ func (x ClientSecret_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ClientSecret_Kind.Descriptor instead.
 func (ClientSecret_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{1, 0}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{2, 0}
 }
 
 // Client is a service that requests tokens (RFC 7591 §2).
@@ -126,7 +126,13 @@ type Client struct {
 	OlderAudiencesUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=older_audiences_until,json=olderAudiencesUntil,proto3" json:"older_audiences_until,omitempty"`
 	// https URL of a JWK Set with the client's keys, instead of jwks; at most 512 bytes. It is fetched from public addresses
 	// only, without redirects, and at most 16 KiB.
-	JwksUri       string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
+	JwksUri string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
+	// Identities of trusted issuers that authenticate the client, at most 16.
+	Federation []*FederationRule `protobuf:"bytes,26,rep,name=federation,proto3" json:"federation,omitempty"`
+	// Whether the client is one of a workload. Of its fields only disabled, allowed_networks and access_token_lifetime have an
+	// effect, and it has no scopes, secrets or keys of its own: the workload has the rest. Otherwise no workload
+	// authenticates a client that is registered.
+	Workload      bool `protobuf:"varint,27,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -287,6 +293,94 @@ func (x *Client) GetJwksUri() string {
 	return ""
 }
 
+func (x *Client) GetFederation() []*FederationRule {
+	if x != nil {
+		return x.Federation
+	}
+	return nil
+}
+
+func (x *Client) GetWorkload() bool {
+	if x != nil {
+		return x.Workload
+	}
+	return false
+}
+
+// FederationRule selects identities of a trusted issuer, by the subject or claims of their tokens, or of a SPIFFE trust
+// domain, by their SPIFFE IDs. subject, spiffe_id and the values of claims are patterns; see Workload.
+type FederationRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Trusted issuer, the "iss" of the token.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// Pattern of "sub". Empty means any.
+	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Patterns of claims, by name, at most 16. Each of them must match.
+	Claims map[string]string `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Pattern of SPIFFE IDs, whose trust domain is written in full; instead of issuer, subject and claims.
+	SpiffeId      string `protobuf:"bytes,4,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FederationRule) Reset() {
+	*x = FederationRule{}
+	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FederationRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FederationRule) ProtoMessage() {}
+
+func (x *FederationRule) ProtoReflect() protoreflect.Message {
+	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FederationRule.ProtoReflect.Descriptor instead.
+func (*FederationRule) Descriptor() ([]byte, []int) {
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *FederationRule) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *FederationRule) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *FederationRule) GetClaims() map[string]string {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *FederationRule) GetSpiffeId() string {
+	if x != nil {
+		return x.SpiffeId
+	}
+	return ""
+}
+
 // ClientSecret describes one secret of a client, without its value. Every secret that has not expired authenticates the
 // client.
 type ClientSecret struct {
@@ -308,7 +402,7 @@ type ClientSecret struct {
 
 func (x *ClientSecret) Reset() {
 	*x = ClientSecret{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +414,7 @@ func (x *ClientSecret) String() string {
 func (*ClientSecret) ProtoMessage() {}
 
 func (x *ClientSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[1]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +427,7 @@ func (x *ClientSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientSecret.ProtoReflect.Descriptor instead.
 func (*ClientSecret) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{1}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ClientSecret) GetSecretId() string {
@@ -382,7 +476,7 @@ type GetClientRequest struct {
 
 func (x *GetClientRequest) Reset() {
 	*x = GetClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +488,7 @@ func (x *GetClientRequest) String() string {
 func (*GetClientRequest) ProtoMessage() {}
 
 func (x *GetClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[2]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +501,7 @@ func (x *GetClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClientRequest.ProtoReflect.Descriptor instead.
 func (*GetClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{2}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetClientRequest) GetClientId() string {
@@ -428,7 +522,7 @@ type GetClientResponse struct {
 
 func (x *GetClientResponse) Reset() {
 	*x = GetClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +534,7 @@ func (x *GetClientResponse) String() string {
 func (*GetClientResponse) ProtoMessage() {}
 
 func (x *GetClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[3]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +547,7 @@ func (x *GetClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClientResponse.ProtoReflect.Descriptor instead.
 func (*GetClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{3}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetClientResponse) GetClient() *Client {
@@ -476,7 +570,7 @@ type ListClientsRequest struct {
 
 func (x *ListClientsRequest) Reset() {
 	*x = ListClientsRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +582,7 @@ func (x *ListClientsRequest) String() string {
 func (*ListClientsRequest) ProtoMessage() {}
 
 func (x *ListClientsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[4]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +595,7 @@ func (x *ListClientsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClientsRequest.ProtoReflect.Descriptor instead.
 func (*ListClientsRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{4}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListClientsRequest) GetPageSize() int32 {
@@ -531,7 +625,7 @@ type ListClientsResponse struct {
 
 func (x *ListClientsResponse) Reset() {
 	*x = ListClientsResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +637,7 @@ func (x *ListClientsResponse) String() string {
 func (*ListClientsResponse) ProtoMessage() {}
 
 func (x *ListClientsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[5]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +650,7 @@ func (x *ListClientsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClientsResponse.ProtoReflect.Descriptor instead.
 func (*ListClientsResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{5}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListClientsResponse) GetClients() []*Client {
@@ -588,7 +682,7 @@ type CreateClientRequest struct {
 
 func (x *CreateClientRequest) Reset() {
 	*x = CreateClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +694,7 @@ func (x *CreateClientRequest) String() string {
 func (*CreateClientRequest) ProtoMessage() {}
 
 func (x *CreateClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[6]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +707,7 @@ func (x *CreateClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientRequest.ProtoReflect.Descriptor instead.
 func (*CreateClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{6}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreateClientRequest) GetClient() *Client {
@@ -650,7 +744,7 @@ type CreateClientResponse struct {
 
 func (x *CreateClientResponse) Reset() {
 	*x = CreateClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +756,7 @@ func (x *CreateClientResponse) String() string {
 func (*CreateClientResponse) ProtoMessage() {}
 
 func (x *CreateClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[7]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +769,7 @@ func (x *CreateClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientResponse.ProtoReflect.Descriptor instead.
 func (*CreateClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{7}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateClientResponse) GetClient() *Client {
@@ -706,7 +800,7 @@ type UpdateClientRequest struct {
 
 func (x *UpdateClientRequest) Reset() {
 	*x = UpdateClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +812,7 @@ func (x *UpdateClientRequest) String() string {
 func (*UpdateClientRequest) ProtoMessage() {}
 
 func (x *UpdateClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[8]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +825,7 @@ func (x *UpdateClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientRequest.ProtoReflect.Descriptor instead.
 func (*UpdateClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{8}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateClientRequest) GetClient() *Client {
@@ -759,7 +853,7 @@ type UpdateClientResponse struct {
 
 func (x *UpdateClientResponse) Reset() {
 	*x = UpdateClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +865,7 @@ func (x *UpdateClientResponse) String() string {
 func (*UpdateClientResponse) ProtoMessage() {}
 
 func (x *UpdateClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[9]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +878,7 @@ func (x *UpdateClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientResponse.ProtoReflect.Descriptor instead.
 func (*UpdateClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{9}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateClientResponse) GetClient() *Client {
@@ -807,7 +901,7 @@ type DeleteClientRequest struct {
 
 func (x *DeleteClientRequest) Reset() {
 	*x = DeleteClientRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +913,7 @@ func (x *DeleteClientRequest) String() string {
 func (*DeleteClientRequest) ProtoMessage() {}
 
 func (x *DeleteClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[10]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +926,7 @@ func (x *DeleteClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClientRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{10}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteClientRequest) GetClientId() string {
@@ -858,7 +952,7 @@ type DeleteClientResponse struct {
 
 func (x *DeleteClientResponse) Reset() {
 	*x = DeleteClientResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +964,7 @@ func (x *DeleteClientResponse) String() string {
 func (*DeleteClientResponse) ProtoMessage() {}
 
 func (x *DeleteClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[11]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +977,7 @@ func (x *DeleteClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClientResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{11}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{12}
 }
 
 // RevokeTokensRequest is the request of RevokeTokens.
@@ -897,7 +991,7 @@ type RevokeTokensRequest struct {
 
 func (x *RevokeTokensRequest) Reset() {
 	*x = RevokeTokensRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1003,7 @@ func (x *RevokeTokensRequest) String() string {
 func (*RevokeTokensRequest) ProtoMessage() {}
 
 func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[12]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1016,7 @@ func (x *RevokeTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokensRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokensRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{12}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RevokeTokensRequest) GetClientId() string {
@@ -941,7 +1035,7 @@ type RevokeTokensResponse struct {
 
 func (x *RevokeTokensResponse) Reset() {
 	*x = RevokeTokensResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1047,7 @@ func (x *RevokeTokensResponse) String() string {
 func (*RevokeTokensResponse) ProtoMessage() {}
 
 func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[13]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1060,7 @@ func (x *RevokeTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokensResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokensResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{13}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{14}
 }
 
 // CreateClientSecretRequest is the request of CreateClientSecret.
@@ -986,7 +1080,7 @@ type CreateClientSecretRequest struct {
 
 func (x *CreateClientSecretRequest) Reset() {
 	*x = CreateClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1092,7 @@ func (x *CreateClientSecretRequest) String() string {
 func (*CreateClientSecretRequest) ProtoMessage() {}
 
 func (x *CreateClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[14]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1105,7 @@ func (x *CreateClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*CreateClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{14}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateClientSecretRequest) GetClientId() string {
@@ -1057,7 +1151,7 @@ type CreateClientSecretResponse struct {
 
 func (x *CreateClientSecretResponse) Reset() {
 	*x = CreateClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1163,7 @@ func (x *CreateClientSecretResponse) String() string {
 func (*CreateClientSecretResponse) ProtoMessage() {}
 
 func (x *CreateClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[15]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1176,7 @@ func (x *CreateClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*CreateClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{15}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreateClientSecretResponse) GetClient() *Client {
@@ -1123,7 +1217,7 @@ type RotateClientSecretRequest struct {
 
 func (x *RotateClientSecretRequest) Reset() {
 	*x = RotateClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1229,7 @@ func (x *RotateClientSecretRequest) String() string {
 func (*RotateClientSecretRequest) ProtoMessage() {}
 
 func (x *RotateClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[16]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1242,7 @@ func (x *RotateClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{16}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RotateClientSecretRequest) GetClientId() string {
@@ -1194,7 +1288,7 @@ type RotateClientSecretResponse struct {
 
 func (x *RotateClientSecretResponse) Reset() {
 	*x = RotateClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1300,7 @@ func (x *RotateClientSecretResponse) String() string {
 func (*RotateClientSecretResponse) ProtoMessage() {}
 
 func (x *RotateClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[17]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1313,7 @@ func (x *RotateClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{17}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RotateClientSecretResponse) GetClient() *Client {
@@ -1260,7 +1354,7 @@ type UpdateClientSecretRequest struct {
 
 func (x *UpdateClientSecretRequest) Reset() {
 	*x = UpdateClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1366,7 @@ func (x *UpdateClientSecretRequest) String() string {
 func (*UpdateClientSecretRequest) ProtoMessage() {}
 
 func (x *UpdateClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[18]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1379,7 @@ func (x *UpdateClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*UpdateClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{18}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateClientSecretRequest) GetClientId() string {
@@ -1327,7 +1421,7 @@ type UpdateClientSecretResponse struct {
 
 func (x *UpdateClientSecretResponse) Reset() {
 	*x = UpdateClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1433,7 @@ func (x *UpdateClientSecretResponse) String() string {
 func (*UpdateClientSecretResponse) ProtoMessage() {}
 
 func (x *UpdateClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[19]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1446,7 @@ func (x *UpdateClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*UpdateClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{19}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdateClientSecretResponse) GetClient() *Client {
@@ -1377,7 +1471,7 @@ type DeleteClientSecretRequest struct {
 
 func (x *DeleteClientSecretRequest) Reset() {
 	*x = DeleteClientSecretRequest{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1483,7 @@ func (x *DeleteClientSecretRequest) String() string {
 func (*DeleteClientSecretRequest) ProtoMessage() {}
 
 func (x *DeleteClientSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[20]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1496,7 @@ func (x *DeleteClientSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientSecretRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClientSecretRequest) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{20}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteClientSecretRequest) GetClientId() string {
@@ -1437,7 +1531,7 @@ type DeleteClientSecretResponse struct {
 
 func (x *DeleteClientSecretResponse) Reset() {
 	*x = DeleteClientSecretResponse{}
-	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1543,7 @@ func (x *DeleteClientSecretResponse) String() string {
 func (*DeleteClientSecretResponse) ProtoMessage() {}
 
 func (x *DeleteClientSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grantor_v1_client_service_proto_msgTypes[21]
+	mi := &file_grantor_v1_client_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1556,7 @@ func (x *DeleteClientSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClientSecretResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClientSecretResponse) Descriptor() ([]byte, []int) {
-	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{21}
+	return file_grantor_v1_client_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteClientSecretResponse) GetClient() *Client {
@@ -1477,7 +1571,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xbf\x06\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\x97\a\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -1501,8 +1595,20 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\x04jwks\x18\x0f \x01(\v2\x17.google.protobuf.StructR\x04jwks\x12T\n" +
 	"\x18untyped_assertions_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x16untypedAssertionsUntil\x12N\n" +
 	"\x15older_audiences_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x13olderAudiencesUntil\x12\x19\n" +
-	"\bjwks_uri\x18\x12 \x01(\tR\ajwksUriB\v\n" +
-	"\t_disabled\"\xee\x02\n" +
+	"\bjwks_uri\x18\x12 \x01(\tR\ajwksUri\x12:\n" +
+	"\n" +
+	"federation\x18\x1a \x03(\v2\x1a.grantor.v1.FederationRuleR\n" +
+	"federation\x12\x1a\n" +
+	"\bworkload\x18\x1b \x01(\bR\bworkloadB\v\n" +
+	"\t_disabled\"\xda\x01\n" +
+	"\x0eFederationRule\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x18\n" +
+	"\asubject\x18\x02 \x01(\tR\asubject\x12>\n" +
+	"\x06claims\x18\x03 \x03(\v2&.grantor.v1.FederationRule.ClaimsEntryR\x06claims\x12\x1b\n" +
+	"\tspiffe_id\x18\x04 \x01(\tR\bspiffeId\x1a9\n" +
+	"\vClaimsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.grantor.v1.ClientSecret.KindR\x04kind\x12;\n" +
@@ -1616,89 +1722,93 @@ func file_grantor_v1_client_service_proto_rawDescGZIP() []byte {
 }
 
 var file_grantor_v1_client_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_grantor_v1_client_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_grantor_v1_client_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_grantor_v1_client_service_proto_goTypes = []any{
 	(ClientSecret_Kind)(0),             // 0: grantor.v1.ClientSecret.Kind
 	(*Client)(nil),                     // 1: grantor.v1.Client
-	(*ClientSecret)(nil),               // 2: grantor.v1.ClientSecret
-	(*GetClientRequest)(nil),           // 3: grantor.v1.GetClientRequest
-	(*GetClientResponse)(nil),          // 4: grantor.v1.GetClientResponse
-	(*ListClientsRequest)(nil),         // 5: grantor.v1.ListClientsRequest
-	(*ListClientsResponse)(nil),        // 6: grantor.v1.ListClientsResponse
-	(*CreateClientRequest)(nil),        // 7: grantor.v1.CreateClientRequest
-	(*CreateClientResponse)(nil),       // 8: grantor.v1.CreateClientResponse
-	(*UpdateClientRequest)(nil),        // 9: grantor.v1.UpdateClientRequest
-	(*UpdateClientResponse)(nil),       // 10: grantor.v1.UpdateClientResponse
-	(*DeleteClientRequest)(nil),        // 11: grantor.v1.DeleteClientRequest
-	(*DeleteClientResponse)(nil),       // 12: grantor.v1.DeleteClientResponse
-	(*RevokeTokensRequest)(nil),        // 13: grantor.v1.RevokeTokensRequest
-	(*RevokeTokensResponse)(nil),       // 14: grantor.v1.RevokeTokensResponse
-	(*CreateClientSecretRequest)(nil),  // 15: grantor.v1.CreateClientSecretRequest
-	(*CreateClientSecretResponse)(nil), // 16: grantor.v1.CreateClientSecretResponse
-	(*RotateClientSecretRequest)(nil),  // 17: grantor.v1.RotateClientSecretRequest
-	(*RotateClientSecretResponse)(nil), // 18: grantor.v1.RotateClientSecretResponse
-	(*UpdateClientSecretRequest)(nil),  // 19: grantor.v1.UpdateClientSecretRequest
-	(*UpdateClientSecretResponse)(nil), // 20: grantor.v1.UpdateClientSecretResponse
-	(*DeleteClientSecretRequest)(nil),  // 21: grantor.v1.DeleteClientSecretRequest
-	(*DeleteClientSecretResponse)(nil), // 22: grantor.v1.DeleteClientSecretResponse
-	(*durationpb.Duration)(nil),        // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 24: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),            // 25: google.protobuf.Struct
-	(*fieldmaskpb.FieldMask)(nil),      // 26: google.protobuf.FieldMask
+	(*FederationRule)(nil),             // 2: grantor.v1.FederationRule
+	(*ClientSecret)(nil),               // 3: grantor.v1.ClientSecret
+	(*GetClientRequest)(nil),           // 4: grantor.v1.GetClientRequest
+	(*GetClientResponse)(nil),          // 5: grantor.v1.GetClientResponse
+	(*ListClientsRequest)(nil),         // 6: grantor.v1.ListClientsRequest
+	(*ListClientsResponse)(nil),        // 7: grantor.v1.ListClientsResponse
+	(*CreateClientRequest)(nil),        // 8: grantor.v1.CreateClientRequest
+	(*CreateClientResponse)(nil),       // 9: grantor.v1.CreateClientResponse
+	(*UpdateClientRequest)(nil),        // 10: grantor.v1.UpdateClientRequest
+	(*UpdateClientResponse)(nil),       // 11: grantor.v1.UpdateClientResponse
+	(*DeleteClientRequest)(nil),        // 12: grantor.v1.DeleteClientRequest
+	(*DeleteClientResponse)(nil),       // 13: grantor.v1.DeleteClientResponse
+	(*RevokeTokensRequest)(nil),        // 14: grantor.v1.RevokeTokensRequest
+	(*RevokeTokensResponse)(nil),       // 15: grantor.v1.RevokeTokensResponse
+	(*CreateClientSecretRequest)(nil),  // 16: grantor.v1.CreateClientSecretRequest
+	(*CreateClientSecretResponse)(nil), // 17: grantor.v1.CreateClientSecretResponse
+	(*RotateClientSecretRequest)(nil),  // 18: grantor.v1.RotateClientSecretRequest
+	(*RotateClientSecretResponse)(nil), // 19: grantor.v1.RotateClientSecretResponse
+	(*UpdateClientSecretRequest)(nil),  // 20: grantor.v1.UpdateClientSecretRequest
+	(*UpdateClientSecretResponse)(nil), // 21: grantor.v1.UpdateClientSecretResponse
+	(*DeleteClientSecretRequest)(nil),  // 22: grantor.v1.DeleteClientSecretRequest
+	(*DeleteClientSecretResponse)(nil), // 23: grantor.v1.DeleteClientSecretResponse
+	nil,                                // 24: grantor.v1.FederationRule.ClaimsEntry
+	(*durationpb.Duration)(nil),        // 25: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),            // 27: google.protobuf.Struct
+	(*fieldmaskpb.FieldMask)(nil),      // 28: google.protobuf.FieldMask
 }
 var file_grantor_v1_client_service_proto_depIdxs = []int32{
-	23, // 0: grantor.v1.Client.access_token_lifetime:type_name -> google.protobuf.Duration
-	2,  // 1: grantor.v1.Client.secrets:type_name -> grantor.v1.ClientSecret
-	24, // 2: grantor.v1.Client.create_time:type_name -> google.protobuf.Timestamp
-	24, // 3: grantor.v1.Client.update_time:type_name -> google.protobuf.Timestamp
-	25, // 4: grantor.v1.Client.jwks:type_name -> google.protobuf.Struct
-	24, // 5: grantor.v1.Client.untyped_assertions_until:type_name -> google.protobuf.Timestamp
-	24, // 6: grantor.v1.Client.older_audiences_until:type_name -> google.protobuf.Timestamp
-	0,  // 7: grantor.v1.ClientSecret.kind:type_name -> grantor.v1.ClientSecret.Kind
-	24, // 8: grantor.v1.ClientSecret.create_time:type_name -> google.protobuf.Timestamp
-	24, // 9: grantor.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
-	24, // 10: grantor.v1.ClientSecret.last_use_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: grantor.v1.GetClientResponse.client:type_name -> grantor.v1.Client
-	1,  // 12: grantor.v1.ListClientsResponse.clients:type_name -> grantor.v1.Client
-	1,  // 13: grantor.v1.CreateClientRequest.client:type_name -> grantor.v1.Client
-	1,  // 14: grantor.v1.CreateClientResponse.client:type_name -> grantor.v1.Client
-	1,  // 15: grantor.v1.UpdateClientRequest.client:type_name -> grantor.v1.Client
-	26, // 16: grantor.v1.UpdateClientRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 17: grantor.v1.UpdateClientResponse.client:type_name -> grantor.v1.Client
-	24, // 18: grantor.v1.CreateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 19: grantor.v1.CreateClientSecretResponse.client:type_name -> grantor.v1.Client
-	23, // 20: grantor.v1.RotateClientSecretRequest.grace_period:type_name -> google.protobuf.Duration
-	24, // 21: grantor.v1.RotateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 22: grantor.v1.RotateClientSecretResponse.client:type_name -> grantor.v1.Client
-	2,  // 23: grantor.v1.UpdateClientSecretRequest.secret:type_name -> grantor.v1.ClientSecret
-	26, // 24: grantor.v1.UpdateClientSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
-	1,  // 25: grantor.v1.UpdateClientSecretResponse.client:type_name -> grantor.v1.Client
-	1,  // 26: grantor.v1.DeleteClientSecretResponse.client:type_name -> grantor.v1.Client
-	3,  // 27: grantor.v1.ClientService.GetClient:input_type -> grantor.v1.GetClientRequest
-	5,  // 28: grantor.v1.ClientService.ListClients:input_type -> grantor.v1.ListClientsRequest
-	7,  // 29: grantor.v1.ClientService.CreateClient:input_type -> grantor.v1.CreateClientRequest
-	9,  // 30: grantor.v1.ClientService.UpdateClient:input_type -> grantor.v1.UpdateClientRequest
-	11, // 31: grantor.v1.ClientService.DeleteClient:input_type -> grantor.v1.DeleteClientRequest
-	13, // 32: grantor.v1.ClientService.RevokeTokens:input_type -> grantor.v1.RevokeTokensRequest
-	15, // 33: grantor.v1.ClientService.CreateClientSecret:input_type -> grantor.v1.CreateClientSecretRequest
-	17, // 34: grantor.v1.ClientService.RotateClientSecret:input_type -> grantor.v1.RotateClientSecretRequest
-	19, // 35: grantor.v1.ClientService.UpdateClientSecret:input_type -> grantor.v1.UpdateClientSecretRequest
-	21, // 36: grantor.v1.ClientService.DeleteClientSecret:input_type -> grantor.v1.DeleteClientSecretRequest
-	4,  // 37: grantor.v1.ClientService.GetClient:output_type -> grantor.v1.GetClientResponse
-	6,  // 38: grantor.v1.ClientService.ListClients:output_type -> grantor.v1.ListClientsResponse
-	8,  // 39: grantor.v1.ClientService.CreateClient:output_type -> grantor.v1.CreateClientResponse
-	10, // 40: grantor.v1.ClientService.UpdateClient:output_type -> grantor.v1.UpdateClientResponse
-	12, // 41: grantor.v1.ClientService.DeleteClient:output_type -> grantor.v1.DeleteClientResponse
-	14, // 42: grantor.v1.ClientService.RevokeTokens:output_type -> grantor.v1.RevokeTokensResponse
-	16, // 43: grantor.v1.ClientService.CreateClientSecret:output_type -> grantor.v1.CreateClientSecretResponse
-	18, // 44: grantor.v1.ClientService.RotateClientSecret:output_type -> grantor.v1.RotateClientSecretResponse
-	20, // 45: grantor.v1.ClientService.UpdateClientSecret:output_type -> grantor.v1.UpdateClientSecretResponse
-	22, // 46: grantor.v1.ClientService.DeleteClientSecret:output_type -> grantor.v1.DeleteClientSecretResponse
-	37, // [37:47] is the sub-list for method output_type
-	27, // [27:37] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	25, // 0: grantor.v1.Client.access_token_lifetime:type_name -> google.protobuf.Duration
+	3,  // 1: grantor.v1.Client.secrets:type_name -> grantor.v1.ClientSecret
+	26, // 2: grantor.v1.Client.create_time:type_name -> google.protobuf.Timestamp
+	26, // 3: grantor.v1.Client.update_time:type_name -> google.protobuf.Timestamp
+	27, // 4: grantor.v1.Client.jwks:type_name -> google.protobuf.Struct
+	26, // 5: grantor.v1.Client.untyped_assertions_until:type_name -> google.protobuf.Timestamp
+	26, // 6: grantor.v1.Client.older_audiences_until:type_name -> google.protobuf.Timestamp
+	2,  // 7: grantor.v1.Client.federation:type_name -> grantor.v1.FederationRule
+	24, // 8: grantor.v1.FederationRule.claims:type_name -> grantor.v1.FederationRule.ClaimsEntry
+	0,  // 9: grantor.v1.ClientSecret.kind:type_name -> grantor.v1.ClientSecret.Kind
+	26, // 10: grantor.v1.ClientSecret.create_time:type_name -> google.protobuf.Timestamp
+	26, // 11: grantor.v1.ClientSecret.expire_time:type_name -> google.protobuf.Timestamp
+	26, // 12: grantor.v1.ClientSecret.last_use_time:type_name -> google.protobuf.Timestamp
+	1,  // 13: grantor.v1.GetClientResponse.client:type_name -> grantor.v1.Client
+	1,  // 14: grantor.v1.ListClientsResponse.clients:type_name -> grantor.v1.Client
+	1,  // 15: grantor.v1.CreateClientRequest.client:type_name -> grantor.v1.Client
+	1,  // 16: grantor.v1.CreateClientResponse.client:type_name -> grantor.v1.Client
+	1,  // 17: grantor.v1.UpdateClientRequest.client:type_name -> grantor.v1.Client
+	28, // 18: grantor.v1.UpdateClientRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 19: grantor.v1.UpdateClientResponse.client:type_name -> grantor.v1.Client
+	26, // 20: grantor.v1.CreateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 21: grantor.v1.CreateClientSecretResponse.client:type_name -> grantor.v1.Client
+	25, // 22: grantor.v1.RotateClientSecretRequest.grace_period:type_name -> google.protobuf.Duration
+	26, // 23: grantor.v1.RotateClientSecretRequest.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 24: grantor.v1.RotateClientSecretResponse.client:type_name -> grantor.v1.Client
+	3,  // 25: grantor.v1.UpdateClientSecretRequest.secret:type_name -> grantor.v1.ClientSecret
+	28, // 26: grantor.v1.UpdateClientSecretRequest.update_mask:type_name -> google.protobuf.FieldMask
+	1,  // 27: grantor.v1.UpdateClientSecretResponse.client:type_name -> grantor.v1.Client
+	1,  // 28: grantor.v1.DeleteClientSecretResponse.client:type_name -> grantor.v1.Client
+	4,  // 29: grantor.v1.ClientService.GetClient:input_type -> grantor.v1.GetClientRequest
+	6,  // 30: grantor.v1.ClientService.ListClients:input_type -> grantor.v1.ListClientsRequest
+	8,  // 31: grantor.v1.ClientService.CreateClient:input_type -> grantor.v1.CreateClientRequest
+	10, // 32: grantor.v1.ClientService.UpdateClient:input_type -> grantor.v1.UpdateClientRequest
+	12, // 33: grantor.v1.ClientService.DeleteClient:input_type -> grantor.v1.DeleteClientRequest
+	14, // 34: grantor.v1.ClientService.RevokeTokens:input_type -> grantor.v1.RevokeTokensRequest
+	16, // 35: grantor.v1.ClientService.CreateClientSecret:input_type -> grantor.v1.CreateClientSecretRequest
+	18, // 36: grantor.v1.ClientService.RotateClientSecret:input_type -> grantor.v1.RotateClientSecretRequest
+	20, // 37: grantor.v1.ClientService.UpdateClientSecret:input_type -> grantor.v1.UpdateClientSecretRequest
+	22, // 38: grantor.v1.ClientService.DeleteClientSecret:input_type -> grantor.v1.DeleteClientSecretRequest
+	5,  // 39: grantor.v1.ClientService.GetClient:output_type -> grantor.v1.GetClientResponse
+	7,  // 40: grantor.v1.ClientService.ListClients:output_type -> grantor.v1.ListClientsResponse
+	9,  // 41: grantor.v1.ClientService.CreateClient:output_type -> grantor.v1.CreateClientResponse
+	11, // 42: grantor.v1.ClientService.UpdateClient:output_type -> grantor.v1.UpdateClientResponse
+	13, // 43: grantor.v1.ClientService.DeleteClient:output_type -> grantor.v1.DeleteClientResponse
+	15, // 44: grantor.v1.ClientService.RevokeTokens:output_type -> grantor.v1.RevokeTokensResponse
+	17, // 45: grantor.v1.ClientService.CreateClientSecret:output_type -> grantor.v1.CreateClientSecretResponse
+	19, // 46: grantor.v1.ClientService.RotateClientSecret:output_type -> grantor.v1.RotateClientSecretResponse
+	21, // 47: grantor.v1.ClientService.UpdateClientSecret:output_type -> grantor.v1.UpdateClientSecretResponse
+	23, // 48: grantor.v1.ClientService.DeleteClientSecret:output_type -> grantor.v1.DeleteClientSecretResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_grantor_v1_client_service_proto_init() }
@@ -1714,7 +1824,7 @@ func file_grantor_v1_client_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_grantor_v1_client_service_proto_rawDesc), len(file_grantor_v1_client_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
