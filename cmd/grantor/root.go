@@ -37,7 +37,8 @@ func newCommand() *cobra.Command {
 	root.AddCommand(
 		server, serve.NewConfigCommand(),
 		apply.NewCommand(shared), audit.NewCommand(shared), doctor.NewCommand(shared), migrate.NewCommand(),
-		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewKeyCommand(kms.NewWrapCommand(shared)),
+		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewTrustCommand(),
+		admin.NewKeyCommand(kms.NewWrapCommand(shared)),
 		tokens.NewCommand(shared), bench.NewCommand(shared),
 		buildinfo.NewCommand(), cli.NewExitCodesTopic(), remote.NewProfilesTopic(),
 	)

@@ -1,22 +1,16 @@
 // Package registrypb converts between package registry and the messages of grantor.v1 that represent its types. It only
-// converts, and decides nothing: the fields of a message are those of [registry.ClientFields] and
-// [registry.ResourceFields], found by name, so that a new field needs no line here.
+// converts, and decides nothing: the fields of a message are those of [registry.ClientFields], [registry.ResourceFields],
+// [registry.IssuerFields] and [registry.WorkloadFields], found by name, so that a new field needs no line here.
 package registrypb
 
 import (
-	"encoding/json"
 	"time"
-
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // FromClient returns the message that shows a client to an administrator. It contains neither a secret nor a hash. uses are
@@ -72,6 +66,47 @@ func ToResource(m *grantorv1.Resource) (*registry.Resource, error) {
 	return r, readFields(r, registry.ResourceFields(), m)
 }
 
+// FromIssuer returns the message that represents a trusted issuer.
+func FromIssuer(i *trust.Issuer) *grantorv1.TrustedIssuer {
+	m := &grantorv1.TrustedIssuer{Id: i.ID(), Issuer: i.Issuer, TrustDomain: i.TrustDomain, Etag: i.ETag()}
+	setFields(m, registry.IssuerFields(), i)
+	return m
+}
+
+// ToIssuer returns the trusted issuer that a message represents. If a field is not valid by itself, the error is a
+// [registry.FieldError].
+func ToIssuer(m *grantorv1.TrustedIssuer) (*trust.Issuer, error) {
+	i := &trust.Issuer{Issuer: m.GetIssuer(), TrustDomain: m.GetTrustDomain()}
+	return i, readFields(i, registry.IssuerFields(), m)
+}
+
+// FromWorkload returns the message that represents a workload.
+func FromWorkload(w *trust.Workload) *grantorv1.Workload {
+	m := &grantorv1.Workload{ClientId: w.ClientID.String(), Etag: w.ETag()}
+	setFields(m, registry.WorkloadFields(), w)
+	return m
+}
+
+// ToWorkload returns the workload that a message represents. If a field is not valid by itself, the error is a
+// [registry.FieldError].
+func ToWorkload(m *grantorv1.Workload) (*trust.Workload, error) {
+	id, err := ToPattern("client_id", m.GetClientId())
+	if err != nil {
+		return nil, err
+	}
+	w := &trust.Workload{ClientID: id}
+	return w, readFields(w, registry.WorkloadFields(), m)
+}
+
+// ToPattern parses a pattern. If it is not valid, the error is a [registry.FieldError].
+func ToPattern(field, text string) (trust.Pattern, error) {
+	pattern, err := trust.ParsePattern(text)
+	if err != nil {
+		return trust.Pattern{}, &registry.FieldError{Field: field, Problem: err.Error()}
+	}
+	return pattern, nil
+}
+
 // FromSpec returns the message that represents a client of a manifest.
 func FromSpec(s *registry.ClientSpec) *grantorv1.WantedClient {
 	client := &grantorv1.Client{ClientId: s.ID.String()}
@@ -113,6 +148,20 @@ func ToManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
 		}
 		manifest.Resources = append(manifest.Resources, *resource)
 	}
+	for _, sent := range m.GetTrustedIssuers() {
+		issuer, err := ToIssuer(sent)
+		if err != nil {
+			return nil, &trust.EntryError{Kind: trust.KindIssuer, ID: issuer.ID(), Err: err}
+		}
+		manifest.Issuers = append(manifest.Issuers, *issuer)
+	}
+	for _, sent := range m.GetWorkloads() {
+		workload, err := ToWorkload(sent)
+		if err != nil {
+			return nil, &trust.EntryError{Kind: trust.KindWorkload, ID: sent.GetClientId(), Err: err}
+		}
+		manifest.Workloads = append(manifest.Workloads, *workload)
+	}
 	for _, sent := range m.GetClients() {
 		spec, err := ToSpec(sent)
 		if err != nil {
@@ -121,134 +170,4 @@ func ToManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
 		manifest.Clients = append(manifest.Clients, *spec)
 	}
 	return manifest, nil
-}
-
-// setFields sets the fields of a message from those of t.
-func setFields[T any](m proto.Message, fields []registry.Field[T], t *T) {
-	for i := range fields {
-		SetField(m, fields[i].Name, fields[i].Get(t))
-	}
-}
-
-// SetField sets a field of a message that represents a client or a resource to a value of the type that
-// [registry.Field.Get] returns.
-func SetField(message proto.Message, name string, value any) {
-	m := message.ProtoReflect()
-	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
-	switch value := value.(type) {
-	case string:
-		m.Set(field, protoreflect.ValueOfString(value))
-	case bool:
-		m.Set(field, protoreflect.ValueOfBool(value))
-	case time.Duration:
-		if m.Clear(field); value != 0 {
-			m.Set(field, protoreflect.ValueOfMessage(durationpb.New(value).ProtoReflect()))
-		}
-	case time.Time:
-		if m.Clear(field); !value.IsZero() {
-			m.Set(field, protoreflect.ValueOfMessage(timestamppb.New(value).ProtoReflect()))
-		}
-	case json.RawMessage:
-		if m.Clear(field); len(value) > 0 {
-			inner := m.NewField(field)
-			if protojson.Unmarshal(value, inner.Message().Interface()) == nil { // it is from the registry, which has parsed it
-				m.Set(field, inner)
-			}
-		}
-	case []string:
-		list := m.NewField(field).List()
-		for _, text := range value {
-			list.Append(protoreflect.ValueOfString(text))
-		}
-		m.Set(field, protoreflect.ValueOfList(list))
-	}
-}
-
-// FieldText returns the value of a field of a message that represents a client or a resource, as [registry.Field.Text]
-// formats it.
-func FieldText(m proto.Message, name string) string {
-	value, err := fieldValue(m, name)
-	if err != nil {
-		return err.Error() // it is shown to people
-	}
-	return registry.FormatValue(value)
-}
-
-// readFields sets the fields of t from those of a message.
-func readFields[T any](t *T, fields []registry.Field[T], m proto.Message) error {
-	for i := range fields {
-		value, err := fieldValue(m, fields[i].Name)
-		if err != nil {
-			return err
-		}
-		if err := fields[i].Set(t, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fieldValue returns the value of a field of a message, of a type that [registry.Field.Set] accepts.
-func fieldValue(message proto.Message, name string) (any, error) {
-	m := message.ProtoReflect()
-	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
-	switch value := m.Get(field).Interface().(type) {
-	case protoreflect.List:
-		texts := make([]string, value.Len())
-		for i := range texts {
-			texts[i] = value.Get(i).String()
-		}
-		return texts, nil
-	case protoreflect.Message:
-		return messageValue(name, value.Interface(), m.Has(field))
-	default:
-		return value, nil
-	}
-}
-
-// messageValue returns the value of a field that is a message; the zero value of its type if it is not set.
-func messageValue(name string, value proto.Message, set bool) (any, error) {
-	switch value := value.(type) {
-	case *durationpb.Duration:
-		if !set {
-			value = nil
-		}
-		return ToDuration(name, value)
-	case *timestamppb.Timestamp:
-		switch {
-		case !set:
-			return time.Time{}, nil
-		case value.CheckValid() != nil:
-			return nil, &registry.FieldError{Field: name, Problem: "is not a time"}
-		}
-		return value.AsTime(), nil
-	default:
-		if !set {
-			return json.RawMessage(nil), nil
-		}
-		data, err := protojson.Marshal(value)
-		if err != nil {
-			return nil, &registry.FieldError{Field: name, Problem: "is not JSON"}
-		}
-		return json.RawMessage(data), nil
-	}
-}
-
-// ToDuration returns a duration in whole seconds; nil is zero.
-func ToDuration(field string, d *durationpb.Duration) (time.Duration, error) {
-	if d == nil {
-		return 0, nil
-	}
-	if d.CheckValid() != nil || d.GetNanos() != 0 {
-		return 0, &registry.FieldError{Field: field, Problem: "is not a number of whole seconds"}
-	}
-	return d.AsDuration(), nil
-}
-
-// FromTime returns a timestamp; nil for the zero time.
-func FromTime(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
 }

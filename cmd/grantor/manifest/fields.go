@@ -59,6 +59,9 @@ func (m *File) readClient(item *yaml.Node) error {
 			return m.doc.Errorf(node, "give one of %s", strings.Join(secretFields, ", "))
 		}
 		fields[key] = node
+		if key == "federation" {
+			return m.readFederation(&c.Client, node, fields)
+		}
 		if field, ok := lookUp(table, key); ok {
 			return readField(m.doc, node, field, &c.Client)
 		}
@@ -135,6 +138,8 @@ func readField[T any](doc *yamldoc.Document, node *yaml.Node, field *registry.Fi
 			return doc.Errorf(node, "%s is true or false", field.Name)
 		}
 		return field.Set(t, flag)
+	case map[string]string:
+		return readMap(doc, node, field, t)
 	case json.RawMessage:
 		document, err := doc.JSON(node)
 		if err != nil {
