@@ -64,7 +64,7 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 		return nil, err
 	}
 	d.usage = registry.NewUsage(config.Store)
-	d.directory = registry.NewDirectory(config.Store, config.Store, config.CachedClients)
+	d.directory = registry.NewDirectory(config.Store, config.Store, config.Store, config.CachedClients)
 	d.authenticator = clientauth.New(clientauth.Config{
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
 		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
@@ -125,7 +125,7 @@ func newLimiter(config Config, pepper []byte) (*limit.Limiter, error) {
 // editor returns an editor of the clients and resources in the issuer's store, with the authority of the operator.
 func (d *domain) editor() *registry.Editor {
 	return registry.NewEditor(registry.Config{
-		Clients: d.config.Store, Resources: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms,
+		Clients: d.config.Store, Resources: d.config.Store, Trust: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms,
 		Issuer: d.config.Issuer, Now: d.config.Now, Confirm: Confirm(d.config.Store, d.config.Now),
 	}).As(registry.Unlimited())
 }

@@ -32,6 +32,7 @@ import (
 type Store interface {
 	registry.ClientStore
 	registry.ResourceStore
+	registry.TrustStore
 	registry.UsageStore
 	limit.Store
 	clientauth.Replays

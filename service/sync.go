@@ -60,6 +60,8 @@ func (s *syncer) Apply(e revocation.Entry) {
 	case revocation.ResourcesChanged:
 		s.directory.ForgetResources()
 		wake(s.reload)
+	case revocation.TrustChanged:
+		s.directory.ForgetTrust()
 	case revocation.RingChanged:
 		s.ring.Reload()
 	default:

@@ -133,11 +133,11 @@ func (c *Config) checkRights(ctx context.Context, caller verify.Caller) error {
 		return err
 	}
 	if source := remoteaddr.FromContext(ctx).IP(); !client.AllowsFrom(source) {
-		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{ID: id, Scope: caller.Scopes[0]})
+		return fmt.Errorf("from %s: %w", source, &registry.ForbiddenError{Kind: "client", ID: id.String(), Scope: caller.Scopes[0]})
 	}
 	for _, scope := range caller.Scopes {
 		if !client.Scopes.Has(scope) {
-			return &registry.ForbiddenError{ID: id, Scope: scope}
+			return &registry.ForbiddenError{Kind: "client", ID: id.String(), Scope: scope}
 		}
 	}
 	return nil

@@ -140,8 +140,8 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	if len(m.GetClients()) > maxWanted {
 		return nil, invalid("clients", "has more than 500 clients")
 	}
-	if trusts(m) && !a.may(registry.ScopeTrustWrite) {
-		return nil, errTrustScope
+	if err := admitTrust(ctx, a, m); err != nil {
+		return nil, err
 	}
 	manifest, err := toManifest(m)
 	if err != nil {
@@ -168,9 +168,17 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 // because most manifests have none.
 var errTrustScope = oauth.Refuse(oauth.InsufficientScope, "The manifest needs the scope "+registry.ScopeTrustWrite+".")
 
-// trusts reports whether a request changes trusted issuers or workloads.
-func trusts(m *grantorv1.ApplyManifestRequest) bool {
-	return len(m.GetTrustedIssuers())+len(m.GetWorkloads()) > 0 || m.GetPruneTrust()
+// admitTrust returns errTrustScope if the caller lacks the scope for what a request does to trusted issuers and workloads.
+func admitTrust(ctx context.Context, a *administrator, m *grantorv1.ApplyManifestRequest) error {
+	listed := len(m.GetTrustedIssuers())+len(m.GetWorkloads()) > 0
+	if a.may(registry.ScopeTrustWrite) || !listed && !m.GetPruneTrust() {
+		return nil
+	}
+	table, err := a.editor.Trust(ctx)
+	if err == nil && (listed || len(table.Issuers()) > 0) {
+		err = errTrustScope
+	}
+	return err
 }
 
 // target authorizes the caller, and returns it with the resource that m names.

@@ -27,7 +27,7 @@ func (s stored) Client(ctx context.Context, id oauth.ClientID) (*registry.Client
 // one HMAC of the secret and its comparison with the stored one.
 func BenchmarkAuthenticate(b *testing.B) {
 	a := clientauth.New(clientauth.Config{
-		Clients: registry.NewDirectory(stored{clients: registered{"svc": client("svc", generated)}}, nil, 100),
+		Clients: registry.NewDirectory(stored{clients: registered{"svc": client("svc", generated)}}, nil, nil, 100),
 		Hasher:  hasher, Uses: registry.NewUsage(nil), Failures: limiter(100, 100), Now: time.Now,
 	})
 	for _, method := range []struct {

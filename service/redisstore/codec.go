@@ -9,6 +9,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // clientRecord is the stored form of a client. Times are in Unix seconds, lifetimes in seconds; zero means none.
@@ -29,6 +30,8 @@ type clientRecord struct {
 	KeysURI       string         `json:"jwks_uri,omitempty"`
 	UntypedUntil  int64          `json:"untyped_assertions_until,omitempty"`
 	OlderUntil    int64          `json:"older_audiences_until,omitempty"`
+	Federation    []trust.Rule   `json:"federation,omitempty"`
+	Workload      bool           `json:"workload,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
 }
@@ -41,9 +44,9 @@ type secretRecord struct {
 	FromFile  bool   `json:"from_file,omitempty"`
 }
 
-// hasKeys reports whether the record has a field that formats before 3 lack.
-func (r *clientRecord) hasKeys() bool {
-	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0
+// third reports whether the record has a field that formats before 3 lack.
+func (r *clientRecord) third() bool {
+	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.Federation != nil || r.Workload
 }
 
 // resourcesRecord is the stored form of the table of resources.
@@ -66,6 +69,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		Scopes: c.Scopes.String(), DefaultScopes: c.DefaultScopes.String(),
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
 		Keys: c.Keys.String(), KeysURI: c.KeysURI, UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
+		Federation: c.Federation, Workload: c.Workload,
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
@@ -75,7 +79,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		record.Format = 2
 		record.Networks = append(record.Networks, network.String())
 	}
-	if record.hasKeys() {
+	if record.third() {
 		record.Format = 3
 	}
 	for _, secret := range c.Secrets {
@@ -97,15 +101,15 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	if record.Format < 2 && record.Networks != nil {
 		return nil, fmt.Errorf("the stored client %q has allowed_networks, which its format lacks", id)
 	}
-	if record.Format < 3 && record.hasKeys() {
-		return nil, fmt.Errorf("the stored client %q has keys, which its format lacks", id)
+	if record.Format < 3 && record.third() {
+		return nil, fmt.Errorf("the stored client %q has fields that its format lacks", id)
 	}
 	if record.ID != id {
 		return nil, fmt.Errorf("the record of client %q is that of %q", id, record.ID)
 	}
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
-		KeysURI:                record.KeysURI,
+		KeysURI: record.KeysURI, Federation: record.Federation, Workload: record.Workload,
 		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
 		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),
 		CreatedAt: fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,

@@ -20,7 +20,7 @@ func newHasher() *clientsecret.Hasher {
 
 func (k *kit) editor() *registry.Editor {
 	return registry.NewEditor(registry.Config{
-		Clients: k, Resources: k, Hasher: newHasher(),
+		Clients: k, Resources: k, Trust: k, Hasher: newHasher(),
 		Now: func() time.Time { return start.Add(time.Millisecond) },
 	}).As(registry.Unlimited())
 }

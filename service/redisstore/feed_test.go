@@ -259,7 +259,7 @@ func testAppliedAtOnce(t *testing.T, k *kit) {
 	var group sync.WaitGroup
 	for i := range accounts {
 		group.Go(func() {
-			editor := registry.NewEditor(registry.Config{Clients: k, Resources: k, Hasher: hasher, Now: time.Now})
+			editor := registry.NewEditor(registry.Config{Clients: k, Resources: k, Trust: k, Hasher: hasher, Now: time.Now})
 			var err error
 			if accounts[i], err = editor.Apply(t.Context(), manifest, registry.ApplyOptions{}); err != nil {
 				t.Error(err)

@@ -24,9 +24,10 @@ import (
 //     something that an older release must obey.
 const (
 	// Since format 2 a client may be restricted to networks. A release that does not know the restriction must not ignore it.
-	// Since format 3 it may have keys.
+	// Since format 3 it may have keys, rules for identities from elsewhere, and be one that a workload makes.
 	clientFormat    = 3
 	resourcesFormat = 1
+	trustFormat     = 1
 	usageFormat     = 1
 	replicaFormat   = 1
 )
@@ -40,7 +41,7 @@ type Format struct {
 
 // Formats returns the formats of all records that have one.
 func Formats() []Format {
-	return []Format{{"client", 1, clientFormat}, {"resources", 1, resourcesFormat}, {"ring", 1, keys.Format}}
+	return []Format{{"client", 1, clientFormat}, {"resources", 1, resourcesFormat}, {"trust", 1, trustFormat}, {"ring", 1, keys.Format}}
 }
 
 // decode decodes a record of any format up to newest. found points to the field of record that holds its format.

@@ -11,6 +11,7 @@
 //	grantor:{grantor}:assertion:ID
 //	                              string a client assertion that was used, by its SHA-256; expires with it; see Use
 //	grantor:{grantor}:resources   hash   v: version, d: JSON of all resources, m: MAC
+//	grantor:{grantor}:trust       hash   v: version, d: JSON of all trusted issuers and workloads, m: MAC
 //	grantor:{grantor}:ring        hash   v: version, d: the sealed key ring
 //	grantor:{grantor}:feed        stream k: kind of change, i: id, t: moment; entries older than the retention are trimmed
 //	grantor:{grantor}:audit:changes, grantor:{grantor}:audit:decisions, grantor:{grantor}:audit:refusals

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // AdminResource is the identifier of the issuer's own administrative API, and the audience of tokens for it. It is built
@@ -20,6 +21,8 @@ const (
 	ScopeResourcesWrite = adminPrefix + "resources.write"
 	ScopeKeysRead       = adminPrefix + "keys.read"
 	ScopeKeysWrite      = adminPrefix + "keys.write"
+	ScopeTrustRead      = adminPrefix + "trust.read"
+	ScopeTrustWrite     = adminPrefix + "trust.write"
 )
 
 // adminPrefix starts every scope of [AdminResource], and no other scope.
@@ -35,6 +38,7 @@ func builtIn() *Resource {
 	id, _ := oauth.ParseResource(AdminResource)
 	scopes, _ := oauth.ParseScopes(strings.Join([]string{
 		ScopeClientsRead, ScopeClientsWrite, ScopeResourcesRead, ScopeResourcesWrite, ScopeKeysRead, ScopeKeysWrite,
+		ScopeTrustRead, ScopeTrustWrite,
 	}, " "))
 	return &Resource{ID: id, Name: "Grantor's own administration", Scopes: scopes}
 }
@@ -56,23 +60,41 @@ func Unlimited() Authority { return Authority{unlimited: true} }
 // authority over a client may neither create, change nor delete it, nor touch its secrets and tokens: each of these is a
 // way to act as the client, or to keep it from acting.
 func (a Authority) Check(c *Client) error {
+	return a.checkScopes("client", c.ID.String(), slices.Concat(c.Scopes, c.DefaultScopes))
+}
+
+// CheckWorkload returns a [ForbiddenError] if the clients that the workload makes have an administrative scope that the
+// authority lacks.
+func (a Authority) CheckWorkload(w *trust.Workload) error {
+	return a.checkScopes(trust.KindWorkload, w.ClientID.String(), slices.Concat(w.Scopes, w.DefaultScopes))
+}
+
+// CheckIssuer returns a [ForbiddenError] if the authority lacks an administrative scope: a caller who chooses the keys of an
+// issuer can act as every client that the issuer vouches for, and which these are changes with clients and workloads.
+func (a Authority) CheckIssuer(i *trust.Issuer) error {
+	return a.checkScopes(trust.KindIssuer, i.ID(), admin.Scopes)
+}
+
+func (a Authority) checkScopes(kind, id string, scopes oauth.Scopes) error {
 	if a.unlimited {
 		return nil
 	}
-	for _, scope := range slices.Concat(c.Scopes, c.DefaultScopes) {
+	for _, scope := range scopes {
 		if administrative(scope) && !a.scopes.Has(scope) {
-			return &ForbiddenError{c.ID, scope}
+			return &ForbiddenError{kind, id, scope}
 		}
 	}
 	return nil
 }
 
-// ForbiddenError reports that a client has, or would get, a scope that the caller may not grant.
+// ForbiddenError reports that a client, workload or trusted issuer has, would get or may grant a scope that the caller may not
+// grant.
 type ForbiddenError struct {
-	ID    oauth.ClientID
-	Scope oauth.Scope
+	// Kind is what it is about: "client", [trust.KindWorkload] or [trust.KindIssuer]; ID is which.
+	Kind, ID string
+	Scope    oauth.Scope
 }
 
 func (e *ForbiddenError) Error() string {
-	return fmt.Sprintf("client %s: the scope %s is beyond the caller's own", e.ID, e.Scope)
+	return fmt.Sprintf("%s %s: the scope %s is beyond the caller's own", e.Kind, e.ID, e.Scope)
 }

@@ -53,7 +53,7 @@ func expectForbidden(t *testing.T, err error, want bool, of registry.Client) {
 		if err != nil {
 			t.Errorf("got %v", err)
 		}
-	case !ok || forbidden.ID != of.ID || !of.Scopes.Has(forbidden.Scope) || !strings.HasPrefix(forbidden.Scope.String(), "grantor:"):
+	case !ok || forbidden.ID != of.ID.String() || !of.Scopes.Has(forbidden.Scope) || !strings.HasPrefix(forbidden.Scope.String(), "grantor:"):
 		t.Errorf("got %v, want a forbidden scope of %s", err, of.ID)
 	case !strings.Contains(err.Error(), forbidden.Scope.String()):
 		t.Errorf("%q does not name the scope", err)

@@ -17,14 +17,17 @@ import (
 type ApplyOptions struct {
 	// DryRun computes the changes without writing them.
 	DryRun bool
-	// Prune removes the clients and resources that the manifest does not list; PruneResources removes resources only.
+	// Prune removes the clients, resources, trusted issuers and workloads that the manifest does not list; PruneResources removes resources only.
 	Prune, PruneResources bool
+	// PruneTrust removes trusted issuers and workloads only.
+	PruneTrust bool
 }
 
 // Apply validates the whole manifest and then makes the registry equal to it; applying it again changes nothing. It does
 // not undo concurrent changes by others: after a conflict it computes the difference again. It returns the changes of
-// resources, then of clients, both in the order of the manifest, then what was removed. Errors in the manifest, as
-// [ManifestError] or [ResourceError], and a [ForbiddenError] are returned before anything is written. The one exception is
+// resources, then of trusted issuers, workloads and clients, each in the order of the manifest and followed by what was removed.
+// Errors in the manifest, as [ManifestError], [ResourceError] or [trust.EntryError], and a [ForbiddenError] are returned before
+// anything is written. The one exception is
 // a client that has no room for another secret, which is reported as a [ManifestError] in its turn. The authority of the
 // Editor must cover every client that the manifest lists, even one that does not change.
 //
@@ -32,14 +35,17 @@ type ApplyOptions struct {
 // secret that the client has already, even if it has expired, changes nothing: an old manifest does not restore what was
 // rotated away. Without a secret in the manifest, all stay as they are.
 func (e *Editor) Apply(ctx context.Context, m Manifest, options ApplyOptions) ([]Change, error) {
-	a := &application{e, m, options}
-	if err := m.check(); err != nil {
+	a := &application{Editor: e, manifest: m, options: options}
+	if err := m.Check(); err != nil {
 		return nil, err
 	}
 	if err := a.authorize(ctx); err != nil {
 		return nil, err
 	}
-	steps := []func() ([]Change, error){func() ([]Change, error) { return a.applyResources(ctx) }}
+	steps := []func() ([]Change, error){
+		func() ([]Change, error) { return a.applyResources(ctx) },
+		func() ([]Change, error) { return a.applyTrust(ctx) },
+	}
 	for i := range m.Clients {
 		steps = append(steps, func() ([]Change, error) { return a.applyClient(ctx, &m.Clients[i]) })
 	}
@@ -66,6 +72,8 @@ type application struct {
 
 	manifest Manifest
 	options  ApplyOptions
+	// resources are the resources that the manifest makes; nil until they have been checked.
+	resources *Resources
 }
 
 // authorize checks the authority over every client that the manifest affects, both as stored and as specified.
@@ -114,6 +122,9 @@ func (a *application) applyResources(ctx context.Context) ([]Change, error) {
 		if err := cmp.Or(spec.Check(table), a.checkTokenSize(&spec.Client, table)); err != nil {
 			return nil, &ManifestError{spec.ID, err}
 		}
+	}
+	if err := a.checkTrust(ctx, table); err != nil {
+		return nil, err
 	}
 	if a.options.DryRun || !slices.ContainsFunc(changes, func(c Change) bool { return c.Action != Unchanged }) {
 		return changes, nil

@@ -74,19 +74,19 @@ func (e *Editor) checkTokenSize(c *Client, resources *Resources) error {
 	if len(c.DefaultScopes) == 0 {
 		field, advice = "scopes", "give default_scopes, for requests that name none"
 	}
-	return &FieldError{field, fmt.Sprintf("a token with all of them would have %d bytes, more than the %d that verifiers accept; %s", size, token.MaxSize, advice)}
+	return &FieldError{Field: field, Problem: fmt.Sprintf("a token with all of them would have %d bytes, more than the %d that verifiers accept; %s", size, token.MaxSize, advice)}
 }
 
 // check returns what a stored resource may have, but a new one may not, as a [FieldError].
 func (r *Resource) check(algorithms []jwks.Algorithm) error {
 	if problem := checkName(r.Name); problem != "" {
-		return &FieldError{"name", problem}
+		return &FieldError{Field: "name", Problem: problem}
 	}
 	if problem := checkCount(len(r.Scopes), oauth.MaxScopes); problem != "" {
-		return &FieldError{"scopes", problem}
+		return &FieldError{Field: "scopes", Problem: problem}
 	}
 	if r.SigningAlg != "" && len(algorithms) > 0 && !slices.Contains(algorithms, r.SigningAlg) {
-		return &FieldError{"signing_alg", fmt.Sprintf("the issuer has no key for %s; add it to signing-algorithms first", r.SigningAlg)}
+		return &FieldError{Field: "signing_alg", Problem: fmt.Sprintf("the issuer has no key for %s; add it to signing-algorithms first", r.SigningAlg)}
 	}
 	return nil
 }
@@ -181,6 +181,38 @@ func checkKeysURI(c, _ *Client, _ *Resources) string {
 		return "is not an https URL without a user and a fragment"
 	case c.Keys.String() != "":
 		return "cannot be set beside jwks (RFC 7591 §2)"
+	}
+	return ""
+}
+
+// maxRules is the maximum number of rules in the federation of a client.
+const maxRules = 16
+
+func checkFederation(c, _ *Client, _ *Resources) string {
+	if problem := checkCount(len(c.Federation), maxRules); problem != "" {
+		return problem
+	}
+	for i := range c.Federation {
+		if err := c.Federation[i].Check(); err != nil {
+			return fmt.Sprintf("rule %d: %v", i+1, err)
+		}
+	}
+	return ""
+}
+
+// checkOverlay returns what a client that a workload makes may not have.
+func checkOverlay(c, _ *Client, _ *Resources) string {
+	if !c.Workload {
+		return ""
+	}
+	for name, set := range map[string]bool{
+		"scopes": len(c.Scopes)+len(c.DefaultScopes) > 0, "a secret": len(c.Secrets) > 0, "resources": len(c.Resources) > 0,
+		"federation": len(c.Federation) > 0, "jwks or jwks_uri": c.Keys.String() != "" || c.KeysURI != "",
+		"auth_methods": len(c.AuthMethods) > 0, "grant_types": len(c.GrantTypes) > 0,
+	} {
+		if set {
+			return fmt.Sprintf("a client that a workload makes cannot have %s", name)
+		}
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/remoteaddr"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Client is a service that may request tokens. A Client that a store or a [Directory] returned is shared and must not be
@@ -46,6 +47,11 @@ type Client struct {
 	AllowedNetworks remoteaddr.Networks
 	// Disabled keeps the client from authenticating.
 	Disabled bool
+	// Federation has the rules that select the client's identities elsewhere: any one that matches authenticates it.
+	Federation []trust.Rule
+	// Workload means that a workload of the trust table makes the client ([trust.Workload]). What is stored restricts it: of the
+	// fields only Disabled, AllowedNetworks and AccessTokenLifetime count, and the others are empty.
+	Workload bool
 	// CreatedAt and ChangedAt are when the client was first and last stored.
 	CreatedAt, ChangedAt time.Time
 

@@ -8,14 +8,16 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
-// Directory caches the clients and resources of a store, so that a repeated request reads nothing. Concurrent misses of the
+// Directory caches the clients, the resources and the trust table of a store, so that a repeated request reads nothing. Concurrent misses of the
 // same entry share one read. The Forget methods invalidate what has changed in the store; a read that an invalidation
 // overtakes is not cached. A Directory is safe for concurrent use by multiple goroutines.
 type Directory struct {
 	clientStore   ClientStore
 	resourceStore ResourceStore
+	trustStore    TrustStore
 	size          int
 	caches        atomic.Pointer[caches]
 	hits, misses  atomic.Uint64
@@ -26,11 +28,12 @@ type caches struct {
 	// clients maps an id to its client, or to nil if no client has the id.
 	clients   *otter.Cache[oauth.ClientID, *Client]
 	resources *otter.Cache[struct{}, *Resources]
+	trust     *otter.Cache[struct{}, *trust.Table]
 }
 
 // NewDirectory returns a directory that caches at most size clients; size must be positive.
-func NewDirectory(clients ClientStore, resources ResourceStore, size int) *Directory {
-	d := &Directory{clientStore: clients, resourceStore: resources, size: size}
+func NewDirectory(clients ClientStore, resources ResourceStore, trusted TrustStore, size int) *Directory {
+	d := &Directory{clientStore: clients, resourceStore: resources, trustStore: trusted, size: size}
 	d.ForgetAll()
 	return d
 }
@@ -76,16 +79,30 @@ func (d *Directory) Resources(ctx context.Context) (*Resources, error) {
 		func(ctx context.Context, _ struct{}) (*Resources, error) { return d.resourceStore.Resources(ctx) }))
 }
 
+// Trust returns the table of all trusted issuers and workloads.
+func (d *Directory) Trust(ctx context.Context) (*trust.Table, error) {
+	tables := d.caches.Load().trust
+	if table, ok := tables.GetIfPresent(struct{}{}); ok {
+		return table, nil
+	}
+	return tables.Get(ctx, struct{}{}, otter.LoaderFunc[struct{}, *trust.Table](
+		func(ctx context.Context, _ struct{}) (*trust.Table, error) { return d.trustStore.Trust(ctx) }))
+}
+
 // ForgetClient invalidates the cached client with the id.
 func (d *Directory) ForgetClient(id oauth.ClientID) { d.caches.Load().clients.Invalidate(id) }
 
 // ForgetResources invalidates the cached resources.
 func (d *Directory) ForgetResources() { d.caches.Load().resources.Invalidate(struct{}{}) }
 
+// ForgetTrust invalidates the cached trusted issuers and workloads.
+func (d *Directory) ForgetTrust() { d.caches.Load().trust.Invalidate(struct{}{}) }
+
 // ForgetAll invalidates everything, for when changes may have been missed. Reads in progress fill the discarded caches.
 func (d *Directory) ForgetAll() {
 	d.caches.Store(&caches{
 		clients:   otter.Must(&otter.Options[oauth.ClientID, *Client]{MaximumSize: d.size}),
 		resources: otter.Must(&otter.Options[struct{}, *Resources]{MaximumSize: 1}),
+		trust:     otter.Must(&otter.Options[struct{}, *trust.Table]{MaximumSize: 1}),
 	})
 }

@@ -73,7 +73,7 @@ func (s *slowStore) put(id, name string) {
 
 func newDirectory(size int) (*registry.Directory, *slowStore) {
 	store := &slowStore{memory: newMemory()}
-	return registry.NewDirectory(store, store, size), store
+	return registry.NewDirectory(store, store, store, size), store
 }
 
 func expectName(t *testing.T, d *registry.Directory, id, want string) {

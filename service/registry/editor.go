@@ -17,6 +17,7 @@ import (
 type Config struct {
 	Clients   ClientStore
 	Resources ResourceStore
+	Trust     TrustStore
 	Hasher    *clientsecret.Hasher
 	// Algorithms are those that the issuer can sign with; empty if they are not known.
 	Algorithms []jwks.Algorithm
@@ -29,7 +30,7 @@ type Config struct {
 	Confirm func(ctx context.Context, id oauth.ClientID) error
 }
 
-// Editor changes clients and resources within the authority of a caller: one at a time, or all that a manifest lists. Each
+// Editor changes clients, resources, trusted issuers and workloads within the authority of a caller: one at a time, or all that a manifest lists. Each
 // change is based on the state that is stored at that moment, so that concurrent changes do not undo each other. An Editor
 // is safe for concurrent use by multiple goroutines.
 type Editor struct {
@@ -96,7 +97,7 @@ type Issued struct {
 // ignores the Secrets and times of c.
 func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, withoutSecret bool) (*Issued, error) {
 	if withoutSecret && secret != "" {
-		return nil, &FieldError{"without_secret", "there is a client_secret"}
+		return nil, &FieldError{Field: "without_secret", Problem: "there is a client_secret"}
 	}
 	table, err := e.config.Resources.Resources(ctx)
 	if err != nil {

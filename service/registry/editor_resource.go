@@ -75,7 +75,7 @@ func (e *Editor) DeleteResource(ctx context.Context, id oauth.Resource, etag str
 // findResource returns the index of the resource in the list.
 func findResource(list []Resource, id oauth.Resource, etag string) (int, error) {
 	if id == admin.ID {
-		return 0, &ResourceError{id, &FieldError{"resource", fmt.Sprintf("%q is the issuer's own", id)}}
+		return 0, &ResourceError{id, &FieldError{Field: "resource", Problem: fmt.Sprintf("%q is the issuer's own", id)}}
 	}
 	i := slices.IndexFunc(list, func(r Resource) bool { return r.ID == id })
 	switch {

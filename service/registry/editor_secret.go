@@ -25,9 +25,9 @@ const (
 func CheckSecret(secret string) error {
 	switch {
 	case len(secret) < minSecret || len(secret) > oauth.MaxSecret:
-		return &FieldError{"client_secret", fmt.Sprintf("has not %d to %d bytes", minSecret, oauth.MaxSecret)}
+		return &FieldError{Field: "client_secret", Problem: fmt.Sprintf("has not %d to %d bytes", minSecret, oauth.MaxSecret)}
 	case strings.ContainsFunc(secret, unicode.IsControl):
-		return &FieldError{"client_secret", "has a control character"}
+		return &FieldError{Field: "client_secret", Problem: "has a control character"}
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func (e *Editor) AddSecret(ctx context.Context, t Target, value string, expires 
 // expires earlier.
 func (e *Editor) RotateSecret(ctx context.Context, t Target, grace time.Duration, expires time.Time) (*Issued, error) {
 	if grace < 0 || grace > MaxGrace {
-		return nil, &FieldError{"grace_period", fmt.Sprintf("%s is not between 0 and %s", grace, MaxGrace)}
+		return nil, &FieldError{Field: "grace_period", Problem: fmt.Sprintf("%s is not between 0 and %s", grace, MaxGrace)}
 	}
 	added, err := e.newSecret("", expires)
 	if err != nil {
@@ -124,7 +124,7 @@ func (e *Editor) newSecret(value string, expires time.Time) (newSecret, error) {
 		value:  value,
 	}
 	if !expires.IsZero() && !s.ExpiresAt.After(s.CreatedAt) {
-		return newSecret{}, &FieldError{"expire_time", "is not yet to come"}
+		return newSecret{}, &FieldError{Field: "expire_time", Problem: "is not yet to come"}
 	}
 	if value == "" {
 		s.value = clientsecret.New()
@@ -145,7 +145,7 @@ func addSecret(secrets []clientsecret.Secret, added clientsecret.Secret, now tim
 			i = slices.IndexFunc(secrets, func(s clientsecret.Secret) bool { return s.Expired(now) })
 		}
 		if i < 0 {
-			return nil, &FieldError{"secrets", fmt.Sprintf("the client has %d already; take one away first", len(secrets))}
+			return nil, &FieldError{Field: "secrets", Problem: fmt.Sprintf("the client has %d already; take one away first", len(secrets))}
 		}
 		secrets = slices.Delete(secrets, i, i+1)
 	}

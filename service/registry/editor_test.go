@@ -28,7 +28,7 @@ func newRegistry() (*memory, *registry.Editor) {
 // newEditor returns an editor with authority over every client.
 func newEditor(store *memory, algorithms ...jwks.Algorithm) *registry.Editor {
 	return registry.NewEditor(registry.Config{
-		Clients: store, Resources: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
+		Clients: store, Resources: store, Trust: store, Hasher: must.Get(clientsecret.NewHasher(pepper)), Now: func() time.Time { return start },
 		Algorithms: algorithms,
 	}).As(registry.Unlimited())
 }

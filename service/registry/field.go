@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/remoteaddr"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Field describes one field of a T, such as a [Client], that an administrator can set. Validation, audit events, update
@@ -27,19 +29,21 @@ type Field[T any] struct {
 	copy func(to, from *T)
 }
 
-// Get returns the value of the field as a string, a bool, a [time.Duration], a [time.Time], a []string or, of a field that is
-// a message, its JSON as a [json.RawMessage]. The zero value and an empty list mean that the field is not set.
+// Get returns the value of the field as a string, a bool, a [time.Duration], a [time.Time], a []string, a map[string]string or,
+// of a field that is a message or a list of messages, its JSON as a [json.RawMessage]. The zero value and an empty list mean
+// that the field is not set.
 func (f *Field[T]) Get(t *T) any { return f.get(t) }
 
 // Set sets the field to a value of the type that Get returns. If the value is not valid, the error is a [FieldError].
 func (f *Field[T]) Set(t *T, value any) error {
 	if err := f.set(t, value); err != nil {
-		return &FieldError{f.Name, err.Error()}
+		return &FieldError{Field: f.Name, Problem: err.Error()}
 	}
 	return nil
 }
 
-// Add sets the field to the value that text represents, or appends the value to a list. Durations are written as 1h30m.
+// Add sets the field to the value that text represents, or appends the value to a list or a map. Durations are written as
+// 1h30m, elements of a map as name=value.
 // An error does not name the field.
 func (f *Field[T]) Add(t *T, text string) error { return f.add(t, text) }
 
@@ -60,6 +64,12 @@ func FormatValue(value any) string {
 		}
 	case []string:
 		return strings.Join(value, " ")
+	case map[string]string:
+		texts := make([]string, 0, len(value))
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			texts = append(texts, name+"="+value[name])
+		}
+		return strings.Join(texts, " ")
 	case bool:
 		if value {
 			return "true"
@@ -139,6 +149,14 @@ var clientFields = []clientField{
 		Field:   flagField("disabled", "false", func(c *Client) *bool { return &c.Disabled }),
 		omitted: func(s *ClientSpec) bool { return s.LeaveDisabled },
 	},
+	{
+		Field: messagesField("federation", "none", func(c *Client) *[]trust.Rule { return &c.Federation }),
+		check: checkFederation,
+	},
+	{
+		Field: flagField("workload", "false", func(c *Client) *bool { return &c.Workload }),
+		check: checkOverlay,
+	},
 }
 
 // resourceFields are the fields of a resource, in the order in which they are shown.
@@ -147,6 +165,46 @@ var resourceFields = []Field[Resource]{
 	scopesField("scopes", "none", func(r *Resource) *oauth.Scopes { return &r.Scopes }),
 	durationField("access_token_lifetime", "the issuer's", func(r *Resource) *time.Duration { return &r.AccessTokenLifetime }),
 	textField("signing_alg", "the issuer's", func(r *Resource) *jwks.Algorithm { return &r.SigningAlg }),
+}
+
+// issuerFields are the fields of a trusted issuer, in the order in which they are shown. "issuer" and "trust_domain" identify
+// it.
+var issuerFields = []Field[trust.Issuer]{
+	textField("jwks_uri", "by discovery", func(i *trust.Issuer) *string { return &i.KeysURI }),
+	documentField("jwks", "none", func(i *trust.Issuer) *jwks.Document { return &i.Keys }, jwks.ParseDocument),
+	textField("ca_file", "the system's", func(i *trust.Issuer) *string { return &i.CAFile }),
+	textField("bearer_token_file", "none", func(i *trust.Issuer) *string { return &i.BearerTokenFile }),
+	listField("audience", "this issuer", func(i *trust.Issuer) *[]string { return &i.Audience }, verbatim, identity),
+	flagField("single_use", "false", func(i *trust.Issuer) *bool { return &i.SingleUse }),
+	textField("bundle_endpoint", "none", func(i *trust.Issuer) *string { return &i.BundleEndpoint }),
+	textField("bundle_file", "none", func(i *trust.Issuer) *string { return &i.BundleFile }),
+	textField("workload_api", "none", func(i *trust.Issuer) *string { return &i.WorkloadAPI }),
+}
+
+// workloadFields are the fields of a workload, in the order in which they are shown. "client_id" identifies it.
+var workloadFields = []Field[trust.Workload]{
+	textField("issuer", "none", func(w *trust.Workload) *string { return &w.Rule.Issuer }),
+	patternField("subject", "any", func(w *trust.Workload) *trust.Pattern { return &w.Rule.Subject }),
+	mapField("claims", "any", func(w *trust.Workload) *map[string]trust.Pattern { return &w.Rule.Claims }, trust.ParsePattern, trust.Pattern.String),
+	patternField("spiffe_id", "none", func(w *trust.Workload) *trust.Pattern { return &w.Rule.SPIFFEID }),
+	mapField("where", "any", func(w *trust.Workload) *trust.Captures { return &w.Where }, verbatim, identity),
+	scopesField("scopes", "none", func(w *trust.Workload) *oauth.Scopes { return &w.Scopes }),
+	scopesField("default_scopes", "all", func(w *trust.Workload) *oauth.Scopes { return &w.DefaultScopes }),
+	durationField("access_token_lifetime", "the issuer's", func(w *trust.Workload) *time.Duration { return &w.AccessTokenLifetime }),
+}
+
+// IssuerFields returns the fields of a trusted issuer that an administrator can set, in the order in which they are shown.
+func IssuerFields() []Field[trust.Issuer] { return slices.Clone(issuerFields) }
+
+// WorkloadFields returns the fields of a workload that an administrator can set, in the order in which they are shown.
+func WorkloadFields() []Field[trust.Workload] { return slices.Clone(workloadFields) }
+
+// CopyIssuer copies the fields with the given names, of those that [IssuerFields] returns.
+func CopyIssuer(to, from *trust.Issuer, names []string) { copyFields(issuerFields, to, from, names) }
+
+// CopyWorkload copies the fields with the given names, of those that [WorkloadFields] returns.
+func CopyWorkload(to, from *trust.Workload, names []string) {
+	copyFields(workloadFields, to, from, names)
 }
 
 // ClientFields returns the fields of a client that an administrator can set, in the order in which they are shown.
@@ -185,17 +243,14 @@ func changes[T any](fields []Field[T], from, to *T) []FieldChange {
 	return changed
 }
 
-// FieldError reports which field of a client or resource is not valid, by its name on the wire, and why.
-type FieldError struct {
-	Field, Problem string
-}
-
-func (e *FieldError) Error() string { return e.Field + ": " + e.Problem }
+// FieldError reports which field of a client, resource, trusted issuer or workload is not valid, by its name on the wire, and
+// why.
+type FieldError = trust.FieldError
 
 // fieldError returns a [FieldError], or nil if problem is empty.
 func fieldError(field, problem string) error {
 	if problem == "" {
 		return nil
 	}
-	return &FieldError{field, problem}
+	return &FieldError{Field: field, Problem: problem}
 }

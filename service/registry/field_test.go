@@ -86,6 +86,7 @@ func TestObserveResource(t *testing.T) {
 func TestFieldsComplete(t *testing.T) {
 	checkComplete(t, registry.ClientFields(), "ID", "Secrets", "CreatedAt", "ChangedAt", "Version", "Err")
 	checkComplete(t, registry.ResourceFields(), "ID")
+	checkComplete(t, registry.IssuerFields(), "Issuer", "TrustDomain")
 }
 
 func checkComplete[T any](t *testing.T, table []registry.Field[T], others ...string) {
@@ -124,7 +125,12 @@ func sample(zero any, name string) any {
 		return time.Minute
 	case time.Time:
 		return time.Unix(1, 0)
+	case map[string]string:
+		return map[string]string{"x": "y"}
 	case json.RawMessage:
+		if name == "federation" {
+			return json.RawMessage(`[{"issuer":"https://a.example","subject":"x"}]`)
+		}
 		return json.RawMessage(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)
 	}
 	if name == "allowed_networks" {
@@ -150,6 +156,12 @@ func TestFields(t *testing.T) {
 		{"access_token_lifetime", []string{"1h30m"}, 90 * time.Minute, "1h30m0s"},
 		{"allowed_networks", []string{"10.0.0.0/8", "2001:db8::/32"}, []string{"10.0.0.0/8", "2001:db8::/32"}, "10.0.0.0/8 2001:db8::/32"},
 		{"disabled", []string{"true"}, true, "true"},
+		{
+			"federation", []string{`{"issuer":"https://a.example","claims":{"ref":"refs/heads/{branch}"}}`, `{"spiffe_id":"spiffe://a/b"}`},
+			json.RawMessage(`[{"issuer":"https://a.example","claims":{"ref":"refs/heads/{branch}"}},{"spiffe_id":"spiffe://a/b"}]`),
+			`[{"issuer":"https://a.example","claims":{"ref":"refs/heads/{branch}"}},{"spiffe_id":"spiffe://a/b"}]`,
+		},
+		{"workload", []string{"true"}, true, "true"},
 	} {
 		field := clientField(t, test.field)
 		var added, set, copied registry.Client

@@ -13,6 +13,7 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,6 +45,7 @@ type memory struct {
 	mu        sync.Mutex
 	clients   map[oauth.ClientID]*registry.Client
 	resources *registry.Resources
+	trust     *trust.Table
 	version   uint64
 	writes    int
 	// concurrent functions are called one before each write, as another replica that is faster.
@@ -53,7 +55,10 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{clients: make(map[oauth.ClientID]*registry.Client), resources: must.Get(registry.NewResources(0, nil))}
+	return &memory{
+		clients: make(map[oauth.ClientID]*registry.Client), resources: must.Get(registry.NewResources(0, nil)),
+		trust: must.Get(trust.NewTable(0, nil, nil)),
+	}
 }
 
 func (m *memory) Client(_ context.Context, id oauth.ClientID) (*registry.Client, error) {
@@ -154,5 +159,23 @@ func (m *memory) SaveResources(_ context.Context, r *registry.Resources) error {
 	defer m.mu.Unlock()
 	return m.write(m.resources.Version(), r.Version(), func(next uint64) {
 		m.resources = must.Get(registry.NewResources(next, r.List()))
+	})
+}
+
+func (m *memory) Trust(context.Context) (*trust.Table, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	return m.trust, nil
+}
+
+func (m *memory) SaveTrust(_ context.Context, t *trust.Table) error {
+	m.interfere()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.write(m.trust.Version(), t.Version(), func(next uint64) {
+		m.trust = must.Get(trust.NewTable(next, t.Issuers(), t.Workloads()))
 	})
 }

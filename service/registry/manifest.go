@@ -1,15 +1,19 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
-// Manifest lists the clients and resources that should be registered.
+// Manifest lists the clients, resources, trusted issuers and workloads that should be registered.
 type Manifest struct {
 	Resources []Resource
+	Issuers   []trust.Issuer
+	Workloads []trust.Workload
 	Clients   []ClientSpec
 }
 
@@ -38,26 +42,31 @@ func (e *ManifestError) Error() string { return fmt.Sprintf("client %s: %v", e.I
 // Unwrap returns the [FieldError].
 func (e *ManifestError) Unwrap() error { return e.Err }
 
-// check rejects a manifest that specifies one thing in two ways: applying it again would not be a no-op.
-func (m *Manifest) check() error {
+// Check rejects a manifest that specifies one thing in two ways, so that applying it again would not be a no-op, and one in which
+// an identity may be two clients.
+func (m *Manifest) Check() error {
 	if _, err := NewResources(0, m.Resources); err != nil {
+		return err
+	}
+	if err := cmp.Or(issuers.unique(m.Issuers), workloads.unique(m.Workloads)); err != nil {
 		return err
 	}
 	seen := make(map[oauth.ClientID]bool, len(m.Clients))
 	for i := range m.Clients {
 		id := m.Clients[i].ID
 		if seen[id] {
-			return &ManifestError{id, &FieldError{"client_id", fmt.Sprintf("duplicate %q", id)}}
+			return &ManifestError{id, &FieldError{Field: "client_id", Problem: fmt.Sprintf("duplicate %q", id)}}
 		}
 		seen[id] = true
 		if n := len(m.Clients[i].Hashes); n > MaxSecrets || (n == MaxSecrets && m.Clients[i].Secret != "") {
-			return &ManifestError{id, &FieldError{"client_secret", fmt.Sprintf("there are more than %d", MaxSecrets)}}
+			return &ManifestError{id, &FieldError{Field: "client_secret", Problem: fmt.Sprintf("there are more than %d", MaxSecrets)}}
 		}
 	}
-	return nil
+	return m.checkIdentities()
 }
 
-// Action is what applying a manifest did, or would do, to one client or resource.
+// Action is what applying a manifest did, or would do, to one client, resource,
+// trusted issuer or workload.
 type Action string
 
 // The actions.
@@ -68,10 +77,11 @@ const (
 	Removed   Action = "removed"
 )
 
-// Change is what applying a manifest did, or would do, to one client or resource.
+// Change is what applying a manifest did, or would do, to one client, resource,
+// trusted issuer or workload.
 type Change struct {
 	Action Action
-	// Kind is "client" or "resource".
+	// Kind is "client", "resource", [trust.KindIssuer] or [trust.KindWorkload].
 	Kind string
 	ID   string
 	// Differences are the changes of fields: all from empty if the action is [Created], all to empty if it is [Removed].

@@ -96,7 +96,7 @@ func TestAdminResource(t *testing.T) {
 		if !ok {
 			t.Fatalf("%s: there is no resource %s", name, registry.AdminResource)
 		}
-		const want = "grantor:clients.read grantor:clients.write grantor:resources.read grantor:resources.write grantor:keys.read grantor:keys.write"
+		const want = "grantor:clients.read grantor:clients.write grantor:resources.read grantor:resources.write grantor:keys.read grantor:keys.write grantor:trust.read grantor:trust.write"
 		if admin.ID.String() != registry.AdminResource || admin.Scopes.String() != want {
 			t.Errorf("%s: got %+v, want the scopes %s", name, admin, want)
 		}

@@ -70,29 +70,29 @@ func NewResources(version uint64, list []Resource) (*Resources, error) {
 
 func (r *Resources) add(resource *Resource) error {
 	if resource.ID == admin.ID {
-		return &FieldError{"resource", fmt.Sprintf("%q is the issuer's own", resource.ID)}
+		return &FieldError{Field: "resource", Problem: fmt.Sprintf("%q is the issuer's own", resource.ID)}
 	}
 	if _, ok := r.byID[resource.ID]; ok {
-		return &FieldError{"resource", fmt.Sprintf("duplicate %q", resource.ID)}
+		return &FieldError{Field: "resource", Problem: fmt.Sprintf("duplicate %q", resource.ID)}
 	}
 	r.byID[resource.ID] = resource
 	for _, scope := range resource.Scopes {
 		// These two scopes request a person's identity and presence; this issuer has only services.
 		if name := scope.String(); name == "openid" || name == "offline_access" {
-			return &FieldError{"scopes", fmt.Sprintf("%q is reserved for grants with a user", scope)}
+			return &FieldError{Field: "scopes", Problem: fmt.Sprintf("%q is reserved for grants with a user", scope)}
 		}
 		if administrative(scope) {
-			return &FieldError{"scopes", fmt.Sprintf("%q begins with %q, as the issuer's own do", scope, adminPrefix)}
+			return &FieldError{Field: "scopes", Problem: fmt.Sprintf("%q begins with %q, as the issuer's own do", scope, adminPrefix)}
 		}
 		if other, taken := r.owner[scope]; taken {
-			return &FieldError{"scopes", fmt.Sprintf("%q belongs to %s already", scope, other.ID)}
+			return &FieldError{Field: "scopes", Problem: fmt.Sprintf("%q belongs to %s already", scope, other.ID)}
 		}
 		r.owner[scope] = resource
 	}
 	switch resource.SigningAlg {
 	case "", jwks.ES256, jwks.RS256, jwks.PS256, jwks.EdDSA:
 	default:
-		return &FieldError{"signing_alg", fmt.Sprintf("%q is not one of ES256, RS256, PS256, EdDSA", resource.SigningAlg)}
+		return &FieldError{Field: "signing_alg", Problem: fmt.Sprintf("%q is not one of ES256, RS256, PS256, EdDSA", resource.SigningAlg)}
 	}
 	return fieldError("access_token_lifetime", checkLifetime(resource.AccessTokenLifetime))
 }

@@ -5,11 +5,12 @@ import (
 	"errors"
 
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Errors of a store or an [Editor]. Any other error means that the store did not answer.
 var (
-	// ErrNotFound means that there is no such client, secret or resource.
+	// ErrNotFound means that there is no such client, secret, resource, trusted issuer or workload.
 	ErrNotFound = errors.New("not found")
 	// ErrExists means that the identifier is taken.
 	ErrExists = errors.New("already exists")
@@ -46,4 +47,13 @@ type ResourceStore interface {
 	Resources(ctx context.Context) (*Resources, error)
 	// SaveResources replaces the table if the stored version is still that of r; otherwise it returns [ErrConflict].
 	SaveResources(ctx context.Context, r *Resources) error
+}
+
+// TrustStore stores the trusted issuers and the workloads. Every change is published to all replicas atomically with the write.
+// A TrustStore is safe for concurrent use by multiple goroutines.
+type TrustStore interface {
+	// Trust returns the table as last saved; an empty one if none was.
+	Trust(ctx context.Context) (*trust.Table, error)
+	// SaveTrust replaces the table if the stored version is still that of t; otherwise it returns [ErrConflict].
+	SaveTrust(ctx context.Context, t *trust.Table) error
 }

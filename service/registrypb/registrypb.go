@@ -4,7 +4,14 @@
 package registrypb
 
 import (
+	"encoding/json"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/clientsecret"
@@ -170,4 +177,183 @@ func ToManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
 		manifest.Clients = append(manifest.Clients, *spec)
 	}
 	return manifest, nil
+}
+
+// setFields sets the fields of a message from those of t.
+func setFields[T any](m proto.Message, fields []registry.Field[T], t *T) {
+	for i := range fields {
+		SetField(m, fields[i].Name, fields[i].Get(t))
+	}
+}
+
+// SetField sets a field of a message that represents an entry of the registry to a value of the type that
+// [registry.Field.Get] returns.
+func SetField(message proto.Message, name string, value any) {
+	m := message.ProtoReflect()
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch value := value.(type) {
+	case string:
+		m.Set(field, protoreflect.ValueOfString(value))
+	case bool:
+		m.Set(field, protoreflect.ValueOfBool(value))
+	case time.Duration:
+		if m.Clear(field); value != 0 {
+			m.Set(field, protoreflect.ValueOfMessage(durationpb.New(value).ProtoReflect()))
+		}
+	case time.Time:
+		if m.Clear(field); !value.IsZero() {
+			m.Set(field, protoreflect.ValueOfMessage(timestamppb.New(value).ProtoReflect()))
+		}
+	case json.RawMessage:
+		if m.Clear(field); len(value) > 0 {
+			setMessages(m, field, value)
+		}
+	case map[string]string:
+		m.Clear(field)
+		for name, text := range value {
+			m.Mutable(field).Map().Set(protoreflect.ValueOfString(name).MapKey(), protoreflect.ValueOfString(text))
+		}
+	case []string:
+		list := m.NewField(field).List()
+		for _, text := range value {
+			list.Append(protoreflect.ValueOfString(text))
+		}
+		m.Set(field, protoreflect.ValueOfList(list))
+	}
+}
+
+// setMessages sets a field that is a message or a list of messages. The JSON is from the registry, which has parsed it.
+func setMessages(m protoreflect.Message, field protoreflect.FieldDescriptor, value json.RawMessage) {
+	if !field.IsList() {
+		inner := m.NewField(field)
+		if protojson.Unmarshal(value, inner.Message().Interface()) == nil {
+			m.Set(field, inner)
+		}
+		return
+	}
+	var elements []json.RawMessage
+	if json.Unmarshal(value, &elements) != nil {
+		return
+	}
+	for _, element := range elements {
+		inner := m.Mutable(field).List().NewElement()
+		if protojson.Unmarshal(element, inner.Message().Interface()) == nil {
+			m.Mutable(field).List().Append(inner)
+		}
+	}
+}
+
+// FieldText returns the value of a field of a message that represents an entry of the registry, as [registry.Field.Text]
+// formats it.
+func FieldText(m proto.Message, name string) string {
+	value, err := fieldValue(m, name)
+	if err != nil {
+		return err.Error() // it is shown to people
+	}
+	return registry.FormatValue(value)
+}
+
+// readFields sets the fields of t from those of a message.
+func readFields[T any](t *T, fields []registry.Field[T], m proto.Message) error {
+	for i := range fields {
+		value, err := fieldValue(m, fields[i].Name)
+		if err != nil {
+			return err
+		}
+		if err := fields[i].Set(t, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fieldValue returns the value of a field of a message, of a type that [registry.Field.Set] accepts.
+func fieldValue(message proto.Message, name string) (any, error) {
+	m := message.ProtoReflect()
+	field := m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch value := m.Get(field).Interface().(type) {
+	case protoreflect.Map:
+		texts := make(map[string]string, value.Len())
+		for name, text := range value.Range {
+			texts[name.String()] = text.String()
+		}
+		return texts, nil
+	case protoreflect.List:
+		if field.Message() != nil {
+			return messageValues(name, value)
+		}
+		texts := make([]string, value.Len())
+		for i := range texts {
+			texts[i] = value.Get(i).String()
+		}
+		return texts, nil
+	case protoreflect.Message:
+		return messageValue(name, value.Interface(), m.Has(field))
+	default:
+		return value, nil
+	}
+}
+
+// messageValues returns the value of a field that is a list of messages.
+func messageValues(name string, list protoreflect.List) (any, error) {
+	if list.Len() == 0 {
+		return json.RawMessage(nil), nil
+	}
+	elements := make([]json.RawMessage, list.Len())
+	for i := range elements {
+		data, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(list.Get(i).Message().Interface())
+		if err != nil {
+			return nil, &registry.FieldError{Field: name, Problem: "is not JSON"}
+		}
+		elements[i] = data
+	}
+	data, err := json.Marshal(elements)
+	return json.RawMessage(data), err
+}
+
+// messageValue returns the value of a field that is a message; the zero value of its type if it is not set.
+func messageValue(name string, value proto.Message, set bool) (any, error) {
+	switch value := value.(type) {
+	case *durationpb.Duration:
+		if !set {
+			value = nil
+		}
+		return ToDuration(name, value)
+	case *timestamppb.Timestamp:
+		switch {
+		case !set:
+			return time.Time{}, nil
+		case value.CheckValid() != nil:
+			return nil, &registry.FieldError{Field: name, Problem: "is not a time"}
+		}
+		return value.AsTime(), nil
+	default:
+		if !set {
+			return json.RawMessage(nil), nil
+		}
+		data, err := protojson.Marshal(value)
+		if err != nil {
+			return nil, &registry.FieldError{Field: name, Problem: "is not JSON"}
+		}
+		return json.RawMessage(data), nil
+	}
+}
+
+// ToDuration returns a duration in whole seconds; nil is zero.
+func ToDuration(field string, d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if d.CheckValid() != nil || d.GetNanos() != 0 {
+		return 0, &registry.FieldError{Field: field, Problem: "is not a number of whole seconds"}
+	}
+	return d.AsDuration(), nil
+}
+
+// FromTime returns a timestamp; nil for the zero time.
+func FromTime(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
 }

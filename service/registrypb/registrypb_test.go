@@ -53,7 +53,9 @@ func checkFields[T any](t *testing.T, table []registry.Field[T], message proto.M
 		case time.Time:
 			ok = field.Message() != nil && field.Message().FullName() == "google.protobuf.Timestamp" && !field.IsList()
 		case json.RawMessage:
-			ok = field.Message() != nil && field.Message().FullName() == "google.protobuf.Struct" && !field.IsList()
+			ok = field.Message() != nil && (field.Message().FullName() == "google.protobuf.Struct" || field.IsList())
+		case map[string]string:
+			ok = field.IsMap()
 		case []string:
 			ok = field.Kind() == protoreflect.StringKind && field.IsList()
 		}

@@ -23,6 +23,8 @@ const (
 	ClientChanged Kind = "client"
 	// ResourcesChanged means that the table of resources was changed.
 	ResourcesChanged Kind = "resources"
+	// TrustChanged means that the table of trusted issuers and workloads was changed. Releases without such a table ignore it.
+	TrustChanged Kind = "trust"
 	// RingChanged means that the key ring was changed.
 	RingChanged Kind = "ring"
 	// TokenRevoked means that the token whose "jti" is ID was revoked. At is its expiry.
@@ -38,7 +40,7 @@ func (k Kind) Revocation() bool { return k == TokenRevoked || k == ClientRevoked
 
 // Known reports whether this release knows the kind.
 func (k Kind) Known() bool {
-	return k.Revocation() || k == ClientChanged || k == ResourcesChanged || k == RingChanged
+	return k.Revocation() || k == ClientChanged || k == ResourcesChanged || k == TrustChanged || k == RingChanged
 }
 
 // Change is one change in the feed. A replica ignores kinds that it does not know, which newer replicas may write.

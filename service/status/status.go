@@ -19,7 +19,6 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
-	"github.com/grantorhq/grantor/service/trust"
 )
 
 // wires maps a code to the status codes that it goes out with. A code that is not in it is the server's own fault.
@@ -101,23 +100,12 @@ func lookup(err error) (_ answer, ok bool) {
 			return answer{Error: &refusal}, true
 		}
 	}
-	field, isField := asField(err)
+	field, isField := errors.AsType[*registry.FieldError](err)
 	if isField || errors.Is(err, keys.ErrID) || errors.Is(err, keys.ErrAlgorithm) {
 		refusal := &oauth.Error{Code: oauth.InvalidRequest, Text: oauth.Text(err.Error()), Cause: err}
 		return answer{Error: refusal, field: field}, true
 	}
 	return answer{Error: oauth.From(err)}, false
-}
-
-// asField returns the field that err is about.
-func asField(err error) (field *registry.FieldError, ok bool) {
-	if field, ok := errors.AsType[*registry.FieldError](err); ok {
-		return field, true
-	}
-	if field, ok := errors.AsType[*trust.FieldError](err); ok {
-		return &registry.FieldError{Field: field.Field, Problem: field.Problem}, true
-	}
-	return nil, false
 }
 
 // Refusal returns the refusal that err wraps or is mapped to. An error that this package does not know is the server's

@@ -44,7 +44,7 @@ func read(err error) (codes.Code, string, details) {
 
 func TestFrom(t *testing.T) {
 	hidden := errors.New("hidden")
-	forbidden := &registry.ForbiddenError{ID: must.Get(oauth.ParseClientID("svc")), Scope: must.Get(oauth.ParseScope("a"))}
+	forbidden := &registry.ForbiddenError{Kind: "client", ID: "svc", Scope: must.Get(oauth.ParseScope("a"))}
 	for name, test := range map[string]struct {
 		err  error
 		code codes.Code

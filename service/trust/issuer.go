@@ -1,6 +1,8 @@
 package trust
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/url"
@@ -43,6 +45,17 @@ func (i *Issuer) ID() string {
 		return "spiffe://" + i.TrustDomain
 	}
 	return i.Issuer
+}
+
+// ETag identifies the state of the issuer. All entries of a table share one version, so it is a hash of the issuer itself.
+func (i *Issuer) ETag() string {
+	return etag(fmt.Appendf(nil, "%q %q %q %q %q %q %t %q %q %q %q", i.Issuer, i.KeysURI, i.Keys.String(), i.CAFile, i.BearerTokenFile,
+		i.Audience, i.SingleUse, i.TrustDomain, i.BundleEndpoint, i.BundleFile, i.WorkloadAPI))
+}
+
+func etag(state []byte) string {
+	sum := sha256.Sum256(state)
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
 const (

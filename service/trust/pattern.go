@@ -59,6 +59,15 @@ func (p Pattern) set() bool { return p.text != "" }
 // String returns the text of the pattern.
 func (p Pattern) String() string { return p.text }
 
+// MarshalText implements [encoding.TextMarshaler].
+func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.text), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (p *Pattern) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePattern(string(text))
+	return err
+}
+
 // segment is a part of a text up to the next separator, and the separator before it.
 type segment struct {
 	before, text string

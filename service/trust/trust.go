@@ -26,16 +26,16 @@ type Identity struct {
 }
 
 // Rule selects identities: those of one issuer, by the subject or claims of their tokens, or those of one trust domain, by
-// their SPIFFE IDs. The zero Rule selects none.
+// their SPIFFE IDs. The zero Rule selects none. Its JSON is that of messages and records.
 type Rule struct {
 	// Issuer is the "iss", compared byte for byte.
-	Issuer string
+	Issuer string `json:"issuer,omitempty"`
 	// Subject matches the "sub"; the zero Pattern stands for any.
-	Subject Pattern
+	Subject Pattern `json:"subject,omitzero"`
 	// Claims match the claims of their names.
-	Claims map[string]Pattern
+	Claims map[string]Pattern `json:"claims,omitempty"`
 	// SPIFFEID matches the SPIFFE ID. The trust domain in it is no capture.
-	SPIFFEID Pattern
+	SPIFFEID Pattern `json:"spiffe_id,omitzero"`
 }
 
 // Match reports whether the rule selects the identity, and returns what its patterns captured. why says which part of the

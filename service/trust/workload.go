@@ -25,6 +25,12 @@ type Workload struct {
 	AccessTokenLifetime time.Duration
 }
 
+// ETag identifies the state of the workload, as [Issuer.ETag] does.
+func (w *Workload) ETag() string {
+	return etag(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %d", w.ClientID, w.Rule.Issuer, w.Rule.Subject, w.Rule.Claims, w.Rule.SPIFFEID,
+		w.Where, w.Scopes, w.DefaultScopes, w.AccessTokenLifetime))
+}
+
 // Check returns what is wrong with the workload itself as a [FieldError]. Whether its scopes exist is for the caller to check.
 func (w *Workload) Check() error {
 	if err := w.Rule.Check(); err != nil {
@@ -68,7 +74,7 @@ func (w *Workload) checkClientID(captured []string) error {
 // Match returns the ID of the client that the identity is; ok is false if it is none of the workload's, and why then says what
 // does not match, for an operator.
 func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
-	bound := w.Rule.bind(w.Where)
+	bound := w.Selected()
 	captures, why := bound.Match(id)
 	if why != "" {
 		return oauth.ClientID{}, why, false
@@ -81,6 +87,9 @@ func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
 	return client, "", true
 }
 
+// Selected returns the rule with the captures that Where restricts replaced by their texts.
+func (w *Workload) Selected() Rule { return w.Rule.bind(w.Where) }
+
 // Includes reports whether the client with the ID is one of the workload's.
 func (w *Workload) Includes(id oauth.ClientID) bool {
 	return w.ClientID.Bind(w.Where).Match(id.String(), make(Captures))
@@ -88,7 +97,7 @@ func (w *Workload) Includes(id oauth.ClientID) bool {
 
 // conflict returns why two workloads cannot stand beside each other, or nil.
 func (w *Workload) conflict(other *Workload) error {
-	rule, rival := w.Rule.bind(w.Where), other.Rule.bind(other.Where)
+	rule, rival := w.Selected(), other.Selected()
 	switch {
 	case rule.Overlaps(&rival):
 		return &FieldError{ruleField(&w.Rule), fmt.Sprintf("an identity may match the workload %s too", other.ClientID)}

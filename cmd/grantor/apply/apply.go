@@ -147,7 +147,7 @@ func (s *options) applyDirectly(ctx context.Context, wanted *manifest.File, repo
 	}
 	var changes []registry.Change
 	editor := registry.NewEditor(registry.Config{
-		Clients: store, Resources: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now,
+		Clients: store, Resources: store, Trust: store, Hasher: hasher, Algorithms: algorithms, Now: time.Now,
 		Confirm: service.Confirm(store, time.Now),
 	}).As(registry.Unlimited())
 	err = wanted.Apply(ctx, editor, registry.ApplyOptions{DryRun: s.dryRun, Prune: s.prune}, func(c registry.Change) {

@@ -86,6 +86,9 @@ var secretFields = []string{"client_secret", "client_secret_env", "client_secret
 
 // readIdentity reads the ID of a client, or its secrets.
 func (m *File) readIdentity(c *registry.ClientSpec, key string, node *yaml.Node) (err error) {
+	if m.withoutSecrets && (slices.Contains(secretFields, key) || key == "client_secret_hashes") {
+		return nil
+	}
 	switch key {
 	case "client_id":
 		c.ID, err = parse(m.doc, node, oauth.ParseClientID)

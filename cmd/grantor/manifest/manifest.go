@@ -25,15 +25,25 @@ type File struct {
 	places map[string]*yaml.Node
 	// urls are the secrets that are yet to be read.
 	urls []secretURL
+	// withoutSecrets means that the secrets are not read.
+	withoutSecrets bool
 }
 
 // Parse parses a manifest. Its errors call it name. It leaves clients whose secret is named by a URL without a secret.
-func Parse(name string, data []byte) (*File, error) {
+func Parse(name string, data []byte) (*File, error) { return new(File).parse(name, data) }
+
+// ParseWithoutSecrets is Parse for a reader that has no use for secrets: it leaves all clients without, and reads neither
+// files nor variables that the manifest names.
+func ParseWithoutSecrets(name string, data []byte) (*File, error) {
+	return (&File{withoutSecrets: true}).parse(name, data)
+}
+
+func (m *File) parse(name string, data []byte) (*File, error) {
 	doc, err := yamldoc.Parse(name, data)
 	if err != nil {
 		return nil, err
 	}
-	m := &File{doc: doc, places: make(map[string]*yaml.Node)}
+	m.doc, m.places = doc, make(map[string]*yaml.Node)
 	return m, doc.Fields(doc.Root, func(key string, node *yaml.Node) error {
 		switch key {
 		case "resources":
@@ -66,6 +76,9 @@ func Read(ctx context.Context, path string, fetch Fetch) (*File, error) {
 func (m *File) Check() error {
 	resources, err := registry.NewResources(0, m.Resources)
 	if err != nil {
+		return m.locate(err)
+	}
+	if _, err := trust.NewTable(0, m.Issuers, m.Workloads); err != nil {
 		return m.locate(err)
 	}
 	if err := m.Manifest.Check(); err != nil {

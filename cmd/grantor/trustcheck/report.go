@@ -47,7 +47,9 @@ type report struct {
 	Clients []string `json:"clients"`
 }
 
-func (r *report) add(name, result, why string) { r.Checks = append(r.Checks, checked{name, result, why}) }
+func (r *report) add(name, result, why string) {
+	r.Checks = append(r.Checks, checked{name, result, why})
+}
 
 // try adds what became of a rule.
 func (r *report) try(m match) {

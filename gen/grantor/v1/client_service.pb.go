@@ -127,11 +127,10 @@ type Client struct {
 	// https URL of a JWK Set with the client's keys, instead of jwks; at most 512 bytes. It is fetched from public addresses
 	// only, without redirects, and at most 16 KiB.
 	JwksUri string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
-	// Identities of trusted issuers that authenticate the client, at most 16.
+	// Rules that select the client's identities at trusted issuers; at most 16. Any one that matches authenticates the client.
 	Federation []*FederationRule `protobuf:"bytes,26,rep,name=federation,proto3" json:"federation,omitempty"`
-	// Whether the client is one of a workload. Of its fields only disabled, allowed_networks and access_token_lifetime have an
-	// effect, and it has no scopes, secrets or keys of its own: the workload has the rest. Otherwise no workload
-	// authenticates a client that is registered.
+	// Whether a workload makes the client. Its record restricts the client: it may have disabled, allowed_networks and
+	// access_token_lifetime, and nothing else.
 	Workload      bool `protobuf:"varint,27,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -307,17 +306,18 @@ func (x *Client) GetWorkload() bool {
 	return false
 }
 
-// FederationRule selects identities of a trusted issuer, by the subject or claims of their tokens, or of a SPIFFE trust
-// domain, by their SPIFFE IDs. subject, spiffe_id and the values of claims are patterns; see Workload.
+// FederationRule selects identities of a trusted issuer, by the subject or claims of their tokens, or of a SPIFFE trust domain.
+// A pattern consists of segments, separated by / or :. The segment * matches any one segment that is not empty, and so does
+// {name}; every other segment matches itself.
 type FederationRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Trusted issuer, the "iss" of the token.
+	// The "iss" of the tokens.
 	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
-	// Pattern of "sub". Empty means any.
+	// Pattern of the "sub". Empty means any; claims are then required.
 	Subject string `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
-	// Patterns of claims, by name, at most 16. Each of them must match.
+	// Patterns of further claims, by their names; at most 16. A claim that is a string, a number or a boolean matches.
 	Claims map[string]string `protobuf:"bytes,3,rep,name=claims,proto3" json:"claims,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Pattern of SPIFFE IDs, whose trust domain is written in full; instead of issuer, subject and claims.
+	// Pattern of SPIFFE IDs, instead of issuer, subject and claims.
 	SpiffeId      string `protobuf:"bytes,4,opt,name=spiffe_id,json=spiffeId,proto3" json:"spiffe_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
