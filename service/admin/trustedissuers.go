@@ -82,11 +82,7 @@ func (s *trustServer) UpdateTrustedIssuer(ctx context.Context, m *grantorv1.Upda
 	if len(a.changes) > 0 {
 		s.changed(ctx, a, telemetry.EventIssuerChanged, issuer.ID())
 	}
-	shown := registrypb.FromIssuer(issuer)
-	if !a.may(registry.ScopeTrustRead) {
-		shown = &grantorv1.TrustedIssuer{Id: shown.GetId(), Etag: shown.GetEtag()}
-	}
-	return &grantorv1.UpdateTrustedIssuerResponse{TrustedIssuer: shown}, nil
+	return &grantorv1.UpdateTrustedIssuerResponse{TrustedIssuer: registrypb.FromIssuer(issuer)}, nil
 }
 
 // DeleteTrustedIssuer removes a trusted issuer.

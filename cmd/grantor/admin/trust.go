@@ -21,7 +21,8 @@ is named by the pattern of its clients' ids, such as "k8s:{namespace}:{name}".`,
 		newWorkloadListCommand(), newWorkloadGetCommand(), newWorkloadCreateCommand(), newWorkloadUpdateCommand(), newWorkloadDeleteCommand())
 	return cli.NewGroup("trust", "Administer whose identities from elsewhere are accepted, and as which clients",
 		`Administer the issuers and trust domains whose identities a running issuer accepts, and the workloads, which are clients
-without a registration. The calling client needs the scopes grantor:trust.read and grantor:trust.write.
+without a registration. The calling client needs the scopes grantor:trust.read and grantor:trust.write, and to change a
+trusted issuer every scope "grantor:…": whoever chooses the keys of an issuer can act as its clients.
 docs/clients-and-resources.md describes the fields and the patterns. See also: grantor help profiles, grantor help
 exit-codes.`,
 		append([]*cobra.Command{issuer, workload}, others...)...)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -63,7 +64,7 @@ func newIssuerCreateCommand() *cobra.Command {
 		Example: `  grantor trust issuer create https://token.actions.githubusercontent.com
   grantor trust issuer create spiffe://prod.example.com --bundle-endpoint https://spire.example.com/bundle`,
 		Args: cobra.ExactArgs(1),
-	}, registry.ScopeTrustWrite, func(ctx context.Context, a *administrator, args []string) error {
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
 		wanted := &grantorv1.TrustedIssuer{Issuer: args[0]}
 		if domain, ok := strings.CutPrefix(args[0], "spiffe://"); ok {
 			wanted = &grantorv1.TrustedIssuer{TrustDomain: domain}
@@ -93,7 +94,7 @@ does so if the trusted issuer was changed since it was read.`,
 		Example: `  grantor trust issuer update https://token.actions.githubusercontent.com --single-use
   grantor trust issuer update https://gitlab.example.com --audience https://auth.example.com`,
 		Args: cobra.ExactArgs(1),
-	}, registry.ScopeTrustRead+" "+registry.ScopeTrustWrite, func(ctx context.Context, a *administrator, args []string) error {
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
 		read, err := a.Trust.GetTrustedIssuer(ctx, &grantorv1.GetTrustedIssuerRequest{Id: args[0]})
 		if err != nil {
 			return cli.About("trusted issuer", args[0], err)
@@ -125,7 +126,7 @@ func newIssuerDeleteCommand() *cobra.Command {
 valid until they expire. It cannot be removed while there is a workload of it.`,
 		Example: `  grantor trust issuer delete https://token.actions.githubusercontent.com --yes`,
 		Args:    cobra.ExactArgs(1),
-	}, registry.ScopeTrustWrite, func(ctx context.Context, a *administrator, args []string) error {
+	}, remote.AllScopes, func(ctx context.Context, a *administrator, args []string) error {
 		answer, err := a.Trust.DeleteTrustedIssuer(ctx, &grantorv1.DeleteTrustedIssuerRequest{Id: args[0], Etag: etag})
 		if err != nil {
 			return cli.About("trusted issuer", args[0], err)

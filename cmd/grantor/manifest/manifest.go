@@ -137,8 +137,6 @@ func about(err error) (item, field string) {
 	}
 	if invalid, ok := errors.AsType[*registry.FieldError](err); ok {
 		field = invalid.Field
-	} else if invalid, ok := errors.AsType[*trust.FieldError](err); ok {
-		field = invalid.Field
 	}
 	return item, field
 }

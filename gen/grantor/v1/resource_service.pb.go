@@ -614,7 +614,8 @@ type ApplyManifestRequest struct {
 	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// If true, resources that the request does not name are removed.
 	PruneResources bool `protobuf:"varint,4,opt,name=prune_resources,json=pruneResources,proto3" json:"prune_resources,omitempty"`
-	// The desired trusted issuers. They, workloads and prune_trust also require the scope "grantor:trust.write".
+	// The desired trusted issuers. They, workloads and prune_trust also require the scope "grantor:trust.write", and a change
+	// of a trusted issuer every administrative scope.
 	TrustedIssuers []*TrustedIssuer `protobuf:"bytes,5,rep,name=trusted_issuers,json=trustedIssuers,proto3" json:"trusted_issuers,omitempty"`
 	// The desired workloads.
 	Workloads []*Workload `protobuf:"bytes,6,rep,name=workloads,proto3" json:"workloads,omitempty"`

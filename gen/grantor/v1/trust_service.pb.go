@@ -1385,17 +1385,38 @@ const file_grantor_v1_trust_service_proto_rawDesc = "" +
 	"\x15DeleteWorkloadRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\"\x18\n" +
-	"\x16DeleteWorkloadResponse2\xc8\t\n" +
+	"\x16DeleteWorkloadResponse2\x99\r\n" +
 	"\fTrustService\x12w\n" +
 	"\x10GetTrustedIssuer\x12#.grantor.v1.GetTrustedIssuerRequest\x1a$.grantor.v1.GetTrustedIssuerResponse\"\x18\x92\xf6\x18\x14\n" +
 	"\x12grantor:trust.read\x12}\n" +
 	"\x12ListTrustedIssuers\x12%.grantor.v1.ListTrustedIssuersRequest\x1a&.grantor.v1.ListTrustedIssuersResponse\"\x18\x92\xf6\x18\x14\n" +
-	"\x12grantor:trust.read\x12\x81\x01\n" +
-	"\x13CreateTrustedIssuer\x12&.grantor.v1.CreateTrustedIssuerRequest\x1a'.grantor.v1.CreateTrustedIssuerResponse\"\x19\x92\xf6\x18\x15\n" +
-	"\x13grantor:trust.write\x12\x81\x01\n" +
-	"\x13UpdateTrustedIssuer\x12&.grantor.v1.UpdateTrustedIssuerRequest\x1a'.grantor.v1.UpdateTrustedIssuerResponse\"\x19\x92\xf6\x18\x15\n" +
-	"\x13grantor:trust.write\x12\x81\x01\n" +
-	"\x13DeleteTrustedIssuer\x12&.grantor.v1.DeleteTrustedIssuerRequest\x1a'.grantor.v1.DeleteTrustedIssuerResponse\"\x19\x92\xf6\x18\x15\n" +
+	"\x12grantor:trust.read\x12\x9c\x02\n" +
+	"\x13CreateTrustedIssuer\x12&.grantor.v1.CreateTrustedIssuerRequest\x1a'.grantor.v1.CreateTrustedIssuerResponse\"\xb3\x01\x92\xf6\x18\xae\x01\n" +
+	"\x14grantor:clients.read\n" +
+	"\x15grantor:clients.write\n" +
+	"\x16grantor:resources.read\n" +
+	"\x17grantor:resources.write\n" +
+	"\x11grantor:keys.read\n" +
+	"\x12grantor:keys.write\n" +
+	"\x12grantor:trust.read\n" +
+	"\x13grantor:trust.write\x12\x9c\x02\n" +
+	"\x13UpdateTrustedIssuer\x12&.grantor.v1.UpdateTrustedIssuerRequest\x1a'.grantor.v1.UpdateTrustedIssuerResponse\"\xb3\x01\x92\xf6\x18\xae\x01\n" +
+	"\x14grantor:clients.read\n" +
+	"\x15grantor:clients.write\n" +
+	"\x16grantor:resources.read\n" +
+	"\x17grantor:resources.write\n" +
+	"\x11grantor:keys.read\n" +
+	"\x12grantor:keys.write\n" +
+	"\x12grantor:trust.read\n" +
+	"\x13grantor:trust.write\x12\x9c\x02\n" +
+	"\x13DeleteTrustedIssuer\x12&.grantor.v1.DeleteTrustedIssuerRequest\x1a'.grantor.v1.DeleteTrustedIssuerResponse\"\xb3\x01\x92\xf6\x18\xae\x01\n" +
+	"\x14grantor:clients.read\n" +
+	"\x15grantor:clients.write\n" +
+	"\x16grantor:resources.read\n" +
+	"\x17grantor:resources.write\n" +
+	"\x11grantor:keys.read\n" +
+	"\x12grantor:keys.write\n" +
+	"\x12grantor:trust.read\n" +
 	"\x13grantor:trust.write\x12h\n" +
 	"\vGetWorkload\x12\x1e.grantor.v1.GetWorkloadRequest\x1a\x1f.grantor.v1.GetWorkloadResponse\"\x18\x92\xf6\x18\x14\n" +
 	"\x12grantor:trust.read\x12n\n" +

@@ -38,9 +38,10 @@ const (
 // TrustService administers the issuers and trust domains whose identities are accepted (RFC 7523 §3), and the workloads
 // that are clients without a registration. Over HTTP its methods are under /v1/trusted-issuers and /v1/workloads; an
 // identifier in a path is percent-encoded. Authentication and errors are those of ClientService. A caller whose token
-// lacks "grantor:trust.read" gets only the identifier and the etag in the response to a change.
+// lacks "grantor:trust.read" gets only client_id and etag of a workload in the response to a change.
 //
-// A caller that may change a trusted issuer can name the keys with which the identities of its clients are proved.
+// A caller that chooses the keys of a trusted issuer can act as every client whose identity the issuer vouches for. So
+// the methods that change trusted issuers, and a manifest that does, require every administrative scope.
 type TrustServiceClient interface {
 	// GetTrustedIssuer returns one trusted issuer.
 	GetTrustedIssuer(ctx context.Context, in *GetTrustedIssuerRequest, opts ...grpc.CallOption) (*GetTrustedIssuerResponse, error)
@@ -180,9 +181,10 @@ func (c *trustServiceClient) DeleteWorkload(ctx context.Context, in *DeleteWorkl
 // TrustService administers the issuers and trust domains whose identities are accepted (RFC 7523 §3), and the workloads
 // that are clients without a registration. Over HTTP its methods are under /v1/trusted-issuers and /v1/workloads; an
 // identifier in a path is percent-encoded. Authentication and errors are those of ClientService. A caller whose token
-// lacks "grantor:trust.read" gets only the identifier and the etag in the response to a change.
+// lacks "grantor:trust.read" gets only client_id and etag of a workload in the response to a change.
 //
-// A caller that may change a trusted issuer can name the keys with which the identities of its clients are proved.
+// A caller that chooses the keys of a trusted issuer can act as every client whose identity the issuer vouches for. So
+// the methods that change trusted issuers, and a manifest that does, require every administrative scope.
 type TrustServiceServer interface {
 	// GetTrustedIssuer returns one trusted issuer.
 	GetTrustedIssuer(context.Context, *GetTrustedIssuerRequest) (*GetTrustedIssuerResponse, error)
