@@ -78,7 +78,7 @@ func (c *Client) checkSelections(selections []selection) error {
 // checkRules rejects two rules of different clients that an identity may match. Many clients of one issuer differ in the text
 // of one part of their rules, such as the subject, so that only rules with the same text there are compared.
 func checkRules(rules []clientRule) error {
-	part := commonPart(rules)
+	part := tellingPart(rules)
 	byText := make(map[string][]*clientRule)
 	var open []*clientRule
 	for i := range rules {
@@ -109,19 +109,24 @@ const (
 	partSPIFFEID = " spiffe_id"
 )
 
-// commonPart returns the part that has one text in most of the rules.
-func commonPart(rules []clientRule) string {
-	count := make(map[string]int)
+// tellingPart returns the part that has the most different texts in the rules.
+func tellingPart(rules []clientRule) string {
+	texts := make(map[string]map[string]bool)
 	for i := range rules {
-		for _, name := range append(slices.Sorted(maps.Keys(rules[i].Claims)), partSubject, partSPIFFEID) {
-			if _, fixed := fixedText(rules[i].Rule, name); fixed {
-				count[name]++
+		for _, name := range append(slices.Collect(maps.Keys(rules[i].Claims)), partSubject, partSPIFFEID) {
+			text, fixed := fixedText(rules[i].Rule, name)
+			if !fixed {
+				continue
 			}
+			if texts[name] == nil {
+				texts[name] = make(map[string]bool)
+			}
+			texts[name][text] = true
 		}
 	}
 	best := ""
-	for _, name := range slices.Sorted(maps.Keys(count)) {
-		if count[name] > count[best] {
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		if len(texts[name]) > len(texts[best]) {
 			best = name
 		}
 	}
