@@ -68,7 +68,8 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 	d.authenticator = clientauth.New(clientauth.Config{
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
 		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
-		Slow: d.events.SlowHash,
+		Slow:       d.events.SlowHash,
+		Federation: clientauth.Federation{Trust: d.directory, Networks: config.FetchNetworks, Directories: config.TrustDirectories},
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)

@@ -26,6 +26,7 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Store keeps everything that an issuer keeps.
@@ -77,8 +78,10 @@ type Config struct {
 	Limits limit.Limits
 	// Proxies are the networks whose X-Forwarded-For is trusted. Default none.
 	Proxies remoteaddr.Networks
-	// FetchNetworks are the networks from which the key sets of clients are fetched, besides public addresses. Default none.
+	// FetchNetworks are the networks from which the key sets of clients and trusted issuers are fetched, besides public addresses. Default none.
 	FetchNetworks remoteaddr.Networks
+	// TrustDirectories are the directories below which the files are read that trusted issuers name. Default none.
+	TrustDirectories trust.Directories
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }

@@ -48,7 +48,7 @@ type Config struct {
 	Usage  registry.UsageStore
 	// Directory returns clients in their current state.
 	Directory interface {
-		Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
+		Lookup(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 	}
 	Ring Ring
 	// RevokeTokens revokes the tokens of a client that were issued up to now.
@@ -125,7 +125,7 @@ func (c *Config) checkRights(ctx context.Context, caller verify.Caller) error {
 	if err != nil {
 		return err
 	}
-	client, err := c.Directory.Client(ctx, id)
+	client, err := c.Directory.Lookup(ctx, id)
 	if errors.Is(err, registry.ErrNotFound) || (err == nil && client.Disabled) {
 		client, err = &registry.Client{ID: id}, nil
 	}

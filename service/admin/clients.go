@@ -157,7 +157,7 @@ func (s *clientServer) RevokeTokens(ctx context.Context, m *grantorv1.RevokeToke
 	if err != nil {
 		return nil, err
 	}
-	if err := a.editor.Authorize(client); err != nil {
+	if err := a.editor.Authorize(ctx, client); err != nil {
 		return nil, err
 	}
 	if err := s.config.RevokeTokens(ctx, client); err != nil {

@@ -74,18 +74,30 @@ func (e *Evidence) parseAssertion() (*assertion, error) {
 	return a, nil
 }
 
-// authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion costs one
-// verification of a signature, be the client known or not.
+// authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion but one of an issuer
+// that was verified before costs one verification of a signature, be the client known or not.
 func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence) (Authentication, error) {
-	p := proof{credentials{id: e.ClientID}, e.Source, a.config.Now()}
+	sum := sha256.Sum256([]byte(e.Assertion))
+	switch v, table, err := a.recall(ctx, e, sum); {
+	case err != nil:
+		return Authentication{Method: oauth.FederatedJWT}, err
+	case v != nil:
+		return a.authenticateVouched(ctx, e, v, table)
+	}
 	sent, err := e.parseAssertion()
-	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Code == oauth.InvalidClient {
-		return Authentication{Method: p.method}, a.fail(ctx, p, refusal)
-	}
 	if err != nil {
-		return Authentication{Method: p.method}, err
+		p := proof{credentials{id: e.ClientID}, e.Source, a.config.Now()}
+		return Authentication{}, a.failed(ctx, p, err)
 	}
-	p.method, p.id = oauth.PrivateKeyJWT, sent.subject
+	if sent.federated() {
+		return a.authenticateFederated(ctx, e, sent, sum)
+	}
+	return a.authenticateByKey(ctx, e, sent)
+}
+
+// authenticateByKey returns the client that signed the assertion with a key of its own.
+func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent *assertion) (Authentication, error) {
+	p := proof{credentials{id: sent.subject, method: oauth.PrivateKeyJWT}, e.Source, a.config.Now()}
 	client, known, err := a.find(ctx, p.id)
 	if err != nil {
 		return Authentication{Method: p.method}, err
@@ -134,10 +146,7 @@ func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, 
 
 // checkAssertion returns what is wrong with the claims of an assertion whose signature is right (RFC 7523 §3, RFC 10070).
 func (a *Authenticator) checkAssertion(sent *assertion, client *registry.Client, clientID string, now time.Time) error {
-	switch {
-	case sent.issuer != sent.subject:
-		return fmt.Errorf("iss is %.100q, want the client", sent.issuer)
-	case clientID != "" && clientID != sent.subject:
+	if clientID != "" && clientID != sent.subject {
 		return errors.New("client_id is not its sub")
 	}
 	if err := a.checkType(sent.message.Header.Type, client, now); err != nil {
@@ -161,10 +170,7 @@ func (a *Authenticator) checkAssertion(sent *assertion, client *registry.Client,
 // checkType returns what is wrong with the "typ" of an assertion. The type keeps other JWTs that the client signs with the
 // same key from passing as assertions.
 func (a *Authenticator) checkType(typ string, client *registry.Client, now time.Time) error {
-	name := typ
-	if prefix := "application/"; len(name) > len(prefix) && oauth.EqualFold(name[:len(prefix)], prefix) {
-		name = name[len(prefix):] // RFC 7515 §4.1.9
-	}
+	name := mediaType(typ)
 	if oauth.EqualFold(name, AssertionMediaType) {
 		return nil
 	}
@@ -172,6 +178,14 @@ func (a *Authenticator) checkType(typ string, client *registry.Client, now time.
 		return nil
 	}
 	return fmt.Errorf("typ is %.40q, want %s", typ, AssertionMediaType)
+}
+
+// mediaType returns a "typ" without the prefix that may be left out (RFC 7515 §4.1.9).
+func mediaType(typ string) string {
+	if prefix := "application/"; len(typ) > len(prefix) && oauth.EqualFold(typ[:len(prefix)], prefix) {
+		return typ[len(prefix):]
+	}
+	return typ
 }
 
 // checkAudience returns what is wrong with the "aud" of an assertion: it is the issuer identifier alone (RFC 10070), so that

@@ -36,10 +36,12 @@ type Evidence struct {
 // The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
 	if e.Assertion != "" {
-		if a, err := e.parseAssertion(); err == nil {
+		switch a, err := e.parseAssertion(); {
+		case err != nil || a.federated() && e.ClientID != "":
+			return e.ClientID
+		default:
 			return a.subject
 		}
-		return e.ClientID
 	}
 	c, _ := e.credentials()
 	return c.id
@@ -52,7 +54,7 @@ type Clients interface {
 	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 }
 
-// Config configures an [Authenticator]. All fields but Fetch and Slow are required.
+// Config configures an [Authenticator]. All fields but Federation, Fetch and Slow are required.
 type Config struct {
 	// Issuer is the audience of client assertions.
 	Issuer oauth.Issuer
@@ -68,6 +70,8 @@ type Config struct {
 	// Replays refuses client assertions that were used before.
 	Replays Replays
 	Now     func() time.Time
+	// Federation says whose tokens authenticate clients that they do not come from. Default: no one's.
+	Federation Federation
 	// Fetch makes the requests for the key sets of clients that register a URL. If it is nil, no such client authenticates.
 	Fetch *http.Client
 	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called
@@ -95,15 +99,16 @@ type Failures interface {
 
 // Authenticator authenticates clients. It is safe for concurrent use by multiple goroutines.
 type Authenticator struct {
-	config   Config
-	secrets  *secrets
-	keys     *keySets
-	upgrades chan upgrade
+	config     Config
+	secrets    *secrets
+	keys       *keySets
+	federation *federation
+	upgrades   chan upgrade
 }
 
 // New returns an authenticator. It computes at most as many slow hashes at once as the process may use processors.
 func New(config Config) *Authenticator {
-	return &Authenticator{config, newSecrets(config), newKeySets(config.Fetch, config.Now), make(chan upgrade, maxUpgrades)}
+	return &Authenticator{config, newSecrets(config), newKeySets(config.Fetch, config.Now), newFederation(config), make(chan upgrade, maxUpgrades)}
 }
 
 // refused returns the one answer to every failed authentication. Reason and cause are for the operator alone.
@@ -115,6 +120,8 @@ func refused(reason oauth.Reason, format string, args ...any) *oauth.Error {
 
 // Authentication is the result of an authentication.
 type Authentication struct {
+	// ID is that of the client that the evidence is of, also where the client may not authenticate; empty if it is not known.
+	ID string
 	// Client is the client that the evidence proves; nil if it proves none.
 	Client *registry.Client
 	// Method is the method by which the client authenticates, or tries to; empty if it is not known.

@@ -112,6 +112,10 @@ func ParseWithKey(raw string) (*Message, error) {
 // have been selected by that of the header ([jwks.Key.For]).
 func (m *Message) Verify(key jwks.Key) error { return Verify(key, []byte(m.signed), m.signature) }
 
+// Signed returns what is signed: the encoded header and payload. Unlike the whole message it is one for all its signatures, of
+// which another can be made from one with some algorithms.
+func (m *Message) Signed() string { return m.signed }
+
 // Claims maps the names of claims to their JSON. It is a map because encoding/json would fill a struct's fields from names
 // in any letter case: an issuer that lets its clients add a claim "AUD" must not let them replace "aud".
 type Claims map[string]json.RawMessage
@@ -143,6 +147,19 @@ func (c Claims) Texts(name string) []string {
 		return nil
 	}
 	return all
+}
+
+// Scalar returns a claim that is a string, a number or a boolean as text: a string as it is, the others as their JSON. ok is
+// false for any other claim.
+func (c Claims) Scalar(name string) (text string, ok bool) {
+	raw := bytes.TrimSpace(c[name])
+	if String(raw, &text) {
+		return text, true
+	}
+	if len(raw) == 0 || strings.IndexByte(`{["n`, raw[0]) >= 0 {
+		return "", false
+	}
+	return string(raw), true
 }
 
 // Time returns a claim that is a NumericDate (RFC 7519 §2): seconds since 1970, whose fraction, if any, is cut off.

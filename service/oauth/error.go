@@ -59,6 +59,8 @@ const (
 	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a name, not a credential
 	WrongAssertion       Reason = "wrong_assertion"
 	AssertionReplayed    Reason = "assertion_replayed"
+	UntrustedIssuer      Reason = "untrusted_issuer"
+	NoMatchingRule       Reason = "no_matching_rule"
 	NetworkNotAllowed    Reason = "network_not_allowed"
 )
 
@@ -75,7 +77,7 @@ const (
 	StaleKnowledge Reason = "stale_knowledge"
 	// StoreUnreachable means that the store did not answer during this request.
 	StoreUnreachable Reason = "store_unreachable"
-	// KeysUnreachable means that the key set of a client could not be fetched.
+	// KeysUnreachable means that the key set of a client or of a trusted issuer could not be fetched.
 	KeysUnreachable Reason = "keys_unreachable"
 	// TooManySecrets means that the queue for slow hashes is full.
 	TooManySecrets Reason = "too_many_secrets"

@@ -23,11 +23,13 @@ import (
 // GrantClientCredentials is the grant type of a client that acts for itself (RFC 6749 §4.4).
 const GrantClientCredentials = "client_credentials"
 
-// Token endpoint authentication methods, as named in the IANA registry.
+// Token endpoint authentication methods, as named in the IANA registry, apart from FederatedJWT, which has no name there: an
+// assertion (RFC 7523 §3) of an issuer that is not the client.
 const (
 	ClientSecretBasic = "client_secret_basic"
 	ClientSecretPost  = "client_secret_post"
 	PrivateKeyJWT     = "private_key_jwt"
+	FederatedJWT      = "federated_jwt"
 )
 
 // Maximum sizes of input, in bytes unless stated otherwise.

@@ -34,6 +34,11 @@ func (k *kit) expectAltered(t *testing.T, key string) {
 			"read": func(ctx context.Context) error { _, err := k.Resources(ctx); return err },
 		}
 	}
+	if key == "trust" {
+		reads = map[string]func(ctx context.Context) error{
+			"read": func(ctx context.Context) error { _, err := k.Trust(ctx); return err },
+		}
+	}
 	for how, read := range reads {
 		if err := read(t.Context()); !errors.Is(err, registry.ErrAltered) || !strings.Contains(err.Error(), k.base+key) {
 			t.Errorf("%s: got %v, want %v, and the name of the record", how, err, registry.ErrAltered)
@@ -47,7 +52,8 @@ func testAltered(t *testing.T, k *kit) {
 	narrow.Scopes = scopes("a")
 	k.save(t, narrow)
 	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, []registry.Resource{{ID: resourceID("urn:a"), Scopes: scopes("a")}}))))
-	for _, key := range []string{"client:a", "resources"} {
+	must.Succeed(t, k.SaveTrust(t.Context(), table(0, workload(scopes("a")))))
+	for _, key := range []string{"client:a", "resources", "trust"} {
 		whole, err := k.client.HGetAll(t.Context(), k.base+key).Result()
 		must.Succeed(t, err)
 		for name, fields := range map[string]map[string]string{
@@ -79,10 +85,12 @@ func testAltered(t *testing.T, k *kit) {
 	// The restored records are valid again.
 	c, err := k.Client(t.Context(), clientID("a"))
 	must.Succeed(t, err)
-	table, err := k.Resources(t.Context())
+	resources, err := k.Resources(t.Context())
 	must.Succeed(t, err)
-	if c.Scopes.String() != "a" || len(table.List()) != 1 {
-		t.Errorf("got %v and %v", c, table.List())
+	trusted, err := k.Trust(t.Context())
+	must.Succeed(t, err)
+	if c.Scopes.String() != "a" || len(resources.List()) != 1 || len(trusted.Workloads()) != 1 {
+		t.Errorf("got %v, %v and %v", c, resources.List(), trusted.Workloads())
 	}
 }
 
@@ -132,6 +140,8 @@ func testNoKey(t *testing.T, k *kit) {
 		"saved":            bare.SaveClient(ctx, c),
 		"deleted":          bare.DeleteClient(ctx, c.ID, c.Version),
 		"saved, resources": bare.SaveResources(ctx, must.Get(registry.NewResources(0, nil))),
+		"trust":            func() error { _, err := bare.Trust(ctx); return err }(),
+		"saved, trust":     bare.SaveTrust(ctx, table(0)),
 	} {
 		if err == nil || errors.Is(err, registry.ErrNotFound) || !strings.Contains(err.Error(), "no key") {
 			t.Errorf("%s: got %v, want an error about the missing key", name, err)

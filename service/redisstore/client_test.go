@@ -20,6 +20,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 func (k *kit) expectClient(t *testing.T, want *registry.Client) {
@@ -81,7 +82,11 @@ func testClientFields(t *testing.T, k *kit) {
 		Keys:            must.Get(jwks.ParseDocument(jwstest.Set(jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.RS256)))),
 
 		KeysURI:                "https://orders.example.com/jwks.json",
-		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour),
+		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour), Workload: true,
+		Federation: []trust.Rule{
+			{Issuer: "https://a.example", Subject: pattern("system:serviceaccount:{ns}:*"), Claims: map[string]trust.Pattern{"ref": pattern("refs/heads/main")}},
+			{SPIFFEID: pattern("spiffe://prod.example.com/shop/orders")},
+		},
 	}
 	// The test must fail for a field that is added later and not stored.
 	fields := reflect.ValueOf(*full)

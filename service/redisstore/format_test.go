@@ -19,6 +19,7 @@ import (
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/revocation"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // newest returns the newest format of a record that this release reads.
@@ -129,12 +130,41 @@ func testNewerResources(t *testing.T, k *kit) {
 	}
 }
 
+// testNewerTrust checks that a table of trusted issuers which a newer release wrote is neither used nor overwritten.
+func testNewerTrust(t *testing.T, k *kit) {
+	ctx := t.Context()
+	must.Succeed(t, k.SaveTrust(ctx, table(0, workload(scopes("a")))))
+	upgraded := k.upgrade(t, "trust", "trust")
+	e := k.editor()
+	for name, try := range map[string]func() error{
+		"reading":  func() error { _, err := k.Trust(ctx); return err },
+		"creating": func() error { return e.CreateIssuer(ctx, trust.Issuer{Issuer: "https://b.example"}) },
+		"deleting": func() error { return e.DeleteIssuer(ctx, "https://a.example", "") },
+		"applying": func() error {
+			_, err := e.Apply(ctx, registry.Manifest{Issuers: []trust.Issuer{{Issuer: "https://b.example"}}}, registry.ApplyOptions{})
+			return err
+		},
+	} {
+		if err := try(); !errors.Is(err, registry.ErrNewer) {
+			t.Errorf("%s: got %v, want %v", name, err, registry.ErrNewer)
+		}
+	}
+	if got := k.whole(t, "trust"); !reflect.DeepEqual(got, upgraded) {
+		t.Errorf("the record was overwritten: got %q, want %q", got, upgraded)
+	}
+	// A manifest without the sections does not depend on the table.
+	if _, err := e.Apply(ctx, registry.Manifest{}, registry.ApplyOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // testUnknownField checks that a record with a field which its format does not have is an error: this release must not drop
 // the field of a release that failed to increment its format.
 func testUnknownField(t *testing.T, k *kit) {
 	k.save(t, newClient("a"))
 	must.Succeed(t, k.SaveResources(t.Context(), must.Get(registry.NewResources(0, nil))))
-	for _, key := range []string{"client:a", "resources"} {
+	must.Succeed(t, k.SaveTrust(t.Context(), table(0)))
+	for _, key := range []string{"client:a", "resources", "trust"} {
 		data := k.whole(t, key)["d"]
 		k.put(t, key, "77", strings.TrimSuffix(data, "}")+`,"later":1}`)
 	}
@@ -143,6 +173,9 @@ func testUnknownField(t *testing.T, k *kit) {
 	}
 	if _, err := k.Resources(t.Context()); err == nil || errors.Is(err, registry.ErrNewer) {
 		t.Errorf("the resources: got %v, want an error", err)
+	}
+	if _, err := k.Trust(t.Context()); err == nil || errors.Is(err, registry.ErrNewer) {
+		t.Errorf("the trusted issuers: got %v, want an error", err)
 	}
 }
 

@@ -90,9 +90,12 @@ func TestStore(t *testing.T) {
 		"assertions: once":                testAssertions,
 		"resources":                       testResources,
 		"resources: unreadable":           testUnreadableResources,
+		"trust":                           testTrust,
+		"trust: unreadable":               testUnreadableTrust,
 		"records: altered by hand":        testAltered,
 		"records: newer client":           testNewerClient,
 		"records: newer resources":        testNewerResources,
+		"records: newer trust":            testNewerTrust,
 		"records: unknown field":          testUnknownField,
 		"records: of format 1":            testFormat1,
 		"records: moved":                  testMoved,
@@ -157,7 +160,7 @@ func expectKeys(t *testing.T, client redis.UniversalClient) {
 		prefix, rest, _ := strings.Cut(key, ":")
 		tag, rest, _ := strings.Cut(rest, ":")
 		name, _, _ := strings.Cut(rest, ":")
-		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used assertion resources ring feed audit limit replicas ", " "+name+" ") {
+		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used assertion resources trust ring feed audit limit replicas ", " "+name+" ") {
 			t.Errorf("there is a key %q", key)
 		}
 	}

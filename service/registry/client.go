@@ -63,7 +63,7 @@ type Client struct {
 }
 
 // authMethods are the ways in which a client can authenticate.
-var authMethods = []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
+var authMethods = []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT, oauth.FederatedJWT}
 
 // Allows reports whether the client may authenticate by method.
 func (c *Client) Allows(method string) bool {

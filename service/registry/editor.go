@@ -11,6 +11,7 @@ import (
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Config is the configuration of an [Editor]. The stores, the hasher and the clock are required.
@@ -51,17 +52,34 @@ func (e *Editor) As(a Authority) *Editor { return &Editor{e.config, a, e.observe
 // the write. Applying a manifest does not call it.
 func (e *Editor) Observe(fn func([]FieldChange)) *Editor { return &Editor{e.config, e.authority, fn} }
 
-// Authorize returns a [ForbiddenError] if the Editor's authority does not cover the client.
-func (e *Editor) Authorize(c *Client) error { return e.authority.Check(c) }
-
-// Client returns the stored client, whatever the Editor's authority.
-func (e *Editor) Client(ctx context.Context, id oauth.ClientID) (*Client, error) {
-	return e.config.Clients.Client(ctx, id)
+// Authorize returns a [ForbiddenError] if the Editor's authority does not cover the client, with what a workload gives it.
+func (e *Editor) Authorize(ctx context.Context, c *Client) error {
+	whole, err := e.effective(ctx, c)
+	if err != nil {
+		return err
+	}
+	return cmp.Or(e.authority.Check(c), e.authority.Check(whole))
 }
 
-// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority.
+// Client returns the client with the ID, which is stored or made by a workload, whatever the Editor's authority.
+func (e *Editor) Client(ctx context.Context, id oauth.ClientID) (*Client, error) {
+	stored, err := e.config.Clients.Client(ctx, id)
+	return resolve(id, stored, err, func() (*trust.Table, error) { return e.config.Trust.Trust(ctx) })
+}
+
+// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority. Those that a workload makes have what
+// it gives them; they are in the list only if something is stored of them.
 func (e *Editor) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error) {
-	return e.config.Clients.Clients(ctx, after, limit)
+	clients, err := e.config.Clients.Clients(ctx, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range clients {
+		if clients[i], err = e.effective(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return clients, nil
 }
 
 // Resources returns the stored resources.
@@ -82,6 +100,8 @@ type Target struct {
 	ID oauth.ClientID
 	// Version is that of the state; zero means any.
 	Version uint64
+	// workload means that the client need not be stored if a workload makes it.
+	workload bool
 }
 
 // Issued is a client and the secret that it was given.
@@ -96,14 +116,17 @@ type Issued struct {
 // CreateClient stores a new client, with the given secret, with a generated one if that is empty, or without any. It
 // ignores the Secrets and times of c.
 func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, withoutSecret bool) (*Issued, error) {
-	if withoutSecret && secret != "" {
+	switch {
+	case withoutSecret && secret != "":
 		return nil, &FieldError{Field: "without_secret", Problem: "there is a client_secret"}
+	case c.Workload && !withoutSecret:
+		return nil, &FieldError{Field: "without_secret", Problem: "is required of a client that a workload makes"}
 	}
 	table, err := e.config.Resources.Resources(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(c.Check(table), e.checkTokenSize(&c, table), e.Authorize(&c)); err != nil {
+	if err := cmp.Or(c.Check(table), e.checkTokenSize(&c, table), e.Authorize(ctx, &c)); err != nil {
 		return nil, err
 	}
 	added := newSecret{}
@@ -129,11 +152,12 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 }
 
 // UpdateClient calls change with a copy of the stored client and stores the result. It may call change several times. The
-// ID, secrets and times of the client stay as they are. A client that did not change is not stored, unless it is disabled:
+// ID, secrets and times of the client stay as they are. Of a client that a workload makes, what restricts it is stored. A client that did not change is not stored, unless it is disabled:
 // storing a disabled client revokes its tokens, and a caller that did not learn whether that succeeded must be able to retry.
 func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client) error) (*Client, error) {
+	t.workload = true
 	return e.change(ctx, t, func(next, stored *Client) error {
-		if err := change(next); err != nil {
+		if err := e.apply(ctx, next, change); err != nil {
 			return err
 		}
 		next.ID, next.Version, next.CreatedAt, next.Secrets = stored.ID, stored.Version, stored.CreatedAt, stored.Secrets
@@ -149,6 +173,14 @@ func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client
 		}
 		return e.checkTokenSize(next, table)
 	})
+}
+
+// apply calls change with a copy of a stored client, with what a workload gives it.
+func (e *Editor) apply(ctx context.Context, next *Client, change func(*Client) error) error {
+	if next.Workload {
+		return e.restrict(ctx, next, change)
+	}
+	return change(next)
 }
 
 // DeleteClient deletes the client and revokes its tokens.
@@ -167,7 +199,7 @@ func (e *Editor) change(ctx context.Context, t Target, change func(next, stored 
 		if err := change(next, stored); err != nil {
 			return err
 		}
-		if err := e.Authorize(next); err != nil {
+		if err := e.Authorize(ctx, next); err != nil {
 			return err
 		}
 		changed := stored.changes(next)
@@ -189,14 +221,18 @@ func (e *Editor) change(ctx context.Context, t Target, change func(next, stored 
 // client no longer has.
 func (e *Editor) update(ctx context.Context, t Target, fn func(stored *Client) error) error {
 	return retry(func() error {
-		stored, err := e.config.Clients.Client(ctx, t.ID)
+		find := e.config.Clients.Client
+		if t.workload {
+			find = e.restrictable
+		}
+		stored, err := find(ctx, t.ID)
 		if err != nil {
 			return err
 		}
 		if t.Version != 0 && t.Version != stored.Version {
 			return errOtherState
 		}
-		if err := e.Authorize(stored); err != nil {
+		if err := e.Authorize(ctx, stored); err != nil {
 			return err
 		}
 		return fn(stored)
@@ -212,7 +248,7 @@ func (e *Editor) observed(changes []FieldChange) {
 // stored returns the client with the version that its write has given it. The write has succeeded: if the store cannot be
 // read now, the result is the client as written, and with it a secret that cannot be retrieved again, but without an etag.
 func (e *Editor) stored(ctx context.Context, written *Client) *Client {
-	stored, err := e.config.Clients.Client(ctx, written.ID)
+	stored, err := e.Client(ctx, written.ID)
 	if err != nil {
 		written.Version = 0
 		return written

@@ -63,6 +63,9 @@ func (e *Editor) RotateSecret(ctx context.Context, t Target, grace time.Duration
 // issue calls each with every secret of the client, and adds one.
 func (e *Editor) issue(ctx context.Context, t Target, added newSecret, each func(old *clientsecret.Secret)) (*Issued, error) {
 	c, err := e.change(ctx, t, func(next, _ *Client) (err error) {
+		if next.Workload {
+			return &FieldError{Field: "workload", Problem: "a client that a workload makes cannot have a secret"}
+		}
 		// The client has the secret already if the store took the first attempt and its reply was lost.
 		next.Secrets = slices.DeleteFunc(next.Secrets, func(s clientsecret.Secret) bool { return s.ID == added.ID })
 		for i := range next.Secrets {

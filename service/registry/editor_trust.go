@@ -131,21 +131,13 @@ func (e *Editor) checkWorkload(next, stored *trust.Workload, resources *Resource
 	if err != nil {
 		return &FieldError{Field: "client_id", Problem: err.Error()}
 	}
-	client, before := WorkloadClient(next, id), WorkloadClient(stored, id)
+	client, before := WorkloadClient(next, id, nil), WorkloadClient(stored, id, nil)
 	return cmp.Or(
 		fieldError("scopes", checkScopes(client, before, resources)),
 		fieldError("default_scopes", checkDefaultScopes(client, before, resources)),
 		fieldError("access_token_lifetime", checkLifetime(client.AccessTokenLifetime)),
 		e.checkTokenSize(client, resources),
 	)
-}
-
-// WorkloadClient returns the client with the ID that the workload makes, which no store has.
-func WorkloadClient(w *trust.Workload, id oauth.ClientID) *Client {
-	return &Client{
-		ID: id, Workload: true, GrantTypes: []string{oauth.GrantClientCredentials}, Scopes: w.Scopes, DefaultScopes: w.DefaultScopes,
-		AccessTokenLifetime: w.AccessTokenLifetime,
-	}
 }
 
 // entryTarget identifies an entry, and the state in which a change requires it to be.

@@ -55,7 +55,7 @@ func (s *TokenServer) authenticate(ctx context.Context, m credentials, texts []s
 	proven, err := s.prove(ctx, e, validate)
 	c.client, c.event.Method, c.event.Identity = proven.Client, proven.Method, proven.Identity
 	if err != nil {
-		c.event.ClientID = printable(e.ClaimedID())
+		c.event.ClientID = printable(cmp.Or(proven.ID, e.ClaimedID()))
 		return c, err
 	}
 	c.event.ClientID = c.client.ID.String()

@@ -158,6 +158,8 @@ var Reasons = []Reason{
 	{"malformed_credentials", "the credentials are malformed"},
 	{"wrong_assertion", "the client assertion is not one of the client's, has expired, or is for another server"},
 	{"assertion_replayed", "the client assertion was used before"},
+	{"untrusted_issuer", "the client assertion is of an issuer that is neither the client nor a trusted issuer"},
+	{"no_matching_rule", "a trusted issuer vouches for the caller, but no rule makes it the client"},
 	{"network_not_allowed", "the client may not call from this address"},
 	{"too_many_failures", "too many failed authentications from this address"},
 	{"quota", "the client has used up its quota of tokens"},

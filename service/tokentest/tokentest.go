@@ -27,6 +27,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -45,6 +46,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/rest"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -76,6 +78,7 @@ type Option func(*options)
 type options struct {
 	path        string
 	certificate *tls.Certificate
+	directories []string
 }
 
 // Path sets the path of the issuer's URL, such as "/tenant1". Default none.
@@ -88,7 +91,12 @@ func TLS(certificate tls.Certificate) Option {
 	return func(o *options) { o.certificate = &certificate }
 }
 
-// New starts an issuer without clients. Access tokens live one hour.
+// TrustDirectories lets trusted issuers name files below the directories. Default none.
+func TrustDirectories(directories ...string) Option {
+	return func(o *options) { o.directories = directories }
+}
+
+// New starts an issuer without clients. Access tokens live one hour. It fetches key sets from loopback too.
 func New(t testing.TB, opts ...Option) *Issuer {
 	t.Helper()
 	var o options
@@ -113,6 +121,8 @@ func New(t testing.TB, opts ...Option) *Issuer {
 		Algorithms:          []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.EdDSA, jwks.PS256},
 		AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute,
 		MaxStaleness: time.Minute, CachedClients: 10_000, CachedTokens: 10_000, GRPCEndpoint: i.GRPCTarget, Now: i.Now,
+		FetchNetworks:    remoteaddr.Networks{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		TrustDirectories: o.directories,
 	}
 	i.service, err = service.New(t.Context(), config)
 	must.Succeed(t, err)

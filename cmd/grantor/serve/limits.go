@@ -2,6 +2,8 @@ package serve
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -24,6 +26,7 @@ type limitSettings struct {
 	maxConnections       int
 	trustedProxies       []string
 	fetchNetworks        []string
+	trustDirectories     []string
 	proxyProtocol        bool
 }
 
@@ -50,10 +53,21 @@ func (s *limitSettings) declareLimits(set *settings.Set) {
 		settings.Public, settings.OneOf(&s.tokensMode, "refuse", "warn"))
 	set.Strings(&s.trustedProxies, "trusted-proxies", nil, "`list` of the networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For is trusted",
 		settings.Public, settings.Check(func() error { _, err := parseNetworks(s.trustedProxies); return err }))
-	set.Strings(&s.fetchNetworks, "fetch-networks", nil, "`list` of the networks, such as 10.0.0.0/8, from which the key sets of clients (jwks_uri) are fetched, besides public addresses",
+	set.Strings(&s.fetchNetworks, "fetch-networks", nil, "`list` of the networks, such as 10.0.0.0/8, from which the key sets of clients (jwks_uri) and trusted issuers are fetched, besides public addresses",
 		settings.Public, settings.Check(func() error { _, err := parseNetworks(s.fetchNetworks); return err }))
+	set.Strings(&s.trustDirectories, "trust-directories", nil, "`list` of the directories below which the files are read that trusted issuers name (ca_file, bearer_token_file, bundle_file, workload_api)",
+		settings.Public, settings.Check(s.checkTrustDirectories))
 	set.Bool(&s.proxyProtocol, "proxy-protocol", false, "trusted-proxies begin their connections with a PROXY protocol header, version 1 or 2",
 		settings.Public, settings.Check(s.checkProxyProtocol))
+}
+
+func (s *limitSettings) checkTrustDirectories() error {
+	for _, directory := range s.trustDirectories {
+		if !filepath.IsAbs(directory) {
+			return fmt.Errorf("%q is not an absolute path", directory)
+		}
+	}
+	return nil
 }
 
 func (s *limitSettings) checkProxyProtocol() error {

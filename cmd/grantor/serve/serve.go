@@ -225,6 +225,7 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
 		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch,
+		TrustDirectories: s.trustDirectories,
 	})
 	return built, s.Failure(err)
 }

@@ -1,0 +1,317 @@
+package clientauth
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
+)
+
+const (
+	// maxVerifiedBytes is the maximum size of the verified assertions in memory together, in bytes.
+	maxVerifiedBytes = 32 << 20
+	// verifiedOverhead is what an assertion in memory takes besides its claims, in bytes.
+	verifiedOverhead = 512
+	// maxIdentity is the maximum size of [Authentication.Identity], in bytes.
+	maxIdentity = 512
+)
+
+// federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client). Such a
+// token serves many requests, so its verification is remembered.
+type federation struct {
+	config  Federation
+	sources *issuerSources
+	// verified is keyed by the SHA-256 of the assertion. Hashing keeps bearer tokens out of the heap.
+	verified *otter.Cache[[sha256.Size]byte, *vouched]
+}
+
+func newFederation(config Config) *federation {
+	return &federation{
+		config: config.Federation, sources: &issuerSources{config: config.Federation, now: config.Now},
+		verified: otter.Must(&otter.Options[[sha256.Size]byte, *vouched]{
+			MaximumWeight: maxVerifiedBytes,
+			Weigher:       func(_ [sha256.Size]byte, v *vouched) uint32 { return v.size },
+		}),
+	}
+}
+
+// vouched is an assertion whose signature is that of its issuer, and whose claims but the times are right.
+type vouched struct {
+	identity trust.Identity
+	source   *issuerSource
+	key      jwks.Key
+	// table is the version of the table in which the issuer is trusted.
+	table             uint64
+	singleUse         bool
+	notBefore, expire time.Time
+	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
+	signed [sha256.Size]byte
+	size   uint32
+	// matched is what the table made of the identity; nil before it was asked.
+	matched atomic.Pointer[workloadMatch]
+}
+
+// workloadMatch is the workload that an identity is of, and the ID of its client. The workload is nil if it is of none.
+type workloadMatch struct {
+	workload *trust.Workload
+	client   oauth.ClientID
+}
+
+// name returns how the issuer calls the client.
+func (v *vouched) name() string {
+	return fmt.Sprintf("%.*s", maxIdentity, strings.ToValidUTF8(v.identity.Issuer+" "+v.identity.Subject, "\uFFFD"))
+}
+
+// match returns the workload that the identity is of. The table must be the one of the assertion.
+func (v *vouched) match(table *trust.Table) *workloadMatch {
+	if known := v.matched.Load(); known != nil {
+		return known
+	}
+	w, client, _ := table.Match(v.identity)
+	found := &workloadMatch{w, client}
+	v.matched.Store(found)
+	return found
+}
+
+// recall returns an assertion that was verified before, and the table, if nothing that the verification rests on has changed
+// since: the issuer is trusted as it was, and the key is still one of the issuer's. Otherwise it returns nil.
+func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size]byte) (*vouched, *trust.Table, error) {
+	v, ok := a.federation.verified.GetIfPresent(sum)
+	if !ok || e.AssertionType != AssertionType {
+		return nil, nil, nil
+	}
+	table, err := a.trusted(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if v.table != table.Version() || !v.source.trusts(v.key) {
+		a.federation.verified.Invalidate(sum)
+		return nil, nil, nil
+	}
+	return v, table, nil
+}
+
+// federated reports whether the assertion is for the trusted issuers to prove, rather than for the client itself.
+func (a *assertion) federated() bool { return a.issuer != a.subject }
+
+// authenticateFederated returns the client that a trusted issuer vouches for. The assertion costs one verification of a
+// signature, be its issuer trusted or not.
+func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, sent *assertion, sum [sha256.Size]byte) (Authentication, error) {
+	table, err := a.trusted(ctx)
+	if err != nil {
+		return Authentication{Method: oauth.FederatedJWT}, err
+	}
+	v, err := a.vouch(ctx, table, sent)
+	if err != nil {
+		p := proof{credentials{id: e.ClaimedID(), method: oauth.FederatedJWT}, e.Source, a.config.Now()}
+		return Authentication{Method: p.method}, a.failed(ctx, p, err)
+	}
+	v.size = uint32(len(e.Assertion) + verifiedOverhead) //nolint:gosec // an assertion has at most 8 KiB
+	if v.current(a.config.Now()) == nil {
+		a.federation.verified.Set(sum, v)
+	}
+	return a.authenticateVouched(ctx, e, v, table)
+}
+
+// authenticateVouched returns the client that a verified assertion is of. Only here is a client looked up: what an assertion
+// that is not an issuer's is answered depends on no client.
+func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
+	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject), method: oauth.FederatedJWT}, e.Source, a.config.Now()}
+	result := Authentication{Method: p.method}
+	if err := v.current(p.at); err != nil {
+		return result, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion of %s: %w", v.identity.Issuer, err))
+	}
+	result.Identity = v.name()
+	client, err := a.vouchedClient(ctx, table, v, e.ClientID)
+	if err != nil {
+		return result, a.failed(ctx, p, err)
+	}
+	p.id = client.ID.String()
+	result.ID = p.id
+	if refusal := a.checkUsable(p, client); refusal != nil {
+		return result, a.fail(ctx, p, refusal)
+	}
+	if v.singleUse {
+		if err := a.useVouchedOnce(ctx, p, v); err != nil {
+			return result, err
+		}
+	}
+	result.Client = client
+	return result, nil
+}
+
+// trusted returns the table of trusted issuers.
+func (a *Authenticator) trusted(ctx context.Context) (*trust.Table, error) {
+	if a.config.Federation.Trust == nil {
+		return trust.NewTable(0, nil, nil)
+	}
+	table, err := a.config.Federation.Trust.Trust(ctx)
+	if err != nil {
+		return nil, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
+	}
+	return table, nil
+}
+
+// failed counts a failed authentication. An error that says nothing about the evidence is returned as it is.
+func (a *Authenticator) failed(ctx context.Context, p proof, err error) error {
+	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Code == oauth.InvalidClient {
+		return a.fail(ctx, p, refusal)
+	}
+	return err
+}
+
+// vouch verifies an assertion by the keys of its issuer.
+func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *assertion) (*vouched, error) {
+	issuer, trusted := table.Issuer(sent.issuer)
+	if trusted {
+		trusted = issuer.Issuer != "" // a trust domain issues no such tokens
+	}
+	v := &vouched{table: table.Version(), identity: sent.identity()}
+	var err error
+	if v.key, err = a.issuerKey(ctx, table, sent, v); err != nil {
+		return nil, err
+	}
+	cause := sent.message.Verify(v.key)
+	if !trusted {
+		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", sent.issuer)
+	}
+	if cause == nil {
+		cause = a.checkVouched(issuer, sent, v)
+	}
+	if cause != nil {
+		return nil, refused(oauth.WrongAssertion, "the assertion of %s: %w", issuer.Issuer, cause)
+	}
+	v.singleUse, v.signed = issuer.SingleUse, sha256.Sum256([]byte(sent.message.Signed()))
+	return v, nil
+}
+
+// issuerKey returns the key of the issuer that the header of an assertion selects. If there is none, it returns one that
+// signed nothing, so that the answer takes as long as to a wrong signature.
+func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (jwks.Key, error) {
+	header := sent.message.Header
+	algorithm := jwks.Algorithm(header.Algorithm)
+	source, ok := a.federation.sources.of(table, sent.issuer)
+	if !ok {
+		return decoy(algorithm), nil
+	}
+	v.source = source
+	key, err := source.find(ctx, header.KeyID)
+	if err == nil {
+		if fitting, ok := key.For(algorithm); ok {
+			return fitting, nil
+		}
+	}
+	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
+		return decoy(algorithm), nil
+	}
+	return jwks.Key{}, &oauth.Error{
+		Code: oauth.TemporarilyUnavailable, Reason: oauth.KeysUnreachable, RetryAfter: time.Second,
+		Text: "The keys of the assertion's issuer cannot be fetched.", Cause: fmt.Errorf("the keys of %s: %w", sent.issuer, err),
+	}
+}
+
+// federatedTypes are the values of "typ" that tokens of issuers have. Others are those of tokens with another purpose, which an
+// issuer may sign with the same keys (RFC 8725 §3.11).
+var federatedTypes = [...]string{"", "JWT", "at+jwt", AssertionMediaType}
+
+// checkVouched returns what is wrong with the header and the claims of an assertion whose signature is right. It notes the
+// times, which are checked at each use.
+func (a *Authenticator) checkVouched(issuer *trust.Issuer, sent *assertion, v *vouched) (err error) {
+	typ := mediaType(sent.message.Header.Type)
+	if !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
+		return fmt.Errorf("typ is %.40q, want JWT or none", sent.message.Header.Type)
+	}
+	// One value: a token that other servers accept too could be passed on by them. Kubernetes sends a list of one.
+	audience := sent.claims.Texts("aud")
+	if len(audience) != 1 || audience[0] != a.config.Issuer.String() && !slices.Contains(issuer.Audience, audience[0]) {
+		return fmt.Errorf("aud is %.200s, want this issuer alone", sent.claims["aud"])
+	}
+	if v.expire, err = sent.claims.Time("exp"); err != nil {
+		return err
+	}
+	for _, name := range [...]string{"nbf", "iat"} {
+		if _, ok := sent.claims[name]; !ok {
+			continue
+		}
+		start, err := sent.claims.Time(name)
+		if err != nil {
+			return err
+		}
+		if start.After(v.notBefore) {
+			v.notBefore = start
+		}
+	}
+	return nil
+}
+
+// current returns an error if the assertion has expired or is from the future.
+func (v *vouched) current(now time.Time) error {
+	switch {
+	case !now.Before(v.expire):
+		return fmt.Errorf("it expired at %s", v.expire.UTC().Format(time.RFC3339))
+	case v.notBefore.After(now.Add(assertionLeeway)):
+		return fmt.Errorf("its nbf or iat is %s, which is ahead", v.notBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// identity returns what the assertion says of the workload.
+func (a *assertion) identity() trust.Identity {
+	return trust.Identity{Issuer: a.issuer, Subject: a.subject, Claim: a.claims.Scalar}
+}
+
+// vouchedClient returns the client that an identity is: the one that is named, if its rules select the identity, or the one
+// that a workload makes.
+func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v *vouched, named string) (*registry.Client, error) {
+	matched := v.match(table)
+	id := named
+	if id == "" {
+		id = matched.client.String()
+	}
+	stored, known, err := a.find(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case known && !stored.Workload && named != "" && slices.ContainsFunc(stored.Federation, func(r trust.Rule) bool {
+		_, why := r.Match(v.identity)
+		return why == ""
+	}):
+		return stored, nil
+	case !known && named != "" && matched.workload == nil:
+		return nil, refused(oauth.UnknownClient, "unknown client")
+	case known && !stored.Workload:
+		// A workload is never a client that is registered: whoever names a service account could take it over.
+		return nil, refused(oauth.NoMatchingRule, "no rule of client %q selects %s", id, v.name())
+	case matched.workload == nil:
+		return nil, refused(oauth.NoMatchingRule, "no workload selects %s", v.name())
+	case id != matched.client.String():
+		return nil, refused(oauth.NoMatchingRule, "client_id is %.255q, but %s is %q", named, v.name(), matched.client)
+	case !known:
+		stored = nil
+	}
+	return registry.WorkloadClient(matched.workload, matched.client, stored), nil
+}
+
+// useVouchedOnce returns an error unless this is the first use of the assertion at any replica.
+func (a *Authenticator) useVouchedOnce(ctx context.Context, p proof, v *vouched) error {
+	id := assertionID(v.identity.Issuer, string(v.signed[:]))
+	switch first, err := a.config.Replays.Use(ctx, id, v.expire.Add(time.Second)); {
+	case err != nil:
+		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
+	case !first:
+		return a.fail(ctx, p, refused(oauth.AssertionReplayed, "client %q sent the assertion of %s before", p.id, v.identity.Issuer))
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Directories are the directories below which the files are read that stored issuers name. An administrator of the API chooses
+// those names, and the server that the content of one is sent to: without the bound he could have any file of the host sent.
+type Directories []string
+
+// ReadFile returns the content of a file of at most limit bytes. Links are followed as long as they stay below the directory:
+// Kubernetes replaces the files of a volume by replacing a link to their directory.
+func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
+	for _, directory := range d {
+		name, err := filepath.Rel(directory, path)
+		if err != nil || !filepath.IsLocal(name) {
+			continue
+		}
+		data, err := readBelow(directory, name, limit)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
+		}
+		return data, nil
+	}
+	return nil, fmt.Errorf("%s is below no directory that trust-directories names", path)
+}
+
+func readBelow(directory, name string, limit int64) ([]byte, error) {
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	// A pipe would keep the reader waiting when it is opened.
+	switch info, err := root.Stat(name); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a file")
+	}
+	file, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	return data, err
+}
