@@ -60,6 +60,9 @@ func (f *keySetFile) Set(path string) error {
 	return nil
 }
 
+// json returns the set.
+func (f *keySetFile) json() json.RawMessage { return f.set }
+
 // keySetOfPEM returns a JWK Set with the public keys of a file. A key is for every algorithm that its type allows.
 func keySetOfPEM(content []byte) ([]byte, error) {
 	var keys []jwks.JWK
