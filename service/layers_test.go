@@ -16,7 +16,7 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{
-		"oauth", "jwks", "jws", "trust", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
+		"oauth", "jwks", "jws", "dpop", "trust", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
 		"issuer",
 	}
 	transports := []string{"rpc", "admin", "rest", "middleware", "status"}
