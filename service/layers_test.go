@@ -108,7 +108,7 @@ func TestLayers(t *testing.T) {
 // compile.
 func checkLibrary(t *testing.T, name string, deps []string) {
 	t.Helper()
-	shared := []string{"service/oauth", "service/jwks", "service/jws", "service/token", "service/revocation", "service/instrument",
+	shared := []string{"service/oauth", "service/jwks", "service/jws", "service/dpop", "service/token", "service/revocation", "service/instrument",
 		"service/recovery"}
 	for _, dep := range deps {
 		inner, ours := strings.CutPrefix(dep, module)

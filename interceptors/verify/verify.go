@@ -66,6 +66,7 @@ type Verifier struct {
 	tokens    *token.Cache
 	denied    *revocation.List
 	streams   *guardedStreams
+	proofs    *proofs
 	onRefusal func(ctx context.Context, method string, err error)
 	// follower is nil if no feed is followed.
 	follower    *feedFollower
@@ -135,7 +136,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	}
 	v := &Verifier{
 		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
-		onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
+		proofs: c.newProofs(), onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
 	}
 	dial := c.feedDialer(issuer)
 	if dial != nil {

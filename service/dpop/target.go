@@ -89,3 +89,17 @@ func unreserved(s string) bool {
 	const others = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 	return len(s) == 1 && strings.Contains(others, s)
 }
+
+// URLs returns the URLs under which the client of a request may know its target: https, the authority that the client named
+// (the header Host or the pseudo-header :authority) and the path. Unless the connection has TLS, http as well, since the client
+// may have meant this connection, or one to a proxy that ends TLS.
+//
+// A server that takes the authority from the request accepts a proof that was made for whatever authority the sender of the
+// request names. Who obtains a token together with an unused proof, which is only sent to the server that the client meant,
+// could therefore send both on to a server for which the token is valid too.
+func URLs(authority, path string, secure bool) []string {
+	if secure {
+		return []string{"https://" + authority + path}
+	}
+	return []string{"https://" + authority + path, "http://" + authority + path}
+}

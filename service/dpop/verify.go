@@ -16,6 +16,8 @@ type Request struct {
 	URLs []string
 	// Token is the access token in the request; empty at the token endpoint.
 	Token string
+	// NextNonce is the nonce that the server provides with its response, if it is one of [NewContext].
+	NextNonce string
 }
 
 // Proof is a valid proof.
