@@ -73,7 +73,7 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 	} else {
 		requests.to = newHTTPEndpoint(issuer, c)
 	}
-	source := &Source{issuer: requests, name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
+	source := &Source{issuer: requests, name: clientID, prover: c.prover, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
 	if c.instruments != nil {
 		c.instruments.observe(source)
 	}
@@ -92,7 +92,7 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &oauth2.Token{AccessToken: e.token, TokenType: "Bearer", Expiry: e.expiresAt}, nil
+	return &oauth2.Token{AccessToken: e.token, TokenType: s.prover.scheme(), Expiry: e.expiresAt}, nil
 }
 
 // Format implements [fmt.Formatter]. Every verb prints only the client id, so that printing a Source never reveals a

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -59,8 +60,22 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 		if err != nil {
 			return err
 		}
-		var trailer metadata.MD
-		err = invoke(ctx, method, request, reply, cc, a.callOptions(cc, e, opts, grpc.Trailer(&trailer))...)
+		var header, trailer metadata.MD
+		invokeWith := func(e *entry) (again bool, err error) {
+			header, trailer = nil, nil
+			own, proven := a.credential(cc, e)
+			all := withOptions(opts, own, grpc.Trailer(&trailer))
+			if proven != nil {
+				all = append(all, grpc.Header(&header))
+			}
+			err = invoke(ctx, method, request, reply, cc, all...)
+			return a.nonceDemanded(proven, err, header, trailer), err
+		}
+		again, err := invokeWith(e)
+		if again {
+			forgetMetadata(opts)
+			_, err = invokeWith(e)
+		}
 		if status.Code(err) != codes.Unauthenticated {
 			return err
 		}
@@ -72,20 +87,26 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 		if next == nil {
 			return err
 		}
-		for _, opt := range opts {
-			// If the second call gets no answer, the metadata of the first must not remain.
-			switch o := opt.(type) {
-			case grpc.HeaderCallOption:
-				if o.HeaderAddr != nil {
-					*o.HeaderAddr = nil
-				}
-			case grpc.TrailerCallOption:
-				if o.TrailerAddr != nil {
-					*o.TrailerAddr = nil
-				}
+		forgetMetadata(opts)
+		_, err = invokeWith(next)
+		return err
+	}
+}
+
+// forgetMetadata empties what opts receive of a response. If the second call gets none, the metadata of the first must not
+// remain.
+func forgetMetadata(opts []grpc.CallOption) {
+	for _, opt := range opts {
+		switch o := opt.(type) {
+		case grpc.HeaderCallOption:
+			if o.HeaderAddr != nil {
+				*o.HeaderAddr = nil
+			}
+		case grpc.TrailerCallOption:
+			if o.TrailerAddr != nil {
+				*o.TrailerAddr = nil
 			}
 		}
-		return invoke(ctx, method, request, reply, cc, a.callOptions(cc, next, opts)...)
 	}
 }
 
@@ -110,21 +131,34 @@ type route struct {
 	plaintext bool
 }
 
-// callOptions returns opts, the credential for the token of e, and further.
-func (a *attacher) callOptions(cc *grpc.ClientConn, e *entry, opts []grpc.CallOption,
-	further ...grpc.CallOption) []grpc.CallOption {
+// credential returns the credential for the token of e, and what makes its DPoP proofs; nil for a bearer token.
+func (a *attacher) credential(cc *grpc.ClientConn, e *entry) (grpc.CallOption, *provenCredential) {
 	r := a.last.Load()
 	if r == nil || r.cc != cc {
 		r = &route{cc, a.source.plaintext || loopback(cc)}
 		a.last.Store(r)
 	}
-	own := e.secure
-	if r.plaintext {
-		own = e.plaintext
+	switch {
+	case a.source.prover != nil:
+		proven := &provenCredential{prover: a.source.prover, token: e.token, metadata: e.metadata, secure: !r.plaintext}
+		return grpc.PerRPCCredentials(proven), proven
+	case r.plaintext:
+		return e.plaintext, nil
 	}
-	// The slice is new because opts may share its array with a slice to which its owner appends.
-	all := make([]grpc.CallOption, 0, len(opts)+1+len(further))
-	return append(append(append(all, opts...), own), further...)
+	return e.secure, nil
+}
+
+// withOptions returns opts and further. The slice is new because opts may share its array with a slice to which its owner
+// appends.
+func withOptions(opts []grpc.CallOption, further ...grpc.CallOption) []grpc.CallOption {
+	return append(append(make([]grpc.CallOption, 0, len(opts)+len(further)), opts...), further...)
+}
+
+// nonceDemanded remembers the nonce in the metadata of a response, and reports whether the server demands that the call is made
+// again with it.
+func (a *attacher) nonceDemanded(proven *provenCredential, err error, header, trailer metadata.MD) bool {
+	learned := proven.learn(header, trailer)
+	return learned && status.Code(err) == codes.Unauthenticated && challenged(dpop.Scheme, trailer.Get("www-authenticate"), oauth.UseDPoPNonce)
 }
 
 // handleRefusal handles a call that failed with UNAUTHENTICATED under the token of e. It reports whether the call may
@@ -133,8 +167,12 @@ func (a *attacher) handleRefusal(cc *grpc.ClientConn, e *entry, err error, trail
 	if plain := plaintextError(cc, err); plain != nil {
 		return false, plain // the call did not reach the server
 	}
+	challenges := trailer.Get("www-authenticate")
+	if proofRefused(challenges) {
+		return false, err // the token is not the reason
+	}
 	a.source.Drop(e.token)
-	return tokenRefused(trailer.Get("www-authenticate")), err
+	return tokenRefused(a.source.prover.scheme(), challenges), err
 }
 
 // replacement returns an entry with a token other than that of e, or nil.
@@ -166,15 +204,19 @@ func checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
 
 // PerRPCCredentials returns the source as gRPC credentials, for connections that use neither the interceptors nor their
 // retry. gRPC refuses them on every plaintext connection, loopback included, unless the source has
-// [AllowInsecurePlaintextToRemoteHosts].
+// [AllowInsecurePlaintextToRemoteHosts]. With [DPoP], each call has a proof. The credentials see no response, though: a server
+// that demands nonces accepts their calls only if a connection with the interceptors shares the source.
 func (s *Source) PerRPCCredentials() credentials.PerRPCCredentials { return perRPC{s} }
 
 type perRPC struct{ source *Source }
 
-func (p perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+func (p perRPC) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
 	e, err := p.source.get(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if p.source.prover != nil {
+		return (&provenCredential{prover: p.source.prover, token: e.token, metadata: e.metadata}).GetRequestMetadata(ctx, uri...)
 	}
 	return maps.Clone(e.metadata), nil // the program may add to it in credentials of its own
 }
@@ -184,14 +226,14 @@ func (p perRPC) RequireTransportSecurity() bool { return p.source == nil || !p.s
 // bearer holds a token in every form in which it is sent, computed once.
 type bearer struct {
 	token     string
-	header    string            // value of Authorization (RFC 6750 §2.1)
+	header    string            // value of Authorization (RFC 6750 §2.1, RFC 9449 §7.1)
 	metadata  map[string]string // read-only: gRPC copies it
 	secure    grpc.CallOption   // refused by gRPC on a plaintext connection
 	plaintext grpc.CallOption
 }
 
-func newBearer(token string) *bearer {
-	b := &bearer{token: token, header: "Bearer " + token}
+func newBearer(scheme, token string) *bearer {
+	b := &bearer{token: token, header: scheme + " " + token}
 	b.metadata = map[string]string{"authorization": b.header}
 	b.secure = grpc.PerRPCCredentials(credential{b.metadata, true})
 	b.plaintext = grpc.PerRPCCredentials(credential{b.metadata, false})

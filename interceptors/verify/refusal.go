@@ -52,7 +52,7 @@ type refusal struct {
 	// challenge is the WWW-Authenticate value. It is empty if another token would not help. further is that of another scheme
 	// which the caller may use as well, or empty.
 	challenge, further string
-	cause     error
+	cause              error
 }
 
 // refuseToken returns the refusal of a token. It does not say what is wrong with the token: an attacker would learn
