@@ -16,7 +16,8 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{
-		"oauth", "jwks", "jws", "dpop", "trust", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation", "limit", "remoteaddr",
+		"oauth", "certificate", "jwks", "jws", "dpop", "trust", "token", "keys", "clientsecret", "registry", "clientauth", "grant", "revocation",
+		"limit", "remoteaddr",
 		"issuer",
 	}
 	transports := []string{"rpc", "admin", "rest", "middleware", "status"}

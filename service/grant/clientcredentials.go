@@ -19,6 +19,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // Request is a client's request for a token. An empty field stands for an absent parameter.
@@ -27,6 +28,9 @@ type Request struct {
 	Scope string
 	// Resources are the values of the "resource" parameters (RFC 8707 §2).
 	Resources []string
+	// Proven are the keys that the sender of the request has proven to have: that of a client certificate, and one that signs
+	// DPoP proofs.
+	Proven token.Confirmation
 }
 
 // Decision describes the token that the client receives.
@@ -36,6 +40,8 @@ type Decision struct {
 	Lifetime time.Duration
 	// Algorithm is the algorithm that the token is signed with.
 	Algorithm jwks.Algorithm
+	// Confirmation is the key that the token is bound to.
+	Confirmation token.Confirmation
 }
 
 // ClientCredentials is the client credentials grant, for a client that acts on its own behalf (RFC 6749 §4.4).
@@ -69,7 +75,12 @@ func (g *ClientCredentials) Decide(client *registry.Client, resources *registry.
 	if len(owners) == 0 {
 		return nil, oauth.Refuse(oauth.InvalidTarget, "The token would be for no resource; ask for a scope.")
 	}
-	return g.describe(client, scopes, owners)
+	decision, err := g.describe(client, scopes, owners)
+	if err != nil {
+		return nil, err
+	}
+	decision.Confirmation, err = bind(client, owners, r.Proven)
+	return decision, err
 }
 
 // grantScopes returns the requested scopes, or the default ones of the client if none are requested.

@@ -161,6 +161,8 @@ func (i *Issuer) Issue(ctx context.Context, client *registry.Client, r grant.Req
 		IssuedAt:  now,
 		ExpiresAt: now.Add(decision.Lifetime),
 		ID:        token.NewID().String(),
+
+		Confirmation: decision.Confirmation,
 	}
 	signed, err := signer.Sign(claims)
 	if err != nil {

@@ -28,6 +28,9 @@ const (
 	ClientSecretBasic = "client_secret_basic"
 	ClientSecretPost  = "client_secret_post"
 	PrivateKeyJWT     = "private_key_jwt"
+	// TLSClientAuth and SelfSignedTLSClientAuth are the two methods of RFC 8705 §2.
+	TLSClientAuth           = "tls_client_auth"
+	SelfSignedTLSClientAuth = "self_signed_tls_client_auth"
 )
 
 // Maximum sizes of input, in bytes unless stated otherwise.

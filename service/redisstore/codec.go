@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -29,6 +30,12 @@ type clientRecord struct {
 	KeysURI       string         `json:"jwks_uri,omitempty"`
 	UntypedUntil  int64          `json:"untyped_assertions_until,omitempty"`
 	OlderUntil    int64          `json:"older_audiences_until,omitempty"`
+	SubjectDN     string         `json:"tls_client_auth_subject_dn,omitempty"`
+	SubjectDNS    string         `json:"tls_client_auth_san_dns,omitempty"`
+	SubjectURI    string         `json:"tls_client_auth_san_uri,omitempty"`
+	SubjectIP     string         `json:"tls_client_auth_san_ip,omitempty"`
+	SubjectEmail  string         `json:"tls_client_auth_san_email,omitempty"`
+	Bound         bool           `json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
 }
@@ -43,7 +50,12 @@ type secretRecord struct {
 
 // hasKeys reports whether the record has a field that formats before 3 lack.
 func (r *clientRecord) hasKeys() bool {
-	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0
+	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.subject() != (certificate.Subject{}) || r.Bound
+}
+
+// subject returns the name in the client's certificate.
+func (r *clientRecord) subject() certificate.Subject {
+	return certificate.Subject{DN: r.SubjectDN, DNS: r.SubjectDNS, URI: r.SubjectURI, IP: r.SubjectIP, Email: r.SubjectEmail}
 }
 
 // resourcesRecord is the stored form of the table of resources.
@@ -58,6 +70,7 @@ type resourceRecord struct {
 	Scopes     string `json:"scope,omitempty"`
 	Lifetime   int64  `json:"access_token_lifetime,omitempty"`
 	SigningAlg string `json:"signing_alg,omitempty"`
+	Binding    string `json:"require_bound_tokens,omitempty"`
 }
 
 func encodeClient(c *registry.Client) clientRecord {
@@ -66,6 +79,8 @@ func encodeClient(c *registry.Client) clientRecord {
 		Scopes: c.Scopes.String(), DefaultScopes: c.DefaultScopes.String(),
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
 		Keys: c.Keys.String(), KeysURI: c.KeysURI, UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
+		SubjectDN: c.Certificate.DN, SubjectDNS: c.Certificate.DNS, SubjectURI: c.Certificate.URI, SubjectIP: c.Certificate.IP,
+		SubjectEmail: c.Certificate.Email, Bound: c.CertificateBoundTokens,
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
@@ -105,7 +120,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	}
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
-		KeysURI:                record.KeysURI,
+		KeysURI: record.KeysURI, Certificate: record.subject(), CertificateBoundTokens: record.Bound,
 		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
 		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),
 		CreatedAt: fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,
@@ -146,6 +161,7 @@ func encodeResource(r registry.Resource) resourceRecord {
 	return resourceRecord{
 		ID: r.ID.String(), Name: r.Name, Scopes: r.Scopes.String(),
 		Lifetime: int64(r.AccessTokenLifetime / time.Second), SigningAlg: string(r.SigningAlg),
+		Binding: string(r.RequireBoundTokens),
 	}
 }
 
@@ -157,7 +173,7 @@ func decodeResource(record resourceRecord) (registry.Resource, error) {
 	scopes, err := oauth.ParseScopes(record.Scopes)
 	return registry.Resource{
 		ID: id, Name: record.Name, Scopes: scopes, SigningAlg: jwks.Algorithm(record.SigningAlg),
-		AccessTokenLifetime: time.Duration(record.Lifetime) * time.Second,
+		AccessTokenLifetime: time.Duration(record.Lifetime) * time.Second, RequireBoundTokens: registry.Binding(record.Binding),
 	}, err
 }
 

@@ -24,9 +24,9 @@ import (
 //     something that an older release must obey.
 const (
 	// Since format 2 a client may be restricted to networks. A release that does not know the restriction must not ignore it.
-	// Since format 3 it may have keys.
+	// Since format 3 it may have keys and the name of a certificate. Since format 2 a resource may require bound tokens.
 	clientFormat    = 3
-	resourcesFormat = 1
+	resourcesFormat = 2
 	usageFormat     = 1
 	replicaFormat   = 1
 )

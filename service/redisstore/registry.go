@@ -173,6 +173,9 @@ func decodeResources(data []byte, version uint64) (_ *registry.Resources, err er
 	}
 	list := make([]registry.Resource, len(stored.List))
 	for i, r := range stored.List {
+		if stored.Format < 2 && r.Binding != "" {
+			return nil, fmt.Errorf("the stored resource %q has require_bound_tokens, which the format of its table lacks", r.ID)
+		}
 		if list[i], err = decodeResource(r); err != nil {
 			return nil, fmt.Errorf("the stored resource %q: %w", r.ID, err)
 		}
@@ -182,8 +185,11 @@ func decodeResources(data []byte, version uint64) (_ *registry.Resources, err er
 
 // SaveResources implements [registry.ResourceStore].
 func (s *Store) SaveResources(ctx context.Context, r *registry.Resources) error {
-	record := resourcesRecord{Format: resourcesFormat, List: []resourceRecord{}}
+	record := resourcesRecord{Format: 1, List: []resourceRecord{}}
 	for _, resource := range r.List() {
+		if resource.RequireBoundTokens != "" {
+			record.Format = 2
+		}
 		record.List = append(record.List, encodeResource(resource))
 	}
 	data, err := json.Marshal(record)

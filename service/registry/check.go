@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
@@ -58,12 +59,18 @@ func (e *Editor) checkTokenSize(c *Client, resources *Resources) error {
 		Issuer: e.config.Issuer.String(), Subject: c.ID.String(), ClientID: c.ID.String(), Scope: c.ScopesByDefault(resources),
 		IssuedAt: e.config.Now(), ExpiresAt: e.config.Now(), ID: token.NewID().String(),
 	}
+	if c.CertificateBoundTokens {
+		claims.Confirmation.CertificateThumbprint = thumbprintSize
+	}
 	algorithm := jwks.ES256 // has the shortest signature
 	if e.config.Issuer != (oauth.Issuer{}) && len(e.config.Algorithms) > 0 {
 		algorithm = e.config.Algorithms[0]
 	}
 	for _, owner := range resources.Owners(claims.Scope) {
 		claims.Audience = append(claims.Audience, owner.ID.String())
+		if owner.RequireBoundTokens != "" {
+			claims.Confirmation.CertificateThumbprint = thumbprintSize
+		}
 		algorithm = cmp.Or(owner.SigningAlg, algorithm)
 	}
 	size, err := token.Size(claims, algorithm)
@@ -76,6 +83,9 @@ func (e *Editor) checkTokenSize(c *Client, resources *Resources) error {
 	}
 	return &FieldError{field, fmt.Sprintf("a token with all of them would have %d bytes, more than the %d that verifiers accept; %s", size, token.MaxSize, advice)}
 }
+
+// thumbprintSize is as long as the thumbprint of any certificate or key, by SHA-256.
+var thumbprintSize = strings.Repeat("x", 43)
 
 // check returns what a stored resource may have, but a new one may not, as a [FieldError].
 func (r *Resource) check(algorithms []jwks.Algorithm) error {
@@ -181,6 +191,29 @@ func checkKeysURI(c, _ *Client, _ *Resources) string {
 		return "is not an https URL without a user and a fragment"
 	case c.Keys.String() != "":
 		return "cannot be set beside jwks (RFC 7591 §2)"
+	}
+	return ""
+}
+
+// checkCertificate returns the check of one of the fields that name a certificate, of which a client has at most one (RFC 8705
+// §2.1.2).
+func checkCertificate(value func(*certificate.Subject) string, check func(string) string) func(c, stored *Client, resources *Resources) string {
+	return func(c, _ *Client, _ *Resources) string {
+		name := value(&c.Certificate)
+		if name != "" && name != c.Certificate.String() {
+			return "is set beside another tls_client_auth field; a certificate has one name that counts"
+		}
+		return check(name)
+	}
+}
+
+// checkMethods returns what a client lacks for a method that it is restricted to.
+func checkMethods(c *Client) string {
+	switch {
+	case slices.Contains(c.AuthMethods, oauth.TLSClientAuth) && c.Certificate == (certificate.Subject{}):
+		return "tls_client_auth needs one of the tls_client_auth fields, such as tls_client_auth_subject_dn"
+	case slices.Contains(c.AuthMethods, oauth.SelfSignedTLSClientAuth) && c.Keys.String() == "" && c.KeysURI == "":
+		return "self_signed_tls_client_auth needs jwks or jwks_uri, with the key of the certificate"
 	}
 	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -30,8 +31,13 @@ type Client struct {
 	// UntypedAssertionsUntil is until when an assertion may have the "typ" JWT or none, and OlderAudiencesUntil until when it
 	// may be addressed to the token endpoint, or to several servers; zero means not at all.
 	UntypedAssertionsUntil, OlderAudiencesUntil time.Time
+	// Certificate is the name in a certificate that authenticates the client ([oauth.TLSClientAuth]); the zero value is in none.
+	Certificate certificate.Subject
+	// CertificateBoundTokens binds the client's tokens to its certificate, and refuses one to a request without it (RFC 8705
+	// §3.4).
+	CertificateBoundTokens bool
 	// AuthMethods are the ways in which the client may authenticate, such as [oauth.ClientSecretBasic]; empty means all for
-	// which it has a secret or a key.
+	// which it has a secret, a key or the name of a certificate.
 	AuthMethods []string
 	GrantTypes  []string
 	// Scopes are all scopes that the client may have.
@@ -57,7 +63,7 @@ type Client struct {
 }
 
 // authMethods are the ways in which a client can authenticate.
-var authMethods = []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
+var authMethods = []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT, oauth.TLSClientAuth, oauth.SelfSignedTLSClientAuth}
 
 // Allows reports whether the client may authenticate by method.
 func (c *Client) Allows(method string) bool {

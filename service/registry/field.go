@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/remoteaddr"
@@ -91,7 +93,7 @@ var clientFields = []clientField{
 	{
 		Field: listField("auth_methods", "all", func(c *Client) *[]string { return &c.AuthMethods }, verbatim, identity),
 		check: func(c, _ *Client, _ *Resources) string {
-			return checkOffered(c.AuthMethods, authMethods...)
+			return cmp.Or(checkOffered(c.AuthMethods, authMethods...), checkMethods(c))
 		},
 	},
 	{
@@ -106,6 +108,29 @@ var clientFields = []clientField{
 	},
 	{
 		Field: timeField("older_audiences_until", "never", func(c *Client) *time.Time { return &c.OlderAudiencesUntil }),
+	},
+	{
+		Field: textField("tls_client_auth_subject_dn", "none", func(c *Client) *string { return &c.Certificate.DN }),
+		check: checkCertificate(func(s *certificate.Subject) string { return s.DN }, certificate.CheckDN),
+	},
+	{
+		Field: textField("tls_client_auth_san_dns", "none", func(c *Client) *string { return &c.Certificate.DNS }),
+		check: checkCertificate(func(s *certificate.Subject) string { return s.DNS }, certificate.CheckDNS),
+	},
+	{
+		Field: textField("tls_client_auth_san_uri", "none", func(c *Client) *string { return &c.Certificate.URI }),
+		check: checkCertificate(func(s *certificate.Subject) string { return s.URI }, certificate.CheckURI),
+	},
+	{
+		Field: textField("tls_client_auth_san_ip", "none", func(c *Client) *string { return &c.Certificate.IP }),
+		check: checkCertificate(func(s *certificate.Subject) string { return s.IP }, certificate.CheckIP),
+	},
+	{
+		Field: textField("tls_client_auth_san_email", "none", func(c *Client) *string { return &c.Certificate.Email }),
+		check: checkCertificate(func(s *certificate.Subject) string { return s.Email }, certificate.CheckEmail),
+	},
+	{
+		Field: flagField("tls_client_certificate_bound_access_tokens", "false", func(c *Client) *bool { return &c.CertificateBoundTokens }),
 	},
 	{
 		Field: listField("grant_types", "none", func(c *Client) *[]string { return &c.GrantTypes }, verbatim, identity),
@@ -147,6 +172,7 @@ var resourceFields = []Field[Resource]{
 	scopesField("scopes", "none", func(r *Resource) *oauth.Scopes { return &r.Scopes }),
 	durationField("access_token_lifetime", "the issuer's", func(r *Resource) *time.Duration { return &r.AccessTokenLifetime }),
 	textField("signing_alg", "the issuer's", func(r *Resource) *jwks.Algorithm { return &r.SigningAlg }),
+	textField("require_bound_tokens", "none", func(r *Resource) *Binding { return &r.RequireBoundTokens }),
 }
 
 // ClientFields returns the fields of a client that an administrator can set, in the order in which they are shown.

@@ -19,9 +19,22 @@ type Resource struct {
 	Scopes oauth.Scopes
 	// AccessTokenLifetime limits the lifetime of tokens for the resource; zero means no limit beyond those of the issuer.
 	AccessTokenLifetime time.Duration
+	// RequireBoundTokens is the key that tokens for the resource must be bound to; empty means none.
+	RequireBoundTokens Binding
 	// SigningAlg is the algorithm with which tokens for the resource are signed; empty means any that the issuer chooses.
 	SigningAlg jwks.Algorithm
 }
+
+// Binding is the kind of key that tokens must be bound to (RFC 7800).
+type Binding string
+
+// The bindings that a resource can require: to a client certificate (RFC 8705 §3), to a key that signs DPoP proofs (RFC 9449),
+// or to either.
+const (
+	BindCertificate Binding = "certificate"
+	BindDPoP        Binding = "dpop"
+	BindAny         Binding = "any"
+)
 
 // CopyFields copies the fields with the given names, of those that [ResourceFields] returns.
 func (r *Resource) CopyFields(from *Resource, names []string) {
@@ -33,7 +46,11 @@ func (r *Resource) changes(next *Resource) []FieldChange { return changes(resour
 
 // ETag identifies the state of the resource. All resources share one version, so it is a hash of the resource itself.
 func (r *Resource) ETag() string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %d %q", r.ID, r.Name, r.Scopes, r.AccessTokenLifetime, r.SigningAlg))
+	state := fmt.Appendf(nil, "%q %q %q %d %q", r.ID, r.Name, r.Scopes, r.AccessTokenLifetime, r.SigningAlg)
+	if r.RequireBoundTokens != "" { // releases that do not know the field have the same etag for the others
+		state = fmt.Appendf(state, " %q", r.RequireBoundTokens)
+	}
+	sum := sha256.Sum256(state)
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
@@ -93,6 +110,11 @@ func (r *Resources) add(resource *Resource) error {
 	case "", jwks.ES256, jwks.RS256, jwks.PS256, jwks.EdDSA:
 	default:
 		return &FieldError{"signing_alg", fmt.Sprintf("%q is not one of ES256, RS256, PS256, EdDSA", resource.SigningAlg)}
+	}
+	switch resource.RequireBoundTokens {
+	case "", BindCertificate, BindDPoP, BindAny:
+	default:
+		return &FieldError{"require_bound_tokens", fmt.Sprintf("%q is not one of certificate, dpop, any", resource.RequireBoundTokens)}
 	}
 	return fieldError("access_token_lifetime", checkLifetime(resource.AccessTokenLifetime))
 }

@@ -97,8 +97,9 @@ type Client struct {
 	DefaultScopes []string `protobuf:"bytes,5,rep,name=default_scopes,json=defaultScopes,proto3" json:"default_scopes,omitempty"`
 	// Identifiers of the resources that the client serves. It may introspect tokens for them.
 	Resources []string `protobuf:"bytes,6,rep,name=resources,proto3" json:"resources,omitempty"`
-	// Authentication methods that the client may use: "client_secret_basic", "client_secret_post", "private_key_jwt". Empty
-	// means all for which the client has a secret or a key.
+	// Authentication methods that the client may use: "client_secret_basic", "client_secret_post", "private_key_jwt",
+	// "tls_client_auth", "self_signed_tls_client_auth". Empty means all for which the client has a secret, a key or the subject
+	// of a certificate.
 	AuthMethods []string `protobuf:"bytes,7,rep,name=auth_methods,json=authMethods,proto3" json:"auth_methods,omitempty"`
 	// Maximum lifetime of the client's tokens, in whole seconds. Unset means that the client sets no maximum.
 	AccessTokenLifetime *durationpb.Duration `protobuf:"bytes,8,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"`
@@ -126,9 +127,22 @@ type Client struct {
 	OlderAudiencesUntil *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=older_audiences_until,json=olderAudiencesUntil,proto3" json:"older_audiences_until,omitempty"`
 	// https URL of a JWK Set with the client's keys, instead of jwks; at most 512 bytes. It is fetched from public addresses
 	// only, without redirects, and at most 16 KiB.
-	JwksUri       string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	JwksUri string `protobuf:"bytes,18,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
+	// Subject distinguished name of the certificate with which the client authenticates by "tls_client_auth", in the form of
+	// RFC 4514, such as "CN=orders,O=Example,C=DE". At most one of this field and the next four is set (RFC 8705 §2.1.2).
+	TlsClientAuthSubjectDn string `protobuf:"bytes,19,opt,name=tls_client_auth_subject_dn,json=tlsClientAuthSubjectDn,proto3" json:"tls_client_auth_subject_dn,omitempty"`
+	// DNS name in the subject alternative names of the certificate.
+	TlsClientAuthSanDns string `protobuf:"bytes,20,opt,name=tls_client_auth_san_dns,json=tlsClientAuthSanDns,proto3" json:"tls_client_auth_san_dns,omitempty"`
+	// URI in the subject alternative names of the certificate, which must be its only one.
+	TlsClientAuthSanUri string `protobuf:"bytes,21,opt,name=tls_client_auth_san_uri,json=tlsClientAuthSanUri,proto3" json:"tls_client_auth_san_uri,omitempty"`
+	// IP address in the subject alternative names of the certificate.
+	TlsClientAuthSanIp string `protobuf:"bytes,22,opt,name=tls_client_auth_san_ip,json=tlsClientAuthSanIp,proto3" json:"tls_client_auth_san_ip,omitempty"`
+	// Email address in the subject alternative names of the certificate.
+	TlsClientAuthSanEmail string `protobuf:"bytes,23,opt,name=tls_client_auth_san_email,json=tlsClientAuthSanEmail,proto3" json:"tls_client_auth_san_email,omitempty"`
+	// Whether the client's tokens are bound to its certificate (RFC 8705 §3.4). A request without a certificate is refused.
+	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,24,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	unknownFields                         protoimpl.UnknownFields
+	sizeCache                             protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -285,6 +299,48 @@ func (x *Client) GetJwksUri() string {
 		return x.JwksUri
 	}
 	return ""
+}
+
+func (x *Client) GetTlsClientAuthSubjectDn() string {
+	if x != nil {
+		return x.TlsClientAuthSubjectDn
+	}
+	return ""
+}
+
+func (x *Client) GetTlsClientAuthSanDns() string {
+	if x != nil {
+		return x.TlsClientAuthSanDns
+	}
+	return ""
+}
+
+func (x *Client) GetTlsClientAuthSanUri() string {
+	if x != nil {
+		return x.TlsClientAuthSanUri
+	}
+	return ""
+}
+
+func (x *Client) GetTlsClientAuthSanIp() string {
+	if x != nil {
+		return x.TlsClientAuthSanIp
+	}
+	return ""
+}
+
+func (x *Client) GetTlsClientAuthSanEmail() string {
+	if x != nil {
+		return x.TlsClientAuthSanEmail
+	}
+	return ""
+}
+
+func (x *Client) GetTlsClientCertificateBoundAccessTokens() bool {
+	if x != nil {
+		return x.TlsClientCertificateBoundAccessTokens
+	}
+	return false
 }
 
 // ClientSecret describes one secret of a client, without its value. Every secret that has not expired authenticates the
@@ -1477,7 +1533,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xbf\x06\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xb0\t\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -1501,7 +1557,13 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\x04jwks\x18\x0f \x01(\v2\x17.google.protobuf.StructR\x04jwks\x12T\n" +
 	"\x18untyped_assertions_until\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x16untypedAssertionsUntil\x12N\n" +
 	"\x15older_audiences_until\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x13olderAudiencesUntil\x12\x19\n" +
-	"\bjwks_uri\x18\x12 \x01(\tR\ajwksUriB\v\n" +
+	"\bjwks_uri\x18\x12 \x01(\tR\ajwksUri\x12:\n" +
+	"\x1atls_client_auth_subject_dn\x18\x13 \x01(\tR\x16tlsClientAuthSubjectDn\x124\n" +
+	"\x17tls_client_auth_san_dns\x18\x14 \x01(\tR\x13tlsClientAuthSanDns\x124\n" +
+	"\x17tls_client_auth_san_uri\x18\x15 \x01(\tR\x13tlsClientAuthSanUri\x122\n" +
+	"\x16tls_client_auth_san_ip\x18\x16 \x01(\tR\x12tlsClientAuthSanIp\x128\n" +
+	"\x19tls_client_auth_san_email\x18\x17 \x01(\tR\x15tlsClientAuthSanEmail\x12Y\n" +
+	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokensB\v\n" +
 	"\t_disabled\"\xee\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x121\n" +

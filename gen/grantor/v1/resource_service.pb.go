@@ -37,9 +37,12 @@ type Resource struct {
 	// JWS algorithm that signs tokens for the resource. Empty means the issuer's first signing algorithm.
 	SigningAlg string `protobuf:"bytes,5,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`
 	// Opaque version of the stored state. In a request, the change applies only to that version; empty means any version.
-	Etag          string `protobuf:"bytes,6,opt,name=etag,proto3" json:"etag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Etag string `protobuf:"bytes,6,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Key that tokens for the resource must be bound to: "certificate" (RFC 8705 §3), "dpop" (RFC 9449) or "any" of the two.
+	// A request that proves none is refused. Empty means that bearer tokens are issued.
+	RequireBoundTokens string `protobuf:"bytes,7,opt,name=require_bound_tokens,json=requireBoundTokens,proto3" json:"require_bound_tokens,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Resource) Reset() {
@@ -110,6 +113,13 @@ func (x *Resource) GetSigningAlg() string {
 func (x *Resource) GetEtag() string {
 	if x != nil {
 		return x.Etag
+	}
+	return ""
+}
+
+func (x *Resource) GetRequireBoundTokens() string {
+	if x != nil {
+		return x.RequireBoundTokens
 	}
 	return ""
 }
@@ -865,7 +875,7 @@ var File_grantor_v1_resource_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_resource_service_proto_rawDesc = "" +
 	"\n" +
 	"!grantor/v1/resource_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgrantor/v1/client_service.proto\x1a\x15grantor/v1/rule.proto\"\xd6\x01\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgrantor/v1/client_service.proto\x1a\x15grantor/v1/rule.proto\"\x88\x02\n" +
 	"\bResource\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -873,7 +883,8 @@ const file_grantor_v1_resource_service_proto_rawDesc = "" +
 	"\x15access_token_lifetime\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x13accessTokenLifetime\x12\x1f\n" +
 	"\vsigning_alg\x18\x05 \x01(\tR\n" +
 	"signingAlg\x12\x12\n" +
-	"\x04etag\x18\x06 \x01(\tR\x04etag\"0\n" +
+	"\x04etag\x18\x06 \x01(\tR\x04etag\x120\n" +
+	"\x14require_bound_tokens\x18\a \x01(\tR\x12requireBoundTokens\"0\n" +
 	"\x12GetResourceRequest\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\"G\n" +
 	"\x13GetResourceResponse\x120\n" +

@@ -9,6 +9,7 @@ package grantorv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -375,7 +376,10 @@ type IntrospectTokenResponse struct {
 	// Token id.
 	Jti string `protobuf:"bytes,9,opt,name=jti,proto3" json:"jti,omitempty"`
 	// Always "Bearer".
-	TokenType     string `protobuf:"bytes,10,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	TokenType string `protobuf:"bytes,10,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
+	// Key that the token is bound to (RFC 7800): the member "x5t#S256" is the thumbprint of a client certificate (RFC 8705
+	// §3.2), "jkt" that of a key which signs DPoP proofs (RFC 9449 §6.2). Unset for a token that is bound to none.
+	Cnf           *structpb.Struct `protobuf:"bytes,11,opt,name=cnf,proto3" json:"cnf,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +482,13 @@ func (x *IntrospectTokenResponse) GetTokenType() string {
 		return x.TokenType
 	}
 	return ""
+}
+
+func (x *IntrospectTokenResponse) GetCnf() *structpb.Struct {
+	if x != nil {
+		return x.Cnf
+	}
+	return nil
 }
 
 // IntrospectTokensRequest is the request of IntrospectTokens.
@@ -922,8 +933,10 @@ type GetServerMetadataResponse struct {
 	TokenEndpointAuthSigningAlgValuesSupported         []string `protobuf:"bytes,16,rep,name=token_endpoint_auth_signing_alg_values_supported,json=tokenEndpointAuthSigningAlgValuesSupported,proto3" json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
 	IntrospectionEndpointAuthSigningAlgValuesSupported []string `protobuf:"bytes,17,rep,name=introspection_endpoint_auth_signing_alg_values_supported,json=introspectionEndpointAuthSigningAlgValuesSupported,proto3" json:"introspection_endpoint_auth_signing_alg_values_supported,omitempty"`
 	RevocationEndpointAuthSigningAlgValuesSupported    []string `protobuf:"bytes,18,rep,name=revocation_endpoint_auth_signing_alg_values_supported,json=revocationEndpointAuthSigningAlgValuesSupported,proto3" json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
-	unknownFields                                      protoimpl.UnknownFields
-	sizeCache                                          protoimpl.SizeCache
+	// Whether tokens can be bound to a client certificate (RFC 8705 §3.3).
+	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,19,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	unknownFields                         protoimpl.UnknownFields
+	sizeCache                             protoimpl.SizeCache
 }
 
 func (x *GetServerMetadataResponse) Reset() {
@@ -1080,6 +1093,13 @@ func (x *GetServerMetadataResponse) GetRevocationEndpointAuthSigningAlgValuesSup
 		return x.RevocationEndpointAuthSigningAlgValuesSupported
 	}
 	return nil
+}
+
+func (x *GetServerMetadataResponse) GetTlsClientCertificateBoundAccessTokens() bool {
+	if x != nil {
+		return x.TlsClientCertificateBoundAccessTokens
+	}
+	return false
 }
 
 // GetKeySetRequest is the request of GetKeySet. It is empty.
@@ -1297,7 +1317,7 @@ var File_grantor_v1_token_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1egrantor/v1/token_service.proto\x12\n" +
-	"grantor.v1\x1a\x15grantor/v1/rule.proto\"\xa1\x02\n" +
+	"grantor.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x15grantor/v1/rule.proto\"\xa1\x02\n" +
 	"\x11IssueTokenRequest\x12\x1d\n" +
 	"\n" +
 	"grant_type\x18\x01 \x01(\tR\tgrantType\x12\x1b\n" +
@@ -1325,7 +1345,7 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x05token\x18\x03 \x01(\tR\x05token\x12&\n" +
 	"\x0ftoken_type_hint\x18\x04 \x01(\tR\rtokenTypeHint\x12)\n" +
 	"\x10client_assertion\x18\x05 \x01(\tR\x0fclientAssertion\x122\n" +
-	"\x15client_assertion_type\x18\x06 \x01(\tR\x13clientAssertionType\"\xff\x01\n" +
+	"\x15client_assertion_type\x18\x06 \x01(\tR\x13clientAssertionType\"\xaa\x02\n" +
 	"\x17IntrospectTokenResponse\x12\x1b\n" +
 	"\x06active\x18\x01 \x01(\bH\x00R\x06active\x88\x01\x01\x12\x10\n" +
 	"\x03iss\x18\x02 \x01(\tR\x03iss\x12\x10\n" +
@@ -1338,7 +1358,8 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x03jti\x18\t \x01(\tR\x03jti\x12\x1d\n" +
 	"\n" +
 	"token_type\x18\n" +
-	" \x01(\tR\ttokenTypeB\t\n" +
+	" \x01(\tR\ttokenType\x12)\n" +
+	"\x03cnf\x18\v \x01(\v2\x17.google.protobuf.StructR\x03cnfB\t\n" +
 	"\a_active\"\xd2\x01\n" +
 	"\x17IntrospectTokensRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
@@ -1362,7 +1383,8 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x10client_assertion\x18\x03 \x01(\tR\x0fclientAssertion\x122\n" +
 	"\x15client_assertion_type\x18\x04 \x01(\tR\x13clientAssertionType\"\x1c\n" +
 	"\x1aRevokeClientTokensResponse\"\x1a\n" +
-	"\x18GetServerMetadataRequest\"\xc6\t\n" +
+	"\x18GetServerMetadataRequest\"\xa1\n" +
+	"\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12%\n" +
 	"\x0etoken_endpoint\x18\x02 \x01(\tR\rtokenEndpoint\x12\x19\n" +
@@ -1382,7 +1404,8 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"%id_token_signing_alg_values_supported\x18\x0f \x03(\tR idTokenSigningAlgValuesSupported\x12d\n" +
 	"0token_endpoint_auth_signing_alg_values_supported\x18\x10 \x03(\tR*tokenEndpointAuthSigningAlgValuesSupported\x12t\n" +
 	"8introspection_endpoint_auth_signing_alg_values_supported\x18\x11 \x03(\tR2introspectionEndpointAuthSigningAlgValuesSupported\x12n\n" +
-	"5revocation_endpoint_auth_signing_alg_values_supported\x18\x12 \x03(\tR/revocationEndpointAuthSigningAlgValuesSupported\"\x12\n" +
+	"5revocation_endpoint_auth_signing_alg_values_supported\x18\x12 \x03(\tR/revocationEndpointAuthSigningAlgValuesSupported\x12Y\n" +
+	"*tls_client_certificate_bound_access_tokens\x18\x13 \x01(\bR%tlsClientCertificateBoundAccessTokens\"\x12\n" +
 	"\x10GetKeySetRequest\"X\n" +
 	"\x11GetKeySetResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.grantor.v1.JsonWebKeyR\x04keys\x12\x17\n" +
@@ -1438,29 +1461,31 @@ var file_grantor_v1_token_service_proto_goTypes = []any{
 	(*GetKeySetRequest)(nil),           // 13: grantor.v1.GetKeySetRequest
 	(*GetKeySetResponse)(nil),          // 14: grantor.v1.GetKeySetResponse
 	(*JsonWebKey)(nil),                 // 15: grantor.v1.JsonWebKey
+	(*structpb.Struct)(nil),            // 16: google.protobuf.Struct
 }
 var file_grantor_v1_token_service_proto_depIdxs = []int32{
-	4,  // 0: grantor.v1.IntrospectTokensResponse.tokens:type_name -> grantor.v1.IntrospectTokenResponse
-	15, // 1: grantor.v1.GetKeySetResponse.keys:type_name -> grantor.v1.JsonWebKey
-	0,  // 2: grantor.v1.TokenService.IssueToken:input_type -> grantor.v1.IssueTokenRequest
-	3,  // 3: grantor.v1.TokenService.IntrospectToken:input_type -> grantor.v1.IntrospectTokenRequest
-	5,  // 4: grantor.v1.TokenService.IntrospectTokens:input_type -> grantor.v1.IntrospectTokensRequest
-	7,  // 5: grantor.v1.TokenService.RevokeToken:input_type -> grantor.v1.RevokeTokenRequest
-	9,  // 6: grantor.v1.TokenService.RevokeClientTokens:input_type -> grantor.v1.RevokeClientTokensRequest
-	11, // 7: grantor.v1.TokenService.GetServerMetadata:input_type -> grantor.v1.GetServerMetadataRequest
-	13, // 8: grantor.v1.TokenService.GetKeySet:input_type -> grantor.v1.GetKeySetRequest
-	1,  // 9: grantor.v1.TokenService.IssueToken:output_type -> grantor.v1.IssueTokenResponse
-	4,  // 10: grantor.v1.TokenService.IntrospectToken:output_type -> grantor.v1.IntrospectTokenResponse
-	6,  // 11: grantor.v1.TokenService.IntrospectTokens:output_type -> grantor.v1.IntrospectTokensResponse
-	8,  // 12: grantor.v1.TokenService.RevokeToken:output_type -> grantor.v1.RevokeTokenResponse
-	10, // 13: grantor.v1.TokenService.RevokeClientTokens:output_type -> grantor.v1.RevokeClientTokensResponse
-	12, // 14: grantor.v1.TokenService.GetServerMetadata:output_type -> grantor.v1.GetServerMetadataResponse
-	14, // 15: grantor.v1.TokenService.GetKeySet:output_type -> grantor.v1.GetKeySetResponse
-	9,  // [9:16] is the sub-list for method output_type
-	2,  // [2:9] is the sub-list for method input_type
-	2,  // [2:2] is the sub-list for extension type_name
-	2,  // [2:2] is the sub-list for extension extendee
-	0,  // [0:2] is the sub-list for field type_name
+	16, // 0: grantor.v1.IntrospectTokenResponse.cnf:type_name -> google.protobuf.Struct
+	4,  // 1: grantor.v1.IntrospectTokensResponse.tokens:type_name -> grantor.v1.IntrospectTokenResponse
+	15, // 2: grantor.v1.GetKeySetResponse.keys:type_name -> grantor.v1.JsonWebKey
+	0,  // 3: grantor.v1.TokenService.IssueToken:input_type -> grantor.v1.IssueTokenRequest
+	3,  // 4: grantor.v1.TokenService.IntrospectToken:input_type -> grantor.v1.IntrospectTokenRequest
+	5,  // 5: grantor.v1.TokenService.IntrospectTokens:input_type -> grantor.v1.IntrospectTokensRequest
+	7,  // 6: grantor.v1.TokenService.RevokeToken:input_type -> grantor.v1.RevokeTokenRequest
+	9,  // 7: grantor.v1.TokenService.RevokeClientTokens:input_type -> grantor.v1.RevokeClientTokensRequest
+	11, // 8: grantor.v1.TokenService.GetServerMetadata:input_type -> grantor.v1.GetServerMetadataRequest
+	13, // 9: grantor.v1.TokenService.GetKeySet:input_type -> grantor.v1.GetKeySetRequest
+	1,  // 10: grantor.v1.TokenService.IssueToken:output_type -> grantor.v1.IssueTokenResponse
+	4,  // 11: grantor.v1.TokenService.IntrospectToken:output_type -> grantor.v1.IntrospectTokenResponse
+	6,  // 12: grantor.v1.TokenService.IntrospectTokens:output_type -> grantor.v1.IntrospectTokensResponse
+	8,  // 13: grantor.v1.TokenService.RevokeToken:output_type -> grantor.v1.RevokeTokenResponse
+	10, // 14: grantor.v1.TokenService.RevokeClientTokens:output_type -> grantor.v1.RevokeClientTokensResponse
+	12, // 15: grantor.v1.TokenService.GetServerMetadata:output_type -> grantor.v1.GetServerMetadataResponse
+	14, // 16: grantor.v1.TokenService.GetKeySet:output_type -> grantor.v1.GetKeySetResponse
+	10, // [10:17] is the sub-list for method output_type
+	3,  // [3:10] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_grantor_v1_token_service_proto_init() }
