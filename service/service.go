@@ -78,6 +78,8 @@ type Config struct {
 	Proxies remoteaddr.Networks
 	// FetchNetworks are the networks from which the key sets of clients are fetched, besides public addresses. Default none.
 	FetchNetworks remoteaddr.Networks
+	// RequireDPoPNonce requires a nonce of this issuer in the DPoP proofs of token requests.
+	RequireDPoPNonce bool
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }

@@ -36,6 +36,7 @@ type clientRecord struct {
 	SubjectIP     string         `json:"tls_client_auth_san_ip,omitempty"`
 	SubjectEmail  string         `json:"tls_client_auth_san_email,omitempty"`
 	Bound         bool           `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	DPoPBound     bool           `json:"dpop_bound_access_tokens,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
 }
@@ -50,7 +51,8 @@ type secretRecord struct {
 
 // hasKeys reports whether the record has a field that formats before 3 lack.
 func (r *clientRecord) hasKeys() bool {
-	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.subject() != (certificate.Subject{}) || r.Bound
+	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.subject() != (certificate.Subject{}) || r.Bound ||
+		r.DPoPBound
 }
 
 // subject returns the name in the client's certificate.
@@ -80,7 +82,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
 		Keys: c.Keys.String(), KeysURI: c.KeysURI, UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
 		SubjectDN: c.Certificate.DN, SubjectDNS: c.Certificate.DNS, SubjectURI: c.Certificate.URI, SubjectIP: c.Certificate.IP,
-		SubjectEmail: c.Certificate.Email, Bound: c.CertificateBoundTokens,
+		SubjectEmail: c.Certificate.Email, Bound: c.CertificateBoundTokens, DPoPBound: c.DPoPBoundTokens,
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
 	for _, r := range c.Resources {
@@ -120,7 +122,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	}
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
-		KeysURI: record.KeysURI, Certificate: record.subject(), CertificateBoundTokens: record.Bound,
+		KeysURI: record.KeysURI, Certificate: record.subject(), CertificateBoundTokens: record.Bound, DPoPBoundTokens: record.DPoPBound,
 		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
 		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),
 		CreatedAt: fromUnix(record.CreatedAt), ChangedAt: fromUnix(record.ChangedAt), Version: version,

@@ -9,11 +9,13 @@ import (
 	"slices"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // TokenServer implements grantor.v1.TokenService.
@@ -24,6 +26,8 @@ type TokenServer struct {
 	Events *telemetry.Recorder
 	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty if that is not known.
 	GRPCEndpoint string
+	// Proofs verifies the DPoP proofs of token requests.
+	Proofs *dpop.Verifier
 }
 
 // IssueToken issues a token to an authenticated client.
@@ -36,7 +40,11 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
-	issued, err := s.Issuer.Issue(ctx, caller.client, grant.Request{Scope: m.GetScope(), Resources: resources})
+	request := grant.Request{Scope: m.GetScope(), Resources: resources}
+	if request.Proven.KeyThumbprint, err = s.proveKey(ctx, grantorv1.TokenService_IssueToken_FullMethodName); err != nil {
+		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
+	}
+	issued, err := s.Issuer.Issue(ctx, caller.client, request)
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
@@ -45,10 +53,18 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 		slog.Any("aud", issued.Claims.Audience), slog.Int64("lifetime", int64(issued.Lifetime.Seconds())))
 	return &grantorv1.IssueTokenResponse{
 		AccessToken: issued.Token,
-		TokenType:   "Bearer",
+		TokenType:   tokenType(issued.Claims),
 		ExpiresIn:   int32(issued.Lifetime.Seconds()),
 		Scope:       issued.Claims.Scope.String(),
 	}, nil
+}
+
+// tokenType returns how the token with the claims is sent (RFC 6749 §7.1).
+func tokenType(claims *token.Claims) string {
+	if claims.Confirmation.KeyThumbprint != "" {
+		return dpop.Scheme
+	}
+	return "Bearer"
 }
 
 // checkGrantType returns what is wrong with a grant type, or nil.
@@ -89,6 +105,8 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		TokenEndpointAuthSigningAlgValuesSupported:         ofAssertions,
 		IntrospectionEndpointAuthSigningAlgValuesSupported: ofAssertions,
 		RevocationEndpointAuthSigningAlgValuesSupported:    ofAssertions,
+
+		DpopSigningAlgValuesSupported: dpop.Algorithms(),
 
 		// Some readers of either document refuse it without these, although no client has a use for them.
 		AuthorizationEndpoint:            base + "/connect/authorize",

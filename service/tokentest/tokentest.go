@@ -76,6 +76,7 @@ type Option func(*options)
 type options struct {
 	path        string
 	certificate *tls.Certificate
+	nonces      bool
 }
 
 // Path sets the path of the issuer's URL, such as "/tenant1". Default none.
@@ -86,6 +87,11 @@ func Path(path string) Option {
 // TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Default plaintext.
 func TLS(certificate tls.Certificate) Option {
 	return func(o *options) { o.certificate = &certificate }
+}
+
+// DPoPNonces makes the issuer require its nonces in the DPoP proofs of token requests (RFC 9449 §8). Default: it does not.
+func DPoPNonces() Option {
+	return func(o *options) { o.nonces = true }
 }
 
 // New starts an issuer without clients. Access tokens live one hour.
@@ -113,6 +119,7 @@ func New(t testing.TB, opts ...Option) *Issuer {
 		Algorithms:          []jwks.Algorithm{jwks.ES256, jwks.RS256, jwks.EdDSA, jwks.PS256},
 		AccessTokenLifetime: time.Hour, KeyRotation: 30 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute,
 		MaxStaleness: time.Minute, CachedClients: 10_000, CachedTokens: 10_000, GRPCEndpoint: i.GRPCTarget, Now: i.Now,
+		RequireDPoPNonce: o.nonces,
 	}
 	i.service, err = service.New(t.Context(), config)
 	must.Succeed(t, err)

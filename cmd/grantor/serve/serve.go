@@ -224,7 +224,7 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		Meter: srv.telemetry.meter, Tracer: srv.telemetry.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
-		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch,
+		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch, RequireDPoPNonce: s.dpopNonce == "required",
 	})
 	return built, s.Failure(err)
 }

@@ -141,8 +141,10 @@ type Client struct {
 	TlsClientAuthSanEmail string `protobuf:"bytes,23,opt,name=tls_client_auth_san_email,json=tlsClientAuthSanEmail,proto3" json:"tls_client_auth_san_email,omitempty"`
 	// Whether the client's tokens are bound to its certificate (RFC 8705 §3.4). A request without a certificate is refused.
 	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,24,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
-	unknownFields                         protoimpl.UnknownFields
-	sizeCache                             protoimpl.SizeCache
+	// Whether the client's tokens are bound to the key of a DPoP proof (RFC 9449 §5.2). A request without a proof is refused.
+	DpopBoundAccessTokens bool `protobuf:"varint,25,opt,name=dpop_bound_access_tokens,json=dpopBoundAccessTokens,proto3" json:"dpop_bound_access_tokens,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -339,6 +341,13 @@ func (x *Client) GetTlsClientAuthSanEmail() string {
 func (x *Client) GetTlsClientCertificateBoundAccessTokens() bool {
 	if x != nil {
 		return x.TlsClientCertificateBoundAccessTokens
+	}
+	return false
+}
+
+func (x *Client) GetDpopBoundAccessTokens() bool {
+	if x != nil {
+		return x.DpopBoundAccessTokens
 	}
 	return false
 }
@@ -1533,7 +1542,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xb0\t\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xe9\t\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
 	"\vclient_name\x18\x02 \x01(\tR\n" +
@@ -1563,7 +1572,8 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\x17tls_client_auth_san_uri\x18\x15 \x01(\tR\x13tlsClientAuthSanUri\x122\n" +
 	"\x16tls_client_auth_san_ip\x18\x16 \x01(\tR\x12tlsClientAuthSanIp\x128\n" +
 	"\x19tls_client_auth_san_email\x18\x17 \x01(\tR\x15tlsClientAuthSanEmail\x12Y\n" +
-	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokensB\v\n" +
+	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokens\x127\n" +
+	"\x18dpop_bound_access_tokens\x18\x19 \x01(\bR\x15dpopBoundAccessTokensB\v\n" +
 	"\t_disabled\"\xee\x02\n" +
 	"\fClientSecret\x12\x1b\n" +
 	"\tsecret_id\x18\x01 \x01(\tR\bsecretId\x121\n" +
