@@ -81,7 +81,7 @@ func testClientFields(t *testing.T, k *kit) {
 		Keys:            must.Get(jwks.ParseDocument(jwstest.Set(jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.RS256)))),
 
 		KeysURI:                "https://orders.example.com/jwks.json",
-		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour),
+		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour), DPoPBoundTokens: true,
 	}
 	// The test must fail for a field that is added later and not stored.
 	fields := reflect.ValueOf(*full)
