@@ -118,7 +118,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	chain, err := middleware.New(ctx, middleware.Config{
 		Events: domain.events, Limiter: domain.limiter, Proxies: config.Proxies, CertificateHeader: config.CertificateHeader,
 		Methods: servers.methods(),
-		Issuer: config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
+		Issuer:  config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
 	})
 	if err != nil {
 		return nil, err

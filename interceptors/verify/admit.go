@@ -12,9 +12,8 @@ import (
 )
 
 // admit decides whether a call may proceed, independently of transport. The rule is that of the method, and
-// authorization contains every value of the Authorization header. The returned context carries the caller if the rule
-// requires a token.
-func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string) (context.Context, *refusal) {
+// r is the call. The returned context carries the caller if the rule requires a token.
+func (v *Verifier) admit(ctx context.Context, rule Rule, r *request) (context.Context, *refusal) {
 	switch rule.kind {
 	case public:
 		return ctx, nil
@@ -22,7 +21,7 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	default:
 		return nil, refuseRule(rule)
 	}
-	raw, err := bearer(authorization)
+	raw, err := bearer(r.authorization)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
@@ -30,10 +29,14 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
+	proven, err := v.prove(ctx, r, claims)
+	if err != nil {
+		return nil, refuseToken(err)
+	}
 	if !claims.Scope.HasAll(rule.scopes) {
 		return nil, refuseScope(rule.scopes, claims)
 	}
-	return withCaller(ctx, claims), nil
+	return withCaller(ctx, claims, proven), nil
 }
 
 // verify returns the claims of a valid token. The clock and the source of the keys are code of the program.

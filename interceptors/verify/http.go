@@ -20,7 +20,9 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 	verifier = orZero(verifier)
 	return func(next http.Handler) http.Handler {
 		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])
+			ctx, refused := verifier.admit(r.Context(), rule, &request{
+				authorization: r.Header["Authorization"], tls: r.TLS, overHTTP: true,
+			})
 			if refused != nil {
 				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)
 				verifier.describe(refused, rule)

@@ -40,7 +40,9 @@ type config struct {
 	// revocationsMaxStale and refuseStale apply to the feed.
 	revocationsMaxStale time.Duration
 	refuseStale         bool
-	onRefusal           func(ctx context.Context, method string, err error)
+	// requireBound refuses bearer tokens.
+	requireBound bool
+	onRefusal    func(ctx context.Context, method string, err error)
 	// telemetry is true if meters and tracers were set.
 	telemetry bool
 	meters    metric.MeterProvider

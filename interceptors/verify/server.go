@@ -78,7 +78,9 @@ func (g *guard) options() []grpc.ServerOption {
 }
 
 func (g *guard) admit(ctx context.Context, method string) (context.Context, *refusal) {
-	admitted, refused := g.verifier.admit(ctx, g.rules[method], metadata.ValueFromIncomingContext(ctx, "authorization"))
+	admitted, refused := g.verifier.admit(ctx, g.rules[method], &request{
+		authorization: metadata.ValueFromIncomingContext(ctx, "authorization"),
+	})
 	if refused != nil {
 		g.verifier.report(ctx, method, refused)
 	}
