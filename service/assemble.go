@@ -69,7 +69,7 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 	d.authenticator = clientauth.New(clientauth.Config{
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
 		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
-		Slow: d.events.SlowHash,
+		Slow: d.events.SlowHash, Authorities: config.Authorities,
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)
@@ -181,7 +181,10 @@ func newServers(d *domain) (*servers, error) {
 		proofs.Nonces = dpop.NewNonces(nonceKey)
 	}
 	return &servers{
-		tokens:      &rpc.TokenServer{Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, Proofs: proofs},
+		tokens: &rpc.TokenServer{
+			Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, CertificateMethods: d.config.CertificateMethods,
+			Proofs: proofs,
+		},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{
 			Editor: d.editor(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,

@@ -4,6 +4,7 @@ package service
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 
 	"github.com/grantorhq/grantor/service/admin"
 	"github.com/grantorhq/grantor/service/clientauth"
@@ -22,6 +24,7 @@ import (
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/middleware"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
@@ -76,6 +79,13 @@ type Config struct {
 	Limits limit.Limits
 	// Proxies are the networks whose X-Forwarded-For is trusted. Default none.
 	Proxies remoteaddr.Networks
+	// CertificateHeader is the header in which Proxies forward the certificate of a client. Default none.
+	CertificateHeader peercert.Header
+	// CertificateMethods are the methods of RFC 8705 §2 by which clients can authenticate here, for the metadata. Default none:
+	// no client can show a certificate.
+	CertificateMethods []string
+	// Authorities returns those that vouch for the certificates of clients. Default none.
+	Authorities func() []*x509.CertPool
 	// FetchNetworks are the networks from which the key sets of clients are fetched, besides public addresses. Default none.
 	FetchNetworks remoteaddr.Networks
 	// RequireDPoPNonce requires a nonce of this issuer in the DPoP proofs of token requests.
@@ -108,8 +118,9 @@ func New(ctx context.Context, config Config) (*Service, error) {
 		return nil, err
 	}
 	chain, err := middleware.New(ctx, middleware.Config{
-		Events: domain.events, Limiter: domain.limiter, Proxies: config.Proxies, Methods: servers.methods(),
-		Issuer: config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
+		Events: domain.events, Limiter: domain.limiter, Proxies: config.Proxies, CertificateHeader: config.CertificateHeader,
+		Methods: servers.methods(),
+		Issuer:  config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -199,6 +210,12 @@ func (s *Service) MeasureHTTP(next http.Handler, route func(*http.Request) strin
 // port; otherwise peer.
 func (s *Service) Origin(peer net.Addr, forwarded []string) net.Addr {
 	return s.domain.config.Proxies.Resolve(peer, forwarded)
+}
+
+// Certificates returns the peer of a request over REST with the certificates of the client that the request comes from. end is
+// the other end of its connection, and header returns the values of a header.
+func (s *Service) Certificates(p *peer.Peer, end net.Addr, header func(name string) []string) (*peer.Peer, error) {
+	return s.chain.Certificates(p, end, header)
 }
 
 // Admit refuses a request over REST of a source that makes too many, before its body is read. ctx has the peer. The calls

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -13,9 +12,9 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// admit decides whether a call may proceed, independently of transport. The rule is that of the method. The returned context
-// carries the caller if the rule requires a token.
-func (v *Verifier) admit(ctx context.Context, rule Rule, c *call) (context.Context, *refusal) {
+// admit decides whether a call may proceed, independently of transport. The rule is that of the method, and
+// r is the call. The returned context carries the caller if the rule requires a token.
+func (v *Verifier) admit(ctx context.Context, rule Rule, r *request) (context.Context, *refusal) {
 	switch rule.kind {
 	case public:
 		return ctx, nil
@@ -23,13 +22,14 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, c *call) (context.Conte
 	default:
 		return nil, refuseRule(rule)
 	}
-	scheme, raw, err := parseAuthorization(c.authorization)
 	var claims *token.Claims
+	var proven *admitted
+	err := r.parseAuthorization()
 	if err == nil {
-		claims, err = v.verify(ctx, raw)
+		claims, err = v.verify(ctx, r.token)
 	}
 	if err == nil {
-		err = v.checkProof(c, scheme, raw, claims)
+		proven, err = v.prove(ctx, r, claims)
 	}
 	var refused *refusal
 	switch {
@@ -38,23 +38,10 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, c *call) (context.Conte
 	case !claims.Scope.HasAll(rule.scopes):
 		refused = refuseScope(rule.scopes, claims)
 	default:
-		return withCaller(ctx, claims), nil
+		return withCaller(ctx, claims, proven), nil
 	}
-	refused.challengeFor(scheme)
+	refused.challengeFor(r.scheme)
 	return nil, refused
-}
-
-// checkProof returns an error unless the caller has proven the key that its token is bound to, if it is.
-func (v *Verifier) checkProof(c *call, scheme, raw string, claims *token.Claims) error {
-	if claims.Confirmation.Unknown {
-		return fmt.Errorf("%w: of a kind that is not known", token.ErrProof)
-	}
-	member := v.member(claims)
-	err := member.proofs.checkProof(c, scheme, raw, claims)
-	if errors.Is(err, dpop.ErrNonce) {
-		c.nonce = member.proofs.verifier.Nonce()
-	}
-	return err
 }
 
 // verify returns the claims of a valid token. The clock and the source of the keys are code of the program.
@@ -97,32 +84,33 @@ func (v *Verifier) report(ctx context.Context, method string, refused *refusal) 
 // bearerScheme is the authentication scheme of RFC 6750.
 const bearerScheme = "Bearer"
 
-// parseAuthorization returns the scheme and the token in the Authorization values (RFC 6750 §2.1, RFC 9449 §7.1):
+// parseAuthorization sets the scheme and the token to those in the Authorization values (RFC 6750 §2.1, RFC 9449 §7.1):
 //
 //	credentials = ( "Bearer" / "DPoP" ) 1*SP token
 //
 // with exactly one space, as senders write it. The scheme is compared without letter case (RFC 9110 §11.1); another
 // scheme counts as no token. The verifier limits the rest to a size first and then to the characters of a JWT, which
 // are fewer than those of b64token; so it rejects a further space or a list of values.
-func parseAuthorization(authorization []string) (scheme, raw string, err error) {
-	switch len(authorization) {
+func (r *request) parseAuthorization() error {
+	switch len(r.authorization) {
 	case 0:
-		return "", "", ErrNoToken
+		return ErrNoToken
 	case 1:
 	default:
-		return "", "", fmt.Errorf("%w: %d authorization values", token.ErrMalformed, len(authorization))
+		return fmt.Errorf("%w: %d authorization values", token.ErrMalformed, len(r.authorization))
 	}
-	name, raw, _ := strings.Cut(authorization[0], " ")
+	name, raw, _ := strings.Cut(r.authorization[0], " ")
 	switch {
 	case oauth.EqualFold(name, bearerScheme):
-		scheme = bearerScheme
+		r.scheme = bearerScheme
 	case oauth.EqualFold(name, dpop.Scheme):
-		scheme = dpop.Scheme
+		r.scheme = dpop.Scheme
 	default:
-		return "", "", ErrNoToken
+		return ErrNoToken
 	}
 	if raw == "" {
-		return scheme, "", ErrNoToken
+		return ErrNoToken
 	}
-	return scheme, raw, nil
+	r.token = raw
+	return nil
 }

@@ -96,46 +96,35 @@ type proofs struct {
 	origins  []string
 }
 
-// call is what a call offers, on either wire.
-type call struct {
-	ctx           context.Context //nolint:containedctx // that of the gRPC call, which has its metadata
-	authorization []string
-	// request is the request if the call came over HTTP; otherwise method is the full name of the gRPC method.
-	request *http.Request
-	method  string
-	// nonce is set to the nonce that the caller should use in its next proof, if it is another than the one that it used.
-	nonce string
-}
-
-// proofs returns the values of the header DPoP.
-func (c *call) proofs() []string {
-	if c.request != nil {
-		return c.request.Header[http.CanonicalHeaderKey(dpop.Header)]
+// dpopProofs returns the values of the header DPoP.
+func (r *request) dpopProofs(ctx context.Context) []string {
+	if r.http != nil {
+		return r.http.Header[http.CanonicalHeaderKey(dpop.Header)]
 	}
-	return metadata.ValueFromIncomingContext(c.ctx, dpopHeader)
+	return metadata.ValueFromIncomingContext(ctx, dpopHeader)
 }
 
-// target returns what a proof must be for.
-func (c *call) target(origins []string) dpop.Request {
-	if c.request != nil {
-		path := c.request.RequestURI // as it was sent, whatever a handler before this one has stripped
+// target returns what a DPoP proof must be for.
+func (r *request) target(ctx context.Context, origins []string) dpop.Request {
+	if r.http != nil {
+		path := r.http.RequestURI // as it was sent, whatever a handler before this one has stripped
 		if !strings.HasPrefix(path, "/") {
-			path = c.request.URL.EscapedPath()
+			path = r.http.URL.EscapedPath()
 		}
-		return dpop.Request{Method: c.request.Method, URLs: urls(origins, c.request.Host, path, c.request.TLS != nil)}
+		return dpop.Request{Method: r.http.Method, URLs: urls(origins, r.http.Host, path, r.http.TLS != nil), Token: r.token}
 	}
-	if outer := dpop.FromContext(c.ctx); outer != nil {
-		return *outer
+	if outer := dpop.FromContext(ctx); outer != nil {
+		return dpop.Request{Method: outer.Method, URLs: outer.URLs, Token: r.token}
 	}
 	authority := ""
-	if values := metadata.ValueFromIncomingContext(c.ctx, ":authority"); len(values) == 1 {
+	if values := metadata.ValueFromIncomingContext(ctx, ":authority"); len(values) == 1 {
 		authority = values[0]
 	}
 	secure := false
-	if p, ok := peer.FromContext(c.ctx); ok {
+	if p, ok := peer.FromContext(ctx); ok {
 		_, secure = p.AuthInfo.(credentials.TLSInfo)
 	}
-	return dpop.Request{Method: http.MethodPost, URLs: urls(origins, authority, c.method, secure)}
+	return dpop.Request{Method: http.MethodPost, URLs: urls(origins, authority, r.method, secure), Token: r.token}
 }
 
 // urls returns the URLs of a path under each origin, or, without origins, under the host that the request names.
@@ -150,39 +139,31 @@ func urls(origins []string, host, path string, secure bool) []string {
 	return all
 }
 
-// checkProof returns an error unless the caller has proven the key that its token is bound to, by the scheme with which it sent
-// the token (RFC 9449 §7). A bound token under another scheme is refused, since whoever has stolen it would send it as a bearer
-// token (§7.2).
-func (p *proofs) checkProof(c *call, scheme, raw string, claims *token.Claims) error {
-	thumbprint := claims.Confirmation.KeyThumbprint
-	if scheme != dpop.Scheme {
-		if thumbprint != "" {
-			return fmt.Errorf("%w: it was sent without a DPoP proof, as a bearer token", token.ErrProof)
-		}
-		return nil
+// prove checks that the request has a DPoP proof of the key with the thumbprint (RFC 9449 §7). A bound token under another scheme
+// is refused, since whoever has stolen it would send it as a bearer token (§7.2). The error is [token.ErrProof] or [ErrNonce].
+func (p *proofs) prove(ctx context.Context, r *request, thumbprint string) error {
+	if r.scheme != dpop.Scheme {
+		return fmt.Errorf("%w: it was sent without a DPoP proof, as a bearer token", token.ErrProof)
 	}
-	if thumbprint == "" {
-		return fmt.Errorf("%w: it is bound to no key and was sent with the scheme DPoP", token.ErrProof)
-	}
-	sent, err := dpop.One(c.proofs())
+	sent, err := dpop.One(r.dpopProofs(ctx))
 	if err == nil && sent == "" {
 		return fmt.Errorf("%w: there is no DPoP proof", token.ErrProof)
 	}
 	var proof *dpop.Proof
 	if err == nil {
-		request := c.target(p.origins)
-		request.Token = raw
-		proof, err = recovery.Call("checking the DPoP proof", func() (*dpop.Proof, error) { return p.verifier.Verify(sent, &request) })
+		target := r.target(ctx, p.origins)
+		proof, err = recovery.Call("checking the DPoP proof", func() (*dpop.Proof, error) { return p.verifier.Verify(sent, &target) })
 	}
 	switch {
 	case errors.Is(err, dpop.ErrNonce):
+		r.nonce = p.verifier.Nonce()
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", token.ErrProof, err)
 	case proof.KeyThumbprint != thumbprint:
 		return fmt.Errorf("%w: the DPoP proof is made with another key", token.ErrProof)
 	}
-	c.nonce = proof.NextNonce
+	r.nonce = proof.NextNonce
 	return nil
 }
 

@@ -21,10 +21,10 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 	verifier = orZero(verifier)
 	return func(next http.Handler) http.Handler {
 		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			c := call{authorization: r.Header["Authorization"], request: r}
-			ctx, refused := verifier.admit(r.Context(), rule, &c)
-			if c.nonce != "" {
-				w.Header().Set(dpop.NonceHeader, c.nonce)
+			call := request{authorization: r.Header["Authorization"], http: r}
+			ctx, refused := verifier.admit(r.Context(), rule, &call)
+			if call.nonce != "" {
+				w.Header().Set(dpop.NonceHeader, call.nonce)
 			}
 			if refused != nil {
 				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)

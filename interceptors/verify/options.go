@@ -42,7 +42,9 @@ type config struct {
 	revocationsMaxStale time.Duration
 	refuseStale         bool
 	dpop                dpopConfig
-	onRefusal           func(ctx context.Context, method string, err error)
+	// requireBound refuses bearer tokens.
+	requireBound bool
+	onRefusal    func(ctx context.Context, method string, err error)
 	// telemetry is true if meters and tracers were set.
 	telemetry bool
 	meters    metric.MeterProvider

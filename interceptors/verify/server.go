@@ -79,13 +79,13 @@ func (g *guard) options() []grpc.ServerOption {
 
 // admit decides whether a call may proceed. header is the metadata for the caller, or nil.
 func (g *guard) admit(ctx context.Context, method string) (_ context.Context, header metadata.MD, _ *refusal) {
-	c := call{ctx: ctx, authorization: metadata.ValueFromIncomingContext(ctx, "authorization"), method: method}
-	admitted, refused := g.verifier.admit(ctx, g.rules[method], &c)
+	r := request{authorization: metadata.ValueFromIncomingContext(ctx, "authorization"), method: method}
+	admitted, refused := g.verifier.admit(ctx, g.rules[method], &r)
 	if refused != nil {
 		g.verifier.report(ctx, method, refused)
 	}
-	if c.nonce != "" {
-		header = metadata.Pairs(dpopNonceHeader, c.nonce)
+	if r.nonce != "" {
+		header = metadata.Pairs(dpopNonceHeader, r.nonce)
 	}
 	return admitted, header, refused
 }

@@ -126,7 +126,12 @@ func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, 
 	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
 		return decoy(algorithm), nil
 	}
-	return jwks.Key{}, &oauth.Error{
+	return jwks.Key{}, unreachableKeys(client, err)
+}
+
+// unreachableKeys returns the refusal of a request whose client has keys that cannot be fetched.
+func unreachableKeys(client *registry.Client, err error) *oauth.Error {
+	return &oauth.Error{
 		Code: oauth.TemporarilyUnavailable, Reason: oauth.KeysUnreachable, RetryAfter: time.Second,
 		Text: "The keys of the client cannot be fetched.", Cause: fmt.Errorf("the keys of client %q: %w", client.ID, err),
 	}

@@ -9,6 +9,7 @@ package clientauth
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,6 +29,9 @@ type Evidence struct {
 	ClientID, ClientSecret string
 	// Assertion and AssertionType are the parameters client_assertion and client_assertion_type (RFC 7521 §4.2).
 	Assertion, AssertionType string
+	// Certificates are those of the client at the other end of the connection, its own first. They are not verified, except that
+	// the client has the private key of the first.
+	Certificates []*x509.Certificate
 	// Source is the address that the request came from. The zero address means unknown.
 	Source netip.Addr
 }
@@ -52,7 +56,7 @@ type Clients interface {
 	Client(ctx context.Context, id oauth.ClientID) (*registry.Client, error)
 }
 
-// Config configures an [Authenticator]. All fields but Fetch and Slow are required.
+// Config configures an [Authenticator]. All fields but Authorities, Fetch and Slow are required.
 type Config struct {
 	// Issuer is the audience of client assertions.
 	Issuer oauth.Issuer
@@ -68,6 +72,9 @@ type Config struct {
 	// Replays refuses client assertions that were used before.
 	Replays Replays
 	Now     func() time.Time
+	// Authorities returns those that vouch for the certificates of clients. If it is nil, no client authenticates by
+	// [oauth.TLSClientAuth].
+	Authorities func() []*x509.CertPool
 	// Fetch makes the requests for the key sets of clients that register a URL. If it is nil, no such client authenticates.
 	Fetch *http.Client
 	// Slow, if not nil, is called when a request starts to compute a slow hash. The function that it returns is called
@@ -132,6 +139,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (Authentic
 	}
 	if e.Assertion != "" {
 		return a.authenticateByAssertion(ctx, e)
+	}
+	if e.certificateAlone() {
+		return a.authenticateByCertificate(ctx, e)
 	}
 	c, err := e.credentials()
 	p := proof{c, e.Source, a.config.Now()}

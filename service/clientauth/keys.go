@@ -2,6 +2,8 @@ package clientauth
 
 import (
 	"context"
+	"crypto"
+	"errors"
 	"net/http"
 	"time"
 
@@ -36,9 +38,31 @@ func (s *keySets) find(ctx context.Context, client *registry.Client, id string) 
 	if client.KeysURI == "" || s.client == nil {
 		return client.Keys.Find(ctx, id)
 	}
-	set, _ := s.remote.ComputeIfAbsent(client.KeysURI, func() (*jwks.Remote, bool) {
-		fetch := jwks.At(oauth.Discovery{Client: s.client}, client.KeysURI, jwks.MaxRegistered)
+	return s.fetched(client.KeysURI).Find(ctx, id)
+}
+
+// has reports whether one of the client's keys is the given one, which it finds as find does.
+func (s *keySets) has(ctx context.Context, client *registry.Client, public crypto.PublicKey) (bool, error) {
+	thumbprint, err := jwks.Thumbprint(public)
+	if err != nil {
+		return false, nil //nolint:nilerr // a key of another type is no client's
+	}
+	if client.KeysURI == "" || s.client == nil {
+		_, err = client.Keys.FindThumbprint(thumbprint)
+	} else {
+		_, err = s.fetched(client.KeysURI).FindThumbprint(ctx, thumbprint)
+	}
+	if errors.Is(err, jwks.ErrUnknownKey) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// fetched returns the key set at a URL.
+func (s *keySets) fetched(uri string) *jwks.Remote {
+	set, _ := s.remote.ComputeIfAbsent(uri, func() (*jwks.Remote, bool) {
+		fetch := jwks.At(oauth.Discovery{Client: s.client}, uri, jwks.MaxRegistered)
 		return jwks.NewRemote(fetch, jwks.RemoteConfig{Now: s.now}), false
 	})
-	return set.Find(ctx, id)
+	return set
 }

@@ -21,11 +21,8 @@ type credentials struct {
 // authentication: RFC 6749 §5.2 assigns "no client authentication included" to the code invalid_client. With an error, the
 // method and the ID are returned as far as they are known.
 func (e *Evidence) credentials() (credentials, error) {
-	scheme, value := e.Authorization, ""
-	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
-		scheme, value = scheme[:end], scheme[end:]
-	}
-	if !oauth.EqualFold(scheme, "Basic") {
+	value, basic := e.basic()
+	if !basic {
 		if e.ClientID == "" || e.ClientSecret == "" {
 			return credentials{id: e.ClientID}, refused(oauth.MissingCredentials, "client_id or client_secret is missing")
 		}
@@ -53,6 +50,15 @@ func (e *Evidence) credentials() (credentials, error) {
 	}
 	c.id, c.secret, c.raw = id, secret, raw
 	return c, checkSizes(id, secret)
+}
+
+// basic returns the credentials of the Authorization header; ok is false if its scheme is not Basic.
+func (e *Evidence) basic() (credentials string, ok bool) {
+	scheme, value := e.Authorization, ""
+	if end := strings.IndexAny(scheme, " \t"); end >= 0 {
+		scheme, value = scheme[:end], scheme[end:]
+	}
+	return value, oauth.EqualFold(scheme, "Basic")
 }
 
 // checkKinds returns an error if the evidence is of two kinds (RFC 6749 §2.3), or has an assertion without its type or a

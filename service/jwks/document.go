@@ -108,3 +108,8 @@ func (k Document) Find(ctx context.Context, id string) (Key, error) {
 	}
 	return Key{}, err
 }
+
+// FindThumbprint returns the first key with the RFC 7638 thumbprint, or [ErrUnknownKey].
+func (k Document) FindThumbprint(thumbprint string) (Key, error) {
+	return k.set.FindThumbprint(thumbprint)
+}

@@ -141,6 +141,16 @@ func computeThumbprint(raw jwk.Key) (sum [sha256.Size]byte, err error) {
 	return sum, err
 }
 
+// Thumbprint returns the RFC 7638 thumbprint of a public key with SHA-256, in base64url.
+func Thumbprint(public crypto.PublicKey) (string, error) {
+	raw, err := jwk.FromRaw(public)
+	if err != nil {
+		return "", err
+	}
+	sum, err := computeThumbprint(raw)
+	return base64.RawURLEncoding.EncodeToString(sum[:]), err
+}
+
 // ID returns the key's "kid". For a key made by [NewKey], it is the RFC 7638 thumbprint with SHA-256, in base64url.
 func (k Key) ID() string { return k.id }
 

@@ -130,8 +130,18 @@ func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 // costs the issuer one request per interval. The error is [ErrUnknownKey] if a set fetched since then does not contain the
 // id; any other error means that the keys could not be fetched.
 func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
+	return r.find(ctx, func(set *Set) (Key, error) { return set.Find(ctx, id) })
+}
+
+// FindThumbprint is [Remote.Find] for the first key with the RFC 7638 thumbprint.
+func (r *Remote) FindThumbprint(ctx context.Context, thumbprint string) (Key, error) {
+	return r.find(ctx, func(set *Set) (Key, error) { return set.FindThumbprint(thumbprint) })
+}
+
+// find returns the key that lookUp finds in the set.
+func (r *Remote) find(ctx context.Context, lookUp func(*Set) (Key, error)) (Key, error) {
 	if set := r.current(); set != nil {
-		if k, err := set.Find(ctx, id); err == nil {
+		if k, err := lookUp(set); err == nil {
 			return k, nil
 		}
 	}
@@ -142,7 +152,7 @@ func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	if set == nil {
 		return Key{}, errors.New("the issuer's keys are too old to be used")
 	}
-	return set.Find(ctx, id)
+	return lookUp(set)
 }
 
 // Trusts reports whether the set that was fetched last contains k and may still be used. Unlike [Remote.Find], it neither

@@ -102,6 +102,16 @@ func (s *Set) Find(_ context.Context, id string) (Key, error) {
 	return Key{}, ErrUnknownKey
 }
 
+// FindThumbprint returns the first key with the RFC 7638 thumbprint, or [ErrUnknownKey].
+func (s *Set) FindThumbprint(thumbprint string) (Key, error) {
+	for _, k := range s.Keys() {
+		if k.Thumbprint() == thumbprint {
+			return k, nil
+		}
+	}
+	return Key{}, ErrUnknownKey
+}
+
 // single reports whether all keys of the set are the same public key with the same id.
 func (s *Set) single() bool {
 	return len(s.list) > 0 && len(s.byID) == 1 && !slices.ContainsFunc(s.list, func(k Key) bool {

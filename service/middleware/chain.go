@@ -10,18 +10,21 @@ import (
 
 	"github.com/grantorhq/grantor/service/limit"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// Config is what a chain works with. Every field is required but Proxies.
+// Config is what a chain works with. Every field is required but Proxies and CertificateHeader.
 type Config struct {
 	Events  *telemetry.Recorder
 	Limiter *limit.Limiter
 	// Proxies are the networks whose X-Forwarded-For is trusted.
 	Proxies remoteaddr.Networks
+	// CertificateHeader is the header in which those proxies forward the certificate of a client. Default none.
+	CertificateHeader peercert.Header
 	// Methods are the methods that can be called.
 	Methods Methods
 	// Issuer, Keys and Denied verify the access tokens of administrative calls. The issuer has its keys and revocations in
@@ -34,14 +37,16 @@ type Config struct {
 
 // Chain is the middleware of one issuer. It is safe for concurrent use by multiple goroutines.
 type Chain struct {
-	measure   measure
-	recovery  recovery
-	arrivals  *arrivals
-	address   clientAddr
-	limits    rateLimit
-	authorize authorize
-	errors    mapErrors
-	events    *telemetry.Recorder
+	measure  measure
+	recovery recovery
+	arrivals *arrivals
+	address  clientAddr
+	// certificates determines the client certificates of calls.
+	certificates peercert.Source
+	limits       rateLimit
+	authorize    authorize
+	errors       mapErrors
+	events       *telemetry.Recorder
 }
 
 // New returns the chain for an issuer.
@@ -52,7 +57,7 @@ func New(ctx context.Context, config Config) (*Chain, error) {
 	}
 	return &Chain{
 		measure: measure{config.Events.RPC, config.Methods}, recovery: recovery{config.Events}, arrivals: newArrivals(config.Methods, &config.Limiter.Intake),
-		address: clientAddr{config.Proxies}, limits: rateLimit{config.Limiter}, authorize: authorize,
+		address: clientAddr{config.Proxies}, certificates: peercert.Source{Proxies: config.Proxies, Header: config.CertificateHeader}, limits: rateLimit{config.Limiter}, authorize: authorize,
 		errors: mapErrors{config.Events}, events: config.Events,
 	}, nil
 }
@@ -75,6 +80,8 @@ func (c *Chain) ServerOptions() []grpc.ServerOption {
 //   - arrivals: before any step that takes time, which is not part of receiving the request
 //   - address: before the steps that need the address of the client
 //   - limits: before a token is verified, which costs more than counting the call
+//   - certificate: before the steps and handlers that need the certificate of the client, and after the limits, because
+//     certificates take time to parse
 //   - authorize: next to the handler, so that no later step can let a call through
 //   - errors: innermost, so that it maps errors of handlers alone, and knows the caller
 
@@ -86,6 +93,9 @@ func (c *Chain) unary(ctx context.Context, request any, info *grpc.UnaryServerIn
 	c.arrivals.arrived(ctx)
 	ctx = c.address.resolve(ctx)
 	if err := c.limits.allow(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	if ctx, err = c.certificate(ctx); err != nil {
 		return nil, err
 	}
 	return c.authorize.unary(ctx, request, info, func(ctx context.Context, request any) (any, error) {
@@ -112,6 +122,9 @@ func (c *Chain) stream(server any, s grpc.ServerStream, info *grpc.StreamServerI
 		return err
 	}
 	defer leave()
+	if ctx, err = c.certificate(ctx); err != nil {
+		return err
+	}
 	return c.authorize.stream(server, &stream{s, ctx}, info, func(server any, s grpc.ServerStream) error {
 		if err := handler(server, s); err != nil {
 			return c.errors.convert(s.Context(), info.FullMethod, err)

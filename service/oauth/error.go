@@ -61,6 +61,7 @@ const (
 	MalformedCredentials Reason = "malformed_credentials" //nolint:gosec // a name, not a credential
 	WrongAssertion       Reason = "wrong_assertion"
 	AssertionReplayed    Reason = "assertion_replayed"
+	WrongCertificate     Reason = "wrong_certificate"
 	NetworkNotAllowed    Reason = "network_not_allowed"
 )
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -55,6 +56,9 @@ func (c *capture) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	}
 }
 
+func (*capture) Certificates(p *peer.Peer, _ net.Addr, _ func(string) []string) (*peer.Peer, error) {
+	return p, nil
+}
 func (*capture) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
 func (*capture) Receive(context.Context, int) (func(), bool, error) { return func() {}, false, nil }
 func (*capture) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }

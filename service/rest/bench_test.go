@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -84,6 +85,9 @@ func (*constant) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	}
 }
 
+func (*constant) Certificates(p *peer.Peer, _ net.Addr, _ func(string) []string) (*peer.Peer, error) {
+	return p, nil
+}
 func (*constant) Origin(peer net.Addr, _ []string) net.Addr                { return peer }
 func (*constant) Receive(context.Context, int) (func(), bool, error)       { return func() {}, false, nil }
 func (*constant) Admit(ctx context.Context) (context.Context, error)       { return ctx, nil }

@@ -41,6 +41,9 @@ func (s *stub) UnaryInterceptor() grpc.UnaryServerInterceptor {
 	}
 }
 
+func (*stub) Certificates(p *peer.Peer, _ net.Addr, _ func(string) []string) (*peer.Peer, error) {
+	return p, nil
+}
 func (*stub) Origin(peer net.Addr, _ []string) net.Addr          { return peer }
 func (*stub) Receive(context.Context, int) (func(), bool, error) { return func() {}, false, nil }
 func (*stub) Admit(ctx context.Context) (context.Context, error) { return ctx, nil }

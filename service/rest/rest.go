@@ -29,6 +29,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/status"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
 
@@ -41,6 +42,9 @@ type Service interface {
 	// Origin returns the address that a request came from, given the peer of its connection and the values of its
 	// X-Forwarded-For header.
 	Origin(peer net.Addr, forwarded []string) net.Addr
+	// Certificates returns the peer of a request with the certificates of the client that it comes from, given the other end
+	// of its connection and its headers. The error is an [oauth.Error].
+	Certificates(p *peer.Peer, end net.Addr, header func(name string) []string) (*peer.Peer, error)
 	// Admit returns an error with a gRPC status if the source of the request sends too many. ctx contains the peer. The
 	// calls that are made for the request use the context that Admit returns.
 	Admit(ctx context.Context) (context.Context, error)
@@ -72,8 +76,10 @@ type handler struct {
 	front map[string][]byte
 	// origin is [Service.Origin], admit is [Service.Admit], unread is [Service.Unread].
 	origin func(peer net.Addr, forwarded []string) net.Addr
-	admit  func(ctx context.Context) (context.Context, error)
-	unread func(ctx context.Context, event string, refusal *oauth.Error)
+	// certificates is [Service.Certificates].
+	certificates func(p *peer.Peer, end net.Addr, header func(name string) []string) (*peer.Peer, error)
+	admit        func(ctx context.Context) (context.Context, error)
+	unread       func(ctx context.Context, event string, refusal *oauth.Error)
 	// receive is [Service.Receive].
 	receive func(ctx context.Context, body int) (leave func(), busy bool, err error)
 }
@@ -83,7 +89,10 @@ type handler struct {
 func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...Origin) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
-	h := &handler{realm: issuer.String(), base: issuer.Path(), origin: service.Origin, admit: service.Admit, unread: service.Unread, receive: service.Receive}
+	h := &handler{
+		realm: issuer.String(), base: issuer.Path(), origin: service.Origin, certificates: service.Certificates, admit: service.Admit,
+		unread: service.Unread, receive: service.Receive,
+	}
 	h.front = frontPages(h.realm)
 	h.origins = make(map[string]bool, len(origins))
 	for _, origin := range origins {
@@ -133,8 +142,13 @@ func proofs(_ context.Context, r *http.Request) metadata.MD {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = h.locate(r)
 	fromPage := h.admitOrigin(w, r)
-	ctx, err := h.admit(peer.NewContext(r.Context(), h.peer(r)))
+	p := h.peer(r)
+	ctx, err := h.admit(peer.NewContext(r.Context(), p))
 	if err != nil {
+		newFailure(err).write(w, h.realm)
+		return
+	}
+	if ctx, err = h.identify(ctx, p, r); err != nil {
 		newFailure(err).write(w, h.realm)
 		return
 	}
@@ -166,6 +180,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.notFound(w, r)
 	}
+}
+
+// identify returns the context of a request whose peer has the certificates of its client.
+func (h *handler) identify(ctx context.Context, p *peer.Peer, r *http.Request) (context.Context, error) {
+	resolved, err := h.certificates(p, address(r.RemoteAddr), r.Header.Values)
+	if err != nil {
+		event := refusedEvents[r.URL.EscapedPath()]
+		if strings.HasPrefix(r.URL.EscapedPath(), adminPath) {
+			event = telemetry.EventAdminRefused
+		}
+		if event != "" {
+			h.unread(ctx, event, oauth.From(err))
+		}
+		return ctx, status.From(err)
+	}
+	if resolved == p {
+		return ctx, nil
+	}
+	return peer.NewContext(ctx, resolved), nil
 }
 
 // locate returns the request with its path below the issuer's own.
@@ -337,7 +370,7 @@ type tokenAnswer struct {
 func (*documentMarshaler) ContentType(any) string { return "application/json;charset=UTF-8" }
 
 // peer returns the caller as a gRPC server would. A header that claims another address counts only if a trusted proxy
-// sent it; a header that claims a certificate is ignored.
+// sent it.
 func (h *handler) peer(r *http.Request) *peer.Peer {
 	p := &peer.Peer{Addr: h.origin(address(r.RemoteAddr), r.Header["X-Forwarded-For"])}
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {

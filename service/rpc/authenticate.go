@@ -9,6 +9,7 @@ import (
 
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/status"
@@ -42,7 +43,7 @@ func (s *TokenServer) authenticate(ctx context.Context, m credentials, texts []s
 	e := clientauth.Evidence{
 		ClientID: m.GetClientId(), ClientSecret: m.GetClientSecret(),
 		Assertion: m.GetClientAssertion(), AssertionType: m.GetClientAssertionType(),
-		Source: remoteaddr.FromContext(ctx).IP(),
+		Source: remoteaddr.FromContext(ctx).IP(), Certificates: peercert.FromContext(ctx),
 	}
 	c := unauthenticated(ctx, e.ClientID)
 	if err := cmp.Or(checkText(texts...), checkText(e.ClientID, e.ClientSecret, e.Assertion, e.AssertionType)); err != nil {

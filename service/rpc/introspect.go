@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"google.golang.org/protobuf/types/known/structpb"
+
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/revocation"
@@ -85,8 +87,22 @@ func introspection(claims *token.Claims) *grantorv1.IntrospectTokenResponse {
 	return &grantorv1.IntrospectTokenResponse{
 		Active: new(true), Iss: claims.Issuer, Sub: claims.Subject, ClientId: claims.ClientID, Aud: claims.Audience,
 		Scope: claims.Scope.String(), Exp: uint32(claims.ExpiresAt.Unix()), Iat: uint32(claims.IssuedAt.Unix()), //nolint:gosec // of this century: our own
-		Jti: claims.ID, TokenType: tokenType(claims),
+		Jti: claims.ID, TokenType: tokenType(claims), Cnf: confirmation(&claims.Confirmation),
 	}
+}
+
+// confirmation returns the key that a token is bound to, in the form of RFC 7800; nil for a bearer token.
+func confirmation(bound *token.Confirmation) *structpb.Struct {
+	if !bound.Bound() {
+		return nil
+	}
+	fields := make(map[string]*structpb.Value)
+	for name, value := range map[string]string{"x5t#S256": bound.CertificateThumbprint, "jkt": bound.KeyThumbprint} {
+		if value != "" {
+			fields[name] = structpb.NewStringValue(value)
+		}
+	}
+	return &structpb.Struct{Fields: fields}
 }
 
 // RevokeToken revokes a token of the client (RFC 7009 §2).

@@ -9,11 +9,13 @@ import (
 	"slices"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/telemetry"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -28,6 +30,8 @@ type TokenServer struct {
 	GRPCEndpoint string
 	// Proofs verifies the DPoP proofs of token requests.
 	Proofs *dpop.Verifier
+	// CertificateMethods are the methods by which clients authenticate with certificates; empty if no client can show one.
+	CertificateMethods []string
 }
 
 // IssueToken issues a token to an authenticated client.
@@ -40,7 +44,7 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
-	request := grant.Request{Scope: m.GetScope(), Resources: resources}
+	request := grant.Request{Scope: m.GetScope(), Resources: resources, Proven: proven(ctx)}
 	if request.Proven.KeyThumbprint, err = s.proveKey(ctx, grantorv1.TokenService_IssueToken_FullMethodName); err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
@@ -57,6 +61,14 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 		ExpiresIn:   int32(issued.Lifetime.Seconds()),
 		Scope:       issued.Claims.Scope.String(),
 	}, nil
+}
+
+// proven returns the keys that the sender of a request has proven to have by its connection.
+func proven(ctx context.Context) (keys token.Confirmation) {
+	if chain := peercert.FromContext(ctx); len(chain) > 0 {
+		keys.CertificateThumbprint = certificate.Thumbprint(chain[0])
+	}
+	return keys
 }
 
 // tokenType returns how the token with the claims is sent (RFC 6749 §7.1).
@@ -85,7 +97,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		return nil, err
 	}
 	base := s.Issuer.Name().String()
-	methods := []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}
+	methods := append([]string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}, s.CertificateMethods...)
 	ofAssertions := names(jwks.Algorithms())
 	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{
@@ -106,7 +118,8 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		IntrospectionEndpointAuthSigningAlgValuesSupported: ofAssertions,
 		RevocationEndpointAuthSigningAlgValuesSupported:    ofAssertions,
 
-		DpopSigningAlgValuesSupported: dpop.Algorithms(),
+		DpopSigningAlgValuesSupported:         dpop.Algorithms(),
+		TlsClientCertificateBoundAccessTokens: len(s.CertificateMethods) > 0,
 
 		// Some readers of either document refuse it without these, although no client has a use for them.
 		AuthorizationEndpoint:            base + "/connect/authorize",

@@ -146,6 +146,7 @@ var Reasons = []Reason{
 	{"malformed_credentials", "the credentials are malformed"},
 	{"wrong_assertion", "the client assertion is not one of the client's, has expired, or is for another server"},
 	{"assertion_replayed", "the client assertion was used before"},
+	{"wrong_certificate", "the client certificate is not one of the client's, or no authority vouches for it"},
 	{"network_not_allowed", "the client may not call from this address"},
 	{"too_many_failures", "too many failed authentications from this address"},
 	{"quota", "the client has used up its quota of tokens"},

@@ -28,6 +28,7 @@ type reloadable struct {
 // needs a restart.
 var reloads = []reloadable{
 	{[]string{"tls-cert-file", "tls-key-file", "tls-client-ca-file"}, reloadTLS},
+	{[]string{"client-certificate-ca-file"}, reloadAuthorities},
 	{[]string{"log-level"}, reloadLogLevel},
 	{[]string{
 		"failures-per-client", "failures-per-source", "tokens-per-client", "tokens-period", "tokens-mode", "requests-per-source",

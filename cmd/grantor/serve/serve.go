@@ -3,6 +3,7 @@ package serve
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,9 +20,11 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
 	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
+	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/rest"
@@ -37,6 +40,8 @@ type Server struct {
 	telemetry *telemetrySetup
 	service   *service.Service
 	ports     *ports.Ports
+	// authorities are those of client-certificate-ca-file.
+	authorities *tlsfiles.Files
 	// reloader is nil if settings are not reloaded.
 	reloader *reloader
 	// replicas is where the server announces itself. shared are the settings that must be the same for all replicas.
@@ -219,12 +224,19 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err := telemetry.Connections(srv.telemetry.meter, srv.ports.OpenConnections, srv.ports.RefusedConnections); err != nil {
 		return nil, err
 	}
+	var authorities func() []*x509.CertPool
+	if authorities, srv.authorities, err = s.authorities(srv.ports.Certificate(), srv.log); err != nil {
+		return nil, err
+	}
 	built, err := service.New(ctx, service.Config{
 		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, AuditSink: s.AuditSink(store), Algorithms: algorithms,
 		Meter: srv.telemetry.meter, Tracer: srv.telemetry.tracer, Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
-		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch, RequireDPoPNonce: s.dpopNonce == "required",
+		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch,
+		CertificateHeader:  peercert.Header{Name: s.certificateHeader, Form: peercert.Form(s.certificateForm)},
+		CertificateMethods: s.certificateMethods(), Authorities: authorities,
+		RequireDPoPNonce: s.dpopNonce == "required",
 	})
 	return built, s.Failure(err)
 }

@@ -24,15 +24,16 @@ import (
 type Settings struct {
 	storage.Settings
 	limitSettings
-	dev             bool
-	httpListen      string
-	grpcListen      string
-	opsListen       string
-	issuer          string
-	apply           string
-	tlsCert         string
-	tlsKey          string
-	tlsClientCA     string
+	dev         bool
+	httpListen  string
+	grpcListen  string
+	opsListen   string
+	issuer      string
+	apply       string
+	tlsCert     string
+	tlsKey      string
+	tlsClientCA string
+	clientCertificateSettings
 	allowPlaintext  bool
 	algorithms      []string
 	tokenLifetime   time.Duration
@@ -88,6 +89,7 @@ func (s *Settings) declarePorts(set *settings.Set, flags *pflag.FlagSet) {
 	set.String(&s.tlsKey, "tls-key-file", "", "`file` with the certificate's private key, in PEM; read again when it changes", settings.Public)
 	set.String(&s.tlsClientCA, "tls-client-ca-file", "", "`file` with the authorities, in PEM, one of which must have signed a client's certificate; read again when it changes",
 		settings.Public, settings.Check(s.checkClientCA))
+	s.declareCertificates(set, s)
 	set.Bool(&s.allowPlaintext, "insecure-allow-plaintext-beyond-loopback", false, "serve without TLS on addresses that other machines reach: only where something else encrypts", settings.Public)
 	set.Duration(&s.connectionAge, "connection-age", 10*time.Minute, "`time` after which clients are sent to a new connection, so that new replicas get their share; at least 1s",
 		settings.Public, settings.Check(s.checkConnectionAge))
@@ -277,7 +279,8 @@ func (s *Settings) signingAlgorithms() ([]jwks.Algorithm, error) {
 func (s *Settings) tlsPaths() tlsfiles.Paths {
 	return tlsfiles.Paths{
 		Certificate: tlsfiles.File{Setting: "tls-cert-file", Path: s.tlsCert}, Key: tlsfiles.File{Setting: "tls-key-file", Path: s.tlsKey},
-		Authorities: tlsfiles.File{Setting: "tls-client-ca-file", Path: s.tlsClientCA},
+		Authorities:         tlsfiles.File{Setting: "tls-client-ca-file", Path: s.tlsClientCA},
+		RequestCertificates: s.clientCertificates == requestCertificates,
 	}
 }
 

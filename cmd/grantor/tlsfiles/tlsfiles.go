@@ -20,7 +20,12 @@ type File struct{ Setting, Path string }
 
 // Paths are the files of one side of TLS connections: its certificate with the private key, and the authorities that sign
 // the certificates of the other side.
-type Paths struct{ Certificate, Key, Authorities File }
+type Paths struct {
+	Certificate, Key, Authorities File
+	// RequestCertificates makes a server without Authorities ask its clients for certificates, which it neither requires nor
+	// verifies.
+	RequestCertificates bool
+}
 
 // Files are the contents of [Paths]. They are read again when the files change: new connections use the new contents, and
 // open connections stay. If a changed file cannot be read, the previous contents stay in use. Files is safe for concurrent
@@ -40,6 +45,8 @@ type contents struct {
 	// certificate is nil without a file for it, and so are authorities.
 	certificate *tls.Certificate
 	authorities *x509.CertPool
+	// requestCertificates is that of [Paths].
+	requestCertificates bool
 }
 
 // recheckInterval is the minimum time between two checks of the files of a server, to which anyone can connect.
@@ -58,7 +65,7 @@ func New(paths Paths, log *slog.Logger) (*Files, error) {
 }
 
 // ServerConfig returns the configuration of a server that follows the files. protocols are offered by ALPN. With
-// authorities, clients must present a certificate.
+// authorities, clients must present a certificate of one of them.
 func (f *Files) ServerConfig(protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -68,6 +75,8 @@ func (f *Files) ServerConfig(protocols ...string) *tls.Config {
 			c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{*latest.certificate}}
 			if latest.authorities != nil {
 				c.ClientCAs, c.ClientAuth = latest.authorities, tls.RequireAndVerifyClientCert
+			} else if latest.requestCertificates {
+				c.ClientAuth = tls.RequestClientCert
 			}
 			return c, nil
 		},
@@ -98,6 +107,9 @@ func (f *Files) latest(interval time.Duration) contents {
 	}
 	return f.current
 }
+
+// Pool returns the authorities in use, or nil if there is no file for them.
+func (f *Files) Pool() *x509.CertPool { return f.latest(recheckInterval).authorities }
 
 // NotAfter returns when the certificate in use expires, or the zero time if there is none.
 func (f *Files) NotAfter() time.Time {
@@ -169,6 +181,7 @@ func (p Paths) String() string {
 // read reads the files. A certificate without a key is an error, and so is a key without a certificate.
 func (f *Files) read() (read contents, err error) {
 	certificate, key, authorities := f.paths.Certificate, f.paths.Key, f.paths.Authorities
+	read.requestCertificates = f.paths.RequestCertificates
 	if certificate.Path != "" || key.Path != "" {
 		pair, err := tls.LoadX509KeyPair(certificate.Path, key.Path)
 		if err != nil {
