@@ -15,6 +15,7 @@ import (
 	"github.com/grantorhq/grantor/service/admin"
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/egress"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
@@ -172,9 +173,18 @@ func newServers(d *domain) (*servers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deriving the key for page tokens: %w", err)
 	}
+	proofs := &dpop.Verifier{Replays: dpop.NewReplays(dpop.DefaultReplays), Now: d.config.Now}
+	if d.config.RequireDPoPNonce {
+		nonceKey, err := hkdf.Key(sha256.New, d.ring.Pepper(), nil, "grantor dpop nonces", sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("deriving the key for the nonces of DPoP proofs: %w", err)
+		}
+		proofs.Nonces = dpop.NewNonces(nonceKey)
+	}
 	return &servers{
 		tokens: &rpc.TokenServer{
 			Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, CertificateMethods: d.config.CertificateMethods,
+			Proofs: proofs,
 		},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{

@@ -16,8 +16,8 @@ const module = "github.com/grantorhq/grantor/"
 func TestLayers(t *testing.T) {
 	packages := list(t)
 	domain := []string{
-		"oauth", "certificate", "jwks", "jws", "trust", "token", "keys", "clientsecret", "clientassertion", "registry", "clientauth", "grant",
-		"revocation", "limit", "remoteaddr",
+		"oauth", "certificate", "jwks", "jws", "dpop", "trust", "token", "keys", "clientsecret", "clientassertion", "registry", "clientauth",
+		"grant", "revocation", "limit", "remoteaddr",
 		"issuer",
 	}
 	transports := []string{"rpc", "admin", "rest", "middleware", "status"}
@@ -113,8 +113,8 @@ func TestLayers(t *testing.T) {
 // compile.
 func checkLibrary(t *testing.T, name string, deps []string) {
 	t.Helper()
-	shared := []string{"service/oauth", "service/jwks", "service/jws", "service/clientassertion", "service/token", "service/revocation",
-		"service/instrument", "service/recovery"}
+	shared := []string{"service/oauth", "service/jwks", "service/jws", "service/dpop", "service/clientassertion", "service/token",
+		"service/revocation", "service/instrument", "service/recovery"}
 	for _, dep := range deps {
 		inner, ours := strings.CutPrefix(dep, module)
 		if ours && !strings.HasPrefix(inner, "interceptors/") && !strings.HasPrefix(inner, "gen/") && !slices.Contains(shared, inner) {

@@ -92,6 +92,8 @@ type Config struct {
 	FetchNetworks remoteaddr.Networks
 	// TrustDirectories are the directories below which the files are read that trusted issuers name. Default none.
 	TrustDirectories trust.Directories
+	// RequireDPoPNonce requires a nonce of this issuer in the DPoP proofs of token requests.
+	RequireDPoPNonce bool
 	// Now is the clock of the tokens. Default time.Now.
 	Now func() time.Time
 }
@@ -122,7 +124,7 @@ func New(ctx context.Context, config Config) (*Service, error) {
 	chain, err := middleware.New(ctx, middleware.Config{
 		Events: domain.events, Limiter: domain.limiter, Proxies: config.Proxies, CertificateHeader: config.CertificateHeader,
 		Methods: servers.methods(),
-		Issuer: config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
+		Issuer:  config.Issuer, Keys: domain.ring, Denied: domain.ledger.List, Now: config.Now,
 	})
 	if err != nil {
 		return nil, err

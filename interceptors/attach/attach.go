@@ -67,7 +67,7 @@ func ClientCredentials(issuer, clientID, clientSecret string, options ...Option)
 			option(&c)
 		}
 	}
-	source := &Source{name: clientID, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
+	source := &Source{name: clientID, prover: c.prover, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments}
 	proof := c.prove(issuer)
 	if proof != nil && proof.certificate != nil && c.mistake == nil {
 		source.rotation = &rotation{certificate: proof.certificate, began: time.Now(), generation: func(certificate *tls.Certificate) (*Source, error) {
@@ -102,7 +102,7 @@ func newGeneration(issuer string, c config, proof *proof, certificate *tls.Certi
 	if c.id == "" {
 		c.id = spiffeID(certificate)
 	}
-	s := &Source{name: c.id, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments, certificate: certificate}
+	s := &Source{name: c.id, prover: c.prover, plaintext: c.plaintext, jitter: rand.Float64, instruments: c.instruments, certificate: certificate}
 	if c.conn == nil {
 		var own http.Client
 		if c.client != nil {
@@ -136,7 +136,7 @@ func (s *Source) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &oauth2.Token{AccessToken: e.token, TokenType: "Bearer", Expiry: e.expiresAt}, nil
+	return &oauth2.Token{AccessToken: e.token, TokenType: s.prover.scheme(), Expiry: e.expiresAt}, nil
 }
 
 // Format implements [fmt.Formatter]. Every verb prints only the client id, so that printing a Source never reveals a

@@ -37,6 +37,8 @@ type Error struct {
 	// limited is true for a temporarily_unavailable that is due to a limit on the client or its address, not to a failure
 	// of the issuer.
 	limited bool
+	// nonceProvided is true for a use_dpop_nonce whose nonce is remembered, so that the request is repeated with it.
+	nonceProvided bool
 }
 
 // Error returns the OAuth error code, the description and the cause. It never contains the client's secret.

@@ -37,8 +37,10 @@ func Issue(ctx context.Context, s *Source) (string, error) {
 }
 
 var (
-	TokenRefused = tokenRefused
-	Loopback     = loopback
-	Unavailable  = unavailable
-	Refusal      = refusal
+	Loopback    = loopback
+	Unavailable = unavailable
+	Refusal     = refusal
 )
+
+// TokenRefused exports tokenRefused for bearer tokens.
+func TokenRefused(values []string) bool { return tokenRefused("Bearer", values) }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -58,12 +59,21 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 		if err != nil {
 			return err
 		}
-		var trailer metadata.MD
-		sent := a.token(cc, e)
-		err = invoke(ctx, method, request, reply, cc, sent.callOptions(opts, grpc.Trailer(&trailer))...)
-		if sent.ended() {
-			sent = a.token(cc, e)
-			err = invoke(ctx, method, request, reply, cc, sent.callOptions(opts, grpc.Trailer(&trailer))...)
+		var header, trailer metadata.MD
+		attempt := func(e *entry) (_ sent, again bool, err error) {
+			header, trailer = nil, nil
+			sent := a.token(cc, e)
+			further := []grpc.CallOption{grpc.Trailer(&trailer)}
+			if sent.prover() != nil {
+				further = append(further, grpc.Header(&header))
+			}
+			err = invoke(ctx, method, request, reply, cc, sent.callOptions(opts, further...)...)
+			return sent, sent.ended() || a.nonceDemanded(sent.prover(), err, header, trailer), err
+		}
+		sent, again, err := attempt(e)
+		if again {
+			clearMetadata(opts)
+			sent, _, err = attempt(e)
 		}
 		if status.Code(err) != codes.Unauthenticated {
 			return err
@@ -78,7 +88,8 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 			return err
 		}
 		clearMetadata(opts)
-		return invoke(ctx, method, request, reply, cc, a.token(cc, next).callOptions(opts)...)
+		_, _, err = attempt(next)
+		return err
 	}
 }
 
@@ -125,7 +136,7 @@ type route struct {
 type sent struct {
 	e      *entry
 	option grpc.CallOption
-	chosen *chosen // nil for a client without a certificate
+	chosen *chosen // nil for a bearer token of a client without a certificate
 }
 
 // token returns the token of e for a call on the connection.
@@ -136,9 +147,12 @@ func (a *attacher) token(cc *grpc.ClientConn, e *entry) sent {
 		a.last.Store(r)
 	}
 	switch {
-	case e.source.certificate != nil:
+	case e.source.certificate != nil || e.source.prover != nil:
 		c := &chosen{secure: !r.plaintext}
 		c.entry.Store(e)
+		if e.source.prover != nil {
+			c.proven = &provenCredential{prover: e.source.prover}
+		}
 		return sent{e, grpc.PerRPCCredentials(c), c}
 	case r.plaintext:
 		return sent{e: e, option: e.plaintext}
@@ -151,6 +165,21 @@ func (s sent) callOptions(opts []grpc.CallOption, further ...grpc.CallOption) []
 	// The slice is new because opts may share its array with a slice to which its owner appends.
 	all := make([]grpc.CallOption, 0, len(opts)+1+len(further))
 	return append(append(append(all, opts...), s.option), further...)
+}
+
+// prover returns what makes the DPoP proofs of the call; nil for a bearer token.
+func (s sent) prover() *provenCredential {
+	if s.chosen == nil {
+		return nil
+	}
+	return s.chosen.proven
+}
+
+// nonceDemanded remembers the nonce in the metadata of a response, and reports whether the server demands that the call is made
+// again with it.
+func (a *attacher) nonceDemanded(proven *provenCredential, err error, header, trailer metadata.MD) bool {
+	learned := proven.learn(header, trailer)
+	return learned && status.Code(err) == codes.Unauthenticated && challenged(dpop.Scheme, trailer.Get("www-authenticate"), oauth.UseDPoPNonce)
 }
 
 // entry returns the entry with the token that was sent.
@@ -170,8 +199,12 @@ func (a *attacher) handleRefusal(cc *grpc.ClientConn, e *entry, err error, trail
 	if plain := plaintextError(cc, err); plain != nil {
 		return false, plain // the call did not reach the server
 	}
+	challenges := trailer.Get("www-authenticate")
+	if proofRefused(challenges) {
+		return false, err // the token is not the reason
+	}
 	e.source.Drop(e.token)
-	return tokenRefused(trailer.Get("www-authenticate")), err
+	return tokenRefused(e.source.prover.scheme(), challenges), err
 }
 
 // replacement returns an entry with a token other than that of e, or nil.
@@ -203,18 +236,22 @@ func checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
 
 // PerRPCCredentials returns the source as gRPC credentials, for connections that use neither the interceptors nor their
 // retry. gRPC refuses them on every plaintext connection, loopback included, unless the source has
-// [AllowInsecurePlaintextToRemoteHosts].
+// [AllowInsecurePlaintextToRemoteHosts]. With [DPoP], each call has a proof. The credentials see no response, though: a server
+// that demands nonces accepts their calls only if a connection with the interceptors shares the source.
 func (s *Source) PerRPCCredentials() credentials.PerRPCCredentials { return perRPC{s} }
 
 type perRPC struct{ source *Source }
 
-func (p perRPC) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+func (p perRPC) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
 	e, err := p.source.get(ctx)
 	if err == nil {
 		e, err = forConnection(ctx, e)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if p.source.prover != nil {
+		return (&provenCredential{prover: e.source.prover}).prove(ctx, e.token, e.metadata, uri)
 	}
 	return maps.Clone(e.metadata), nil // the program may add to it in credentials of its own
 }
@@ -225,14 +262,14 @@ func (p perRPC) RequireTransportSecurity() bool { return p.source == nil || !p.s
 type bearer struct {
 	source    *Source // that requested the token
 	token     string
-	header    string            // value of Authorization (RFC 6750 §2.1)
+	header    string            // value of Authorization (RFC 6750 §2.1, RFC 9449 §7.1)
 	metadata  map[string]string // read-only: gRPC copies it
 	secure    grpc.CallOption   // refused by gRPC on a plaintext connection
 	plaintext grpc.CallOption
 }
 
-func newBearer(token string, source *Source) *bearer {
-	b := &bearer{source: source, token: token, header: "Bearer " + token}
+func newBearer(scheme, token string, source *Source) *bearer {
+	b := &bearer{source: source, token: token, header: scheme + " " + token}
 	b.metadata = map[string]string{"authorization": b.header}
 	b.secure = grpc.PerRPCCredentials(credential{b.metadata, true})
 	b.plaintext = grpc.PerRPCCredentials(credential{b.metadata, false})

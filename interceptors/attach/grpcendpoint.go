@@ -8,6 +8,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
@@ -51,8 +53,13 @@ func (g *grpcEndpoint) offersOther(ctx context.Context) bool {
 
 func (g *grpcEndpoint) forget() { g.both = false }
 
-// requestToken prefers client_secret_post, for which the message has fields.
+// requestToken requests a token, once more if the issuer demands a DPoP proof with a nonce.
 func (g *grpcEndpoint) requestToken(ctx context.Context, secret string, other bool) (issuedToken, error) {
+	return withNonce(func() (issuedToken, error) { return g.requestOnce(ctx, secret, other) })
+}
+
+// requestOnce prefers client_secret_post, for which the message has fields.
+func (g *grpcEndpoint) requestOnce(ctx context.Context, secret string, other bool) (issuedToken, error) {
 	request := &grantorv1.IssueTokenRequest{GrantType: oauth.GrantClientCredentials, Scope: g.scope(), Resource: g.resources}
 	for _, p := range g.parameters {
 		request.Audience = p.value
@@ -76,23 +83,43 @@ func (g *grpcEndpoint) requestToken(ctx context.Context, secret string, other bo
 	default:
 		request.ClientId, request.ClientSecret = g.id, secret
 	}
-	var call instrument.Call
-	if g.instruments != nil {
-		ctx, call = g.instruments.rpc.Start(ctx, grantorv1.TokenService_IssueToken_FullMethodName, true)
-	}
-	got, err := grantorv1.NewTokenServiceClient(g.conn).IssueToken(ctx, request, grpc.PerRPCCredentials(own))
-	call.End(err)
+	got, err := g.issue(ctx, request, own, secret)
 	if err != nil {
-		return issuedToken{}, fromStatus(cc, err, secret)
+		return issuedToken{}, err
 	}
 	if got.GetExpiresIn() <= 0 {
 		return issuedToken{}, misuse("the issuer answered with expires_in %d", got.GetExpiresIn())
 	}
-	return newIssuedToken(got.GetAccessToken(), got.GetTokenType(), time.Duration(got.GetExpiresIn())*time.Second, secret)
+	return g.newIssuedToken(got.GetAccessToken(), got.GetTokenType(), time.Duration(got.GetExpiresIn())*time.Second, secret)
+}
+
+// issue makes the call with the credential, and a DPoP proof if the source has them.
+func (g *grpcEndpoint) issue(ctx context.Context, request *grantorv1.IssueTokenRequest, own credential, secret string) (*grantorv1.IssueTokenResponse, error) {
+	var sent credentials.PerRPCCredentials = own
+	var proven *provenCredential
+	if g.prover != nil {
+		proven = &provenCredential{prover: g.prover, metadata: own.metadata, secure: own.secure}
+		sent = proven
+	}
+	var call instrument.Call
+	if g.instruments != nil {
+		ctx, call = g.instruments.rpc.Start(ctx, grantorv1.TokenService_IssueToken_FullMethodName, true)
+	}
+	var header, trailer metadata.MD
+	got, err := grantorv1.NewTokenServiceClient(g.conn).IssueToken(ctx, request, grpc.PerRPCCredentials(sent), grpc.Header(&header), grpc.Trailer(&trailer))
+	call.End(err)
+	learned := proven.learn(header, trailer)
+	if err == nil {
+		return got, nil
+	}
+	cc, _ := g.conn.(*grpc.ClientConn)
+	failure := fromStatus(cc, err, secret)
+	failure.nonceProvided = learned && failure.Code == oauth.UseDPoPNonce
+	return nil, failure
 }
 
 // fromStatus converts the error of an IssueToken call, reading the OAuth error code from its google.rpc.ErrorInfo.
-func fromStatus(cc *grpc.ClientConn, err error, secret string) error {
+func fromStatus(cc *grpc.ClientConn, err error, secret string) *Error {
 	if plain := plaintextError(cc, err); plain != nil {
 		return misuse("the connection to the issuer: %w", plain)
 	}

@@ -69,16 +69,22 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	base := t.base
-	if e.source.certificate != nil {
-		base = e.source.transport(t)
+	answer, again, err := t.send(e, request, request.Body)
+	if again {
+		if body, replayable := rewindBody(request); replayable {
+			closeBody(answer)
+			answer, _, err = t.send(e, request, body)
+		}
 	}
-	answer, err := roundTrip(base, withToken(e, request))
 	if err != nil || answer.StatusCode != http.StatusUnauthorized {
 		return answer, err
 	}
+	challenges := answer.Header.Values("WWW-Authenticate")
+	if proofRefused(challenges) {
+		return answer, nil // the token is not the reason
+	}
 	e.source.Drop(e.token)
-	if !tokenRefused(answer.Header.Values("WWW-Authenticate")) {
+	if !tokenRefused(e.source.prover.scheme(), challenges) {
 		return answer, nil
 	}
 	body, replayable := rewindBody(request)
@@ -92,12 +98,38 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return answer, nil
 	}
-	retry := withToken(next, request)
-	retry.Body = body
-	if answer.Body != nil {
-		_ = answer.Body.Close() // unread: an endless body would delay the second request
+	closeBody(answer)
+	answer, _, err = t.send(next, request, body)
+	return answer, err
+}
+
+// send sends the request with the token of e, a DPoP proof if the source has them, and the body. again reports that the server
+// demands the same with a nonce that it has provided.
+func (t *transport) send(e *entry, request *http.Request, body io.ReadCloser) (_ *http.Response, again bool, _ error) {
+	own := withToken(e, request)
+	own.Body = body
+	if err := e.source.prover.proveRequest(own, e.token); err != nil {
+		if body != nil {
+			_ = body.Close()
+		}
+		return nil, false, err
 	}
-	return roundTrip(base, retry)
+	base := t.base
+	if e.source.certificate != nil {
+		base = e.source.transport(t)
+	}
+	answer, err := roundTrip(base, own)
+	if err != nil {
+		return nil, false, err
+	}
+	return answer, e.source.prover.learnResponse(own, answer), nil
+}
+
+// closeBody closes the body of a response that is not used. It is not read: an endless body would delay the second request.
+func closeBody(answer *http.Response) {
+	if answer.Body != nil {
+		_ = answer.Body.Close()
+	}
 }
 
 // roundTrip sends the request over base, and returns an error if base returns neither a response nor an error.

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -58,7 +59,7 @@ func newHTTPEndpoint(issuer string, c config) *httpEndpoint {
 // yet: issuing one token too many is harmless.
 func (e *httpEndpoint) requestToken(ctx context.Context, secret string, other bool) (issuedToken, error) {
 	for wait := firstRetry; ; wait *= 2 {
-		answer, err := e.requestOnce(ctx, secret, other)
+		answer, err := withNonce(func() (issuedToken, error) { return e.requestOnce(ctx, secret, other) })
 		if failed := (*Error)(nil); !errors.As(err, &failed) || !failed.transient || wait > lastRetry {
 			return answer, err
 		}
@@ -176,6 +177,9 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 	if method == ClientSecretBasic {
 		request.Header.Set("Authorization", basic(e.id, secret))
 	}
+	if err := e.prover.proveRequest(request, ""); err != nil {
+		return issuedToken{}, err
+	}
 	answer, err := e.client.Do(request)
 	if err != nil {
 		return issuedToken{}, asTransient(unavailable(concealError(err, secret)))
@@ -189,8 +193,10 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 	case len(body) > maxResponse:
 		return issuedToken{}, misuse("%s answered more than %d bytes", oauth.RedactURL(endpoint), maxResponse)
 	}
-	got, err := parseResponse(answer, body, secret)
+	got, err := e.parseResponse(answer, body, secret)
+	learned := e.prover.learn(httpOrigin(request), answer.Header.Values(dpop.NonceHeader))
 	if failed := (*Error)(nil); errors.As(err, &failed) {
+		failed.nonceProvided = learned && failed.Code == oauth.UseDPoPNonce
 		switch answer.StatusCode {
 		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return got, asTransient(failed)
@@ -211,7 +217,7 @@ type tokenResponse struct {
 	Description string      `json:"error_description"`
 }
 
-func parseResponse(response *http.Response, body []byte, secret string) (issuedToken, error) {
+func (e *httpEndpoint) parseResponse(response *http.Response, body []byte, secret string) (issuedToken, error) {
 	var a tokenResponse
 	err := json.Unmarshal(body, &a)
 	// The text of the status line is the server's own: only its number is quoted.
@@ -225,14 +231,14 @@ func parseResponse(response *http.Response, body []byte, secret string) (issuedT
 	case response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests:
 		return issuedToken{}, unavailable(fmt.Errorf("the token endpoint answered %s", answered))
 	case response.StatusCode != http.StatusOK:
-		e := misuse("the token endpoint answered %s", answered)
+		failed := misuse("the token endpoint answered %s", answered)
 		switch response.StatusCode {
 		case http.StatusUnauthorized:
-			e.grpc = codes.Unauthenticated
+			failed.grpc = codes.Unauthenticated
 		case http.StatusForbidden:
-			e.grpc = codes.PermissionDenied
+			failed.grpc = codes.PermissionDenied
 		}
-		return issuedToken{}, e
+		return issuedToken{}, failed
 	case err != nil:
 		return issuedToken{}, misuse("the token endpoint's answer is not the JSON of RFC 6749 §5.1")
 	}
@@ -245,5 +251,5 @@ func parseResponse(response *http.Response, body []byte, secret string) (issuedT
 		// A lifetime of zero would count as an unknown one.
 		lifetime = max(time.Duration(min(seconds, maxLifetime.Seconds())*float64(time.Second)), time.Nanosecond)
 	}
-	return newIssuedToken(a.AccessToken, a.TokenType, lifetime, secret)
+	return e.newIssuedToken(a.AccessToken, a.TokenType, lifetime, secret)
 }

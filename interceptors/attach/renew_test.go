@@ -3,6 +3,7 @@ package attach_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -114,13 +115,21 @@ func (b *shortLived) source() *attach.Source { return attach.NewSource(b.fetch, 
 func (b *shortLived) fetch(context.Context) (string, time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	raw, lifetime := b.issue(nil)
+	return raw, lifetime, nil
+}
+
+// issue returns a token with further claims, and its lifetime. b.mu must be held.
+func (b *shortLived) issue(further map[string]any) (string, time.Duration) {
 	scope := b.scopes[min(len(b.issued), len(b.scopes)-1)]
 	end := time.Now().Add(2 * time.Second).Truncate(time.Second).Add(time.Second)
-	raw := b.issuer.Sign(b.t, map[string]any{
+	claims := map[string]any{
 		"sub": "billing", "client_id": "billing", "aud": resource, "scope": scope, "jti": token.NewID().String(), "exp": end.Unix(),
-	})
+	}
+	maps.Copy(claims, further)
+	raw := b.issuer.Sign(b.t, claims)
 	b.issued = append(b.issued, raw)
-	return raw, time.Until(end), nil
+	return raw, time.Until(end)
 }
 
 func (b *shortLived) last() (string, int) {

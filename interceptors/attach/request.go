@@ -164,6 +164,8 @@ type account struct {
 	assertionType string
 	// certified reports that the certificate of the connection authenticates the client.
 	certified bool
+	// prover makes the DPoP proofs of the requests; nil without [DPoP].
+	prover *prover
 }
 
 type parameter struct{ name, value string }
@@ -184,7 +186,7 @@ type issuedToken struct {
 
 // newIssuedToken validates a token response. A token with a character outside visible ASCII could not be sent in a
 // header, or would end the header. The secret is what an error must not quote.
-func newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (issuedToken, error) {
+func (a *account) newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (issuedToken, error) {
 	switch {
 	case raw == "":
 		return issuedToken{}, misuse("the issuer's answer has no access_token")
@@ -193,8 +195,8 @@ func newIssuedToken(raw, kind string, lifetime time.Duration, secret string) (is
 	case strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return issuedToken{}, misuse("the issuer's access_token is not visible ASCII")
 	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-	case !oauth.EqualFold(kind, "Bearer"):
-		return issuedToken{}, misuse("the issuer's token_type is %.20q, not Bearer", sanitize(kind, secret))
+	case !oauth.EqualFold(kind, a.prover.scheme()):
+		return issuedToken{}, misuse("the issuer's token_type is %.20q, not %s", sanitize(kind, secret), a.prover.scheme())
 	}
 	return issuedToken{raw, lifetime}, nil
 }

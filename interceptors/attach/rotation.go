@@ -198,24 +198,29 @@ func (c *certified) Clone() credentials.TransportCredentials {
 	return &certified{c.TransportCredentials.Clone(), c.rotation, c.config.Clone()}
 }
 
-// chosen is the credential of one call over gRPC for a client with a certificate. The token is that of the connection on which
-// the call is sent.
+// chosen is the credential of one call over gRPC for a client with a certificate or with DPoP. The token is that of the
+// connection on which the call is sent.
 type chosen struct {
 	secure bool
 	// entry is the token that was sent; before that, the one for a connection that belongs to no generation.
 	entry atomic.Pointer[entry]
 	// ended reports that the connection's certificate and its last token have ended, so that the call was not sent.
 	ended atomic.Bool
+	// proven makes the DPoP proofs of the call; nil for a bearer token.
+	proven *provenCredential
 }
 
 // GetRequestMetadata implements [credentials.PerRPCCredentials].
-func (c *chosen) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+func (c *chosen) GetRequestMetadata(ctx context.Context, uri ...string) (map[string]string, error) {
 	e, err := forConnection(ctx, c.entry.Load())
 	if err != nil {
 		c.ended.Store(true)
 		return nil, err
 	}
 	c.entry.Store(e)
+	if c.proven != nil {
+		return c.proven.prove(ctx, e.token, e.metadata, uri)
+	}
 	return e.metadata, nil
 }
 

@@ -50,6 +50,7 @@ type issuer interface {
 type Source struct {
 	issuer    issuer
 	name      string
+	prover    *prover // nil without [DPoP]
 	plaintext bool
 	jitter    func() float64 // in [0, 1)
 	// instruments is nil without [Telemetry].
@@ -212,7 +213,7 @@ func (s *Source) store(answer issuedToken, began time.Time) *entry {
 	lifetime = min(lifetime, maxLifetime)
 	share := minRenewShare + (maxRenewShare-minRenewShare)*s.jitter()
 	e := &entry{
-		bearer:    newBearer(answer.token, s),
+		bearer:    newBearer(s.prover.scheme(), answer.token, s),
 		renewAt:   began.Add(time.Duration(share * float64(lifetime))),
 		sendUntil: began.Add(lifetime - min(maxMargin, lifetime/10)),
 		expiresAt: began.Add(lifetime),

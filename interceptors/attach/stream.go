@@ -40,6 +40,7 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		attempt := func(e *entry) (_ grpc.ClientStream, used *entry, again bool, _ error) {
 			renewal := newRenewal(source, cc, s.setEntry)
 			token := a.token(cc, e)
+			s.proven = token.prover()
 			opened, err := open(renewal.withStreamID(ctx), desc, cc, method, token.callOptions(opts, grpc.OnFinish(renewal.stop))...)
 			if err == nil && opened == nil {
 				err = status.Error(codes.Internal, "attach: a further interceptor returned no stream and no error")
@@ -83,8 +84,10 @@ type stream struct {
 
 	mu      sync.Mutex
 	current grpc.ClientStream
-	entry   *entry // the token of current
-	message any    // the request message, while it may have to be sent again
+	entry   *entry            // the token of current
+	proven  *provenCredential // makes the DPoP proof of current; nil for a bearer token
+	message any               // the request message, while it may have to be sent again
+	again   bool              // the stream was opened again for a nonce
 }
 
 func (s *stream) inner() grpc.ClientStream {
@@ -116,11 +119,16 @@ func (s *stream) RecvMsg(m any) error {
 		s.commit()
 		return nil
 	}
-	next, err := s.retry(inner, err)
-	if next == nil {
-		return err
+	for {
+		next, final, failure := s.retry(inner, err)
+		if next == nil {
+			return failure
+		}
+		if err = next.RecvMsg(m); err == nil || final {
+			return err
+		}
+		inner = next
 	}
-	return next.RecvMsg(m)
 }
 
 func (s *stream) Header() (metadata.MD, error) {
@@ -136,7 +144,7 @@ func (s *stream) Header() (metadata.MD, error) {
 	next := s.inner()
 	if next == inner {
 		if err = inner.RecvMsg(&emptypb.Empty{}); err != nil {
-			next, _ = s.retry(inner, err)
+			next, _, _ = s.retry(inner, err)
 		}
 	}
 	if next == nil || next == inner {
@@ -145,11 +153,17 @@ func (s *stream) Header() (metadata.MD, error) {
 	return next.Header()
 }
 
-// commit rules out that the stream is opened once more.
+// commit rules out that the stream is opened once more, and remembers the nonce that the server provided, if any.
 func (s *stream) commit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.message = nil
+	if s.proven != nil {
+		if header, err := s.current.Header(); err == nil { // does not wait: a message has arrived
+			s.proven.learn(header)
+		}
+		s.proven = nil
+	}
 }
 
 // setEntry records the token under which the stream continues: if that token is refused, it is the one to drop.
@@ -159,34 +173,38 @@ func (s *stream) setEntry(e *entry) {
 	s.entry = e
 }
 
-// retry returns the stream that replaces failed, which ended with err, or nil and the error for the caller.
-func (s *stream) retry(failed grpc.ClientStream, err error) (grpc.ClientStream, error) {
+// retry returns the stream that replaces failed, which ended with err, or nil and the error for the caller. The stream may be
+// replaced once with a nonce for its DPoP proof, and then once more, which is final, with another token.
+func (s *stream) retry(failed grpc.ClientStream, err error) (_ grpc.ClientStream, final bool, _ error) {
 	if status.Code(err) != codes.Unauthenticated {
-		return nil, err
+		return nil, true, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	retry, err := s.attacher.handleRefusal(s.cc, s.entry, err, failed.Trailer())
-	if !retry || s.message == nil {
-		return nil, err
+	next, message := s.entry, s.message
+	if s.attacher.nonceDemanded(s.proven, err, nil, failed.Trailer()) && !s.again && message != nil {
+		s.again = true
+	} else {
+		retry, err := s.attacher.handleRefusal(s.cc, s.entry, err, failed.Trailer())
+		if !retry || message == nil {
+			return nil, true, err
+		}
+		if next = s.replacement(s.entry); next == nil {
+			return nil, true, err
+		}
+		s.message, final = nil, true
 	}
-	next := s.replacement(s.entry)
-	if next == nil {
-		return nil, err
-	}
-	message := s.message
-	s.message = nil
 	opened, used, failure := s.open(next)
 	if failure != nil {
-		return nil, failure
+		return nil, true, failure
 	}
 	s.current, s.entry = opened, used
 	if failure := opened.SendMsg(message); failure != nil {
-		return nil, failure
+		return nil, true, failure
 	}
 	// There is no further message, even if the caller has not called CloseSend yet.
 	if failure := opened.CloseSend(); failure != nil {
-		return nil, failure
+		return nil, true, failure
 	}
-	return opened, nil
+	return opened, final, nil
 }

@@ -139,7 +139,7 @@ const otherCode = "other"
 func label(code oauth.Code) string {
 	switch code {
 	case oauth.InvalidRequest, oauth.InvalidClient, oauth.UnauthorizedClient, oauth.UnsupportedGrantType, oauth.InvalidScope,
-		oauth.InvalidTarget, oauth.TemporarilyUnavailable, oauth.ServerError, accessDenied:
+		oauth.InvalidTarget, oauth.InvalidDPoPProof, oauth.UseDPoPNonce, oauth.TemporarilyUnavailable, oauth.ServerError, accessDenied:
 		return string(code)
 	}
 	return otherCode

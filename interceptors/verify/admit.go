@@ -6,15 +6,15 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/recovery"
 	"github.com/grantorhq/grantor/service/token"
 )
 
 // admit decides whether a call may proceed, independently of transport. The rule is that of the method, and
-// authorization contains every value of the Authorization header. The returned context carries the caller if the rule
-// requires a token.
-func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string) (context.Context, *refusal) {
+// r is the call. The returned context carries the caller if the rule requires a token.
+func (v *Verifier) admit(ctx context.Context, rule Rule, r *request) (context.Context, *refusal) {
 	switch rule.kind {
 	case public:
 		return ctx, nil
@@ -22,18 +22,26 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, authorization []string)
 	default:
 		return nil, refuseRule(rule)
 	}
-	raw, err := bearer(authorization)
-	if err != nil {
-		return nil, refuseToken(err)
+	var claims *token.Claims
+	var proven *admitted
+	err := r.parseAuthorization()
+	if err == nil {
+		claims, err = v.verify(ctx, r.token)
 	}
-	claims, err := v.verify(ctx, raw)
-	if err != nil {
-		return nil, refuseToken(err)
+	if err == nil {
+		proven, err = v.prove(ctx, r, claims)
 	}
-	if !claims.Scope.HasAll(rule.scopes) {
-		return nil, refuseScope(rule.scopes, claims)
+	var refused *refusal
+	switch {
+	case err != nil:
+		refused = refuseToken(err)
+	case !claims.Scope.HasAll(rule.scopes):
+		refused = refuseScope(rule.scopes, claims)
+	default:
+		return withCaller(ctx, claims, proven), nil
 	}
-	return withCaller(ctx, claims), nil
+	refused.challengeFor(r.scheme)
+	return nil, refused
 }
 
 // verify returns the claims of a valid token. The clock and the source of the keys are code of the program.
@@ -73,25 +81,36 @@ func (v *Verifier) report(ctx context.Context, method string, refused *refusal) 
 	}
 }
 
-// bearer returns the token in the Authorization values (RFC 6750 §2.1):
+// bearerScheme is the authentication scheme of RFC 6750.
+const bearerScheme = "Bearer"
+
+// parseAuthorization sets the scheme and the token to those in the Authorization values (RFC 6750 §2.1, RFC 9449 §7.1):
 //
-//	credentials = "Bearer" 1*SP b64token
+//	credentials = ( "Bearer" / "DPoP" ) 1*SP token
 //
 // with exactly one space, as senders write it. The scheme is compared without letter case (RFC 9110 §11.1); another
 // scheme counts as no token. The verifier limits the rest to a size first and then to the characters of a JWT, which
 // are fewer than those of b64token; so it rejects a further space or a list of values.
-func bearer(authorization []string) (string, error) {
-	const scheme = "Bearer"
-	switch len(authorization) {
+func (r *request) parseAuthorization() error {
+	switch len(r.authorization) {
 	case 0:
-		return "", ErrNoToken
+		return ErrNoToken
 	case 1:
 	default:
-		return "", fmt.Errorf("%w: %d authorization values", token.ErrMalformed, len(authorization))
+		return fmt.Errorf("%w: %d authorization values", token.ErrMalformed, len(r.authorization))
 	}
-	name, raw, _ := strings.Cut(authorization[0], " ")
-	if !oauth.EqualFold(name, scheme) || raw == "" {
-		return "", ErrNoToken
+	name, raw, _ := strings.Cut(r.authorization[0], " ")
+	switch {
+	case oauth.EqualFold(name, bearerScheme):
+		r.scheme = bearerScheme
+	case oauth.EqualFold(name, dpop.Scheme):
+		r.scheme = dpop.Scheme
+	default:
+		return ErrNoToken
 	}
-	return raw, nil
+	if raw == "" {
+		return ErrNoToken
+	}
+	r.token = raw
+	return nil
 }

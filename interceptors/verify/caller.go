@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/x509"
 	"slices"
 	"time"
 
@@ -24,6 +25,11 @@ type Caller struct {
 	ExpiresAt time.Time
 	// Claims are all claims of the token; [token.Claims.Decode] reads those that other issuers add.
 	Claims *token.Claims
+	// Proof says which key the caller has proven: the one that the token is bound to ([token.Claims.Confirmation]).
+	Proof Proof
+	// Certificate is the client certificate of the caller if Proof is [ProofCertificate], and nil otherwise. The token's
+	// thumbprint is what vouches for it: whether an authority does is up to the TLS settings of the server.
+	Certificate *x509.Certificate
 }
 
 // HasScope reports whether the token has the scope.
@@ -33,9 +39,12 @@ func (c Caller) HasScope(scope string) bool {
 
 type callerKey struct{}
 
-// withCaller returns a context with the claims. It stores them rather than a Caller because they are a pointer already:
-// a Caller would cost one more allocation on every call.
-func withCaller(ctx context.Context, claims *token.Claims) context.Context {
+// withCaller returns a context with a caller. It stores the claims rather than a Caller because they are a pointer already:
+// a Caller would cost one more allocation on every call. proven is nil for a bearer token.
+func withCaller(ctx context.Context, claims *token.Claims, proven *admitted) context.Context {
+	if proven != nil {
+		return context.WithValue(ctx, callerKey{}, proven)
+	}
 	return context.WithValue(ctx, callerKey{}, claims)
 }
 
@@ -45,12 +54,18 @@ func CallerFrom(ctx context.Context) (_ Caller, ok bool) {
 	if ctx == nil {
 		return Caller{}, false
 	}
-	claims, ok := ctx.Value(callerKey{}).(*token.Claims)
-	if !ok {
+	var proven admitted
+	switch value := ctx.Value(callerKey{}).(type) {
+	case *token.Claims:
+		proven.claims = value
+	case *admitted:
+		proven = *value
+	default:
 		return Caller{}, false
 	}
+	claims := proven.claims
 	return Caller{
 		Issuer: claims.Issuer, ClientID: claims.ClientID, Subject: claims.Subject, Scopes: claims.Scope,
-		ExpiresAt: claims.ExpiresAt, Claims: claims,
+		ExpiresAt: claims.ExpiresAt, Claims: claims, Proof: proven.proof, Certificate: proven.certificate,
 	}, true
 }

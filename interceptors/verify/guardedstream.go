@@ -186,6 +186,11 @@ func (s *guardedStreams) renew(id string, claims *token.Claims) error {
 		running.end(fmt.Errorf("%w: the stream was renewed by a token with fewer rights", ErrScope))
 		return status.Error(codes.PermissionDenied, "The token has fewer rights than the stream's.")
 	}
+	if first, next := running.claims.Confirmation, claims.Confirmation; first.CertificateThumbprint != "" && next.CertificateThumbprint == "" ||
+		first.KeyThumbprint != "" && next.KeyThumbprint == "" {
+		running.end(fmt.Errorf("%w: the stream was renewed by a token that is not bound as its first is", token.ErrProof))
+		return status.Error(codes.PermissionDenied, "The token is not bound to a key as the stream's is.")
+	}
 	running.claims = claims
 	return nil
 }

@@ -166,6 +166,9 @@ func outcome(err error, trailer metadata.MD) string {
 		}
 	}
 	for _, challenge := range trailer.Get("www-authenticate") {
+		if strings.HasPrefix(challenge, "DPoP ") { // the further challenge of each call without a valid token
+			continue
+		}
 		text += " <" + challenge + ">"
 	}
 	return text

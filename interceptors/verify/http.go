@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -20,7 +21,11 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 	verifier = orZero(verifier)
 	return func(next http.Handler) http.Handler {
 		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx, refused := verifier.admit(r.Context(), rule, r.Header["Authorization"])
+			call := request{authorization: r.Header["Authorization"], http: r}
+			ctx, refused := verifier.admit(r.Context(), rule, &call)
+			if call.nonce != "" {
+				w.Header().Set(dpop.NonceHeader, call.nonce)
+			}
 			if refused != nil {
 				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)
 				verifier.describe(refused, rule)

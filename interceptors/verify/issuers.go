@@ -21,7 +21,7 @@ func Issuers(verifiers ...*Verifier) (*Verifier, error) {
 	if len(verifiers) == 0 {
 		return nil, errors.New("verify: no verifiers")
 	}
-	all := &Verifier{members: map[string]*Verifier{}}
+	all := &Verifier{members: map[string]*Verifier{}, certificates: newThumbprints()}
 	for _, v := range verifiers {
 		if v == nil || v.tokens == nil {
 			return nil, errors.New("verify: each verifier must be one that New returned")

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/token"
@@ -40,7 +41,10 @@ type config struct {
 	// revocationsMaxStale and refuseStale apply to the feed.
 	revocationsMaxStale time.Duration
 	refuseStale         bool
-	onRefusal           func(ctx context.Context, method string, err error)
+	dpop                dpopConfig
+	// requireBound refuses bearer tokens.
+	requireBound bool
+	onRefusal    func(ctx context.Context, method string, err error)
 	// telemetry is true if meters and tracers were set.
 	telemetry bool
 	meters    metric.MeterProvider
@@ -59,7 +63,7 @@ const (
 func newConfig(options []Option) config {
 	c := config{
 		cacheSize: defaultCacheSize, leeway: defaultLeeway, revocationsMaxStale: defaultMaxStaleness,
-		client: http.DefaultClient, now: time.Now,
+		client: http.DefaultClient, now: time.Now, dpop: dpopConfig{replays: dpop.DefaultReplays},
 	}
 	for _, option := range options {
 		if option != nil {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -33,6 +34,9 @@ var (
 	// panicked, or the verifier is not one that [New] or [Issuers] returned.
 	ErrFault = errors.New("the token could not be checked")
 
+	// ErrNonce occurs only with [RequireDPoPNonce]: the caller is to make its proof again, with the nonce that it is given.
+	ErrNonce = dpop.ErrNonce
+
 	errNotMade = fmt.Errorf("%w: the verifier was not made by New", ErrFault)
 )
 
@@ -45,9 +49,10 @@ type refusal struct {
 	message string
 	// scope lists the scopes that the method requires, if the token lacks one.
 	scope string
-	// challenge is the WWW-Authenticate value. It is empty if another token would not help.
-	challenge string
-	cause     error
+	// challenge is the WWW-Authenticate value. It is empty if another token would not help. further is that of another scheme
+	// which the caller may use as well, or empty.
+	challenge, further string
+	cause              error
 }
 
 // refuseToken returns the refusal of a token. It does not say what is wrong with the token: an attacker would learn
@@ -61,6 +66,10 @@ func refuseToken(cause error) *refusal {
 	case errors.Is(cause, ErrNoToken):
 		// RFC 6750 §3.1: the challenge for a request without a token has no error code.
 		r.message, r.challenge = "A bearer token is required.", "Bearer"
+	case errors.Is(cause, ErrNonce):
+		r.reason, r.message, r.challenge = oauth.UseDPoPNonce, "The DPoP proof needs the nonce that is provided.", `Bearer error="use_dpop_nonce"`
+	case errors.Is(cause, dpop.ErrProof):
+		r.reason, r.message, r.challenge = oauth.InvalidDPoPProof, "The DPoP proof is not valid here.", `Bearer error="invalid_dpop_proof"`
 	case errors.Is(cause, token.ErrNoKeys):
 		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
 		r.message, r.challenge = "The issuer's keys are not available; try again later.", ""
@@ -113,6 +122,9 @@ func (r *refusal) trailer() metadata.MD {
 	if r.challenge == "" {
 		return nil
 	}
+	if r.further != "" {
+		return metadata.Pairs(challengeHeader, r.challenge, challengeHeader, r.further)
+	}
 	return metadata.Pairs(challengeHeader, r.challenge)
 }
 
@@ -123,6 +135,9 @@ func (r *refusal) write(w http.ResponseWriter) {
 	header.Set("Cache-Control", "no-store")
 	if r.challenge != "" {
 		header.Set("WWW-Authenticate", r.challenge)
+	}
+	if r.further != "" {
+		header.Add("WWW-Authenticate", r.further)
 	}
 	if r.http == http.StatusServiceUnavailable {
 		header.Set("Retry-After", retryAfter)

@@ -77,12 +77,17 @@ func (g *guard) options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
 }
 
-func (g *guard) admit(ctx context.Context, method string) (context.Context, *refusal) {
-	admitted, refused := g.verifier.admit(ctx, g.rules[method], metadata.ValueFromIncomingContext(ctx, "authorization"))
+// admit decides whether a call may proceed. header is the metadata for the caller, or nil.
+func (g *guard) admit(ctx context.Context, method string) (_ context.Context, header metadata.MD, _ *refusal) {
+	r := request{authorization: metadata.ValueFromIncomingContext(ctx, "authorization"), method: method}
+	admitted, refused := g.verifier.admit(ctx, g.rules[method], &r)
 	if refused != nil {
 		g.verifier.report(ctx, method, refused)
 	}
-	return admitted, refused
+	if r.nonce != "" {
+		header = metadata.Pairs(dpopNonceHeader, r.nonce)
+	}
+	return admitted, header, refused
 }
 
 // begin starts measuring a call. The method is a metric label only if it has a rule, so that callers cannot invent
@@ -101,11 +106,14 @@ func (g *guard) unary(
 		err = errPanicked
 		defer func() { call.End(err) }()
 	}
-	admitted, refused := g.admit(ctx, info.FullMethod)
+	admitted, header, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
 		// SetTrailer fails only outside a server's call, and the status below says the same.
-		_ = grpc.SetTrailer(ctx, refused.trailer())
+		_ = grpc.SetTrailer(ctx, metadata.Join(refused.trailer(), header))
 		return nil, refused.status()
+	}
+	if header != nil {
+		_ = grpc.SetHeader(ctx, header) // without it the caller is asked to repeat a later call
 	}
 	return handler(admitted, request)
 }
@@ -120,10 +128,13 @@ func (g *guard) stream(
 		err = errPanicked
 		defer func() { call.End(err) }()
 	}
-	admitted, refused := g.admit(ctx, info.FullMethod)
+	admitted, header, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
-		stream.SetTrailer(refused.trailer())
+		stream.SetTrailer(metadata.Join(refused.trailer(), header))
 		return refused.status()
+	}
+	if header != nil {
+		_ = stream.SetHeader(header)
 	}
 	if g.rules[info.FullMethod].kind == public { // the context may have a caller that another guard admitted
 		return handler(server, &callerStream{ServerStream: stream, ctx: admitted})

@@ -108,7 +108,7 @@ func (i *instruments) close() {
 }
 
 // Reason returns the metric label for the error that [OnRefusal] gets: "no_token", "insufficient_scope", "no_rule",
-// "stale" or "fault" for an error of this package, and the label of [token.Reason] for any other.
+// "stale", "fault" or "use_dpop_nonce" for an error of this package, and the label of [token.Reason] for any other.
 func Reason(cause error) string {
 	switch {
 	case errors.Is(cause, ErrNoToken):
@@ -121,6 +121,8 @@ func Reason(cause error) string {
 		return "stale"
 	case errors.Is(cause, ErrFault):
 		return "fault"
+	case errors.Is(cause, ErrNonce):
+		return string(oauth.UseDPoPNonce)
 	}
 	return token.Reason(cause)
 }

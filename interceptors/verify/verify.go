@@ -18,14 +18,22 @@
 // the message in a JSON body:
 //
 //	no token, or an invalid one              UNAUTHENTICATED    401  invalid_token
+//	a bound token without its proof          UNAUTHENTICATED    401  invalid_token
 //	a valid token without a required scope   PERMISSION_DENIED  403  insufficient_scope
 //	a method without a rule                  PERMISSION_DENIED       no_rule
 //	the issuer's keys are not available      UNAVAILABLE        503  temporarily_unavailable
 //	the knowledge of revocations is too old  UNAVAILABLE        503  temporarily_unavailable (RefuseWhenStale)
 //	a clock or a key source panicked         INTERNAL           500  server_error
 //
-// The first two also carry the challenge of RFC 6750 §3 as "www-authenticate". Over gRPC it is in the trailer, where it
+// The first three also carry the challenge of RFC 6750 §3 as "www-authenticate". Over gRPC it is in the trailer, where it
 // shows the client that this package refused the call and no handler saw it.
+//
+// # Bound tokens
+//
+// A token that is bound to a client certificate (RFC 8705 §3) is accepted on connections with that certificate alone, so
+// that it is of no use to a thief. The server must ask its clients for certificates; it need not verify them:
+// [tls.RequestClientCert] is enough. [Caller.Proof] says what the caller has proven, and [RequireBoundTokens] refuses
+// all other tokens. A server behind a proxy that ends TLS does not see certificates, and refuses bound tokens.
 //
 // # Revocation
 //
@@ -66,16 +74,21 @@ type Verifier struct {
 	tokens    *token.Cache
 	denied    *revocation.List
 	streams   *guardedStreams
+	proofs    *proofs
 	onRefusal func(ctx context.Context, method string, err error)
 	// follower is nil if no feed is followed.
 	follower    *feedFollower
 	refuseStale bool
+	// requireBound refuses bearer tokens, and certificates has the thumbprints of client certificates.
+	requireBound bool
+	certificates *thumbprints
 	// resourceMetadata is nil without [ResourceMetadata].
 	resourceMetadata *string
 	// instruments is nil without [Telemetry].
 	instruments *instruments
 	// members is keyed by issuer and caches contains their tokens. In the verifier of [Issuers] they take the place of
 	// all fields above but onRefusal, resourceMetadata and instruments; in others they are nil.
+	// Its certificates are its own.
 	members map[string]*Verifier
 	caches  token.Caches
 	stop    context.CancelFunc
@@ -135,7 +148,8 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	}
 	v := &Verifier{
 		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
-		onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
+		proofs: c.newProofs(), onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
+		requireBound: c.requireBound, certificates: newThumbprints(),
 	}
 	dial := c.feedDialer(issuer)
 	if dial != nil {

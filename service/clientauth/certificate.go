@@ -45,7 +45,7 @@ func (a *Authenticator) authenticateByCertificate(ctx context.Context, e Evidenc
 			return Authentication{Method: oauth.SelfSignedTLSClientAuth}, unreachableKeys(client, err)
 		}
 		if itsKey || client.Certificate == (certificate.Subject{}) {
-			p.method = oauth.SelfSignedTLSClientAuth
+			p.method, identity = oauth.SelfSignedTLSClientAuth, ""
 			cause = checkSelfSigned(e.Certificates[0], itsKey, p)
 		}
 	}

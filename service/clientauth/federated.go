@@ -53,8 +53,8 @@ type vouched struct {
 	source   *issuerSource
 	key      jwks.Key
 	// table is the version of the table in which the issuer is trusted.
-	table             uint64
-	singleUse         bool
+	table     uint64
+	singleUse bool
 	// certificate reports that the identity is that of an X509-SVID, which is verified for each request.
 	certificate       bool
 	notBefore, expire time.Time

@@ -14,7 +14,7 @@ import (
 // other.
 func bind(client *registry.Client, resources []*registry.Resource, proven token.Confirmation) (token.Confirmation, error) {
 	bound := token.Confirmation{KeyThumbprint: proven.KeyThumbprint}
-	certificate, key, either := client.CertificateBoundTokens, false, false
+	certificate, key, either := client.CertificateBoundTokens, client.DPoPBoundTokens, false
 	for _, resource := range resources {
 		switch resource.RequireBoundTokens {
 		case registry.BindCertificate:

@@ -89,6 +89,16 @@ func algorithmsFor(public crypto.PublicKey) ([]Algorithm, error) {
 	return nil, fmt.Errorf("a %T of this kind verifies no token", public)
 }
 
+// DefaultAlgorithm returns the algorithm with which a key signs unless another one that its type allows is chosen: RS256 for
+// RSA. It is an error if the key is not of a supported type or not secure.
+func DefaultAlgorithm(public crypto.PublicKey) (Algorithm, error) {
+	algorithms, err := algorithmsFor(public)
+	if err != nil {
+		return "", err
+	}
+	return algorithms[0], nil
+}
+
 // Key is a public key with the one algorithm that it is used with. The zero Key is not a key.
 type Key struct {
 	id        string

@@ -9,6 +9,12 @@ const (
 	InsufficientScope Code = "insufficient_scope"
 )
 
+// The codes of RFC 9449 §5, §7.1 and §8 for a request whose DPoP proof is refused.
+const (
+	InvalidDPoPProof Code = "invalid_dpop_proof"
+	UseDPoPNonce     Code = "use_dpop_nonce"
+)
+
 // The codes of the guarded and administrative methods for which no RFC has a word.
 const (
 	NoRule             Code = "no_rule"

@@ -43,6 +43,8 @@ type Error struct {
 	Limited bool
 	// RetryAfter is how long a client should wait after a TemporarilyUnavailable. Zero means that no time is known.
 	RetryAfter time.Duration
+	// Nonce is the nonce for the next DPoP proof, if Code is [UseDPoPNonce].
+	Nonce string
 }
 
 // Reason is a metric label for a refusal: one of the constants below, never a value from a request. It is not sent to

@@ -82,7 +82,7 @@ func testClientFields(t *testing.T, k *kit) {
 		Keys:            must.Get(jwks.ParseDocument(jwstest.Set(jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.RS256)))),
 
 		KeysURI:                "https://orders.example.com/jwks.json",
-		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour), Workload: true,
+		UntypedAssertionsUntil: start.Add(time.Hour), OlderAudiencesUntil: start.Add(2 * time.Hour), DPoPBoundTokens: true, Workload: true,
 		SPIFFEID: "spiffe://prod.example.com/shop/*",
 		Federation: []trust.Rule{
 			{Issuer: "https://a.example", Subject: pattern("system:serviceaccount:{ns}:*"), Claims: map[string]trust.Pattern{"ref": pattern("refs/heads/main")}},

@@ -40,6 +40,7 @@ type clientRecord struct {
 	Federation    []trust.Rule   `json:"federation,omitempty"`
 	Workload      bool           `json:"workload,omitempty"`
 	SPIFFEID      string         `json:"spiffe_id,omitempty"`
+	DPoPBound     bool           `json:"dpop_bound_access_tokens,omitempty"`
 	CreatedAt     int64          `json:"created_at"`
 	ChangedAt     int64          `json:"changed_at"`
 }
@@ -55,7 +56,7 @@ type secretRecord struct {
 // hasKeys reports whether the record has a field that formats before 3 lack.
 func (r *clientRecord) hasKeys() bool {
 	return r.Keys != "" || r.KeysURI != "" || r.UntypedUntil != 0 || r.OlderUntil != 0 || r.subject() != (certificate.Subject{}) || r.Bound ||
-		r.Federation != nil || r.Workload || r.SPIFFEID != ""
+		r.DPoPBound || r.Federation != nil || r.Workload || r.SPIFFEID != ""
 }
 
 // subject returns the name in the client's certificate.
@@ -85,7 +86,7 @@ func encodeClient(c *registry.Client) clientRecord {
 		Lifetime: int64(c.AccessTokenLifetime / time.Second), Disabled: c.Disabled,
 		Keys: c.Keys.String(), KeysURI: c.KeysURI, UntypedUntil: unix(c.UntypedAssertionsUntil), OlderUntil: unix(c.OlderAudiencesUntil),
 		SubjectDN: c.Certificate.DN, SubjectDNS: c.Certificate.DNS, SubjectURI: c.Certificate.URI, SubjectIP: c.Certificate.IP,
-		SubjectEmail: c.Certificate.Email, Bound: c.CertificateBoundTokens,
+		SubjectEmail: c.Certificate.Email, Bound: c.CertificateBoundTokens, DPoPBound: c.DPoPBoundTokens,
 		Federation: c.Federation, Workload: c.Workload, SPIFFEID: c.SPIFFEID,
 		CreatedAt: unix(c.CreatedAt), ChangedAt: unix(c.ChangedAt),
 	}
@@ -126,7 +127,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 	}
 	c := &registry.Client{
 		Name: record.Name, AuthMethods: record.AuthMethods, GrantTypes: record.GrantTypes, Disabled: record.Disabled,
-		KeysURI: record.KeysURI, Certificate: record.subject(), CertificateBoundTokens: record.Bound,
+		KeysURI: record.KeysURI, Certificate: record.subject(), CertificateBoundTokens: record.Bound, DPoPBoundTokens: record.DPoPBound,
 		Federation: record.Federation, Workload: record.Workload, SPIFFEID: record.SPIFFEID,
 		AccessTokenLifetime:    time.Duration(record.Lifetime) * time.Second,
 		UntypedAssertionsUntil: fromUnix(record.UntypedUntil), OlderAudiencesUntil: fromUnix(record.OlderUntil),

@@ -62,6 +62,9 @@ func (e *Editor) checkTokenSize(c *Client, resources *Resources) error {
 	if c.CertificateBoundTokens {
 		claims.Confirmation.CertificateThumbprint = thumbprintSize
 	}
+	if c.DPoPBoundTokens {
+		claims.Confirmation.KeyThumbprint = thumbprintSize
+	}
 	algorithm := jwks.ES256 // has the shortest signature
 	if e.config.Issuer != (oauth.Issuer{}) && len(e.config.Algorithms) > 0 {
 		algorithm = e.config.Algorithms[0]

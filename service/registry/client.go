@@ -37,6 +37,8 @@ type Client struct {
 	// CertificateBoundTokens binds the client's tokens to its certificate, and refuses one to a request without it (RFC 8705
 	// §3.4).
 	CertificateBoundTokens bool
+	// DPoPBoundTokens refuses a token to a request without a DPoP proof, to whose key the token is bound (RFC 9449 §5.2).
+	DPoPBoundTokens bool
 	// AuthMethods are the ways in which the client may authenticate, such as [oauth.ClientSecretBasic]; empty means all for
 	// which it has a secret, a key or the name of a certificate.
 	AuthMethods []string

@@ -143,6 +143,9 @@ var clientFields = []clientField{
 		Field: flagField("tls_client_certificate_bound_access_tokens", "false", func(c *Client) *bool { return &c.CertificateBoundTokens }),
 	},
 	{
+		Field: flagField("dpop_bound_access_tokens", "false", func(c *Client) *bool { return &c.DPoPBoundTokens }),
+	},
+	{
 		Field: listField("grant_types", "none", func(c *Client) *[]string { return &c.GrantTypes }, verbatim, identity),
 		check: func(c, _ *Client, _ *Resources) string {
 			return checkOffered(c.GrantTypes, oauth.GrantClientCredentials)

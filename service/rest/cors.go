@@ -65,7 +65,7 @@ func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	w.Header().Set("Access-Control-Allow-Origin", sent[0])
-	w.Header().Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
+	w.Header().Set("Access-Control-Expose-Headers", "DPoP-Nonce, Retry-After, WWW-Authenticate")
 	return true
 }
 

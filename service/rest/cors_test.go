@@ -53,7 +53,7 @@ func TestTokenCORS(t *testing.T) {
 	r.run(t)
 	issuer := must.Get(oauth.ParseIssuer("https://issuer.test"))
 	named := must.Get(rest.New(t.Context(), issuer, r.service, must.Get(rest.ParseOrigin(console)), must.Get(rest.ParseOrigin("http://localhost:3000"))))
-	const vary, expose = "Origin", "Retry-After, WWW-Authenticate"
+	const vary, expose = "Origin", "DPoP-Nonce, Retry-After, WWW-Authenticate"
 	for _, c := range []struct {
 		name    string
 		origins []string
@@ -102,7 +102,7 @@ func TestTokenCORS(t *testing.T) {
 			headers.Set("Access-Control-Request-Method", "POST")
 			headers.Set("Access-Control-Request-Headers", "authorization,x-evil")
 			if c.allowed != "" {
-				want["Access-Control-Allow-Methods"], want["Access-Control-Allow-Headers"] = "POST", "Authorization, Content-Type"
+				want["Access-Control-Allow-Methods"], want["Access-Control-Allow-Headers"] = "POST", "Authorization, Content-Type, DPoP"
 				want["Access-Control-Max-Age"] = "7200"
 				a := check(browse(t, named, "OPTIONS", "/connect/token", "", headers))
 				if a.status != http.StatusNoContent || a.body != "" {

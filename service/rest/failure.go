@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/status"
 )
@@ -26,6 +28,8 @@ type failure struct {
 	// follow the realm in that challenge.
 	bearer     bool
 	parameters string
+	// nonce is the nonce for the next DPoP proof; empty if none is demanded.
+	nonce string
 }
 
 // newFailure returns the failure for the gRPC status of a call. A status without one of our reasons was not made by a
@@ -36,20 +40,23 @@ func newFailure(err error) *failure {
 	if s.Code() == codes.InvalidArgument {
 		refusal = oauth.Refuse(oauth.InvalidRequest, describeDecodeError(s.Message()))
 	}
-	scope := ""
+	scope, nonce := "", ""
 	for _, detail := range s.Details() {
 		switch d := detail.(type) {
 		case *errdetails.ErrorInfo:
 			refusal.Code, refusal.Text = oauth.Code(d.GetReason()), oauth.Text(s.Message())
-			scope = d.GetMetadata()["scope"]
+			scope, nonce = d.GetMetadata()["scope"], d.GetMetadata()[status.NonceKey]
 		case *errdetails.RetryInfo:
 			refusal.RetryAfter = d.GetRetryDelay().AsDuration()
 		}
 	}
-	f := &failure{status: status.HTTP(refusal.Code), refusal: refusal}
+	f := &failure{status: status.HTTP(refusal.Code), refusal: refusal, nonce: nonce}
 	switch {
 	case s.Code() == codes.ResourceExhausted:
 		f.status = http.StatusTooManyRequests
+	case refusal.Code == oauth.InvalidDPoPProof && s.Code() == codes.Unauthenticated:
+		f.status = http.StatusUnauthorized
+		f.bearer, f.parameters = true, `, error="invalid_dpop_proof"`
 	case refusal.Code == oauth.InvalidToken:
 		f.bearer, f.parameters = true, `, error="invalid_token"`
 	case refusal.Code == oauth.InsufficientScope:
@@ -94,11 +101,20 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 	noStore(h)
 	switch {
 	case f.bearer:
-		h.Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q%s", realm, f.parameters))
+		if f.refusal.Code != oauth.InvalidDPoPProof {
+			h.Set("WWW-Authenticate", fmt.Sprintf("Bearer realm=%q%s", realm, f.parameters))
+		}
+		if f.status == http.StatusUnauthorized {
+			// RFC 9449 §7.1: a token that is bound to a key is sent with the scheme DPoP.
+			h.Add("WWW-Authenticate", fmt.Sprintf("DPoP realm=%q, algs=%q%s", realm, strings.Join(dpop.Algorithms(), " "), f.parameters))
+		}
 	case f.status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", realm))
 	case f.status == http.StatusUnsupportedMediaType:
 		h.Set("Accept-Encoding", "identity") // the content coding was not acceptable (RFC 9110 §15.5.16)
+	}
+	if f.nonce != "" {
+		h.Set(dpop.NonceHeader, f.nonce)
 	}
 	if f.refusal.RetryAfter > 0 {
 		seconds := (f.refusal.RetryAfter + time.Second - 1) / time.Second

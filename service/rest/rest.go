@@ -27,6 +27,7 @@ import (
 
 	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/status"
 	"github.com/grantorhq/grantor/service/telemetry"
@@ -121,7 +122,7 @@ func (h *handler) gatewayOptions() []runtime.ServeMuxOption {
 		runtime.WithWriteContentLength(),
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(none),
-		runtime.WithMetadata(authorization),
+		runtime.WithMetadata(proofs),
 		runtime.WithForwardResponseOption(setHeaders),
 	}
 }
@@ -129,11 +130,11 @@ func (h *handler) gatewayOptions() []runtime.ServeMuxOption {
 // none is a [runtime.HeaderMatcherFunc] that passes no header on as metadata, and no metadata as a header.
 func none(string) (string, bool) { return "", false }
 
-// authorization passes on the one header that the services read, exactly as it was sent. The gateway would drop a value
+// proofs passes on the two headers that the services read, exactly as they were sent. The gateway would drop a value
 // that gRPC cannot transmit. Without that value the request could have another meaning, and nothing is transmitted
 // here.
-func authorization(_ context.Context, r *http.Request) metadata.MD {
-	return metadata.MD{"authorization": r.Header["Authorization"]}
+func proofs(_ context.Context, r *http.Request) metadata.MD {
+	return metadata.MD{"authorization": r.Header["Authorization"], "dpop": r.Header[dpopHeader]}
 }
 
 // ServeHTTP implements [http.Handler]. It compares paths exactly as they were sent, without normalizing letter case,
@@ -157,7 +158,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	r = r.WithContext(ctx)
+	r = h.withProof(r.WithContext(ctx))
 	if strings.HasPrefix(r.URL.EscapedPath(), adminPath) && h.elsewhere(r) == "" {
 		h.serveAdmin(w, r)
 		return
@@ -168,7 +169,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.serveFront(w, r)
 	case tokenPath, introspectPath, revokePath:
 		if fromPage && isPreflight(r) {
-			answerPreflight(w, "POST", "Authorization, Content-Type")
+			answerPreflight(w, "POST", "Authorization, Content-Type, DPoP")
 			return
 		}
 		h.serveForm(w, r)
@@ -254,7 +255,7 @@ func (h *handler) serveForm(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = body
 	// The other headers are meant for proxies. The gateway would act on them: Accept, Grpc-Timeout, TE, X-Forwarded-For.
-	r.Header = http.Header{"Content-Type": {formType}, "Authorization": r.Header["Authorization"]}
+	r.Header = http.Header{"Content-Type": {formType}, "Authorization": r.Header["Authorization"], dpopHeader: r.Header[dpopHeader]}
 	h.gateway.ServeHTTP(w, r)
 }
 
@@ -317,7 +318,7 @@ func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
 
 // setHeaders sets the headers that the RFC of each answer requires. It may change m, which is a copy that belongs to
 // this package.
-func setHeaders(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+func setHeaders(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
 	switch answer := m.(type) {
 	case *grantorv1.GetKeySetResponse:
 		w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", answer.GetMaxAge()))
@@ -326,6 +327,9 @@ func setHeaders(_ context.Context, w http.ResponseWriter, m proto.Message) error
 		w.Header().Set("Cache-Control", "public, max-age=300")
 	default:
 		noStore(w.Header())
+		if r := dpop.FromContext(ctx); r != nil && r.NextNonce != "" {
+			w.Header().Set(dpop.NonceHeader, r.NextNonce)
+		}
 		return nil
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")

@@ -87,7 +87,7 @@ func introspection(claims *token.Claims) *grantorv1.IntrospectTokenResponse {
 	return &grantorv1.IntrospectTokenResponse{
 		Active: new(true), Iss: claims.Issuer, Sub: claims.Subject, ClientId: claims.ClientID, Aud: claims.Audience,
 		Scope: claims.Scope.String(), Exp: uint32(claims.ExpiresAt.Unix()), Iat: uint32(claims.IssuedAt.Unix()), //nolint:gosec // of this century: our own
-		Jti: claims.ID, TokenType: "Bearer", Cnf: confirmation(&claims.Confirmation),
+		Jti: claims.ID, TokenType: tokenType(claims), Cnf: confirmation(&claims.Confirmation),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/certificate"
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/grant"
 	"github.com/grantorhq/grantor/service/issuer"
 	"github.com/grantorhq/grantor/service/jwks"
@@ -27,6 +28,8 @@ type TokenServer struct {
 	Events *telemetry.Recorder
 	// GRPCEndpoint is where callers reach the gRPC port, as host:port; empty if that is not known.
 	GRPCEndpoint string
+	// Proofs verifies the DPoP proofs of token requests.
+	Proofs *dpop.Verifier
 	// CertificateMethods are the methods by which clients authenticate with certificates; empty if no client can show one.
 	CertificateMethods []string
 }
@@ -41,9 +44,11 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
-	issued, err := s.Issuer.Issue(ctx, caller.client, grant.Request{
-		Scope: m.GetScope(), Resources: resources, Proven: proven(ctx),
-	})
+	request := grant.Request{Scope: m.GetScope(), Resources: resources, Proven: proven(ctx)}
+	if request.Proven.KeyThumbprint, err = s.proveKey(ctx, grantorv1.TokenService_IssueToken_FullMethodName); err != nil {
+		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
+	}
+	issued, err := s.Issuer.Issue(ctx, caller.client, request)
 	if err != nil {
 		return nil, s.refuse(ctx, telemetry.EventTokenRefused, caller, err)
 	}
@@ -52,18 +57,26 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 		slog.Any("aud", issued.Claims.Audience), slog.Int64("lifetime", int64(issued.Lifetime.Seconds())))
 	return &grantorv1.IssueTokenResponse{
 		AccessToken: issued.Token,
-		TokenType:   "Bearer",
+		TokenType:   tokenType(issued.Claims),
 		ExpiresIn:   int32(issued.Lifetime.Seconds()),
 		Scope:       issued.Claims.Scope.String(),
 	}, nil
 }
 
-// proven returns the keys that the sender of a request has proven to have.
+// proven returns the keys that the sender of a request has proven to have by its connection.
 func proven(ctx context.Context) (keys token.Confirmation) {
 	if chain := peercert.FromContext(ctx); len(chain) > 0 {
 		keys.CertificateThumbprint = certificate.Thumbprint(chain[0])
 	}
 	return keys
+}
+
+// tokenType returns how the token with the claims is sent (RFC 6749 §7.1).
+func tokenType(claims *token.Claims) string {
+	if claims.Confirmation.KeyThumbprint != "" {
+		return dpop.Scheme
+	}
+	return "Bearer"
 }
 
 // checkGrantType returns what is wrong with a grant type, or nil.
@@ -105,6 +118,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		IntrospectionEndpointAuthSigningAlgValuesSupported: ofAssertions,
 		RevocationEndpointAuthSigningAlgValuesSupported:    ofAssertions,
 
+		DpopSigningAlgValuesSupported:         dpop.Algorithms(),
 		TlsClientCertificateBoundAccessTokens: len(s.CertificateMethods) > 0,
 
 		// Some readers of either document refuse it without these, although no client has a use for them.

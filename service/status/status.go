@@ -35,6 +35,9 @@ var wires = map[oauth.Code]struct {
 	oauth.TemporarilyUnavailable: {codes.Unavailable, http.StatusServiceUnavailable},
 	oauth.ServerError:            {codes.Internal, http.StatusInternalServerError},
 
+	oauth.InvalidDPoPProof: {codes.InvalidArgument, http.StatusBadRequest},
+	oauth.UseDPoPNonce:     {codes.InvalidArgument, http.StatusBadRequest},
+
 	oauth.InvalidToken:       {codes.Unauthenticated, http.StatusUnauthorized},
 	oauth.InsufficientScope:  {codes.PermissionDenied, http.StatusForbidden},
 	oauth.NoRule:             {codes.PermissionDenied, http.StatusForbidden},
@@ -43,6 +46,9 @@ var wires = map[oauth.Code]struct {
 	oauth.Conflict:           {codes.Aborted, http.StatusConflict},
 	oauth.FailedPrecondition: {codes.FailedPrecondition, http.StatusBadRequest},
 }
+
+// NonceKey is the key of the nonce for the next DPoP proof in the metadata of google.rpc.ErrorInfo.
+const NonceKey = "dpop_nonce"
 
 // retryAfter is how long a caller waits before it repeats a request that the server could not answer.
 const retryAfter = time.Second
@@ -158,8 +164,11 @@ func (a answer) grpc() codes.Code {
 // details returns the messages of google.rpc that the status carries.
 func (a answer) details() []protoadapt.MessageV1 {
 	info := &errdetails.ErrorInfo{Reason: string(a.Code), Domain: oauth.ErrorDomain}
-	if a.scope != "" {
+	switch {
+	case a.scope != "":
 		info.Metadata = map[string]string{"scope": a.scope}
+	case a.Nonce != "":
+		info.Metadata = map[string]string{NonceKey: a.Nonce}
 	}
 	details := []protoadapt.MessageV1{info}
 	if a.field != nil {

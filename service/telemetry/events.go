@@ -174,6 +174,8 @@ var Reasons = []Reason{
 	{"unsupported_grant_type", "OAuth error: the grant type is not supported"},
 	{"invalid_scope", "OAuth error: the client may not have the scope"},
 	{"invalid_target", "OAuth error: there is no such resource, or the client may not ask for it"},
+	{"invalid_dpop_proof", "OAuth error: the DPoP proof is not one for the request, or was used before"},
+	{"use_dpop_nonce", "OAuth error: the DPoP proof must contain a nonce of this server"},
 	{"temporarily_unavailable", "OAuth error: the server cannot answer now, for none of the reasons above"},
 	{"server_error", "OAuth error: a fault of the server itself"},
 	{"no_token", "administrative call without a token"},

@@ -79,6 +79,7 @@ type options struct {
 	path        string
 	certificate *tls.Certificate
 	directories []string
+	nonces      bool
 }
 
 // Path sets the path of the issuer's URL, such as "/tenant1". Default none.
@@ -94,6 +95,11 @@ func TLS(certificate tls.Certificate) Option {
 // TrustDirectories lets trusted issuers name files below the directories. Default none.
 func TrustDirectories(directories ...string) Option {
 	return func(o *options) { o.directories = directories }
+}
+
+// DPoPNonces makes the issuer require its nonces in the DPoP proofs of token requests (RFC 9449 §8). Default: it does not.
+func DPoPNonces() Option {
+	return func(o *options) { o.nonces = true }
 }
 
 // New starts an issuer without clients. Access tokens live one hour. It fetches key sets from loopback too.
@@ -123,6 +129,7 @@ func New(t testing.TB, opts ...Option) *Issuer {
 		MaxStaleness: time.Minute, CachedClients: 10_000, CachedTokens: 10_000, GRPCEndpoint: i.GRPCTarget, Now: i.Now,
 		FetchNetworks:    remoteaddr.Networks{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 		TrustDirectories: o.directories,
+		RequireDPoPNonce: o.nonces,
 	}
 	i.service, err = service.New(t.Context(), config)
 	must.Succeed(t, err)

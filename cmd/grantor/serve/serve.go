@@ -239,6 +239,7 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 		CertificateHeader:  peercert.Header{Name: s.certificateHeader, Form: peercert.Form(s.certificateForm)},
 		CertificateMethods: s.certificateMethods(), Authorities: authorities,
 		TrustDirectories: s.trustDirectories,
+		RequireDPoPNonce: s.dpopNonce == "required",
 	})
 	return built, s.Failure(err)
 }

@@ -42,6 +42,7 @@ type Settings struct {
 	maxStaleness    time.Duration
 	cachedClients   int
 	cachedTokens    int
+	dpopNonce       string
 	grpcEndpoint    string
 	connectionAge   time.Duration
 	httpIdleTimeout time.Duration
@@ -115,6 +116,8 @@ func (s *Settings) declareTokens(set *settings.Set) {
 		settings.Public, settings.Check(s.checkRotation))
 	set.Duration(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis; at least 2s",
 		settings.Public, settings.Check(s.checkStaleness))
+	set.String(&s.dpopNonce, "dpop-nonce", "off", "`mode` of the nonces in the DPoP proofs of token requests: off, or required, which refuses a proof without a recent nonce of this issuer",
+		settings.Public, settings.OneOf(&s.dpopNonce, "off", "required"))
 	set.Int(&s.cachedClients, "cached-clients", 100_000, "`number` of clients held in memory", settings.Public, settings.AtLeast(&s.cachedClients, 1))
 	set.Int(&s.cachedTokens, "cached-tokens", 100_000, "`number` of introspected tokens held in memory", settings.Public, settings.AtLeast(&s.cachedTokens, 1))
 }

@@ -141,6 +141,8 @@ type Client struct {
 	TlsClientAuthSanEmail string `protobuf:"bytes,23,opt,name=tls_client_auth_san_email,json=tlsClientAuthSanEmail,proto3" json:"tls_client_auth_san_email,omitempty"`
 	// Whether the client's tokens are bound to its certificate (RFC 8705 §3.4). A request without a certificate is refused.
 	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,24,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	// Whether the client's tokens are bound to the key of a DPoP proof (RFC 9449 §5.2). A request without a proof is refused.
+	DpopBoundAccessTokens bool `protobuf:"varint,25,opt,name=dpop_bound_access_tokens,json=dpopBoundAccessTokens,proto3" json:"dpop_bound_access_tokens,omitempty"`
 	// Rules that select the client's identities at trusted issuers; at most 16. Any one that matches authenticates the client.
 	Federation []*FederationRule `protobuf:"bytes,26,rep,name=federation,proto3" json:"federation,omitempty"`
 	// Whether a workload makes the client. Its record restricts the client: it may have disabled, allowed_networks and
@@ -348,6 +350,13 @@ func (x *Client) GetTlsClientAuthSanEmail() string {
 func (x *Client) GetTlsClientCertificateBoundAccessTokens() bool {
 	if x != nil {
 		return x.TlsClientCertificateBoundAccessTokens
+	}
+	return false
+}
+
+func (x *Client) GetDpopBoundAccessTokens() bool {
+	if x != nil {
+		return x.DpopBoundAccessTokens
 	}
 	return false
 }
@@ -1638,7 +1647,7 @@ var File_grantor_v1_client_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\n" +
 	"\x1fgrantor/v1/client_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xa5\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15grantor/v1/rule.proto\"\xde\n" +
 	"\n" +
 	"\x06Client\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12\x1f\n" +
@@ -1669,7 +1678,8 @@ const file_grantor_v1_client_service_proto_rawDesc = "" +
 	"\x17tls_client_auth_san_uri\x18\x15 \x01(\tR\x13tlsClientAuthSanUri\x122\n" +
 	"\x16tls_client_auth_san_ip\x18\x16 \x01(\tR\x12tlsClientAuthSanIp\x128\n" +
 	"\x19tls_client_auth_san_email\x18\x17 \x01(\tR\x15tlsClientAuthSanEmail\x12Y\n" +
-	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokens\x12:\n" +
+	"*tls_client_certificate_bound_access_tokens\x18\x18 \x01(\bR%tlsClientCertificateBoundAccessTokens\x127\n" +
+	"\x18dpop_bound_access_tokens\x18\x19 \x01(\bR\x15dpopBoundAccessTokens\x12:\n" +
 	"\n" +
 	"federation\x18\x1a \x03(\v2\x1a.grantor.v1.FederationRuleR\n" +
 	"federation\x12\x1a\n" +

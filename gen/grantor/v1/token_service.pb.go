@@ -138,7 +138,7 @@ type IssueTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Access token: a signed JWT (RFC 9068).
 	AccessToken string `protobuf:"bytes,1,opt,name=access_token,json=accessToken,proto3" json:"access_token,omitempty"`
-	// Always "Bearer" (RFC 6750).
+	// "Bearer" (RFC 6750), or "DPoP" (RFC 9449 §5) if the request had a DPoP proof: the token is bound to the key of the proof.
 	TokenType string `protobuf:"bytes,2,opt,name=token_type,json=tokenType,proto3" json:"token_type,omitempty"`
 	// Lifetime of the token, in seconds from its issue.
 	ExpiresIn int32 `protobuf:"varint,3,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
@@ -935,8 +935,10 @@ type GetServerMetadataResponse struct {
 	RevocationEndpointAuthSigningAlgValuesSupported    []string `protobuf:"bytes,18,rep,name=revocation_endpoint_auth_signing_alg_values_supported,json=revocationEndpointAuthSigningAlgValuesSupported,proto3" json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
 	// Whether tokens can be bound to a client certificate (RFC 8705 §3.3).
 	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,19,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
-	unknownFields                         protoimpl.UnknownFields
-	sizeCache                             protoimpl.SizeCache
+	// JWS algorithms of DPoP proofs (RFC 9449 §5.1).
+	DpopSigningAlgValuesSupported []string `protobuf:"bytes,21,rep,name=dpop_signing_alg_values_supported,json=dpopSigningAlgValuesSupported,proto3" json:"dpop_signing_alg_values_supported,omitempty"`
+	unknownFields                 protoimpl.UnknownFields
+	sizeCache                     protoimpl.SizeCache
 }
 
 func (x *GetServerMetadataResponse) Reset() {
@@ -1100,6 +1102,13 @@ func (x *GetServerMetadataResponse) GetTlsClientCertificateBoundAccessTokens() b
 		return x.TlsClientCertificateBoundAccessTokens
 	}
 	return false
+}
+
+func (x *GetServerMetadataResponse) GetDpopSigningAlgValuesSupported() []string {
+	if x != nil {
+		return x.DpopSigningAlgValuesSupported
+	}
+	return nil
 }
 
 // GetKeySetRequest is the request of GetKeySet. It is empty.
@@ -1383,7 +1392,7 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x10client_assertion\x18\x03 \x01(\tR\x0fclientAssertion\x122\n" +
 	"\x15client_assertion_type\x18\x04 \x01(\tR\x13clientAssertionType\"\x1c\n" +
 	"\x1aRevokeClientTokensResponse\"\x1a\n" +
-	"\x18GetServerMetadataRequest\"\xa1\n" +
+	"\x18GetServerMetadataRequest\"\xeb\n" +
 	"\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12%\n" +
@@ -1405,7 +1414,8 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"0token_endpoint_auth_signing_alg_values_supported\x18\x10 \x03(\tR*tokenEndpointAuthSigningAlgValuesSupported\x12t\n" +
 	"8introspection_endpoint_auth_signing_alg_values_supported\x18\x11 \x03(\tR2introspectionEndpointAuthSigningAlgValuesSupported\x12n\n" +
 	"5revocation_endpoint_auth_signing_alg_values_supported\x18\x12 \x03(\tR/revocationEndpointAuthSigningAlgValuesSupported\x12Y\n" +
-	"*tls_client_certificate_bound_access_tokens\x18\x13 \x01(\bR%tlsClientCertificateBoundAccessTokens\"\x12\n" +
+	"*tls_client_certificate_bound_access_tokens\x18\x13 \x01(\bR%tlsClientCertificateBoundAccessTokens\x12H\n" +
+	"!dpop_signing_alg_values_supported\x18\x15 \x03(\tR\x1ddpopSigningAlgValuesSupported\"\x12\n" +
 	"\x10GetKeySetRequest\"X\n" +
 	"\x11GetKeySetResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.grantor.v1.JsonWebKeyR\x04keys\x12\x17\n" +
