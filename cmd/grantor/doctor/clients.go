@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,9 +46,6 @@ func (d *doctor) checkRecords(ctx context.Context) error {
 	if _, err := d.store.Resources(ctx); err != nil {
 		c.broken("the resources", err)
 	}
-	if err := d.checkTrust(ctx, c); err != nil {
-		c.broken("the trusted issuers", err)
-	}
 	more, err := d.visit(ctx, c)
 	if err != nil {
 		return err
@@ -60,24 +56,6 @@ func (d *doctor) checkRecords(ctx context.Context) error {
 	d.checkf("client.disabled", c.disabled > 0, "%s", plural(c.disabled, "client"))
 	d.checkf("client.many", more, "only the first %s were checked", plural(d.clients, "client"))
 	return nil
-}
-
-// checkTrust reports the workloads whose clients may administer the issuer. The error is why the record cannot be read.
-func (d *doctor) checkTrust(ctx context.Context, c *clientReport) error {
-	table, err := d.store.Trust(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range table.Workloads() {
-		if w := &table.Workloads()[i]; administers(w.Scopes) {
-			c.found["client.administrators"] = append(c.found["client.administrators"], w.ClientID.String())
-		}
-	}
-	return nil
-}
-
-func administers(scopes oauth.Scopes) bool {
-	return slices.ContainsFunc(scopes, func(s oauth.Scope) bool { return strings.HasPrefix(s.String(), "grantor:") })
 }
 
 // visit checks the clients page by page, and reports whether there are more than it may check.
@@ -138,8 +116,11 @@ func (c *clientReport) add(client *registry.Client, uses map[string]time.Time) {
 		c.disabled++
 		return
 	}
-	if administers(client.Scopes) {
-		report("client.administrators", "")
+	for _, scope := range client.Scopes {
+		if strings.HasPrefix(scope.String(), "grantor:") {
+			report("client.administrators", "")
+			break
+		}
 	}
 	valid, soon, last := 0, 0, time.Time{}
 	for i := range client.Secrets {
@@ -157,7 +138,6 @@ func (c *clientReport) add(client *registry.Client, uses map[string]time.Time) {
 		c.addSecret(secret, secret.LastUse(uses), report)
 	}
 	switch {
-	case client.Workload || client.Keys.String() != "" || client.KeysURI != "" || len(client.Federation) > 0: // it needs none
 	case len(client.Secrets) == 0:
 		report("client.secretless", "")
 	case valid == 0:

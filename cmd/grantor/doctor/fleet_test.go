@@ -25,7 +25,6 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/registry"
-	"github.com/grantorhq/grantor/service/trust"
 )
 
 // withBadReplica is a deployment with one replica in good order and one that change alters.
@@ -282,11 +281,6 @@ var recordCauses = []cause{
 		p.do("hset grantor:{grantor}:resources d {} v 1 m x")
 		return p, args
 	}},
-	{"record.altered", "the trusted issuers", func(t *testing.T) (*brokenDeployment, []string) {
-		p, args := registered(0, nil)(t)
-		p.do("hset grantor:{grantor}:trust d {} v 1 m x")
-		return p, args
-	}},
 	{"record.unreadable", `client ghost: the client "ghost" is listed, but has no record`, func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.do("zadd grantor:{grantor}:clients 0 ghost")
@@ -346,14 +340,6 @@ var recordCauses = []cause{
 	})},
 	{"client.disabled", "1 client", registered(0, func(c *registry.Client) { c.Disabled = true })},
 	{"client.administrators", "worker", registered(0, func(c *registry.Client) { c.Scopes = must.Get(oauth.ParseScopes(registry.ScopeKeysRead)) })},
-	{"client.administrators", "ci:{name}", func(t *testing.T) (*brokenDeployment, []string) {
-		p, args := registered(0, nil)(t)
-		p.check(p.store.SaveTrust(t.Context(), must.Get(trust.NewTable(0, []trust.Issuer{{Issuer: "https://ci.example"}}, []trust.Workload{{
-			ClientID: must.Get(trust.ParsePattern("ci:{name}")), Scopes: must.Get(oauth.ParseScopes(registry.ScopeKeysRead)),
-			Rule: trust.Rule{Issuer: "https://ci.example", Subject: must.Get(trust.ParsePattern("{name}"))},
-		}}))))
-		return p, args
-	}},
 	{"client.many", "the first 2 clients", func(t *testing.T) (*brokenDeployment, []string) {
 		p, args := registered(0, nil)(t)
 		p.client("b", 0, nil)
