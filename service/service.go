@@ -31,10 +31,7 @@ import (
 
 // Store keeps everything that an issuer keeps.
 type Store interface {
-	registry.ClientStore
-	registry.ResourceStore
-	registry.TrustStore
-	registry.UsageStore
+	registry.Store
 	limit.Store
 	clientauth.Replays
 	keys.Store

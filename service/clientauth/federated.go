@@ -22,8 +22,10 @@ import (
 const (
 	// maxVerifiedBytes is the maximum size of the verified assertions in memory together, in bytes.
 	maxVerifiedBytes = 32 << 20
-	// verifiedOverhead is what an assertion in memory takes besides its claims, in bytes.
-	verifiedOverhead = 512
+	// verifiedFactor is how much more than an assertion its decoded claims take, and verifiedOverhead what else is in memory with
+	// them, in bytes.
+	verifiedFactor   = 3
+	verifiedOverhead = 1 << 10
 	// maxIdentity is the maximum size of [Authentication.Identity], in bytes.
 	maxIdentity = 512
 )
@@ -118,7 +120,7 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 		p := proof{credentials{id: e.ClaimedID(), method: oauth.FederatedJWT}, e.Source, a.config.Now()}
 		return Authentication{Method: p.method}, a.failed(ctx, p, err)
 	}
-	v.size = uint32(len(e.Assertion) + verifiedOverhead) //nolint:gosec // an assertion has at most 8 KiB
+	v.size = uint32(verifiedFactor*len(e.Assertion) + verifiedOverhead) //nolint:gosec // an assertion has at most 8 KiB
 	if v.current(a.config.Now()) == nil {
 		a.federation.verified.Set(sum, v)
 	}

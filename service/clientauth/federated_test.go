@@ -3,7 +3,6 @@ package clientauth_test
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -243,26 +242,6 @@ func TestWrongFederated(t *testing.T) {
 	f.expect(t, "the table cannot be read", sign(nil), "", "store_unreachable")
 }
 
-// TestIssuersApart checks that the keys of one issuer verify nothing of another: neither under the same kid, nor with the very
-// same key set at both.
-func TestIssuersApart(t *testing.T) {
-	first, second := trusttest.New(t), trusttest.New(t)
-	second.SetSigner(first.Signer())
-	f := newFederated()
-	one, other := kubernetes(first.Name), kubernetes(second.Name)
-	other.ClientID = pattern("other:{name}")
-	f.trust.set([]trust.Issuer{{Issuer: first.Name}, {Issuer: second.Name}}, one, other)
-	of := func(i *trusttest.Issuer) string {
-		return i.SignKubernetes(i.ServiceAccount("shop", "orders", issuer, start))
-	}
-	f.expect(t, "the first", of(first), "", "k8s:shop:orders")
-	f.expect(t, "the second", of(second), "", "other:orders")
-	claims := first.ServiceAccount("shop", "orders", issuer, start)
-	second.SetSigner(jwstest.NewSigner(jwks.RS256))
-	key := first.Signer().Key().ID()
-	f.expect(t, "a new key under the old kid", second.Signer().Sign(jwstest.Object{"alg": "RS256", "kid": key}, claims), "", "wrong_assertion")
-}
-
 // TestSeenBefore checks what a verification that is remembered rests on.
 func TestSeenBefore(t *testing.T) {
 	i := trusttest.New(t)
@@ -318,68 +297,6 @@ func TestSingleUse(t *testing.T) {
 	f.expect(t, "signed again", i.SignKubernetes(next), "", "assertion_replayed")
 	f.replays.error = errors.New("down")
 	f.expect(t, "while it is not known", i.SignKubernetes(next.With(jwstest.Object{"jti": "x"})), "", "store_unreachable")
-}
-
-// TestIssuerFails checks what an issuer that does not answer as it should costs: nothing while its last keys can be used, and
-// nothing for others.
-func TestIssuerFails(t *testing.T) {
-	i, sound := trusttest.New(t), trusttest.New(t)
-	f := newFederated()
-	one, other := kubernetes(i.Name), kubernetes(sound.Name)
-	other.ClientID = pattern("other:{name}")
-	f.trust.set([]trust.Issuer{{Issuer: i.Name}, {Issuer: sound.Name}}, one, other)
-	token := func(i *trusttest.Issuer) string {
-		return i.SignKubernetes(i.ServiceAccount("shop", "orders", issuer, *f.clock.Load()))
-	}
-	f.expect(t, "up", token(i), "", "k8s:shop:orders")
-	i.Answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-	f.advance(12 * time.Hour)
-	f.expect(t, "down for half a day", token(i), "", "k8s:shop:orders")
-	f.advance(13 * time.Hour)
-	f.expect(t, "down for a day", token(i), "", "keys_unreachable")
-	for name, answer := range map[string]http.HandlerFunc{
-		"10 MB": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 10<<20)) },
-		"a redirect": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusFound)
-		},
-		"a redirect to itself":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, i.KeysURL(), http.StatusFound) },
-		"no JSON":                 func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
-		"another issuer":          metadata(sound.Name, sound.KeysURL()),
-		"keys at a private place": metadata(i.Name, "https://10.0.0.1/keys"),
-		"keys without TLS":        metadata(i.Name, "http://keys.example.com/keys"),
-		"no place for keys":       metadata(i.Name, ""),
-	} {
-		i.Answer(answer)
-		f.advance(10 * time.Second)
-		f.expect(t, name, token(i), "", "keys_unreachable")
-		f.expect(t, name+", a sound issuer", token(sound), "", "other:orders")
-	}
-	i.Answer(nil)
-	f.advance(10 * time.Second)
-	f.expect(t, "up again", token(i), "", "k8s:shop:orders")
-}
-
-// metadata answers each request with the metadata of an issuer.
-func metadata(name, keys string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"issuer":"` + name + `","jwks_uri":"` + keys + `"}`))
-	}
-}
-
-// TestFloodOfKeys checks that invented kids cost an issuer one request in five seconds.
-func TestFloodOfKeys(t *testing.T) {
-	i := trusttest.New(t)
-	f := newFederated()
-	f.trust.set([]trust.Issuer{{Issuer: i.Name, KeysURI: i.KeysURL()}}, kubernetes(i.Name))
-	claims := i.ServiceAccount("shop", "orders", issuer, start)
-	f.expect(t, "good", i.SignKubernetes(claims), "", "k8s:shop:orders")
-	for range 50 {
-		s := jwstest.NewSigner(jwks.EdDSA)
-		f.expect(t, "invented", s.Sign(jwstest.Object{"alg": "EdDSA", "kid": s.Key().ID()}, claims), "", "wrong_assertion")
-	}
-	if got := i.Requests.Load(); got != 1 {
-		t.Errorf("%d requests for the keys, want 1", got)
-	}
 }
 
 // TestOverlay checks what is stored of a client that a workload makes, and that a workload makes no registered client.

@@ -30,6 +30,9 @@ func (c *Client) Check(resources *Resources) error { return c.check(resources, &
 // check is Check for a client that is stored as before. A scope or resource that the client has, and that was deleted since,
 // does not prevent another change, such as disabling the client.
 func (c *Client) check(resources *Resources, stored *Client) error {
+	if err := c.checkRestriction(); err != nil {
+		return err
+	}
 	for i := range clientFields {
 		f := &clientFields[i]
 		if f.check != nil {
@@ -42,6 +45,25 @@ func (c *Client) check(resources *Resources, stored *Client) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// restrictions are the fields that what is stored of a client which a workload makes may have.
+var restrictions = []string{"client_name", "access_token_lifetime", "allowed_networks", "disabled", "workload"}
+
+// checkRestriction returns what a client that a workload makes may not have, as a [FieldError].
+func (c *Client) checkRestriction() error {
+	if !c.Workload {
+		return nil
+	}
+	for i := range clientFields {
+		if f := &clientFields[i]; f.Text(c) != "" && !slices.Contains(restrictions, f.Name) {
+			return &FieldError{Field: f.Name, Problem: "cannot be set for a client that a workload makes"}
+		}
+	}
+	if len(c.Secrets) > 0 {
+		return &FieldError{Field: "workload", Problem: "a client that a workload makes cannot have a secret"}
 	}
 	return nil
 }
@@ -195,23 +217,6 @@ func checkFederation(c, _ *Client, _ *Resources) string {
 	for i := range c.Federation {
 		if err := c.Federation[i].Check(); err != nil {
 			return fmt.Sprintf("rule %d: %v", i+1, err)
-		}
-	}
-	return ""
-}
-
-// checkOverlay returns what a client that a workload makes may not have.
-func checkOverlay(c, _ *Client, _ *Resources) string {
-	if !c.Workload {
-		return ""
-	}
-	for name, set := range map[string]bool{
-		"scopes": len(c.Scopes)+len(c.DefaultScopes) > 0, "a secret": len(c.Secrets) > 0, "resources": len(c.Resources) > 0,
-		"federation": len(c.Federation) > 0, "jwks or jwks_uri": c.Keys.String() != "" || c.KeysURI != "",
-		"auth_methods": len(c.AuthMethods) > 0, "grant_types": len(c.GrantTypes) > 0,
-	} {
-		if set {
-			return fmt.Sprintf("a client that a workload makes cannot have %s", name)
 		}
 	}
 	return ""

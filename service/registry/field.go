@@ -155,7 +155,6 @@ var clientFields = []clientField{
 	},
 	{
 		Field: flagField("workload", "false", func(c *Client) *bool { return &c.Workload }),
-		check: checkOverlay,
 	},
 }
 

@@ -57,3 +57,11 @@ type TrustStore interface {
 	// SaveTrust replaces the table if the stored version is still that of t; otherwise it returns [ErrConflict].
 	SaveTrust(ctx context.Context, t *trust.Table) error
 }
+
+// Store stores everything that is registered, and when secrets were used.
+type Store interface {
+	ClientStore
+	ResourceStore
+	TrustStore
+	UsageStore
+}

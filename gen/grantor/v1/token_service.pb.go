@@ -38,7 +38,8 @@ type IssueTokenRequest struct {
 	// Alias for a single resource, which some clients send instead.
 	Audience string `protobuf:"bytes,6,opt,name=audience,proto3" json:"audience,omitempty"`
 	// Client assertion (RFC 7523 §2.2), at most 8192 bytes: a JWT that a key of the client signed, whose "iss" and "sub" are
-	// the client id, "aud" the issuer, "exp" at most 10 minutes ahead, and "jti" unique. It is accepted once.
+	// the client id, "aud" the issuer, "exp" at most 10 minutes ahead, and "jti" unique. It is accepted once. Or a JWT of a
+	// trusted issuer for the client, whose "aud" is one value: the issuer or one that the entry of the trusted issuer lists.
 	ClientAssertion string `protobuf:"bytes,7,opt,name=client_assertion,json=clientAssertion,proto3" json:"client_assertion,omitempty"`
 	// Type of client_assertion (RFC 7523 §2.2): "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".
 	ClientAssertionType string `protobuf:"bytes,8,opt,name=client_assertion_type,json=clientAssertionType,proto3" json:"client_assertion_type,omitempty"`
