@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/redistest"
 )
 
 // TestTrustLife takes a trusted issuer, a trust domain, a workload and a client's rules from their creation to their deletion,
@@ -89,6 +91,34 @@ workloads:
     where: {namespace: shop}
     scopes: [api1]
 `
+
+// TestApplyTrustDirectly applies a file with trusted issuers and workloads to Redis, and removes them with another.
+func TestApplyTrustDirectly(t *testing.T) {
+	clitest.Isolate(t)
+	redis, kek := redistest.New(t), servetest.KEKFile(t)
+	direct := func(command ...string) string {
+		t.Helper()
+		return run(t, append(command, "--redis", redis.URL())...).Works(t)
+	}
+	apply := func(content string, args ...string) string {
+		t.Helper()
+		return direct(append([]string{"apply", "--key-encryption-key-file", kek, "-f", servetest.WriteFile(t, "clients.yaml", content)}, args...)...)
+	}
+	const resource = "resources:\n  - {resource: \"https://orders.internal\", scopes: [api1]}\n"
+	for _, want := range []string{"created  ", "unchanged"} {
+		if got := apply(resource + trustManifest); strings.Count(got, want) != 4 || strings.Count(got, "\n") != 4 {
+			t.Errorf("got\n%s\nwant four lines %s", got, want)
+		}
+	}
+	if got := apply(resource, "--dry-run", "--prune"); strings.Count(got, "removed ") != 3 {
+		t.Errorf("a dry run: got\n%s", got)
+	}
+	if got := apply(resource, "--prune"); strings.Count(got, "removed ") != 3 {
+		t.Errorf("pruned: got\n%s", got)
+	}
+	shows(t, direct("audit", "--event", "trust.*"), `trust\.issuer_created .* id=https://kube`, `trust\.workload_created .* id=k8s:\{namespace\}:\{name\}`,
+		`trust\.issuer_deleted .* id=spiffe://prod`, `trust\.workload_deleted `)
+}
 
 // TestApplyTrustRemotely applies files with trusted issuers, workloads and rules through the issuer.
 func TestApplyTrustRemotely(t *testing.T) {

@@ -17,14 +17,13 @@ type trustServer struct {
 	config Config
 }
 
-// table authorizes the caller, and returns it with the trusted issuers and workloads.
-func (s *trustServer) table(ctx context.Context) (*administrator, *trust.Table, error) {
+// table authorizes the caller, and returns the trusted issuers and workloads.
+func (s *trustServer) table(ctx context.Context) (*trust.Table, error) {
 	a, err := s.config.admit(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	table, err := a.editor.Trust(ctx)
-	return a, table, err
+	return a.editor.Trust(ctx)
 }
 
 // pageOf returns the page of a list that a request is for, in byte order of the ids, and the token of the next page.

@@ -12,7 +12,7 @@ import (
 
 // GetTrustedIssuer returns a trusted issuer.
 func (s *trustServer) GetTrustedIssuer(ctx context.Context, m *grantorv1.GetTrustedIssuerRequest) (*grantorv1.GetTrustedIssuerResponse, error) {
-	_, table, err := s.table(ctx)
+	table, err := s.table(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +25,7 @@ func (s *trustServer) GetTrustedIssuer(ctx context.Context, m *grantorv1.GetTrus
 
 // ListTrustedIssuers returns a page of trusted issuers.
 func (s *trustServer) ListTrustedIssuers(ctx context.Context, m *grantorv1.ListTrustedIssuersRequest) (*grantorv1.ListTrustedIssuersResponse, error) {
-	_, table, err := s.table(ctx)
+	table, err := s.table(ctx)
 	if err != nil {
 		return nil, err
 	}

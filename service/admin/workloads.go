@@ -13,7 +13,7 @@ import (
 
 // GetWorkload returns a workload.
 func (s *trustServer) GetWorkload(ctx context.Context, m *grantorv1.GetWorkloadRequest) (*grantorv1.GetWorkloadResponse, error) {
-	_, table, err := s.table(ctx)
+	table, err := s.table(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func (s *trustServer) GetWorkload(ctx context.Context, m *grantorv1.GetWorkloadR
 
 // ListWorkloads returns a page of workloads.
 func (s *trustServer) ListWorkloads(ctx context.Context, m *grantorv1.ListWorkloadsRequest) (*grantorv1.ListWorkloadsResponse, error) {
-	_, table, err := s.table(ctx)
+	table, err := s.table(ctx)
 	if err != nil {
 		return nil, err
 	}

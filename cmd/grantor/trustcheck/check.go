@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/jws"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
 )
@@ -43,6 +44,7 @@ func (c *checker) check(ctx context.Context, sent *evidence) (*report, error) {
 	result, why := c.checkSignature(ctx, sent, issuer)
 	r.add("signature", result, why)
 	if sent.message != nil {
+		checkType(r, sent.message.Header.Type)
 		c.checkTimes(r, sent.claims)
 		c.checkAudience(r, sent.claims, issuer)
 	} else {
@@ -51,6 +53,20 @@ func (c *checker) check(ctx context.Context, sent *evidence) (*report, error) {
 	c.matchClients(r, id)
 	c.matchWorkloads(r, id)
 	return r, nil
+}
+
+// checkType checks that a token is not one with another purpose, which an issuer may sign with the same keys (RFC 8725 §3.11).
+func checkType(r *report, typ string) {
+	name := typ
+	if prefix := "application/"; len(typ) > len(prefix) && oauth.EqualFold(typ[:len(prefix)], prefix) {
+		name = typ[len(prefix):]
+	}
+	for _, known := range [...]string{"", "JWT", "at+jwt", "client-authentication+jwt"} {
+		if oauth.EqualFold(name, known) {
+			return
+		}
+	}
+	r.add("type", wrong, fmt.Sprintf("typ is %.40q, want JWT or none", typ))
 }
 
 // checkTimes checks when a token is valid.

@@ -2,7 +2,6 @@ package trustcheck
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -129,22 +128,5 @@ func (e *evidence) identity(table *trust.Table) (trust.Identity, error) {
 	if err != nil {
 		return trust.Identity{}, cli.WithExit(cli.ExitInvalid, err)
 	}
-	return trust.Identity{Issuer: issuer, Subject: subject, Claim: e.claim}, nil
-}
-
-// claim implements [trust.Identity].Claim.
-func (e *evidence) claim(name string) (text string, ok bool) {
-	raw := e.claims[name]
-	if jws.String(raw, &text) {
-		return text, true
-	}
-	var value any
-	if json.Unmarshal(raw, &value) != nil {
-		return "", false
-	}
-	switch value.(type) {
-	case bool, float64:
-		return string(raw), true
-	}
-	return "", false
+	return trust.Identity{Issuer: issuer, Subject: subject, Claim: e.claims.Scalar}, nil
 }

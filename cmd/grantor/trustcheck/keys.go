@@ -20,10 +20,10 @@ import (
 	"github.com/grantorhq/grantor/service/trust"
 )
 
-// errElsewhere reports keys that cannot be had from here.
-type errElsewhere struct{ why string }
+// elsewhereError reports keys that cannot be had from here.
+type elsewhereError struct{ why string }
 
-func (e *errElsewhere) Error() string { return e.why }
+func (e *elsewhereError) Error() string { return e.why }
 
 // checkSignature checks who has signed the evidence.
 func (c *checker) checkSignature(ctx context.Context, sent *evidence, issuer *trust.Issuer) (result, why string) {
@@ -35,7 +35,7 @@ func (c *checker) checkSignature(ctx context.Context, sent *evidence, issuer *tr
 		check = c.verifyChain
 	}
 	from, err := check(ctx, sent, issuer)
-	if _, elsewhere := errors.AsType[*errElsewhere](err); elsewhere {
+	if _, elsewhere := errors.AsType[*elsewhereError](err); elsewhere {
 		return unknown, err.Error()
 	}
 	if err != nil {
@@ -65,26 +65,29 @@ func verify(message *jws.Message, key jwks.Key) error {
 	return message.Verify(fitting)
 }
 
+// finder finds a key of a set by its id.
+type finder interface {
+	Find(ctx context.Context, id string) (jwks.Key, error)
+}
+
 // keySet returns the keys of an issuer, and where they are from.
-func (c *checker) keySet(ctx context.Context, issuer *trust.Issuer) (set interface {
-	Find(context.Context, string) (jwks.Key, error)
-}, from string, err error) {
+func (c *checker) keySet(ctx context.Context, issuer *trust.Issuer) (set finder, from string, err error) {
 	switch {
 	case c.keys != "":
 		data, err := cli.ReadFile(c.keys, jwks.MaxDocument)
 		if err != nil {
-			return nil, "", &errElsewhere{err.Error()}
+			return nil, "", &elsewhereError{err.Error()}
 		}
 		set, err := jwks.Parse(data)
 		if err != nil {
-			return nil, "", &errElsewhere{fmt.Sprintf("%s: %v", c.keys, err)}
+			return nil, "", &elsewhereError{fmt.Sprintf("%s: %v", c.keys, err)}
 		}
 		return set, c.keys, nil
 	case issuer.Keys.String() != "":
 		return issuer.Keys, "the jwks of the trusted issuer", nil
 	case issuer.BearerTokenFile != "":
 		// The file is the replicas'. What is at its path here could be any secret of the user.
-		return nil, "", &errElsewhere{"its server asks for a token that only the replicas have; give the keys with --keys"}
+		return nil, "", &elsewhereError{"its server asks for a token that only the replicas have; give the keys with --keys"}
 	}
 	client, err := newHTTPClient(issuer.CAFile)
 	if err != nil {
@@ -98,7 +101,7 @@ func (c *checker) keySet(ctx context.Context, issuer *trust.Issuer) (set interfa
 	}
 	fetched, _, err := fetch(ctx)
 	if err != nil {
-		return nil, "", &errElsewhere{fmt.Sprintf("its keys cannot be fetched from here: %v", err)}
+		return nil, "", &elsewhereError{fmt.Sprintf("its keys cannot be fetched from here: %v", err)}
 	}
 	return fetched, from, nil
 }
@@ -110,11 +113,11 @@ func newHTTPClient(authorities string) (*http.Client, error) {
 	if authorities != "" {
 		data, err := cli.ReadFile(authorities, cli.MaxSmallFile)
 		if err != nil {
-			return nil, &errElsewhere{"its ca_file cannot be read here; give the keys with --keys"}
+			return nil, &elsewhereError{"its ca_file cannot be read here; give the keys with --keys"}
 		}
 		security.RootCAs = x509.NewCertPool()
 		if !security.RootCAs.AppendCertsFromPEM(data) {
-			return nil, &errElsewhere{"its ca_file has no certificate here; give the keys with --keys"}
+			return nil, &elsewhereError{"its ca_file has no certificate here; give the keys with --keys"}
 		}
 	}
 	return &http.Client{
@@ -138,7 +141,7 @@ func (c *checker) bundle(ctx context.Context, issuer *trust.Issuer) (*spiffebund
 	}
 	bundle, err := spiffebundle.Parse(domain, data)
 	if err != nil {
-		return nil, "", &errElsewhere{fmt.Sprintf("%s is no SPIFFE bundle: %v", from, err)}
+		return nil, "", &elsewhereError{fmt.Sprintf("%s is no SPIFFE bundle: %v", from, err)}
 	}
 	return bundle, from, nil
 }
@@ -150,19 +153,19 @@ func (c *checker) bundleDocument(ctx context.Context, issuer *trust.Issuer) (dat
 	}
 	if from != "" {
 		if data, err = cli.ReadFile(from, jwks.MaxDocument); err != nil {
-			return nil, "", &errElsewhere{fmt.Sprintf("the bundle %s cannot be read here; give it with --keys", from)}
+			return nil, "", &elsewhereError{fmt.Sprintf("the bundle %s cannot be read here; give it with --keys", from)}
 		}
 		return data, from, nil
 	}
 	if issuer.BundleEndpoint == "" {
-		return nil, "", &errElsewhere{"its Workload API is that of the replicas; give the bundle with --keys"}
+		return nil, "", &elsewhereError{"its Workload API is that of the replicas; give the bundle with --keys"}
 	}
 	client, err := newHTTPClient(issuer.CAFile)
 	if err != nil {
 		return nil, "", err
 	}
 	if data, err = get(ctx, client, issuer.BundleEndpoint); err != nil {
-		return nil, "", &errElsewhere{fmt.Sprintf("its bundle cannot be fetched from here: %v", err)}
+		return nil, "", &elsewhereError{fmt.Sprintf("its bundle cannot be fetched from here: %v", err)}
 	}
 	return data, issuer.BundleEndpoint, nil
 }

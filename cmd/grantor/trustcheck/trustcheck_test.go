@@ -130,6 +130,9 @@ func TestToken(t *testing.T) {
 		{"a forged one", forged.token(nil), cli.ExitInvalid, []string{"signature  wrong", "no key with its kid"}},
 		{"a wrong signature", f.token(nil)[:len(f.token(nil))-8] + "AAAAAAAA", cli.ExitInvalid, []string{"signature  wrong"}},
 		{"keys behind a token", f.token(jwstest.Object{"iss": "https://bearer.example", "sub": "x"}), 0, []string{"signature  not checked", "give the keys with --keys"}},
+		{"a logout token", f.signer.Sign(jwstest.Object{"alg": "ES256", "kid": f.signer.Key().ID(), "typ": "logout+jwt"}, jwstest.Object{
+			"iss": cluster, "sub": "system:serviceaccount:shop:orders", "aud": here, "exp": now + 60,
+		}), cli.ExitInvalid, []string{"type       wrong", "logout+jwt"}},
 		{"a subject with a line break", f.token(jwstest.Object{"sub": "a\nb\x1b[2J"}), cli.ExitNotFound, []string{"subject a?b?[2J"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
