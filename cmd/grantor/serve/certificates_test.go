@@ -88,9 +88,13 @@ clients:
 	return c
 }
 
-// settings returns the settings of a client with the certificates.
+// settings returns the settings of a client with the certificate, which it sends whichever authorities the server names.
 func (c *certified) settings(certificates ...tls.Certificate) *tls.Config {
-	return &tls.Config{RootCAs: c.root.Pool(), ServerName: "localhost", Certificates: certificates, MinVersion: tls.VersionTLS12}
+	settings := &tls.Config{RootCAs: c.root.Pool(), ServerName: "localhost", MinVersion: tls.VersionTLS12}
+	if len(certificates) > 0 {
+		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificates[0], nil }
+	}
+	return settings
 }
 
 // sent is what a request has besides its form.
@@ -108,13 +112,19 @@ func (a answer) text(name string) string { s, _ := a[name].(string); return s }
 // post sends a form over REST.
 func (c *certified) post(t *testing.T, path string, s sent, form url.Values) answer {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: c.settings(s.certificates...), ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
 	target := "http://" + c.HTTPAddr() + path
 	if c.overTLS {
 		target = "https://" + c.HTTPAddr() + path
 	}
-	request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode())))
+	return c.postTo(t, target, s, form.Encode())
+}
+
+// postTo sends an encoded form to a URL.
+func (c *certified) postTo(t *testing.T, target string, s sent, form string) answer {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: c.settings(s.certificates...), ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form)))
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	for i := 0; i < len(s.headers); i += 2 {
 		request.Header[s.headers[i]] = append(request.Header[s.headers[i]], s.headers[i+1]) // in the letter case as given
@@ -135,7 +145,12 @@ func (c *certified) dial(t *testing.T, s sent) (context.Context, *grpc.ClientCon
 	}
 	conn := must.Get(grpc.NewClient(c.GRPCAddr(), grpc.WithTransportCredentials(security)))
 	t.Cleanup(func() { _ = conn.Close() })
-	return metadata.AppendToOutgoingContext(t.Context(), s.headers...), conn
+	return withHeaders(t.Context(), s.headers), conn
+}
+
+// withHeaders returns a context that sends the headers.
+func withHeaders(ctx context.Context, headers []string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, headers...)
 }
 
 // grpcError returns the answer to a refused call.
