@@ -8,6 +8,7 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -112,11 +113,7 @@ func (s Subject) Match(c *x509.Certificate) bool {
 			}
 		}
 	case s.Email != "":
-		for _, address := range c.EmailAddresses {
-			if address == s.Email {
-				return true
-			}
-		}
+		return slices.Contains(c.EmailAddresses, s.Email)
 	}
 	return false
 }

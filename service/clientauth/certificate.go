@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/grantorhq/grantor/service/certificate"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -40,13 +42,15 @@ func (a *Authenticator) authenticateByCertificate(ctx context.Context, e Evidenc
 	}
 	identity, cause := matchName(client, e.Certificates[0], unverified)
 	if (cause != nil || !client.Allows(oauth.TLSClientAuth)) && a.mayHaveKey(client) {
-		var itsKey bool
-		if itsKey, err = a.keys.has(ctx, client, e.Certificates[0].PublicKey); err != nil {
+		key, err := a.keys.findPublic(ctx, client, e.Certificates[0].PublicKey)
+		if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
 			return Authentication{Method: oauth.SelfSignedTLSClientAuth}, unreachableKeys(client, err)
 		}
-		if itsKey || client.Certificate == (certificate.Subject{}) {
-			p.method, identity = oauth.SelfSignedTLSClientAuth, ""
-			cause = checkSelfSigned(e.Certificates[0], itsKey, p)
+		if err == nil || client.Certificate == (certificate.Subject{}) {
+			p.method, identity, cause = oauth.SelfSignedTLSClientAuth, key.ID(), err
+		}
+		if err == nil {
+			cause = checkValidity(e.Certificates[0], p.at)
 		}
 	}
 	switch unusable := a.checkUsable(p, client); {
@@ -80,13 +84,10 @@ func (*Authenticator) mayHaveKey(client *registry.Client) bool {
 	return client.Allows(oauth.SelfSignedTLSClientAuth) && (client.Keys.String() != "" || client.KeysURI != "")
 }
 
-// checkSelfSigned returns what is wrong with a certificate whose key alone counts (RFC 8705 §2.2): who signed it does not
-// matter. It must be within its validity, because a client that replaces its certificate may leave the key as it is.
-func checkSelfSigned(leaf *x509.Certificate, itsKey bool, p proof) error {
-	switch {
-	case !itsKey:
-		return errors.New("its key is not one of the client's")
-	case p.at.Before(leaf.NotBefore) || p.at.After(leaf.NotAfter):
+// checkValidity returns an error for a certificate that is not valid at the given time. Of a certificate whose key alone counts
+// (RFC 8705 §2.2), who signed it does not matter; but a client that replaces its certificate may leave the key as it is.
+func checkValidity(leaf *x509.Certificate, at time.Time) error {
+	if at.Before(leaf.NotBefore) || at.After(leaf.NotAfter) {
 		return fmt.Errorf("it is valid from %s to %s", leaf.NotBefore, leaf.NotAfter)
 	}
 	return nil

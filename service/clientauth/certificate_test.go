@@ -148,7 +148,7 @@ func TestSelfSignedOnly(t *testing.T) {
 	c.Certificate, c.Keys = certificate.Subject{DNS: "localhost"}, must.Get(jwks.ParseDocument(keysOf(mine)))
 	c.AuthMethods = []string{oauth.SelfSignedTLSClientAuth}
 	got, err := newWithAuthorities(registered{"a": c}, 0, root).Authenticate(t.Context(), withCertificate("a", mine))
-	if err != nil || got.Method != oauth.SelfSignedTLSClientAuth || got.Identity != "" {
+	if err != nil || got.Method != oauth.SelfSignedTLSClientAuth || got.Identity != must.Get(jwks.Thumbprint(mine.Leaf.PublicKey)) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -3,7 +3,6 @@ package clientauth
 import (
 	"context"
 	"crypto"
-	"errors"
 	"net/http"
 	"time"
 
@@ -41,21 +40,17 @@ func (s *keySets) find(ctx context.Context, client *registry.Client, id string) 
 	return s.fetched(client.KeysURI).Find(ctx, id)
 }
 
-// has reports whether one of the client's keys is the given one, which it finds as find does.
-func (s *keySets) has(ctx context.Context, client *registry.Client, public crypto.PublicKey) (bool, error) {
+// findPublic returns the client's key that is the given one, as find does. Its error is [jwks.ErrUnknownKey] if the client has no
+// such key.
+func (s *keySets) findPublic(ctx context.Context, client *registry.Client, public crypto.PublicKey) (jwks.Key, error) {
 	thumbprint, err := jwks.Thumbprint(public)
 	if err != nil {
-		return false, nil //nolint:nilerr // a key of another type is no client's
+		return jwks.Key{}, jwks.ErrUnknownKey // a key of another type is no client's
 	}
 	if client.KeysURI == "" || s.client == nil {
-		_, err = client.Keys.FindThumbprint(thumbprint)
-	} else {
-		_, err = s.fetched(client.KeysURI).FindThumbprint(ctx, thumbprint)
+		return client.Keys.FindThumbprint(thumbprint)
 	}
-	if errors.Is(err, jwks.ErrUnknownKey) {
-		return false, nil
-	}
-	return err == nil, err
+	return s.fetched(client.KeysURI).FindThumbprint(ctx, thumbprint)
 }
 
 // fetched returns the key set at a URL.

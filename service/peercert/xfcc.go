@@ -62,7 +62,7 @@ func joinXFCC(leaf, chain string) ([]*x509.Certificate, error) {
 	case len(first) == 0:
 		return all, nil
 	case len(first) > 1 || len(all) > 0 && !all[0].Equal(first[0]):
-		return nil, errors.New("Cert is not the first certificate of Chain")
+		return nil, errors.New("the certificate of Cert is not the first of Chain")
 	case len(all) > 0:
 		return all, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
@@ -88,6 +90,8 @@ func testClientFields(t *testing.T, k *kit) {
 			{Issuer: "https://a.example", Subject: pattern("system:serviceaccount:{ns}:*"), Claims: map[string]trust.Pattern{"ref": pattern("refs/heads/main")}},
 			{SPIFFEID: pattern("spiffe://prod.example.com/shop/orders")},
 		},
+		Certificate:            certificate.Subject{DN: "CN=full", DNS: "full.internal", URI: "spiffe://internal/full", IP: "192.0.2.1", Email: "full@example.com"},
+		CertificateBoundTokens: true,
 	}
 	// The test must fail for a field that is added later and not stored.
 	fields := reflect.ValueOf(*full)
@@ -316,6 +320,23 @@ func testFormats(t *testing.T, k *kit) {
 		if want := fmt.Sprintf(`{"format":%d,`, 1+len(networks)); !strings.HasPrefix(data, want) {
 			t.Errorf("with the networks %v it is stored as %s, want %s", networks, data, want)
 		}
+	}
+	for name, change := range map[string]func(*registry.Client){
+		"the name of a certificate": func(c *registry.Client) { c.Certificate.DNS = "a.internal" },
+		"bound tokens":              func(c *registry.Client) { c.CertificateBoundTokens = true },
+	} {
+		c.Certificate, c.CertificateBoundTokens = certificate.Subject{}, false
+		change(c)
+		c = k.save(t, c)
+		data := must.Get(k.client.HGet(t.Context(), k.base+"client:a", "d").Result())
+		if !strings.HasPrefix(data, `{"format":3,`) {
+			t.Errorf("with %s it is stored as %s", name, data)
+		}
+		k.put(t, "client:a", "77", strings.Replace(data, `"format":3`, `"format":2`, 1))
+		if got, err := k.Client(t.Context(), c.ID); err == nil {
+			t.Errorf("with %s in format 2: got %+v", name, got)
+		}
+		k.put(t, "client:a", strconv.FormatUint(c.Version, 10), data)
 	}
 }
 

@@ -26,7 +26,7 @@ func testResources(t *testing.T, k *kit) {
 	list := []registry.Resource{
 		{
 			ID: resourceID("https://b.internal"), Name: "B \"quoted\"", Scopes: scopes("b1 b2"),
-			AccessTokenLifetime: 90 * time.Second, SigningAlg: jwks.RS256,
+			AccessTokenLifetime: 90 * time.Second, SigningAlg: jwks.RS256, RequireBoundTokens: registry.BindAny,
 		},
 		{ID: resourceID("urn:a")},
 	}
@@ -73,6 +73,8 @@ func testUnreadableResources(t *testing.T, k *kit) {
 		"one resource twice":  strings.Replace(whole, "urn:b", "urn:a", 1),
 		"scope of two owners": strings.Replace(whole, `"scope":"b"`, `"scope":"a"`, 1),
 		"unknown algorithm":   strings.Replace(whole, `"scope":"a"`, `"signing_alg":"none"`, 1),
+		"unknown binding":     strings.Replace(whole, `"format":1,"resources":[{"resource":"urn:a","scope":"a"`, `"format":2,"resources":[{"resource":"urn:a","require_bound_tokens":"x"`, 1),
+		"binding in format 1": strings.Replace(whole, `"scope":"a"`, `"require_bound_tokens":"any"`, 1),
 		"lifetime too long":   strings.Replace(whole, `"scope":"a"`, `"access_token_lifetime":86401`, 1),
 		"lifetime negative":   strings.Replace(whole, `"scope":"a"`, `"access_token_lifetime":-1`, 1),
 		"lifetime overflows":  strings.Replace(whole, `"scope":"a"`, `"access_token_lifetime":18446744074`, 1),

@@ -32,11 +32,17 @@ var clientFlags = []fieldFlag{
 	{"default_scopes", "default-scope", "`scope` that it gets when it requests none, as --scope; default: all of its scopes", nil},
 	{"resources", "resource", "`URI` of a resource that it serves, or several with spaces between; can be repeated", nil},
 	{"grant_types", "grant-type", "`grant` that it may use; can be repeated", []string{oauth.GrantClientCredentials}},
-	{"auth_methods", "auth-method", "`method` by which it may authenticate; can be repeated; default: all", []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}},
+	{"auth_methods", "auth-method", "`method` by which it may authenticate; can be repeated; default: all", []string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT, oauth.TLSClientAuth, oauth.SelfSignedTLSClientAuth, oauth.FederatedJWT, oauth.SPIFFEJWT, oauth.SPIFFEX509}},
 	{"jwks", "jwks-file", "`file` with the public keys that verify its assertions (private_key_jwt): a JWK Set, or PEM", nil},
 	{"jwks_uri", "jwks-uri", "`URL` of a JWK Set with those keys, which the issuer fetches", nil},
 	{"untyped_assertions_until", "untyped-assertions-until", "`time`, such as 2030-01-31, until which its assertions may have the typ JWT or none; default: never", nil},
 	{"older_audiences_until", "older-audiences-until", "`time` until which its assertions may be addressed to the token endpoint or to several servers; default: never", nil},
+	{"tls_client_auth_subject_dn", "tls-subject-dn", "subject `name` of its certificate, such as CN=orders,O=Example (tls_client_auth)", nil},
+	{"tls_client_auth_san_dns", "tls-san-dns", "DNS `name` in its certificate, instead of a subject", nil},
+	{"tls_client_auth_san_uri", "tls-san-uri", "`URI` in its certificate, instead of a subject", nil},
+	{"tls_client_auth_san_ip", "tls-san-ip", "IP `address` in its certificate, instead of a subject", nil},
+	{"tls_client_auth_san_email", "tls-san-email", "email `address` in its certificate, instead of a subject", nil},
+	{"tls_client_certificate_bound_access_tokens", "certificate-bound-tokens", "bind its tokens to its client certificate, and refuse one without", nil},
 	{"allowed_networks", "allowed-network", "`network` that it may come from, such as 10.0.0.0/8, or several with spaces between; can be repeated; default: any", nil},
 	{"access_token_lifetime", "access-token-lifetime", "maximum `lifetime` of its tokens; 0 for the default", nil},
 	{"federation", "federation", "`rule` for identities of a trusted issuer that authenticate it: name=value with commas between, such as issuer=URL,subject=TEXT or issuer=URL,claims.NAME=TEXT or spiffe_id=ID; can be repeated", nil},
@@ -49,6 +55,7 @@ var resourceFlags = []fieldFlag{
 	{"scopes", "scope", "`scope` that belongs to it, or several with spaces between; can be repeated", nil},
 	{"access_token_lifetime", "access-token-lifetime", "maximum `lifetime` of its tokens; 0 for the default", nil},
 	{"signing_alg", "signing-alg", "`algorithm` that signs its tokens; default: the issuer's", signingAlgorithmNames},
+	{"require_bound_tokens", "require-bound-tokens", "`kind` of key that its tokens must be bound to: certificate, dpop or any; default: none", bindingNames},
 }
 
 // issuerFlags are the flags of a trusted issuer's fields.
@@ -78,6 +85,9 @@ var workloadFlags = []fieldFlag{
 
 // signingAlgorithmNames are the algorithms that an issuer can have.
 var signingAlgorithmNames = []string{"ES256", "RS256", "PS256", "EdDSA"}
+
+// bindingNames are the values of require_bound_tokens.
+var bindingNames = []string{string(registry.BindCertificate), string(registry.BindDPoP), string(registry.BindAny)}
 
 // fieldChange is a change of the fields of an entry of the registry, such as a client, by flags.
 type fieldChange struct {
