@@ -110,7 +110,7 @@ var checks = []check{
 	{"record.unreadable", severityError, "a record cannot be read, or a newer release wrote it", "run the newest release everywhere; otherwise delete that key in Redis, if it is not the key ring, and apply again"},
 	{"client.expiring", severityWarning, "all secrets of a client expire within 14 days", "`grantor client secret rotate`"},
 	{"client.locked-out", severityWarning, "all secrets of a client have expired: it gets no tokens", "give it a new one with `grantor client secret rotate`, or disable the client"},
-	{"client.secretless", severityNote, "a client has no secret: it cannot request tokens", "give it one with `grantor client secret rotate`, or delete it"},
+	{"client.secretless", severityNote, "a client has neither a secret nor a key: it cannot request tokens", "give it a secret with `grantor client secret rotate` or a key with `grantor client update --generate-key`, or delete it"},
 	{"client.never-used", severityNote, "a secret is older than 30 days and was never used", "`grantor client secret delete`"},
 	{"client.unused", severityNote, "a secret was last used more than 90 days ago", "`grantor client secret delete`"},
 	{"client.chosen", severityNote, "a secret that a person chose is older than 90 days", "`grantor client secret rotate`, which generates one of 256 random bits"},

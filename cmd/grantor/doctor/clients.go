@@ -138,6 +138,7 @@ func (c *clientReport) add(client *registry.Client, uses map[string]time.Time) {
 		c.addSecret(secret, secret.LastUse(uses), report)
 	}
 	switch {
+	case client.Keys.String() != "" || client.KeysURI != "": // it can authenticate without a secret
 	case len(client.Secrets) == 0:
 		report("client.secretless", "")
 	case valid == 0:
