@@ -46,7 +46,9 @@ var assertionWires = []assertionWire{
 		answer := must.Get(http.PostForm(r.URL("/connect/token"), url.Values{
 			"grant_type": {"client_credentials"}, "client_assertion": {assertion}, "client_assertion_type": {clientassertion.Type},
 		}))
-		var body struct{ Error string }
+		var body struct {
+			Error string `json:"error"`
+		}
 		must.Succeed(t, json.Unmarshal([]byte(servetest.ReadBody(t, answer)), &body))
 		if want := map[string]int{"": 200, "invalid_client": 401, "temporarily_unavailable": 503}[body.Error]; answer.StatusCode != want {
 			t.Errorf("got the status %d with %q, want %d", answer.StatusCode, body.Error, want)

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,6 +144,31 @@ func TestKeyFlags(t *testing.T) {
 	both := run(t, "client", "create", "both", "--scope=api1", "--jwks-file="+set, "--secret-file="+servetest.WriteFile(t, "secret", "a-secret-of-both"))
 	if both.Works(t); !authenticates(t, "both", "a-secret-of-both") || !getsToken(t, "both", keyFile(t, one.Private)) {
 		t.Error("want a client with a secret and keys to have both")
+	}
+}
+
+// TestKeysOverREST registers a client with keys by the administrative REST API, and has a private key refused there.
+func TestKeysOverREST(t *testing.T) {
+	r := asAdministrator(t)
+	token := strings.TrimSpace(grantor(t, "token issue"))
+	post := func(client string) (int, string) {
+		request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, r.URL("/v1/clients"), strings.NewReader(client)))
+		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set("Content-Type", "application/json")
+		answer := must.Get(http.DefaultClient.Do(request))
+		return answer.StatusCode, servetest.ReadBody(t, answer)
+	}
+	signer := jwstest.NewSigner("ES256")
+	client := func(id, set string) string {
+		return `{"client": {"client_id": "` + id + `", "grant_types": ["client_credentials"], "scopes": ["api1"], "jwks": ` + set + `, "older_audiences_until": "2130-01-31T00:00:00Z"}, "without_secret": true}`
+	}
+	status, body := post(client("keyed", jwstest.Set(signer)))
+	if status != http.StatusOK || !strings.Contains(body, signer.JWK().X) || !getsToken(t, "keyed", keyFile(t, signer.Private)) {
+		t.Errorf("got %d %s, want a client that gets tokens", status, body)
+	}
+	status, body = post(client("private", `{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "eA", "d": "hush-hush"}]}`))
+	if status != http.StatusBadRequest || !strings.Contains(body, "jwks") || strings.Contains(body, "hush") {
+		t.Errorf("got %d %s, want a refusal that names the field alone", status, body)
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/tools/local"
 )
 
@@ -34,6 +36,7 @@ type lab struct {
 // The clients, resources and scopes of the manifest. Each resource has a different signing algorithm.
 const (
 	loadClient  = "load"
+	keyedClient = "keyed"
 	adminClient = "administrator"
 	ordersAPI   = "https://orders.internal"
 	edAPI       = "https://ed.internal"
@@ -42,6 +45,9 @@ const (
 	edScope     = "ed.read"
 	rsaScope    = "rsa.read"
 )
+
+// keyFile is the file of the lab with the private key of keyedClient.
+const keyFile = "client.pem"
 
 // newLab builds the programs and writes the files that they need.
 func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
@@ -57,6 +63,14 @@ func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 	}
 	kek := make([]byte, 32)
 	_, _ = rand.Read(kek) // never fails (crypto/rand)
+	key, err := clientassertion.WriteNewKey(l.path(keyFile))
+	if err != nil {
+		return nil, err
+	}
+	keys, err := jwks.NewDocument(key)
+	if err != nil {
+		return nil, err
+	}
 	manifest := fmt.Sprintf(`resources:
   - {resource: "%s", scopes: [%s]}
   - {resource: "%s", scopes: [%s], signing_alg: EdDSA}
@@ -64,7 +78,9 @@ func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 clients:
   - {client_id: %s, client_secret: %s, grant_types: [client_credentials], scopes: [%s, %s, %s]}
   - {client_id: %s, client_secret: %s, scopes: ["grantor:clients.write", "grantor:resources.write"]}
-`, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, adminClient, l.secret)
+  - {client_id: %s, jwks: %s, scopes: [%s]}
+`, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, adminClient, l.secret,
+		keyedClient, keys, ordersScope)
 	return l, errors.Join(l.write("manifest.yaml", []byte(manifest)),
 		l.write("kek", []byte(base64.StdEncoding.EncodeToString(kek))), local.Certify(l.path("cert.pem"), l.path("key.pem")))
 }
@@ -200,14 +216,14 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	return &server{p, url, "localhost:" + ports[1]}, "http://localhost:" + ports[2] + "/readyz", nil
 }
 
-// yardstick starts the yardstick with the work of each call. env is added to its environment.
-func (l *lab) yardstick(ctx context.Context, work string, env []string) (*server, error) {
+// yardstick starts the yardstick with the work of each call, which may write to a Redis. env is added to its environment.
+func (l *lab) yardstick(ctx context.Context, on *store, work string, env []string) (*server, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = read.Close() }()
-	p, err := start(ctx, slices.Concat(l.env, env), write, l.path("yardstick"), "-work", work, "-scope", ordersScope)
+	p, err := start(ctx, slices.Concat(l.env, env), write, l.path("yardstick"), "-work", work, "-scope", ordersScope, "-redis", "127.0.0.1:"+on.port)
 	_ = write.Close()
 	if err != nil {
 		return nil, err

@@ -27,13 +27,17 @@ type scenario struct {
 var overREST = []string{"--wire", "rest", "--connections", "64"}
 
 // targetPairs returns the pairs that have a target.
-func targetPairs() []pair {
+func (l *lab) targetPairs() []pair {
 	issue := func(path, alg, scope, api string, bound float64, more ...string) pair {
 		args := issueArgs(scope, api, more...)
 		return pair{
 			path: path, against: "one signature of " + alg, chart: path, target: atLeast(bound),
 			subject: scenario{args: args}, floor: scenario{work: alg, args: args},
 		}
+	}
+	keyed := scenario{
+		args: issueArgs(ordersScope, ordersAPI, "--client-id", keyedClient, "--private-key-file", l.path(keyFile)),
+		env:  []string{"GRANTOR_CLIENT_SECRET="},
 	}
 	return []pair{
 		issue("issue, gRPC, ES256", "ES256", ordersScope, ordersAPI, 0.85),
@@ -48,6 +52,11 @@ func targetPairs() []pair {
 			path: "introspect, gRPC, a new token", against: "one verification of ES256", chart: "introspect, gRPC, new",
 			target: atLeast(0.85), subject: scenario{args: introspectArgs(), setup: setup{flags: []string{"--cached-tokens", "1"}}},
 			floor: scenario{work: "verify", args: introspectArgs()},
+		},
+		{
+			path: "issue, gRPC, private_key_jwt with ES256", chart: "issue, gRPC, private_key_jwt", target: atLeast(0.80), subject: keyed,
+			against: "one verification and one signature of ES256 and one write in Redis, by a yardstick whose collector also waits for 64 MB (GOGC=1600)",
+			floor:   scenario{work: "assertion", args: keyed.args, env: keyed.env, setup: setup{env: []string{"GOGC=1600"}}},
 		},
 	}
 }
@@ -134,7 +143,7 @@ func (l *lab) comparePair(ctx context.Context, p pair, rounds int) (*pairResult,
 // startScenario starts the server of a scenario. Two issuers share a Redis, each with its own prefix of keys.
 func (l *lab) startScenario(ctx context.Context, on *store, w scenario, prefix string) (*contestant, error) {
 	if w.work != "" {
-		s, err := l.yardstick(ctx, w.work, w.setup.env)
+		s, err := l.yardstick(ctx, on, w.work, w.setup.env)
 		return &contestant{s, w.args, w.env}, err
 	}
 	w.setup.flags = append([]string{"--redis-prefix", prefix}, w.setup.flags...)
@@ -147,7 +156,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	f := &findings{title: "The paths of the server", notes: "pairs"}
 	judged := newTable("Path", "Against", "Ratio", "Target", "Grantor, calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's")
 	var bars []bar
-	for _, p := range targetPairs() {
+	for _, p := range l.targetPairs() {
 		r, err := l.comparePair(ctx, p, l.rounds)
 		if err != nil {
 			return nil, err

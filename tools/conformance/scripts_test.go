@@ -4,6 +4,9 @@ package conformance_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"encoding/base64"
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +17,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -80,6 +86,9 @@ func hide(t *testing.T, document string) string {
 func withDocuments(t *testing.T, script func(t *testing.T, environment []string) string) {
 	t.Helper()
 	const id, secret = "odd+%:", "a-secret+with%odd:marks" // both need escapes
+	signer := jwstest.NewSigner("ES256")
+	keyed, older := keyedClient("keyed", signer), keyedClient("keyed-older", signer)
+	older.UntypedAssertionsUntil, older.OlderAudiencesUntil = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
 	for _, path := range issuerPaths {
 		issuer := newIssuer(t, tokentest.Path(path))
 		mcp := "http://" + freeAddress(t) + "/mcp"
@@ -88,6 +97,7 @@ func withDocuments(t *testing.T, script func(t *testing.T, environment []string)
 			Clients: []registry.ClientSpec{
 				client(id, secret, "api1 other.read"),
 				client("plain", tokentest.Secret, "api1 mcp.call"), // for those that encode neither before they send them as Basic
+				keyed, older,
 			},
 		})
 		for _, document := range documents {
@@ -96,6 +106,7 @@ func withDocuments(t *testing.T, script func(t *testing.T, environment []string)
 					"DOCUMENT=" + document, "ISSUER=" + issuer.URL, "CLIENT_ID=" + id, "CLIENT_SECRET=" + secret, "RESOURCE=" + res1,
 					"SCOPE=api1", "OTHER_SCOPE=api2", "PLAIN_ID=plain", "PLAIN_SECRET=" + tokentest.Secret,
 					"MCP_RESOURCE=" + mcp, "MCP_SCOPE=mcp.call",
+					"KEYED_ID=keyed", "OLDER_ID=keyed-older", "KEY_JWK=" + privateJWK(t, signer),
 				})
 				wantDocumented(t, document, parseOutcomes(t, output)...)
 			})
@@ -140,4 +151,25 @@ func run(t *testing.T, dir string, environment []string, program string, argumen
 		t.Fatalf("%s: %v\n%s%s", command, err, &output, &complaints)
 	}
 	return output.String()
+}
+
+// keyedClient returns a client with a key and no secret.
+func keyedClient(id string, signer jwstest.Signer) registry.ClientSpec {
+	spec := client(id, "", "api1")
+	spec.Keys = must.Get(jwks.NewDocument(signer.Key()))
+	return spec
+}
+
+// privateJWK returns the private key of a signer, an EC key, as a JWK (RFC 7518 §6.2.2).
+func privateJWK(t *testing.T, signer jwstest.Signer) string {
+	t.Helper()
+	private, ok := signer.Private.(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatalf("got a %T", signer.Private)
+	}
+	return string(must.Get(json.Marshal(struct {
+		jwks.JWK
+
+		D string `json:"d"`
+	}{signer.JWK(), base64.RawURLEncoding.EncodeToString(must.Get(private.Bytes()))})))
 }

@@ -1,7 +1,7 @@
 // Command yardstick serves the minimum that any token issuer must do, as the floor that Grantor is measured against. Over
 // gRPC it answers with a fixed message of the size of Grantor's; over HTTP it parses the form and answers with fixed JSON.
-// Each call makes one signature, or one verification, with the standard library. It stores, checks and logs nothing.
-// `grantor bench` accepts it as an issuer.
+// Each call makes one signature, or one verification, with the standard library; for clients with a key, both and a write in
+// Redis. Otherwise it stores, checks and logs nothing. `grantor bench` accepts it as an issuer.
 package main
 
 import (
@@ -21,17 +21,20 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 )
 
 func main() {
-	work := flag.String("work", "ES256", "`work` of each call: ES256, EdDSA or RS256 (a signature), verify (of ES256) or echo (none)")
+	work := flag.String("work", "ES256", "`work` of each call: ES256, EdDSA or RS256 (a signature), verify (of ES256), assertion (both of ES256, and a conditional write in Redis) or echo (none)")
+	store := flag.String("redis", "", "`address` of the Redis for assertion")
 	scope := flag.String("scope", "api1", "`scope` in the answers")
 	flag.Parse()
-	do, err := newWork(*work)
+	do, err := newWork(*work, *store)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -43,8 +46,8 @@ func main() {
 // message has the size of what the signature of a token covers.
 var message = []byte(strings.Repeat("m", 430))
 
-// newWork returns the function that does the work of a call.
-func newWork(name string) (func() error, error) {
+// newWork returns the function that does the work of a call. store is the address of a Redis.
+func newWork(name, store string) (func() error, error) {
 	sum := func() []byte { s := sha256.Sum256(message); return s[:] }
 	switch name {
 	case "echo":
@@ -64,6 +67,8 @@ func newWork(name string) (func() error, error) {
 			}
 			return nil
 		}, err
+	case "assertion":
+		return newAssertionWork(store)
 	case "EdDSA":
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return func() error { _, err := key.Sign(rand.Reader, message, crypto.Hash(0)); return err }, err
@@ -72,6 +77,30 @@ func newWork(name string) (func() error, error) {
 		return func() error { _, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, sum()); return err }, err
 	}
 	return nil, fmt.Errorf("unknown work %q", name)
+}
+
+// newAssertionWork returns the function that does what a token request with an assertion needs: verify one signature, note in
+// Redis that it was used, unless it was, and make another signature.
+func newAssertionWork(store string) (func() error, error) {
+	verify, err := newWork("verify", "")
+	if err != nil {
+		return nil, err
+	}
+	sign, err := newWork("ES256", "")
+	if err != nil {
+		return nil, err
+	}
+	client := redis.NewClient(&redis.Options{Addr: store})
+	return func() error {
+		if err := verify(); err != nil {
+			return err
+		}
+		first, err := client.SetNX(context.Background(), "yardstick:"+rand.Text(), "1", time.Minute).Result()
+		if err != nil || !first {
+			return fmt.Errorf("not written: %w", err)
+		}
+		return sign()
+	}, nil
 }
 
 // answer returns a response of the size of Grantor's.
@@ -104,10 +133,10 @@ func (s *server) IntrospectToken(context.Context, *grantorv1.IntrospectTokenRequ
 	}, s.do()
 }
 
-// token answers a token request that has a secret in its form or an Authorization header.
+// token answers a token request that has a secret or an assertion in its form, or an Authorization header.
 func (s *server) token(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_secret") == "" && r.Header.Get("Authorization") == "" {
-		http.Error(w, "no secret", http.StatusBadRequest)
+	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_secret")+r.PostForm.Get("client_assertion")+r.Header.Get("Authorization") == "" {
+		http.Error(w, "no credentials", http.StatusBadRequest)
 		return
 	}
 	if err := s.do(); err != nil {

@@ -113,7 +113,7 @@ var checks = []check{
 	{"trust.files", severityError, "a trusted issuer names a file that is below no directory of `trust-directories`, so that it is not read", "add its directory to `trust-directories` of the replicas, or correct the path"},
 	{"client.expiring", severityWarning, "all secrets of a client expire within 14 days", "`grantor client secret rotate`"},
 	{"client.locked-out", severityWarning, "all secrets of a client have expired: it gets no tokens", "give it a new one with `grantor client secret rotate`, or disable the client"},
-	{"client.secretless", severityNote, "a client has no secret, no keys and no rule for identities elsewhere: it cannot request tokens", "give it one with `grantor client secret rotate`, or delete it"},
+	{"client.secretless", severityNote, "a client has no secret, no key, no name in a certificate and no rule for identities elsewhere: it cannot request tokens", "give it a secret with `grantor client secret rotate` or a key with `grantor client update --generate-key`, or delete it"},
 	{"client.never-used", severityNote, "a secret is older than 30 days and was never used", "`grantor client secret delete`"},
 	{"client.unused", severityNote, "a secret was last used more than 90 days ago", "`grantor client secret delete`"},
 	{"client.chosen", severityNote, "a secret that a person chose is older than 90 days", "`grantor client secret rotate`, which generates one of 256 random bits"},

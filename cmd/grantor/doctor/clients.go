@@ -139,6 +139,7 @@ func (c *clientReport) add(client *registry.Client, uses map[string]time.Time) {
 		c.addSecret(secret, secret.LastUse(uses), report)
 	}
 	switch {
+	case client.Keys.String() != "" || client.KeysURI != "": // it can authenticate without a secret
 	case len(client.Secrets) == 0:
 		if !client.Workload && len(client.Federation) == 0 && client.Keys.String() == "" && client.KeysURI == "" {
 			report("client.secretless", "")

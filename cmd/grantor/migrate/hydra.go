@@ -162,6 +162,30 @@ var hydraMeaningless = []string{
 	"registration_access_token", "registration_access_token_signature", "registration_client_uri",
 }
 
+// hydraKeys converts the keys of a client that authenticated by them alone, or their place.
+func (i *importer) hydraKeys(c *hydraClient) error {
+	keyed, err := i.keys(c.importedClient, c.take("jwks").value)
+	if err != nil {
+		return err
+	}
+	place := c.take("jwks_uri")
+	uri, err := place.text()
+	if err != nil {
+		return err
+	}
+	if !keyed && uri != "" {
+		if keyed = oauth.SecureURL(uri) == nil; keyed {
+			c.KeysURI = uri
+			i.noteAssertions(c.importedClient, place.name)
+		}
+	}
+	c.AuthMethods = []string{oauth.PrivateKeyJWT}
+	if !keyed {
+		i.notef(rankClient, c.ID, "token_endpoint_auth_method: %s, but it has no keys that can be used; give it jwks or jwks_uri", oauth.PrivateKeyJWT)
+	}
+	return nil
+}
+
 // hydraSecret converts the secrets, and the one authentication method that the client had.
 func (i *importer) hydraSecret(c *hydraClient, method string) error {
 	secret, rotated := c.take("client_secret"), c.take("rotated_secrets")
@@ -169,6 +193,8 @@ func (i *importer) hydraSecret(c *hydraClient, method string) error {
 	case "":
 		method = oauth.ClientSecretBasic
 	case oauth.ClientSecretBasic, oauth.ClientSecretPost:
+	case oauth.PrivateKeyJWT:
+		return i.hydraKeys(c)
 	default:
 		// A secret that such a client may have was never sufficient to authenticate it.
 		i.notef(rankClient, c.ID, "token_endpoint_auth_method: %s is not offered here; give the client a secret", shown(method))

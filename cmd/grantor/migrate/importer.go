@@ -16,6 +16,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 )
@@ -58,6 +59,8 @@ type importedClient struct {
 	Disabled      bool     `yaml:"disabled,omitempty"`
 	Secret        string   `yaml:"client_secret,omitempty"`
 	Hashes        []string `yaml:"client_secret_hashes,omitempty"`
+	Keys          string   `yaml:"jwks,omitempty"`
+	KeysURI       string   `yaml:"jwks_uri,omitempty"`
 	AuthMethods   []string `yaml:"auth_methods,omitempty,flow"`
 	GrantTypes    []string `yaml:"grant_types,omitempty,flow"`
 	Scopes        []string `yaml:"scopes,omitempty"`
@@ -216,6 +219,31 @@ func (i *importer) secret(c *importedClient, v value) (bool, error) {
 		return true, v.errorf("the client has more than %d secrets", registry.MaxSecrets)
 	}
 	return true, nil
+}
+
+// keys adds the public keys of a JWK Set to the client. It reports whether there were any. No message quotes them: one may be
+// a private key.
+func (i *importer) keys(c *importedClient, v value) (bool, error) {
+	if v.empty() {
+		return false, nil
+	}
+	inside, err := v.unwrapped()
+	if err != nil {
+		return false, err
+	}
+	document, err := jwks.ParseDocument(string(inside.raw))
+	if err != nil {
+		i.notef(rankClient, c.ID, "%s is left out: %v", v.name, err)
+		return false, nil
+	}
+	c.Keys = document.String()
+	i.noteAssertions(c, v.name)
+	return true, nil
+}
+
+// noteAssertions reports that a client may have to change what it sends.
+func (i *importer) noteAssertions(c *importedClient, name string) {
+	i.notef(rankClient, c.ID, "%s: its assertions must be those of RFC 10070; for older ones set untyped_assertions_until and older_audiences_until", name)
 }
 
 // lifetime sets the lifetime of the client's tokens, which never grows.

@@ -252,6 +252,10 @@ func (k *keycloakImport) readSecret(c *keycloakClient, attributes *record) error
 	}
 	if authenticator != "" && authenticator != "client-secret" {
 		// A secret that such a client may have was never sufficient to authenticate it.
+		if authenticator == "client-jwt" {
+			k.notef(rankClient, c.ID, "clientAuthenticatorType: %s: its keys are not in the client here; give it jwks or jwks_uri, or a secret", authenticator)
+			return nil
+		}
 		k.notef(rankClient, c.ID, "clientAuthenticatorType: %s is not offered here; give the client a secret", shown(authenticator))
 		return nil
 	}

@@ -267,10 +267,11 @@ func (i *importer) openIddictSecret(c *importedClient, r row) error {
 	if err != nil {
 		return err
 	}
-	if keys := r.take("JsonWebKeySet"); !keys.empty() {
-		i.notef(rankClient, c.ID, "%s: a client cannot authenticate with a key here", keys.name)
+	keyed, err := i.keys(c, r.take("JsonWebKeySet").value)
+	if err != nil {
+		return err
 	}
-	if !found {
+	if !found && !keyed {
 		i.notef(rankClient, c.ID, "ClientSecret: there is none; give the client a secret")
 	}
 	return nil

@@ -90,6 +90,8 @@ func TestSettingsErrors(t *testing.T) {
 		{name: "long idle timeout", args: []string{"--dev", "--http-idle-timeout=2h1s"}, want: "http-idle-timeout: "},
 		{name: "no idle timeout", args: []string{"--dev", "--http-idle-timeout=0s"}, want: "http-idle-timeout: "},
 		{name: "plaintext HTTP/2 with TLS", args: []string{"--dev", "--http-h2c", "--tls-cert-file=a", "--tls-key-file=b"}, want: "http-h2c: "},
+		{name: "a network to fetch from without a length", args: []string{"--dev", "--fetch-networks=10.0.0.0"}, want: `fetch-networks: "10.0.0.0" is no network`},
+		{name: "a network to fetch from with bits beyond", args: []string{"--dev", "--fetch-networks=10.0.0.0/8,10.1.0.1/16"}, want: "fetch-networks: 10.1.0.1/16 has bits"},
 		{name: "any origin", args: []string{"--dev", "--cors-origins=*"}, want: "cors-origins: * stands for any page"},
 		{name: "one origin wrong", args: []string{"--dev", "--cors-origins=https://a.example,https://b.example/"}, want: `cors-origins: "https://b.example/" is not an origin`},
 		{name: "unknown algorithm", args: []string{"--dev", "--signing-algorithms=ES256,RS256,HS256"}, want: "signing-algorithms: "},

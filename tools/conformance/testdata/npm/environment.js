@@ -4,6 +4,13 @@ import { createRemoteJWKSet, jwtVerify } from 'jose'
 
 export const { ISSUER, DOCUMENT, CLIENT_ID, CLIENT_SECRET, RESOURCE, SCOPE, OTHER_SCOPE, PLAIN_ID, PLAIN_SECRET, MCP_RESOURCE, MCP_SCOPE } = process.env
 
+// KEYED_ID has a key and takes the assertions of RFC 10070 alone; OLDER_ID has the same key and takes those of before, too.
+export const { KEYED_ID, OLDER_ID } = process.env
+export const KEY = JSON.parse(process.env.KEY_JWK)
+
+// What an assertion says of itself by RFC 10070.
+export const assertionType = 'client-authentication+jwt'
+
 export const openID = DOCUMENT === 'openid-configuration'
 
 // Verifies an access token as a resource server does, with jose, and returns its claims.

@@ -1,7 +1,7 @@
 // oauth4webapi against the issuer of the environment: each step throws if the library or a check fails.
 import assert from 'node:assert/strict'
 import * as oauth from 'oauth4webapi'
-import { CLIENT_ID, CLIENT_SECRET, ISSUER, OTHER_SCOPE, RESOURCE, SCOPE, openID, report } from './environment.js'
+import { CLIENT_ID, CLIENT_SECRET, ISSUER, KEY, KEYED_ID, OLDER_ID, OTHER_SCOPE, RESOURCE, SCOPE, assertionType, openID, report } from './environment.js'
 
 const insecure = { [oauth.allowInsecureRequests]: true } // the issuer is on loopback
 const issuer = new URL(ISSUER)
@@ -45,4 +45,19 @@ for (const method of [oauth.ClientSecretBasic, oauth.ClientSecretPost]) {
     return true
   })
 }
+
+// By a key: what the library sends by itself has no type.
+const key = { key: await crypto.subtle.importKey('jwk', KEY, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign']), kid: KEY.kid }
+const typed = { [oauth.modifyAssertion]: (header) => { header.typ = assertionType } }
+async function byKey(id, options) {
+  const client = { client_id: id }
+  const response = await oauth.clientCredentialsGrantRequest(
+    server, client, oauth.PrivateKeyJwt(key, options), new URLSearchParams({ scope: SCOPE, resource: RESOURCE }), insecure)
+  return oauth.processClientCredentialsResponse(server, client, response)
+}
+for (const [id, options] of [[KEYED_ID, typed], [OLDER_ID, undefined]]) {
+  const claims = await validate((await byKey(id, options)).access_token, RESOURCE)
+  assert.equal(claims.client_id, id)
+}
+await assert.rejects(byKey(KEYED_ID, undefined), oauth.WWWAuthenticateChallengeError)
 report('oauth4webapi')
