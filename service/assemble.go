@@ -26,6 +26,7 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/rpc"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/workloadapi"
 )
 
 // domain is an issuer without its transports.
@@ -69,7 +70,9 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
 		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
 		Slow: d.events.SlowHash, Authorities: config.Authorities,
-		Federation: clientauth.Federation{Trust: d.directory, Networks: config.FetchNetworks, Directories: config.TrustDirectories},
+		Federation: clientauth.Federation{
+			Trust: d.directory, Networks: config.FetchNetworks, Directories: config.TrustDirectories, WorkloadAPI: workloadapi.Bundle,
+		},
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)

@@ -53,8 +53,8 @@ type vouched struct {
 	source   *issuerSource
 	key      jwks.Key
 	// table is the version of the table in which the issuer is trusted.
-	table             uint64
-	singleUse         bool
+	table     uint64
+	singleUse bool
 	// certificate reports that the identity is that of an X509-SVID, which is verified for each request.
 	certificate       bool
 	notBefore, expire time.Time
@@ -94,7 +94,7 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 // since: the issuer is trusted as it was, and the key is still one of the issuer's. Otherwise it returns nil.
 func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size]byte) (*vouched, *trust.Table, error) {
 	v, ok := a.federation.verified.GetIfPresent(sum)
-	if !ok || (e.AssertionType == SPIFFEAssertionType) != (v.identity.SPIFFEID != "") {
+	if !ok || e.AssertionType != v.assertionType() {
 		return nil, nil, nil
 	}
 	table, err := a.trusted(ctx)
@@ -211,7 +211,7 @@ func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent 
 	header := sent.message.Header
 	algorithm := jwks.Algorithm(header.Algorithm)
 	source, ok := a.federation.sources.of(table, sent.issuer)
-	if !ok {
+	if !ok || (source.domain != sent.svid) {
 		return decoy(algorithm), nil
 	}
 	v.source = source
