@@ -34,12 +34,12 @@ func main() {
 
 // settings are the values of the flags and of the environment.
 type settings struct {
-	issuer, secret   string
+	issuer, secret string
 	// tokenFile and spiffeSocket say where the service's identity is, if it has one instead of a secret.
 	tokenFile, spiffeSocket string
-	grpcAPI, httpAPI string
-	every            time.Duration
-	part             string
+	grpcAPI, httpAPI        string
+	every                   time.Duration
+	part                    string
 }
 
 func parse(args []string) (settings, error) {
