@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -26,6 +27,7 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/rpc"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/trust"
 	"github.com/grantorhq/grantor/service/workloadapi"
 )
 
@@ -178,6 +180,7 @@ func newServers(d *domain) (*servers, error) {
 	return &servers{
 		tokens: &rpc.TokenServer{
 			Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, CertificateMethods: d.config.CertificateMethods,
+			TrustsDomain: d.trustsDomain,
 		},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{
@@ -185,6 +188,15 @@ func newServers(d *domain) (*servers, error) {
 			Fresh: d.issuer.Fresh, CatchUp: d.feed.CatchUp, Events: d.events, Log: d.config.Log, PageKey: pageKey,
 		},
 	}, nil
+}
+
+// trustsDomain reports whether a SPIFFE trust domain is trusted.
+func (d *domain) trustsDomain(ctx context.Context) (bool, error) {
+	table, err := d.directory.Trust(ctx)
+	if err != nil {
+		return false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
+	}
+	return slices.ContainsFunc(table.Issuers(), func(i trust.Issuer) bool { return i.TrustDomain != "" }), nil
 }
 
 // register registers the services with a server.

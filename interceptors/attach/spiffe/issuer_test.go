@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +77,9 @@ func TestIssuer(t *testing.T) {
 	api := spiffetest.NewWorkloadAPI(t, domain, ordersID)
 	g := newGrantor(t, domain)
 	socket := spiffe.Socket(api.Address)
+	if got := must.Get(oauth.Discover(t.Context(), g.client, g.URL)).TokenEndpointAuthMethods; !slices.Contains(got, "spiffe_jwt") {
+		t.Errorf("the metadata has the methods %q, want spiffe_jwt among them", got)
+	}
 	svid := api.Rotate()
 	config := g.roots.Clone()
 	config.Certificates = []tls.Certificate{{Certificate: [][]byte{svid.Certificates[0].Raw}, PrivateKey: svid.PrivateKey}}
