@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -27,6 +28,8 @@ import (
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/rpc"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/trust"
+	"github.com/grantorhq/grantor/service/workloadapi"
 )
 
 // domain is an issuer without its transports.
@@ -70,7 +73,9 @@ func newDomain(ctx context.Context, config Config) (_ *domain, err error) {
 		Issuer: config.Issuer, Clients: d.directory, Store: config.Store, Hasher: d.hasher, Uses: d.usage, Failures: d.limiter,
 		Replays: config.Store, Fetch: egress.NewClient(egress.Config{Allowed: config.FetchNetworks}), Now: config.Now,
 		Slow: d.events.SlowHash, Authorities: config.Authorities,
-		Federation: clientauth.Federation{Trust: d.directory, Networks: config.FetchNetworks, Directories: config.TrustDirectories},
+		Federation: clientauth.Federation{
+			Trust: d.directory, Networks: config.FetchNetworks, Directories: config.TrustDirectories, WorkloadAPI: workloadapi.Bundle,
+		},
 	})
 	d.ledger = revocation.NewLedger()
 	d.sync = newSyncer(d)
@@ -185,6 +190,7 @@ func newServers(d *domain) (*servers, error) {
 		tokens: &rpc.TokenServer{
 			Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, CertificateMethods: d.config.CertificateMethods,
 			Proofs: proofs,
+			TrustsDomain: d.trustsDomain,
 		},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
 		admin: admin.Config{
@@ -192,6 +198,15 @@ func newServers(d *domain) (*servers, error) {
 			Fresh: d.issuer.Fresh, CatchUp: d.feed.CatchUp, Events: d.events, Log: d.config.Log, PageKey: pageKey,
 		},
 	}, nil
+}
+
+// trustsDomain reports whether a SPIFFE trust domain is trusted.
+func (d *domain) trustsDomain(ctx context.Context) (bool, error) {
+	table, err := d.directory.Trust(ctx)
+	if err != nil {
+		return false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
+	}
+	return slices.ContainsFunc(table.Issuers(), func(i trust.Issuer) bool { return i.TrustDomain != "" }), nil
 }
 
 // register registers the services with a server.

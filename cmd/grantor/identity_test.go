@@ -2,90 +2,80 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/spiffetest"
+	"github.com/grantorhq/grantor/service/tokentest"
+	"github.com/grantorhq/grantor/service/trust"
+	"github.com/grantorhq/grantor/service/trusttest"
+
+	"time"
 )
 
-const identityPage = "docs/identity.md"
-
-// section returns the part of a document from a heading of the second level to the next one.
-func section(t *testing.T, name, heading string) string {
+// asWorkload starts an issuer that trusts a cluster and a SPIFFE domain, and sets up the commands to be a client without an ID.
+func asWorkload(t *testing.T) (tokenFile, socket string) {
 	t.Helper()
-	_, rest, ok := strings.Cut(page(t, name), "\n## "+heading+"\n")
-	if !ok {
-		t.Fatalf("%s has no section %q", name, heading)
-	}
-	text, _, _ := strings.Cut(rest, "\n## ")
-	return text
-}
-
-// walk is the walk of a section: what its block of code in sh does before it serves, the flags with which it serves, and the
-// indented commands.
-func walk(t *testing.T, name, heading string) (setUp string, flags []string, commands string) {
-	t.Helper()
-	text := section(t, name, heading)
-	block := regexp.MustCompile("(?s)```sh\n(.*?)```").FindStringSubmatch(text)
-	if block == nil {
-		t.Fatalf("the section %q has no code in sh", heading)
-	}
-	setUp, serve, ok := strings.Cut(strings.ReplaceAll(block[1], "\\\n", ""), "bin/grantor serve ")
-	if !ok {
-		t.Fatalf("the section %q does not serve", heading)
-	}
-	var code strings.Builder
-	for line := range strings.Lines(regexp.MustCompile("(?s)```.*?```").ReplaceAllString(text, "")) {
-		if line, ok := strings.CutPrefix(line, "    "); ok {
-			code.WriteString(line)
-		}
-	}
-	return setUp, strings.Fields(serve), code.String()
-}
-
-// shell runs a script, which must succeed, and returns its output. With pipefail, a command that fails in front of another one
-// fails the script.
-func shell(t *testing.T, dir, script string) string {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), "bash", "-e", "-u", "-x", "-o", "pipefail", "-c", script)
-	command.Dir, command.Env = dir, append(os.Environ(), "XDG_CONFIG_HOME="+dir)
-	out, err := command.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return string(out)
-}
-
-// TestIdentityKeys runs the walk about keys.
-func TestIdentityKeys(t *testing.T) {
+	cluster, domain := trusttest.New(t), spiffetest.NewDomain("prod.example.com")
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	setUp, flags, commands := walk(t, identityPage, "A key of its own")
-	shell(t, dir, setUp)
-	t.Chdir(dir) // the flags have relative paths
-	issuer := serveAt(t, flags...)
-	out := shell(t, dir, strings.ReplaceAll(commands, "http://localhost:8080", issuer))
-	for _, want := range []string{"Its private key is in worker.pem.", "Verified: signed by " + issuer, "Client report-worker is registered.", "invalid_client: "} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the transcript has no %q:\n%s", want, out)
-		}
-	}
-	if strings.Contains(out, "PRIVATE KEY") {
-		t.Error("the transcript has a private key")
-	}
+	bundle := filepath.Join(dir, "bundle.json")
+	must.Succeed(t, os.WriteFile(bundle, domain.Document(), 0o600))
+	issuer := tokentest.New(t, tokentest.TrustDirectories(dir))
+	pattern := func(text string) trust.Pattern { return must.Get(trust.ParsePattern(text)) }
+	scopes := must.Get(oauth.ParseScopes("api1"))
+	issuer.Apply(t, registry.Manifest{
+		Resources: []registry.Resource{{ID: must.Get(oauth.ParseResource("https://orders.internal")), Scopes: scopes}},
+		Issuers:   []trust.Issuer{{Issuer: cluster.Name}, {TrustDomain: "prod.example.com", BundleFile: bundle}},
+		Workloads: []trust.Workload{
+			{ClientID: pattern("k8s:{name}"), Scopes: scopes, Rule: trust.Rule{Issuer: cluster.Name, Subject: pattern("system:serviceaccount:shop:{name}")}},
+			{ClientID: pattern("spiffe:{name}"), Scopes: scopes, Rule: trust.Rule{SPIFFEID: pattern("spiffe://prod.example.com/shop/{name}")}},
+		},
+	})
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("GRANTOR_ISSUER", issuer.URL)
+	t.Setenv("GRANTOR_CLIENT_SECRET", "")
+	tokenFile = servetest.WriteFile(t, "token", cluster.SignKubernetes(cluster.ServiceAccount("shop", "orders", issuer.URL, time.Now())))
+	return tokenFile, spiffetest.NewWorkloadAPI(t, domain, "spiffe://prod.example.com/shop/orders").Address
 }
 
-// TestIdentityManifests parses the files of clients that the page shows.
-func TestIdentityManifests(t *testing.T) {
-	for _, block := range fenced(t, identityPage, "yaml") {
-		if m, err := manifest.Parse(identityPage, []byte(block)); err != nil || len(m.Clients) == 0 {
-			t.Errorf("got %v for\n%s", err, block)
+// TestIdentities issues tokens by identities from elsewhere, and refuses settings that exclude each other.
+func TestIdentities(t *testing.T) {
+	tokenFile, socket := asWorkload(t)
+	for args, want := range map[string]string{
+		"--token-file " + tokenFile: "k8s:orders", "--token-file " + tokenFile + " --client-id k8s:orders": "k8s:orders", "--spiffe-socket " + socket: "spiffe:orders",
+	} {
+		raw := runToken(t, "", append([]string{"issue"}, strings.Fields(args)...)...).Works(t)
+		got := fields(t, runToken(t, raw, append([]string{"introspect", "-o", "json"}, strings.Fields(args)...)...).Works(t))
+		if got["client_id"] != want || got["active"] != true {
+			t.Errorf("%s: got %v, want an active token of %s", args, got, want)
 		}
+	}
+	secret := servetest.WriteFile(t, "secret", "a-secret-of-nobody")
+	for _, c := range []struct {
+		name, args, want string
+		code             int
+	}{
+		{"another client's ID", "--client-id other --token-file " + tokenFile, "invalid_client: ", cli.ExitDenied},
+		{"no such file", "--token-file /nonexistent", "token-file: open /nonexistent", cli.ExitUsage},
+		{"no token in it", "--token-file " + secret, "has no JWT", cli.ExitUsage},
+		{"a secret too", "--client-id a --client-secret-file " + secret + " --token-file " + tokenFile, "client-secret-file, token-file: both are set", cli.ExitUsage},
+		{"two identities", "--client-id a --spiffe-socket " + socket + " --token-file " + tokenFile, "token-file, spiffe-socket: both are set", cli.ExitUsage},
+		{"a method of secrets", "--client-auth-method client_secret_post --token-file " + tokenFile, "client-auth-method: is for a client with a secret", cli.ExitUsage},
+		{"not an address", "--spiffe-socket /run/agent.sock", "spiffe-socket: ", cli.ExitUsage},
+		{"no agent", "--spiffe-socket unix:///nonexistent/agent.sock", "spiffe-socket: ", cli.ExitUsage},
+		{"another kind", "--spiffe-svid wit --spiffe-socket " + socket, "spiffe-svid: ", cli.ExitUsage},
+		{"a certificate without its key", "--client-id a --client-certificate-file " + secret, "one is set without the other", cli.ExitUsage},
+		{"no certificate in it", "--client-id a --client-certificate-file " + secret + " --client-certificate-key-file " + secret, "client-certificate-file, client-certificate-key-file: ", cli.ExitUsage},
+		{"a certificate without a client", "--client-certificate-file " + secret + " --client-certificate-key-file " + secret, "client-id: is required", cli.ExitUsage},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			runToken(t, "", append([]string{"issue"}, strings.Fields(c.args)...)...).Exits(t, c.code, c.want, "a-secret-of-nobody")
+		})
 	}
 }

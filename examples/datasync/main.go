@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -33,10 +34,12 @@ func main() {
 
 // settings are the values of the flags and of the environment.
 type settings struct {
-	issuer, secret   string
-	grpcAPI, httpAPI string
-	every            time.Duration
-	part             string
+	issuer, secret string
+	// tokenFile and spiffeSocket say where the service's identity is, if it has one instead of a secret.
+	tokenFile, spiffeSocket string
+	grpcAPI, httpAPI        string
+	every                   time.Duration
+	part                    string
 }
 
 func parse(args []string) (settings, error) {
@@ -47,6 +50,8 @@ func parse(args []string) (settings, error) {
 	}
 	flags := flag.NewFlagSet("datasync", flag.ExitOnError)
 	flags.StringVar(&s.issuer, "issuer", "http://localhost:8080", "`URL` of the issuer")
+	flags.StringVar(&s.tokenFile, "token-file", "", "`file` with a token of Kubernetes, which authenticates the service instead of its secret")
+	flags.StringVar(&s.spiffeSocket, "spiffe-socket", "", "`address` of the SPIFFE Workload API, whose JWT-SVID authenticates the service instead of its secret")
 	flags.StringVar(&s.grpcAPI, "grpc-api", "localhost:9091", "`address` of the API over gRPC")
 	flags.StringVar(&s.httpAPI, "http-api", "localhost:9090", "`address` of the API over HTTP")
 	flags.DurationVar(&s.every, "every", 2*time.Second, "`interval` between two rounds of calls; a real service would wait for minutes")
@@ -59,6 +64,8 @@ func parse(args []string) (settings, error) {
 		return settings{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case s.part != "api" && s.part != "sync" && s.part != "both":
 		return settings{}, fmt.Errorf("-part %q is not api, sync or both", s.part)
+	case s.tokenFile != "" && s.spiffeSocket != "":
+		return settings{}, errors.New("-token-file and -spiffe-socket are both set; give one")
 	case s.every <= 0:
 		return settings{}, fmt.Errorf("-every %s is not positive", s.every)
 	}
@@ -83,7 +90,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		tasks = append(tasks, api.run)
 	}
 	if s.part != "api" {
-		service, err := newDataSync(s, log.With("part", "sync"))
+		service, err := newDataSync(ctx, s, log.With("part", "sync"))
 		if err != nil {
 			return err
 		}

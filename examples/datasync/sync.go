@@ -17,6 +17,7 @@ import (
 
 	datasyncv1 "github.com/grantorhq/grantor/examples/datasync/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/interceptors/attach/spiffe"
 )
 
 const (
@@ -36,10 +37,11 @@ type dataSync struct {
 	log    *slog.Logger
 }
 
-func newDataSync(s settings, log *slog.Logger) (*dataSync, error) {
+func newDataSync(ctx context.Context, s settings, log *slog.Logger) (*dataSync, error) {
 	// Caching and renewal: the source provides one token at a time for all calls. It requests a token when the first
 	// call needs one, well before the token expires, and when the API refuses it.
-	source := attach.ClientCredentials(s.issuer, "background-service", s.secret, attach.Scopes("api1"))
+	secret, identity := s.identity(ctx)
+	source := attach.ClientCredentials(s.issuer, "background-service", secret, identity, attach.Scopes("api1"))
 
 	// Attaching over HTTP: the source is the client's transport.
 	client := &http.Client{Transport: source}
@@ -59,6 +61,18 @@ func newDataSync(s settings, log *slog.Logger) (*dataSync, error) {
 		client: client, url: "http://" + s.httpAPI + "/api/sync/pending",
 		conn: conn, api: datasyncv1.NewSyncServiceClient(conn), every: s.every, log: log,
 	}, nil
+}
+
+// identity returns what the service authenticates with: an identity that it has already, or else its secret. Each is read anew for
+// each token request, so that it can be replaced at any time.
+func (s *settings) identity(ctx context.Context) (secret string, _ attach.Option) {
+	switch {
+	case s.tokenFile != "":
+		return "", attach.TokenFile(s.tokenFile) // attach.KubernetesToken, if the token is in its default place
+	case s.spiffeSocket != "":
+		return "", spiffe.JWT(ctx, spiffe.Socket(s.spiffeSocket))
+	}
+	return s.secret, nil
 }
 
 func (d *dataSync) run(ctx context.Context) error {

@@ -33,7 +33,7 @@ type WorkloadAPI func(ctx context.Context, address string, domain spiffeid.Trust
 // newDomain returns the source of the keys of a trust domain. Its bundle is read again after its refresh hint; until that
 // succeeds, the last one serves for a day.
 func (s *issuerSources) newDomain(issuer *trust.Issuer) *issuerSource {
-	source := &issuerSource{etag: issuer.ETag()}
+	source := &issuerSource{etag: issuer.ETag(), domain: true}
 	domain, err := spiffeid.TrustDomainFromString(issuer.TrustDomain)
 	source.remote = jwks.NewRemote(func(ctx context.Context) (*jwks.Set, time.Duration, error) {
 		if err != nil {

@@ -96,7 +96,7 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 // since: the issuer is trusted as it was, and the key is still one of the issuer's. Otherwise it returns nil.
 func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size]byte) (*vouched, *trust.Table, error) {
 	v, ok := a.federation.verified.GetIfPresent(sum)
-	if !ok || (e.AssertionType == SPIFFEAssertionType) != (v.identity.SPIFFEID != "") {
+	if !ok || e.AssertionType != v.assertionType() {
 		return nil, nil, nil
 	}
 	table, err := a.trusted(ctx)
@@ -213,7 +213,7 @@ func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent 
 	header := sent.message.Header
 	algorithm := jwks.Algorithm(header.Algorithm)
 	source, ok := a.federation.sources.of(table, sent.issuer)
-	if !ok {
+	if !ok || (source.domain != sent.svid) {
 		return decoy(algorithm), nil
 	}
 	v.source = source

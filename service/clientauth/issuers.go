@@ -68,7 +68,8 @@ type issuerSource struct {
 	inline jwks.Document
 	// remote is nil if the keys are inline.
 	remote *jwks.Remote
-	// authorities are those of a trust domain for X509-SVIDs, as they came with the keys of remote.
+	// domain reports that the source is one of a trust domain. authorities are its authorities for X509-SVIDs, as they came with the keys of remote.
+	domain      bool
 	authorities atomic.Pointer[x509bundle.Bundle]
 }
 

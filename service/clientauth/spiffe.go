@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
@@ -59,6 +60,14 @@ func (v *vouched) method() string {
 		return oauth.SPIFFEX509
 	}
 	return oauth.SPIFFEJWT
+}
+
+// assertionType returns the client_assertion_type of a verified assertion.
+func (v *vouched) assertionType() string {
+	if v.identity.SPIFFEID != "" {
+		return SPIFFEAssertionType
+	}
+	return AssertionType
 }
 
 // method returns the method of a federated assertion.
@@ -150,12 +159,7 @@ func checkSVID(chain []*x509.Certificate, authorities *x509bundle.Bundle, now ti
 }
 
 func hasUsage(leaf *x509.Certificate, wanted x509.ExtKeyUsage) bool {
-	for _, usage := range leaf.ExtKeyUsage {
-		if usage == wanted {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(leaf.ExtKeyUsage, wanted)
 }
 
 // sameDomain reports whether no authority has the SPIFFE ID of another trust domain: two domains may have one key, and must not be

@@ -32,6 +32,8 @@ type TokenServer struct {
 	Proofs *dpop.Verifier
 	// CertificateMethods are the methods by which clients authenticate with certificates; empty if no client can show one.
 	CertificateMethods []string
+	// TrustsDomain reports whether a SPIFFE trust domain is trusted. If it is nil, none is.
+	TrustsDomain func(context.Context) (bool, error)
 }
 
 // IssueToken issues a token to an authenticated client.
@@ -90,6 +92,27 @@ func checkGrantType(grantType string) error {
 	return oauth.Refuse(oauth.UnsupportedGrantType, "grant_type must be client_credentials.")
 }
 
+// methods returns the methods by which clients can authenticate.
+func (s *TokenServer) methods(ctx context.Context) ([]string, error) {
+	methods := append([]string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}, s.CertificateMethods...)
+	if s.TrustsDomain == nil {
+		return methods, nil
+	}
+	switch trusts, err := s.TrustsDomain(ctx); {
+	case err != nil:
+		return nil, err
+	case trusts:
+		methods = append(methods, oauth.SPIFFEJWT)
+	default:
+		return methods, nil
+	}
+	// An X509-SVID is one of no authority of the port's, so that it arrives only where any certificate does.
+	if slices.Contains(s.CertificateMethods, oauth.SelfSignedTLSClientAuth) {
+		methods = append(methods, oauth.SPIFFEX509)
+	}
+	return methods, nil
+}
+
 // GetServerMetadata describes the issuer (RFC 8414 §2).
 func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetServerMetadataRequest) (*grantorv1.GetServerMetadataResponse, error) {
 	scopes, err := s.Issuer.Scopes(ctx)
@@ -97,7 +120,10 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		return nil, err
 	}
 	base := s.Issuer.Name().String()
-	methods := append([]string{oauth.ClientSecretBasic, oauth.ClientSecretPost, oauth.PrivateKeyJWT}, s.CertificateMethods...)
+	methods, err := s.methods(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ofAssertions := names(jwks.Algorithms())
 	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{

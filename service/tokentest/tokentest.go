@@ -87,7 +87,8 @@ func Path(path string) Option {
 	return func(o *options) { o.path = path }
 }
 
-// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Default plaintext.
+// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Clients may present certificates there. Default
+// plaintext.
 func TLS(certificate tls.Certificate) Option {
 	return func(o *options) { o.certificate = &certificate }
 }
@@ -114,7 +115,7 @@ func New(t testing.TB, opts ...Option) *Issuer {
 	scheme := "http://"
 	if o.certificate != nil {
 		scheme = "https://"
-		httpListener = tls.NewListener(httpListener, &tls.Config{Certificates: []tls.Certificate{*o.certificate}, MinVersion: tls.VersionTLS12})
+		httpListener = tls.NewListener(httpListener, serverTLS(*o.certificate))
 	}
 	i.URL, i.GRPCTarget = scheme+httpListener.Addr().String()+o.path, grpcListener.Addr().String()
 	name, err := oauth.ParseIssuer(i.URL)
@@ -142,6 +143,11 @@ func New(t testing.TB, opts ...Option) *Issuer {
 	return i
 }
 
+// serverTLS returns the configuration of a port. Clients may present a certificate, which is verified where it counts.
+func serverTLS(certificate tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
+}
+
 // newStore returns a store on an embedded Redis.
 func newStore(t testing.TB) *redisstore.Store {
 	server := miniredis.RunT(t)
@@ -160,7 +166,7 @@ func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListen
 	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	options := i.service.ServerOptions()
 	if i.certificate != nil {
-		options = append(options, grpc.Creds(credentials.NewServerTLSFromCert(i.certificate)))
+		options = append(options, grpc.Creds(credentials.NewTLS(serverTLS(*i.certificate))))
 	}
 	grpcServer := grpc.NewServer(options...)
 	i.service.Register(grpcServer)

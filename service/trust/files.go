@@ -32,7 +32,7 @@ func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
 // Contain returns an error unless the path is below one of the directories, also where its links lead. It is for sockets, which
 // are connected to and not read.
 func (d Directories) Contain(path string) error {
-	real, err := filepath.EvalSymlinks(path)
+	final, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (d Directories) Contain(path string) error {
 			continue
 		}
 		name, err := filepath.Rel(directory, path)
-		target, targetErr := filepath.Rel(resolved, real)
+		target, targetErr := filepath.Rel(resolved, final)
 		if err == nil && targetErr == nil && filepath.IsLocal(name) && filepath.IsLocal(target) {
 			return nil
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -121,7 +122,8 @@ func (i *Issuer) checkDomain() error {
 	if places != 1 {
 		return &FieldError{"bundle_endpoint", "set one of bundle_endpoint, bundle_file and workload_api"}
 	}
-	return errors.Join(fieldError("bundle_endpoint", checkURL(i.BundleEndpoint)), i.checkFiles())
+	return errors.Join(fieldError("bundle_endpoint", checkURL(i.BundleEndpoint)), fieldError("workload_api", checkSocket(i.WorkloadAPI)),
+		i.checkFiles())
 }
 
 func (i *Issuer) checkFiles() error {
@@ -131,6 +133,15 @@ func (i *Issuer) checkFiles() error {
 		if path != "" && (!filepath.IsAbs(path) || filepath.Clean(path) != path || len(path) > maxText) {
 			return &FieldError{field, fmt.Sprintf("is not an absolute path of at most %d bytes without . and ..", maxText)}
 		}
+	}
+	return nil
+}
+
+// checkSocket returns what is wrong with the address of the Workload API. The empty address is right.
+func checkSocket(address string) error {
+	path, ok := strings.CutPrefix(address, "unix://")
+	if address != "" && (!ok || !filepath.IsAbs(path) || filepath.Clean(path) != path || strings.ContainsAny(path, "?#%") || len(path) > maxText) {
+		return fmt.Errorf("is not unix:// and an absolute path of at most %d bytes without ., .., ?, # and %%", maxText)
 	}
 	return nil
 }
