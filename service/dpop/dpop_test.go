@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,32 @@ func TestAcceptsProofs(t *testing.T) {
 		raw := key.Sign(header(key), payload().With(change))
 		if _, err := newVerifier().Verify(raw, request()); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ed := jwstest.NewSigner(jwks.EdDSA)
+	okp := jwstest.Object{"kty": "OKP", "crv": "Ed25519", "x": ed.JWK().X}
+	for name, head := range map[string]jwstest.Object{
+		"EdDSA":               {"alg": "EdDSA", "jwk": okp},
+		"Ed25519":             {"alg": "Ed25519", "jwk": okp},
+		"Ed25519, named so":   {"alg": "EdDSA", "jwk": okp.With(jwstest.Object{"alg": "Ed25519", "use": "sig", "kid": "1"})},
+		"Ed25519, named both": {"alg": "Ed25519", "jwk": okp.With(jwstest.Object{"alg": "EdDSA"})},
+	} {
+		if _, err := newVerifier().Verify(ed.Sign(head.With(jwstest.Object{"typ": "dpop+jwt"}), payload()), request()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Each algorithm in the metadata is accepted.
+	for _, algorithm := range dpop.Algorithms() {
+		signer := jwstest.NewSigner(jwks.Algorithm(strings.Replace(algorithm, "Ed25519", "EdDSA", 1)))
+		if algorithm == "ES512" {
+			signer.Private = must.Get(ecdsa.GenerateKey(elliptic.P521(), rand.Reader))
+		}
+		public := signer.JWK()
+		key := jwstest.Object{"kty": public.KeyType, "crv": public.Curve, "x": public.X, "y": public.Y, "n": public.N, "e": public.E}
+		maps.DeleteFunc(key, func(_ string, v any) bool { return v == "" })
+		raw := signer.Sign(jwstest.Object{"typ": "dpop+jwt", "alg": algorithm, "jwk": key}, payload())
+		if _, err := newVerifier().Verify(raw, request()); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
 		}
 	}
 	// Of several names of the server, any will do; their own query does not count.
