@@ -101,7 +101,7 @@ func TestRefusesProofs(t *testing.T) {
 	key, other := jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.ES256)
 	ed := jwstest.NewSigner(jwks.EdDSA)
 	jwk := func(change jwstest.Object) jwstest.Object {
-		return header(key).With(jwstest.Object{"jwk": header(key)["jwk"].(jwstest.Object).With(change)}) //nolint:forcetypeassert // made by header
+		return header(key).With(jwstest.Object{"jwk": header(key)["jwk"].(jwstest.Object).With(change)})
 	}
 	sign := func(h, p jwstest.Object) string { return key.Sign(header(key).With(h), payload().With(p)) }
 	good := sign(nil, nil)
@@ -140,7 +140,7 @@ func TestRefusesProofs(t *testing.T) {
 		"jwk with k":             key.Sign(jwk(jwstest.Object{"k": "AAAA"}), payload()),
 		"jwk for encryption":     key.Sign(jwk(jwstest.Object{"use": "enc"}), payload()),
 		"jwk for another alg":    key.Sign(jwk(jwstest.Object{"alg": "ES384"}), payload()),
-		"jwk off its curve":      key.Sign(jwk(jwstest.Object{"y": header(other)["jwk"].(jwstest.Object)["y"]}), payload()), //nolint:forcetypeassert // made by header
+		"jwk off its curve":      key.Sign(jwk(jwstest.Object{"y": header(other)["jwk"].(jwstest.Object)["y"]}), payload()),
 		"jwk of another curve":   key.Sign(jwk(jwstest.Object{"crv": "P-384"}), payload()),
 		"jwk of secp256k1":       key.Sign(jwk(jwstest.Object{"crv": "secp256k1"}), payload()),
 		"jwk without y":          key.Sign(jwk(jwstest.Object{"y": nil}), payload()),
