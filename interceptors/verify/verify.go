@@ -35,6 +35,10 @@
 // [tls.RequestClientCert] is enough. [Caller.Proof] says what the caller has proven, and [RequireBoundTokens] refuses
 // all other tokens. A server behind a proxy that ends TLS does not see certificates, and refuses bound tokens.
 //
+// A token that is bound to a key of DPoP proofs (RFC 9449) is accepted as "Authorization: DPoP …" with one proof for the
+// request in the header DPoP, or in the metadata dpop over gRPC, where the proof is for POST and
+// https://AUTHORITY/package.Service/Method. [DPoPOrigin], [RequireDPoPNonce] and [DPoPReplays] configure that.
+//
 // # Revocation
 //
 // If the issuer is Grantor, the verifier follows its feed of revocations and refuses a revoked token from the next call

@@ -29,9 +29,10 @@ const (
 	// Scheme is the authentication scheme of a token that is bound to the key of a proof, and the "token_type" of the answer
 	// that contains one (RFC 9449 §5, §7.1).
 	Scheme = "DPoP"
-	// Header is the header of a proof, and NonceHeader that of the nonce for the next proof (RFC 9449 §4.1, §8). In lower
-	// case they are the keys of gRPC metadata.
-	Header, NonceHeader = "DPoP", "DPoP-Nonce"
+	// Header is the header of a proof (RFC 9449 §4.1). In lower case it is the key of gRPC metadata.
+	Header = "DPoP"
+	// NonceHeader is the header of the nonce for the next proof (RFC 9449 §8). In lower case it is the key of gRPC metadata.
+	NonceHeader = "DPoP-Nonce"
 	// MediaType is the "typ" of a proof (RFC 9449 §4.2).
 	MediaType = "dpop+jwt"
 )

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func TestRefusesProofs(t *testing.T) {
 	key, other := jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.ES256)
 	ed := jwstest.NewSigner(jwks.EdDSA)
 	jwk := func(change jwstest.Object) jwstest.Object {
-		return header(key).With(jwstest.Object{"jwk": header(key)["jwk"].(jwstest.Object).With(change)}) //nolint:forcetypeassert // made by header
+		return header(key).With(jwstest.Object{"jwk": header(key)["jwk"].(jwstest.Object).With(change)})
 	}
 	sign := func(h, p jwstest.Object) string { return key.Sign(header(key).With(h), payload().With(p)) }
 	good := sign(nil, nil)
@@ -139,7 +140,7 @@ func TestRefusesProofs(t *testing.T) {
 		"jwk with k":             key.Sign(jwk(jwstest.Object{"k": "AAAA"}), payload()),
 		"jwk for encryption":     key.Sign(jwk(jwstest.Object{"use": "enc"}), payload()),
 		"jwk for another alg":    key.Sign(jwk(jwstest.Object{"alg": "ES384"}), payload()),
-		"jwk off its curve":      key.Sign(jwk(jwstest.Object{"y": header(other)["jwk"].(jwstest.Object)["y"]}), payload()), //nolint:forcetypeassert // made by header
+		"jwk off its curve":      key.Sign(jwk(jwstest.Object{"y": header(other)["jwk"].(jwstest.Object)["y"]}), payload()),
 		"jwk of another curve":   key.Sign(jwk(jwstest.Object{"crv": "P-384"}), payload()),
 		"jwk of secp256k1":       key.Sign(jwk(jwstest.Object{"crv": "secp256k1"}), payload()),
 		"jwk without y":          key.Sign(jwk(jwstest.Object{"y": nil}), payload()),
@@ -202,6 +203,32 @@ func TestAcceptsProofs(t *testing.T) {
 		raw := key.Sign(header(key), payload().With(change))
 		if _, err := newVerifier().Verify(raw, request()); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	ed := jwstest.NewSigner(jwks.EdDSA)
+	okp := jwstest.Object{"kty": "OKP", "crv": "Ed25519", "x": ed.JWK().X}
+	for name, head := range map[string]jwstest.Object{
+		"EdDSA":               {"alg": "EdDSA", "jwk": okp},
+		"Ed25519":             {"alg": "Ed25519", "jwk": okp},
+		"Ed25519, named so":   {"alg": "EdDSA", "jwk": okp.With(jwstest.Object{"alg": "Ed25519", "use": "sig", "kid": "1"})},
+		"Ed25519, named both": {"alg": "Ed25519", "jwk": okp.With(jwstest.Object{"alg": "EdDSA"})},
+	} {
+		if _, err := newVerifier().Verify(ed.Sign(head.With(jwstest.Object{"typ": "dpop+jwt"}), payload()), request()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// Each algorithm in the metadata is accepted.
+	for _, algorithm := range dpop.Algorithms() {
+		signer := jwstest.NewSigner(jwks.Algorithm(strings.Replace(algorithm, "Ed25519", "EdDSA", 1)))
+		if algorithm == "ES512" {
+			signer.Private = must.Get(ecdsa.GenerateKey(elliptic.P521(), rand.Reader))
+		}
+		public := signer.JWK()
+		key := jwstest.Object{"kty": public.KeyType, "crv": public.Curve, "x": public.X, "y": public.Y, "n": public.N, "e": public.E}
+		maps.DeleteFunc(key, func(_ string, v any) bool { return v == "" })
+		raw := signer.Sign(jwstest.Object{"typ": "dpop+jwt", "alg": algorithm, "jwk": key}, payload())
+		if _, err := newVerifier().Verify(raw, request()); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
 		}
 	}
 	// Of several names of the server, any will do; their own query does not count.

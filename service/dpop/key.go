@@ -32,7 +32,10 @@ func parseKey(raw json.RawMessage, algorithm jwks.Algorithm) (jwks.Key, error) {
 	if use, ok := members["use"]; ok && string(use) != `"sig"` {
 		return jwks.Key{}, fail("jwk is not for signatures")
 	}
-	if named := text(members, "alg"); members["alg"] != nil && named != string(algorithm) {
+	if algorithm == "Ed25519" {
+		algorithm = jwks.EdDSA // RFC 9864 calls it by both names
+	}
+	if named := text(members, "alg"); members["alg"] != nil && named != string(algorithm) && (algorithm != jwks.EdDSA || named != "Ed25519") {
 		return jwks.Key{}, fail("jwk is for the algorithm %.20q", named)
 	}
 	public := publicKey(members)

@@ -8,8 +8,8 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 )
 
-// keyCache holds the keys of headers that were verified before: all proofs of a client have the same header, and parsing its
-// key takes a fifth as long as checking a signature. Which of two headers with the same place stays is left to chance; there
+// keyCache holds the keys of headers that were verified before: all proofs of a client have the same header, whose key is
+// otherwise parsed, checked to be on its curve and hashed for its thumbprint again each time. Which of two headers with the same place stays is left to chance; there
 // is no order to maintain.
 type keyCache struct {
 	places [256]atomic.Pointer[parsedHeader]
