@@ -11,8 +11,8 @@
 // The services and the option of their methods:
 //
 //   - [TokenServiceClient] issues, introspects and revokes tokens as a client.
-//   - [ClientServiceClient], [ResourceServiceClient] and [KeyServiceClient] administer the issuer, with a token for the
-//     resource "urn:grantor:admin".
+//   - [ClientServiceClient], [ResourceServiceClient], [TrustServiceClient] and [KeyServiceClient] administer the issuer, with
+//     a token for the resource "urn:grantor:admin".
 //   - [RevocationServiceClient] follows the revocations. Package verify does so by itself.
 //   - [StreamServiceClient] renews the token of a stream. Packages attach and verify implement both sides.
 //   - [Rule] is the value of the option grantor.v1.rule, by which a proto states which callers may call a method.

@@ -614,8 +614,15 @@ type ApplyManifestRequest struct {
 	ValidateOnly bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	// If true, resources that the request does not name are removed.
 	PruneResources bool `protobuf:"varint,4,opt,name=prune_resources,json=pruneResources,proto3" json:"prune_resources,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The desired trusted issuers. They, workloads and prune_trust also require the scope "grantor:trust.write", and a change
+	// of a trusted issuer every administrative scope.
+	TrustedIssuers []*TrustedIssuer `protobuf:"bytes,5,rep,name=trusted_issuers,json=trustedIssuers,proto3" json:"trusted_issuers,omitempty"`
+	// The desired workloads.
+	Workloads []*Workload `protobuf:"bytes,6,rep,name=workloads,proto3" json:"workloads,omitempty"`
+	// If true, trusted issuers and workloads that the request does not name are removed.
+	PruneTrust    bool `protobuf:"varint,7,opt,name=prune_trust,json=pruneTrust,proto3" json:"prune_trust,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyManifestRequest) Reset() {
@@ -672,6 +679,27 @@ func (x *ApplyManifestRequest) GetValidateOnly() bool {
 func (x *ApplyManifestRequest) GetPruneResources() bool {
 	if x != nil {
 		return x.PruneResources
+	}
+	return false
+}
+
+func (x *ApplyManifestRequest) GetTrustedIssuers() []*TrustedIssuer {
+	if x != nil {
+		return x.TrustedIssuers
+	}
+	return nil
+}
+
+func (x *ApplyManifestRequest) GetWorkloads() []*Workload {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *ApplyManifestRequest) GetPruneTrust() bool {
+	if x != nil {
+		return x.PruneTrust
 	}
 	return false
 }
@@ -744,7 +772,8 @@ func (x *WantedClient) GetClientSecretHashes() []string {
 // ApplyManifestResponse is the response of ApplyManifest.
 type ApplyManifestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One entry for each resource and then each client of the request, in their order, followed by the removals.
+	// One entry for each resource, then each trusted issuer, each workload and each client of the request, in their order;
+	// the removals of a kind follow its entries.
 	Changes       []*AppliedChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -787,14 +816,14 @@ func (x *ApplyManifestResponse) GetChanges() []*AppliedChange {
 	return nil
 }
 
-// AppliedChange is the effect of ApplyManifest on one resource or client.
+// AppliedChange is the effect of ApplyManifest on one resource, trusted issuer, workload or client.
 type AppliedChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "created", "changed", "unchanged" or "removed".
 	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// "client" or "resource".
+	// "client", "resource", "trusted_issuer" or "workload".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	// Client id or resource identifier.
+	// Client id, resource identifier, identifier of the trusted issuer, or pattern of the client ids of the workload.
 	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
 	// Names of the fields that differed, if action is "changed".
 	Fields        []string `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"`
@@ -865,7 +894,7 @@ var File_grantor_v1_resource_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_resource_service_proto_rawDesc = "" +
 	"\n" +
 	"!grantor/v1/resource_service.proto\x12\n" +
-	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgrantor/v1/client_service.proto\x1a\x15grantor/v1/rule.proto\"\xd6\x01\n" +
+	"grantor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgrantor/v1/client_service.proto\x1a\x15grantor/v1/rule.proto\x1a\x1egrantor/v1/trust_service.proto\"\xd6\x01\n" +
 	"\bResource\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -898,12 +927,16 @@ const file_grantor_v1_resource_service_proto_rawDesc = "" +
 	"\x15DeleteResourceRequest\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\"\x18\n" +
-	"\x16DeleteResourceResponse\"\xcc\x01\n" +
+	"\x16DeleteResourceResponse\"\xe5\x02\n" +
 	"\x14ApplyManifestRequest\x122\n" +
 	"\tresources\x18\x01 \x03(\v2\x14.grantor.v1.ResourceR\tresources\x122\n" +
 	"\aclients\x18\x02 \x03(\v2\x18.grantor.v1.WantedClientR\aclients\x12#\n" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\x12'\n" +
-	"\x0fprune_resources\x18\x04 \x01(\bR\x0epruneResources\"\x91\x01\n" +
+	"\x0fprune_resources\x18\x04 \x01(\bR\x0epruneResources\x12B\n" +
+	"\x0ftrusted_issuers\x18\x05 \x03(\v2\x19.grantor.v1.TrustedIssuerR\x0etrustedIssuers\x122\n" +
+	"\tworkloads\x18\x06 \x03(\v2\x14.grantor.v1.WorkloadR\tworkloads\x12\x1f\n" +
+	"\vprune_trust\x18\a \x01(\bR\n" +
+	"pruneTrust\"\x91\x01\n" +
 	"\fWantedClient\x12*\n" +
 	"\x06client\x18\x01 \x01(\v2\x12.grantor.v1.ClientR\x06client\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\x120\n" +
@@ -961,7 +994,9 @@ var file_grantor_v1_resource_service_proto_goTypes = []any{
 	(*AppliedChange)(nil),          // 14: grantor.v1.AppliedChange
 	(*durationpb.Duration)(nil),    // 15: google.protobuf.Duration
 	(*fieldmaskpb.FieldMask)(nil),  // 16: google.protobuf.FieldMask
-	(*Client)(nil),                 // 17: grantor.v1.Client
+	(*TrustedIssuer)(nil),          // 17: grantor.v1.TrustedIssuer
+	(*Workload)(nil),               // 18: grantor.v1.Workload
+	(*Client)(nil),                 // 19: grantor.v1.Client
 }
 var file_grantor_v1_resource_service_proto_depIdxs = []int32{
 	15, // 0: grantor.v1.Resource.access_token_lifetime:type_name -> google.protobuf.Duration
@@ -974,25 +1009,27 @@ var file_grantor_v1_resource_service_proto_depIdxs = []int32{
 	0,  // 7: grantor.v1.UpdateResourceResponse.resource:type_name -> grantor.v1.Resource
 	0,  // 8: grantor.v1.ApplyManifestRequest.resources:type_name -> grantor.v1.Resource
 	12, // 9: grantor.v1.ApplyManifestRequest.clients:type_name -> grantor.v1.WantedClient
-	17, // 10: grantor.v1.WantedClient.client:type_name -> grantor.v1.Client
-	14, // 11: grantor.v1.ApplyManifestResponse.changes:type_name -> grantor.v1.AppliedChange
-	1,  // 12: grantor.v1.ResourceService.GetResource:input_type -> grantor.v1.GetResourceRequest
-	3,  // 13: grantor.v1.ResourceService.ListResources:input_type -> grantor.v1.ListResourcesRequest
-	5,  // 14: grantor.v1.ResourceService.CreateResource:input_type -> grantor.v1.CreateResourceRequest
-	7,  // 15: grantor.v1.ResourceService.UpdateResource:input_type -> grantor.v1.UpdateResourceRequest
-	9,  // 16: grantor.v1.ResourceService.DeleteResource:input_type -> grantor.v1.DeleteResourceRequest
-	11, // 17: grantor.v1.ResourceService.ApplyManifest:input_type -> grantor.v1.ApplyManifestRequest
-	2,  // 18: grantor.v1.ResourceService.GetResource:output_type -> grantor.v1.GetResourceResponse
-	4,  // 19: grantor.v1.ResourceService.ListResources:output_type -> grantor.v1.ListResourcesResponse
-	6,  // 20: grantor.v1.ResourceService.CreateResource:output_type -> grantor.v1.CreateResourceResponse
-	8,  // 21: grantor.v1.ResourceService.UpdateResource:output_type -> grantor.v1.UpdateResourceResponse
-	10, // 22: grantor.v1.ResourceService.DeleteResource:output_type -> grantor.v1.DeleteResourceResponse
-	13, // 23: grantor.v1.ResourceService.ApplyManifest:output_type -> grantor.v1.ApplyManifestResponse
-	18, // [18:24] is the sub-list for method output_type
-	12, // [12:18] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	17, // 10: grantor.v1.ApplyManifestRequest.trusted_issuers:type_name -> grantor.v1.TrustedIssuer
+	18, // 11: grantor.v1.ApplyManifestRequest.workloads:type_name -> grantor.v1.Workload
+	19, // 12: grantor.v1.WantedClient.client:type_name -> grantor.v1.Client
+	14, // 13: grantor.v1.ApplyManifestResponse.changes:type_name -> grantor.v1.AppliedChange
+	1,  // 14: grantor.v1.ResourceService.GetResource:input_type -> grantor.v1.GetResourceRequest
+	3,  // 15: grantor.v1.ResourceService.ListResources:input_type -> grantor.v1.ListResourcesRequest
+	5,  // 16: grantor.v1.ResourceService.CreateResource:input_type -> grantor.v1.CreateResourceRequest
+	7,  // 17: grantor.v1.ResourceService.UpdateResource:input_type -> grantor.v1.UpdateResourceRequest
+	9,  // 18: grantor.v1.ResourceService.DeleteResource:input_type -> grantor.v1.DeleteResourceRequest
+	11, // 19: grantor.v1.ResourceService.ApplyManifest:input_type -> grantor.v1.ApplyManifestRequest
+	2,  // 20: grantor.v1.ResourceService.GetResource:output_type -> grantor.v1.GetResourceResponse
+	4,  // 21: grantor.v1.ResourceService.ListResources:output_type -> grantor.v1.ListResourcesResponse
+	6,  // 22: grantor.v1.ResourceService.CreateResource:output_type -> grantor.v1.CreateResourceResponse
+	8,  // 23: grantor.v1.ResourceService.UpdateResource:output_type -> grantor.v1.UpdateResourceResponse
+	10, // 24: grantor.v1.ResourceService.DeleteResource:output_type -> grantor.v1.DeleteResourceResponse
+	13, // 25: grantor.v1.ResourceService.ApplyManifest:output_type -> grantor.v1.ApplyManifestResponse
+	20, // [20:26] is the sub-list for method output_type
+	14, // [14:20] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_grantor_v1_resource_service_proto_init() }
@@ -1002,6 +1039,7 @@ func file_grantor_v1_resource_service_proto_init() {
 	}
 	file_grantor_v1_client_service_proto_init()
 	file_grantor_v1_rule_proto_init()
+	file_grantor_v1_trust_service_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -50,8 +50,8 @@ type ResourceServiceClient interface {
 	UpdateResource(ctx context.Context, in *UpdateResourceRequest, opts ...grpc.CallOption) (*UpdateResourceResponse, error)
 	// DeleteResource removes a resource and its scopes.
 	DeleteResource(ctx context.Context, in *DeleteResourceRequest, opts ...grpc.CallOption) (*DeleteResourceResponse, error)
-	// ApplyManifest makes the registered resources and clients equal to those of the request, and returns the changes
-	// that it made. It is the remote form of `grantor apply` and is idempotent. The whole request is validated before
+	// ApplyManifest makes the registered resources, trusted issuers, workloads and clients equal to those of the request, and
+	// returns the changes that it made. It is the remote form of `grantor apply` and is idempotent. The whole request is validated before
 	// anything is written. It has no HTTP binding.
 	ApplyManifest(ctx context.Context, in *ApplyManifestRequest, opts ...grpc.CallOption) (*ApplyManifestResponse, error)
 }
@@ -147,8 +147,8 @@ type ResourceServiceServer interface {
 	UpdateResource(context.Context, *UpdateResourceRequest) (*UpdateResourceResponse, error)
 	// DeleteResource removes a resource and its scopes.
 	DeleteResource(context.Context, *DeleteResourceRequest) (*DeleteResourceResponse, error)
-	// ApplyManifest makes the registered resources and clients equal to those of the request, and returns the changes
-	// that it made. It is the remote form of `grantor apply` and is idempotent. The whole request is validated before
+	// ApplyManifest makes the registered resources, trusted issuers, workloads and clients equal to those of the request, and
+	// returns the changes that it made. It is the remote form of `grantor apply` and is idempotent. The whole request is validated before
 	// anything is written. It has no HTTP binding.
 	ApplyManifest(context.Context, *ApplyManifestRequest) (*ApplyManifestResponse, error)
 	mustEmbedUnimplementedResourceServiceServer()
