@@ -156,6 +156,7 @@ func causeChanges(t *testing.T, r *replica) {
 	do(t, ctx, resources.ApplyManifest, &grantorv1.ApplyManifestRequest{Clients: []*grantorv1.WantedClient{{
 		Client: &grantorv1.Client{ClientId: "applied", Scopes: []string{"api1"}}, ClientSecret: secret,
 	}}})
+	causeTrustChanges(t, ctx, r)
 	for _, k := range do(t, ctx, keys.RotateKeys, &grantorv1.RotateKeysRequest{}).GetKeys() {
 		if k.GetState() == grantorv1.SigningKey_STATE_ACTIVE {
 			do(t, ctx, keys.RetireKey, &grantorv1.RetireKeyRequest{Kid: k.GetKid()})
@@ -172,6 +173,19 @@ func causeChanges(t *testing.T, r *replica) {
 		}
 		return r.log.count("event=audit.left_out") > 0
 	})
+}
+
+// causeTrustChanges makes every change of a trusted issuer and of a workload.
+func causeTrustChanges(t *testing.T, ctx context.Context, r *replica) {
+	t.Helper()
+	trusts := grantorv1.NewTrustServiceClient(r.conn)
+	const id = "https://elsewhere.example"
+	do(t, ctx, trusts.CreateTrustedIssuer, &grantorv1.CreateTrustedIssuerRequest{TrustedIssuer: &grantorv1.TrustedIssuer{Issuer: id}})
+	do(t, ctx, trusts.UpdateTrustedIssuer, &grantorv1.UpdateTrustedIssuerRequest{TrustedIssuer: &grantorv1.TrustedIssuer{Id: id, SingleUse: true}})
+	do(t, ctx, trusts.CreateWorkload, &grantorv1.CreateWorkloadRequest{Workload: &grantorv1.Workload{ClientId: "w:{a}", Issuer: id, Subject: "{a}"}})
+	do(t, ctx, trusts.UpdateWorkload, &grantorv1.UpdateWorkloadRequest{Workload: &grantorv1.Workload{ClientId: "w:{a}", Scopes: []string{"api1"}}})
+	do(t, ctx, trusts.DeleteWorkload, &grantorv1.DeleteWorkloadRequest{ClientId: "w:{a}"})
+	do(t, ctx, trusts.DeleteTrustedIssuer, &grantorv1.DeleteTrustedIssuerRequest{Id: id})
 }
 
 // do makes a call that must succeed.

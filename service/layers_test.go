@@ -91,7 +91,7 @@ func TestLayers(t *testing.T) {
 		}
 	}
 	named := []string{
-		"cmd/grantor/cli", "cmd/grantor/yamldoc", "cmd/grantor/admin", "cmd/grantor/tokens", "cmd/grantor/bench",
+		"cmd/grantor/cli", "cmd/grantor/yamldoc", "cmd/grantor/admin", "cmd/grantor/tokens", "cmd/grantor/bench", "cmd/grantor/trustcheck",
 		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar", "interceptors/secretvar/poll",
 	}
 	for _, name := range append(transports, domain...) {
@@ -125,7 +125,7 @@ func checkCommands(t *testing.T, name string, deps []string) {
 	_, command, inGrantor := strings.Cut(name, "cmd/grantor/")
 	// The packages that link the SDKs of the clouds, and those that reach a store or a signing key.
 	withClouds := []string{"kms", "secretmanager", "storage", "serve", "servetest", "apply", "audit", "doctor"}
-	remoteOnly := []string{"remote", "admin", "tokens", "bench"}
+	remoteOnly := []string{"remote", "admin", "tokens", "bench", "trustcheck"}
 	foundations := []string{"cli", "yamldoc"}
 	for _, dep := range deps {
 		below := func(prefix string) bool { return dep == prefix || strings.HasPrefix(dep, prefix+"/") }

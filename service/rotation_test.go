@@ -43,7 +43,8 @@ func (r *replica) adminContext(t testing.TB) context.Context {
 func withBoss(m registry.Manifest) registry.Manifest {
 	boss := registry.Client{
 		ID: must.Get(oauth.ParseClientID("boss")), GrantTypes: []string{oauth.GrantClientCredentials},
-		Scopes: must.Get(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:resources.write grantor:keys.read grantor:keys.write")),
+		Scopes: must.Get(oauth.ParseScopes("grantor:clients.read grantor:clients.write grantor:resources.read grantor:resources.write " +
+			"grantor:trust.read grantor:trust.write grantor:keys.read grantor:keys.write")),
 	}
 	m.Clients = append(slices.Clone(m.Clients), registry.ClientSpec{Client: boss, Secret: secret})
 	return m

@@ -1,5 +1,5 @@
-// Package admin implements the gRPC servers of the administrative services: clients with their secrets, resources, and
-// signing keys. Each method translates its request for the domain, calls it, and translates the result back. The
+// Package admin implements the gRPC servers of the administrative services: clients with their secrets, resources, trusted
+// issuers and workloads, and signing keys. Each method translates its request for the domain, calls it, and translates the result back. The
 // methods follow Google's API improvement proposals 131 to 135 (standard methods), 154 (etags), 158 (pagination) and
 // 161 (field masks).
 //
@@ -26,6 +26,7 @@ import (
 	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/revocation"
 	"github.com/grantorhq/grantor/service/telemetry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // Ring is the part of the key ring that the servers use.
@@ -42,7 +43,7 @@ type Ring interface {
 
 // Config configures the servers. Every field is required.
 type Config struct {
-	// Editor changes clients and resources. Each call does so with the authority of its caller.
+	// Editor changes clients, resources, trusted issuers and workloads. Each call does so with the authority of its caller.
 	Editor *registry.Editor
 	Usage  registry.UsageStore
 	// Directory returns clients in their current state.
@@ -66,6 +67,7 @@ type Config struct {
 func Register(server grpc.ServiceRegistrar, c Config) {
 	grantorv1.RegisterClientServiceServer(server, &clientServer{config: c})
 	grantorv1.RegisterResourceServiceServer(server, &resourceServer{config: c})
+	grantorv1.RegisterTrustServiceServer(server, &trustServer{config: c})
 	grantorv1.RegisterKeyServiceServer(server, &keyServer{config: c})
 }
 
@@ -168,6 +170,13 @@ var eventOf = map[string]string{
 	"resource created": telemetry.EventResourceCreated,
 	"resource changed": telemetry.EventResourceChanged,
 	"resource removed": telemetry.EventResourceDeleted,
+
+	trust.KindIssuer + " created":   telemetry.EventIssuerCreated,
+	trust.KindIssuer + " changed":   telemetry.EventIssuerChanged,
+	trust.KindIssuer + " removed":   telemetry.EventIssuerDeleted,
+	trust.KindWorkload + " created": telemetry.EventWorkloadCreated,
+	trust.KindWorkload + " changed": telemetry.EventWorkloadChanged,
+	trust.KindWorkload + " removed": telemetry.EventWorkloadDeleted,
 }
 
 // awaitApplied waits briefly for the change to reach this replica. Timing out is not an error: the change is committed.

@@ -24,7 +24,7 @@ import (
 // all are the administrative scopes.
 var all = []string{
 	registry.ScopeClientsRead, registry.ScopeClientsWrite, registry.ScopeResourcesRead, registry.ScopeResourcesWrite,
-	registry.ScopeKeysRead, registry.ScopeKeysWrite,
+	registry.ScopeTrustRead, registry.ScopeTrustWrite, registry.ScopeKeysRead, registry.ScopeKeysWrite,
 }
 
 // fixture is an issuer and the clients of its administrative services.
@@ -33,6 +33,7 @@ type fixture struct {
 	conn      *grpc.ClientConn
 	clients   grantorv1.ClientServiceClient
 	resources grantorv1.ResourceServiceClient
+	trust     grantorv1.TrustServiceClient
 	keys      grantorv1.KeyServiceClient
 }
 
@@ -42,7 +43,8 @@ func newFixture(t *testing.T) *fixture {
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: parsed(t, oauth.ParseClientID, "boss"), Scopes: parsed(t, oauth.ParseScopes, strings.Join(all, " "))}}}})
 	conn := issuer.Conn(t)
 	return &fixture{
-		issuer, conn, grantorv1.NewClientServiceClient(conn), grantorv1.NewResourceServiceClient(conn), grantorv1.NewKeyServiceClient(conn),
+		issuer, conn, grantorv1.NewClientServiceClient(conn), grantorv1.NewResourceServiceClient(conn),
+		grantorv1.NewTrustServiceClient(conn), grantorv1.NewKeyServiceClient(conn),
 	}
 }
 

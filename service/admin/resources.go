@@ -140,11 +140,16 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	if len(m.GetClients()) > maxWanted {
 		return nil, invalid("clients", "has more than 500 clients")
 	}
+	if err := admitTrust(ctx, a, m); err != nil {
+		return nil, err
+	}
 	manifest, err := toManifest(m)
 	if err != nil {
 		return nil, err
 	}
-	account, err := a.editor.Apply(ctx, *manifest, registry.ApplyOptions{DryRun: m.GetValidateOnly(), PruneResources: m.GetPruneResources()})
+	account, err := a.editor.Apply(ctx, *manifest, registry.ApplyOptions{
+		DryRun: m.GetValidateOnly(), PruneResources: m.GetPruneResources(), PruneTrust: m.GetPruneTrust(),
+	})
 	answer := &grantorv1.ApplyManifestResponse{}
 	for _, c := range account {
 		answer.Changes = append(answer.Changes, &grantorv1.AppliedChange{Action: string(c.Action), Kind: c.Kind, Id: c.ID, Fields: c.Fields()})
@@ -157,6 +162,23 @@ func (s *resourceServer) ApplyManifest(ctx context.Context, m *grantorv1.ApplyMa
 	}
 	s.config.awaitApplied(ctx)
 	return answer, nil
+}
+
+// errTrustScope refuses a manifest with trusted issuers or workloads. The rule of the method does not require the scope,
+// because most manifests have none.
+var errTrustScope = oauth.Refuse(oauth.InsufficientScope, "The manifest needs the scope "+registry.ScopeTrustWrite+".")
+
+// admitTrust returns errTrustScope if the caller lacks the scope for what a request does to trusted issuers and workloads.
+func admitTrust(ctx context.Context, a *administrator, m *grantorv1.ApplyManifestRequest) error {
+	listed := len(m.GetTrustedIssuers())+len(m.GetWorkloads()) > 0
+	if a.may(registry.ScopeTrustWrite) || !listed && !m.GetPruneTrust() {
+		return nil
+	}
+	table, err := a.editor.Trust(ctx)
+	if err == nil && (listed || len(table.Issuers()) > 0) {
+		err = errTrustScope
+	}
+	return err
 }
 
 // target authorizes the caller, and returns it with the resource that m names.

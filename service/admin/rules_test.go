@@ -37,6 +37,16 @@ var needs = map[string][]string{
 	"ResourceService/UpdateResource":   {registry.ScopeResourcesWrite},
 	"ResourceService/DeleteResource":   {registry.ScopeResourcesWrite},
 	"ResourceService/ApplyManifest":    {registry.ScopeClientsWrite, registry.ScopeResourcesWrite},
+	"TrustService/GetTrustedIssuer":    {registry.ScopeTrustRead},
+	"TrustService/ListTrustedIssuers":  {registry.ScopeTrustRead},
+	"TrustService/CreateTrustedIssuer": all,
+	"TrustService/UpdateTrustedIssuer": all,
+	"TrustService/DeleteTrustedIssuer": all,
+	"TrustService/GetWorkload":         {registry.ScopeTrustRead},
+	"TrustService/ListWorkloads":       {registry.ScopeTrustRead},
+	"TrustService/CreateWorkload":      {registry.ScopeTrustWrite},
+	"TrustService/UpdateWorkload":      {registry.ScopeTrustWrite},
+	"TrustService/DeleteWorkload":      {registry.ScopeTrustWrite},
 	"KeyService/ListKeys":              {registry.ScopeKeysRead},
 	"KeyService/RotateKeys":            {registry.ScopeKeysWrite},
 	"KeyService/RetireKey":             {registry.ScopeKeysWrite},
@@ -67,7 +77,7 @@ func TestRules(t *testing.T) {
 			caller{name: "all but " + scope, ctx: f.as(t, slices.Delete(slices.Clone(all), i, i+1)...), holds: slices.Delete(slices.Clone(all), i, i+1)})
 	}
 	methods := 0
-	for _, service := range []grpc.ServiceDesc{grantorv1.ClientService_ServiceDesc, grantorv1.ResourceService_ServiceDesc, grantorv1.KeyService_ServiceDesc} {
+	for _, service := range []grpc.ServiceDesc{grantorv1.ClientService_ServiceDesc, grantorv1.ResourceService_ServiceDesc, grantorv1.TrustService_ServiceDesc, grantorv1.KeyService_ServiceDesc} {
 		if len(service.Streams) > 0 {
 			t.Errorf("%s has streams, which this test does not call", service.ServiceName)
 		}

@@ -14,9 +14,12 @@ func TestWriterReadsNothing(t *testing.T) {
 	f := newFixture(t)
 	f.rest(t, http.MethodPost, "/v1/resources", `{"resource":"urn:hidden","name":"secret words"}`)
 	f.rest(t, http.MethodPost, "/v1/clients", `{"client":{"client_id":"hidden","client_name":"secret words"}}`)
+	f.rest(t, http.MethodPost, "/v1/trusted-issuers", `{"issuer":"https://hidden.example"}`)
+	f.rest(t, http.MethodPost, "/v1/workloads", `{"client_id":"hidden","issuer":"https://hidden.example","subject":"secret words"}`)
 	for path, c := range map[string]struct{ scope, name string }{
 		"/v1/clients/hidden":       {registry.ScopeClientsWrite, "client_name"},
 		"/v1/resources/urn:hidden": {registry.ScopeResourcesWrite, "name"},
+		"/v1/workloads/hidden":     {registry.ScopeTrustWrite, "subject"},
 	} {
 		writer := f.Token(t, "boss", registry.AdminResource, c.scope)
 		states := make(map[any]bool)

@@ -39,7 +39,8 @@ func (m mapErrors) convert(ctx context.Context, fullMethod string, err error) er
 func administrative(fullMethod string) bool {
 	service, _, _ := strings.Cut(strings.TrimPrefix(fullMethod, "/"), "/")
 	switch service {
-	case grantorv1.ClientService_ServiceDesc.ServiceName, grantorv1.ResourceService_ServiceDesc.ServiceName, grantorv1.KeyService_ServiceDesc.ServiceName:
+	case grantorv1.ClientService_ServiceDesc.ServiceName, grantorv1.ResourceService_ServiceDesc.ServiceName,
+		grantorv1.TrustService_ServiceDesc.ServiceName, grantorv1.KeyService_ServiceDesc.ServiceName:
 		return true
 	}
 	return false

@@ -19,6 +19,8 @@ type ApplyOptions struct {
 	DryRun bool
 	// Prune removes the clients, resources, trusted issuers and workloads that the manifest does not list; PruneResources removes resources only.
 	Prune, PruneResources bool
+	// PruneTrust removes trusted issuers and workloads only.
+	PruneTrust bool
 }
 
 // Apply validates the whole manifest and then makes the registry equal to it; applying it again changes nothing. It does
@@ -34,7 +36,7 @@ type ApplyOptions struct {
 // rotated away. Without a secret in the manifest, all stay as they are.
 func (e *Editor) Apply(ctx context.Context, m Manifest, options ApplyOptions) ([]Change, error) {
 	a := &application{Editor: e, manifest: m, options: options}
-	if err := m.check(); err != nil {
+	if err := m.Check(); err != nil {
 		return nil, err
 	}
 	if err := a.authorize(ctx); err != nil {

@@ -33,8 +33,11 @@ func (a *application) checkTrust(ctx context.Context, resources *Resources) erro
 
 // leavesTrust reports whether the manifest leaves the trusted issuers and the workloads as they are.
 func (a *application) leavesTrust() bool {
-	return len(a.manifest.Issuers)+len(a.manifest.Workloads) == 0 && !a.options.Prune
+	return len(a.manifest.Issuers)+len(a.manifest.Workloads) == 0 && !a.prunesTrust()
 }
+
+// prunesTrust reports whether the trusted issuers and workloads that the manifest does not list are removed.
+func (a *application) prunesTrust() bool { return a.options.Prune || a.options.PruneTrust }
 
 // mergeTrust returns the table that should be stored, and how it differs from the one that is. The workloads are checked
 // against the resources.
@@ -63,7 +66,7 @@ func mergeEntries[T any](a *application, k *entryKind[T], l *lists, specs []T, r
 	var made, removed []Change
 	var kept []T
 	for _, entry := range *list {
-		if !a.options.Prune || slices.ContainsFunc(specs, func(spec T) bool { return k.id(&spec) == k.id(&entry) }) {
+		if !a.prunesTrust() || slices.ContainsFunc(specs, func(spec T) bool { return k.id(&spec) == k.id(&entry) }) {
 			kept = append(kept, entry)
 			continue
 		}

@@ -198,6 +198,14 @@ func IssuerFields() []Field[trust.Issuer] { return slices.Clone(issuerFields) }
 // WorkloadFields returns the fields of a workload that an administrator can set, in the order in which they are shown.
 func WorkloadFields() []Field[trust.Workload] { return slices.Clone(workloadFields) }
 
+// CopyIssuer copies the fields with the given names, of those that [IssuerFields] returns.
+func CopyIssuer(to, from *trust.Issuer, names []string) { copyFields(issuerFields, to, from, names) }
+
+// CopyWorkload copies the fields with the given names, of those that [WorkloadFields] returns.
+func CopyWorkload(to, from *trust.Workload, names []string) {
+	copyFields(workloadFields, to, from, names)
+}
+
 // ClientFields returns the fields of a client that an administrator can set, in the order in which they are shown.
 func ClientFields() []Field[Client] {
 	fields := make([]Field[Client], len(clientFields))

@@ -42,8 +42,9 @@ func (e *ManifestError) Error() string { return fmt.Sprintf("client %s: %v", e.I
 // Unwrap returns the [FieldError].
 func (e *ManifestError) Unwrap() error { return e.Err }
 
-// check rejects a manifest that specifies one thing in two ways: applying it again would not be a no-op.
-func (m *Manifest) check() error {
+// Check rejects a manifest that specifies one thing in two ways, so that applying it again would not be a no-op, and one in which
+// an identity may be two clients.
+func (m *Manifest) Check() error {
 	if _, err := NewResources(0, m.Resources); err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (m *Manifest) check() error {
 			return &ManifestError{id, &FieldError{Field: "client_secret", Problem: fmt.Sprintf("there are more than %d", MaxSecrets)}}
 		}
 	}
-	return nil
+	return m.checkIdentities()
 }
 
 // Action is what applying a manifest did, or would do, to one client, resource,

@@ -1,6 +1,6 @@
 // Package registrypb converts between package registry and the messages of grantor.v1 that represent its types. It only
-// converts, and decides nothing: the fields of a message are those of [registry.ClientFields] and
-// [registry.ResourceFields], found by name, so that a new field needs no line here.
+// converts, and decides nothing: the fields of a message are those of [registry.ClientFields], [registry.ResourceFields],
+// [registry.IssuerFields] and [registry.WorkloadFields], found by name, so that a new field needs no line here.
 package registrypb
 
 import (
@@ -17,6 +17,7 @@ import (
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // FromClient returns the message that shows a client to an administrator. It contains neither a secret nor a hash. uses are
@@ -72,6 +73,47 @@ func ToResource(m *grantorv1.Resource) (*registry.Resource, error) {
 	return r, readFields(r, registry.ResourceFields(), m)
 }
 
+// FromIssuer returns the message that represents a trusted issuer.
+func FromIssuer(i *trust.Issuer) *grantorv1.TrustedIssuer {
+	m := &grantorv1.TrustedIssuer{Id: i.ID(), Issuer: i.Issuer, TrustDomain: i.TrustDomain, Etag: i.ETag()}
+	setFields(m, registry.IssuerFields(), i)
+	return m
+}
+
+// ToIssuer returns the trusted issuer that a message represents. If a field is not valid by itself, the error is a
+// [registry.FieldError].
+func ToIssuer(m *grantorv1.TrustedIssuer) (*trust.Issuer, error) {
+	i := &trust.Issuer{Issuer: m.GetIssuer(), TrustDomain: m.GetTrustDomain()}
+	return i, readFields(i, registry.IssuerFields(), m)
+}
+
+// FromWorkload returns the message that represents a workload.
+func FromWorkload(w *trust.Workload) *grantorv1.Workload {
+	m := &grantorv1.Workload{ClientId: w.ClientID.String(), Etag: w.ETag()}
+	setFields(m, registry.WorkloadFields(), w)
+	return m
+}
+
+// ToWorkload returns the workload that a message represents. If a field is not valid by itself, the error is a
+// [registry.FieldError].
+func ToWorkload(m *grantorv1.Workload) (*trust.Workload, error) {
+	id, err := ToPattern("client_id", m.GetClientId())
+	if err != nil {
+		return nil, err
+	}
+	w := &trust.Workload{ClientID: id}
+	return w, readFields(w, registry.WorkloadFields(), m)
+}
+
+// ToPattern parses a pattern. If it is not valid, the error is a [registry.FieldError].
+func ToPattern(field, text string) (trust.Pattern, error) {
+	pattern, err := trust.ParsePattern(text)
+	if err != nil {
+		return trust.Pattern{}, &registry.FieldError{Field: field, Problem: err.Error()}
+	}
+	return pattern, nil
+}
+
 // FromSpec returns the message that represents a client of a manifest.
 func FromSpec(s *registry.ClientSpec) *grantorv1.WantedClient {
 	client := &grantorv1.Client{ClientId: s.ID.String()}
@@ -113,6 +155,20 @@ func ToManifest(m *grantorv1.ApplyManifestRequest) (*registry.Manifest, error) {
 		}
 		manifest.Resources = append(manifest.Resources, *resource)
 	}
+	for _, sent := range m.GetTrustedIssuers() {
+		issuer, err := ToIssuer(sent)
+		if err != nil {
+			return nil, &trust.EntryError{Kind: trust.KindIssuer, ID: issuer.ID(), Err: err}
+		}
+		manifest.Issuers = append(manifest.Issuers, *issuer)
+	}
+	for _, sent := range m.GetWorkloads() {
+		workload, err := ToWorkload(sent)
+		if err != nil {
+			return nil, &trust.EntryError{Kind: trust.KindWorkload, ID: sent.GetClientId(), Err: err}
+		}
+		manifest.Workloads = append(manifest.Workloads, *workload)
+	}
 	for _, sent := range m.GetClients() {
 		spec, err := ToSpec(sent)
 		if err != nil {
@@ -130,7 +186,7 @@ func setFields[T any](m proto.Message, fields []registry.Field[T], t *T) {
 	}
 }
 
-// SetField sets a field of a message that represents a client or a resource to a value of the type that
+// SetField sets a field of a message that represents an entry of the registry to a value of the type that
 // [registry.Field.Get] returns.
 func SetField(message proto.Message, name string, value any) {
 	m := message.ProtoReflect()
@@ -187,7 +243,7 @@ func setMessages(m protoreflect.Message, field protoreflect.FieldDescriptor, val
 	}
 }
 
-// FieldText returns the value of a field of a message that represents a client or a resource, as [registry.Field.Text]
+// FieldText returns the value of a field of a message that represents an entry of the registry, as [registry.Field.Text]
 // formats it.
 func FieldText(m proto.Message, name string) string {
 	value, err := fieldValue(m, name)

@@ -20,6 +20,7 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/registrypb"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // TestFields checks that the tables and the messages have the same fields, apart from the identifier and those that are
@@ -27,6 +28,8 @@ import (
 func TestFields(t *testing.T) {
 	checkFields(t, registry.ClientFields(), &grantorv1.Client{}, "client_id", "secrets", "create_time", "update_time", "etag")
 	checkFields(t, registry.ResourceFields(), &grantorv1.Resource{}, "resource", "etag")
+	checkFields(t, registry.IssuerFields(), &grantorv1.TrustedIssuer{}, "id", "issuer", "trust_domain", "etag")
+	checkFields(t, registry.WorkloadFields(), &grantorv1.Workload{}, "client_id", "etag")
 }
 
 func checkFields[T any](t *testing.T, table []registry.Field[T], message proto.Message, others ...string) {
@@ -159,5 +162,48 @@ func TestInvalid(t *testing.T) {
 	_, err := registrypb.ToSpec(&grantorv1.WantedClient{Client: &grantorv1.Client{ClientId: "a"}, ClientSecretHashes: []string{"x"}})
 	if spec, ok := errors.AsType[*registry.ManifestError](err); !ok || spec.ID.String() != "a" {
 		t.Errorf("got %v, want an error about the client", err)
+	}
+}
+
+// TestTrust converts trusted issuers, workloads and rules to messages and back.
+func TestTrust(t *testing.T) {
+	pattern := func(text string) trust.Pattern { return must.Get(trust.ParsePattern(text)) }
+	for _, want := range []trust.Issuer{
+		{
+			Issuer: "https://a.example", KeysURI: "https://a.example/keys", CAFile: "/ca", BearerTokenFile: "/token",
+			Audience: []string{"a", "b"}, SingleUse: true,
+		},
+		{Issuer: "https://b.example"},
+		{TrustDomain: "c.example", BundleEndpoint: "https://c.example/bundle", BundleFile: "/bundle", WorkloadAPI: "unix:///api"},
+	} {
+		m := registrypb.FromIssuer(&want)
+		if got := must.Get(registrypb.ToIssuer(m)); !reflect.DeepEqual(got, &want) || m.GetId() != want.ID() || m.GetEtag() == "" {
+			t.Errorf("got %+v of %v, want %+v", got, m, want)
+		}
+	}
+	for _, want := range []trust.Workload{
+		{
+			ClientID: pattern("k8s:{ns}:{n}"), Rule: trust.Rule{
+				Issuer: "https://a.example", Subject: pattern("s:{ns}:{n}"), Claims: map[string]trust.Pattern{"a=b": pattern("*"), "c": pattern("d")},
+			},
+			Where: trust.Captures{"ns": "shop"}, Scopes: must.Get(oauth.ParseScopes("a b")), DefaultScopes: must.Get(oauth.ParseScopes("b")),
+			AccessTokenLifetime: time.Minute,
+		},
+		{ClientID: pattern("x"), Rule: trust.Rule{SPIFFEID: pattern("spiffe://a.example/{n}")}},
+	} {
+		m := registrypb.FromWorkload(&want)
+		got := must.Get(registrypb.ToWorkload(m))
+		if again := registrypb.FromWorkload(got); !proto.Equal(m, again) || got.ETag() != want.ETag() || m.GetEtag() != want.ETag() {
+			t.Errorf("got %v, want %v", again, m)
+		}
+		c := registry.Client{ID: must.Get(oauth.ParseClientID("a")), Federation: []trust.Rule{want.Rule}}
+		if got := must.Get(registrypb.ToClient(registrypb.FromClient(&c, nil))); !reflect.DeepEqual(got.Federation, c.Federation) {
+			t.Errorf("got the rules %v, want %v", got.Federation, c.Federation)
+		}
+	}
+	for _, m := range []*grantorv1.Workload{{}, {ClientId: "a*"}, {ClientId: "a", Subject: "{"}, {ClientId: "a", Claims: map[string]string{"a": ""}}} {
+		if got, err := registrypb.ToWorkload(m); err == nil {
+			t.Errorf("got %v of %v, want an error", got, m)
+		}
 	}
 }

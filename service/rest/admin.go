@@ -33,6 +33,7 @@ func (h *handler) newAdmin(ctx context.Context, conn grpc.ClientConnInterface) (
 	return mux, errors.Join(
 		gatewayv1.RegisterClientServiceHandlerClient(ctx, mux, grantorv1.NewClientServiceClient(conn)),
 		gatewayv1.RegisterResourceServiceHandlerClient(ctx, mux, grantorv1.NewResourceServiceClient(conn)),
+		gatewayv1.RegisterTrustServiceHandlerClient(ctx, mux, grantorv1.NewTrustServiceClient(conn)),
 		gatewayv1.RegisterKeyServiceHandlerClient(ctx, mux, grantorv1.NewKeyServiceClient(conn)),
 	)
 }

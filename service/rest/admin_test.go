@@ -22,6 +22,7 @@ import (
 type capture struct {
 	grantorv1.UnimplementedClientServiceServer
 	grantorv1.UnimplementedResourceServiceServer
+	grantorv1.UnimplementedTrustServiceServer
 	grantorv1.UnimplementedKeyServiceServer
 
 	request proto.Message
@@ -30,22 +31,28 @@ type capture struct {
 func (c *capture) Register(server grpc.ServiceRegistrar) {
 	grantorv1.RegisterClientServiceServer(server, c)
 	grantorv1.RegisterResourceServiceServer(server, c)
+	grantorv1.RegisterTrustServiceServer(server, c)
 	grantorv1.RegisterKeyServiceServer(server, c)
 }
 
 // answers is keyed by the name of a method.
 var answers = map[string]proto.Message{
-	"GetClient":          &grantorv1.GetClientResponse{},
-	"DeleteClient":       &grantorv1.DeleteClientResponse{},
-	"UpdateClient":       &grantorv1.UpdateClientResponse{},
-	"RevokeTokens":       &grantorv1.RevokeTokensResponse{},
-	"CreateClientSecret": &grantorv1.CreateClientSecretResponse{},
-	"RotateClientSecret": &grantorv1.RotateClientSecretResponse{},
-	"UpdateClientSecret": &grantorv1.UpdateClientSecretResponse{},
-	"DeleteClientSecret": &grantorv1.DeleteClientSecretResponse{},
-	"GetResource":        &grantorv1.GetResourceResponse{},
-	"UpdateResource":     &grantorv1.UpdateResourceResponse{},
-	"RetireKey":          &grantorv1.RetireKeyResponse{},
+	"GetClient":           &grantorv1.GetClientResponse{},
+	"DeleteClient":        &grantorv1.DeleteClientResponse{},
+	"UpdateClient":        &grantorv1.UpdateClientResponse{},
+	"RevokeTokens":        &grantorv1.RevokeTokensResponse{},
+	"CreateClientSecret":  &grantorv1.CreateClientSecretResponse{},
+	"RotateClientSecret":  &grantorv1.RotateClientSecretResponse{},
+	"UpdateClientSecret":  &grantorv1.UpdateClientSecretResponse{},
+	"DeleteClientSecret":  &grantorv1.DeleteClientSecretResponse{},
+	"GetResource":         &grantorv1.GetResourceResponse{},
+	"UpdateResource":      &grantorv1.UpdateResourceResponse{},
+	"GetTrustedIssuer":    &grantorv1.GetTrustedIssuerResponse{},
+	"UpdateTrustedIssuer": &grantorv1.UpdateTrustedIssuerResponse{},
+	"DeleteTrustedIssuer": &grantorv1.DeleteTrustedIssuerResponse{},
+	"GetWorkload":         &grantorv1.GetWorkloadResponse{},
+	"UpdateWorkload":      &grantorv1.UpdateWorkloadResponse{},
+	"RetireKey":           &grantorv1.RetireKeyResponse{},
 }
 
 func (c *capture) UnaryInterceptor() grpc.UnaryServerInterceptor {
@@ -91,6 +98,11 @@ func TestIDsInPaths(t *testing.T) {
 			},
 			{"GET", "/v1/resources/" + escaped, &grantorv1.GetResourceRequest{Resource: id}},
 			{"PATCH", "/v1/resources/" + escaped, &grantorv1.UpdateResourceRequest{Resource: &grantorv1.Resource{Resource: id}}},
+			{"GET", "/v1/trusted-issuers/" + escaped, &grantorv1.GetTrustedIssuerRequest{Id: id}},
+			{"PATCH", "/v1/trusted-issuers/" + escaped, &grantorv1.UpdateTrustedIssuerRequest{TrustedIssuer: &grantorv1.TrustedIssuer{Id: id}}},
+			{"DELETE", "/v1/trusted-issuers/" + escaped, &grantorv1.DeleteTrustedIssuerRequest{Id: id}},
+			{"GET", "/v1/workloads/" + escaped, &grantorv1.GetWorkloadRequest{ClientId: id}},
+			{"PATCH", "/v1/workloads/" + escaped, &grantorv1.UpdateWorkloadRequest{Workload: &grantorv1.Workload{ClientId: id}}},
 		} {
 			if got := service.call(handler, c.method, c.path); got != http.StatusOK {
 				t.Errorf("%s %s: got %d, want 200", c.method, c.path, got)

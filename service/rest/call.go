@@ -148,7 +148,7 @@ func normalize(raw json.RawMessage, message protoreflect.MessageDescriptor) (jso
 	}
 	for i, one := range all {
 		f := field(message, one.name)
-		if f == nil || f.Message() == nil || f.IsList() || string(one.value) == "null" {
+		if f == nil || f.Message() == nil || f.IsList() || f.IsMap() || string(one.value) == "null" {
 			continue
 		}
 		var err error

@@ -25,6 +25,12 @@ const (
 	EventResourceCreated = "resource.created"
 	EventResourceChanged = "resource.changed"
 	EventResourceDeleted = "resource.deleted"
+	EventIssuerCreated   = "trust.issuer_created"
+	EventIssuerChanged   = "trust.issuer_changed"
+	EventIssuerDeleted   = "trust.issuer_deleted"
+	EventWorkloadCreated = "trust.workload_created"
+	EventWorkloadChanged = "trust.workload_changed"
+	EventWorkloadDeleted = "trust.workload_deleted"
 	EventKeysRotated     = "key.rotated"
 	EventKeyRetired      = "key.retired"
 	EventKeyCompromised  = "key.compromised"
@@ -80,6 +86,12 @@ var Events = []Event{
 	{EventResourceCreated, "a resource was registered", attributes(adminAttrs, "id", "changes"), Changes, false},
 	{EventResourceChanged, "a resource was changed", attributes(adminAttrs, "id", "changes"), Changes, false},
 	{EventResourceDeleted, "a resource was deleted", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventIssuerCreated, "a trusted issuer or trust domain was added", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventIssuerChanged, "a trusted issuer or trust domain was changed", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventIssuerDeleted, "a trusted issuer or trust domain was removed", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventWorkloadCreated, "a workload was added", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventWorkloadChanged, "a workload was changed", attributes(adminAttrs, "id", "changes"), Changes, false},
+	{EventWorkloadDeleted, "a workload was removed", attributes(adminAttrs, "id", "changes"), Changes, false},
 	{EventKeysRotated, "a signing key was created, by an administrator or on schedule", attributes(adminAttrs, "alg", "kid", "replaces", "activate_time"), Changes, false},
 	{EventKeyRetired, "an administrator retired a signing key", attributes(adminAttrs, "kid"), Changes, false},
 	{EventKeyCompromised, "an administrator removed a signing key and revoked its tokens", attributes(adminAttrs, "kid"), Changes, false},
@@ -119,7 +131,7 @@ var Attributes = []Attribute{
 	{"all", "true if the client revoked all of its tokens"},
 	{"by", "client that made the call; empty for the issuer itself, and for its operator: `serve --apply`, and `grantor apply` with the Redis"},
 	{"method", "method that was called, such as `grantor.v1.ClientService/GetClient`; empty if the request could not be read"},
-	{"id", "client or resource that was changed"},
+	{"id", "client, resource, trusted issuer or workload that was changed"},
 	{"changes", "list of the fields that changed, each with `field`, `from` and `to`; the values of a list are separated by spaces, a secret is its id and its expiry"},
 	{"secret_id", "id of the secret"},
 	{"grace_period", "time for which the other secrets stay valid, in seconds"},

@@ -143,7 +143,13 @@ type EntryError struct {
 	Err error
 }
 
-func (e *EntryError) Error() string { return fmt.Sprintf("%s %s: %v", e.Kind, e.ID, e.Err) }
+func (e *EntryError) Error() string {
+	id := e.ID
+	if strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) || len(id) > maxText {
+		id = fmt.Sprintf("%.100q", id) // it is not valid, and may have line breaks
+	}
+	return fmt.Sprintf("%s %s: %v", e.Kind, id, e.Err)
+}
 
 // Unwrap returns the [FieldError].
 func (e *EntryError) Unwrap() error { return e.Err }

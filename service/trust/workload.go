@@ -74,7 +74,7 @@ func (w *Workload) checkClientID(captured []string) error {
 // Match returns the ID of the client that the identity is; ok is false if it is none of the workload's, and why then says what
 // does not match, for an operator.
 func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
-	bound := w.Rule.bind(w.Where)
+	bound := w.Selected()
 	captures, why := bound.Match(id)
 	if why != "" {
 		return oauth.ClientID{}, why, false
@@ -87,6 +87,9 @@ func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
 	return client, "", true
 }
 
+// Selected returns the rule with the captures that Where restricts replaced by their texts.
+func (w *Workload) Selected() Rule { return w.Rule.bind(w.Where) }
+
 // Includes reports whether the client with the ID is one of the workload's.
 func (w *Workload) Includes(id oauth.ClientID) bool {
 	return w.ClientID.Bind(w.Where).Match(id.String(), make(Captures))
@@ -94,7 +97,7 @@ func (w *Workload) Includes(id oauth.ClientID) bool {
 
 // conflict returns why two workloads cannot stand beside each other, or nil.
 func (w *Workload) conflict(other *Workload) error {
-	rule, rival := w.Rule.bind(w.Where), other.Rule.bind(other.Where)
+	rule, rival := w.Selected(), other.Selected()
 	switch {
 	case rule.Overlaps(&rival):
 		return &FieldError{ruleField(&w.Rule), fmt.Sprintf("an identity may match the workload %s too", other.ClientID)}
