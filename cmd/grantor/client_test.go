@@ -26,7 +26,7 @@ resources:
 clients:
   - client_id: administrator
     client_secret: ` + adminSecret + `
-    scopes: ["grantor:clients.read", "grantor:clients.write", "grantor:resources.read", "grantor:resources.write", "grantor:keys.read", "grantor:keys.write"]
+    scopes: ["grantor:clients.read", "grantor:clients.write", "grantor:resources.read", "grantor:resources.write", "grantor:keys.read", "grantor:keys.write", "grantor:trust.read", "grantor:trust.write"]
   - client_id: reader
     client_secret: reader-secret
     scopes: ["grantor:clients.read", "grantor:resources.read", "grantor:keys.read"]

@@ -106,7 +106,7 @@ var _ = attach.Scopes
 	}
 }
 
-// TestDocsManifest parses the file of clients and resources that the documentation shows.
+// TestDocsManifest parses the files of clients and resources that the documentation shows.
 func TestDocsManifest(t *testing.T) {
 	const name = "docs/clients-and-resources.md"
 	for _, block := range fenced(t, name, "yaml") {
@@ -115,8 +115,8 @@ func TestDocsManifest(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = m.Check()
-		if err != nil || len(m.Clients) != 2 || len(m.Resources) != 1 {
-			t.Errorf("got %v, want a manifest with two clients and one resource", err)
+		if err != nil || len(m.Clients) == 0 || len(m.Resources) != 1 {
+			t.Errorf("got %v, want a manifest with clients and one resource", err)
 		}
 	}
 }

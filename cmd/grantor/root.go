@@ -21,6 +21,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
+	"github.com/grantorhq/grantor/cmd/grantor/trustcheck"
 )
 
 // newCommand returns the command line, with all commands.
@@ -37,7 +38,8 @@ func newCommand() *cobra.Command {
 	root.AddCommand(
 		server, serve.NewConfigCommand(),
 		apply.NewCommand(shared), audit.NewCommand(shared), doctor.NewCommand(shared), migrate.NewCommand(),
-		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewKeyCommand(kms.NewWrapCommand(shared)),
+		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewTrustCommand(trustcheck.NewCommand()),
+		admin.NewKeyCommand(kms.NewWrapCommand(shared)),
 		tokens.NewCommand(shared), bench.NewCommand(shared),
 		buildinfo.NewCommand(), cli.NewExitCodesTopic(), remote.NewProfilesTopic(),
 	)

@@ -39,6 +39,8 @@ var clientFlags = []fieldFlag{
 	{"older_audiences_until", "older-audiences-until", "`time` until which its assertions may be addressed to the token endpoint or to several servers", nil},
 	{"allowed_networks", "allowed-network", "`network` that it may come from, such as 10.0.0.0/8, or several with spaces between; can be repeated; default: any", nil},
 	{"access_token_lifetime", "access-token-lifetime", "maximum `lifetime` of its tokens; 0 for the default", nil},
+	{"federation", "federation", "`rule` for identities of a trusted issuer that authenticate it: name=value with commas between, such as issuer=URL,subject=TEXT or issuer=URL,claims.NAME=TEXT or spiffe_id=ID; can be repeated", nil},
+	{"workload", "workload", "it is a client of a workload, which has its scopes", nil},
 }
 
 // resourceFlags are the flags of a resource's fields.
@@ -49,10 +51,35 @@ var resourceFlags = []fieldFlag{
 	{"signing_alg", "signing-alg", "`algorithm` that signs its tokens; default: the issuer's", signingAlgorithmNames},
 }
 
+// issuerFlags are the flags of a trusted issuer's fields.
+var issuerFlags = []fieldFlag{
+	{"jwks_uri", "jwks-uri", "`URL` of its JWK Set; default: its metadata name it", nil},
+	{"jwks", "jwks-file", "`file` here with its JWK Set, which is stored, instead of a URL", nil},
+	{"ca_file", "ca-file", "`path` on the replicas of the authorities that sign the certificate of its server; default: the system's", nil},
+	{"bearer_token_file", "bearer-token-file", "`path` on the replicas of the token that its server asks for", nil},
+	{"audience", "audience", "`aud` that its tokens may have, or several with spaces between; can be repeated; default: the issuer's identifier", nil},
+	{"single_use", "single-use", "accept each of its tokens once", nil},
+	{"bundle_endpoint", "bundle-endpoint", "`URL` of the bundle of the trust domain", nil},
+	{"bundle_file", "bundle-file", "`path` on the replicas of the bundle of the trust domain", nil},
+	{"workload_api", "workload-api", "`address` of the Workload API that has the bundle, such as unix:///run/spire/agent.sock", nil},
+}
+
+// workloadFlags are the flags of a workload's fields.
+var workloadFlags = []fieldFlag{
+	{"issuer", "trusted-issuer", "`URL` of the trusted issuer, the iss of its tokens", nil},
+	{"subject", "subject", "`pattern` of the sub of its tokens", nil},
+	{"claims", "claim", "`name=pattern` of a claim of its tokens; can be repeated", nil},
+	{"spiffe_id", "spiffe-id", "`pattern` of its SPIFFE IDs, instead of those of tokens", nil},
+	{"where", "where", "`name=value` of a capture, the only value that is accepted; can be repeated", nil},
+	{"scopes", "scope", "`scope` that its clients may have, or several with spaces between; can be repeated", nil},
+	{"default_scopes", "default-scope", "`scope` that they get when they request none, as --scope; default: all", nil},
+	{"access_token_lifetime", "access-token-lifetime", "maximum `lifetime` of their tokens; 0 for the default", nil},
+}
+
 // signingAlgorithmNames are the algorithms that an issuer can have.
 var signingAlgorithmNames = []string{"ES256", "RS256", "PS256", "EdDSA"}
 
-// fieldChange is a change of the fields of a client or resource by flags.
+// fieldChange is a change of the fields of an entry of the registry, such as a client, by flags.
 type fieldChange struct {
 	flags *pflag.FlagSet
 	rows  []fieldFlag
@@ -90,48 +117,21 @@ func declare(flags *pflag.FlagSet, row fieldFlag, zero any) func() any {
 	case time.Time:
 		moment := flags.Time(row.name, time.Time{}, []string{time.RFC3339, time.DateOnly}, row.usage)
 		return func() any { return *moment }
+	case map[string]string:
+		pairs := make(pairsFlag)
+		flags.Var(pairs, row.name, row.usage)
+		return func() any { return map[string]string(pairs) }
 	case json.RawMessage:
-		document := &jsonFile{}
-		flags.Var(document, row.name, row.usage)
-		return func() any { return document.content }
+		value := newJSONFlag(row.field)
+		flags.Var(value, row.name, row.usage)
+		return func() any { return value.json() }
 	default:
 		text := flags.String(row.name, "", row.usage)
 		return func() any { return *text }
 	}
 }
 
-// jsonFile is a flag that names a file with a JSON object; an empty name clears the field. It implements [pflag.Value].
-type jsonFile struct {
-	path    string
-	content json.RawMessage
-}
-
-// String returns the path.
-func (f *jsonFile) String() string { return f.path }
-
-// Type returns the name of the flag's value where its usage has none.
-func (f *jsonFile) Type() string { return "file" }
-
-// Set reads the file. An error contains no part of it: it may be a private key that was named by mistake.
-func (f *jsonFile) Set(path string) error {
-	if f.path, f.content = path, nil; path == "" {
-		return nil
-	}
-	content, err := cli.ReadFile(path, maxDocument)
-	switch {
-	case err != nil:
-		return err
-	case !json.Valid(content):
-		return fmt.Errorf("%s is not JSON", path)
-	}
-	f.content = content
-	return nil
-}
-
-// maxDocument is the maximum size of a file that is the value of a field, in bytes.
-const maxDocument = 64 << 10
-
-// declareScopeEdits adds the flags that edit the scopes of an existing client or resource.
+// declareScopeEdits adds the flags that edit the scopes of an existing entry.
 func (c *fieldChange) declareScopeEdits() {
 	c.flags.StringArrayVar(&c.added, "add-scope", nil, "`scope` to add to the existing ones, as --scope")
 	c.flags.StringArrayVar(&c.removed, "remove-scope", nil, "`scope` to remove from the existing ones, as --scope")
@@ -152,10 +152,7 @@ func (c *fieldChange) editsScopes() bool {
 }
 
 // apply sets the fields of m whose flags are given, and returns their names.
-func (c *fieldChange) apply(m interface {
-	proto.Message
-	GetScopes() []string
-}) []string {
+func (c *fieldChange) apply(m proto.Message) []string {
 	var fields []string
 	set := func(field string, value any) {
 		registrypb.SetField(m, field, value)
@@ -166,8 +163,8 @@ func (c *fieldChange) apply(m interface {
 			set(row.field, c.values[row.field]())
 		}
 	}
-	if c.editsScopes() {
-		set("scopes", editList(m.GetScopes(), c.added, c.removed))
+	if scoped, ok := m.(interface{ GetScopes() []string }); ok && c.editsScopes() {
+		set("scopes", editList(scoped.GetScopes(), c.added, c.removed))
 	}
 	return fields
 }

@@ -54,13 +54,13 @@ func NewCommand(shared settings.Names) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Make the registered clients and resources equal to a file",
-		Long: `Create the clients and resources that a file lists, change those that differ, and print what was done. Applying the same
-file again changes nothing. An error in the file is reported with its line, and nothing is applied.
+		Long: `Create the resources, trusted issuers, workloads and clients that a file lists, change those that differ, and print what was
+done. Applying the same file again changes nothing. An error in the file is reported with its line, and nothing is applied.
 
 With --redis and the key-encryption key the file is applied to Redis directly; this is how the first administrator is
 registered. With --issuer or --profile a running issuer applies it. That requires a client with the scopes
-grantor:clients.write and grantor:resources.write, with --prune also grantor:clients.read, and every scope "grantor:…" that
-a listed client has or gets. If the environment has both GRANTOR_REDIS and GRANTOR_ISSUER, as that of grantor serve has,
+grantor:clients.write and grantor:resources.write, with --prune also grantor:clients.read, for workloads grantor:trust.write,
+every scope "grantor:…" that a listed client has or gets, and to change a trusted issuer all of them. If the environment has both GRANTOR_REDIS and GRANTOR_ISSUER, as that of grantor serve has,
 the file is applied to Redis.`,
 		Example: `  grantor apply -f clients.yaml --redis redis://localhost:6379 --key-encryption-key-file kek
   grantor apply -f clients.yaml --issuer https://auth.example.com --client-id administrator --dry-run
@@ -86,7 +86,7 @@ the file is applied to Redis.`,
 	s.Connection.Declare(flags, "")
 	flags.StringVarP(&s.file, "file", "f", "", "`file` with clients and resources, in YAML")
 	flags.BoolVar(&s.dryRun, "dry-run", false, "print what would be done and do nothing")
-	flags.BoolVar(&s.prune, "prune", false, "remove the clients and resources that the file does not list")
+	flags.BoolVar(&s.prune, "prune", false, "remove what the file does not list")
 	return cmd
 }
 

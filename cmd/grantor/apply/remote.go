@@ -72,16 +72,15 @@ func (r *remoteApplier) apply(ctx context.Context) error {
 	return nil
 }
 
-// batches divides the manifest into requests. Each has all resources, so that the scopes of its clients are known.
+// batches divides the manifest into requests. Each has all resources, trusted issuers and workloads, so that what its clients
+// refer to is known.
 func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
-	var resources []*grantorv1.Resource
-	for i := range r.wanted.Resources {
-		resources = append(resources, registrypb.FromResource(&r.wanted.Resources[i]))
-	}
-	// The first batch removes the resources that the file does not list: applied to Redis directly, they are removed before
-	// any client changes, too.
+	common := r.common()
 	begin := func() (*grantorv1.ApplyManifestRequest, int) {
-		batch := &grantorv1.ApplyManifestRequest{Resources: resources, PruneResources: r.prune}
+		batch := &grantorv1.ApplyManifestRequest{
+			Resources: common.GetResources(), TrustedIssuers: common.GetTrustedIssuers(), Workloads: common.GetWorkloads(),
+			PruneResources: common.GetPruneResources(), PruneTrust: common.GetPruneTrust(),
+		}
 		return batch, proto.Size(batch)
 	}
 	batch, size := begin()
@@ -100,6 +99,22 @@ func (r *remoteApplier) batches() []*grantorv1.ApplyManifestRequest {
 	return batches
 }
 
+// common returns a request without clients. The first batch removes what the file does not list: applied to Redis directly,
+// it is removed before any client changes, too.
+func (r *remoteApplier) common() *grantorv1.ApplyManifestRequest {
+	request := &grantorv1.ApplyManifestRequest{PruneResources: r.prune, PruneTrust: r.prune}
+	for i := range r.wanted.Resources {
+		request.Resources = append(request.Resources, registrypb.FromResource(&r.wanted.Resources[i]))
+	}
+	for i := range r.wanted.Issuers {
+		request.TrustedIssuers = append(request.TrustedIssuers, registrypb.FromIssuer(&r.wanted.Issuers[i]))
+	}
+	for i := range r.wanted.Workloads {
+		request.Workloads = append(request.Workloads, registrypb.FromWorkload(&r.wanted.Workloads[i]))
+	}
+	return request
+}
+
 // send sends all batches, to be checked or to be applied. It reports the changes of the pass that the command is for:
 // applying, or checking in a dry run.
 func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyManifestRequest, check bool) error {
@@ -116,8 +131,8 @@ func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyMani
 			return r.locate(err)
 		}
 		for _, change := range answer.GetChanges() {
-			// The resources are in each batch, and applied with the first.
-			if check == r.dryRun && (i == 0 || change.GetKind() != "resource") {
+			// What is not a client is in each batch, and applied with the first.
+			if check == r.dryRun && (i == 0 || change.GetKind() == "client") {
 				r.report(readChange(change))
 			}
 		}
@@ -127,13 +142,13 @@ func (r *remoteApplier) send(ctx context.Context, batches []*grantorv1.ApplyMani
 	return nil
 }
 
-// locate adds file and line to the issuer's error about a client or resource.
+// locate adds file and line to the issuer's error about an item of the file.
 func (r *remoteApplier) locate(err error) error {
 	call, ok := errors.AsType[*remote.CallError](err)
 	if !ok {
 		return err
 	}
-	// The message begins with "client ID: " or "resource URI: ", and neither an ID nor a URI has a space.
+	// The message begins with "kind ID: ", and no valid ID has a space.
 	item, _, _ := strings.Cut(call.Message, ": ")
 	position := r.wanted.Position(item, call.Field)
 	if position == "" {

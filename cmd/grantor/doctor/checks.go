@@ -108,9 +108,12 @@ var checks = []check{
 
 	{"record.altered", severityError, "a record was altered in Redis, not by Grantor, and is not used", "find out what else can write to the Redis; delete that key there and apply again"},
 	{"record.unreadable", severityError, "a record cannot be read, or a newer release wrote it", "run the newest release everywhere; otherwise delete that key in Redis, if it is not the key ring, and apply again"},
+	{"trust.reach", severityWarning, "the keys of a trusted issuer, or the bundle of a trust domain, cannot be fetched from here; replicas that cannot either refuse its identities, at the latest a day after they last could", "check its URL, its certificate (`ca_file`) and the network; if only the replicas can reach it, `--skip` this check"},
+	{"trust.keys", severityError, "a trusted issuer publishes no usable key, or its metadata are those of another issuer: its identities are refused", "check its `issuer`, `jwks_uri` or `bundle_endpoint`"},
+	{"trust.files", severityError, "a trusted issuer names a file that is below no directory of `trust-directories`, so that it is not read", "add its directory to `trust-directories` of the replicas, or correct the path"},
 	{"client.expiring", severityWarning, "all secrets of a client expire within 14 days", "`grantor client secret rotate`"},
 	{"client.locked-out", severityWarning, "all secrets of a client have expired: it gets no tokens", "give it a new one with `grantor client secret rotate`, or disable the client"},
-	{"client.secretless", severityNote, "a client has no secret: it cannot request tokens", "give it one with `grantor client secret rotate`, or delete it"},
+	{"client.secretless", severityNote, "a client has no secret, no keys and no rule for identities elsewhere: it cannot request tokens", "give it one with `grantor client secret rotate`, or delete it"},
 	{"client.never-used", severityNote, "a secret is older than 30 days and was never used", "`grantor client secret delete`"},
 	{"client.unused", severityNote, "a secret was last used more than 90 days ago", "`grantor client secret delete`"},
 	{"client.chosen", severityNote, "a secret that a person chose is older than 90 days", "`grantor client secret rotate`, which generates one of 256 random bits"},

@@ -36,7 +36,7 @@ var clientChecks = []string{
 	"client.unused", "client.chosen", "client.administrators",
 }
 
-// checkRecords checks the records of resources and clients, which the open ring authenticates.
+// checkRecords checks the records of resources, trusted issuers and clients, which the open ring authenticates.
 func (d *doctor) checkRecords(ctx context.Context) error {
 	if d.ring == nil {
 		return nil
@@ -46,6 +46,7 @@ func (d *doctor) checkRecords(ctx context.Context) error {
 	if _, err := d.store.Resources(ctx); err != nil {
 		c.broken("the resources", err)
 	}
+	d.checkTrust(ctx, c)
 	more, err := d.visit(ctx, c)
 	if err != nil {
 		return err
@@ -139,7 +140,9 @@ func (c *clientReport) add(client *registry.Client, uses map[string]time.Time) {
 	}
 	switch {
 	case len(client.Secrets) == 0:
-		report("client.secretless", "")
+		if !client.Workload && len(client.Federation) == 0 && client.Keys.String() == "" && client.KeysURI == "" {
+			report("client.secretless", "")
+		}
 	case valid == 0:
 		report("client.locked-out", "")
 	case soon == valid:

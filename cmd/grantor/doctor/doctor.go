@@ -34,6 +34,8 @@ type options struct {
 	issuer string
 	// keyRotation and maxStaleness apply to replicas that do not report theirs.
 	keyRotation, maxStaleness time.Duration
+	// trustDirectories are those of the replicas; empty if they are not known here.
+	trustDirectories []string
 
 	profileName string
 	// redisUser is the Redis user of the replicas. If it is empty, it is the user of doctor itself.
@@ -102,13 +104,14 @@ The exit code is 0 if no finding is worse than a warning, with --strict than a n
 	return cmd
 }
 
-// declareShared declares the settings that grantor serve has too. The last two have no flag here: they come from the
+// declareShared declares the settings that grantor serve has too. The last three have no flag here: they come from the
 // file or the environment of grantor serve.
 func (s *options) declareShared(flags *pflag.FlagSet) *settings.Set {
 	set := settings.NewSet(flags)
 	s.Declare(set)
 	flags.StringVar(&s.issuer, "issuer", "", "`URL` of this issuer: the iss of its tokens and the base of the REST API")
 	flags.DurationVar(&s.keyRotation, "key-rotation", 30*24*time.Hour, "`time` for which a key signs; at least 10m more than twice jwks-max-age")
+	set.Strings(&s.trustDirectories, "trust-directories", nil, "`list` of the directories below which the files are read that trusted issuers name", settings.Public)
 	flags.DurationVar(&s.maxStaleness, "max-staleness", 30*time.Second, "`time` for which tokens are issued without contact to Redis; at least 2s")
 	return set
 }

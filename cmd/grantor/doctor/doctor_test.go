@@ -33,7 +33,7 @@ var discard = log.New(io.Discard, "", 0)
 // TestDoctorFindings causes every possible finding.
 func TestDoctorFindings(t *testing.T) {
 	caused := make(map[string]bool)
-	for _, c := range slices.Concat(redisCauses, ringCauses, fleetCauses, issuerCauses, recordCauses) {
+	for _, c := range slices.Concat(redisCauses, ringCauses, fleetCauses, issuerCauses, recordCauses, trustCauses) {
 		caused[c.check] = true
 		t.Run(c.check, func(t *testing.T) {
 			p, args := c.setUp(t)

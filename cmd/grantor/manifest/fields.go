@@ -59,6 +59,9 @@ func (m *File) readClient(item *yaml.Node) error {
 			return m.doc.Errorf(node, "give one of %s", strings.Join(secretFields, ", "))
 		}
 		fields[key] = node
+		if key == "federation" {
+			return m.readFederation(&c.Client, node, fields)
+		}
 		if field, ok := lookUp(table, key); ok {
 			return readField(m.doc, node, field, &c.Client)
 		}
@@ -83,6 +86,9 @@ var secretFields = []string{"client_secret", "client_secret_env", "client_secret
 
 // readIdentity reads the ID of a client, or its secrets.
 func (m *File) readIdentity(c *registry.ClientSpec, key string, node *yaml.Node) (err error) {
+	if m.withoutSecrets && (slices.Contains(secretFields, key) || key == "client_secret_hashes") {
+		return nil
+	}
 	switch key {
 	case "client_id":
 		c.ID, err = parse(m.doc, node, oauth.ParseClientID)
@@ -135,6 +141,8 @@ func readField[T any](doc *yamldoc.Document, node *yaml.Node, field *registry.Fi
 			return doc.Errorf(node, "%s is true or false", field.Name)
 		}
 		return field.Set(t, flag)
+	case map[string]string:
+		return readMap(doc, node, field, t)
 	case json.RawMessage:
 		document, err := doc.JSON(node)
 		if err != nil {

@@ -1,44 +1,61 @@
-// Package manifest reads the file of clients and resources that grantor apply makes the registry equal to. Each error names
-// the file and the line.
+// Package manifest reads the file of resources, trusted issuers, workloads and clients that grantor apply makes the registry
+// equal to. Each error names the file and the line.
 package manifest
 
 import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/yamldoc"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 // File is a manifest and the place of each of its fields.
 type File struct {
 	registry.Manifest
 	doc *yamldoc.Document
-	// places maps "client ID field" and "resource ID field" to the value of the field. The field "" is the whole item.
+	// places maps "kind ID field" to the value of the field, where kind is client, resource, trusted_issuer or workload. The
+	// field "" is the whole item. A rule of a client is the field federation[i].
 	places map[string]*yaml.Node
 	// urls are the secrets that are yet to be read.
 	urls []secretURL
+	// withoutSecrets means that the secrets are not read.
+	withoutSecrets bool
 }
 
 // Parse parses a manifest. Its errors call it name. It leaves clients whose secret is named by a URL without a secret.
-func Parse(name string, data []byte) (*File, error) {
+func Parse(name string, data []byte) (*File, error) { return new(File).parse(name, data) }
+
+// ParseWithoutSecrets is Parse for a reader that has no use for secrets: it leaves all clients without, and reads neither
+// files nor variables that the manifest names.
+func ParseWithoutSecrets(name string, data []byte) (*File, error) {
+	return (&File{withoutSecrets: true}).parse(name, data)
+}
+
+func (m *File) parse(name string, data []byte) (*File, error) {
 	doc, err := yamldoc.Parse(name, data)
 	if err != nil {
 		return nil, err
 	}
-	m := &File{doc: doc, places: make(map[string]*yaml.Node)}
+	m.doc, m.places = doc, make(map[string]*yaml.Node)
 	return m, doc.Fields(doc.Root, func(key string, node *yaml.Node) error {
 		switch key {
 		case "resources":
 			return doc.Items(node, m.readResource)
+		case "trusted_issuers":
+			return items(doc, node, m.readIssuer)
+		case "workloads":
+			return items(doc, node, m.readWorkload)
 		case "clients":
 			return doc.Items(node, m.readClient)
 		}
-		return doc.Errorf(node, "there is no field %q here; the fields are resources and clients", key)
+		return doc.Errorf(node, "there is no field %q here; the fields are resources, trusted_issuers, workloads and clients", key)
 	})
 }
 
@@ -61,6 +78,12 @@ func (m *File) Check() error {
 	if err != nil {
 		return m.locate(err)
 	}
+	if _, err := trust.NewTable(0, m.Issuers, m.Workloads); err != nil {
+		return m.locate(err)
+	}
+	if err := m.Manifest.Check(); err != nil {
+		return m.locate(err)
+	}
 	for i := range m.Clients {
 		if err := m.Clients[i].Check(resources); err != nil {
 			return m.locate(&registry.ManifestError{ID: m.Clients[i].ID, Err: err})
@@ -78,8 +101,8 @@ func (m *File) Apply(ctx context.Context, editor *registry.Editor, options regis
 	return m.locate(err)
 }
 
-// Position returns file:line of a field of an item, or of the whole item if the field is absent. An item is "client ID" or
-// "resource ID". The position of an unknown item is empty.
+// Position returns file:line of a field of an item, or of the whole item if the field is absent. An item is "kind ID", such as
+// "client ID". The position of an unknown item is empty.
 func (m *File) Position(item, field string) string {
 	node := m.place(item, field)
 	if node == nil {
@@ -89,29 +112,33 @@ func (m *File) Position(item, field string) string {
 }
 
 func (m *File) place(item, field string) *yaml.Node {
-	return cmp.Or(m.places[item+" "+field], m.places[item+" "])
+	list, _, _ := strings.Cut(field, "[")
+	return cmp.Or(m.places[item+" "+field], m.places[item+" "+list], m.places[item+" "])
 }
 
-// locate adds file and line to an error about a client or resource.
+// locate adds file and line to an error about an item.
 func (m *File) locate(err error) error {
-	var item string
-	var client *registry.ManifestError
-	var resource *registry.ResourceError
-	switch {
-	case errors.As(err, &client):
-		item = "client " + client.ID.String()
-	case errors.As(err, &resource):
-		item = "resource " + resource.ID.String()
-	}
-	var field *registry.FieldError
-	if item == "" || !errors.As(err, &field) {
-		return err
-	}
-	node := m.place(item, field.Field)
-	if node == nil {
+	item, field := about(err)
+	node := m.place(item, field)
+	if item == "" || field == "" || node == nil {
 		return err
 	}
 	return cli.WithExit(cli.ExitInvalid, m.doc.Errorf(node, "%v", err))
+}
+
+// about returns the item and the field that an error is about; "" if it is about none.
+func about(err error) (item, field string) {
+	if client, ok := errors.AsType[*registry.ManifestError](err); ok {
+		item = "client " + client.ID.String()
+	} else if resource, ok := errors.AsType[*registry.ResourceError](err); ok {
+		item = "resource " + resource.ID.String()
+	} else if entry, ok := errors.AsType[*trust.EntryError](err); ok {
+		item = entry.Kind + " " + entry.ID
+	}
+	if invalid, ok := errors.AsType[*registry.FieldError](err); ok {
+		field = invalid.Field
+	}
+	return item, field
 }
 
 // remember records the places of the fields of an item. A duplicate item is an error.

@@ -30,6 +30,7 @@ type Admin struct {
 
 	Clients   grantorv1.ClientServiceClient
 	Resources grantorv1.ResourceServiceClient
+	Trust     grantorv1.TrustServiceClient
 	Keys      grantorv1.KeyServiceClient
 }
 
@@ -56,7 +57,8 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 	defer func() { _ = conn.Close() }()
 	return do(cmd.Context(), &Admin{
 		Client: client, Clients: grantorv1.NewClientServiceClient(conn),
-		Resources: grantorv1.NewResourceServiceClient(conn), Keys: grantorv1.NewKeyServiceClient(conn),
+		Resources: grantorv1.NewResourceServiceClient(conn), Trust: grantorv1.NewTrustServiceClient(conn),
+		Keys: grantorv1.NewKeyServiceClient(conn),
 	})
 }
 
