@@ -189,7 +189,7 @@ func newServers(d *domain) (*servers, error) {
 	return &servers{
 		tokens: &rpc.TokenServer{
 			Issuer: d.issuer, Events: d.events, GRPCEndpoint: d.config.GRPCEndpoint, CertificateMethods: d.config.CertificateMethods,
-			Proofs: proofs,
+			Proofs:       proofs,
 			TrustsDomain: d.trustsDomain,
 		},
 		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},

@@ -151,7 +151,7 @@ func TestAdmit(t *testing.T) {
 		return status.Code(err) == codes.ResourceExhausted
 	})
 	chain.Unread(admitted, telemetry.EventRevokeRefused, oauth.Refuse(oauth.InvalidRequest, "No."))
-	if want := `event=token.revoke_refused client_id="" auth_method="" peer=192.0.2.1:4711 error=invalid_request`; !strings.Contains(log.String(), want) {
+	if want := `event=token.revoke_refused client_id="" auth_method="" identity="" peer=192.0.2.1:4711 error=invalid_request`; !strings.Contains(log.String(), want) {
 		t.Errorf("the log lacks %q:\n%s", want, log)
 	}
 }

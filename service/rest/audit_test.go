@@ -16,7 +16,7 @@ func TestUnreadAudited(t *testing.T) {
 		"/connect/token": "token.refused", "/connect/introspect": "token.introspect_refused", "/connect/revoke": "token.revoke_refused",
 	} {
 		wantRefusal(t, r.post(path, "client_secret=hidden&client_secret=hidden", http.Header{}), http.StatusBadRequest, "invalid_request")
-		want := "event=" + event + ` client_id="" auth_method="" peer=192.0.2.1:1234 error=invalid_request reason=invalid_request cause="client_secret is sent more than once."`
+		want := "event=" + event + ` client_id="" auth_method="" identity="" peer=192.0.2.1:1234 error=invalid_request reason=invalid_request cause="client_secret is sent more than once."`
 		if log := r.log.String(); strings.Count(log, want) != 1 {
 			t.Errorf("%s: got %s, want %s", path, log, want)
 		}

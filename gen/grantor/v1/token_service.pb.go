@@ -930,10 +930,12 @@ type GetServerMetadataResponse struct {
 	SubjectTypesSupported []string `protobuf:"bytes,14,rep,name=subject_types_supported,json=subjectTypesSupported,proto3" json:"subject_types_supported,omitempty"`
 	// Algorithms that sign tokens. Some readers accept no other in any token of the issuer. No ID tokens are issued.
 	IdTokenSigningAlgValuesSupported []string `protobuf:"bytes,15,rep,name=id_token_signing_alg_values_supported,json=idTokenSigningAlgValuesSupported,proto3" json:"id_token_signing_alg_values_supported,omitempty"`
-	// JWS algorithms of client assertions at the token, introspection and revocation endpoints.
-	TokenEndpointAuthSigningAlgValuesSupported         []string `protobuf:"bytes,16,rep,name=token_endpoint_auth_signing_alg_values_supported,json=tokenEndpointAuthSigningAlgValuesSupported,proto3" json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
+	// JWS algorithms of client assertions at the token endpoint.
+	TokenEndpointAuthSigningAlgValuesSupported []string `protobuf:"bytes,16,rep,name=token_endpoint_auth_signing_alg_values_supported,json=tokenEndpointAuthSigningAlgValuesSupported,proto3" json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
+	// JWS algorithms of client assertions at the introspection endpoint.
 	IntrospectionEndpointAuthSigningAlgValuesSupported []string `protobuf:"bytes,17,rep,name=introspection_endpoint_auth_signing_alg_values_supported,json=introspectionEndpointAuthSigningAlgValuesSupported,proto3" json:"introspection_endpoint_auth_signing_alg_values_supported,omitempty"`
-	RevocationEndpointAuthSigningAlgValuesSupported    []string `protobuf:"bytes,18,rep,name=revocation_endpoint_auth_signing_alg_values_supported,json=revocationEndpointAuthSigningAlgValuesSupported,proto3" json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
+	// JWS algorithms of client assertions at the revocation endpoint.
+	RevocationEndpointAuthSigningAlgValuesSupported []string `protobuf:"bytes,18,rep,name=revocation_endpoint_auth_signing_alg_values_supported,json=revocationEndpointAuthSigningAlgValuesSupported,proto3" json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
 	// Whether tokens can be bound to a client certificate (RFC 8705 §3.3).
 	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,19,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	// JWS algorithms of DPoP proofs (RFC 9449 §5.1).
