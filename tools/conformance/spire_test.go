@@ -40,7 +40,7 @@ type spire struct {
 // newSPIRE builds and starts SPIRE, which stops when the test ends. The first build takes minutes.
 func newSPIRE(t *testing.T) *spire {
 	t.Helper()
-	dir := must.Get(os.MkdirTemp("", "spire")) // t.TempDir is too long for the path of a socket
+	dir := must.Get(os.MkdirTemp("", "spire")) //nolint:usetesting // t.TempDir is too long for the path of a socket
 	s := &spire{dir: dir, bin: t.TempDir()}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	began := time.Now()
@@ -114,7 +114,9 @@ func (s *spire) start(t *testing.T, name string, args ...string) {
 }
 
 // command calls the server's command line.
-func (s *spire) command(t *testing.T, args ...string) error { return s.run(t, new(bytes.Buffer), args...) }
+func (s *spire) command(t *testing.T, args ...string) error {
+	return s.run(t, new(bytes.Buffer), args...)
+}
 
 func (s *spire) run(t *testing.T, out *bytes.Buffer, args ...string) error {
 	t.Helper()
