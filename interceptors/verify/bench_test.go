@@ -225,12 +225,12 @@ func BenchmarkProof(b *testing.B) {
 			ready = ready[1:]
 		}
 	}
-	b.Run("bare", func(b *testing.B) {
+	b.Run("seen/floor", func(b *testing.B) {
 		verifier := &dpop.Verifier{Replays: dpop.NewReplays(dpop.DefaultReplays)}
 		request := &dpop.Request{Method: "POST", URLs: []string{"https://orders.internal" + guardedMethod.FullMethod}, Token: raw}
 		each(b, func(proof string) error { _, err := verifier.Verify(proof, request); return err })
 	})
-	b.Run("guard", func(b *testing.B) {
+	b.Run("seen/grantor", func(b *testing.B) {
 		guard := unaryInterceptor(b, newVerifier(signer))
 		each(b, func(proof string) error {
 			ctx := metadata.NewIncomingContext(context.Background(), metadata.MD{

@@ -227,8 +227,8 @@ func overTLS(ctx context.Context, c *x509.Certificate) context.Context {
 func BenchmarkBound(b *testing.B) {
 	signer, mine := newSigner(), certtest.NewAuthority().Sign()
 	for _, test := range []struct{ name, raw string }{
-		{"bearer", newToken(signer)},
-		{"certificate", sign(signer, bound(mine), func(c *token.Claims) { c.ID = token.NewID().String() })},
+		{"seen/floor", newToken(signer)},
+		{"seen/grantor", sign(signer, bound(mine), func(c *token.Claims) { c.ID = token.NewID().String() })},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			benchmarkCalls(b, unaryInterceptor(b, newVerifier(signer)), overTLS(incoming(test.raw), mine.Leaf))

@@ -19,6 +19,7 @@ import (
 	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/tools/local"
 )
 
@@ -46,8 +47,15 @@ const (
 	rsaScope    = "rsa.read"
 )
 
-// keyFile is the file of the lab with the private key of keyedClient.
-const keyFile = "client.pem"
+const (
+	// keyFile is the file of the lab with the private key of keyedClient.
+	keyFile = "client.pem"
+	// tokenFile is the file with a token of the trusted issuer elsewhere, which is valid for a day.
+	tokenFile = "workload.jwt"
+	elsewhere = "https://cluster.example.com"
+	// anyReplica is the audience of that token: the URL of the issuer differs from start to start.
+	anyReplica = "https://grantor.example.com"
+)
 
 // newLab builds the programs and writes the files that they need.
 func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
@@ -71,6 +79,10 @@ func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	cluster := jwstest.NewSigner(jwks.ES256)
+	workload := cluster.Sign(jwstest.Object{"alg": cluster.Algorithm, "kid": cluster.Key().ID()}, jwstest.Object{
+		"iss": elsewhere, "sub": "system:serviceaccount:shop:orders", "aud": anyReplica, "exp": time.Now().Add(24 * time.Hour).Unix(),
+	})
 	manifest := fmt.Sprintf(`resources:
   - {resource: "%s", scopes: [%s]}
   - {resource: "%s", scopes: [%s], signing_alg: EdDSA}
@@ -79,9 +91,13 @@ clients:
   - {client_id: %s, client_secret: %s, grant_types: [client_credentials], scopes: [%s, %s, %s]}
   - {client_id: %s, client_secret: %s, scopes: ["grantor:clients.write", "grantor:resources.write"]}
   - {client_id: %s, jwks: %s, scopes: [%s]}
+trusted_issuers:
+  - {issuer: "%s", jwks: %s, audience: ["%s"]}
+workloads:
+  - {client_id: "k8s:{name}", issuer: "%s", subject: "system:serviceaccount:shop:{name}", scopes: [%s]}
 `, ordersAPI, ordersScope, edAPI, edScope, rsaAPI, rsaScope, loadClient, l.secret, ordersScope, edScope, rsaScope, adminClient, l.secret,
-		keyedClient, keys, ordersScope)
-	return l, errors.Join(l.write("manifest.yaml", []byte(manifest)),
+		keyedClient, keys, ordersScope, elsewhere, jwstest.Set(cluster), anyReplica, elsewhere, ordersScope)
+	return l, errors.Join(l.write("manifest.yaml", []byte(manifest)), l.write(tokenFile, []byte(workload)),
 		l.write("kek", []byte(base64.StdEncoding.EncodeToString(kek))), local.Certify(l.path("cert.pem"), l.path("key.pem")))
 }
 

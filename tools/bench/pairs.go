@@ -39,6 +39,9 @@ func (l *lab) targetPairs() []pair {
 		args: issueArgs(ordersScope, ordersAPI, "--client-id", keyedClient, "--private-key-file", l.path(keyFile)),
 		env:  []string{"GRANTOR_CLIENT_SECRET="},
 	}
+	federated := scenario{
+		args: issueArgs(ordersScope, ordersAPI, "--client-id", "k8s:orders", "--token-file", l.path(tokenFile)), env: []string{"GRANTOR_CLIENT_SECRET="},
+	}
 	return []pair{
 		issue("issue, gRPC, ES256", "ES256", ordersScope, ordersAPI, 0.85),
 		issue("issue, gRPC, EdDSA", "EdDSA", edScope, edAPI, 0.80),
@@ -57,6 +60,11 @@ func (l *lab) targetPairs() []pair {
 			path: "issue, gRPC, private_key_jwt with ES256", chart: "issue, gRPC, private_key_jwt", target: atLeast(0.80), subject: keyed,
 			against: "one verification and one signature of ES256 and one write in Redis, by a yardstick whose collector also waits for 64 MB (GOGC=1600)",
 			floor:   scenario{work: "assertion", args: keyed.args, env: keyed.env, setup: setup{env: []string{"GOGC=1600"}}},
+		},
+		{
+			path: "issue, gRPC, federated_jwt seen before, with ES256", chart: "issue, gRPC, federated_jwt", target: atLeast(0.80), subject: federated,
+			against: "one signature of ES256, by a yardstick whose collector also waits for 64 MB (GOGC=1600)",
+			floor:   scenario{work: "ES256", args: federated.args, env: federated.env, setup: setup{env: []string{"GOGC=1600"}}},
 		},
 	}
 }
