@@ -318,9 +318,10 @@ func TestAdminListBreaks(t *testing.T) {
 // TestCompletion completes the values of flags.
 func TestCompletion(t *testing.T) {
 	for command, want := range map[string]string{
-		"client list --output ":                    "text json yaml",
-		"key rotate --alg ":                        "ES256 RS256 PS256 EdDSA",
-		"client create x --auth-method ":           "client_secret_basic client_secret_post",
+		"client list --output ": "text json yaml",
+		"key rotate --alg ":     "ES256 RS256 PS256 EdDSA",
+		"client create x --auth-method ": "client_secret_basic client_secret_post private_key_jwt tls_client_auth self_signed_tls_client_auth " +
+			"federated_jwt spiffe_jwt spiffe_x509",
 		"resource update https://x --signing-alg ": "ES256 RS256 PS256 EdDSA",
 	} {
 		args := append(strings.Fields(command), "")

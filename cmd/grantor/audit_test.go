@@ -273,7 +273,7 @@ func TestAuditPage(t *testing.T) {
 				names = append(names, match[1])
 			}
 			if strings.HasPrefix(fields[1], "token.") {
-				names = append(names, "client_id")
+				names = append(names, "client_id", "identity") // an empty attribute is not printed, and those of secrets have no identity
 			} else {
 				names = append(names, "by")
 			}

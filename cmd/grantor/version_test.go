@@ -16,7 +16,7 @@ func TestVersion(t *testing.T) {
 	if err := json.Unmarshal([]byte(run(t, "version", "-o", "json").Works(t)), &b); err != nil {
 		t.Fatal(err)
 	}
-	if b.Version == "" || b.Go != runtime.Version() || b.Platform != runtime.GOOS+"/"+runtime.GOARCH || len(b.Records) != 3 {
+	if b.Version == "" || b.Go != runtime.Version() || b.Platform != runtime.GOOS+"/"+runtime.GOARCH || len(b.Records) != 4 {
 		t.Errorf("got %+v", b)
 	}
 	if got := run(t, "version").Works(t); !strings.HasPrefix(got, b.String()+"\n") {

@@ -56,7 +56,7 @@ type assertion struct {
 func (e *Evidence) parseAssertion() (*assertion, error) {
 	switch {
 	case e.AssertionType != AssertionType && e.AssertionType != SPIFFEAssertionType:
-		return nil, refused(oauth.MalformedCredentials, "client_assertion_type is %.100q", e.AssertionType)
+		return nil, refused(oauth.MalformedCredentials, "client_assertion_type is neither that of a JWT nor that of a JWT-SVID") // it may be a misplaced secret
 	case len(e.Assertion) > maxAssertion:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_assertion has more than 8192 bytes.")
 	}
