@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -99,10 +100,13 @@ func TestIdentityKubernetes(t *testing.T) {
 }
 
 // TestIdentitySPIFFE runs the walk about SPIFFE, against a double of the Workload API. The addresses and the path of the socket
-// differ.
+// differ. The test writes the files that SPIRE's own commands write.
 func TestIdentitySPIFFE(t *testing.T) {
-	w := newWalk(t, "SPIFFE")
-	agent := spiffetest.NewWorkloadAPI(t, spiffetest.NewDomain("prod.example.com"), "spiffe://prod.example.com/shop/orders")
+	w, domain := newWalk(t, "SPIFFE"), spiffetest.NewDomain("prod.example.com")
+	agent := spiffetest.NewWorkloadAPI(t, domain, "spiffe://prod.example.com/shop/orders")
+	svid := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: agent.Rotate().Certificates[0].Raw})
+	must.Succeed(t, os.WriteFile(filepath.Join(w.dir, "svid.0.pem"), svid, 0o600))
+	must.Succeed(t, os.WriteFile(filepath.Join(w.dir, "bundle.json"), domain.Document(), 0o600))
 	socket := strings.TrimPrefix(agent.Address, "unix://")
 	w.replace("/run/spire/agent.sock", socket, "--trust-directories /run/spire", "--trust-directories "+filepath.Dir(socket))
 	w.serve()
@@ -110,7 +114,8 @@ func TestIdentitySPIFFE(t *testing.T) {
 }
 
 // TestIdentityOIDC runs the walk about issuers of OpenID Connect, against a double of GitHub Actions: its issuer, and the server
-// at which a job gets its token. The addresses differ.
+// at which a job gets its token. The addresses differ, and the environment lets the issuer fetch keys from loopback, where the
+// double is.
 func TestIdentityOIDC(t *testing.T) {
 	w, actions := newWalk(t, "Any OIDC issuer"), trusttest.New(t)
 	tokens := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, r *http.Request) {
@@ -124,7 +129,7 @@ func TestIdentityOIDC(t *testing.T) {
 	t.Cleanup(tokens.Close)
 	t.Setenv("ACTIONS_ID_TOKEN_REQUEST_URL", tokens.URL+"/token?api-version=2.0")
 	t.Setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "job-token")
-	t.Setenv("GRANTOR_FETCH_NETWORKS", "127.0.0.0/8") // the double is on loopback
+	t.Setenv("GRANTOR_FETCH_NETWORKS", "127.0.0.0/8")
 	w.replace("https://token.actions.githubusercontent.com", actions.URL)
 	w.serve()
 	out := w.run()
