@@ -90,3 +90,18 @@ func TestIdentityManifests(t *testing.T) {
 		t.Errorf("got %d files, want 3", found)
 	}
 }
+
+// TestIdentityRules parses the rules in the table of other issuers.
+func TestIdentityRules(t *testing.T) {
+	_, table, _ := strings.Cut(section(t, identityPage, "Any OIDC issuer"), "\n### Other issuers\n")
+	rules := regexp.MustCompile("`((?:subject: \"|claims: \\{)[^`]+)`").FindAllStringSubmatch(table, -1)
+	if len(rules) != 4 {
+		t.Errorf("got %d rules, want 4", len(rules))
+	}
+	for _, rule := range rules {
+		file := "clients:\n  - client_id: orders\n    scopes: [a]\n    federation:\n      - issuer: https://issuer.example.com\n        " + rule[1] + "\n"
+		if _, err := manifest.Parse(identityPage, []byte(file)); err != nil {
+			t.Errorf("%s: %v", rule[1], err)
+		}
+	}
+}
