@@ -56,8 +56,10 @@ func TestDocsGo(t *testing.T) {
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 
 	"golang.org/x/oauth2"
@@ -65,6 +67,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/interceptors/attach/spiffe"
 	"github.com/grantorhq/grantor/interceptors/secretvar"
 	"github.com/grantorhq/grantor/interceptors/verify"
 )
@@ -72,6 +75,7 @@ import (
 var _ = secretvar.Open
 var _, _, _ = http.MethodGet, os.Args, oauth2.NoContext
 var _, _, _ = grpc.NewClient, credentials.NewTLS, slog.Info
+var _, _, _ = json.NewDecoder, url.QueryEscape, spiffe.JWT
 
 var config *tls.Config
 var _ = attach.Scopes
@@ -83,7 +87,8 @@ var _ = attach.Scopes
 	for i, block := range blocks {
 		code.WriteString("func _(ctx context.Context) error {\n" + block)
 		for _, name := range []string{"conn", "err", "client", "source", "tokens", "server", "verifier"} {
-			if regexp.MustCompile(`\b` + name + `\b[^=\n]* :?= `).MatchString(block) {
+			// A variable of an inner block is one of its lines, which are indented.
+			if regexp.MustCompile(`(?m)^(?:\S[^=\n]*)?\b` + name + `\b[^=\n]* :?= `).MatchString(block) {
 				code.WriteString("\t_ = " + name + "\n")
 			}
 		}

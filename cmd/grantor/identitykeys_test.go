@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -61,16 +60,9 @@ func shell(t *testing.T, dir, script string) string {
 
 // TestIdentityKeys runs the walk about keys.
 func TestIdentityKeys(t *testing.T) {
-	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	setUp, flags, commands := walk(t, identityPage, "A key of its own")
-	shell(t, dir, setUp)
-	t.Chdir(dir) // the flags have relative paths
-	issuer := serveAt(t, flags...)
-	out := shell(t, dir, strings.ReplaceAll(commands, "http://localhost:8080", issuer))
+	w := newWalk(t, "A key of its own")
+	issuer := w.serve()
+	out := w.run()
 	for _, want := range []string{"Its private key is in worker.pem.", "Verified: signed by " + issuer, "Client report-worker is registered.", "invalid_client: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the transcript has no %q:\n%s", want, out)
@@ -81,11 +73,35 @@ func TestIdentityKeys(t *testing.T) {
 	}
 }
 
-// TestIdentityManifests parses the files of clients that the page shows.
+// TestIdentityManifests parses the files of clients that the page shows beside its walks. Other files in YAML are for Kubernetes
+// and GitHub Actions.
 func TestIdentityManifests(t *testing.T) {
+	found := 0
 	for _, block := range fenced(t, identityPage, "yaml") {
-		if m, err := manifest.Parse(identityPage, []byte(block)); err != nil || len(m.Clients) == 0 {
+		if !strings.HasPrefix(block, "clients:") && !strings.HasPrefix(block, "workloads:") {
+			continue
+		}
+		found++
+		if m, err := manifest.Parse(identityPage, []byte(block)); err != nil || len(m.Clients)+len(m.Workloads) == 0 {
 			t.Errorf("got %v for\n%s", err, block)
+		}
+	}
+	if found != 3 {
+		t.Errorf("got %d files, want 3", found)
+	}
+}
+
+// TestIdentityRules parses the rules in the table of other issuers.
+func TestIdentityRules(t *testing.T) {
+	_, table, _ := strings.Cut(section(t, identityPage, "Any OIDC issuer"), "\n### Other issuers\n")
+	rules := regexp.MustCompile("`((?:subject: \"|claims: \\{)[^`]+)`").FindAllStringSubmatch(table, -1)
+	if len(rules) != 4 {
+		t.Errorf("got %d rules, want 4", len(rules))
+	}
+	for _, rule := range rules {
+		file := "clients:\n  - client_id: orders\n    scopes: [a]\n    federation:\n      - issuer: https://issuer.example.com\n        " + rule[1] + "\n"
+		if _, err := manifest.Parse(identityPage, []byte(file)); err != nil {
+			t.Errorf("%s: %v", rule[1], err)
 		}
 	}
 }
