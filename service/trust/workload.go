@@ -41,7 +41,7 @@ func (w *Workload) Check() error {
 		switch {
 		case !slices.Contains(captured, name):
 			return &FieldError{"where", fmt.Sprintf("the rule captures no %q", name)}
-		case text == "" || strings.ContainsAny(text, separators+"*{}"):
+		case text == "" || len(text) > maxPattern || strings.ContainsAny(text, separators+"*{}"):
 			return &FieldError{"where", fmt.Sprintf("%s cannot be %.100q: a capture is a whole segment", name, text)}
 		}
 	}
