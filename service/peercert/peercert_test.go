@@ -115,6 +115,8 @@ func TestForms(t *testing.T) {
 		"XFCC, element in a DNS name":     {peercert.XFCC, element(injectingDNS, dnsPair), "", fails},
 		"XFCC, element in a URI, quotes":  {peercert.XFCC, `By="x,` + element(injecting, `URI=x",Cert=`+onePEM), "", fails},
 		"XFCC, proxies without Cert":      {peercert.XFCC, xfcc(`URI=spiffe://a/c`) + "," + xfcc(`Cert="`+onePEM+`"`), "", "single"},
+		"XFCC, blanks of the client":      {peercert.XFCC, `Cert="%20",` + xfcc(`Cert="`+onePEM+`"`), "", "single"},
+		"XFCC, blanks":                    {peercert.XFCC, xfcc(`Cert="%20"`), "", fails},
 		"XFCC, comma at the end":          {peercert.XFCC, xfcc(`Cert="`+onePEM+`"`) + ",", "", fails},
 		"XFCC, no pairs":                  {peercert.XFCC, "x", "", fails},
 		"escaped PEM":                     {peercert.EscapedPEM, onePEM, "", "single"},

@@ -33,7 +33,7 @@ func parseXFCC(value string) ([]*x509.Certificate, error) {
 		if chain, err = joinXFCC(leaf, all); err != nil {
 			return nil, err
 		}
-		if !last && hasComma(chain[0]) {
+		if !last && slices.ContainsFunc(chain, hasComma) {
 			return nil, errors.New("a certificate has a name that would begin an element")
 		}
 	}
