@@ -4,6 +4,7 @@
 package certificate
 
 import (
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -17,6 +18,9 @@ const (
 	// bytes. Verifying a chain tries its certificates against each other.
 	maxChain     = 6
 	maxChainSize = 32 << 10
+	// maxRSABits is the maximum size of an RSA key in a chain. Checking a signature takes time quadratic in it: with a key that
+	// fills the chain, most of a second. TLS has the same bound, but a proxy may forward what its TLS accepts.
+	maxRSABits = 8192
 )
 
 // Thumbprint returns the base64url encoding of the SHA-256 hash of a certificate in DER, the "x5t#S256" of RFC 8705 §3.1.
@@ -25,11 +29,14 @@ func Thumbprint(c *x509.Certificate) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// CheckChain returns an error if a chain is empty or larger than a client may send.
+// CheckChain returns an error if a chain is empty or larger than a client may send, or has a larger key.
 func CheckChain(chain []*x509.Certificate) error {
 	size := 0
 	for _, c := range chain {
 		size += len(c.Raw)
+		if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() > maxRSABits {
+			return fmt.Errorf("a certificate has an RSA key of more than %d bits", maxRSABits)
+		}
 	}
 	switch {
 	case len(chain) == 0:

@@ -1,9 +1,11 @@
 package certificate_test
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"math/big"
 	"net"
 	"slices"
 	"testing"
@@ -57,6 +59,17 @@ func TestVerify(t *testing.T) {
 	} {
 		if err := certificate.Verify(test.chain, now, test.pools...); (err == nil) != test.ok {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// The size of an RSA key in a chain is bounded: checking a signature takes long with a large one.
+func TestLargeKeys(t *testing.T) {
+	for bits, ok := range map[uint]bool{2048: true, 8192: true, 8193: false, 70_000: false} {
+		key := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), bits-1), E: 3}
+		chain := append(certtest.Chain(certtest.SelfSigned()), &x509.Certificate{PublicKey: key})
+		if err := certificate.CheckChain(chain); (err == nil) != ok {
+			t.Errorf("%d bits: got %v", bits, err)
 		}
 	}
 }

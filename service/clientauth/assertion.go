@@ -30,6 +30,9 @@ const (
 	maxAssertionLife = 10 * time.Minute
 	// assertionLeeway is how far the clock of a client may be ahead of this replica's.
 	assertionLeeway = 30 * time.Second
+	// replayMargin is how much longer than its life a used assertion is remembered. The clocks of the store, which forgets it,
+	// and of another replica, which would accept it again, may be that far apart.
+	replayMargin = 30 * time.Second
 	// maxAssertionID is the maximum length of the "jti" of an assertion, in bytes.
 	maxAssertionID = 255
 )
@@ -266,7 +269,7 @@ func (a *Authenticator) useOnce(ctx context.Context, p proof, sent *assertion) e
 	if err != nil {
 		return err
 	}
-	switch first, err := a.config.Replays.Use(ctx, assertionID(p.id, id), expires.Add(time.Second)); {
+	switch first, err := a.config.Replays.Use(ctx, assertionID(p.id, id), expires.Add(replayMargin)); {
 	case err != nil:
 		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
 	case !first:

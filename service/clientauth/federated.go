@@ -326,7 +326,7 @@ func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v
 // useVouchedOnce returns an error unless this is the first use of the assertion at any replica.
 func (a *Authenticator) useVouchedOnce(ctx context.Context, p proof, v *vouched) error {
 	id := assertionID(v.identity.Issuer, string(v.signed[:]))
-	switch first, err := a.config.Replays.Use(ctx, id, v.expire.Add(time.Second)); {
+	switch first, err := a.config.Replays.Use(ctx, id, v.expire.Add(replayMargin)); {
 	case err != nil:
 		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
 	case !first:

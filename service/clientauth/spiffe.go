@@ -12,6 +12,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -136,6 +137,9 @@ func (a *Authenticator) verifySVID(ctx context.Context, table *trust.Table, doma
 
 // checkSVID returns the SPIFFE ID of an X509-SVID.
 func checkSVID(chain []*x509.Certificate, authorities *x509bundle.Bundle, now time.Time) (spiffeid.ID, error) {
+	if err := certificate.CheckChain(chain); err != nil {
+		return spiffeid.ID{}, err
+	}
 	id, chains, err := x509svid.Verify(chain, authorities, x509svid.WithTime(now))
 	if err != nil {
 		return id, err

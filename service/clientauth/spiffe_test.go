@@ -213,6 +213,13 @@ func TestWrongX509SVIDs(t *testing.T) {
 			t.Errorf("%s: got %s", name, got)
 		}
 	}
+	long := d.X509SVID(ordersID, nil)
+	for range 6 {
+		long.Certificates = append(long.Certificates, other.Authority)
+	}
+	if got := s.prove(t, x509SVID(ordersID, long)); got != "wrong_certificate" {
+		t.Errorf("a chain of seven: got %s", got)
+	}
 	if got := s.prove(t, x509SVID(ordersID, other.X509SVID(ordersID, nil))); got != "wrong_certificate" {
 		t.Errorf("of another domain: got %s", got)
 	}

@@ -76,15 +76,17 @@ var reserved = remoteaddr.Networks{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.88.99.0/24"), netip.MustParsePrefix("198.18.0.0/15"),
 	netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"),
-	netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001::/23"), netip.MustParsePrefix("2001:db8::/32"),
-	netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("3fff::/20"), netip.MustParsePrefix("5f00::/16"),
-	netip.MustParsePrefix("fec0::/10"),
+	netip.MustParsePrefix("2001::/23"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2002::/16"),
+	netip.MustParsePrefix("3fff::/20"),
 }
+
+// global is the one network of IPv6 from which public addresses are assigned (RFC 4291 §2.4). Others are in use by private
+// networks, such as 200::/7, and translate to IPv4, such as ::ffff:0:0:0/96.
+var global = netip.MustParsePrefix("2000::/3")
 
 // public reports whether an address is one of the public Internet.
 func public(addr netip.Addr) bool {
-	return addr.Zone() == "" && addr.IsGlobalUnicast() && !addr.IsPrivate() && !reserved.Contain(addr)
+	return addr.Zone() == "" && addr.IsGlobalUnicast() && !addr.IsPrivate() && (addr.Is4() || global.Contains(addr)) && !reserved.Contain(addr)
 }
 
 // bounded bounds the number of requests at once.

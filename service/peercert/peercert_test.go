@@ -70,6 +70,13 @@ func TestForms(t *testing.T) {
 	leafPEM := url.PathEscape(certtest.PEM(deep.Certificate[0]))
 	ampersand := strings.ReplaceAll(onePEM, "%2B", "+") // as AWS writes it
 	xfcc := func(value string) string { return `By=spiffe://a/b;Hash=00;Subject="CN=\"x\", O=y";` + value }
+	// Envoy writes the URI of a certificate without quotes.
+	injecting := certtest.SelfSigned(func(c *x509.Certificate) { c.URIs = []*url.URL{{Opaque: "x,Cert=" + onePEM, Scheme: "a"}} })
+	injectingDNS := certtest.SelfSigned(func(c *x509.Certificate) { c.DNSNames = []string{"x,Cert=" + onePEM} })
+	element := func(c tls.Certificate, pair string) string {
+		return xfcc(`Cert="` + url.PathEscape(certtest.PEM(c.Certificate[0])) + `";Subject="CN=a";` + pair)
+	}
+	uriPair, dnsPair := "URI=a:x,Cert="+onePEM, "DNS=x,Cert="+onePEM
 	const fails = "fails"
 	chains := map[string][]*x509.Certificate{"single": certtest.Chain(single), "deep": certtest.Chain(deep), "": nil}
 	for name, test := range map[string]struct {
@@ -104,6 +111,12 @@ func TestForms(t *testing.T) {
 		"XFCC, chain in certificate":      {peercert.XFCC, xfcc(`Cert="` + deepPEM + `"`), "", fails},
 		"XFCC, open quote of the client":  {peercert.XFCC, `X=",` + xfcc(`Cert="`+onePEM+`"`), "", fails},
 		"XFCC, quote and subject":         {peercert.XFCC, `X=",By=a;Cert="` + onePEM + `";Subject="CN=\",Cert=` + otherPEM + `"`, "", fails},
+		"XFCC, element in a URI":          {peercert.XFCC, element(injecting, uriPair), "", fails},
+		"XFCC, element in a DNS name":     {peercert.XFCC, element(injectingDNS, dnsPair), "", fails},
+		"XFCC, element in a URI, quotes":  {peercert.XFCC, `By="x,` + element(injecting, `URI=x",Cert=`+onePEM), "", fails},
+		"XFCC, proxies without Cert":      {peercert.XFCC, xfcc(`URI=spiffe://a/c`) + "," + xfcc(`Cert="`+onePEM+`"`), "", "single"},
+		"XFCC, blanks of the client":      {peercert.XFCC, `Cert="%20",` + xfcc(`Cert="`+onePEM+`"`), "", "single"},
+		"XFCC, blanks":                    {peercert.XFCC, xfcc(`Cert="%20"`), "", fails},
 		"XFCC, comma at the end":          {peercert.XFCC, xfcc(`Cert="`+onePEM+`"`) + ",", "", fails},
 		"XFCC, no pairs":                  {peercert.XFCC, "x", "", fails},
 		"escaped PEM":                     {peercert.EscapedPEM, onePEM, "", "single"},

@@ -3,6 +3,7 @@ package peercert
 import (
 	"crypto/x509"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -19,15 +20,36 @@ func parseXFCC(value string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	pairs, err := splitQuoted(elements[len(elements)-1], ';')
-	if err != nil {
-		return nil, err
+	var chain []*x509.Certificate
+	for i, element := range elements {
+		leaf, all, err := cutElement(element)
+		if err != nil {
+			return nil, err
+		}
+		last := i == len(elements)-1
+		if leaf == "" && all == "" && !last {
+			continue // proxies further away may send less
+		}
+		if chain, err = joinXFCC(leaf, all); err != nil {
+			return nil, err
+		}
+		if !last && slices.ContainsFunc(chain, hasComma) {
+			return nil, errors.New("a certificate has a name that would begin an element")
+		}
 	}
-	var leaf, chain string
+	return chain, nil
+}
+
+// cutElement returns the values of the pairs Cert and Chain of an element.
+func cutElement(element string) (leaf, chain string, err error) {
+	pairs, err := splitQuoted(element, ';')
+	if err != nil {
+		return "", "", err
+	}
 	for _, pair := range pairs {
 		key, quoted, ok := strings.Cut(pair, "=")
-		if !ok {
-			return nil, errEncoding
+		if !ok || strings.Contains(key, `"`) || !wellQuoted(quoted) {
+			return "", "", errEncoding
 		}
 		to := &leaf
 		switch strings.ToLower(strings.Trim(key, " \t")) {
@@ -39,11 +61,38 @@ func parseXFCC(value string) ([]*x509.Certificate, error) {
 		}
 		text, err := unquote(quoted)
 		if err != nil || text == "" || *to != "" {
-			return nil, errEncoding
+			return "", "", errEncoding
 		}
 		*to = text
 	}
-	return joinXFCC(leaf, chain)
+	return leaf, chain, nil
+}
+
+// wellQuoted reports whether a value has no quotes, or is between two and has none inside without a backslash.
+func wellQuoted(value string) bool {
+	value = strings.Trim(value, " \t")
+	if !strings.Contains(value, `"`) {
+		return true
+	}
+	for i := 1; i < len(value); i++ {
+		switch value[i] {
+		case '\\':
+			i++
+		case '"':
+			return value[0] == '"' && i == len(value)-1
+		}
+	}
+	return false
+}
+
+// hasComma reports whether a certificate has a name with a comma. Envoy writes the pairs URI and DNS without quotes, and after
+// the others, so that such a name would end the element of the trusted proxy and begin one of its client's choice.
+func hasComma(c *x509.Certificate) bool {
+	names := slices.Clone(c.DNSNames)
+	for _, uri := range c.URIs {
+		names = append(names, uri.String())
+	}
+	return strings.Contains(strings.Join(names, " "), ",")
 }
 
 // joinXFCC returns the certificates of the pairs Cert, which has that of the client, and Chain, which has all.

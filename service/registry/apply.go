@@ -88,6 +88,9 @@ func (a *application) authorize(ctx context.Context) error {
 		}
 		stored, err := a.config.Clients.Client(ctx, spec.ID)
 		if errors.Is(err, ErrNotFound) {
+			if err := a.authorizeNew(ctx, spec); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil {

@@ -61,6 +61,23 @@ func (e *Editor) Authorize(ctx context.Context, c *Client) error {
 	return cmp.Or(e.authority.Check(c), e.authority.Check(whole))
 }
 
+// authorizeNew is Authorize for a client that is not stored: its registration shuts out a client with its ID that a workload makes.
+func (e *Editor) authorizeNew(ctx context.Context, c *Client) error {
+	if e.authority.unlimited {
+		return nil
+	}
+	table, err := e.config.Trust.Trust(ctx)
+	if err != nil {
+		return err
+	}
+	if w, ok := table.Workload(c.ID); ok {
+		if err := e.authority.CheckWorkload(w); err != nil {
+			return err
+		}
+	}
+	return e.Authorize(ctx, c)
+}
+
 // Client returns the client with the ID, which is stored or made by a workload, whatever the Editor's authority.
 func (e *Editor) Client(ctx context.Context, id oauth.ClientID) (*Client, error) {
 	stored, err := e.config.Clients.Client(ctx, id)
@@ -126,7 +143,7 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 	if err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(c.Check(table), e.checkTokenSize(&c, table), e.Authorize(ctx, &c)); err != nil {
+	if err := cmp.Or(c.Check(table), e.checkTokenSize(&c, table), e.authorizeNew(ctx, &c)); err != nil {
 		return nil, err
 	}
 	added := newSecret{}

@@ -190,6 +190,11 @@ func TestTrustAuthority(t *testing.T) {
 			_, err := e.CreateClient(ctx, registry.Client{ID: clientID("ops:y"), Workload: true}, "", true)
 			return err
 		},
+		"shut out": func(ctx context.Context, e *registry.Editor) error {
+			_, err := e.CreateClient(ctx, registry.Client{ID: clientID("ops:y")}, "", true)
+			return err
+		},
+		"shut out by a manifest": apply(registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: clientID("ops:y")}}}}, registry.ApplyOptions{}),
 		"enable": func(ctx context.Context, e *registry.Editor) error {
 			return e.DeleteClient(ctx, registry.Target{ID: clientID("ops:z")})
 		},

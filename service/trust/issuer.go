@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -71,9 +72,9 @@ func (i *Issuer) Check() error {
 	case (i.Issuer == "") == (i.TrustDomain == ""):
 		return &FieldError{"issuer", "set one of issuer and trust_domain"}
 	case i.TrustDomain != "":
-		return i.checkDomain()
+		return cmp.Or(i.checkDomain(), i.checkAudience())
 	}
-	return i.checkIssuer()
+	return cmp.Or(i.checkIssuer(), i.checkAudience())
 }
 
 func (i *Issuer) checkIssuer() error {
@@ -90,6 +91,10 @@ func (i *Issuer) checkIssuer() error {
 	if i.KeysURI != "" && i.Keys.String() != "" {
 		return &FieldError{"jwks_uri", "cannot be set beside jwks"}
 	}
+	return errors.Join(fieldError("jwks_uri", checkURL(i.KeysURI)), i.checkFiles())
+}
+
+func (i *Issuer) checkAudience() error {
 	if len(i.Audience) > maxAudience {
 		return &FieldError{"audience", fmt.Sprintf("has more than %d", maxAudience)}
 	}
@@ -98,7 +103,7 @@ func (i *Issuer) checkIssuer() error {
 			return &FieldError{"audience", fmt.Sprintf("one has not 1 to %d bytes", maxText)}
 		}
 	}
-	return errors.Join(fieldError("jwks_uri", checkURL(i.KeysURI)), i.checkFiles())
+	return nil
 }
 
 func (i *Issuer) checkDomain() error {
@@ -110,7 +115,8 @@ func (i *Issuer) checkDomain() error {
 			return &FieldError{field, "is for an issuer"}
 		}
 	}
-	if _, err := spiffeid.TrustDomainFromString(i.TrustDomain); err != nil || len(i.TrustDomain) > 255 {
+	// TrustDomainFromString accepts a SPIFFE ID too, which would be trusted under an ID that no identity has.
+	if domain, err := spiffeid.TrustDomainFromString(i.TrustDomain); err != nil || domain.Name() != i.TrustDomain || len(i.TrustDomain) > 255 {
 		return &FieldError{"trust_domain", "is not the name of a trust domain such as prod.example.com"}
 	}
 	places := 0

@@ -20,8 +20,9 @@ type Table struct {
 	issuers   []Issuer
 	workloads []Workload
 	byID      map[string]*Issuer
-	// byIssuer has the workloads of the issuer with an ID.
-	byIssuer map[string][]*Workload
+	// selections has what each workload selects, and byIssuer those of the issuer with an ID.
+	selections []*selection
+	byIssuer   map[string][]*selection
 	// version distinguishes this state of the table from every other one; zero means that nothing is stored.
 	version uint64
 }
@@ -31,7 +32,7 @@ type Table struct {
 func NewTable(version uint64, issuers []Issuer, workloads []Workload) (*Table, error) {
 	t := &Table{
 		issuers: issuers, workloads: workloads, version: version,
-		byID: make(map[string]*Issuer, len(issuers)), byIssuer: make(map[string][]*Workload),
+		byID: make(map[string]*Issuer, len(issuers)), byIssuer: make(map[string][]*selection),
 	}
 	for i := range issuers {
 		if err := t.addIssuer(&issuers[i]); err != nil {
@@ -39,7 +40,7 @@ func NewTable(version uint64, issuers []Issuer, workloads []Workload) (*Table, e
 		}
 	}
 	for i := range workloads {
-		if err := t.addWorkload(&workloads[i], workloads[:i]); err != nil {
+		if err := t.addWorkload(&workloads[i]); err != nil {
 			return nil, &EntryError{KindWorkload, workloads[i].ClientID.String(), err}
 		}
 	}
@@ -60,23 +61,24 @@ func (t *Table) addIssuer(i *Issuer) error {
 	return nil
 }
 
-func (t *Table) addWorkload(w *Workload, earlier []Workload) error {
+func (t *Table) addWorkload(w *Workload) error {
 	if err := w.Check(); err != nil {
 		return err
 	}
-	if len(earlier) == maxWorkloads {
+	if len(t.selections) == maxWorkloads {
 		return &FieldError{"client_id", fmt.Sprintf("there are more than %d workloads", maxWorkloads)}
 	}
 	id := w.Rule.IssuerID()
 	if t.byID[id] == nil {
 		return &FieldError{ruleField(&w.Rule), fmt.Sprintf("%s is not a trusted issuer", id)}
 	}
-	for i := range earlier {
-		if err := w.conflict(&earlier[i]); err != nil {
+	s := w.selection()
+	for _, earlier := range t.selections {
+		if err := s.conflict(earlier); err != nil {
 			return err
 		}
 	}
-	t.byIssuer[id] = append(t.byIssuer[id], w)
+	t.selections, t.byIssuer[id] = append(t.selections, s), append(t.byIssuer[id], s)
 	return nil
 }
 
@@ -111,9 +113,9 @@ func (t *Table) Issuer(id string) (*Issuer, bool) {
 
 // Match returns the workload whose rule selects the identity, and the ID of the client that the identity is.
 func (t *Table) Match(id Identity) (*Workload, oauth.ClientID, bool) {
-	for _, w := range t.byIssuer[id.IssuerID()] {
-		if client, _, ok := w.Match(id); ok {
-			return w, client, true
+	for _, s := range t.byIssuer[id.IssuerID()] {
+		if client, _, ok := s.match(id); ok {
+			return s.workload, client, true
 		}
 	}
 	return nil, oauth.ClientID{}, false
@@ -121,9 +123,9 @@ func (t *Table) Match(id Identity) (*Workload, oauth.ClientID, bool) {
 
 // Workload returns the workload whose client has the ID.
 func (t *Table) Workload(id oauth.ClientID) (*Workload, bool) {
-	for i := range t.workloads {
-		if t.workloads[i].Includes(id) {
-			return &t.workloads[i], true
+	for _, s := range t.selections {
+		if s.includes(id) {
+			return s.workload, true
 		}
 	}
 	return nil, false

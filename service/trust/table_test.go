@@ -76,24 +76,26 @@ func TestIssuerCheck(t *testing.T) {
 		issuer trust.Issuer
 		field  string
 	}{
-		"by discovery":     {trust.Issuer{Issuer: cluster}, ""},
-		"all":              {trust.Issuer{Issuer: cluster, KeysURI: "https://a.example/k", CAFile: "/run/ca", BearerTokenFile: "/run/t", Audience: []string{"x"}, SingleUse: true}, ""},
-		"inline":           {trust.Issuer{Issuer: cluster, Keys: keys}, ""},
-		"a domain":         {trust.Issuer{TrustDomain: "prod.example.com", WorkloadAPI: "unix:///run/agent.sock"}, ""},
-		"nothing":          {trust.Issuer{}, "issuer"},
-		"both":             {trust.Issuer{Issuer: cluster, TrustDomain: "a", BundleFile: "/run/b"}, "issuer"},
-		"no TLS":           {trust.Issuer{Issuer: "http://a.example"}, "issuer"},
-		"too long":         {trust.Issuer{Issuer: "https://a.example/" + strings.Repeat("a", 512)}, "issuer"},
-		"two keys":         {trust.Issuer{Issuer: cluster, Keys: keys, KeysURI: "https://a.example/k"}, "jwks_uri"},
-		"a user":           {trust.Issuer{Issuer: cluster, KeysURI: "https://u:p@a.example/k"}, "jwks_uri"},
-		"a relative path":  {trust.Issuer{Issuer: cluster, CAFile: "ca.crt"}, "ca_file"},
-		"a path with ..":   {trust.Issuer{Issuer: cluster, BearerTokenFile: "/run/../etc/shadow"}, "bearer_token_file"},
-		"bundle of issuer": {trust.Issuer{Issuer: cluster, BundleFile: "/run/b"}, "bundle_file"},
-		"keys of domain":   {trust.Issuer{TrustDomain: "a", BundleFile: "/run/b", KeysURI: "https://a.example"}, "jwks_uri"},
-		"two bundles":      {trust.Issuer{TrustDomain: "a", BundleFile: "/run/b", WorkloadAPI: "unix:///x"}, "bundle_endpoint"},
-		"no bundle":        {trust.Issuer{TrustDomain: "a"}, "bundle_endpoint"},
-		"no domain":        {trust.Issuer{TrustDomain: "A B", BundleFile: "/run/b"}, "trust_domain"},
-		"empty audience":   {trust.Issuer{Issuer: cluster, Audience: []string{""}}, "audience"},
+		"by discovery":      {trust.Issuer{Issuer: cluster}, ""},
+		"all":               {trust.Issuer{Issuer: cluster, KeysURI: "https://a.example/k", CAFile: "/run/ca", BearerTokenFile: "/run/t", Audience: []string{"x"}, SingleUse: true}, ""},
+		"inline":            {trust.Issuer{Issuer: cluster, Keys: keys}, ""},
+		"a domain":          {trust.Issuer{TrustDomain: "prod.example.com", WorkloadAPI: "unix:///run/agent.sock"}, ""},
+		"nothing":           {trust.Issuer{}, "issuer"},
+		"both":              {trust.Issuer{Issuer: cluster, TrustDomain: "a", BundleFile: "/run/b"}, "issuer"},
+		"no TLS":            {trust.Issuer{Issuer: "http://a.example"}, "issuer"},
+		"too long":          {trust.Issuer{Issuer: "https://a.example/" + strings.Repeat("a", 512)}, "issuer"},
+		"two keys":          {trust.Issuer{Issuer: cluster, Keys: keys, KeysURI: "https://a.example/k"}, "jwks_uri"},
+		"a user":            {trust.Issuer{Issuer: cluster, KeysURI: "https://u:p@a.example/k"}, "jwks_uri"},
+		"a relative path":   {trust.Issuer{Issuer: cluster, CAFile: "ca.crt"}, "ca_file"},
+		"a path with ..":    {trust.Issuer{Issuer: cluster, BearerTokenFile: "/run/../etc/shadow"}, "bearer_token_file"},
+		"bundle of issuer":  {trust.Issuer{Issuer: cluster, BundleFile: "/run/b"}, "bundle_file"},
+		"keys of domain":    {trust.Issuer{TrustDomain: "a", BundleFile: "/run/b", KeysURI: "https://a.example"}, "jwks_uri"},
+		"two bundles":       {trust.Issuer{TrustDomain: "a", BundleFile: "/run/b", WorkloadAPI: "unix:///x"}, "bundle_endpoint"},
+		"no bundle":         {trust.Issuer{TrustDomain: "a"}, "bundle_endpoint"},
+		"no domain":         {trust.Issuer{TrustDomain: "A B", BundleFile: "/run/b"}, "trust_domain"},
+		"ID of a domain":    {trust.Issuer{TrustDomain: "spiffe://prod.example.com", BundleFile: "/run/b"}, "trust_domain"},
+		"domain's audience": {trust.Issuer{TrustDomain: "a", BundleFile: "/run/b", Audience: make([]string, 9)}, "audience"},
+		"empty audience":    {trust.Issuer{Issuer: cluster, Audience: []string{""}}, "audience"},
 	} {
 		expectField(t, name, test.issuer.Check(), test.field)
 	}
@@ -235,4 +237,20 @@ func FuzzOverlaps(f *testing.F) {
 			t.Errorf("%q, bound from %q, does not match %q", bound, left, text)
 		}
 	})
+}
+
+// The rules of a table are bound once, not for each pair of workloads: each replica makes it while a request waits, after each change.
+func TestRulesAreBoundOnce(t *testing.T) {
+	workloads := make([]trust.Workload, 300)
+	for i := range workloads {
+		claims := map[string]trust.Pattern{"number": pattern(fmt.Sprint(i))}
+		for k := range 15 {
+			claims[fmt.Sprint("claim", k)] = pattern(fmt.Sprintf("{a%d}:x:*:{b}:foo", k))
+		}
+		workloads[i] = trust.Workload{ClientID: pattern(fmt.Sprintf("w%d:{b}", i)), Rule: trust.Rule{Issuer: cluster, Claims: claims}}
+	}
+	allocated := testing.AllocsPerRun(1, func() { must.Get(trust.NewTable(1, []trust.Issuer{{Issuer: cluster}}, workloads)) })
+	if limit := 300.0 * 200; allocated > limit {
+		t.Errorf("got %.0f allocations, want at most %.0f: more than a few for each workload, but not for each pair", allocated, limit)
+	}
 }

@@ -41,7 +41,7 @@ func (w *Workload) Check() error {
 		switch {
 		case !slices.Contains(captured, name):
 			return &FieldError{"where", fmt.Sprintf("the rule captures no %q", name)}
-		case text == "" || strings.ContainsAny(text, separators+"*{}"):
+		case text == "" || len(text) > maxPattern || strings.ContainsAny(text, separators+"*{}"):
 			return &FieldError{"where", fmt.Sprintf("%s cannot be %.100q: a capture is a whole segment", name, text)}
 		}
 	}
@@ -74,35 +74,51 @@ func (w *Workload) checkClientID(captured []string) error {
 // Match returns the ID of the client that the identity is; ok is false if it is none of the workload's, and why then says what
 // does not match, for an operator.
 func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
-	bound := w.Selected()
-	captures, why := bound.Match(id)
-	if why != "" {
-		return oauth.ClientID{}, why, false
-	}
-	maps.Copy(captures, w.Where)
-	client, err := oauth.ParseClientID(w.ClientID.Bind(captures).String())
-	if err != nil {
-		return oauth.ClientID{}, "what is captured makes no client ID of at most 255 visible ASCII characters", false
-	}
-	return client, "", true
+	return w.selection().match(id)
 }
 
 // Selected returns the rule with the captures that Where restricts replaced by their texts.
 func (w *Workload) Selected() Rule { return w.Rule.bind(w.Where) }
 
 // Includes reports whether the client with the ID is one of the workload's.
-func (w *Workload) Includes(id oauth.ClientID) bool {
-	return w.ClientID.Bind(w.Where).Match(id.String(), make(Captures))
+func (w *Workload) Includes(id oauth.ClientID) bool { return w.selection().includes(id) }
+
+// selection is what a workload selects: the identities that match rule are the clients whose IDs match ids. Both have the captures
+// that Where restricts replaced by their texts, which is done once for a table: its workloads are compared pair by pair.
+type selection struct {
+	workload *Workload
+	ids      Pattern
+	rule     Rule
 }
 
+func (w *Workload) selection() *selection {
+	return &selection{w, w.ClientID.Bind(w.Where), w.Selected()}
+}
+
+// match implements [Workload.Match].
+func (s *selection) match(id Identity) (_ oauth.ClientID, why string, ok bool) {
+	captures, why := s.rule.Match(id)
+	if why != "" {
+		return oauth.ClientID{}, why, false
+	}
+	maps.Copy(captures, s.workload.Where)
+	client, err := oauth.ParseClientID(s.workload.ClientID.Bind(captures).String())
+	if err != nil {
+		return oauth.ClientID{}, "what is captured makes no client ID of at most 255 visible ASCII characters", false
+	}
+	return client, "", true
+}
+
+// includes implements [Workload.Includes].
+func (s *selection) includes(id oauth.ClientID) bool { return s.ids.Match(id.String(), make(Captures)) }
+
 // conflict returns why two workloads cannot stand beside each other, or nil.
-func (w *Workload) conflict(other *Workload) error {
-	rule, rival := w.Selected(), other.Selected()
+func (s *selection) conflict(other *selection) error {
 	switch {
-	case rule.Overlaps(&rival):
-		return &FieldError{ruleField(&w.Rule), fmt.Sprintf("an identity may match the workload %s too", other.ClientID)}
-	case w.ClientID.Bind(w.Where).Overlaps(other.ClientID.Bind(other.Where)):
-		return &FieldError{"client_id", fmt.Sprintf("a client ID may be of the workload %s too", other.ClientID)}
+	case s.rule.Overlaps(&other.rule):
+		return &FieldError{ruleField(&s.workload.Rule), fmt.Sprintf("an identity may match the workload %s too", other.workload.ClientID)}
+	case s.ids.Overlaps(other.ids):
+		return &FieldError{"client_id", fmt.Sprintf("a client ID may be of the workload %s too", other.workload.ClientID)}
 	}
 	return nil
 }
