@@ -54,7 +54,7 @@ func DPoPKey(key crypto.Signer) Option {
 }
 
 func (c *config) proveWith(key crypto.Signer) {
-	signer, err := dpop.NewSigner(key)
+	signer, err := guard("the DPoP key", func() (*dpop.Signer, error) { return dpop.NewSigner(key) })
 	switch {
 	case err != nil:
 		c.failf("DPoP: %w", err)
