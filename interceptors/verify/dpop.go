@@ -152,16 +152,17 @@ func (p *proofs) prove(ctx context.Context, r *request, thumbprint string) error
 	var proof *dpop.Proof
 	if err == nil {
 		target := r.target(ctx, p.origins)
+		target.KeyThumbprint = thumbprint
 		proof, err = recovery.Call("checking the DPoP proof", func() (*dpop.Proof, error) { return p.verifier.Verify(sent, &target) })
 	}
 	switch {
+	case errors.Is(err, dpop.ErrKey): // the token is not the caller's
+		return fmt.Errorf("%w: %w", token.ErrProof, err)
 	case errors.Is(err, dpop.ErrNonce):
 		r.nonce = p.verifier.Nonce()
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", token.ErrProof, err)
-	case proof.KeyThumbprint != thumbprint:
-		return fmt.Errorf("%w: the DPoP proof is made with another key", token.ErrProof)
 	}
 	r.nonce = proof.NextNonce
 	return nil
