@@ -54,7 +54,7 @@ func DPoPKey(key crypto.Signer) Option {
 }
 
 func (c *config) proveWith(key crypto.Signer) {
-	signer, err := dpop.NewSigner(key)
+	signer, err := guard("the DPoP key", func() (*dpop.Signer, error) { return dpop.NewSigner(key) })
 	switch {
 	case err != nil:
 		c.failf("DPoP: %w", err)
@@ -87,15 +87,16 @@ func (p *prover) scheme() string {
 	return dpop.Scheme
 }
 
-// prove returns a proof for a request that carries the token, if any, to an origin.
-func (p *prover) prove(method, origin, path, token string) (string, error) {
+// prove returns a proof for a request that carries the token, if any, to an origin, and the nonce in the proof.
+func (p *prover) prove(method, origin, path, token string) (proof, nonce string, _ error) {
+	nonce = p.nonce(origin)
 	proof, err := guard("the DPoP key", func() (string, error) {
-		return p.signer.Sign(dpop.Claims{Method: method, URL: origin + path, Token: token, Nonce: p.nonce(origin), Time: time.Now()})
+		return p.signer.Sign(dpop.Claims{Method: method, URL: origin + path, Token: token, Nonce: nonce, Time: time.Now()})
 	})
 	if err != nil {
-		return "", misuse("%w", err)
+		return "", "", misuse("%w", err)
 	}
-	return proof, nil
+	return proof, nonce, nil
 }
 
 // nonce returns the nonce for an origin, or "".
@@ -105,8 +106,10 @@ func (p *prover) nonce(origin string) string {
 	return p.nonces[origin]
 }
 
-// learn remembers the nonce in a response of an origin, if there is one. It reports whether that is another one than before.
-func (p *prover) learn(origin string, values []string) bool {
+// learn remembers the nonce in a response of an origin, if there is one. It reports whether that is another one than was sent in
+// the proof of the request. The one that is remembered already is not compared, because a concurrent request may have learned it
+// since.
+func (p *prover) learn(origin, sent string, values []string) bool {
 	const maxNonce = 1 << 10 // a proof with a longer one would not fit into the headers that servers accept
 	if p == nil || len(values) != 1 || values[0] == "" || len(values[0]) > maxNonce {
 		return false
@@ -114,7 +117,7 @@ func (p *prover) learn(origin string, values []string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.nonces[origin] == values[0] {
-		return false
+		return values[0] != sent
 	}
 	if p.nonces == nil {
 		p.nonces = make(map[string]string)
@@ -126,7 +129,7 @@ func (p *prover) learn(origin string, values []string) bool {
 		delete(p.nonces, other)
 	}
 	p.nonces[origin] = values[0]
-	return true
+	return values[0] != sent
 }
 
 // withNonce returns the result of a token request, which it repeats once if the issuer demands a DPoP proof with a nonce that it
@@ -148,10 +151,10 @@ func httpOrigin(request *http.Request) string {
 	return strings.ToLower(request.URL.Scheme + "://" + host)
 }
 
-// proveRequest adds a proof to an HTTP request with the token.
-func (p *prover) proveRequest(request *http.Request, token string) error {
+// proveRequest adds a proof to an HTTP request with the token, and returns the nonce in the proof.
+func (p *prover) proveRequest(request *http.Request, token string) (nonce string, _ error) {
 	if p == nil {
-		return nil
+		return "", nil
 	}
 	path := request.URL.EscapedPath()
 	if path == "" {
@@ -161,21 +164,21 @@ func (p *prover) proveRequest(request *http.Request, token string) error {
 	if method == "" {
 		method = http.MethodGet
 	}
-	proof, err := p.prove(method, httpOrigin(request), path, token)
+	proof, nonce, err := p.prove(method, httpOrigin(request), path, token)
 	if err != nil {
-		return err
+		return "", err
 	}
 	request.Header.Set(dpop.Header, proof)
-	return nil
+	return nonce, nil
 }
 
-// learnResponse remembers the nonce in an HTTP response. It reports whether the server demands that the request is made again
-// with that nonce.
-func (p *prover) learnResponse(request *http.Request, response *http.Response) (again bool) {
+// learnResponse remembers the nonce in an HTTP response. It reports whether the server demands that the request, whose proof had
+// the nonce sent, is made again with that nonce.
+func (p *prover) learnResponse(request *http.Request, sent string, response *http.Response) (again bool) {
 	if p == nil {
 		return false
 	}
-	learned := p.learn(httpOrigin(request), response.Header.Values(dpop.NonceHeader))
+	learned := p.learn(httpOrigin(request), sent, response.Header.Values(dpop.NonceHeader))
 	return learned && response.StatusCode == http.StatusUnauthorized && challenged(dpop.Scheme, response.Header.Values("WWW-Authenticate"), oauth.UseDPoPNonce)
 }
 
@@ -186,9 +189,12 @@ type provenCredential struct {
 	// metadata are further metadata of the request. They are read-only.
 	metadata map[string]string
 	secure   bool
-	// origin is that of the last attempt.
-	origin atomic.Pointer[string]
+	// last is where the last attempt was sent, and with which nonce.
+	last atomic.Pointer[sentProof]
 }
+
+// sentProof is the origin to which a proof was sent, and the nonce in the proof.
+type sentProof struct{ origin, nonce string }
 
 var errNoRequestInfo = errors.New("attach: gRPC does not name the call, so that no DPoP proof can be made for it")
 
@@ -212,11 +218,11 @@ func (c *provenCredential) prove(ctx context.Context, token string, metadata map
 	if !ok {
 		return nil, errNoRequestInfo
 	}
-	c.origin.Store(&origin)
-	proof, err := c.prover.prove(http.MethodPost, origin, info.Method, token)
+	proof, nonce, err := c.prover.prove(http.MethodPost, origin, info.Method, token)
 	if err != nil {
 		return nil, err
 	}
+	c.last.Store(&sentProof{origin, nonce})
 	all := maps.Clone(metadata)
 	if all == nil {
 		all = make(map[string]string, 1)
@@ -231,18 +237,18 @@ var dpopKey, dpopNonceKey = strings.ToLower(dpop.Header), strings.ToLower(dpop.N
 // RequireTransportSecurity implements [credentials.PerRPCCredentials].
 func (c *provenCredential) RequireTransportSecurity() bool { return c.secure }
 
-// learn remembers the nonce in the metadata of a response, and reports whether it is another one than before. A nil credential
-// learns nothing.
+// learn remembers the nonce in the metadata of a response, and reports whether it is another one than that of the last attempt. A nil
+// credential learns nothing.
 func (c *provenCredential) learn(metadata ...metadata.MD) (learned bool) {
 	if c == nil {
 		return false
 	}
-	origin := c.origin.Load()
-	if origin == nil {
+	last := c.last.Load()
+	if last == nil {
 		return false // the call was not sent
 	}
 	for _, md := range metadata {
-		learned = c.prover.learn(*origin, md.Get(dpopNonceKey)) || learned
+		learned = c.prover.learn(last.origin, last.nonce, md.Get(dpopNonceKey)) || learned
 	}
 	return learned
 }

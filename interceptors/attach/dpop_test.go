@@ -319,9 +319,10 @@ func TestDPoPAnswers(t *testing.T) {
 func TestDPoPMistakes(t *testing.T) {
 	small := must.Get(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))
 	for name, options := range map[string][]attach.Option{
-		"nil key":  {attach.DPoPKey(nil)},
-		"P-224":    {attach.DPoPKey(small)},
-		"two keys": {attach.DPoP(), attach.DPoP()},
+		"nil key":     {attach.DPoPKey(nil)},
+		"nil pointer": {attach.DPoPKey((*ecdsa.PrivateKey)(nil))},
+		"P-224":       {attach.DPoPKey(small)},
+		"two keys":    {attach.DPoP(), attach.DPoP()},
 	} {
 		if _, err := attach.ClientCredentials("https://auth.internal", "billing", "secret", options...).Token(); err == nil || !strings.Contains(err.Error(), "DPoP: ") {
 			t.Errorf("%s: got %v", name, err)

@@ -68,6 +68,7 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 				further = append(further, grpc.Header(&header))
 			}
 			err = invoke(ctx, method, request, reply, cc, sent.callOptions(opts, further...)...)
+			recordSent(opts, sent.entry())
 			return sent, sent.ended() || a.nonceDemanded(sent.prover(), err, header, trailer), err
 		}
 		sent, again, err := attempt(e)

@@ -108,7 +108,8 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 func (t *transport) send(e *entry, request *http.Request, body io.ReadCloser) (_ *http.Response, again bool, _ error) {
 	own := withToken(e, request)
 	own.Body = body
-	if err := e.source.prover.proveRequest(own, e.token); err != nil {
+	nonce, err := e.source.prover.proveRequest(own, e.token)
+	if err != nil {
 		if body != nil {
 			_ = body.Close()
 		}
@@ -122,7 +123,7 @@ func (t *transport) send(e *entry, request *http.Request, body io.ReadCloser) (_
 	if err != nil {
 		return nil, false, err
 	}
-	return answer, e.source.prover.learnResponse(own, answer), nil
+	return answer, e.source.prover.learnResponse(own, nonce, answer), nil
 }
 
 // closeBody closes the body of a response that is not used. It is not read: an endless body would delay the second request.

@@ -177,7 +177,8 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 	if method == ClientSecretBasic {
 		request.Header.Set("Authorization", basic(e.id, secret))
 	}
-	if err := e.prover.proveRequest(request, ""); err != nil {
+	nonce, err := e.prover.proveRequest(request, "")
+	if err != nil {
 		return issuedToken{}, err
 	}
 	answer, err := e.client.Do(request)
@@ -194,7 +195,7 @@ func (e *httpEndpoint) post(ctx context.Context, endpoint, secret, method string
 		return issuedToken{}, misuse("%s answered more than %d bytes", oauth.RedactURL(endpoint), maxResponse)
 	}
 	got, err := e.parseResponse(answer, body, secret)
-	learned := e.prover.learn(httpOrigin(request), answer.Header.Values(dpop.NonceHeader))
+	learned := e.prover.learn(httpOrigin(request), nonce, answer.Header.Values(dpop.NonceHeader))
 	if failed := (*Error)(nil); errors.As(err, &failed) {
 		failed.nonceProvided = learned && failed.Code == oauth.UseDPoPNonce
 		switch answer.StatusCode {

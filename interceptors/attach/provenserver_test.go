@@ -28,6 +28,7 @@ type provenServer struct {
 	issuer   *tokentest.Issuer
 	verifier *verify.Verifier
 	url      string
+	want     verify.Proof // of the callers
 
 	mu      sync.Mutex
 	refused map[string]int
@@ -56,7 +57,7 @@ func (s *provenServer) FullDuplexCall(stream grpc.BidiStreamingServer[testgrpc.S
 }
 
 func (s *provenServer) check(ctx context.Context) error {
-	if caller, _ := verify.CallerFrom(ctx); caller.Proof != verify.ProofDPoP {
+	if caller, _ := verify.CallerFrom(ctx); caller.Proof != s.want {
 		return fmt.Errorf("the caller has the proof %q", caller.Proof)
 	}
 	return nil
@@ -73,7 +74,7 @@ func (s *provenServer) take() map[string]int {
 
 func newProvenServer(t *testing.T, issuer *tokentest.Issuer, options ...verify.Option) *provenServer {
 	t.Helper()
-	s := &provenServer{issuer: issuer, refused: map[string]int{}}
+	s := &provenServer{issuer: issuer, want: verify.ProofDPoP, refused: map[string]int{}}
 	issuer.AddClient(t, "billing", resource, "orders.read")
 	options = append([]verify.Option{
 		verify.Audience(resource), verify.RequireBoundTokens(), verify.OnRefusal(func(_ context.Context, _ string, err error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -29,9 +30,8 @@ const (
 // renewal keeps one stream running beyond its first token, by calling grantor.v1.StreamService on the server of the
 // stream. A server without that service ends the stream with its token, or never does.
 type renewal struct {
-	source *Source
-	cc     *grpc.ClientConn
-	id     string
+	cc *grpc.ClientConn
+	id string
 	// ctx ends with the stream. It is not derived from the caller's context, whose metadata is for the stream alone.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -42,10 +42,10 @@ type renewal struct {
 	timer *time.Timer
 }
 
-func newRenewal(source *Source, cc *grpc.ClientConn, onRenewed func(e *entry)) *renewal {
+func newRenewal(cc *grpc.ClientConn, onRenewed func(e *entry)) *renewal {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
-	r := &renewal{source: source, cc: cc, id: base64.RawURLEncoding.EncodeToString(id), onRenewed: onRenewed}
+	r := &renewal{cc: cc, id: base64.RawURLEncoding.EncodeToString(id), onRenewed: onRenewed}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -82,17 +82,21 @@ func (r *renewal) stop(error) {
 }
 
 // run gets a token other than that of e and presents it to the server, with retries until that succeeds, is rejected
-// for good, or the token of e has expired.
+// for good, or the token of e has expired. The token is one of the source that requested that of e: a source for another
+// certificate has a token that the connection of the stream does not carry.
 func (r *renewal) run(e *entry) {
 	for wait := streamBackoff; r.ctx.Err() == nil && time.Now().Before(e.expiresAt); wait = min(2*wait, maxColdBackoff) {
-		next, err := r.source.get(r.ctx)
+		next, err := e.source.get(r.ctx)
 		if err == nil && next.token != e.token {
-			err := r.present()
+			used, err := r.present(next)
 			noToken := (*Error)(nil)
 			switch status.Code(err) {
 			case codes.OK:
-				r.onRenewed(next)
-				r.schedule(next)
+				if used.token == e.token {
+					break
+				}
+				r.onRenewed(used)
+				r.schedule(used)
 				return
 			case codes.Unimplemented, codes.PermissionDenied, codes.InvalidArgument:
 				if !errors.As(err, &noToken) { // otherwise it is the issuer that refuses, which may pass
@@ -109,13 +113,32 @@ func (r *renewal) run(e *entry) {
 	}
 }
 
-// present calls RenewStream. The connection's interceptor sends the source's new token with the call. The call runs the
-// program's own interceptors too.
-func (r *renewal) present() error {
+// present calls RenewStream. The connection's interceptor sends the source's new token with the call, which is that of next, or
+// a still newer one, or that of the connection which the call is sent on. present returns its entry. The call runs the program's
+// own interceptors too.
+func (r *renewal) present(next *entry) (used *entry, _ error) {
 	ctx, cancel := context.WithTimeout(r.ctx, streamTimeout)
 	defer cancel()
+	record := &sentRecord{}
+	record.entry.Store(next)
 	_, err := guard("an interceptor", func() (*grantorv1.RenewStreamResponse, error) {
-		return grantorv1.NewStreamServiceClient(r.cc).RenewStream(ctx, &grantorv1.RenewStreamRequest{Stream: r.id})
+		return grantorv1.NewStreamServiceClient(r.cc).RenewStream(ctx, &grantorv1.RenewStreamRequest{Stream: r.id}, record)
 	})
-	return err
+	return record.entry.Load(), err
+}
+
+// sentRecord is an option of a call in which [UnaryInterceptor] records the entry whose token was sent.
+type sentRecord struct {
+	grpc.EmptyCallOption
+
+	entry atomic.Pointer[entry]
+}
+
+// recordSent records e in the sentRecord among the options, if there is one.
+func recordSent(opts []grpc.CallOption, e *entry) {
+	for _, opt := range opts {
+		if record, ok := opt.(*sentRecord); ok {
+			record.entry.Store(e)
+		}
+	}
 }

@@ -38,7 +38,7 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 		}
 		s := &stream{attacher: a, cc: cc, unaryRequest: !desc.ClientStreams}
 		attempt := func(e *entry) (_ grpc.ClientStream, used *entry, again bool, _ error) {
-			renewal := newRenewal(source, cc, s.setEntry)
+			renewal := newRenewal(cc, s.setEntry)
 			token := a.token(cc, e)
 			s.proven = token.prover()
 			opened, err := open(renewal.withStreamID(ctx), desc, cc, method, token.callOptions(opts, grpc.OnFinish(renewal.stop))...)

@@ -139,9 +139,10 @@ func urls(origins []string, host, path string, secure bool) []string {
 	return all
 }
 
-// prove checks that the request has a DPoP proof of the key with the thumbprint (RFC 9449 §7). A bound token under another scheme
-// is refused, since whoever has stolen it would send it as a bearer token (§7.2). The error is [token.ErrProof] or [ErrNonce].
-func (p *proofs) prove(ctx context.Context, r *request, thumbprint string) error {
+// prove checks that the request has a DPoP proof of the key that the token is bound to (RFC 9449 §7), and records it in proven. A
+// bound token under another scheme is refused, since whoever has stolen it would send it as a bearer token (§7.2). A proof that
+// another guard around this one has accepted for the same request is not used again. The error is [token.ErrProof] or [ErrNonce].
+func (p *proofs) prove(ctx context.Context, r *request, proven *admitted) error {
 	if r.scheme != dpop.Scheme {
 		return fmt.Errorf("%w: it was sent without a DPoP proof, as a bearer token", token.ErrProof)
 	}
@@ -149,19 +150,24 @@ func (p *proofs) prove(ctx context.Context, r *request, thumbprint string) error
 	if err == nil && sent == "" {
 		return fmt.Errorf("%w: there is no DPoP proof", token.ErrProof)
 	}
+	proven.token, proven.dpop = r.token, sent
+	if outer, ok := ctx.Value(callerKey{}).(*admitted); ok && err == nil && outer.dpop == sent && outer.token == r.token {
+		return nil
+	}
 	var proof *dpop.Proof
 	if err == nil {
 		target := r.target(ctx, p.origins)
+		target.KeyThumbprint = proven.claims.Confirmation.KeyThumbprint
 		proof, err = recovery.Call("checking the DPoP proof", func() (*dpop.Proof, error) { return p.verifier.Verify(sent, &target) })
 	}
 	switch {
+	case errors.Is(err, dpop.ErrKey): // the token is not the caller's
+		return fmt.Errorf("%w: %w", token.ErrProof, err)
 	case errors.Is(err, dpop.ErrNonce):
 		r.nonce = p.verifier.Nonce()
 		return err
 	case err != nil:
 		return fmt.Errorf("%w: %w", token.ErrProof, err)
-	case proof.KeyThumbprint != thumbprint:
-		return fmt.Errorf("%w: the DPoP proof is made with another key", token.ErrProof)
 	}
 	r.nonce = proof.NextNonce
 	return nil

@@ -80,6 +80,8 @@ type admitted struct {
 	claims      *token.Claims
 	proof       Proof
 	certificate *x509.Certificate
+	// token and dpop are the token and the DPoP proof as they were sent, if there was a proof.
+	token, dpop string
 }
 
 // prove checks that the request proves all keys that the token is bound to. It returns nil for a bearer token. The error is
@@ -105,7 +107,7 @@ func (v *Verifier) prove(ctx context.Context, r *request, claims *token.Claims) 
 		}
 	}
 	if bound.KeyThumbprint != "" {
-		if err := v.member(claims).proofs.prove(ctx, r, bound.KeyThumbprint); err != nil {
+		if err := v.member(claims).proofs.prove(ctx, r, proven); err != nil {
 			return nil, err
 		}
 		if proven.proof == NoProof {

@@ -53,6 +53,8 @@ const (
 var (
 	// ErrProof reports that a proof is not one for the request.
 	ErrProof = errors.New("the DPoP proof is not valid")
+	// ErrKey reports that a proof is made with another key than that of Request.KeyThumbprint.
+	ErrKey = errors.New("the DPoP proof is made with another key")
 	// ErrNonce reports that a proof is to be made again, with a nonce that the server provides (RFC 9449 §8).
 	ErrNonce = errors.New("the DPoP proof does not have a current nonce of this server")
 )

@@ -1,12 +1,17 @@
 package dpop_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/grantorhq/grantor/service/dpop"
+	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws/jwstest"
+	"github.com/grantorhq/grantor/service/must"
 )
 
 func TestReplaysForgetsWithTime(t *testing.T) {
@@ -65,5 +70,24 @@ func TestReplaysIsSafeForConcurrentUse(t *testing.T) {
 	all.Wait()
 	if got := accepted.Load(); got != 1000 {
 		t.Errorf("got %d accepted proofs, want each of 1000 once", got)
+	}
+}
+
+// TestThiefCannotFillReplays checks that proofs with another key than that of the token take no place: with proofs of the near
+// future, whoever has stolen a token would otherwise crowd out those of its owner.
+func TestThiefCannotFillReplays(t *testing.T) {
+	owner, thief := jwstest.NewSigner(jwks.ES256), must.Get(dpop.NewSigner(jwstest.NewSigner(jwks.ES256).Private))
+	verifier := newVerifier()
+	verifier.Replays = dpop.NewReplays(dpop.ReplayShards)
+	bound := request()
+	bound.KeyThumbprint = owner.Key().Thumbprint()
+	for range 10 * dpop.ReplayShards {
+		raw := must.Get(thief.Sign(dpop.Claims{Method: "GET", URL: target, Token: accessToken, Time: now.Add(20 * time.Second)}))
+		if _, err := verifier.Verify(raw, bound); !errors.Is(err, dpop.ErrKey) {
+			t.Fatalf("got %v, want ErrKey", err)
+		}
+	}
+	if _, err := verifier.Verify(owner.Sign(header(owner), payload()), bound); err != nil {
+		t.Errorf("a proof by the owner of the token: %v", err)
 	}
 }

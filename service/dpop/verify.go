@@ -16,6 +16,8 @@ type Request struct {
 	URLs []string
 	// Token is the access token in the request; empty at the token endpoint.
 	Token string
+	// KeyThumbprint is that of the key to which the token is bound. If it is empty, the proof may be made with any key.
+	KeyThumbprint string
 	// NextNonce is the nonce that the server provides with its response, if it is one of [NewContext].
 	NextNonce string
 }
@@ -43,8 +45,7 @@ type Verifier struct {
 }
 
 // Verify checks a proof in every respect of RFC 9449 §4.3 and records its use. The caller checks that the request has one proof
-// ([One]), and compares its key with that of the token. An error wraps [ErrProof] or [ErrNonce]; the rest of its text is for
-// the log and may quote the proof.
+// ([One]). An error wraps [ErrProof], [ErrKey] or [ErrNonce]; the rest of its text is for the log and may quote the proof.
 func (v *Verifier) Verify(raw string, r *Request) (*Proof, error) {
 	if len(raw) > MaxSize {
 		return nil, fail("%d bytes", len(raw))
@@ -60,6 +61,10 @@ func (v *Verifier) Verify(raw string, r *Request) (*Proof, error) {
 		if key, err = parseHeader(raw); err != nil {
 			return nil, err
 		}
+	}
+	if r.KeyThumbprint != "" && key.Thumbprint() != r.KeyThumbprint {
+		// Before anything is recorded: whoever has stolen a token, without its key, cannot fill the memory of proofs with his own.
+		return nil, ErrKey
 	}
 	claims, err := parseClaims(payload64)
 	if err != nil {
