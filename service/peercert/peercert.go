@@ -42,13 +42,18 @@ type Source struct {
 
 // Resolve returns p, the peer of a call, with the certificates of the client of the call. end is the other end of the
 // connection, and header returns all values of a header of the call. If end is a trusted proxy, the certificates are those in
-// the header, and none without it: those of the proxy are not its client's. A header of any other sender is ignored. Resolve
-// does not change p.
+// the header, and none without it: those of the proxy are not its client's. Without a Header, a trusted proxy is recognized by
+// the X-Forwarded-For that it adds. A header of any other sender is ignored. Resolve does not change p.
 func (s Source) Resolve(p *peer.Peer, end net.Addr, header func(name string) []string) (*peer.Peer, error) {
-	if s.Header.Name == "" || !s.Proxies.Contain(remoteaddr.Parse(end)) {
+	named := s.Header.Name != ""
+	if len(s.Proxies) == 0 || !s.Proxies.Contain(remoteaddr.Parse(end)) || !named && len(header("X-Forwarded-For")) == 0 {
 		return p, nil
 	}
-	chain, err := s.Header.parse(header)
+	var chain []*x509.Certificate
+	var err error
+	if named {
+		chain, err = s.Header.parse(header)
+	}
 	if err != nil {
 		return nil, oauth.Errorf(oauth.InvalidRequest, "The client certificate that the proxy forwards is malformed.", "%s: %w", s.Header.Name, err)
 	}

@@ -177,8 +177,14 @@ func TestResolve(t *testing.T) {
 		"forged by a stranger, plaintext":  {header, stranger, nil, []string{value}, nil},
 		"forged, twice":                    {header, stranger, own, []string{value, "x"}, own},
 		"a malformed one is not looked at": {header, stranger, own, []string{"x"}, own},
+		"through a proxy, no header set":   {peercert.Header{}, proxy, own, nil, nil},
+		"through a stranger":               {peercert.Header{}, stranger, own, nil, own},
 	} {
-		got, err := resolve(test.header, test.end, test.own, map[string][]string{"X-Cert": test.values})
+		all := map[string][]string{"X-Cert": test.values}
+		if strings.HasPrefix(name, "through") {
+			all["X-Forwarded-For"] = []string{"192.0.2.9"}
+		}
+		got, err := resolve(test.header, test.end, test.own, all)
 		if err != nil || !slices.EqualFunc(got, test.want, (*x509.Certificate).Equal) {
 			t.Errorf("%s: got %d certificates, %v", name, len(got), err)
 		}
