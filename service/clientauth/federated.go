@@ -14,6 +14,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
@@ -33,7 +34,6 @@ const (
 // federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client). Such a
 // token serves many requests, so its verification is remembered.
 type federation struct {
-	config  Federation
 	sources *issuerSources
 	// verified is keyed by the SHA-256 of the assertion. Hashing keeps bearer tokens out of the heap.
 	verified *otter.Cache[[sha256.Size]byte, *vouched]
@@ -41,7 +41,7 @@ type federation struct {
 
 func newFederation(config Config) *federation {
 	return &federation{
-		config: config.Federation, sources: &issuerSources{config: config.Federation, now: config.Now},
+		sources: &issuerSources{config: config.Federation, now: config.Now},
 		verified: otter.Must(&otter.Options[[sha256.Size]byte, *vouched]{
 			MaximumWeight: maxVerifiedBytes,
 			Weigher:       func(_ [sha256.Size]byte, v *vouched) uint32 { return v.size },
@@ -212,7 +212,7 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *ass
 func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (jwks.Key, error) {
 	header := sent.message.Header
 	algorithm := jwks.Algorithm(header.Algorithm)
-	source, ok := a.federation.sources.of(table, sent.issuer)
+	source, ok := a.federation.sources.find(table, sent.issuer)
 	if !ok || (source.domain != sent.svid) {
 		return decoy(algorithm), nil
 	}
@@ -243,7 +243,7 @@ var federatedTypes = [...]string{"", "JWT", "at+jwt", AssertionMediaType}
 // checkVouched returns what is wrong with the header and the claims of an assertion whose signature is right. It notes the
 // times, which are checked at each use.
 func (a *Authenticator) checkVouched(issuer *trust.Issuer, sent *assertion, v *vouched) (err error) {
-	typ := mediaType(sent.message.Header.Type)
+	typ := jws.MediaType(sent.message.Header.Type)
 	if !sent.svid && !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
 		return fmt.Errorf("typ is %.40q, want JWT or none", sent.message.Header.Type)
 	}
