@@ -122,7 +122,7 @@ func (c *Connection) withKey(given proof) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, cli.SettingError(c.origin("private-key-file", c.proof.keyFile), err)
 	}
-	return WithKey(c.Issuer, c.ClientID, private, given.keyID), nil
+	return keyCredentials(c.Issuer, c.ClientID, private, given.keyID), nil
 }
 
 // withSecret returns the credentials of a client with a secret, for which it asks if there is none.
