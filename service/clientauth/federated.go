@@ -63,7 +63,7 @@ type vouched struct {
 	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
 	signed [sha256.Size]byte
 	size   uint32
-	// matched is what the table made of the identity; nil before it was asked.
+	// matched is the result of matching the identity with the table; nil before the first match.
 	matched atomic.Pointer[workloadMatch]
 }
 
@@ -73,7 +73,7 @@ type workloadMatch struct {
 	client   oauth.ClientID
 }
 
-// name returns how the issuer calls the client.
+// name returns the name of the client at its issuer.
 func (v *vouched) name() string {
 	if v.identity.SPIFFEID != "" {
 		return v.identity.SPIFFEID
@@ -132,8 +132,8 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 	return a.authenticateVouched(ctx, e, v, table)
 }
 
-// authenticateVouched returns the client that a verified assertion is of. Only here is a client looked up: what an assertion
-// that is not an issuer's is answered depends on no client.
+// authenticateVouched returns the client that a verified assertion is of. A client is looked up only here, so that the answer
+// to an assertion that no issuer has signed does not depend on any client.
 func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
 	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject, v.identity.SPIFFEID), method: v.method()}, e.Source, a.config.Now()}
 	result := Authentication{Method: p.method}
@@ -183,7 +183,7 @@ func (a *Authenticator) failed(ctx context.Context, p proof, err error) error {
 func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *assertion) (*vouched, error) {
 	issuer, trusted := table.Issuer(sent.issuer)
 	if trusted {
-		trusted = (issuer.TrustDomain != "") == sent.svid // a trust domain issues JWT-SVIDs, and no one else does
+		trusted = (issuer.TrustDomain != "") == sent.svid // only trust domains issue JWT-SVIDs
 	}
 	v := &vouched{table: table.Version(), identity: sent.identity()}
 	var err error
