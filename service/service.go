@@ -85,7 +85,8 @@ type Config struct {
 	CertificateMethods []string
 	// Authorities returns those that vouch for the certificates of clients. Default none.
 	Authorities func() []*x509.CertPool
-	// FetchNetworks are the networks from which the key sets of clients and trusted issuers are fetched, besides public addresses. Default none.
+	// FetchNetworks are the networks from which the key sets of clients and trusted issuers are fetched, besides public
+	// addresses. Default none.
 	FetchNetworks remoteaddr.Networks
 	// TrustDirectories are the directories below which the files are read that trusted issuers name. Default none.
 	TrustDirectories trust.Directories

@@ -63,8 +63,8 @@ func newDataSync(ctx context.Context, s settings, log *slog.Logger) (*dataSync, 
 	}, nil
 }
 
-// identity returns what the service authenticates with: an identity that it has already, or else its secret. Each is read anew for
-// each token request, so that it can be replaced at any time.
+// identity returns what the service authenticates with: an identity that it has already, or else its secret. Each is read
+// again for each token request, so that it can be replaced at any time.
 func (s *settings) identity(ctx context.Context) (secret string, _ attach.Option) {
 	switch {
 	case s.tokenFile != "":

@@ -13,7 +13,7 @@ func tokenRefused(scheme string, values []string) bool {
 	return challenged(scheme, values, oauth.InvalidToken)
 }
 
-// proofRefused reports whether the values contain a challenge that the DPoP proof, not the token, was the reason of.
+// proofRefused reports whether the values contain a challenge whose reason is the DPoP proof and not the token.
 func proofRefused(values []string) bool {
 	return challenged(dpop.Scheme, values, oauth.InvalidDPoPProof) || challenged(dpop.Scheme, values, oauth.UseDPoPNonce)
 }

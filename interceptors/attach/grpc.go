@@ -18,8 +18,8 @@ import (
 )
 
 // DialOptions returns the options of a connection that sends the source's token with each call: TLS with the system's
-// root certificates, with the client's certificate if the source has one, then more, then [UnaryInterceptor] and [StreamInterceptor], which run inside all interceptors in
-// more. Transport credentials in more replace the TLS:
+// root certificates, with the client's certificate if the source has one, then more, then [UnaryInterceptor] and
+// [StreamInterceptor], which run inside all interceptors in more. Transport credentials in more replace the TLS:
 //
 //	grpc.NewClient("localhost:8081", attach.DialOptions(source,
 //		grpc.WithTransportCredentials(insecure.NewCredentials()))...)

@@ -57,7 +57,7 @@ func (c *config) prove(issuer string) *proof {
 // TokenFile authenticates the client with the token of another issuer, such as that of a Kubernetes service account, of a
 // CI job or of a cloud, instead of a secret (RFC 7521 §4.2, RFC 7523 §2.2). The token is a JWT of at most 8 KiB in a file;
 // white space around it is removed. The file is read for each token request, so that a token that is replaced there is used
-// from the next request on, whether it is written anew, renamed into place, or behind a link that changes, as those of
+// from the next request on, whether it is rewritten, renamed into place, or behind a link that changes, as those of
 // Kubernetes are.
 //
 // The client ID may be empty. The issuer then derives the client from the token.

@@ -19,8 +19,8 @@ const certificateInterval = time.Second
 // rotation makes a Source follow its client's certificate. A token may be bound to the certificate with which it was
 // requested (RFC 8705 §3), and is refused on a connection that presented another one. Therefore each certificate has a
 // source of its own, called a generation, and each connection belongs to the generation whose certificate it presented. A
-// generation becomes the current one, for new connections, when it has a token. Earlier ones live on as long as their
-// connections.
+// generation becomes the current one, for new connections, when it has a token. Earlier ones live until their connections
+// end.
 type rotation struct {
 	certificate func(context.Context) (*tls.Certificate, error)
 	// generation returns a source of tokens for the certificate.
@@ -37,7 +37,7 @@ type rotation struct {
 	next *Source // the generation that is to become the current one, or nil; used only by the check in flight
 }
 
-// check is one look at the certificate. Its result is set before done is closed.
+// check asks for the certificate once. Its result is set before done is closed.
 type check struct {
 	done chan struct{}
 	err  error

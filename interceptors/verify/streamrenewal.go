@@ -14,9 +14,10 @@ import (
 // Without it, a stream ends with its token. Clients that use interceptors/attach renew their streams automatically. The
 // handler goes on to see the caller with which the stream began.
 //
-// The new token must be of the same issuer, client and subject, and have at least the scopes of the first one and each
-// resource of this server in its audience, and be bound to a key of the same kind, which the call proves; otherwise the stream ends. Other claims are not compared: a service that
-// decides by a claim of another issuer, such as a role, must not register stream renewal.
+// The new token must be of the same issuer, client and subject, have at least the scopes of the first one and each
+// resource of this server in its audience, and be bound to a key of the same kind, which the call proves; otherwise the
+// stream ends. Other claims are not compared: a service that decides by a claim of another issuer, such as a role, must
+// not register stream renewal.
 //
 // The server must be guarded by verifier.
 func RegisterStreamRenewal(server grpc.ServiceRegistrar, verifier *Verifier) {

@@ -1,7 +1,7 @@
 // Package admin implements the gRPC servers of the administrative services: clients with their secrets, resources, trusted
-// issuers and workloads, and signing keys. Each method translates its request for the domain, calls it, and translates the result back. The
-// methods follow Google's API improvement proposals 131 to 135 (standard methods), 154 (etags), 158 (pagination) and
-// 161 (field masks).
+// issuers and workloads, and signing keys. Each method translates its request for the domain, calls it, and translates the
+// result back. The methods follow Google's API improvement proposals 131 to 135 (standard methods), 154 (etags), 158
+// (pagination) and 161 (field masks).
 //
 // The rule in the proto of a method says which scopes it requires. Package interceptors/verify enforces it before the
 // server is called.

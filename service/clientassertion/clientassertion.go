@@ -4,10 +4,7 @@ package clientassertion
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -77,28 +74,9 @@ func encode(to []byte, v any) ([]byte, error) {
 // Key returns the key that a client registers to sign its assertions, with the algorithm of [Maker.Make]: the one of its
 // curve, or RS256 for an RSA key. Its id is its RFC 7638 thumbprint.
 func Key(public crypto.PublicKey) (jwks.Key, error) {
-	algorithm, err := algorithmFor(public)
+	algorithm, err := jwks.DefaultAlgorithm(public)
 	if err != nil {
-		return jwks.Key{}, err
+		return jwks.Key{}, fmt.Errorf("the key signs no assertion: %w", err)
 	}
 	return jwks.NewKey(algorithm, public)
-}
-
-func algorithmFor(public crypto.PublicKey) (jwks.Algorithm, error) {
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		switch key.Params().BitSize {
-		case 256:
-			return jwks.ES256, nil
-		case 384:
-			return "ES384", nil
-		case 521:
-			return "ES512", nil
-		}
-	case *rsa.PublicKey:
-		return jwks.RS256, nil
-	case ed25519.PublicKey:
-		return jwks.EdDSA, nil
-	}
-	return "", fmt.Errorf("a key of type %T signs no assertion", public)
 }

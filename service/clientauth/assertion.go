@@ -24,8 +24,6 @@ const (
 	// AssertionMediaType is the "typ" of a client assertion (RFC 10070).
 	AssertionMediaType = clientassertion.MediaType
 
-	// maxAssertion is the maximum size of an assertion, in bytes.
-	maxAssertion = 8 << 10
 	// maxAssertionLife is how far the "exp" of an assertion may be ahead. Each one is remembered that long.
 	maxAssertionLife = 10 * time.Minute
 	// assertionLeeway is how far the clock of a client may be ahead of this replica's.
@@ -60,7 +58,7 @@ func (e *Evidence) parseAssertion() (*assertion, error) {
 	switch {
 	case e.AssertionType != AssertionType && e.AssertionType != SPIFFEAssertionType:
 		return nil, refused(oauth.MalformedCredentials, "client_assertion_type is neither that of a JWT nor that of a JWT-SVID") // it may be a misplaced secret
-	case len(e.Assertion) > maxAssertion:
+	case len(e.Assertion) > clientassertion.MaxSize:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_assertion has more than 8192 bytes.")
 	}
 	message, err := jws.Parse(e.Assertion)
@@ -199,7 +197,7 @@ func (a *Authenticator) checkAssertion(sent *assertion, client *registry.Client,
 // checkType returns what is wrong with the "typ" of an assertion. The type keeps other JWTs that the client signs with the
 // same key from passing as assertions.
 func (a *Authenticator) checkType(typ string, client *registry.Client, now time.Time) error {
-	name := mediaType(typ)
+	name := jws.MediaType(typ)
 	if oauth.EqualFold(name, AssertionMediaType) {
 		return nil
 	}
@@ -207,14 +205,6 @@ func (a *Authenticator) checkType(typ string, client *registry.Client, now time.
 		return nil
 	}
 	return fmt.Errorf("typ is %.40q, want %s", typ, AssertionMediaType)
-}
-
-// mediaType returns a "typ" without the prefix that may be left out (RFC 7515 §4.1.9).
-func mediaType(typ string) string {
-	if prefix := "application/"; len(typ) > len(prefix) && oauth.EqualFold(typ[:len(prefix)], prefix) {
-		return typ[len(prefix):]
-	}
-	return typ
 }
 
 // checkAudience returns what is wrong with the "aud" of an assertion: it is the issuer identifier alone (RFC 10070), so that

@@ -2,9 +2,6 @@ package clientauth
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"net/url"
@@ -31,7 +28,7 @@ const (
 type WorkloadAPI func(ctx context.Context, address string, domain spiffeid.TrustDomain) (*spiffebundle.Bundle, error)
 
 // newDomain returns the source of the keys of a trust domain. Its bundle is read again after its refresh hint; until that
-// succeeds, the last one serves for a day.
+// succeeds, the last one is used, for at most a day.
 func (s *issuerSources) newDomain(issuer *trust.Issuer) *issuerSource {
 	source := &issuerSource{etag: issuer.ETag(), domain: true}
 	domain, err := spiffeid.TrustDomainFromString(issuer.TrustDomain)
@@ -102,26 +99,19 @@ func (s *issuerSources) fromWorkloadAPI(ctx context.Context, address string, dom
 	return s.config.WorkloadAPI(ctx, address, domain)
 }
 
-// bundleKeys returns the keys that sign the JWT-SVIDs of a domain. One of a type that no JWT-SVID has is left out.
+// bundleKeys returns the keys that sign the JWT-SVIDs of a domain. Keys of a type that signs no JWT-SVID are left out.
 func bundleKeys(bundle *spiffebundle.Bundle) *jwks.Set {
 	var keys []jwks.Key
 	for id, public := range bundle.JWTAuthorities() {
-		if key, err := jwks.NewKey(svidAlgorithm(public), public); err == nil {
+		algorithm, err := jwks.DefaultAlgorithm(public) // Key.For finds the others
+		if err != nil || algorithm == jwks.EdDSA {
+			continue
+		}
+		if key, err := jwks.NewKey(algorithm, public); err == nil {
 			keys = append(keys, key.WithID(id))
 		}
 	}
 	return jwks.NewSet(keys...)
-}
-
-// svidAlgorithm returns one of the algorithms of a key; [jwks.Key.For] finds the others. Keys of other types sign no JWT-SVID.
-func svidAlgorithm(public crypto.PublicKey) jwks.Algorithm {
-	switch key := public.(type) {
-	case *rsa.PublicKey:
-		return jwks.RS256
-	case *ecdsa.PublicKey:
-		return map[int]jwks.Algorithm{256: jwks.ES256, 384: "ES384", 521: "ES512"}[key.Params().BitSize]
-	}
-	return ""
 }
 
 // refreshAfter returns how long a bundle is fresh.

@@ -29,8 +29,8 @@ type Evidence struct {
 	ClientID, ClientSecret string
 	// Assertion and AssertionType are the parameters client_assertion and client_assertion_type (RFC 7521 §4.2).
 	Assertion, AssertionType string
-	// Certificates are those of the client at the other end of the connection, its own first. They are not verified, except that
-	// the client has the private key of the first.
+	// Certificates are those of the client at the other end of the connection, its own first. They are not verified, except
+	// that the client has the private key of the first.
 	Certificates []*x509.Certificate
 	// Source is the address that the request came from. The zero address means unknown.
 	Source netip.Addr
@@ -77,7 +77,7 @@ type Config struct {
 	// Authorities returns those that vouch for the certificates of clients. If it is nil, no client authenticates by
 	// [oauth.TLSClientAuth].
 	Authorities func() []*x509.CertPool
-	// Federation says whose tokens authenticate clients that they do not come from. Default: no one's.
+	// Federation configures the issuers and trust domains whose identities authenticate clients. Default: none.
 	Federation Federation
 	// Fetch makes the requests for the key sets of clients that register a URL. If it is nil, no such client authenticates.
 	Fetch *http.Client
@@ -115,7 +115,10 @@ type Authenticator struct {
 
 // New returns an authenticator. It computes at most as many slow hashes at once as the process may use processors.
 func New(config Config) *Authenticator {
-	return &Authenticator{config, newSecrets(config), newKeySets(config.Fetch, config.Now), newFederation(config), make(chan upgrade, maxUpgrades)}
+	return &Authenticator{
+		config: config, secrets: newSecrets(config), keys: newKeySets(config.Fetch, config.Now), federation: newFederation(config),
+		upgrades: make(chan upgrade, maxUpgrades),
+	}
 }
 
 // refused returns the one answer to every failed authentication. Reason and cause are for the operator alone.

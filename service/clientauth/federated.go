@@ -14,6 +14,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
@@ -33,7 +34,6 @@ const (
 // federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client). Such a
 // token serves many requests, so its verification is remembered.
 type federation struct {
-	config  Federation
 	sources *issuerSources
 	// verified is keyed by the SHA-256 of the assertion. Hashing keeps bearer tokens out of the heap.
 	verified *otter.Cache[[sha256.Size]byte, *vouched]
@@ -41,7 +41,7 @@ type federation struct {
 
 func newFederation(config Config) *federation {
 	return &federation{
-		config: config.Federation, sources: &issuerSources{config: config.Federation, now: config.Now},
+		sources: &issuerSources{config: config.Federation, now: config.Now},
 		verified: otter.Must(&otter.Options[[sha256.Size]byte, *vouched]{
 			MaximumWeight: maxVerifiedBytes,
 			Weigher:       func(_ [sha256.Size]byte, v *vouched) uint32 { return v.size },
@@ -63,7 +63,7 @@ type vouched struct {
 	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
 	signed [sha256.Size]byte
 	size   uint32
-	// matched is what the table made of the identity; nil before it was asked.
+	// matched is the result of matching the identity with the table; nil before the first match.
 	matched atomic.Pointer[workloadMatch]
 }
 
@@ -73,7 +73,7 @@ type workloadMatch struct {
 	client   oauth.ClientID
 }
 
-// name returns how the issuer calls the client.
+// name returns the name of the client at its issuer.
 func (v *vouched) name() string {
 	if v.identity.SPIFFEID != "" {
 		return v.identity.SPIFFEID
@@ -132,8 +132,8 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 	return a.authenticateVouched(ctx, e, v, table)
 }
 
-// authenticateVouched returns the client that a verified assertion is of. Only here is a client looked up: what an assertion
-// that is not an issuer's is answered depends on no client.
+// authenticateVouched returns the client that a verified assertion is of. A client is looked up only here, so that the answer
+// to an assertion that no issuer has signed does not depend on any client.
 func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
 	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject, v.identity.SPIFFEID), method: v.method()}, e.Source, a.config.Now()}
 	result := Authentication{Method: p.method}
@@ -183,7 +183,7 @@ func (a *Authenticator) failed(ctx context.Context, p proof, err error) error {
 func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *assertion) (*vouched, error) {
 	issuer, trusted := table.Issuer(sent.issuer)
 	if trusted {
-		trusted = (issuer.TrustDomain != "") == sent.svid // a trust domain issues JWT-SVIDs, and no one else does
+		trusted = (issuer.TrustDomain != "") == sent.svid // only trust domains issue JWT-SVIDs
 	}
 	v := &vouched{table: table.Version(), identity: sent.identity()}
 	var err error
@@ -212,7 +212,7 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *ass
 func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (jwks.Key, error) {
 	header := sent.message.Header
 	algorithm := jwks.Algorithm(header.Algorithm)
-	source, ok := a.federation.sources.of(table, sent.issuer)
+	source, ok := a.federation.sources.find(table, sent.issuer)
 	if !ok || (source.domain != sent.svid) {
 		return decoy(algorithm), nil
 	}
@@ -243,7 +243,7 @@ var federatedTypes = [...]string{"", "JWT", "at+jwt", AssertionMediaType}
 // checkVouched returns what is wrong with the header and the claims of an assertion whose signature is right. It notes the
 // times, which are checked at each use.
 func (a *Authenticator) checkVouched(issuer *trust.Issuer, sent *assertion, v *vouched) (err error) {
-	typ := mediaType(sent.message.Header.Type)
+	typ := jws.MediaType(sent.message.Header.Type)
 	if !sent.svid && !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
 		return fmt.Errorf("typ is %.40q, want JWT or none", sent.message.Header.Type)
 	}

@@ -62,19 +62,20 @@ type tableSources struct {
 	byID    map[string]*issuerSource
 }
 
-// issuerSource is where the keys of a trusted issuer are.
+// issuerSource finds the keys of a trusted issuer.
 type issuerSource struct {
 	etag   string
 	inline jwks.Document
 	// remote is nil if the keys are inline.
 	remote *jwks.Remote
-	// domain reports that the source is one of a trust domain. authorities are its authorities for X509-SVIDs, as they came with the keys of remote.
+	// domain reports that the source is one of a trust domain. authorities are its authorities for X509-SVIDs, as they came
+	// with the keys of remote.
 	domain      bool
 	authorities atomic.Pointer[x509bundle.Bundle]
 }
 
-// of returns the source of an issuer in the table. A source lives until the issuer's entry changes.
-func (s *issuerSources) of(table *trust.Table, id string) (*issuerSource, bool) {
+// find returns the source of the issuer with the ID in the table. A source lives until the issuer's entry changes.
+func (s *issuerSources) find(table *trust.Table, id string) (*issuerSource, bool) {
 	current := s.current.Load()
 	if current == nil || current.version != table.Version() {
 		current = s.replace(table)
@@ -83,6 +84,7 @@ func (s *issuerSources) of(table *trust.Table, id string) (*issuerSource, bool) 
 	return source, ok
 }
 
+// replace makes the sources of the table the current ones. It keeps those of issuers that have not changed.
 func (s *issuerSources) replace(table *trust.Table) *tableSources {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,10 +13,8 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-const (
-	// maxKeySets is the maximum number of remote key sets in memory.
-	maxKeySets = 4000
-)
+// maxKeySets is the maximum number of remote key sets in memory.
+const maxKeySets = 4000
 
 // keySets finds the keys of clients.
 type keySets struct {
@@ -45,7 +43,7 @@ func (s *keySets) find(ctx context.Context, client *registry.Client, id string) 
 func (s *keySets) findPublic(ctx context.Context, client *registry.Client, public crypto.PublicKey) (jwks.Key, error) {
 	thumbprint, err := jwks.Thumbprint(public)
 	if err != nil {
-		return jwks.Key{}, jwks.ErrUnknownKey // a key of another type is no client's
+		return jwks.Key{}, jwks.ErrUnknownKey // no client has a key of this type
 	}
 	if client.KeysURI == "" || s.client == nil {
 		return client.Keys.FindThumbprint(thumbprint)

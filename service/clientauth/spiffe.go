@@ -120,7 +120,7 @@ func (a *Authenticator) authenticateBySVID(ctx context.Context, e Evidence) (_ A
 
 // verifySVID verifies an X509-SVID by the authorities of its trust domain (X509-SVID §4 and §5). The error is an [*oauth.Error].
 func (a *Authenticator) verifySVID(ctx context.Context, table *trust.Table, domain *trust.Issuer, chain []*x509.Certificate) (*vouched, error) {
-	source, _ := a.federation.sources.of(table, domain.ID())
+	source, _ := a.federation.sources.find(table, domain.ID())
 	authorities, err := source.x509Bundle(ctx)
 	if err != nil {
 		return nil, unreachableIssuer(domain.ID(), err)

@@ -5,7 +5,7 @@ import "context"
 type requestKey struct{}
 
 // NewContext returns the context of a call that a server makes for a request in the same process. A proof in the metadata of the
-// call is then one for the request. Whoever checks the proof sets Request.NextNonce.
+// call is then one for the request. The server that checks the proof sets Request.NextNonce.
 func NewContext(ctx context.Context, r *Request) context.Context {
 	return context.WithValue(ctx, requestKey{}, r)
 }

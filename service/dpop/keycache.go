@@ -9,8 +9,8 @@ import (
 )
 
 // keyCache holds the keys of headers that were verified before: all proofs of a client have the same header, whose key is
-// otherwise parsed, checked to be on its curve and hashed for its thumbprint again each time. Which of two headers with the same place stays is left to chance; there
-// is no order to maintain.
+// otherwise parsed, checked to be on its curve and hashed for its thumbprint each time. Of two headers with the same place,
+// the later one stays, so that there is no order to maintain.
 type keyCache struct {
 	places [256]atomic.Pointer[parsedHeader]
 }

@@ -35,7 +35,7 @@ func NewNonces(key []byte) *Nonces { return &Nonces{key: slices.Clone(key)} }
 func (n *Nonces) Current(now time.Time) string { return n.at(now).accepted[0] }
 
 func (n *Nonces) accepts(nonce string, now time.Time) bool {
-	return slices.Contains(n.at(now).accepted[:], nonce) // not a secret: the server tells it to every caller
+	return slices.Contains(n.at(now).accepted[:], nonce) // not a secret: every caller gets it
 }
 
 // at returns the slot of a time.

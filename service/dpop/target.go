@@ -95,8 +95,8 @@ func unreserved(s string) bool {
 // may have meant this connection, or one to a proxy that ends TLS.
 //
 // A server that takes the authority from the request accepts a proof that was made for whatever authority the sender of the
-// request names. Who obtains a token together with an unused proof, which is only sent to the server that the client meant,
-// could therefore send both on to a server for which the token is valid too.
+// request names. An attacker that obtains a token together with an unused proof, which is only sent to the server that the
+// client meant, could therefore send both on to another server for which the token is valid.
 func URLs(authority, path string, secure bool) []string {
 	if secure {
 		return []string{"https://" + authority + path}

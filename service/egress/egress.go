@@ -103,7 +103,7 @@ func (b *bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	case <-r.Context().Done():
 		return nil, context.Cause(r.Context())
 	}
-	// The slot is given back with the header of the answer: the body is small, and bounded by the timeout.
+	// The slot is released with the header of the answer: the body is small, and bounded by the timeout.
 	defer func() { <-b.slots }()
 	return b.RoundTripper.RoundTrip(r)
 }

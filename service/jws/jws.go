@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // Header contains the parameters of a JOSE header (RFC 7515 §4.1) that are of use. An empty string stands for an absent one.
@@ -24,6 +25,14 @@ type Header struct {
 	Algorithm, KeyID, Type string
 	// Key is the parameter "jwk", the public key of the signer. It is only set by [ParseWithKey].
 	Key json.RawMessage
+}
+
+// MediaType returns a "typ" without the prefix application/, which may be left out (RFC 7515 §4.1.9).
+func MediaType(typ string) string {
+	if prefix := "application/"; len(typ) > len(prefix) && oauth.EqualFold(typ[:len(prefix)], prefix) {
+		return typ[len(prefix):]
+	}
+	return typ
 }
 
 // foreign are the parameters that no header may have: no extension is supported (RFC 7515 §4.1.11), and no key is taken

@@ -17,19 +17,18 @@ import (
 type ApplyOptions struct {
 	// DryRun computes the changes without writing them.
 	DryRun bool
-	// Prune removes the clients, resources, trusted issuers and workloads that the manifest does not list; PruneResources removes resources only.
-	Prune, PruneResources bool
-	// PruneTrust removes trusted issuers and workloads only.
-	PruneTrust bool
+	// Prune removes the clients, resources, trusted issuers and workloads that the manifest does not list. PruneResources
+	// removes resources only, and PruneTrust trusted issuers and workloads only.
+	Prune, PruneResources, PruneTrust bool
 }
 
 // Apply validates the whole manifest and then makes the registry equal to it; applying it again changes nothing. It does
 // not undo concurrent changes by others: after a conflict it computes the difference again. It returns the changes of
 // resources, then of trusted issuers, workloads and clients, each in the order of the manifest and followed by what was removed.
 // Errors in the manifest, as [ManifestError], [ResourceError] or [trust.EntryError], and a [ForbiddenError] are returned before
-// anything is written. The one exception is
-// a client that has no room for another secret, which is reported as a [ManifestError] in its turn. The authority of the
-// Editor must cover every client that the manifest lists, even one that does not change.
+// anything is written. The one exception is a client that has no room for another secret, which is reported as a
+// [ManifestError] in its turn. The authority of the Editor must cover every client that the manifest lists, even one that
+// does not change.
 //
 // A secret in the manifest replaces those that earlier manifests set, and leaves those that were added individually. A
 // secret that the client has already, even if it has expired, changes nothing: an old manifest does not restore what was
@@ -293,7 +292,7 @@ func (a *application) forEachUnlisted(ctx context.Context, fn func(*Client) erro
 		}
 		for _, c := range clients {
 			after = c.ID
-			// No manifest may lift by accident a restriction that was made in an emergency.
+			// A manifest must not accidentally lift a restriction that was made in an emergency.
 			if listed[c.ID] || c.Workload {
 				continue
 			}

@@ -22,7 +22,8 @@ func (a *application) applyTrust(ctx context.Context) ([]Change, error) {
 	return changes, nil
 }
 
-// checkTrust checks what the manifest makes of the trusted issuers and the workloads, given the resources that it makes.
+// checkTrust returns an error if the trusted issuers and workloads that the manifest leads to are not valid, given the
+// resources that it leads to.
 func (a *application) checkTrust(ctx context.Context, resources *Resources) error {
 	if a.resources = resources; a.leavesTrust() {
 		return nil
@@ -31,7 +32,7 @@ func (a *application) checkTrust(ctx context.Context, resources *Resources) erro
 	return err
 }
 
-// leavesTrust reports whether the manifest leaves the trusted issuers and the workloads as they are.
+// leavesTrust reports whether the manifest leaves the trusted issuers and the workloads unchanged.
 func (a *application) leavesTrust() bool {
 	return len(a.manifest.Issuers)+len(a.manifest.Workloads) == 0 && !a.prunesTrust()
 }
@@ -47,16 +48,16 @@ func (a *application) mergeTrust(ctx context.Context, resources *Resources) (*tr
 		return nil, nil, err
 	}
 	l := lists{slices.Clone(stored.Issuers()), slices.Clone(stored.Workloads())}
-	ofIssuers, err := mergeEntries(a, &issuers, &l, a.manifest.Issuers, resources)
+	changes, err := mergeEntries(a, &issuers, &l, a.manifest.Issuers, resources)
 	if err != nil {
 		return nil, nil, err
 	}
-	ofWorkloads, err := mergeEntries(a, &workloads, &l, a.manifest.Workloads, resources)
+	more, err := mergeEntries(a, &workloads, &l, a.manifest.Workloads, resources)
 	if err != nil {
 		return nil, nil, err
 	}
 	table, err := trust.NewTable(stored.Version(), l.issuers, l.workloads)
-	return table, append(ofIssuers, ofWorkloads...), err
+	return table, append(changes, more...), err
 }
 
 // mergeEntries changes the list of one kind of entry to what it should be, and returns how it differs from what it was. The

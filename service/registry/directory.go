@@ -11,9 +11,9 @@ import (
 	"github.com/grantorhq/grantor/service/trust"
 )
 
-// Directory caches the clients, the resources and the trust table of a store, so that a repeated request reads nothing. Concurrent misses of the
-// same entry share one read. The Forget methods invalidate what has changed in the store; a read that an invalidation
-// overtakes is not cached. A Directory is safe for concurrent use by multiple goroutines.
+// Directory caches the clients, the resources and the trust table of a store, so that a repeated request reads nothing.
+// Concurrent misses of the same entry share one read. The Forget methods invalidate what has changed in the store; a read
+// that an invalidation overtakes is not cached. A Directory is safe for concurrent use by multiple goroutines.
 type Directory struct {
 	clientStore   ClientStore
 	resourceStore ResourceStore

@@ -31,9 +31,9 @@ type Config struct {
 	Confirm func(ctx context.Context, id oauth.ClientID) error
 }
 
-// Editor changes clients, resources, trusted issuers and workloads within the authority of a caller: one at a time, or all that a manifest lists. Each
-// change is based on the state that is stored at that moment, so that concurrent changes do not undo each other. An Editor
-// is safe for concurrent use by multiple goroutines.
+// Editor changes clients, resources, trusted issuers and workloads within the authority of a caller: one at a time, or all
+// that a manifest lists. Each change is based on the state that is stored at that moment, so that concurrent changes do not
+// undo each other. An Editor is safe for concurrent use by multiple goroutines.
 type Editor struct {
 	// config is shared with the Editors that As and Observe return. It is unexported because its stores check no authority.
 	config    *Config
@@ -169,8 +169,9 @@ func (e *Editor) CreateClient(ctx context.Context, c Client, secret string, with
 }
 
 // UpdateClient calls change with a copy of the stored client and stores the result. It may call change several times. The
-// ID, secrets and times of the client stay as they are. Of a client that a workload makes, what restricts it is stored. A client that did not change is not stored, unless it is disabled:
-// storing a disabled client revokes its tokens, and a caller that did not learn whether that succeeded must be able to retry.
+// ID, secrets and times of the client stay as they are. Of a client that a workload makes, only what restricts it is
+// stored. A client that did not change is not stored, unless it is disabled: storing a disabled client revokes its tokens,
+// and a caller that did not learn whether that succeeded must be able to retry.
 func (e *Editor) UpdateClient(ctx context.Context, t Target, change func(*Client) error) (*Client, error) {
 	t.workload = true
 	return e.change(ctx, t, func(next, stored *Client) error {

@@ -78,7 +78,7 @@ func (c *Client) checkSelections(selections []selection) error {
 // checkRules rejects two rules of different clients that an identity may match. Many clients of one issuer differ in the text
 // of one part of their rules, such as the subject, so that only rules with the same text there are compared.
 func checkRules(rules []clientRule) error {
-	part := tellingPart(rules)
+	part := distinctPart(rules)
 	byText := make(map[string][]*clientRule)
 	var open []*clientRule
 	for i := range rules {
@@ -103,14 +103,14 @@ func checkRules(rules []clientRule) error {
 	return nil
 }
 
-// The parts of a rule that are no claims. No claim has these names, which begin with a space.
+// The parts of a rule that are not claims. No claim can have these names, because they begin with a space.
 const (
 	partSubject  = " subject"
 	partSPIFFEID = " spiffe_id"
 )
 
-// tellingPart returns the part that has the most different texts in the rules.
-func tellingPart(rules []clientRule) string {
+// distinctPart returns the part that has the most different texts in the rules.
+func distinctPart(rules []clientRule) string {
 	texts := make(map[string]map[string]bool)
 	for i := range rules {
 		for _, name := range append(slices.Collect(maps.Keys(rules[i].Claims)), partSubject, partSPIFFEID) {

@@ -98,21 +98,12 @@ func FromWorkload(w *trust.Workload) *grantorv1.Workload {
 // ToWorkload returns the workload that a message represents. If a field is not valid by itself, the error is a
 // [registry.FieldError].
 func ToWorkload(m *grantorv1.Workload) (*trust.Workload, error) {
-	id, err := ToPattern("client_id", m.GetClientId())
+	id, err := trust.ParsePattern(m.GetClientId())
 	if err != nil {
-		return nil, err
+		return nil, &registry.FieldError{Field: "client_id", Problem: err.Error()}
 	}
 	w := &trust.Workload{ClientID: id}
 	return w, readFields(w, registry.WorkloadFields(), m)
-}
-
-// ToPattern parses a pattern. If it is not valid, the error is a [registry.FieldError].
-func ToPattern(field, text string) (trust.Pattern, error) {
-	pattern, err := trust.ParsePattern(text)
-	if err != nil {
-		return trust.Pattern{}, &registry.FieldError{Field: field, Problem: err.Error()}
-	}
-	return pattern, nil
 }
 
 // FromSpec returns the message that represents a client of a manifest.

@@ -63,9 +63,8 @@ func (s *TokenServer) authenticate(ctx context.Context, m credentials, texts []s
 	return c, nil
 }
 
-// prove returns the client that the evidence of a request proves. The order is part of
-// the contract: a stale replica says so before it judges a request, and a malformed request is refused before its client
-// is authenticated.
+// prove returns the client that the evidence of a request proves. The order is part of the contract: a stale replica says
+// so before it judges a request, and a malformed request is refused before its client is authenticated.
 func (s *TokenServer) prove(ctx context.Context, e clientauth.Evidence, validate func() error) (clientauth.Authentication, error) {
 	if err := s.Issuer.Fresh(); err != nil {
 		return clientauth.Authentication{}, err

@@ -106,7 +106,7 @@ func (s *TokenServer) methods(ctx context.Context) ([]string, error) {
 	default:
 		return methods, nil
 	}
-	// An X509-SVID is one of no authority of the port's, so that it arrives only where any certificate does.
+	// No authority of the port has signed an X509-SVID, so it arrives only at a port that accepts any certificate.
 	if slices.Contains(s.CertificateMethods, oauth.SelfSignedTLSClientAuth) {
 		methods = append(methods, oauth.SPIFFEX509)
 	}
@@ -124,7 +124,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 	if err != nil {
 		return nil, err
 	}
-	ofAssertions := names(jwks.Algorithms())
+	assertionAlgorithms := names(jwks.Algorithms())
 	published, _ := s.Issuer.Keys()
 	return &grantorv1.GetServerMetadataResponse{
 		Issuer:                            base,
@@ -140,9 +140,9 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		IntrospectionEndpointAuthMethodsSupported: methods,
 		RevocationEndpointAuthMethodsSupported:    methods,
 
-		TokenEndpointAuthSigningAlgValuesSupported:         ofAssertions,
-		IntrospectionEndpointAuthSigningAlgValuesSupported: ofAssertions,
-		RevocationEndpointAuthSigningAlgValuesSupported:    ofAssertions,
+		TokenEndpointAuthSigningAlgValuesSupported:         assertionAlgorithms,
+		IntrospectionEndpointAuthSigningAlgValuesSupported: assertionAlgorithms,
+		RevocationEndpointAuthSigningAlgValuesSupported:    assertionAlgorithms,
 
 		DpopSigningAlgValuesSupported:         dpop.Algorithms(),
 		TlsClientCertificateBoundAccessTokens: len(s.CertificateMethods) > 0,

@@ -8,11 +8,12 @@ import (
 	"path/filepath"
 )
 
-// Directories are the directories below which the files are read that stored issuers name. An administrator of the API chooses
-// those names, and the server that the content of one is sent to: without the bound he could have any file of the host sent.
+// Directories are the directories below which the files are read that stored issuers name. An administrator of the API
+// chooses those names and the server to which the content of one is sent: without this bound, that administrator could have
+// any file of the host sent.
 type Directories []string
 
-// ReadFile returns the content of a file of at most limit bytes. Links are followed as long as they stay below the directory:
+// ReadFile returns the content of a file of at most limit bytes. Links that stay below the directory are followed:
 // Kubernetes replaces the files of a volume by replacing a link to their directory.
 func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
 	for _, directory := range d {
@@ -26,7 +27,7 @@ func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
 		}
 		return data, nil
 	}
-	return nil, fmt.Errorf("%s is below no directory that trust-directories names", path)
+	return nil, outsideError(path)
 }
 
 // Contain returns an error unless the path is below one of the directories, also where its links lead. It is for sockets, which
@@ -47,9 +48,15 @@ func (d Directories) Contain(path string) error {
 			return nil
 		}
 	}
+	return outsideError(path)
+}
+
+// outsideError reports a path that is below none of the directories.
+func outsideError(path string) error {
 	return fmt.Errorf("%s is below no directory that trust-directories names", path)
 }
 
+// readBelow reads a file below a directory.
 func readBelow(directory, name string, limit int64) ([]byte, error) {
 	root, err := os.OpenRoot(directory)
 	if err != nil {

@@ -99,10 +99,10 @@ func (i *Identity) IssuerID() string {
 // Version distinguishes this state of the table from every other one; zero means that nothing is stored.
 func (t *Table) Version() uint64 { return t.version }
 
-// Issuers returns the trusted issuers, and Workloads the workloads, in the order in which they were stored.
+// Issuers returns the trusted issuers in the order in which they were stored.
 func (t *Table) Issuers() []Issuer { return t.issuers }
 
-// Workloads returns the workloads.
+// Workloads returns the workloads in the order in which they were stored.
 func (t *Table) Workloads() []Workload { return t.workloads }
 
 // Issuer returns the trusted issuer with the ID ([Issuer.ID]).

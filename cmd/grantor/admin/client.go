@@ -130,7 +130,7 @@ the key here, and the issuer gets its public half alone; --jwks-file registers a
 			Client: client, ClientSecret: own.value, WithoutSecret: without || own.file == "" && hasKeys(client),
 		})
 		if err != nil {
-			keys.settle(err)
+			keys.discard(err)
 			return cli.About("client", args[0], err)
 		}
 		if keys.generate != "" {
@@ -204,7 +204,7 @@ if the client was changed since it was read.`,
 		}
 		answer, err := a.Clients.UpdateClient(ctx, &grantorv1.UpdateClientRequest{Client: client, UpdateMask: &fieldmaskpb.FieldMask{Paths: append(fields, keysChanged...)}})
 		if err != nil {
-			keys.settle(err)
+			keys.discard(err)
 			return cli.About("client", args[0], err)
 		}
 		return a.Printf(answer.GetClient(), "Client %s is changed.", cli.Printable(args[0]))

@@ -76,7 +76,7 @@ func keySetOfPEM(content []byte) ([]byte, error) {
 		}
 		key, err := clientassertion.Key(public)
 		if err != nil {
-			return nil, fmt.Errorf("has a key that signs no assertion: %w", err)
+			return nil, fmt.Errorf("has a PUBLIC KEY that is of no use: %w", err)
 		}
 		published, err := key.JWK()
 		if err != nil {
@@ -106,7 +106,7 @@ type jwkSet struct {
 	Keys []jwks.JWK `json:"keys"`
 }
 
-// keyChange is a change of a client's keys, one at a time.
+// keyChange is a change of single keys of a client.
 type keyChange struct {
 	flags *pflag.FlagSet
 	// generate is the file of a new private key, and removed are the ids of the keys to remove.
@@ -125,7 +125,7 @@ func (k *keyChange) declareRemove() {
 	k.flags.StringArrayVar(&k.removed, "remove-key", nil, "`kid` of a key to remove from its jwks; can be repeated")
 }
 
-// check refuses a change of the keys in two ways.
+// check returns an error if the flags both change single keys and replace all of them.
 func (k *keyChange) check() error {
 	for _, one := range []string{"generate-key", "remove-key"} {
 		for _, whole := range []string{"jwks-file", "jwks-uri"} {
@@ -144,7 +144,7 @@ func (k *keyChange) check() error {
 }
 
 // apply changes the keys of a client and returns the names of the fields that it sets. It writes the private key before the
-// public one is registered, so that no key is registered that nobody has.
+// public one is registered, so that no key is registered whose private half is lost.
 func (k *keyChange) apply(client *grantorv1.Client) ([]string, error) {
 	if k.generate == "" && len(k.removed) == 0 {
 		return nil, nil
@@ -183,9 +183,9 @@ func (k *keyChange) apply(client *grantorv1.Client) ([]string, error) {
 	return []string{keysField}, nil
 }
 
-// settle removes the file of a new private key if the call that registers the key failed, unless the issuer may have made
+// discard removes the file of a new private key if the call that registers the key failed, unless the issuer may have made
 // the change all the same.
-func (k *keyChange) settle(err error) {
+func (k *keyChange) discard(err error) {
 	refused, ok := errors.AsType[*remote.CallError](err)
 	if !ok || k.generate == "" {
 		return

@@ -62,7 +62,7 @@ valid until they expire. It cannot be removed while there is a workload of it.`,
 	},
 }
 
-// keysOf returns where the keys of a trusted issuer come from, in a word.
+// keysOf returns the place of a trusted issuer's keys for a column of a table.
 func keysOf(i *grantorv1.TrustedIssuer) string {
 	for _, place := range []string{i.GetJwksUri(), i.GetBundleEndpoint(), i.GetBundleFile(), i.GetWorkloadApi()} {
 		if place != "" {

@@ -113,21 +113,9 @@ func fetchBundle(ctx context.Context, client *http.Client, i *trust.Issuer) erro
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, i.BundleEndpoint, http.NoBody)
+	data, _, err := oauth.Get(ctx, client, i.BundleEndpoint, jwks.MaxDocument)
 	if err != nil {
 		return err
-	}
-	answer, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	data, err := cli.ReadAll(answer.Body, "the bundle", jwks.MaxDocument)
-	switch {
-	case err != nil:
-		return err
-	case answer.StatusCode != http.StatusOK:
-		return fmt.Errorf("the bundle endpoint answers %d", answer.StatusCode)
 	}
 	bundle, err := spiffebundle.Parse(domain, data)
 	if err == nil && bundle.X509Bundle().Empty() && bundle.JWTBundle().Empty() {

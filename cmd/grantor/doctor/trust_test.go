@@ -44,7 +44,7 @@ var trustCauses = []cause{
 	{"trust.keys", "spiffe://prod.example.com: the bundle has no authority", trusting(200, `{"keys":[]}`, func(i *trust.Issuer) {
 		*i = trust.Issuer{TrustDomain: "prod.example.com", BundleEndpoint: i.KeysURI}
 	})},
-	{"trust.keys", "spiffe://prod.example.com: the bundle endpoint answers 500", trusting(500, "", func(i *trust.Issuer) {
+	{"trust.keys", "answered 500 Internal Server Error", trusting(500, "", func(i *trust.Issuer) {
 		*i = trust.Issuer{TrustDomain: "prod.example.com", BundleEndpoint: i.KeysURI}
 	})},
 	{"trust.files", "https://elsewhere.example names /etc/token", func(t *testing.T) (*brokenDeployment, []string) {

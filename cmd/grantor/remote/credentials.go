@@ -33,9 +33,9 @@ type Credentials struct {
 	Options []attach.Option
 }
 
-// WithKey returns the credentials of a client that signs its assertions for an issuer with a private key. An empty keyID
+// keyCredentials returns the credentials of a client that signs its assertions for an issuer with a private key. An empty keyID
 // stands for the key's thumbprint.
-func WithKey(issuer, id string, private crypto.Signer, keyID string) Credentials {
+func keyCredentials(issuer, id string, private crypto.Signer, keyID string) Credentials {
 	maker := clientassertion.Maker{Issuer: issuer, Client: id, KeyID: keyID}
 	options := []attach.Option{attach.PrivateKey(private)}
 	if keyID != "" {

@@ -67,7 +67,7 @@ func (p *proof) keepOnly(keep func(name string) bool) {
 	}
 }
 
-// kind says what the proof is, or is empty if there is none.
+// kind names the secret or the private key of a profile; it is empty if there is neither.
 func (p *proof) kind() string {
 	switch {
 	case p.keyFile != "":
@@ -117,12 +117,12 @@ func (c *Connection) withKey(given proof) (Credentials, error) {
 	}
 	private, err := clientassertion.ReadKey(given.keyFile)
 	if err == nil {
-		_, err = clientassertion.Key(private.Public()) // which a key that is too short or of another type has not
+		_, err = clientassertion.Key(private.Public()) // rejects a key that is too short or of another type
 	}
 	if err != nil {
 		return Credentials{}, cli.SettingError(c.origin("private-key-file", c.proof.keyFile), err)
 	}
-	return WithKey(c.Issuer, c.ClientID, private, given.keyID), nil
+	return keyCredentials(c.Issuer, c.ClientID, private, given.keyID), nil
 }
 
 // withSecret returns the credentials of a client with a secret, for which it asks if there is none.

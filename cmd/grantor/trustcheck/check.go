@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -57,11 +58,8 @@ func (c *checker) check(ctx context.Context, sent *evidence) (*report, error) {
 
 // checkType checks that a token is not one with another purpose, which an issuer may sign with the same keys (RFC 8725 §3.11).
 func checkType(r *report, typ string) {
-	name := typ
-	if prefix := "application/"; len(typ) > len(prefix) && oauth.EqualFold(typ[:len(prefix)], prefix) {
-		name = typ[len(prefix):]
-	}
-	for _, known := range [...]string{"", "JWT", "at+jwt", "client-authentication+jwt"} {
+	name := jws.MediaType(typ)
+	for _, known := range [...]string{"", "JWT", "at+jwt", clientassertion.MediaType} {
 		if oauth.EqualFold(name, known) {
 			return
 		}

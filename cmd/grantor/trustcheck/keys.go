@@ -20,12 +20,12 @@ import (
 	"github.com/grantorhq/grantor/service/trust"
 )
 
-// elsewhereError reports keys that cannot be had from here.
+// elsewhereError reports keys that cannot be obtained from here.
 type elsewhereError struct{ why string }
 
 func (e *elsewhereError) Error() string { return e.why }
 
-// checkSignature checks who has signed the evidence.
+// checkSignature checks whether the issuer has signed the evidence.
 func (c *checker) checkSignature(ctx context.Context, sent *evidence, issuer *trust.Issuer) (result, why string) {
 	check := c.verifyToken
 	switch {
@@ -164,26 +164,10 @@ func (c *checker) bundleDocument(ctx context.Context, issuer *trust.Issuer) (dat
 	if err != nil {
 		return nil, "", err
 	}
-	if data, err = get(ctx, client, issuer.BundleEndpoint); err != nil {
+	if data, _, err = oauth.Get(ctx, client, issuer.BundleEndpoint, jwks.MaxDocument); err != nil {
 		return nil, "", &elsewhereError{fmt.Sprintf("its bundle cannot be fetched from here: %v", err)}
 	}
 	return data, issuer.BundleEndpoint, nil
-}
-
-func get(ctx context.Context, client *http.Client, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answers %d", answer.StatusCode)
-	}
-	return cli.ReadAll(answer.Body, "the bundle", jwks.MaxDocument)
 }
 
 // verifySVID verifies a JWT-SVID.

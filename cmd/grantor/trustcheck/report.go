@@ -24,13 +24,13 @@ type checked struct {
 	Why    string `json:"why,omitempty"`
 }
 
-// match is what became of one rule.
+// match is the result of one rule.
 type match struct {
 	// Rule is the name of the rule, and Place file:line of it.
 	Rule    string `json:"rule"`
 	Place   string `json:"place,omitempty"`
 	Matches bool   `json:"matches"`
-	// Client is the client that the rule makes of the identity, and Why is why it does not.
+	// Client is the client that the rule selects for the identity. Why says why the rule does not match.
 	Client string `json:"client_id,omitempty"`
 	Why    string `json:"why,omitempty"`
 }
@@ -51,7 +51,7 @@ func (r *report) add(name, result, why string) {
 	r.Checks = append(r.Checks, checked{name, result, why})
 }
 
-// try adds what became of a rule.
+// try adds the result of a rule.
 func (r *report) try(m match) {
 	if m.Matches && !slices.Contains(r.Clients, m.Client) {
 		r.Clients = append(r.Clients, m.Client)
@@ -59,8 +59,8 @@ func (r *report) try(m match) {
 	r.Rules = append(r.Rules, m)
 }
 
-// wrong returns how many checks found something wrong.
-func (r *report) wrong() (n int) {
+// failures returns how many checks found something wrong.
+func (r *report) failures() (n int) {
 	for _, c := range r.Checks {
 		if c.Result == wrong {
 			n++

@@ -96,7 +96,7 @@ func (s *options) run(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(result.Clients) == 0:
 		return cli.WithExit(cli.ExitNotFound, errors.New("no client matches"))
-	case result.wrong() > 0:
+	case result.failures() > 0:
 		return cli.WithExit(cli.ExitInvalid, fmt.Errorf("a client matches, but the %s is refused", result.Kind))
 	}
 	return nil
