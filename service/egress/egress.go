@@ -65,7 +65,7 @@ func (c Config) check(address string) error {
 		return fmt.Errorf("no address: %w", err)
 	}
 	if addr := to.Addr().Unmap(); !c.Allowed.Contain(addr.WithZone("")) && !public(addr) {
-		return fmt.Errorf("%s is not a public address", addr)
+		return fmt.Errorf("%s is not a public address, and not in fetch-networks", addr)
 	}
 	return nil
 }

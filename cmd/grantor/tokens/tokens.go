@@ -3,6 +3,7 @@ package tokens
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,14 +170,14 @@ to another client is left as it is, and the command succeeds.`,
 					if err := client.RevokeAll(ctx); err != nil {
 						return err
 					}
-					return s.done(cmd.OutOrStdout(), "All tokens that were issued to "+client.ID+" until now are revoked.")
+					return s.done(cmd.OutOrStdout(), "All tokens that were issued to "+clientName(client)+" until now are revoked.")
 				})
 			}
 			return s.callWithToken(cmd, args, func(ctx context.Context, client *remote.Client, raw string) error {
 				if err := client.Revoke(ctx, raw); err != nil {
 					return err
 				}
-				return s.done(cmd.OutOrStdout(), "If it was an active token of "+client.ID+", it is revoked.")
+				return s.done(cmd.OutOrStdout(), "If it was an active token of "+clientName(client)+", it is revoked.")
 			})
 		},
 	}
@@ -215,4 +216,9 @@ func summary(t *remote.IssuedToken) string {
 		return text + "; no lifetime in the response"
 	}
 	return text + "; expires in " + (time.Duration(seconds) * time.Second).String()
+}
+
+// clientName returns the client's id or, where its identity alone names it, a phrase in its place.
+func clientName(client *remote.Client) string {
+	return cmp.Or(client.ID, "this client")
 }

@@ -43,7 +43,7 @@ checked against --issuer.
 
 The exit code is 0 if a client matches and nothing that was checked is wrong, 4 if no client matches, and 7 if something is
 wrong.`,
-		Example: `  grantor trust check --file clients.yaml --issuer https://auth.example.com @/var/run/secrets/tokens/grantor
+		Example: `  grantor trust check --file clients.yaml --issuer https://auth.example.com @/var/run/secrets/grantor/token
   grantor trust check --profile prod @svid.pem`,
 		Args:    cobra.MaximumNArgs(1),
 		PreRunE: s.prepare,
