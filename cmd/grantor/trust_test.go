@@ -38,13 +38,13 @@ func TestTrustLife(t *testing.T) {
 	if got != "Workload "+pods+" is added.\n" {
 		t.Errorf("got %q", got)
 	}
-	shows(t, grantor(t, "trust workload list"), `^CLIENTS +IDENTITY +SCOPES$`, `^k8s:\{namespace\}:\{name\} +https://kube\S+ system:serviceaccount:\S+ kubernetes.io/x=y=z +api1$`)
+	shows(t, grantor(t, "trust workload list"), `^CLIENTS +IDENTITY +SCOPES$`, `^k8s:\{namespace\}:\{name\} +https://kube\S+ system:serviceaccount:\S+ kubernetes.io/x=y=z where namespace=shop +api1$`)
 	shows(t, grantor(t, "trust workload get "+pods), `^client_id +k8s:`, `^claims +kubernetes.io/x=y=z$`, `^where +namespace=shop$`, `^scopes +api1$`)
 	etag, _ := fields(t, grantor(t, "trust workload get "+pods+" -o json"))["etag"].(string)
 	grantor(t, "trust workload update "+pods+" --claim= --add-scope orders.read --access-token-lifetime 5m --etag "+etag)
 	shows(t, grantor(t, "trust workload get "+pods), `^claims +any$`, `^scopes +api1 orders.read$`, `^access_token_lifetime +5m0s$`)
 	run(t, "trust", "workload", "update", pods, "--scope=api1", "--etag="+etag).Exits(t, cli.ExitConflict, "conflict: ")
-	run(t, "trust", "issuer", "delete", issuer, "--yes").Exits(t, cli.ExitInvalid, "is not a trusted issuer")
+	run(t, "trust", "issuer", "delete", issuer, "--yes").Exits(t, cli.ExitInvalid, "the workload "+pods+" names it; remove that first")
 
 	grantor(t, "client create orders --without-secret --scope api1 --federation issuer="+issuer+",subject=system:serviceaccount:billing:orders,claims.a/b=c --federation spiffe_id="+domain+"/orders")
 	shows(t, grantor(t, "client get orders"), `^federation +\[\{"issuer":"https://kube\S+","subject":"system:serviceaccount:billing:orders","claims":\{"a/b":"c"\}\},\{"spiffe_id":"spiffe://prod.example.com/orders"\}\]$`, `^workload +false$`)

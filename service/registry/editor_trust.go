@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/grantorhq/grantor/service/oauth"
@@ -28,7 +29,12 @@ func (e *Editor) UpdateIssuer(ctx context.Context, id, etag string, change func(
 // DeleteIssuer deletes the trusted issuer with the ID, if it is in the state that the etag identifies; an empty etag means any.
 // An issuer that a workload names cannot be deleted.
 func (e *Editor) DeleteIssuer(ctx context.Context, id, etag string) error {
-	return deleteEntry(ctx, e, &issuers, entryTarget{id, etag})
+	err := deleteEntry(ctx, e, &issuers, entryTarget{id, etag})
+	if orphan, ok := errors.AsType[*trust.EntryError](err); ok && orphan.Kind == trust.KindWorkload {
+		problem := fmt.Sprintf("the workload %s names it; remove that first", orphan.ID)
+		return &trust.EntryError{Kind: trust.KindIssuer, ID: id, Err: &FieldError{Field: "issuer", Problem: problem}}
+	}
+	return err
 }
 
 // CreateWorkload stores a new workload.

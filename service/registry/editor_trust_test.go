@@ -112,7 +112,7 @@ func TestTrustRefused(t *testing.T) {
 		"issuer without TLS": {"issuer", func(ctx context.Context, e *registry.Editor) error {
 			return e.CreateIssuer(ctx, trust.Issuer{Issuer: "http://a.example"})
 		}},
-		"issuer in use":   {"subject", func(ctx context.Context, e *registry.Editor) error { return e.DeleteIssuer(ctx, cluster, "") }},
+		"issuer in use":   {"issuer", func(ctx context.Context, e *registry.Editor) error { return e.DeleteIssuer(ctx, cluster, "") }},
 		"same identities": {"subject", change(func(w *trust.Workload) { w.Rule.Subject = pattern("system:serviceaccount:{name}:*") })},
 		"same clients": {"client_id", change(func(w *trust.Workload) {
 			w.ClientID, w.Rule.Subject = pattern("{kind}:{name}"), pattern("{kind}:{name}")

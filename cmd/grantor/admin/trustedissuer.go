@@ -28,8 +28,13 @@ valid until they expire. It cannot be removed while there is a workload of it.`,
 		return newFieldChange(cmd, registry.IssuerFields(), issuerFlags)
 	},
 	lines: func(i *grantorv1.TrustedIssuer) [][]string {
-		lines := [][]string{{"issuer", i.GetIssuer()}, {"trust_domain", i.GetTrustDomain()}}
-		return append(append(lines, fieldLines(i, registry.IssuerFields())...), []string{"etag", i.GetEtag()})
+		lines := append([][]string{{"issuer", i.GetIssuer()}, {"trust_domain", i.GetTrustDomain()}}, fieldLines(i, registry.IssuerFields())...)
+		for _, line := range lines {
+			if line[0] == "jwks_uri" && i.GetJwksUri() == "" && (i.GetJwks() != nil || i.GetTrustDomain() != "") {
+				line[1] = "none" // its keys are not found by discovery
+			}
+		}
+		return append(lines, []string{"etag", i.GetEtag()})
 	},
 	new: func(name string) *grantorv1.TrustedIssuer {
 		if domain, ok := strings.CutPrefix(name, "spiffe://"); ok {

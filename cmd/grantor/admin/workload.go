@@ -59,5 +59,8 @@ expire.`,
 // identityOf returns what a workload selects, in one line.
 func identityOf(w *grantorv1.Workload) string {
 	parts := []string{w.GetSpiffeId(), w.GetIssuer(), w.GetSubject(), pairsFlag(w.GetClaims()).String()}
+	if where := w.GetWhere(); len(where) > 0 {
+		parts = append(parts, "where", pairsFlag(where).String())
+	}
 	return strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
 }

@@ -24,9 +24,10 @@ type checker struct {
 
 	// audience is the identifier of the issuer that the evidence is for; "" if it is not known.
 	audience string
-	// keys is a file with keys, or "".
-	keys string
-	now  time.Time
+	// keys is the content of keysFile, which was given with --keys; "" if none was.
+	keys     []byte
+	keysFile string
+	now      time.Time
 }
 
 // check returns what an issuer with the rules makes of the evidence.

@@ -73,16 +73,12 @@ type finder interface {
 // keySet returns the keys of an issuer, and where they are from.
 func (c *checker) keySet(ctx context.Context, issuer *trust.Issuer) (set finder, from string, err error) {
 	switch {
-	case c.keys != "":
-		data, err := cli.ReadFile(c.keys, jwks.MaxDocument)
+	case c.keysFile != "":
+		set, err := jwks.Parse(c.keys)
 		if err != nil {
-			return nil, "", &elsewhereError{err.Error()}
+			return nil, "", fmt.Errorf("%s: %w", c.keysFile, err)
 		}
-		set, err := jwks.Parse(data)
-		if err != nil {
-			return nil, "", &elsewhereError{fmt.Sprintf("%s: %v", c.keys, err)}
-		}
-		return set, c.keys, nil
+		return set, c.keysFile, nil
 	case issuer.Keys.String() != "":
 		return issuer.Keys, "the jwks of the trusted issuer", nil
 	case issuer.BearerTokenFile != "":
@@ -140,24 +136,25 @@ func (c *checker) bundle(ctx context.Context, issuer *trust.Issuer) (*spiffebund
 		return nil, "", err
 	}
 	bundle, err := spiffebundle.Parse(domain, data)
-	if err != nil {
+	switch {
+	case err != nil && from == c.keysFile:
+		return nil, "", fmt.Errorf("%s is no SPIFFE bundle: %w", from, err)
+	case err != nil:
 		return nil, "", &elsewhereError{fmt.Sprintf("%s is no SPIFFE bundle: %v", from, err)}
 	}
 	return bundle, from, nil
 }
 
 func (c *checker) bundleDocument(ctx context.Context, issuer *trust.Issuer) (data []byte, from string, err error) {
-	from = issuer.BundleFile
-	if c.keys != "" {
-		from = c.keys
-	}
-	if from != "" {
+	switch from = issuer.BundleFile; {
+	case c.keysFile != "":
+		return c.keys, c.keysFile, nil
+	case from != "":
 		if data, err = cli.ReadFile(from, jwks.MaxDocument); err != nil {
 			return nil, "", &elsewhereError{fmt.Sprintf("the bundle %s cannot be read here; give it with --keys", from)}
 		}
 		return data, from, nil
-	}
-	if issuer.BundleEndpoint == "" {
+	case issuer.BundleEndpoint == "":
 		return nil, "", &elsewhereError{"its Workload API is that of the replicas; give the bundle with --keys"}
 	}
 	client, err := newHTTPClient(issuer.CAFile)

@@ -14,6 +14,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
+	"github.com/grantorhq/grantor/service/jwks"
 )
 
 // options are the settings and flags of the command.
@@ -85,7 +86,12 @@ func (s *options) run(cmd *cobra.Command, args []string) error {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), remote.Timeout)
 	defer cancel()
-	c := &checker{rules: rules, audience: s.Issuer, keys: s.keys, now: time.Now()}
+	c := &checker{rules: rules, audience: s.Issuer, keysFile: s.keys, now: time.Now()}
+	if s.keys != "" {
+		if c.keys, err = cli.ReadFile(s.keys, jwks.MaxDocument); err != nil {
+			return cli.SettingError("keys", err)
+		}
+	}
 	result, err := c.check(ctx, sent)
 	if err != nil {
 		return err

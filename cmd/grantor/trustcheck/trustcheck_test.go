@@ -186,7 +186,6 @@ func TestKeys(t *testing.T) {
 		{"jwks_uri: " + server.URL + "/none", "", "signature  not checked"},
 		{"ca_file: /nonexistent", "", "signature  not checked  its ca_file cannot be read here"},
 		{"audience: [x]", servetest.WriteFile(t, "keys.json", string(set)), "signature  right"},
-		{"audience: [x]", servetest.WriteFile(t, "keys.json", "{}"), "signature  not checked"},
 	} {
 		f.manifest = servetest.WriteFile(t, "clients.yaml", "trusted_issuers:\n  - issuer: "+cluster+"\n    "+c.fields+"\nworkloads:\n  - {client_id: a, issuer: "+cluster+", subject: '*:*:*:*'}\n")
 		args := []string{}
@@ -197,6 +196,13 @@ func TestKeys(t *testing.T) {
 		if want := strings.Join(strings.Fields(c.want), " "); got.Err != nil || !strings.Contains(strings.Join(strings.Fields(got.Out), " "), want) {
 			t.Errorf("%s: got %v and\n%s\nwant %s", c.fields, got.Err, got.Out, want)
 		}
+	}
+	wrongKeys := f.check(t, f.token(jwstest.Object{"aud": here}), "--keys", servetest.WriteFile(t, "keys.json", "{}"))
+	if wrongKeys.Err == nil || !strings.Contains(strings.Join(strings.Fields(wrongKeys.Out), " "), "signature wrong") {
+		t.Errorf("keys that are none: got %v and\n%s", wrongKeys.Err, wrongKeys.Out)
+	}
+	if none := f.check(t, f.token(nil), "--keys", "/nonexistent"); none.Err == nil || !strings.Contains(none.Err.Error(), "keys: open /nonexistent") {
+		t.Errorf("no such file: got %v and\n%s", none.Err, none.Out)
 	}
 }
 
