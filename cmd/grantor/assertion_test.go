@@ -80,7 +80,7 @@ func keyedManifest(t *testing.T, fields string) string {
 }
 
 // TestAssertionReplicas sends assertions to two replicas while their Redis stops, comes back with its data, and comes back
-// without: none is accepted twice, and none while nobody knows whether it was used.
+// without: none is accepted twice, and none while it is not known whether it was used.
 func TestAssertionReplicas(t *testing.T) {
 	for _, wire := range assertionWires {
 		t.Run(wire.name, func(t *testing.T) {

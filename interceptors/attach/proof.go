@@ -102,7 +102,7 @@ const KubernetesTokenPath = "/var/run/secrets/grantor/token" //nolint:gosec // a
 // The kubelet replaces the token when 80 % of its life have passed.
 //
 // The token that Kubernetes mounts by itself, /var/run/secrets/kubernetes.io/serviceaccount/token, is for the API server:
-// whoever gets it can act there as the pod. It is never read, and an issuer refuses it for its audience.
+// a server that receives it can act there as the pod. It is never read, and an issuer refuses it for its audience.
 func KubernetesToken() Option { return TokenFile(KubernetesTokenPath) }
 
 // AssertionFunc authenticates the client with an assertion that a function returns, such as one that asks a CI system or a

@@ -140,7 +140,7 @@ func urls(origins []string, host, path string, secure bool) []string {
 }
 
 // prove checks that the request has a DPoP proof of the key that the token is bound to (RFC 9449 §7), and records it in proven. A
-// bound token under another scheme is refused, since whoever has stolen it would send it as a bearer token (§7.2). A proof that
+// bound token under another scheme is refused, since a thief would send it as a bearer token (§7.2). A proof that
 // another guard around this one has accepted for the same request is not used again. The error is [token.ErrProof] or [ErrNonce].
 func (p *proofs) prove(ctx context.Context, r *request, proven *admitted) error {
 	if r.scheme != dpop.Scheme {

@@ -311,7 +311,7 @@ func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v
 	case !known && named != "" && matched.workload == nil:
 		return nil, refused(oauth.UnknownClient, "unknown client")
 	case known && !stored.Workload:
-		// A workload is never a client that is registered: whoever names a service account could take it over.
+		// A workload is never a client that is registered: a service account of its name could take it over.
 		return nil, refused(oauth.NoMatchingRule, "no rule of client %q selects %s", id, v.name())
 	case matched.workload == nil:
 		return nil, refused(oauth.NoMatchingRule, "no workload selects %s", v.name())

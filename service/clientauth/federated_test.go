@@ -321,7 +321,7 @@ func TestOverlay(t *testing.T) {
 	f.expect(t, "registered, by its id", token, id, "no_matching_rule")
 	f.clients[id] = nil
 	f.expect(t, "not known", token, "", "store_unreachable")
-	// A restriction of what no workload makes any more authenticates nobody.
+	// The overlay of a client that no workload makes any longer authenticates no identity.
 	f.clients[id] = overlay
 	overlay.Disabled = false
 	f.trust.set([]trust.Issuer{{Issuer: i.Name}})

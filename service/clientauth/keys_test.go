@@ -100,7 +100,7 @@ func TestKeysAtURL(t *testing.T) {
 	}
 }
 
-// A server of keys that answers something else costs its own client the authentication, and nobody anything else.
+// TestHostileKeyServers fetches keys from servers that misbehave: their own client does not authenticate, and others do.
 func TestHostileKeyServers(t *testing.T) {
 	s := jwstest.NewSigner(jwks.ES256)
 	for name, test := range map[string]struct {

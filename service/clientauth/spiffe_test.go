@@ -363,7 +363,7 @@ func TestWrongBundles(t *testing.T) {
 	}
 }
 
-// withAuthorities and withDirectories make the authenticator anew.
+// withAuthorities and withDirectories replace the authenticator.
 func (s *spiffe) withAuthorities(roots *x509.CertPool) {
 	s.renew(func(c *clientauth.Config) { c.Authorities = func() []*x509.CertPool { return []*x509.CertPool{roots} } })
 }

@@ -4,13 +4,9 @@
 package rest
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -259,44 +255,6 @@ func (h *handler) serveForm(w http.ResponseWriter, r *http.Request) {
 	h.gateway.ServeHTTP(w, r)
 }
 
-// serveDocument answers GET and HEAD with a public document that may be cached (RFC 9111).
-func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
-	if isPreflight(r) {
-		answerPreflight(w, "GET, HEAD", "*")
-		return
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.refuseMethod(w, r)
-		return
-	}
-	r.Header.Del("Range") // no client has a use for part of a document
-	inner := r.Clone(r.Context())
-	inner.Method, inner.Body = http.MethodGet, http.NoBody
-	inner.Header = http.Header{}
-	answer := &buffer{header: http.Header{}, status: http.StatusOK}
-	h.gateway.ServeHTTP(answer, inner)
-	maps.Copy(w.Header(), answer.header)
-	if answer.status != http.StatusOK {
-		w.WriteHeader(answer.status)
-		_, _ = w.Write(answer.body.Bytes()) // an error means that the caller is gone
-		return
-	}
-	sum := sha256.Sum256(answer.body.Bytes())
-	w.Header().Set("ETag", `"`+base64.RawURLEncoding.EncodeToString(sum[:16])+`"`)
-	w.Header().Del("Content-Length")
-	http.ServeContent(wholeWriter{w}, r, "", time.Time{}, bytes.NewReader(answer.body.Bytes()))
-}
-
-// wholeWriter is a writer of whole documents. It removes Accept-Ranges, which [http.ServeContent] sets, because a Range is
-// ignored.
-type wholeWriter struct{ http.ResponseWriter }
-
-// WriteHeader implements [http.ResponseWriter].
-func (w wholeWriter) WriteHeader(status int) {
-	w.Header().Del("Accept-Ranges")
-	w.ResponseWriter.WriteHeader(status)
-}
-
 // refuseAuthorization answers at the authorization endpoint, which exists because readers of the metadata want it named.
 // No client has a redirect URI, so that nothing is redirected (RFC 6749 §4.1.2.1).
 func (h *handler) refuseAuthorization(w http.ResponseWriter, r *http.Request) {
@@ -390,14 +348,3 @@ type address string
 
 func (address) Network() string  { return "tcp" }
 func (a address) String() string { return string(a) }
-
-// buffer is an [http.ResponseWriter] that holds an answer until its ETag is computed.
-type buffer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (b *buffer) Header() http.Header            { return b.header }
-func (b *buffer) WriteHeader(status int)         { b.status = status }
-func (b *buffer) Write(data []byte) (int, error) { return b.body.Write(data) }

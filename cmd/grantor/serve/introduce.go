@@ -49,7 +49,7 @@ type developmentKey struct {
 	set  jwks.Document
 }
 
-// makeDevelopmentKey gives the client of development mode a key, beside its secret, that exists as long as the process: a key
+// makeDevelopmentKey adds a key to the client of development mode, beside its secret. The key lives as long as the process: one
 // that is in every copy of the program would be a public secret. A Redis that outlives the process gets none. Without a
 // directory for temporary files, as in some containers, there is none either.
 func (srv *Server) makeDevelopmentKey(m *manifest.File) error {
@@ -74,7 +74,7 @@ func (srv *Server) makeDevelopmentKey(m *manifest.File) error {
 }
 
 // keyExample returns a command that gets a token by the key of development mode. It is empty if there is no key, if the file
-// of the setting apply gives the client another one, or if the command would have to trust a certificate that it does not
+// of the setting apply sets another one for the client, or if the command would have to trust a certificate that it does not
 // know.
 func (srv *Server) keyExample(ctx context.Context) string {
 	m, err := developmentManifest()

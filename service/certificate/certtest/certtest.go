@@ -1,4 +1,4 @@
-// Package certtest makes certificates for tests: good ones, and those with which somebody would try to deceive a verifier.
+// Package certtest makes certificates for tests: valid ones, and those with which an attacker would try to deceive a verifier.
 package certtest
 
 import (

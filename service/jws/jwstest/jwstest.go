@@ -1,4 +1,4 @@
-// Package jwstest makes signed messages for tests: good ones, and those with which somebody would try to deceive a verifier.
+// Package jwstest makes signed messages for tests: valid ones, and those with which an attacker would try to deceive a verifier.
 package jwstest
 
 import (
