@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 const (
@@ -31,18 +33,18 @@ func ParseDocument(text string) (Document, error) {
 	if len(text) > MaxRegistered {
 		return Document{}, fmt.Errorf("has more than %d bytes", MaxRegistered)
 	}
-	var document struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := json.Unmarshal([]byte(text), &document); err != nil {
+	// A map, so that names are compared with their letter case, as [Parse] does.
+	var members map[string]json.RawMessage
+	var list []json.RawMessage
+	if json.Unmarshal([]byte(text), &members) != nil || members["keys"] != nil && json.Unmarshal(members["keys"], &list) != nil {
 		return Document{}, errors.New(`is not a JWK Set such as {"keys": [...]}`)
 	}
-	if n := len(document.Keys); n == 0 || n > maxRegisteredKeys {
+	if n := len(list); n == 0 || n > maxRegisteredKeys {
 		return Document{}, fmt.Errorf("has %d keys, want 1 to %d", n, maxRegisteredKeys)
 	}
 	var all []Key
-	canonical := make([]JWK, len(document.Keys))
-	for i, raw := range document.Keys {
+	canonical := make([]JWK, len(list))
+	for i, raw := range list {
 		keys, published, err := parseDocumentKey(raw)
 		if err != nil {
 			return Document{}, fmt.Errorf("key %d %w", i+1, err)
@@ -90,22 +92,34 @@ func sortMembers(object []byte) ([]byte, error) {
 // private are the members of a JWK with a private or symmetric key (RFC 7518 §6).
 var private = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
+// public are the members of a JWK that decide which signatures it verifies (RFC 7517 §4, RFC 7518 §6).
+var public = [...]string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}
+
 // parseDocumentKey parses one key of a set. It returns the key once for each algorithm that it is used with, and in the form
 // in which it is stored.
 func parseDocumentKey(raw json.RawMessage) ([]Key, JWK, error) {
 	var members map[string]json.RawMessage
-	var published JWK
-	if json.Unmarshal(raw, &members) != nil || json.Unmarshal(raw, &published) != nil {
-		return nil, published, errors.New("is not a JWK")
+	if json.Unmarshal(raw, &members) != nil {
+		return nil, JWK{}, errors.New("is not a JWK")
 	}
 	for _, name := range private {
 		if _, ok := members[name]; ok {
-			return nil, published, fmt.Errorf("has the member %q of a private key; register the public key alone, and replace this one", name)
+			return nil, JWK{}, fmt.Errorf("has the member %q of a private key; register the public key alone, and replace this one", name)
 		}
+	}
+	// encoding/json would take "Kty" for "kty", and what is stored would differ from what was checked.
+	maps.DeleteFunc(members, func(name string, _ json.RawMessage) bool { return !slices.Contains(public[:], name) })
+	raw, err := json.Marshal(members)
+	if err != nil {
+		return nil, JWK{}, err
 	}
 	set, err := Parse(bytes.Join([][]byte{[]byte(`{"keys":[`), raw, []byte(`]}`)}, nil))
 	if err != nil {
-		return nil, published, errors.New("verifies no signature: want an EC key on P-256, P-384 or P-521, an RSA key of 2048 to 8192 bits, or an Ed25519 key, without a use other than sig")
+		return nil, JWK{}, errors.New("verifies no signature: want an EC key on P-256, P-384 or P-521, an RSA key of 2048 to 8192 bits, or an Ed25519 key, without a use other than sig")
+	}
+	var published JWK
+	if err := json.Unmarshal(raw, &published); err != nil {
+		return nil, JWK{}, errors.New("is not a JWK")
 	}
 	keys := set.Keys()
 	if published.ID == "" {

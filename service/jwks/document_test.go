@@ -79,6 +79,8 @@ func TestWrongKeySets(t *testing.T) {
 		"short RSA":        keys(`{"kty":"RSA","n":"` + strings.Repeat("_", 170) + `","e":"AQAB"}`),
 		"not on the curve": keys(strings.Replace(public, `"x":"`, `"x":"A`, 1)),
 		"alg none":         keys(strings.Replace(public, "ES256", "none", 1)),
+		"keys as KEYS":     strings.Replace(keys(public), `"keys"`, `"KEYS"`, 1),
+		"kty as Kty":       keys(strings.Replace(public, `"kty"`, `"Kty"`, 1)),
 		"one kid twice":    keys(public, string(must.Get(json.Marshal(twin)))),
 		"nine keys":        keys(public, public, public, public, public, public, public, public, public),
 		"too large":        keys(public) + strings.Repeat(" ", 16<<10),
@@ -91,8 +93,19 @@ func TestWrongKeySets(t *testing.T) {
 	}
 }
 
+// Of a name that differs from a member's in letter case alone, nothing is stored: the set would not parse again.
+func TestDocumentLetterCase(t *testing.T) {
+	public := string(must.Get(json.Marshal(jwstest.NewSigner(jwks.ES256).JWK())))
+	odd := strings.Replace(public, `"alg":"ES256"`, `"Alg":"00000"`, 1)
+	set := must.Get(jwks.ParseDocument(`{"keys":[` + odd + `]}`))
+	if text := set.String(); strings.Contains(text, "alg") || must.Get(jwks.ParseDocument(text)).String() != text {
+		t.Errorf("%s is stored as %s", odd, text)
+	}
+}
+
 func FuzzKeySet(f *testing.F) {
 	f.Add(jwstest.Set(jwstest.NewSigner(jwks.ES256)))
+	f.Add(strings.Replace(jwstest.Set(jwstest.NewSigner(jwks.ES256)), `"alg"`, `"Alg"`, 1))
 	f.Add(`{"keys":[{"kty":"RSA","n":"AQ","e":"AQAB","d":"AQ"}]}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		set, err := jwks.ParseDocument(text)
