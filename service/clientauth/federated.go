@@ -67,10 +67,13 @@ type vouched struct {
 	matched atomic.Pointer[workloadMatch]
 }
 
-// workloadMatch is the workload that an identity is of, and the ID of its client. The workload is nil if it is of none.
+// workloadMatch is what the table makes of an identity: the client of the workload that it is of, as nothing that is stored
+// restricts it. The workload is nil if the identity is of none.
 type workloadMatch struct {
 	workload *trust.Workload
-	client   oauth.ClientID
+	client   *registry.Client
+	// name is that of the identity, by [vouched.name].
+	name string
 }
 
 // name returns the name of the client at its issuer.
@@ -86,8 +89,10 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 	if known := v.matched.Load(); known != nil {
 		return known
 	}
-	w, client, _ := table.Match(v.identity)
-	found := &workloadMatch{w, client}
+	found := &workloadMatch{client: &nobody, name: v.name()}
+	if w, client, ok := table.Match(v.identity); ok {
+		found.workload, found.client = w, registry.WorkloadClient(w, client, nil)
+	}
 	v.matched.Store(found)
 	return found
 }
@@ -140,8 +145,9 @@ func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *
 	if err := v.current(p.at); err != nil {
 		return result, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion of %s: %w", v.name(), err))
 	}
-	result.Identity = v.name()
-	client, err := a.vouchedClient(ctx, table, v, e.ClientID)
+	matched := v.match(table)
+	result.Identity = matched.name
+	client, err := a.vouchedClient(ctx, v, matched, e.ClientID)
 	if err != nil {
 		return result, a.failed(ctx, p, err)
 	}
@@ -291,16 +297,15 @@ func (a *assertion) identity() trust.Identity {
 
 // vouchedClient returns the client that an identity is: the one that is named, if its rules select the identity, or the one
 // that a workload makes.
-func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v *vouched, named string) (*registry.Client, error) {
-	matched := v.match(table)
+func (a *Authenticator) vouchedClient(ctx context.Context, v *vouched, matched *workloadMatch, named string) (*registry.Client, error) {
 	id := named
 	if id == "" {
-		id = matched.client.String()
+		id = matched.client.ID.String()
 	}
 	stored, known, err := a.find(ctx, id)
 	if err == nil && !known && matched.workload != nil && named != "" && named == v.identity.SPIFFEID {
 		// A client that has no other name sends its SPIFFE ID in client_id.
-		named, id = "", matched.client.String()
+		named, id = "", matched.client.ID.String()
 		stored, known, err = a.find(ctx, id)
 	}
 	switch {
@@ -315,12 +320,12 @@ func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v
 		return nil, refused(oauth.NoMatchingRule, "no rule of client %q selects %s", id, v.name())
 	case matched.workload == nil:
 		return nil, refused(oauth.NoMatchingRule, "no workload selects %s", v.name())
-	case id != matched.client.String():
-		return nil, refused(oauth.NoMatchingRule, "client_id is %.255q, but %s is %q", named, v.name(), matched.client)
+	case id != matched.client.ID.String():
+		return nil, refused(oauth.NoMatchingRule, "client_id is %.255q, but %s is %q", named, v.name(), matched.client.ID)
 	case !known:
-		stored = nil
+		return matched.client, nil
 	}
-	return registry.WorkloadClient(matched.workload, matched.client, stored), nil
+	return registry.WorkloadClient(matched.workload, matched.client.ID, stored), nil
 }
 
 // useVouchedOnce returns an error unless this is the first use of the assertion at any replica.

@@ -258,8 +258,13 @@ func TestSeenBefore(t *testing.T) {
 	if _, err := f.Authenticate(t.Context(), e); oauth.From(err).Reason != oauth.MalformedCredentials {
 		t.Errorf("another type: got %v", err)
 	}
-	// The workload has another rule.
+	// The workload has other scopes, or another rule.
 	changed := kubernetes(i.Name)
+	changed.Scopes = must.Get(oauth.ParseScopes("c"))
+	f.trust.set([]trust.Issuer{entry}, changed)
+	if got := must.Get(f.Authenticate(t.Context(), assertion(token))).Client.Scopes; got.String() != "c" {
+		t.Errorf("after a change of the workload: got the scopes %s, want c", got)
+	}
 	changed.Where = trust.Captures{"namespace": "other"}
 	f.trust.set([]trust.Issuer{entry}, changed)
 	f.expect(t, "the workload has changed", token, "", "no_matching_rule")
@@ -306,6 +311,12 @@ func TestOverlay(t *testing.T) {
 	f.trust.set([]trust.Issuer{{Issuer: i.Name}}, kubernetes(i.Name))
 	token := i.SignKubernetes(i.ServiceAccount("shop", "orders", issuer, start))
 	const id = "k8s:shop:orders"
+	lifetime := func() time.Duration {
+		return must.Get(f.Authenticate(t.Context(), assertion(token))).Client.AccessTokenLifetime
+	}
+	if got := lifetime(); got != time.Hour {
+		t.Errorf("nothing is stored: got %s, want the lifetime of the workload", got)
+	}
 	overlay := client(id)
 	overlay.Workload, overlay.AccessTokenLifetime = true, time.Minute
 	f.clients[id] = overlay
@@ -313,7 +324,12 @@ func TestOverlay(t *testing.T) {
 	if got := must.Get(f.Authenticate(t.Context(), assertion(token))).Client; got.AccessTokenLifetime != time.Minute || got.Scopes.String() != "a b" {
 		t.Errorf("got %+v", got)
 	}
+	delete(f.clients, id)
+	if got := lifetime(); got != time.Hour {
+		t.Errorf("nothing is stored any longer: got %s, want the lifetime of the workload", got)
+	}
 	overlay.Disabled = true
+	f.clients[id] = overlay
 	f.expect(t, "disabled", token, "", "client_disabled")
 	f.expect(t, "disabled, by its id", token, id, "client_disabled")
 	f.clients[id] = client(id, generated)
