@@ -40,11 +40,11 @@ type Evidence struct {
 // The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
 	if e.Assertion != "" {
-		switch a, err := e.parseAssertion(); {
-		case err != nil || a.federated() && e.ClientID != "":
+		switch sent, err := e.parseAssertion(); {
+		case err != nil || federated(sent) && e.ClientID != "":
 			return e.ClientID
 		default:
-			return a.subject
+			return sent.Identity.Name()
 		}
 	}
 	c, _ := e.credentials()

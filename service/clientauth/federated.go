@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
@@ -58,8 +56,8 @@ type vouched struct {
 	table     uint64
 	singleUse bool
 	// certificate reports that the identity is that of an X509-SVID, which is verified for each request.
-	certificate       bool
-	notBefore, expire time.Time
+	certificate bool
+	validity    trust.Validity
 	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
 	signed [sha256.Size]byte
 	size   uint32
@@ -115,23 +113,25 @@ func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size
 	return v, table, nil
 }
 
-// federated reports whether the assertion is for the trusted issuers to prove, rather than for the client itself.
-func (a *assertion) federated() bool { return a.issuer != a.subject }
+// federated reports whether an assertion is for the trusted issuers to prove, rather than for the client itself.
+func federated(sent *trust.Token) bool {
+	return sent.SVID() || sent.Identity.Issuer != sent.Identity.Subject
+}
 
 // authenticateFederated returns the client that a trusted issuer vouches for. The assertion costs one verification of a
 // signature, be its issuer trusted or not.
-func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, sent *assertion, sum [sha256.Size]byte) (Authentication, error) {
+func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, sent *trust.Token, sum [sha256.Size]byte) (Authentication, error) {
 	table, err := a.trusted(ctx)
 	if err != nil {
-		return Authentication{Method: sent.method()}, err
+		return Authentication{Method: methodOf(sent)}, err
 	}
 	v, err := a.vouch(ctx, table, sent)
 	if err != nil {
-		p := proof{credentials{id: e.ClaimedID(), method: sent.method()}, e.Source, a.config.Now()}
+		p := proof{credentials{id: e.ClaimedID(), method: methodOf(sent)}, e.Source, a.config.Now()}
 		return Authentication{Method: p.method}, a.failed(ctx, p, err)
 	}
 	v.size = uint32(verifiedFactor*len(e.Assertion) + verifiedOverhead) //nolint:gosec // an assertion has at most 8 KiB
-	if v.current(a.config.Now()) == nil {
+	if v.validity.Check(a.config.Now()) == nil {
 		a.federation.verified.Set(sum, v)
 	}
 	return a.authenticateVouched(ctx, e, v, table)
@@ -140,9 +140,9 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 // authenticateVouched returns the client that a verified assertion is of. A client is looked up only here, so that the answer
 // to an assertion that no issuer has signed does not depend on any client.
 func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
-	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject, v.identity.SPIFFEID), method: v.method()}, e.Source, a.config.Now()}
+	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Name()), method: v.method()}, e.Source, a.config.Now()}
 	result := Authentication{Method: p.method}
-	if err := v.current(p.at); err != nil {
+	if err := v.validity.Check(p.at); err != nil {
 		return result, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion of %s: %w", v.name(), err))
 	}
 	matched := v.match(table)
@@ -186,40 +186,40 @@ func (a *Authenticator) failed(ctx context.Context, p proof, err error) error {
 }
 
 // vouch verifies an assertion by the keys of its issuer.
-func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *assertion) (*vouched, error) {
-	issuer, trusted := table.Issuer(sent.issuer)
+func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *trust.Token) (*vouched, error) {
+	id := sent.Identity.IssuerID()
+	issuer, trusted := table.Issuer(id)
 	if trusted {
-		trusted = (issuer.TrustDomain != "") == sent.svid // only trust domains issue JWT-SVIDs
+		trusted = (issuer.TrustDomain != "") == sent.SVID() // only trust domains issue JWT-SVIDs
 	}
-	v := &vouched{table: table.Version(), identity: sent.identity()}
+	v := &vouched{table: table.Version(), identity: sent.Identity}
 	var err error
 	if v.key, err = a.issuerKey(ctx, table, sent, v); err != nil {
 		return nil, err
 	}
-	cause := sent.message.Verify(v.key)
+	cause := sent.Message.Verify(v.key)
 	if !trusted {
-		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", sent.issuer)
-	}
-	if cause == nil && sent.svid {
-		cause = sent.checkSVIDHeader()
+		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", id)
 	}
 	if cause == nil {
-		cause = a.checkVouched(issuer, sent, v)
+		verdict := issuer.CheckToken(sent, a.config.Issuer.String())
+		v.validity, cause = verdict.Validity, verdict.Err()
 	}
 	if cause != nil {
 		return nil, refused(oauth.WrongAssertion, "the assertion of %s: %w", issuer.ID(), cause)
 	}
-	v.singleUse, v.signed = issuer.SingleUse, sha256.Sum256([]byte(sent.message.Signed()))
+	v.singleUse, v.signed = issuer.SingleUse, sha256.Sum256([]byte(sent.Message.Signed()))
 	return v, nil
 }
 
 // issuerKey returns the key of the issuer that the header of an assertion selects. If there is none, it returns one that
 // signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (jwks.Key, error) {
-	header := sent.message.Header
+func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *trust.Token, v *vouched) (jwks.Key, error) {
+	header := sent.Message.Header
 	algorithm := jwks.Algorithm(header.Algorithm)
-	source, ok := a.federation.sources.find(table, sent.issuer)
-	if !ok || (source.domain != sent.svid) {
+	id := sent.Identity.IssuerID()
+	source, ok := a.federation.sources.find(table, id)
+	if !ok || (source.domain != sent.SVID()) {
 		return decoy(algorithm), nil
 	}
 	v.source = source
@@ -232,7 +232,7 @@ func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent 
 	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
 		return decoy(algorithm), nil
 	}
-	return jwks.Key{}, unreachableIssuer(sent.issuer, err)
+	return jwks.Key{}, unreachableIssuer(id, err)
 }
 
 func unreachableIssuer(id string, err error) *oauth.Error {
@@ -240,59 +240,6 @@ func unreachableIssuer(id string, err error) *oauth.Error {
 		Code: oauth.TemporarilyUnavailable, Reason: oauth.KeysUnreachable, RetryAfter: time.Second,
 		Text: "The keys of the assertion's issuer cannot be fetched.", Cause: fmt.Errorf("the keys of %s: %w", id, err),
 	}
-}
-
-// federatedTypes are the values of "typ" that tokens of issuers have. Others are those of tokens with another purpose, which an
-// issuer may sign with the same keys (RFC 8725 §3.11).
-var federatedTypes = [...]string{"", "JWT", "at+jwt", AssertionMediaType}
-
-// checkVouched returns what is wrong with the header and the claims of an assertion whose signature is right. It notes the
-// times, which are checked at each use.
-func (a *Authenticator) checkVouched(issuer *trust.Issuer, sent *assertion, v *vouched) (err error) {
-	typ := jws.MediaType(sent.message.Header.Type)
-	if !sent.svid && !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
-		return fmt.Errorf("typ is %.40q, want JWT or none", sent.message.Header.Type)
-	}
-	// One value: a token that other servers accept too could be passed on by them. Kubernetes sends a list of one.
-	audience := sent.claims.Texts("aud")
-	if len(audience) != 1 || audience[0] != a.config.Issuer.String() && !slices.Contains(issuer.Audience, audience[0]) {
-		return fmt.Errorf("aud is %.200s, want this issuer alone", sent.claims["aud"])
-	}
-	if v.expire, err = sent.claims.Time("exp"); err != nil {
-		return err
-	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		if _, ok := sent.claims[name]; !ok {
-			continue
-		}
-		start, err := sent.claims.Time(name)
-		if err != nil {
-			return err
-		}
-		if start.After(v.notBefore) {
-			v.notBefore = start
-		}
-	}
-	return nil
-}
-
-// current returns an error if the assertion has expired or is from the future.
-func (v *vouched) current(now time.Time) error {
-	switch {
-	case !now.Before(v.expire):
-		return fmt.Errorf("it expired at %s", v.expire.UTC().Format(time.RFC3339))
-	case v.notBefore.After(now.Add(assertionLeeway)):
-		return fmt.Errorf("its nbf or iat is %s, which is ahead", v.notBefore.UTC().Format(time.RFC3339))
-	}
-	return nil
-}
-
-// identity returns what the assertion says of the workload.
-func (a *assertion) identity() trust.Identity {
-	if a.svid {
-		return trust.Identity{SPIFFEID: a.subject}
-	}
-	return trust.Identity{Issuer: a.issuer, Subject: a.subject, Claim: a.claims.Scalar}
 }
 
 // vouchedClient returns the client that an identity is: the one that is named, if its rules select the identity, or the one
@@ -331,7 +278,7 @@ func (a *Authenticator) vouchedClient(ctx context.Context, v *vouched, matched *
 // useVouchedOnce returns an error unless this is the first use of the assertion at any replica.
 func (a *Authenticator) useVouchedOnce(ctx context.Context, p proof, v *vouched) error {
 	id := assertionID(v.identity.Issuer, string(v.signed[:]))
-	switch first, err := a.config.Replays.Use(ctx, id, v.expire.Add(replayMargin)); {
+	switch first, err := a.config.Replays.Use(ctx, id, v.validity.Expires.Add(replayMargin)); {
 	case err != nil:
 		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
 	case !first:

@@ -19,7 +19,7 @@ import (
 // rules are the trusted issuers, and all by which an identity can be a client.
 type rules struct {
 	table *trust.Table
-	// clients are those that have a federation, or that restrict a client of a workload.
+	// clients are those with rules or a SPIFFE ID, and those that restrict a client of a workload.
 	clients []registry.Client
 	// position returns file:line of a field of an item; nil if there is no file.
 	position func(item, field string) string
@@ -54,7 +54,7 @@ func (s *options) rules(cmd *cobra.Command) (*rules, error) {
 
 // add adds a client.
 func (r *rules) add(c *registry.Client) {
-	if _, made := r.table.Workload(c.ID); made || len(c.Federation) > 0 {
+	if _, made := r.table.Workload(c.ID); made || len(c.Federation) > 0 || c.SPIFFEID != "" {
 		r.clients = append(r.clients, *c)
 	}
 }
