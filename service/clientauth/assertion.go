@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientassertion"
-	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -90,9 +89,10 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	key, err := a.clientKey(ctx, client, sent.Message.Header)
-	if err != nil {
-		return Authentication{Method: p.method}, err
+	header := sent.Message.Header
+	key, err := a.keys.find(ctx, client, header.KeyID)
+	if key, err = orDecoy(key, err, header.Algorithm); err != nil {
+		return Authentication{Method: p.method}, unreachableKeys(client, err)
 	}
 	cause := sent.Message.Verify(key)
 	if cause == nil {
@@ -111,22 +111,6 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 		return Authentication{Method: p.method}, err
 	}
 	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(key.ID(), key.Thumbprint())}, nil
-}
-
-// clientKey returns the key of the client that the header of an assertion selects. If there is none, it returns one that
-// signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (jwks.Key, error) {
-	algorithm := jwks.Algorithm(header.Algorithm)
-	key, err := a.keys.find(ctx, client, header.KeyID)
-	if err == nil {
-		if fitting, ok := key.For(algorithm); ok {
-			return fitting, nil
-		}
-	}
-	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
-		return decoy(algorithm), nil
-	}
-	return jwks.Key{}, unreachableKeys(client, err)
 }
 
 // unreachableKeys returns the refusal of a request whose client has keys that cannot be fetched.

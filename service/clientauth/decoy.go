@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"sync"
 
 	"github.com/grantorhq/grantor/service/jwks"
@@ -39,6 +40,20 @@ func decoy(algorithm jwks.Algorithm) jwks.Key {
 		}
 	}
 	return jwks.Key{}
+}
+
+// orDecoy returns the key that was looked up, given the error of that, for the algorithm of an assertion. If there is none for it,
+// it returns one that signed nothing, so that the answer takes as long as to a wrong signature.
+func orDecoy(found jwks.Key, err error, algorithm string) (jwks.Key, error) {
+	if err == nil {
+		if fitting, ok := found.For(jwks.Algorithm(algorithm)); ok {
+			return fitting, nil
+		}
+	}
+	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
+		return decoy(jwks.Algorithm(algorithm)), nil
+	}
+	return jwks.Key{}, err
 }
 
 // rsaFamily returns RS256 for the algorithms whose signatures cost as much as those of RS256.

@@ -212,27 +212,18 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *tru
 	return v, nil
 }
 
-// issuerKey returns the key of the issuer that the header of an assertion selects. If there is none, it returns one that
-// signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *trust.Token, v *vouched) (jwks.Key, error) {
-	header := sent.Message.Header
-	algorithm := jwks.Algorithm(header.Algorithm)
-	id := sent.Identity.IssuerID()
+// issuerKey returns the key of the issuer that the header of an assertion selects, or a decoy, and notes its source.
+func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *trust.Token, v *vouched) (key jwks.Key, err error) {
+	header, id := sent.Message.Header, sent.Identity.IssuerID()
 	source, ok := a.federation.sources.find(table, id)
-	if !ok || (source.domain != sent.SVID()) {
-		return decoy(algorithm), nil
+	if err = jwks.ErrUnknownKey; ok && source.domain == sent.SVID() {
+		v.source = source
+		key, err = source.find(ctx, header.KeyID)
 	}
-	v.source = source
-	key, err := source.find(ctx, header.KeyID)
-	if err == nil {
-		if fitting, ok := key.For(algorithm); ok {
-			return fitting, nil
-		}
+	if key, err = orDecoy(key, err, header.Algorithm); err != nil {
+		return key, unreachableIssuer(id, err)
 	}
-	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
-		return decoy(algorithm), nil
-	}
-	return jwks.Key{}, unreachableIssuer(id, err)
+	return key, nil
 }
 
 func unreachableIssuer(id string, err error) *oauth.Error {
