@@ -128,8 +128,8 @@ func TestFederatedReplicas(t *testing.T) {
 	}
 }
 
-// TestSingleUseReplicas sends the tokens of an issuer with single_use to two replicas, on each wire, while their Redis stops and comes
-// back: none is accepted twice, and none while it is not known whether it was used.
+// TestSingleUseReplicas sends the tokens of an issuer with single_use to two replicas, on each wire, while their Redis
+// stops and comes back: none is accepted twice, and none while it is not known whether it was used.
 func TestSingleUseReplicas(t *testing.T) {
 	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")
 	a, b := c.start(t), c.start(t)

@@ -85,8 +85,8 @@ func TestSharedKeyOverWires(t *testing.T) {
 	w.expect(t, "the second as a client of the first", as("k8s:orders", of(twin)), "invalid_client")
 }
 
-// TestFailingIssuerOverWires has an issuer, and a client with its keys at a URL, that do not answer as they should. Their last keys
-// serve for a day, and nothing of it concerns another issuer.
+// TestFailingIssuerOverWires has an issuer, and a client with its keys at a URL, that do not answer as they should.
+// Their last keys serve for a day, and nothing of it concerns another issuer.
 func TestFailingIssuerOverWires(t *testing.T) {
 	w, i, sound := newWires(t), trusttest.New(t), trusttest.New(t)
 	m := trusting([]trust.Issuer{{Issuer: i.Name}, {Issuer: sound.Name}}, accounts(i, "k8s"), accounts(sound, "sound"))

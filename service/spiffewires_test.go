@@ -28,8 +28,8 @@ const (
 	ordersID   = "spiffe://prod.example.com/shop/orders"
 )
 
-// newSPIFFEWires starts an issuer that trusts domains by their bundles, keyed by name. Each has a workload for the IDs below
-// /shop, whose client IDs begin with the name. The client all is every workload of prod.example.com.
+// newSPIFFEWires starts an issuer that trusts domains by their bundles, keyed by name. Each has a workload for the IDs
+// below /shop, whose client IDs begin with the name. The client all is every workload of prod.example.com.
 func newSPIFFEWires(t *testing.T, bundles map[string]*spiffetest.Domain) *wires {
 	t.Helper()
 	dir := t.TempDir()
@@ -68,8 +68,8 @@ func byX509(id string, svid *x509svid.SVID) func() evidence {
 	return func() evidence { return evidence{id: id, certificate: certificate} }
 }
 
-// TestOddSPIFFEIDsOverWires sends SVIDs of both kinds whose SPIFFE ID is not that of a workload, for a client that every workload
-// of the domain is.
+// TestOddSPIFFEIDsOverWires sends SVIDs of both kinds whose SPIFFE ID is not that of a workload, for a client that
+// every workload of the domain is.
 func TestOddSPIFFEIDsOverWires(t *testing.T) {
 	d := spiffetest.NewDomain(prodDomain)
 	w := newSPIFFEWires(t, map[string]*spiffetest.Domain{prodDomain: d})

@@ -67,8 +67,8 @@ func newWires(t *testing.T, options ...tokentest.Option) *wires {
 	return &wires{tokentest.New(t, append(options, tokentest.TLS(root.Sign()))...), root.Pool()}
 }
 
-// expect requests a token on each wire, by fresh evidence. want is the ID of the client that gets it, or an error code. Both
-// answers must be the same, and have the status of their error.
+// expect requests a token on each wire, by fresh evidence. want is the ID of the client that gets it, or an error code.
+// Both answers must be the same, and have the status of their error.
 func (w *wires) expect(t *testing.T, what string, e func() evidence, want string) {
 	t.Helper()
 	rest, grpc := w.overREST(t, e()), w.overGRPC(t, e())

@@ -71,8 +71,8 @@ func adminWires(t *testing.T, issuer *tokentest.Issuer) map[string]adminWire {
 	}
 }
 
-// TestAdministrationWithProofs calls an administrative method with a token that is bound to a key, with proofs of that key and of
-// others, on both wires.
+// TestAdministrationWithProofs calls an administrative method with a token that is bound to a key, with proofs of that
+// key and of others, on both wires.
 func TestAdministrationWithProofs(t *testing.T) {
 	issuer := tokentest.New(t)
 	key, stolen := jwstest.NewSigner(jwks.ES256), jwstest.NewSigner(jwks.ES256)

@@ -88,15 +88,15 @@ func Path(path string) Option {
 	return func(o *options) { o.path = path }
 }
 
-// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Clients may present certificates there, and
-// authenticate by them with self_signed_tls_client_auth (RFC 8705 §2.2), or tls_client_auth for [ClientAuthorities]. Default
-// plaintext.
+// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Clients may present certificates
+// there, and authenticate by them with self_signed_tls_client_auth (RFC 8705 §2.2), or with tls_client_auth if there are
+// [ClientAuthorities]. Default plaintext.
 func TLS(certificate tls.Certificate) Option {
 	return func(o *options) { o.certificate = &certificate }
 }
 
-// ClientAuthorities sets the authorities that vouch for the certificates of clients with tls_client_auth (RFC 8705 §2.1). It needs
-// [TLS]. Default none.
+// ClientAuthorities sets the authorities that vouch for the certificates of clients with tls_client_auth (RFC 8705
+// §2.1). It needs [TLS]. Default none.
 func ClientAuthorities(authorities *x509.CertPool) Option {
 	return func(o *options) { o.authorities = authorities }
 }

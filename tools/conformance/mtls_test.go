@@ -30,8 +30,8 @@ import (
 // boundResource requires tokens that are bound to a certificate.
 const boundResource = "https://bound.internal"
 
-// certified is an issuer over TLS with the clients named, whose certificate is by an authority, and keyed, whose key is registered
-// and whose tokens are bound; and a server that accepts tokens for boundResource.
+// certified is an issuer over TLS with the clients named, whose certificate is by an authority, and keyed, whose key is
+// registered and whose tokens are bound; and a server that accepts tokens for boundResource.
 type certified struct {
 	*tokentest.Issuer
 
@@ -86,8 +86,8 @@ func (c *certified) write(t *testing.T, dir string) {
 	}
 }
 
-// TestConformanceCertificatesNPM runs the clients from npm with certificates, by both methods of RFC 8705 §2, and sends their bound
-// tokens to a server that interceptors/verify guards.
+// TestConformanceCertificatesNPM runs the clients from npm with certificates, by both methods of RFC 8705 §2, and sends
+// their bound tokens to a server that interceptors/verify guards.
 func TestConformanceCertificatesNPM(t *testing.T) {
 	dir := workingCopy(t, "npm", "node", "npm")
 	run(t, dir, nil, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
