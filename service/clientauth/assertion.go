@@ -124,11 +124,11 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	key, err := a.clientKey(ctx, client, sent.message.Header)
+	chosen, err := a.clientKey(ctx, client, sent.message.Header)
 	if err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	cause := sent.message.Verify(key)
+	cause := chosen.verify(sent.message)
 	if cause == nil {
 		cause = a.checkAssertion(sent, client, e.ClientID, p.at)
 	}
@@ -144,23 +144,16 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err := a.useOnce(ctx, p, sent); err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(key.ID(), key.Thumbprint())}, nil
+	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(chosen.key.ID(), chosen.key.Thumbprint())}, nil
 }
 
-// clientKey returns the key of the client that the header of an assertion selects. If there is none, it returns one that
-// signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (jwks.Key, error) {
-	algorithm := jwks.Algorithm(header.Algorithm)
+// clientKey returns the key of the client that the header of an assertion selects.
+func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (choice, error) {
 	key, err := a.keys.find(ctx, client, header.KeyID)
-	if err == nil {
-		if fitting, ok := key.For(algorithm); ok {
-			return fitting, nil
-		}
+	if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
+		return choice{}, unreachableKeys(client, err)
 	}
-	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
-		return decoy(algorithm), nil
-	}
-	return jwks.Key{}, unreachableKeys(client, err)
+	return choose(header, key, err), nil
 }
 
 // unreachableKeys returns the refusal of a request whose client has keys that cannot be fetched.

@@ -186,11 +186,12 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *ass
 		trusted = (issuer.TrustDomain != "") == sent.svid // only trust domains issue JWT-SVIDs
 	}
 	v := &vouched{table: table.Version(), identity: sent.identity()}
-	var err error
-	if v.key, err = a.issuerKey(ctx, table, sent, v); err != nil {
+	chosen, err := a.issuerKey(ctx, table, sent, v)
+	if err != nil {
 		return nil, err
 	}
-	cause := sent.message.Verify(v.key)
+	v.key = chosen.key
+	cause := chosen.verify(sent.message)
 	if !trusted {
 		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", sent.issuer)
 	}
@@ -207,26 +208,19 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *ass
 	return v, nil
 }
 
-// issuerKey returns the key of the issuer that the header of an assertion selects. If there is none, it returns one that
-// signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (jwks.Key, error) {
+// issuerKey returns the key of the issuer that the header of an assertion selects. An issuer that is not trusted has none.
+func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (choice, error) {
 	header := sent.message.Header
-	algorithm := jwks.Algorithm(header.Algorithm)
 	source, ok := a.federation.sources.find(table, sent.issuer)
-	if !ok || (source.domain != sent.svid) {
-		return decoy(algorithm), nil
+	if !ok || source.domain != sent.svid {
+		return choose(header, jwks.Key{}, jwks.ErrUnknownKey), nil
 	}
 	v.source = source
 	key, err := source.find(ctx, header.KeyID)
-	if err == nil {
-		if fitting, ok := key.For(algorithm); ok {
-			return fitting, nil
-		}
+	if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
+		return choice{}, unreachableIssuer(sent.issuer, err)
 	}
-	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
-		return decoy(algorithm), nil
-	}
-	return jwks.Key{}, unreachableIssuer(sent.issuer, err)
+	return choose(header, key, err), nil
 }
 
 func unreachableIssuer(id string, err error) *oauth.Error {
