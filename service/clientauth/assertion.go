@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientassertion"
+	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -89,12 +90,11 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	header := sent.Message.Header
-	key, err := a.keys.find(ctx, client, header.KeyID)
-	if key, err = orDecoy(key, err, header.Algorithm); err != nil {
-		return Authentication{Method: p.method}, unreachableKeys(client, err)
+	chosen, err := a.clientKey(ctx, client, sent.Message.Header)
+	if err != nil {
+		return Authentication{Method: p.method}, err
 	}
-	cause := sent.Message.Verify(key)
+	cause := chosen.verify(sent.Message)
 	if cause == nil {
 		cause = a.checkAssertion(sent, client, e.ClientID, p.at)
 	}
@@ -110,7 +110,16 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err := a.useOnce(ctx, p, sent); err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(key.ID(), key.Thumbprint())}, nil
+	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(chosen.key.ID(), chosen.key.Thumbprint())}, nil
+}
+
+// clientKey returns the key of the client that the header of an assertion selects.
+func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (choice, error) {
+	key, err := a.keys.find(ctx, client, header.KeyID)
+	if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
+		return choice{}, unreachableKeys(client, err)
+	}
+	return choose(header, key, err), nil
 }
 
 // unreachableKeys returns the refusal of a request whose client has keys that cannot be fetched.

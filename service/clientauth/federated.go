@@ -193,11 +193,12 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *tru
 		trusted = (issuer.TrustDomain != "") == sent.SVID() // only trust domains issue JWT-SVIDs
 	}
 	v := &vouched{table: table.Version(), identity: sent.Identity}
-	var err error
-	if v.key, err = a.issuerKey(ctx, table, sent, v); err != nil {
+	chosen, err := a.issuerKey(ctx, table, sent, v)
+	if err != nil {
 		return nil, err
 	}
-	cause := sent.Message.Verify(v.key)
+	v.key = chosen.key
+	cause := chosen.verify(sent.Message)
 	if !trusted {
 		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", id)
 	}
@@ -212,18 +213,19 @@ func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *tru
 	return v, nil
 }
 
-// issuerKey returns the key of the issuer that the header of an assertion selects, or a decoy, and notes its source.
-func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *trust.Token, v *vouched) (key jwks.Key, err error) {
+// issuerKey returns the key of the issuer that the header of an assertion selects. An issuer that is not trusted has none.
+func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *trust.Token, v *vouched) (choice, error) {
 	header, id := sent.Message.Header, sent.Identity.IssuerID()
 	source, ok := a.federation.sources.find(table, id)
-	if err = jwks.ErrUnknownKey; ok && source.domain == sent.SVID() {
-		v.source = source
-		key, err = source.find(ctx, header.KeyID)
+	if !ok || source.domain != sent.SVID() {
+		return choose(header, jwks.Key{}, jwks.ErrUnknownKey), nil
 	}
-	if key, err = orDecoy(key, err, header.Algorithm); err != nil {
-		return key, unreachableIssuer(id, err)
+	v.source = source
+	key, err := source.find(ctx, header.KeyID)
+	if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
+		return choice{}, unreachableIssuer(id, err)
 	}
-	return key, nil
+	return choose(header, key, err), nil
 }
 
 func unreachableIssuer(id string, err error) *oauth.Error {

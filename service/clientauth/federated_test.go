@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/egress"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
@@ -64,7 +65,7 @@ func newFederated(directories ...string) *federated {
 	f.trust.set(nil)
 	f.Authenticator = clientauth.New(clientauth.Config{
 		Issuer: must.Get(oauth.ParseIssuer(issuer)), Clients: f.clients, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0),
-		Replays: f.replays, Now: func() time.Time { return *f.clock.Load() },
+		Replays: f.replays, Now: func() time.Time { return *f.clock.Load() }, Fetch: egress.NewClient(egress.Config{Allowed: loopback}),
 		Federation: clientauth.Federation{Trust: f.trust, Networks: loopback, Directories: directories},
 	})
 	return f
