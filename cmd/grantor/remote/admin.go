@@ -68,6 +68,9 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 // is then made with the other method.
 func (c *Client) attachToken(scopes string) grpc.UnaryClientInterceptor {
 	with := func(options ...attach.Option) grpc.UnaryClientInterceptor {
+		if c.DPoP != nil {
+			options = append(options, attach.DPoPKey(c.DPoP.key))
+		}
 		return attach.UnaryInterceptor(attach.ClientCredentials(c.Metadata.Issuer, c.ID, c.Secret, append(options,
 			attach.HTTPClient(c.HTTP), attach.TokenURL(c.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource),
 			attach.Scopes(strings.Fields(scopes)...))...))
