@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 	"github.com/grantorhq/grantor/service/spiffetest"
+	"github.com/grantorhq/grantor/service/token"
 )
 
 // proven is a server over TLS on a Redis, and clients of it that prove a key.
@@ -92,6 +94,16 @@ func (p *proven) confirmation(t *testing.T, args string) (cnf, response map[stri
 	return cnf, response
 }
 
+// audited returns the attribute cnf of the last token in the log.
+func (p *proven) audited(t *testing.T) string {
+	t.Helper()
+	issued := regexp.MustCompile(`"event":"token.issued".*"cnf":"([^"]*)"`).FindAllStringSubmatch(p.Log.String(), -1)
+	if len(issued) == 0 {
+		t.Fatal("the log has no token")
+	}
+	return issued[len(issued)-1][1]
+}
+
 // TestProvenCommands runs token issue and a command of the administration with each proof of a key, over TLS: certificates of both
 // methods, SVIDs of both kinds, and DPoP beside each of them.
 func TestProvenCommands(t *testing.T) {
@@ -127,6 +139,10 @@ func TestProvenCommands(t *testing.T) {
 			}
 			if want := map[bool]string{true: "DPoP", false: "Bearer"}[c.jkt != ""]; response["token_type"] != want {
 				t.Errorf("got token_type %v, want %s", response["token_type"], want)
+			}
+			bound := token.Confirmation{CertificateThumbprint: c.x5t, KeyThumbprint: c.jkt}
+			if got := p.audited(t); got != bound.Methods() {
+				t.Errorf("got the audit attribute cnf %q, want %q", got, bound.Methods())
 			}
 			shows(t, grantor(t, "client list "+c.args), `^workload +`)
 		})
