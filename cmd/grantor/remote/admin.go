@@ -109,6 +109,14 @@ func (c *Client) explainCalls(timeout time.Duration, scopes string) grpc.UnaryCl
 	}
 }
 
+// namedScopes returns a phrase for scopes that spaces separate.
+func namedScopes(scopes string) string {
+	if all := strings.Fields(scopes); len(all) > 1 {
+		return "the scopes " + strings.Join(all, " and ")
+	}
+	return "the scope " + scopes
+}
+
 // noToken returns the error of a call for which the client got no token.
 func (c *Client) noToken(e *attach.Error, scopes string) error {
 	refused := &CallError{Code: e.GRPCStatus().Code(), Text: c.Clean(e.Error())}
@@ -119,7 +127,7 @@ func (c *Client) noToken(e *attach.Error, scopes string) error {
 	if e.Code == oauth.InvalidScope || e.Code == oauth.InvalidTarget {
 		needed := "a scope of " + registry.AdminResource
 		if scopes != AllScopes {
-			needed = "the scope " + scopes
+			needed = namedScopes(scopes)
 		}
 		refused.Code = codes.PermissionDenied
 		refused.Text = cli.Printable(c.ID) + " may not do this, which needs " + needed + "; " + refused.Text
