@@ -25,8 +25,9 @@ const (
 	// them, in bytes.
 	verifiedFactor   = 3
 	verifiedOverhead = 1 << 10
-	// maxIdentity is the maximum size of [Authentication.Identity], in bytes.
-	maxIdentity = 512
+	// maxName is the maximum size, in bytes, of the issuer and the subject of a token in [Authentication.Identity]. No standard bounds
+	// them; a SPIFFE ID has at most maxSPIFFEID.
+	maxName = 512
 )
 
 // federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client). Such a
@@ -74,12 +75,16 @@ type workloadMatch struct {
 	name string
 }
 
-// name returns the name of the client at its issuer.
+// name returns the name of the client at its issuer, in valid UTF-8.
 func (v *vouched) name() string {
 	if v.identity.SPIFFEID != "" {
 		return v.identity.SPIFFEID
 	}
-	return fmt.Sprintf("%.*s", maxIdentity, strings.ToValidUTF8(v.identity.Issuer+" "+v.identity.Subject, "\uFFFD"))
+	name := strings.ToValidUTF8(v.identity.Issuer+" "+v.identity.Subject, "\uFFFD")
+	if len(name) > maxName {
+		name = strings.ToValidUTF8(name[:maxName], "") // without the part of a character that the cut leaves
+	}
+	return name
 }
 
 // match returns the workload that the identity is of. The table must be the one of the assertion.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/egress"
@@ -190,6 +191,29 @@ func TestFederation(t *testing.T) {
 	f.expect(t, "a disabled client", main, "deploy", "client_disabled")
 	deploy.Disabled, deploy.AllowedNetworks = false, remoteaddr.Networks{netip.MustParsePrefix("10.0.0.0/8")}
 	f.expect(t, "from elsewhere", main, "deploy", "network_not_allowed")
+}
+
+// TestLongIdentities has subjects of characters of several bytes. What the audit log gets of them is bounded in bytes, and cut between
+// two characters.
+func TestLongIdentities(t *testing.T) {
+	github := trusttest.New(t)
+	f := newFederated()
+	f.trust.set([]trust.Issuer{{Issuer: github.Name}})
+	deploy := client("deploy")
+	deploy.Federation = []trust.Rule{{Issuer: github.Name, Claims: map[string]trust.Pattern{"repository": pattern("acme/orders")}}}
+	f.clients["deploy"] = deploy
+	const maxName = 512
+	for name, character := range map[string]string{"one byte": "a", "two bytes": "é", "three bytes": "€", "four bytes": "🔑"} {
+		for padding := range 4 {
+			subject := strings.Repeat("-", padding) + strings.Repeat(character, maxName)
+			e := assertion(github.Sign(github.GitHub("acme/orders", "refs/heads/main", issuer, start).With(jwstest.Object{"sub": subject})))
+			e.ClientID = "deploy"
+			got := must.Get(f.Authenticate(t.Context(), e)).Identity
+			if len(got) > maxName || len(got) <= maxName-len(character) || !utf8.ValidString(got) || !strings.HasPrefix(github.Name+" "+subject, got) {
+				t.Errorf("%s after %d others: got %d bytes %q, want as many as fit into %d", name, padding, len(got), got, maxName)
+			}
+		}
+	}
 }
 
 // TestWrongFederated sends assertions that are not in every respect what an issuer may send. All have the same answer.

@@ -28,7 +28,11 @@ type rules struct {
 // rules returns those of the file, or those of the running issuer.
 func (s *options) rules(cmd *cobra.Command) (*rules, error) {
 	if s.file == "" {
-		return s.remoteRules(cmd)
+		r, err := s.remoteRules(cmd)
+		if err != nil && cli.ExitCode(err) == cli.ExitUsage {
+			err = cli.WithExit(cli.ExitUsage, fmt.Errorf("%w; or give the rules in the file of --file, which needs no client", err))
+		}
+		return r, err
 	}
 	data, err := cli.ReadFile(s.file, yamldoc.MaxSize)
 	if err != nil {
