@@ -109,7 +109,7 @@ func TestRequestsPerSourceOverREST(t *testing.T) {
 	c := newCluster(t)
 	r := c.start(t)
 	handler := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.Service))
-	for _, target := range []string{"/connect/token", "/v1/clients", "/.well-known/jwks.json", "/nowhere"} {
+	for _, target := range []string{"/connect/token", "/grantor.v1.TokenService/IssueToken", "/v1/clients", "/.well-known/jwks.json", "/nowhere"} {
 		send := func(method string) int {
 			body := &unread{}
 			answer := httptest.NewRecorder()

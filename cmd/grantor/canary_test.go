@@ -109,6 +109,7 @@ func TestCanaries(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newLeakTest(t, more...)
 			s.overREST()
+			s.overConnect()
 			boss := s.token("administrator", canary("administrator"))
 			s.administerREST(boss)
 			s.overGRPC(boss)

@@ -59,6 +59,40 @@ func (s *leakTest) token(id, secret string) string {
 	return answer.Token
 }
 
+// overConnect makes clients authenticate by Connect and gRPC-Web, with valid and invalid credentials, in messages that cannot be
+// read too.
+func (s *leakTest) overConnect() {
+	wrong := canary("wrong")
+	for _, method := range []string{"IssueToken", "IntrospectTokens", "RevokeToken"} {
+		path := "/grantor.v1.TokenService/" + method
+		for _, body := range []string{
+			`{"grantType":"client_credentials","clientId":"in-file","clientSecret":"` + wrong + `","token":"` + wrong + `","tokens":["` + wrong + `"]}`,
+			`{"clientSecret":["` + wrong + `"]}`, `{"clientSecret":{"` + wrong + `":1}}`, `{"clientSecret":"` + wrong + `"`, `{"clientSecret":"` + wrong + `","client_secret":"` + wrong + `"}`,
+			`{"` + wrong + `":"a"}`, `{"` + wrong + `"}`, `"` + wrong + `"`, wrong, `{"clientAssertion":"` + wrong + `","token":"` + wrong + `"}`,
+			`{"clientSecret":"` + wrong + `\u0000"}`, "{\"clientSecret\":\"" + wrong + "\xff\"}", `{"clientSecret":"` + strings.Repeat(wrong, 2000) + `"}`,
+		} {
+			for _, mediaType := range []string{"application/json", "application/proto", "application/grpc-web+json", wrong, "application/json; charset=" + wrong} {
+				s.send(http.MethodPost, path, body, "Content-Type", mediaType)
+				s.send(http.MethodPost, path, "\x00\x00\x00\x00"+string(rune(len(body)%128))+body, "Content-Type", mediaType)
+			}
+		}
+		for _, header := range []string{"Authorization", "DPoP", "Connect-Timeout-Ms", "Connect-Protocol-Version", "Content-Encoding", "Grpc-Encoding", "Grpc-Timeout"} {
+			s.send(http.MethodPost, path+"?client_secret="+wrong, "{}", "Content-Type", "application/json", header, wrong)
+			s.send(http.MethodPost, path, "\x00\x00\x00\x00\x00", "Content-Type", "application/grpc-web+proto", header, wrong)
+		}
+		s.send(http.MethodPost, path, "{}", "Content-Type", "application/json", "Authorization", basic("in-file", wrong))
+	}
+	_, body := s.send(http.MethodPost, "/grantor.v1.TokenService/IssueToken",
+		`{"grantType":"client_credentials","clientId":"in-file","clientSecret":"`+canary("in-file")+`"}`, "Content-Type", "application/json")
+	var answer struct {
+		Token string `json:"accessToken"`
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Token == "" {
+		s.t.Fatalf("got %s, want a token", body)
+	}
+	s.add("the token by Connect", answer.Token)
+}
+
 func basic(id, secret string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
 }

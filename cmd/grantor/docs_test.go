@@ -146,6 +146,28 @@ func TestREADMETranscript(t *testing.T) {
 	}
 }
 
+// TestDocsCalls runs the commands of docs/calling.md that call by Connect, and compares their output with the page's.
+func TestDocsCalls(t *testing.T) {
+	_, section, _ := strings.Cut(page(t, "docs/calling.md"), "\n## Connect and gRPC-Web\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	r := servetest.Dev(t)
+	transcripts := regexp.MustCompile(`(?m)^    \$ (curl .*)\n    (.*)$`).FindAllStringSubmatch(section, -1)
+	if len(transcripts) != 2 {
+		t.Fatalf("got %d commands, want 2", len(transcripts))
+	}
+	for _, transcript := range transcripts {
+		command := strings.ReplaceAll(transcript[1], "http://localhost:8080", r.URL(""))
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", command+" --silent").Output()
+		if err != nil {
+			t.Fatalf("%s: %v", command, err)
+		}
+		begin, end, _ := strings.Cut(transcript[2], "...")
+		if got := string(out); !strings.HasPrefix(got, begin[:strings.LastIndex(begin, `"`)]) || !strings.HasSuffix(got, end) {
+			t.Errorf("%s: got %s, want %s", command, got, transcript[2])
+		}
+	}
+}
+
 // TestDocsImport runs the commands of docs/migrating.md that import from other servers, and compares the lines of the report
 // that the page shows with the reports.
 func TestDocsImport(t *testing.T) {

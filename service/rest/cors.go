@@ -40,10 +40,18 @@ func ParseOrigin(s string) (Origin, error) {
 // String returns the origin.
 func (o Origin) String() string { return o.text }
 
+// callHeaders are the headers that a page may send with a call by Connect or gRPC-Web, and exposed those of the answers to calls and
+// token requests that it may read. The status of gRPC-Web is in headers if the answer has no message.
+const (
+	callHeaders = "Authorization, Connect-Protocol-Version, Connect-Timeout-Ms, Content-Type, DPoP, Grpc-Timeout, X-Grpc-Web, X-User-Agent"
+	exposed     = "DPoP-Nonce, Retry-After, WWW-Authenticate"
+	exposedGRPC = exposed + ", Grpc-Message, Grpc-Status, Grpc-Status-Details-Bin"
+)
+
 // preflightMaxAge is how long a browser may remember the answer to a preflight, in seconds. Chromium keeps none longer.
 const preflightMaxAge = "7200"
 
-// admitOrigin reports whether the request is one of a page of a configured origin to the token endpoint. If so, it sets the
+// admitOrigin reports whether the request is one of a page of a configured origin to the token endpoint, or a call. If so, it sets the
 // headers that let the page read the response, refusals included (https://fetch.spec.whatwg.org/#http-cors-protocol). The
 // header Vary is set for pages of other origins too, because caches must not serve them the response.
 // Credentials in the sense of that protocol, which a browser would add without the page, are never allowed.
@@ -55,8 +63,13 @@ func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 		return false
 	}
-	// The suffix, because the issuer's URL may have a path.
-	if len(h.origins) == 0 || !strings.HasSuffix(r.URL.EscapedPath(), tokenPath) {
+	if len(h.origins) == 0 {
+		return false
+	}
+	readable := exposed
+	if h.calls.Has(r.URL.EscapedPath()) {
+		readable = exposedGRPC
+	} else if !strings.HasSuffix(r.URL.EscapedPath(), tokenPath) { // the suffix, because the issuer's URL may have a path
 		return false
 	}
 	w.Header().Add("Vary", "Origin")
@@ -65,7 +78,7 @@ func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	w.Header().Set("Access-Control-Allow-Origin", sent[0])
-	w.Header().Set("Access-Control-Expose-Headers", "DPoP-Nonce, Retry-After, WWW-Authenticate")
+	w.Header().Set("Access-Control-Expose-Headers", readable)
 	return true
 }
 

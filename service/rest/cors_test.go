@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -31,7 +32,7 @@ func browse(t *testing.T, handler http.Handler, method, target, body string, hea
 	t.Helper()
 	request := httptest.NewRequest(method, target, strings.NewReader(body))
 	request.Header = headers.Clone()
-	if method == http.MethodPost {
+	if method == http.MethodPost && request.Header.Get("Content-Type") == "" {
 		request.Header.Set("Content-Type", formType)
 	}
 	recorder := httptest.NewRecorder()
@@ -113,6 +114,64 @@ func TestTokenCORS(t *testing.T) {
 			wantRefusal(t, check(browse(t, named, "OPTIONS", "/connect/token", "", headers)), 405, "invalid_request", c.origins...)
 		})
 	}
+}
+
+// TestCallCORS calls by Connect and gRPC-Web as pages of named and of other origins do.
+func TestCallCORS(t *testing.T) {
+	r := newReplica(t, time.Hour)
+	r.run(t)
+	named := must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test/tenant1")), r.service, must.Get(rest.ParseOrigin(console))))
+	const expose = "DPoP-Nonce, Retry-After, WWW-Authenticate, Grpc-Message, Grpc-Status, Grpc-Status-Details-Bin"
+	open := map[string]string{"Vary": "Origin", "Access-Control-Allow-Origin": console, "Access-Control-Expose-Headers": expose}
+	closed := map[string]string{"Vary": "Origin"}
+	for _, c := range []struct {
+		name    string
+		handler http.Handler
+		origin  string
+		want    map[string]string
+	}{
+		{"named", named, console, open}, {"another", named, "https://evil.example", closed}, {"null", named, "null", closed},
+		{"none is named", r.handler, console, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, base := range []string{"", "/tenant1"} {
+				if base != "" && c.handler != named {
+					continue
+				}
+				for method := range map[string]bool{"IssueToken": true, "RevokeToken": true, "GetKeySet": true} {
+					target := base + "/grantor.v1.TokenService/" + method
+					for _, mediaType := range []string{"application/json", "application/grpc-web+proto", "text/plain"} {
+						headers := http.Header{"Origin": {c.origin}, "Content-Type": {mediaType}}
+						for _, body := range []string{"{}", "{", "\x00\x00\x00\x00\x00"} {
+							_, got := browse(t, c.handler, "POST", target, body, headers)
+							wantMap(t, got, c.want)
+						}
+					}
+					preflight := http.Header{
+						"Origin": {c.origin}, "Access-Control-Request-Method": {"POST"}, "Access-Control-Request-Headers": {"connect-protocol-version,content-type"},
+					}
+					a, got := browse(t, c.handler, "OPTIONS", target, "", preflight)
+					if c.want["Access-Control-Allow-Origin"] == "" {
+						wantMap(t, got, c.want)
+						wantRefusal(t, a, http.StatusMethodNotAllowed, "invalid_request")
+						continue
+					}
+					want := maps.Clone(c.want)
+					want["Access-Control-Allow-Methods"], want["Access-Control-Max-Age"] = "POST", "7200"
+					want["Access-Control-Allow-Headers"] = "Authorization, Connect-Protocol-Version, Connect-Timeout-Ms, Content-Type, DPoP, Grpc-Timeout, X-Grpc-Web, X-User-Agent"
+					if wantMap(t, got, want); a.status != http.StatusNoContent || a.body != "" {
+						t.Errorf("preflight: got %d %s, want 204", a.status, a.body)
+					}
+				}
+			}
+		})
+	}
+	r.service.SetLimits(limit.Limits{RequestsPerSource: 1})
+	must.Eventually(t, "a second has too many requests", func() bool {
+		a, got := browse(t, named, "POST", "/grantor.v1.TokenService/IssueToken", "{}", http.Header{"Origin": {console}, "Content-Type": {"application/json"}})
+		wantMap(t, got, open)
+		return a.status == http.StatusTooManyRequests && strings.Contains(a.body, "resource_exhausted")
+	})
 }
 
 // TestTokenCORSOverLimit expects a refusal that precedes everything else to have the headers too.

@@ -30,6 +30,8 @@ type failure struct {
 	parameters string
 	// nonce is the nonce for the next DPoP proof; empty if none is demanded.
 	nonce string
+	// coding reports whether the refusal is about the content coding of the body.
+	coding bool
 }
 
 // newFailure returns the failure for the gRPC status of a call. A status without one of our reasons was not made by a
@@ -110,7 +112,7 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 		}
 	case f.status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", fmt.Sprintf("Basic realm=%q", realm))
-	case f.status == http.StatusUnsupportedMediaType:
+	case f.coding:
 		h.Set("Accept-Encoding", "identity") // the content coding was not acceptable (RFC 9110 §15.5.16)
 	}
 	if f.nonce != "" {

@@ -89,7 +89,7 @@ func checkEncoding(header http.Header) *failure {
 		for coding := range strings.SplitSeq(line, ",") {
 			if coding = strings.Trim(coding, " \t"); coding != "" && !oauth.EqualFold(coding, "identity") {
 				return &failure{
-					status:  http.StatusUnsupportedMediaType,
+					status: http.StatusUnsupportedMediaType, coding: true,
 					refusal: oauth.Refuse(oauth.InvalidRequest, "The body has a Content-Encoding; only identity is accepted."),
 				}
 			}

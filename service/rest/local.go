@@ -11,8 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// local connects the gateway to services in the same process. It is both the [grpc.ServiceRegistrar] of the services
-// and the [grpc.ClientConnInterface] of their clients, and calls handlers through the interceptor, without a network.
+// local connects the gateway, and calls by other protocols, to services in the same process. It is both the
+// [grpc.ServiceRegistrar] of the services and the [grpc.ClientConnInterface] of their clients, and calls handlers through the
+// interceptor, without a network.
 // The in-process mode of grpc-gateway itself would skip the interceptor.
 //
 // A handler gets the context of the caller with its values, among them the peer. Only the metadata changes, from
@@ -38,22 +39,26 @@ func (l *local) RegisterService(desc *grpc.ServiceDesc, service any) {
 
 // Invoke implements [grpc.ClientConnInterface].
 func (l *local) Invoke(ctx context.Context, name string, request, reply any, _ ...grpc.CallOption) error {
-	m, ok := l.methods[name]
-	if !ok {
-		return status.Errorf(codes.Unimplemented, "unknown method %s", name)
-	}
 	outgoing, _ := metadata.FromOutgoingContext(ctx)
 	ctx = metadata.NewIncomingContext(metadata.NewOutgoingContext(ctx, metadata.MD{}), outgoing)
-	decode := func(into any) error {
+	answer, err := l.call(ctx, name, func(into any) error {
 		proto.Merge(into.(proto.Message), request.(proto.Message)) //nolint:forcetypeassert // generated code passes messages
 		return nil
-	}
-	answer, err := m.handler(m.service, ctx, decode, l.interceptor)
+	})
 	if err != nil {
 		return err
 	}
 	proto.Merge(reply.(proto.Message), answer.(proto.Message)) //nolint:forcetypeassert // generated code passes messages
 	return nil
+}
+
+// call runs a method, whose request decode puts into a message. ctx has the incoming metadata.
+func (l *local) call(ctx context.Context, name string, decode func(message any) error) (answer any, err error) {
+	m, ok := l.methods[name]
+	if !ok {
+		return nil, status.Errorf(codes.Unimplemented, "unknown method %s", name)
+	}
+	return m.handler(m.service, ctx, decode, l.interceptor)
 }
 
 // NewStream implements [grpc.ClientConnInterface]. It always fails, because no method that is served over REST streams.

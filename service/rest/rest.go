@@ -23,6 +23,7 @@ import (
 
 	gatewayv1 "github.com/grantorhq/grantor/gen/gateway/grantor/v1"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/connectrpc"
 	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/status"
@@ -52,21 +53,30 @@ type Service interface {
 	Unread(ctx context.Context, event string, refusal *oauth.Error)
 }
 
-// refusedEvents maps the path of each form endpoint to the audit event of a refusal there.
+// refusedEvents maps the path of each form endpoint, and of each method that authenticates a client, to the audit event of a
+// refusal there.
 var refusedEvents = map[string]string{
 	tokenPath:      telemetry.EventTokenRefused,
 	introspectPath: telemetry.EventIntrospectRefused,
 	revokePath:     telemetry.EventRevokeRefused,
+
+	grantorv1.TokenService_IssueToken_FullMethodName:         telemetry.EventTokenRefused,
+	grantorv1.TokenService_IntrospectToken_FullMethodName:    telemetry.EventIntrospectRefused,
+	grantorv1.TokenService_IntrospectTokens_FullMethodName:   telemetry.EventIntrospectRefused,
+	grantorv1.TokenService_RevokeToken_FullMethodName:        telemetry.EventRevokeRefused,
+	grantorv1.TokenService_RevokeClientTokens_FullMethodName: telemetry.EventRevokeRefused,
 }
 
 // handler is the [http.Handler] that New returns.
 type handler struct {
 	// gateway translates between HTTP and the token service, admin between HTTP and the administrative services.
 	gateway, admin http.Handler
-	realm          string
+	// calls answers calls of the token service by Connect, gRPC-Web and gRPC.
+	calls *connectrpc.Handler
+	realm string
 	// base is the path of the issuer's URL.
 	base string
-	// origins has the origins whose pages may read the responses of the token endpoint.
+	// origins has the origins whose pages may read the responses of the token endpoint and of calls.
 	origins map[string]bool
 	// front is the answer at the root, keyed by media type.
 	front map[string][]byte
@@ -81,7 +91,7 @@ type handler struct {
 }
 
 // New returns the HTTP handler of an issuer. ctx is for the registration alone. Web pages of origins may read the responses
-// of the token endpoint; any page may read the public documents.
+// of the token endpoint and of calls by Connect and gRPC-Web; any page may read the public documents.
 func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...Origin) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)
@@ -89,6 +99,7 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...O
 		realm: issuer.String(), base: issuer.Path(), origin: service.Origin, certificates: service.Certificates, admit: service.Admit,
 		unread: service.Unread, receive: service.Receive,
 	}
+	h.calls = connectrpc.New(connectrpc.Config{Call: conn.call, Unread: h.unreadCall, Realm: h.realm})
 	h.front = frontPages(h.realm)
 	h.origins = make(map[string]bool, len(origins))
 	for _, origin := range origins {
@@ -141,16 +152,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := h.peer(r)
 	ctx, err := h.admit(peer.NewContext(r.Context(), p))
 	if err != nil {
-		newFailure(err).write(w, h.realm)
+		h.refuse(w, r, err)
 		return
 	}
 	if ctx, err = h.identify(ctx, p, r); err != nil {
-		newFailure(err).write(w, h.realm)
+		h.refuse(w, r, err)
 		return
 	}
 	leave, err := h.reserve(ctx, w, r)
 	if err != nil {
-		newFailure(err).write(w, h.realm)
+		h.refuse(w, r, err)
 		return
 	}
 	defer leave()
@@ -174,6 +185,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case authorizePath:
 		h.refuseAuthorization(w, r)
 	default:
+		if h.calls.Has(r.URL.EscapedPath()) {
+			h.serveCall(w, r, fromPage)
+			return
+		}
 		h.notFound(w, r)
 	}
 }
@@ -216,10 +231,7 @@ const busyTimeout = time.Second
 
 // reserve reserves memory for the request before its body is read. leave is called when the answer is written.
 func (h *handler) reserve(ctx context.Context, w http.ResponseWriter, r *http.Request) (leave func(), _ error) {
-	size := int(min(r.ContentLength, maxForm))
-	if size < 0 {
-		size = maxForm // a body whose size is not declared
-	}
+	size := h.maxSize(r)
 	release, busy, err := h.receive(ctx, size)
 	if err != nil {
 		return nil, err
@@ -235,6 +247,17 @@ func (h *handler) reserve(ctx context.Context, w http.ResponseWriter, r *http.Re
 		}
 		release()
 	}, nil
+}
+
+// maxSize returns the maximum size of the body of the request.
+func (h *handler) maxSize(r *http.Request) int {
+	switch {
+	case h.calls.Has(r.URL.EscapedPath()):
+		return h.calls.MaxSize(r)
+	case r.ContentLength < 0:
+		return maxForm // its size is not declared
+	}
+	return int(min(r.ContentLength, maxForm))
 }
 
 // serveForm answers a request whose body is a form (RFC 6749 §3.2).

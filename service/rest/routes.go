@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -36,6 +37,15 @@ var routes = map[string]string{
 	oauth.WellKnownOpenID: "GET, HEAD",
 	keySetPath:            "GET, HEAD",
 	authorizePath:         "GET, HEAD, POST", // not in the mapping: it has no call
+
+	// Calls by Connect, gRPC-Web and gRPC, whose paths the protocols define. They are not in the mapping.
+	grantorv1.TokenService_IssueToken_FullMethodName:         "POST",
+	grantorv1.TokenService_IntrospectToken_FullMethodName:    "POST",
+	grantorv1.TokenService_IntrospectTokens_FullMethodName:   "POST",
+	grantorv1.TokenService_RevokeToken_FullMethodName:        "POST",
+	grantorv1.TokenService_RevokeClientTokens_FullMethodName: "POST",
+	grantorv1.TokenService_GetServerMetadata_FullMethodName:  "POST",
+	grantorv1.TokenService_GetKeySet_FullMethodName:          "POST",
 
 	"/v1/clients":                                 "GET, POST",
 	"/v1/clients/{client_id}":                     "DELETE, GET, PATCH",

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/rest"
@@ -52,7 +53,8 @@ var parents = regexp.MustCompile(`\{(?:\w+\.)+`)
 // template returns the template of the path of a binding, which names a variable by its field alone.
 func (b binding) template() string { return parents.ReplaceAllLiteralString(b.path, "{") }
 
-// TestRoutesAreThoseOfTheMapping compares the table of routes with proto/gateway.yaml in both directions.
+// TestRoutesAreThoseOfTheMapping compares the table of routes with proto/gateway.yaml and the methods of the token service, in both
+// directions.
 func TestRoutesAreThoseOfTheMapping(t *testing.T) {
 	methods := make(map[string][]string)
 	for _, b := range bindings(t) {
@@ -67,9 +69,19 @@ func TestRoutesAreThoseOfTheMapping(t *testing.T) {
 			t.Errorf("%s: got the methods %q, want %q", template, got, want)
 		}
 	}
+	service := grantorv1.TokenService_ServiceDesc
+	for _, method := range service.Methods {
+		path := "/" + service.ServiceName + "/" + method.MethodName
+		methods[path] = []string{http.MethodPost}
+		wantRoute(t, "https://issuer.test", path, path)
+		wantRoute(t, "https://issuer.test/tenant1", "/tenant1"+path, path)
+		if rest.Routes[path] != http.MethodPost {
+			t.Errorf("%s: got the methods %q, want POST", path, rest.Routes[path])
+		}
+	}
 	for template := range rest.Routes {
 		if methods[template] == nil && template != "/" && template != "/connect/authorize" { // they have no call
-			t.Errorf("proto/gateway.yaml does not contain %s", template)
+			t.Errorf("neither proto/gateway.yaml nor the service contains %s", template)
 		}
 	}
 }

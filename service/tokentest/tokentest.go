@@ -56,8 +56,8 @@ const Secret = "tokentest-secret"
 
 // Issuer is a running issuer. It stops when its test ends. It is safe for concurrent use by multiple goroutines.
 type Issuer struct {
-	// URL is the issuer identifier and the base of the REST endpoints: http://127.0.0.1:PORT, or https for [TLS], with the
-	// path of [Path].
+	// URL is the issuer identifier and the base of the REST endpoints, and of calls by Connect and gRPC-Web:
+	// http://127.0.0.1:PORT, or https for [TLS], with the path of [Path]. HTTP/2 is served too, without TLS as well.
 	URL string
 	// GRPCTarget is the address of the gRPC port, for grpc.NewClient with insecure credentials unless there is [TLS].
 	GRPCTarget string
@@ -81,6 +81,7 @@ type options struct {
 	authorities *x509.CertPool
 	directories []string
 	nonces      bool
+	origins     []string
 }
 
 // Path sets the path of the issuer's URL, such as "/tenant1". Default none.
@@ -123,6 +124,12 @@ func DPoPNonces() Option {
 	return func(o *options) { o.nonces = true }
 }
 
+// CORSOrigins lets web pages of the origins, such as "http://127.0.0.1:3000", read the responses of the token endpoint and of calls
+// by Connect and gRPC-Web. Default none.
+func CORSOrigins(origins ...string) Option {
+	return func(o *options) { o.origins = origins }
+}
+
 // New starts an issuer without clients. Access tokens live one hour. It fetches key sets from loopback too.
 func New(t testing.TB, opts ...Option) *Issuer {
 	t.Helper()
@@ -135,7 +142,9 @@ func New(t testing.TB, opts ...Option) *Issuer {
 	scheme := "http://"
 	if o.certificate != nil {
 		scheme = "https://"
-		httpListener = tls.NewListener(httpListener, serverTLS(*o.certificate))
+		config := serverTLS(*o.certificate)
+		config.NextProtos = []string{"h2", "http/1.1"}
+		httpListener = tls.NewListener(httpListener, config)
 	}
 	i.URL, i.GRPCTarget = scheme+httpListener.Addr().String()+o.path, grpcListener.Addr().String()
 	name, err := oauth.ParseIssuer(i.URL)
@@ -160,7 +169,14 @@ func New(t testing.TB, opts ...Option) *Issuer {
 		MaxAge: config.JWKSMaxAge, Retention: registry.MaxLifetime, Now: i.Now,
 	})
 	must.Succeed(t, err)
-	i.serve(t, name, httpListener, grpcListener)
+	origins := make([]rest.Origin, len(o.origins))
+	for n, text := range o.origins {
+		origins[n], err = rest.ParseOrigin(text)
+		must.Succeed(t, err)
+	}
+	handler, err := rest.New(t.Context(), name, i.service, origins...)
+	must.Succeed(t, err)
+	i.serve(t, handler, httpListener, grpcListener)
 	return i
 }
 
@@ -181,10 +197,11 @@ func newStore(t testing.TB) *redisstore.Store {
 }
 
 // serve runs the issuer until the test ends, and returns when it can issue.
-func (i *Issuer) serve(t testing.TB, name oauth.Issuer, httpListener, grpcListener net.Listener) {
-	handler, err := rest.New(t.Context(), name, i.service)
-	must.Succeed(t, err)
-	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+func (i *Issuer) serve(t testing.TB, handler http.Handler, httpListener, grpcListener net.Listener) {
+	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
+	httpServer.Protocols.SetHTTP1(true)
+	httpServer.Protocols.SetHTTP2(true)
+	httpServer.Protocols.SetUnencryptedHTTP2(true)
 	options := i.service.ServerOptions()
 	if i.certificate != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(serverTLS(*i.certificate))))

@@ -97,7 +97,7 @@ func (s *Settings) declarePorts(set *settings.Set, flags *pflag.FlagSet) {
 		settings.Public, settings.Check(s.checkIdleTimeout))
 	set.Bool(&s.h2c, "http-h2c", false, "accept HTTP/2 in plaintext on the REST port, from clients that know it beforehand (RFC 9113 §3.3), such as load balancers and meshes; not together with TLS",
 		settings.Public, settings.Check(s.checkH2C))
-	set.Strings(&s.corsOrigins, "cors-origins", nil, "`list` of the origins, such as https://console.example.com, whose web pages may read the responses of the token endpoint (CORS)",
+	set.Strings(&s.corsOrigins, "cors-origins", nil, "`list` of the origins, such as https://console.example.com, whose web pages may read the responses of the token endpoint and of calls by Connect and gRPC-Web (CORS)",
 		settings.Public, settings.Check(func() error { _, err := s.origins(); return err }))
 	set.Duration(&s.shutdownDelay, "shutdown-delay", defaultShutdownDelay, "`time` for which a server that is stopping, and no longer ready, still accepts calls; 0s in development mode",
 		settings.Public, settings.Check(s.checkShutdownDelay))
