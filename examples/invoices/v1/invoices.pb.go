@@ -268,10 +268,11 @@ const file_invoices_v1_invoices_proto_rawDesc = "" +
 	"\x14CreateInvoiceRequest\x12\x14\n" +
 	"\x05cents\x18\x01 \x01(\x03R\x05cents\"G\n" +
 	"\x15CreateInvoiceResponse\x12.\n" +
-	"\ainvoice\x18\x01 \x01(\v2\x14.invoices.v1.InvoiceR\ainvoice2\xe8\x01\n" +
-	"\x0eInvoiceService\x12h\n" +
-	"\fListInvoices\x12 .invoices.v1.ListInvoicesRequest\x1a!.invoices.v1.ListInvoicesResponse\"\x13\x92\xf6\x18\x0f\n" +
-	"\rinvoices.read\x12l\n" +
+	"\ainvoice\x18\x01 \x01(\v2\x14.invoices.v1.InvoiceR\ainvoice2\xdf\x01\n" +
+	"\x0eInvoiceService\x12_\n" +
+	"\fListInvoices\x12 .invoices.v1.ListInvoicesRequest\x1a!.invoices.v1.ListInvoicesResponse\"\n" +
+	"\x92\xf6\x18\x06\n" +
+	"\x04api1\x12l\n" +
 	"\rCreateInvoice\x12!.invoices.v1.CreateInvoiceRequest\x1a\".invoices.v1.CreateInvoiceResponse\"\x14\x92\xf6\x18\x10\n" +
 	"\x0einvoices.writeB>Z<github.com/grantorhq/grantor/examples/invoices/v1;invoicesv1b\x06proto3"
 

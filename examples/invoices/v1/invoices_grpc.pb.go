@@ -29,8 +29,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// InvoiceService keeps invoices. Each method's rule names the scopes that a caller's token must have. The examples read the
-// rules from the descriptors when they start, as interceptors/verify does in Go.
+// InvoiceService keeps invoices. Each method's rule names the scopes that a caller's token must have; the examples read the rules
+// from the descriptors when they start, as interceptors/verify does in Go. The client of development mode has the scope api1 alone.
 type InvoiceServiceClient interface {
 	// ListInvoices returns all invoices.
 	ListInvoices(ctx context.Context, in *ListInvoicesRequest, opts ...grpc.CallOption) (*ListInvoicesResponse, error)
@@ -70,8 +70,8 @@ func (c *invoiceServiceClient) CreateInvoice(ctx context.Context, in *CreateInvo
 // All implementations must embed UnimplementedInvoiceServiceServer
 // for forward compatibility.
 //
-// InvoiceService keeps invoices. Each method's rule names the scopes that a caller's token must have. The examples read the
-// rules from the descriptors when they start, as interceptors/verify does in Go.
+// InvoiceService keeps invoices. Each method's rule names the scopes that a caller's token must have; the examples read the rules
+// from the descriptors when they start, as interceptors/verify does in Go. The client of development mode has the scope api1 alone.
 type InvoiceServiceServer interface {
 	// ListInvoices returns all invoices.
 	ListInvoices(context.Context, *ListInvoicesRequest) (*ListInvoicesResponse, error)
