@@ -236,3 +236,19 @@ func serveInvoices(w http.ResponseWriter, _ *http.Request) {
 func (goAPI) ListInvoices(context.Context, *invoicesv1.ListInvoicesRequest) (*invoicesv1.ListInvoicesResponse, error) {
 	return &invoicesv1.ListInvoicesResponse{Invoices: []*invoicesv1.Invoice{{Id: "2026-001", Cents: 12_000}}}, nil
 }
+
+// newStage starts an issuer and the API in Go, and returns the environment of the scripts that call both.
+func newStage(t *testing.T) []string {
+	t.Helper()
+	const id, secret = "odd+%:", "a-secret+with%odd:marks" // both need escapes
+	issuer := newInvoicesIssuer(t)
+	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{client(id, secret, "api1")}})
+	api := newGoAPI(t, issuer.URL)
+	root := must.Get(filepath.Abs("../.."))
+	return []string{
+		"ISSUER=" + issuer.URL, "ISSUER_GRPC=" + issuer.GRPCTarget, "API=http://" + api.http + "/api/invoices", "API_GRPC=" + api.grpc,
+		"CLIENT_ID=" + id, "CLIENT_SECRET=" + secret, "PLAIN_ID=background-service", "PLAIN_SECRET=" + tokentest.Secret,
+		"RESOURCE=" + orders, "SCOPE=api1", "OTHER_SCOPE=invoices.write", "FORGED=" + issuer.Forge(t, map[string]any{"aud": orders}),
+		"PROTOS=" + filepath.Join(root, "proto") + ":" + filepath.Join(root, "examples"),
+	}
+}
