@@ -50,6 +50,7 @@ func (e example) testTokens(t *testing.T, issuer *tokentest.Issuer, api invoices
 		"lower-case scheme": {[]string{"bearer " + good}, 200},
 		"both scopes":       {bearers(issuer.Token(t, svc, orders, "api1", "invoices.write")), 200},
 		"several audiences": {bearers(claims(map[string]any{"aud": []string{"https://elsewhere.internal", orders}})), 200},
+		"dated ahead":       {bearers(claims(map[string]any{"iat": time.Now().Add(25 * time.Second).Unix()})), 200},
 		"another scope":     {bearers(issuer.Token(t, svc, orders, "invoices.write")), 403},
 		"a longer scope":    {bearers(claims(map[string]any{"scope": "api1.read api10"})), 403},
 		"no scope":          {bearers(claims(map[string]any{"scope": nil})), 403},
@@ -63,6 +64,7 @@ func (e example) testTokens(t *testing.T, issuer *tokentest.Issuer, api invoices
 		"two in one value":  {[]string{"Bearer " + good + ", Bearer " + good}, 401},
 		"garbage":           {bearers("a.b.c"), 401},
 		"expired":           {bearers(issuer.Expired(t, svc, orders, "api1")), 401},
+		"just expired":      {bearers(claims(map[string]any{"exp": time.Now().Add(-time.Second).Unix()})), 401},
 		"another audience":  {bearers(claims(map[string]any{"aud": "https://elsewhere.internal"})), 401},
 		"no audience":       {bearers(claims(map[string]any{"aud": nil})), 401},
 		"another issuer":    {bearers(claims(map[string]any{"iss": "https://elsewhere.internal"})), 401},
@@ -196,7 +198,7 @@ func (a invoicesAPI) do(t *testing.T, method, body string, authorization []strin
 		return 0
 	}
 	defer func() { _ = answer.Body.Close() }()
-	challenge := answer.Header.Get("Www-Authenticate")
+	challenge := answer.Header.Get("WWW-Authenticate")
 	want := map[int]string{401: `error="invalid_token"`, 403: `error="insufficient_scope"`}[answer.StatusCode]
 	if !strings.Contains(challenge, want) {
 		t.Errorf("got the challenge %q with the status %d", challenge, answer.StatusCode)
@@ -227,9 +229,6 @@ func (a invoicesAPI) call(
 	t.Helper()
 	conn := must.Get(grpc.NewClient(a.grpc, grpc.WithTransportCredentials(insecure.NewCredentials())))
 	defer func() { _ = conn.Close() }()
-	ctx := t.Context()
-	for _, value := range authorization {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", value)
-	}
+	ctx := metadata.NewOutgoingContext(t.Context(), metadata.MD{"authorization": authorization})
 	return status.Code(call(ctx, invoicesv1.NewInvoiceServiceClient(conn)))
 }

@@ -48,6 +48,7 @@ var examples = []example{
 // TestConformanceExamples sets up each example as its README says, in a copy of what git knows of it, and runs its two halves
 // unchanged: the server with good and bad tokens, the client with the server of each language, Go's included.
 func TestConformanceExamples(t *testing.T) {
+	t.Parallel()
 	dirs := make([]string, len(examples))
 	for i, e := range examples {
 		dirs[i] = e.copy(t)

@@ -40,8 +40,7 @@ export function createVerifier(issuer: string, audience: string): Verifier {
     typ: "at+jwt",
     // The default algorithms of the issuer. A list is essential: a token must not choose.
     algorithms: ["ES256", "RS256"],
-    requiredClaims: ["exp", "iat", "sub", "client_id"],
-    clockTolerance: 30, // seconds
+    requiredClaims: ["exp", "sub", "client_id"],
   };
   return async (authorization, scopes) => {
     if (authorization.length !== 1) {
