@@ -134,6 +134,7 @@ func (d *domain) editor() *registry.Editor {
 	return registry.NewEditor(registry.Config{
 		Clients: d.config.Store, Resources: d.config.Store, Trust: d.config.Store, Hasher: d.hasher, Algorithms: d.config.Algorithms,
 		Issuer: d.config.Issuer, Now: d.config.Now, Confirm: Confirm(d.config.Store, d.config.Now),
+		TrustDirectories: &d.config.TrustDirectories,
 	}).As(registry.Unlimited())
 }
 

@@ -1,6 +1,8 @@
 package service_test
 
 import (
+	"crypto/rand"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/rest"
 	"github.com/grantorhq/grantor/service/trust"
 )
 
@@ -123,4 +126,58 @@ func TestFederatedReplicas(t *testing.T) {
 		_, err := r.issueWith(t, sa.token("invoices", "1"))
 		expectCode(t, err, codes.Unauthenticated)
 	}
+}
+
+// TestSingleUseReplicas sends the tokens of an issuer with single_use to two replicas, on each wire, while their Redis
+// stops and comes back: none is accepted twice, and none while it is not known whether it was used.
+func TestSingleUseReplicas(t *testing.T) {
+	c := newCluster(t, "--appendonly", "yes", "--appendfsync", "always")
+	a, b := c.start(t), c.start(t)
+	once := &cloud{"https://once.example", jwstest.NewSigner(jwks.ES256)}
+	entry := once.entry()
+	entry.SingleUse = true
+	a.apply(t, federatedManifest(entry))
+	must.Succeed(t, b.CatchUp(withTimeout(t, timeout)))
+	const refused, unknown = "invalid_client", "temporarily_unavailable"
+	requests := map[string]func(r *replica, assertion string) wireAnswer{
+		"REST": func(r *replica, assertion string) wireAnswer { return r.overREST(t, byAssertion(assertion)()) },
+		"gRPC": func(r *replica, assertion string) wireAnswer {
+			return requestOverGRPC(t, r.tokens, byAssertion(assertion)())
+		},
+	}
+	both := func(what string, r *replica, assertions map[string]string, want string) {
+		t.Helper()
+		for wire, request := range requests {
+			if got := request(r, assertions[wire]).outcome(); got != want {
+				t.Errorf("%s over %s: got %q, want %q", what, wire, got, want)
+			}
+		}
+	}
+	fresh := func() map[string]string {
+		return map[string]string{"REST": once.token("jobs", rand.Text()), "gRPC": once.token("jobs", rand.Text())}
+	}
+	used, kept := fresh(), fresh()
+	both("the first use", a, used, "once:jobs")
+	both("at the same replica", a, used, refused)
+	both("at the other replica", b, used, refused)
+	both("at the other replica, on the other wire", b, map[string]string{"REST": used["gRPC"], "gRPC": used["REST"]}, refused)
+	c.redis.Stop()
+	both("without the Redis", b, kept, unknown)
+	both("a used one without the Redis", a, used, unknown)
+	c.redis.Start()
+	must.Eventually(t, "the Redis is back", func() bool {
+		return requests["gRPC"](a, once.token("jobs", rand.Text())).code == "" && requests["gRPC"](b, once.token("jobs", rand.Text())).code == ""
+	})
+	both("after the Redis came back", a, used, refused)
+	both("after the Redis came back, at the other", b, used, refused)
+	both("one that was refused without the Redis", a, kept, "once:jobs")
+	both("that one again", b, kept, refused)
+}
+
+// overREST requests a token of the replica over REST.
+func (r *replica) overREST(t *testing.T, e evidence) wireAnswer {
+	t.Helper()
+	server := httptest.NewServer(must.Get(rest.New(t.Context(), must.Get(oauth.ParseIssuer("https://issuer.test")), r.Service)))
+	defer server.Close()
+	return requestOverREST(t, server.Client(), server.URL, e)
 }

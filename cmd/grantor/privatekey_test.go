@@ -132,7 +132,7 @@ secret: {issuer: "`+issuer+`", client_id: keyed, client_secret: hush, client_aut
 
 func TestPrivateKeyProfileErrors(t *testing.T) {
 	for _, c := range []struct{ name, content, want string }{
-		{"a secret too", "prod: {issuer: https://a.example, client_id: a, client_secret: hush, private_key_file: b}", "profiles.yaml:1: give the client's secret or private_key_file, not both"},
+		{"a secret too", "prod: {issuer: https://a.example, client_id: a, client_secret: hush, private_key_file: b}", "profiles.yaml:1: give one of client_secret and private_key_file"},
 		{"a kid alone", "prod: {issuer: https://a.example, client_id: a, key_id: b}", "profiles.yaml:1: key_id is for a profile with private_key_file"},
 		{"a method", "prod: {issuer: https://a.example, client_id: a, private_key_file: b, client_auth_method: client_secret_post}", "client_auth_method is for a profile with a secret"},
 		{"no client", "prod: {issuer: https://a.example, private_key_file: b}", "a profile with a private key needs the client_id of the private key"},

@@ -76,6 +76,8 @@ func TestTrustLife(t *testing.T) {
 
 	as(t, "clerk", "clerk-secret")
 	run(t, "trust", "issuer", "list").Exits(t, cli.ExitDenied, "clerk may not do this, which needs the scope grantor:trust.read")
+	runOn(t, strings.NewReader(token("x")), "trust", "check").Exits(t, cli.ExitDenied, "which needs the scopes grantor:trust.read and grantor:clients.read")
+	runOn(t, strings.NewReader(token("x")), "trust", "check", "--client-id=").Exits(t, cli.ExitUsage, "client-id: is required: the client to authenticate as; or give the rules in the file of --file")
 }
 
 // trustManifest has what remains beside the clients that administer.

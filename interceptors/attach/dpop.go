@@ -14,8 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
@@ -33,6 +35,8 @@ import (
 //
 // An issuer that answers with a bearer token does not support DPoP: its token is not used, although RFC 9449 §5 would permit
 // that, since a program which asks for DPoP relies on it.
+//
+// A call or request to which the program has added a proof itself fails: servers refuse two proofs.
 //
 // A token from [Source.Token] cannot be used without the source, because it needs a proof of its key.
 func DPoP() Option {
@@ -196,6 +200,15 @@ type provenCredential struct {
 // sentProof is the origin to which a proof was sent, and the nonce in the proof.
 type sentProof struct{ origin, nonce string }
 
+// errOtherProof is the error of a call or request with a proof that the source has not made. Servers refuse two proofs, and the
+// other one is not for the source's token.
+var errOtherProof = status.Error(codes.FailedPrecondition, "attach: the call already has a DPoP proof; make it without attach")
+
+// hasProof reports whether the caller has put a proof into the metadata of a call.
+func hasProof(ctx context.Context) bool {
+	return len(metadata.ValueFromOutgoingContext(ctx, dpopKey)) > 0
+}
+
 var errNoRequestInfo = errors.New("attach: gRPC does not name the call, so that no DPoP proof can be made for it")
 
 // GetRequestMetadata returns the metadata with a proof. gRPC calls it for each attempt.
@@ -206,6 +219,9 @@ func (c *provenCredential) GetRequestMetadata(ctx context.Context, uri ...string
 // prove returns metadata with a proof for the call in ctx, which carries the token, if any. The uri is what gRPC passes to
 // credentials: https://AUTHORITY/SERVICE, where the authority is the one that the server sees.
 func (c *provenCredential) prove(ctx context.Context, token string, metadata map[string]string, uri []string) (map[string]string, error) {
+	if hasProof(ctx) {
+		return nil, errOtherProof
+	}
 	info, ok := credentials.RequestInfoFromContext(ctx)
 	if !ok || len(uri) == 0 {
 		return nil, errNoRequestInfo

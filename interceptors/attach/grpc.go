@@ -43,13 +43,14 @@ func DialOptions(source *Source, more ...grpc.DialOption) []grpc.DialOption {
 // The token is sent without TLS only to a loopback target or a Unix socket, or with
 // [AllowInsecurePlaintextToRemoteHosts]; otherwise the call fails with FAILED_PRECONDITION. A call that already has
 // authorization metadata or per-RPC credentials fails with FAILED_PRECONDITION too: servers refuse two authorization
-// values, and choosing one would send some calls under an identity that their author did not intend.
+// values, and choosing one would send some calls under an identity that their author did not intend. With [DPoP], so does a call
+// that already has metadata with the key dpop.
 func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 	a := newAttacher(source)
 	source = a.source
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
 		opts ...grpc.CallOption) error {
-		if err := checkNoCredentials(ctx, opts); err != nil {
+		if err := source.checkNoCredentials(ctx, opts); err != nil {
 			return err
 		}
 		if source.instruments != nil {
@@ -217,14 +218,18 @@ func (a *attacher) replacement(ctx context.Context, e *entry) *entry {
 	return next
 }
 
-// checkNoCredentials returns an error if the call already carries credentials, or has no context.
-func checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
+// checkNoCredentials returns an error if the call already carries credentials or, if the source makes DPoP proofs, a proof; or if it
+// has no context.
+func (s *Source) checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
 	if ctx == nil {
 		return status.Error(codes.Internal, "attach: the context of the call is nil")
 	}
 	if len(metadata.ValueFromOutgoingContext(ctx, "authorization")) > 0 {
 		return status.Error(codes.FailedPrecondition, "attach: the call already has authorization metadata; "+
 			"make it on a connection without attach")
+	}
+	if s.prover != nil && hasProof(ctx) {
+		return errOtherProof
 	}
 	for _, opt := range opts {
 		if _, ok := opt.(grpc.PerRPCCredsCallOption); ok {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -147,12 +149,25 @@ func (t *transport) prepare(request *http.Request) (*entry, error) {
 	if request.Header.Get("Authorization") != "" {
 		return nil, errors.New("attach: the request already has an Authorization header; use a client without attach")
 	}
+	if t.source.prover != nil && hasProofHeader(request.Header) {
+		return nil, errors.New("attach: the request already has a DPoP header; use a client without attach")
+	}
 	// Only scheme and host go into the error: a path or a query may contain what does not belong in a log.
 	origin := request.URL.Scheme + "://" + request.URL.Host
 	if err := oauth.SecureURL(origin); err != nil && !t.source.plaintext {
 		return nil, fmt.Errorf("attach: no token is sent in plaintext: %w", err)
 	}
 	return t.source.get(request.Context())
+}
+
+// hasProofHeader reports whether there is a DPoP proof, also under a name that the program has not put in canonical form.
+func hasProofHeader(header http.Header) bool {
+	for name := range header {
+		if strings.EqualFold(name, dpop.Header) {
+			return true
+		}
+	}
+	return false
 }
 
 // withToken returns a copy of the request that carries the token of e.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -299,7 +300,8 @@ type statusError struct{}
 func (statusError) Error() string              { return "faulty" }
 func (statusError) GRPCStatus() *status.Status { panic("s3cret") }
 
-// A program's interceptor that returns a faulty error, or panics, when a stream is renewed does not end the program.
+// A program's interceptor that returns a faulty error, or panics, when a stream is renewed does not end the program. The
+// test runs in a bubble: a busy machine can let the part of a short lifetime pass that remains for the renewal.
 func TestFaultyRenewal(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func() error{
@@ -308,25 +310,30 @@ func TestFaultyRenewal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var renewals atomic.Int32
-			conn := dial(t, "passthrough:///127.0.0.1:1", plaintext, grpc.WithUnaryInterceptor(
-				func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
-					renewals.Add(1)
-					return fault()
-				}))
-			open := func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-				for _, option := range opts {
-					if finish, ok := option.(grpc.OnFinishCallOption); ok {
-						t.Cleanup(func() { finish.OnFinish(nil) }) // as gRPC does when the stream ends
+			synctest.Test(t, func(t *testing.T) {
+				var renewals atomic.Int32
+				conn := dial(t, "passthrough:///127.0.0.1:1", plaintext, grpc.WithUnaryInterceptor(
+					func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
+						renewals.Add(1)
+						return fault()
+					}))
+				open := func(_ context.Context, _ *grpc.StreamDesc, _ *grpc.ClientConn, _ string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+					for _, option := range opts {
+						if finish, ok := option.(grpc.OnFinishCallOption); ok {
+							t.Cleanup(func() { finish.OnFinish(nil) }) // as gRPC does when the stream ends
+						}
 					}
+					return idleStream{}, nil
 				}
-				return idleStream{}, nil
-			}
-			source := attach.NewSource((&issuer{lifetime: 1500 * time.Millisecond}).fetch, 0.5)
-			if _, err := attach.StreamInterceptor(source)(t.Context(), &grpc.StreamDesc{}, conn, "/a/b", open); err != nil {
-				t.Fatal(err)
-			}
-			must.Eventually(t, "the stream is renewed", func() bool { return renewals.Load() > 0 })
+				source := attach.NewSource((&issuer{lifetime: time.Minute}).fetch, 0.5)
+				if _, err := attach.StreamInterceptor(source)(t.Context(), &grpc.StreamDesc{}, conn, "/a/b", open); err != nil {
+					t.Fatal(err)
+				}
+				advance(time.Minute)
+				if renewals.Load() == 0 {
+					t.Error("the stream was not renewed before its token expired")
+				}
+			})
 		})
 	}
 }

@@ -23,7 +23,7 @@ func StreamInterceptor(source *Source) grpc.StreamClientInterceptor {
 	source = a.source
 	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
 		opts ...grpc.CallOption) (grpc.ClientStream, error) {
-		if err := checkNoCredentials(ctx, opts); err != nil {
+		if err := source.checkNoCredentials(ctx, opts); err != nil {
 			return nil, err
 		}
 		if desc == nil {

@@ -56,9 +56,15 @@ func DPoPOrigin(origins ...string) Option {
 // nonce, and repeats its request; interceptors/attach does so by itself.
 //
 // Replicas of a server that share the key accept each other's nonces. Take 32 random bytes. With a nil key the verifier makes
-// one, and its nonces are its own.
+// one, and its nonces are its own. Any other key that is empty is a mistake, such as a variable that is not set: the replicas would
+// refuse each other's nonces.
 func RequireDPoPNonce(key []byte) Option {
-	return func(c *config) { c.dpop.nonces, c.dpop.nonceKey = true, slices.Clone(key) }
+	return func(c *config) {
+		if key != nil && len(key) == 0 {
+			c.fail("RequireDPoPNonce: the key is empty; take 32 random bytes, or nil for a key of this process alone")
+		}
+		c.dpop.nonces, c.dpop.nonceKey = true, slices.Clone(key)
+	}
 }
 
 // DPoPReplays sets the number of DPoP proofs that the verifier remembers, so that none is accepted twice: those of the last 90
@@ -81,7 +87,7 @@ func (c *config) newProofs() *proofs {
 	p.verifier.Replays = dpop.NewReplays(c.dpop.replays)
 	if c.dpop.nonces {
 		key := c.dpop.nonceKey
-		if len(key) == 0 {
+		if key == nil {
 			key = make([]byte, 32)
 			_, _ = rand.Read(key) // never fails (crypto/rand)
 		}

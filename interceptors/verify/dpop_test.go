@@ -331,3 +331,13 @@ func TestDPoPOrigin(t *testing.T) {
 		t.Error("DPoPReplays(0): got no error")
 	}
 }
+
+// TestEmptyNonceKey has the key that a variable which is not set would be.
+func TestEmptyNonceKey(t *testing.T) {
+	for _, key := range [][]byte{{}, []byte(""), make([]byte, 0, 32)} {
+		_, err := verify.New(t.Context(), testIssuer, verify.Audience(orders), verify.Keys(jwks.NewSet(newSigner().Public())), verify.RequireDPoPNonce(key))
+		if err == nil || !strings.Contains(err.Error(), "RequireDPoPNonce: the key is empty") {
+			t.Errorf("got %v, want an error about the empty key", err)
+		}
+	}
+}

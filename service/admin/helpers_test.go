@@ -39,7 +39,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	issuer := tokentest.New(t)
+	issuer := tokentest.New(t, tokentest.TrustDirectories("/etc"))
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{{Client: registry.Client{ID: parsed(t, oauth.ParseClientID, "boss"), Scopes: parsed(t, oauth.ParseScopes, strings.Join(all, " "))}}}})
 	conn := issuer.Conn(t)
 	return &fixture{

@@ -119,6 +119,10 @@ func TestTrustRefusals(t *testing.T) {
 		{"no bundle", issuer, `{"trust_domain":"a.example"}`, "bundle_endpoint"},
 		{"two bundles", issuer, `{"trust_domain":"a.example","bundle_file":"/a","workload_api":"unix:///a"}`, "bundle_endpoint"},
 		{"a domain that is none", issuer, `{"trust_domain":"A b","bundle_file":"/a"}`, "trust_domain"},
+		{"a file outside trust-directories", issuer, `{"issuer":"https://a.example","ca_file":"/run/ca.crt"}`, "ca_file: is below no directory that the setting trust-directories of this issuer names"},
+		{"a token outside trust-directories", issuer, `{"issuer":"https://a.example","ca_file":"/etc/ca.crt","bearer_token_file":"/etcetera/token"}`, "bearer_token_file: is below no directory"},
+		{"a bundle outside trust-directories", issuer, `{"trust_domain":"a.example","bundle_file":"/run/bundle"}`, "bundle_file: is below no directory"},
+		{"a socket outside trust-directories", issuer, `{"trust_domain":"a.example","workload_api":"unix:///run/agent.sock"}`, "workload_api: is below no directory"},
 		{"an id of its own", issuer, `{"id":"x"}`, "set one of issuer and trust_domain"},
 		{"audiences without end", issuer, `{"issuer":"https://a.example","audience":["1","2","3","4","5","6","7","8","9"]}`, "audience"},
 

@@ -49,6 +49,17 @@ func CheckChain(chain []*x509.Certificate) error {
 	return nil
 }
 
+// CheckValidity returns an error for a certificate that is not valid at the given time.
+func CheckValidity(leaf *x509.Certificate, at time.Time) error {
+	switch {
+	case at.After(leaf.NotAfter):
+		return fmt.Errorf("it expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case at.Before(leaf.NotBefore):
+		return fmt.Errorf("it is valid from %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // Verify returns an error unless one of the pools has an authority that vouches for the first certificate of the chain at the
 // given time, by way of the others, for the authentication of clients (RFC 5280 §6). A certificate that names no purpose
 // serves every one (§4.2.1.12). Whether its authority has revoked a certificate is not checked.

@@ -16,6 +16,7 @@ import (
 	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/trust"
 )
 
 const (
@@ -26,8 +27,6 @@ const (
 
 	// maxAssertionLife is how far the "exp" of an assertion may be ahead. Each one is remembered that long.
 	maxAssertionLife = 10 * time.Minute
-	// assertionLeeway is how far the clock of a client may be ahead of this replica's.
-	assertionLeeway = 30 * time.Second
 	// replayMargin is how much longer than its life a used assertion is remembered. The clocks of the store, which forgets it,
 	// and of another replica, which would accept it again, may be that far apart.
 	replayMargin = 30 * time.Second
@@ -43,56 +42,23 @@ type Replays interface {
 	Use(ctx context.Context, id [sha256.Size]byte, until time.Time) (first bool, err error)
 }
 
-// assertion is a client assertion of a request (RFC 7521 §4.2). Its signature has not been verified.
-type assertion struct {
-	message *jws.Message
-	claims  jws.Claims
-	// issuer and subject are the "iss" and the "sub". The issuer of a JWT-SVID is its trust domain, whatever its "iss" is.
-	issuer, subject string
-	// svid reports that the assertion is a JWT-SVID.
-	svid bool
-}
-
-// parseAssertion parses the assertion of the evidence.
-func (e *Evidence) parseAssertion() (*assertion, error) {
+// parseAssertion parses the assertion of the evidence (RFC 7521 §4.2). Its signature is not verified.
+func (e *Evidence) parseAssertion() (*trust.Token, error) {
 	switch {
 	case e.AssertionType != AssertionType && e.AssertionType != SPIFFEAssertionType:
 		return nil, refused(oauth.MalformedCredentials, "client_assertion_type is neither that of a JWT nor that of a JWT-SVID") // it may be a misplaced secret
 	case len(e.Assertion) > clientassertion.MaxSize:
 		return nil, oauth.Refuse(oauth.InvalidRequest, "client_assertion has more than 8192 bytes.")
 	}
+	var sent *trust.Token
 	message, err := jws.Parse(e.Assertion)
-	if err != nil {
-		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
-	}
-	claims, err := jws.ParseClaims(message.Payload)
-	if err != nil {
-		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
-	}
-	a := &assertion{message: message, claims: claims, svid: e.AssertionType == SPIFFEAssertionType}
-	if a.svid {
-		return a, a.parseSVID()
-	}
-	if a.issuer, err = claims.Text("iss"); err == nil {
-		a.subject, err = claims.Text("sub")
+	if err == nil {
+		sent, err = trust.ReadToken(message, e.AssertionType == SPIFFEAssertionType)
 	}
 	if err != nil {
-		return nil, refused(oauth.MalformedCredentials, "client_assertion: %v", err)
+		return nil, refused(oauth.MalformedCredentials, "client_assertion: %w", err)
 	}
-	return a, nil
-}
-
-// parseSVID sets what a JWT-SVID says by its "sub".
-func (a *assertion) parseSVID() (err error) {
-	if a.subject, err = a.claims.Text("sub"); err != nil {
-		return refused(oauth.MalformedCredentials, "client_assertion: %v", err)
-	}
-	id, err := parseSPIFFEID(a.subject)
-	if err != nil {
-		return refused(oauth.MalformedCredentials, "client_assertion: sub: %v", err)
-	}
-	a.issuer = id.TrustDomain().IDString()
-	return nil
+	return sent, nil
 }
 
 // authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion but one of an issuer
@@ -111,24 +77,24 @@ func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence)
 		p := proof{credentials{id: e.ClientID}, e.Source, a.config.Now()}
 		return Authentication{}, a.failed(ctx, p, err)
 	}
-	if sent.federated() {
+	if federated(sent) {
 		return a.authenticateFederated(ctx, e, sent, sum)
 	}
 	return a.authenticateByKey(ctx, e, sent)
 }
 
 // authenticateByKey returns the client that signed the assertion with a key of its own.
-func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent *assertion) (Authentication, error) {
-	p := proof{credentials{id: sent.subject, method: oauth.PrivateKeyJWT}, e.Source, a.config.Now()}
+func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent *trust.Token) (Authentication, error) {
+	p := proof{credentials{id: sent.Identity.Subject, method: oauth.PrivateKeyJWT}, e.Source, a.config.Now()}
 	client, known, err := a.find(ctx, p.id)
 	if err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	key, err := a.clientKey(ctx, client, sent.message.Header)
+	chosen, err := a.clientKey(ctx, client, sent.Message.Header)
 	if err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	cause := sent.message.Verify(key)
+	cause := chosen.verify(sent.Message)
 	if cause == nil {
 		cause = a.checkAssertion(sent, client, e.ClientID, p.at)
 	}
@@ -144,23 +110,16 @@ func (a *Authenticator) authenticateByKey(ctx context.Context, e Evidence, sent 
 	if err := a.useOnce(ctx, p, sent); err != nil {
 		return Authentication{Method: p.method}, err
 	}
-	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(key.ID(), key.Thumbprint())}, nil
+	return Authentication{Client: client, Method: p.method, Identity: cmp.Or(chosen.key.ID(), chosen.key.Thumbprint())}, nil
 }
 
-// clientKey returns the key of the client that the header of an assertion selects. If there is none, it returns one that
-// signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (jwks.Key, error) {
-	algorithm := jwks.Algorithm(header.Algorithm)
+// clientKey returns the key of the client that the header of an assertion selects.
+func (a *Authenticator) clientKey(ctx context.Context, client *registry.Client, header jws.Header) (choice, error) {
 	key, err := a.keys.find(ctx, client, header.KeyID)
-	if err == nil {
-		if fitting, ok := key.For(algorithm); ok {
-			return fitting, nil
-		}
+	if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
+		return choice{}, unreachableKeys(client, err)
 	}
-	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
-		return decoy(algorithm), nil
-	}
-	return jwks.Key{}, unreachableKeys(client, err)
+	return choose(header, key, err), nil
 }
 
 // unreachableKeys returns the refusal of a request whose client has keys that cannot be fetched.
@@ -172,20 +131,20 @@ func unreachableKeys(client *registry.Client, err error) *oauth.Error {
 }
 
 // checkAssertion returns what is wrong with the claims of an assertion whose signature is right (RFC 7523 §3, RFC 10070).
-func (a *Authenticator) checkAssertion(sent *assertion, client *registry.Client, clientID string, now time.Time) error {
-	if clientID != "" && clientID != sent.subject {
+func (a *Authenticator) checkAssertion(sent *trust.Token, client *registry.Client, clientID string, now time.Time) error {
+	if clientID != "" && clientID != sent.Identity.Subject {
 		return errors.New("client_id is not its sub")
 	}
-	if err := a.checkType(sent.message.Header.Type, client, now); err != nil {
+	if err := a.checkType(sent.Message.Header.Type, client, now); err != nil {
 		return err
 	}
-	if err := a.checkAudience(sent.claims, client, now); err != nil {
+	if err := a.checkAudience(sent.Claims, client, now); err != nil {
 		return err
 	}
-	if err := checkTimes(sent.claims, now); err != nil {
+	if err := checkTimes(sent.Claims, now); err != nil {
 		return err
 	}
-	switch id, err := sent.claims.Text("jti"); {
+	switch id, err := sent.Claims.Text("jti"); {
 	case err != nil:
 		return err
 	case len(id) > maxAssertionID:
@@ -225,37 +184,23 @@ func (a *Authenticator) checkAudience(claims jws.Claims, client *registry.Client
 
 // checkTimes returns what is wrong with the times of an assertion.
 func checkTimes(claims jws.Claims, now time.Time) error {
-	expires, err := claims.Time("exp")
+	v, err := trust.ReadValidity(claims)
 	switch {
 	case err != nil:
 		return err
-	case !now.Before(expires):
-		return fmt.Errorf("it expired at %s", expires.UTC().Format(time.RFC3339))
-	case expires.After(now.Add(maxAssertionLife + assertionLeeway)):
-		return fmt.Errorf("exp is %s, more than %s ahead", expires.UTC().Format(time.RFC3339), maxAssertionLife)
+	case v.Expires.After(now.Add(maxAssertionLife + trust.Leeway)):
+		return fmt.Errorf("exp is %s, more than %s ahead", v.Expires.UTC().Format(time.RFC3339), maxAssertionLife)
 	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		if _, ok := claims[name]; !ok {
-			continue
-		}
-		start, err := claims.Time(name)
-		switch {
-		case err != nil:
-			return err
-		case start.After(now.Add(assertionLeeway)):
-			return fmt.Errorf("%s is %s, which is ahead", name, start.UTC().Format(time.RFC3339))
-		}
-	}
-	return nil
+	return v.Check(now)
 }
 
 // useOnce returns an error unless this is the first use of a verified assertion at any replica.
-func (a *Authenticator) useOnce(ctx context.Context, p proof, sent *assertion) error {
-	id, err := sent.claims.Text("jti")
+func (a *Authenticator) useOnce(ctx context.Context, p proof, sent *trust.Token) error {
+	id, err := sent.Claims.Text("jti")
 	if err != nil {
 		return err
 	}
-	expires, err := sent.claims.Time("exp")
+	expires, err := sent.Claims.Time("exp")
 	if err != nil {
 		return err
 	}

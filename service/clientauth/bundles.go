@@ -41,7 +41,7 @@ func (s *issuerSources) newDomain(issuer *trust.Issuer) *issuerSource {
 			return nil, 0, err
 		}
 		source.authorities.Store(bundle.X509Bundle())
-		return bundleKeys(bundle), refreshAfter(bundle), nil
+		return trust.BundleKeys(bundle), refreshAfter(bundle), nil
 	}, jwks.RemoteConfig{Now: s.now})
 	return source
 }
@@ -97,21 +97,6 @@ func (s *issuerSources) fromWorkloadAPI(ctx context.Context, address string, dom
 		return nil, errors.New("this server does not use the Workload API")
 	}
 	return s.config.WorkloadAPI(ctx, address, domain)
-}
-
-// bundleKeys returns the keys that sign the JWT-SVIDs of a domain. Keys of a type that signs no JWT-SVID are left out.
-func bundleKeys(bundle *spiffebundle.Bundle) *jwks.Set {
-	var keys []jwks.Key
-	for id, public := range bundle.JWTAuthorities() {
-		algorithm, err := jwks.DefaultAlgorithm(public) // Key.For finds the others
-		if err != nil || algorithm == jwks.EdDSA {
-			continue
-		}
-		if key, err := jwks.NewKey(algorithm, public); err == nil {
-			keys = append(keys, key.WithID(id))
-		}
-	}
-	return jwks.NewSet(keys...)
 }
 
 // refreshAfter returns how long a bundle is fresh.

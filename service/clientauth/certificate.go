@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/jwks"
@@ -50,7 +49,9 @@ func (a *Authenticator) authenticateByCertificate(ctx context.Context, e Evidenc
 			p.method, identity, cause = oauth.SelfSignedTLSClientAuth, key.ID(), err
 		}
 		if err == nil {
-			cause = checkValidity(e.Certificates[0], p.at)
+			// Who signed the certificate does not matter, since its key alone counts (RFC 8705 §2.2); but a client that replaces
+			// its certificate may leave the key as it is.
+			cause = certificate.CheckValidity(e.Certificates[0], p.at)
 		}
 	}
 	switch unusable := a.checkUsable(p, client); {
@@ -82,13 +83,4 @@ func matchName(client *registry.Client, leaf *x509.Certificate, unverified error
 // mayHaveKey reports whether a certificate with one of the client's keys can authenticate the client.
 func (*Authenticator) mayHaveKey(client *registry.Client) bool {
 	return client.Allows(oauth.SelfSignedTLSClientAuth) && (client.Keys.String() != "" || client.KeysURI != "")
-}
-
-// checkValidity returns an error for a certificate that is not valid at the given time. Of a certificate whose key alone counts
-// (RFC 8705 §2.2), who signed it does not matter; but a client that replaces its certificate may leave the key as it is.
-func checkValidity(leaf *x509.Certificate, at time.Time) error {
-	if at.Before(leaf.NotBefore) || at.After(leaf.NotAfter) {
-		return fmt.Errorf("it is valid from %s to %s", leaf.NotBefore, leaf.NotAfter)
-	}
-	return nil
 }

@@ -40,11 +40,11 @@ type Evidence struct {
 // The ID is not validated and may be any text.
 func (e *Evidence) ClaimedID() string {
 	if e.Assertion != "" {
-		switch a, err := e.parseAssertion(); {
-		case err != nil || a.federated() && e.ClientID != "":
+		switch sent, err := e.parseAssertion(); {
+		case err != nil || federated(sent) && e.ClientID != "":
 			return e.ClientID
 		default:
-			return a.subject
+			return sent.Identity.Name()
 		}
 	}
 	c, _ := e.credentials()
@@ -192,8 +192,10 @@ func (a *Authenticator) fail(ctx context.Context, p proof, cause *oauth.Error) *
 	return cause
 }
 
-// find returns the client with the ID. If there is none, known is false, and the client that is returned stands in for it:
-// it has no secret or key that could match.
+// nobody stands in for a client that does not exist: it has no secret or key that could match.
+var nobody registry.Client
+
+// find returns the client with the ID. If there is none, known is false, and the client is nobody.
 func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client, known bool, err error) {
 	if clientID, err := oauth.ParseClientID(id); err == nil {
 		switch client, err := a.config.Clients.Client(ctx, clientID); {
@@ -203,7 +205,7 @@ func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client
 			return nil, false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
 		}
 	}
-	return &registry.Client{}, false, nil
+	return &nobody, false, nil
 }
 
 // checkUsable returns why a client that has proven itself may not authenticate; nil if it may.

@@ -7,9 +7,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"fmt"
 	"sync"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 )
 
 // decoys maps an algorithm to a function that returns a key for it whose private half is forgotten. The keys are made when
@@ -39,6 +41,36 @@ func decoy(algorithm jwks.Algorithm) jwks.Key {
 		}
 	}
 	return jwks.Key{}
+}
+
+// choice is the key by which a signature is verified.
+type choice struct {
+	key jwks.Key
+	// missing is why the key is a decoy, which signed nothing: there is none that the header of the message selects. It is
+	// nil for a key that was found. The signature is verified anyway, so that the answer takes as long as to a wrong one.
+	missing error
+}
+
+// choose returns the key for the algorithm of a header among those that have its kid. found is the first of them; if there
+// is none, err wraps [jwks.ErrUnknownKey].
+func choose(header jws.Header, found jwks.Key, err error) choice {
+	algorithm := jwks.Algorithm(header.Algorithm)
+	if err != nil {
+		return choice{decoy(algorithm), fmt.Errorf("kid %.100q: %w", header.KeyID, err)}
+	}
+	if fitting, ok := found.For(algorithm); ok {
+		return choice{key: fitting}
+	}
+	return choice{decoy(algorithm), fmt.Errorf("the key with the kid %.100q is not for the alg %.20q", header.KeyID, header.Algorithm)}
+}
+
+// verify returns why a message is not signed with the key that its header selects; nil if it is.
+func (c *choice) verify(message *jws.Message) error {
+	err := message.Verify(c.key)
+	if c.missing != nil {
+		return c.missing
+	}
+	return err
 }
 
 // rsaFamily returns RS256 for the algorithms whose signatures cost as much as those of RS256.

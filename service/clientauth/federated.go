@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
@@ -27,8 +25,9 @@ const (
 	// them, in bytes.
 	verifiedFactor   = 3
 	verifiedOverhead = 1 << 10
-	// maxIdentity is the maximum size of [Authentication.Identity], in bytes.
-	maxIdentity = 512
+	// maxName is the maximum size, in bytes, of the issuer and the subject of a token in [Authentication.Identity]. No standard bounds
+	// them; a SPIFFE ID has at most maxSPIFFEID.
+	maxName = 512
 )
 
 // federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client). Such a
@@ -58,8 +57,8 @@ type vouched struct {
 	table     uint64
 	singleUse bool
 	// certificate reports that the identity is that of an X509-SVID, which is verified for each request.
-	certificate       bool
-	notBefore, expire time.Time
+	certificate bool
+	validity    trust.Validity
 	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
 	signed [sha256.Size]byte
 	size   uint32
@@ -67,18 +66,25 @@ type vouched struct {
 	matched atomic.Pointer[workloadMatch]
 }
 
-// workloadMatch is the workload that an identity is of, and the ID of its client. The workload is nil if it is of none.
+// workloadMatch is what the table makes of an identity: the client of the workload that it is of, as nothing that is stored
+// restricts it. The workload is nil if the identity is of none.
 type workloadMatch struct {
 	workload *trust.Workload
-	client   oauth.ClientID
+	client   *registry.Client
+	// name is that of the identity, by [vouched.name].
+	name string
 }
 
-// name returns the name of the client at its issuer.
+// name returns the name of the client at its issuer, in valid UTF-8.
 func (v *vouched) name() string {
 	if v.identity.SPIFFEID != "" {
 		return v.identity.SPIFFEID
 	}
-	return fmt.Sprintf("%.*s", maxIdentity, strings.ToValidUTF8(v.identity.Issuer+" "+v.identity.Subject, "\uFFFD"))
+	name := strings.ToValidUTF8(v.identity.Issuer+" "+v.identity.Subject, "\uFFFD")
+	if len(name) > maxName {
+		name = strings.ToValidUTF8(name[:maxName], "") // without the part of a character that the cut leaves
+	}
+	return name
 }
 
 // match returns the workload that the identity is of. The table must be the one of the assertion.
@@ -86,8 +92,10 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 	if known := v.matched.Load(); known != nil {
 		return known
 	}
-	w, client, _ := table.Match(v.identity)
-	found := &workloadMatch{w, client}
+	found := &workloadMatch{client: &nobody, name: v.name()}
+	if w, client, ok := table.Match(v.identity); ok {
+		found.workload, found.client = w, registry.WorkloadClient(w, client, nil)
+	}
 	v.matched.Store(found)
 	return found
 }
@@ -110,23 +118,25 @@ func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size
 	return v, table, nil
 }
 
-// federated reports whether the assertion is for the trusted issuers to prove, rather than for the client itself.
-func (a *assertion) federated() bool { return a.issuer != a.subject }
+// federated reports whether an assertion is for the trusted issuers to prove, rather than for the client itself.
+func federated(sent *trust.Token) bool {
+	return sent.SVID() || sent.Identity.Issuer != sent.Identity.Subject
+}
 
 // authenticateFederated returns the client that a trusted issuer vouches for. The assertion costs one verification of a
 // signature, be its issuer trusted or not.
-func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, sent *assertion, sum [sha256.Size]byte) (Authentication, error) {
+func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, sent *trust.Token, sum [sha256.Size]byte) (Authentication, error) {
 	table, err := a.trusted(ctx)
 	if err != nil {
-		return Authentication{Method: sent.method()}, err
+		return Authentication{Method: methodOf(sent)}, err
 	}
 	v, err := a.vouch(ctx, table, sent)
 	if err != nil {
-		p := proof{credentials{id: e.ClaimedID(), method: sent.method()}, e.Source, a.config.Now()}
+		p := proof{credentials{id: e.ClaimedID(), method: methodOf(sent)}, e.Source, a.config.Now()}
 		return Authentication{Method: p.method}, a.failed(ctx, p, err)
 	}
 	v.size = uint32(verifiedFactor*len(e.Assertion) + verifiedOverhead) //nolint:gosec // an assertion has at most 8 KiB
-	if v.current(a.config.Now()) == nil {
+	if v.validity.Check(a.config.Now()) == nil {
 		a.federation.verified.Set(sum, v)
 	}
 	return a.authenticateVouched(ctx, e, v, table)
@@ -135,13 +145,14 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 // authenticateVouched returns the client that a verified assertion is of. A client is looked up only here, so that the answer
 // to an assertion that no issuer has signed does not depend on any client.
 func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
-	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Subject, v.identity.SPIFFEID), method: v.method()}, e.Source, a.config.Now()}
+	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Name()), method: v.method()}, e.Source, a.config.Now()}
 	result := Authentication{Method: p.method}
-	if err := v.current(p.at); err != nil {
+	if err := v.validity.Check(p.at); err != nil {
 		return result, a.fail(ctx, p, refused(oauth.WrongAssertion, "the assertion of %s: %w", v.name(), err))
 	}
-	result.Identity = v.name()
-	client, err := a.vouchedClient(ctx, table, v, e.ClientID)
+	matched := v.match(table)
+	result.Identity = matched.name
+	client, err := a.vouchedClient(ctx, v, matched, e.ClientID)
 	if err != nil {
 		return result, a.failed(ctx, p, err)
 	}
@@ -180,53 +191,46 @@ func (a *Authenticator) failed(ctx context.Context, p proof, err error) error {
 }
 
 // vouch verifies an assertion by the keys of its issuer.
-func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *assertion) (*vouched, error) {
-	issuer, trusted := table.Issuer(sent.issuer)
+func (a *Authenticator) vouch(ctx context.Context, table *trust.Table, sent *trust.Token) (*vouched, error) {
+	id := sent.Identity.IssuerID()
+	issuer, trusted := table.Issuer(id)
 	if trusted {
-		trusted = (issuer.TrustDomain != "") == sent.svid // only trust domains issue JWT-SVIDs
+		trusted = (issuer.TrustDomain != "") == sent.SVID() // only trust domains issue JWT-SVIDs
 	}
-	v := &vouched{table: table.Version(), identity: sent.identity()}
-	var err error
-	if v.key, err = a.issuerKey(ctx, table, sent, v); err != nil {
+	v := &vouched{table: table.Version(), identity: sent.Identity}
+	chosen, err := a.issuerKey(ctx, table, sent, v)
+	if err != nil {
 		return nil, err
 	}
-	cause := sent.message.Verify(v.key)
+	v.key = chosen.key
+	cause := chosen.verify(sent.Message)
 	if !trusted {
-		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", sent.issuer)
-	}
-	if cause == nil && sent.svid {
-		cause = sent.checkSVIDHeader()
+		return nil, refused(oauth.UntrustedIssuer, "iss is %.200q, which is neither the client nor a trusted issuer", id)
 	}
 	if cause == nil {
-		cause = a.checkVouched(issuer, sent, v)
+		verdict := issuer.CheckToken(sent, a.config.Issuer.String())
+		v.validity, cause = verdict.Validity, verdict.Err()
 	}
 	if cause != nil {
 		return nil, refused(oauth.WrongAssertion, "the assertion of %s: %w", issuer.ID(), cause)
 	}
-	v.singleUse, v.signed = issuer.SingleUse, sha256.Sum256([]byte(sent.message.Signed()))
+	v.singleUse, v.signed = issuer.SingleUse, sha256.Sum256([]byte(sent.Message.Signed()))
 	return v, nil
 }
 
-// issuerKey returns the key of the issuer that the header of an assertion selects. If there is none, it returns one that
-// signed nothing, so that the answer takes as long as to a wrong signature.
-func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *assertion, v *vouched) (jwks.Key, error) {
-	header := sent.message.Header
-	algorithm := jwks.Algorithm(header.Algorithm)
-	source, ok := a.federation.sources.find(table, sent.issuer)
-	if !ok || (source.domain != sent.svid) {
-		return decoy(algorithm), nil
+// issuerKey returns the key of the issuer that the header of an assertion selects. An issuer that is not trusted has none.
+func (a *Authenticator) issuerKey(ctx context.Context, table *trust.Table, sent *trust.Token, v *vouched) (choice, error) {
+	header, id := sent.Message.Header, sent.Identity.IssuerID()
+	source, ok := a.federation.sources.find(table, id)
+	if !ok || source.domain != sent.SVID() {
+		return choose(header, jwks.Key{}, jwks.ErrUnknownKey), nil
 	}
 	v.source = source
 	key, err := source.find(ctx, header.KeyID)
-	if err == nil {
-		if fitting, ok := key.For(algorithm); ok {
-			return fitting, nil
-		}
+	if err != nil && !errors.Is(err, jwks.ErrUnknownKey) {
+		return choice{}, unreachableIssuer(id, err)
 	}
-	if err == nil || errors.Is(err, jwks.ErrUnknownKey) {
-		return decoy(algorithm), nil
-	}
-	return jwks.Key{}, unreachableIssuer(sent.issuer, err)
+	return choose(header, key, err), nil
 }
 
 func unreachableIssuer(id string, err error) *oauth.Error {
@@ -236,71 +240,17 @@ func unreachableIssuer(id string, err error) *oauth.Error {
 	}
 }
 
-// federatedTypes are the values of "typ" that tokens of issuers have. Others are those of tokens with another purpose, which an
-// issuer may sign with the same keys (RFC 8725 §3.11).
-var federatedTypes = [...]string{"", "JWT", "at+jwt", AssertionMediaType}
-
-// checkVouched returns what is wrong with the header and the claims of an assertion whose signature is right. It notes the
-// times, which are checked at each use.
-func (a *Authenticator) checkVouched(issuer *trust.Issuer, sent *assertion, v *vouched) (err error) {
-	typ := jws.MediaType(sent.message.Header.Type)
-	if !sent.svid && !slices.ContainsFunc(federatedTypes[:], func(known string) bool { return oauth.EqualFold(typ, known) }) {
-		return fmt.Errorf("typ is %.40q, want JWT or none", sent.message.Header.Type)
-	}
-	// One value: a token that other servers accept too could be passed on by them. Kubernetes sends a list of one.
-	audience := sent.claims.Texts("aud")
-	if len(audience) != 1 || audience[0] != a.config.Issuer.String() && !slices.Contains(issuer.Audience, audience[0]) {
-		return fmt.Errorf("aud is %.200s, want this issuer alone", sent.claims["aud"])
-	}
-	if v.expire, err = sent.claims.Time("exp"); err != nil {
-		return err
-	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		if _, ok := sent.claims[name]; !ok {
-			continue
-		}
-		start, err := sent.claims.Time(name)
-		if err != nil {
-			return err
-		}
-		if start.After(v.notBefore) {
-			v.notBefore = start
-		}
-	}
-	return nil
-}
-
-// current returns an error if the assertion has expired or is from the future.
-func (v *vouched) current(now time.Time) error {
-	switch {
-	case !now.Before(v.expire):
-		return fmt.Errorf("it expired at %s", v.expire.UTC().Format(time.RFC3339))
-	case v.notBefore.After(now.Add(assertionLeeway)):
-		return fmt.Errorf("its nbf or iat is %s, which is ahead", v.notBefore.UTC().Format(time.RFC3339))
-	}
-	return nil
-}
-
-// identity returns what the assertion says of the workload.
-func (a *assertion) identity() trust.Identity {
-	if a.svid {
-		return trust.Identity{SPIFFEID: a.subject}
-	}
-	return trust.Identity{Issuer: a.issuer, Subject: a.subject, Claim: a.claims.Scalar}
-}
-
 // vouchedClient returns the client that an identity is: the one that is named, if its rules select the identity, or the one
 // that a workload makes.
-func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v *vouched, named string) (*registry.Client, error) {
-	matched := v.match(table)
+func (a *Authenticator) vouchedClient(ctx context.Context, v *vouched, matched *workloadMatch, named string) (*registry.Client, error) {
 	id := named
 	if id == "" {
-		id = matched.client.String()
+		id = matched.client.ID.String()
 	}
 	stored, known, err := a.find(ctx, id)
 	if err == nil && !known && matched.workload != nil && named != "" && named == v.identity.SPIFFEID {
 		// A client that has no other name sends its SPIFFE ID in client_id.
-		named, id = "", matched.client.String()
+		named, id = "", matched.client.ID.String()
 		stored, known, err = a.find(ctx, id)
 	}
 	switch {
@@ -315,18 +265,18 @@ func (a *Authenticator) vouchedClient(ctx context.Context, table *trust.Table, v
 		return nil, refused(oauth.NoMatchingRule, "no rule of client %q selects %s", id, v.name())
 	case matched.workload == nil:
 		return nil, refused(oauth.NoMatchingRule, "no workload selects %s", v.name())
-	case id != matched.client.String():
-		return nil, refused(oauth.NoMatchingRule, "client_id is %.255q, but %s is %q", named, v.name(), matched.client)
+	case id != matched.client.ID.String():
+		return nil, refused(oauth.NoMatchingRule, "client_id is %.255q, but %s is %q", named, v.name(), matched.client.ID)
 	case !known:
-		stored = nil
+		return matched.client, nil
 	}
-	return registry.WorkloadClient(matched.workload, matched.client, stored), nil
+	return registry.WorkloadClient(matched.workload, matched.client.ID, stored), nil
 }
 
 // useVouchedOnce returns an error unless this is the first use of the assertion at any replica.
 func (a *Authenticator) useVouchedOnce(ctx context.Context, p proof, v *vouched) error {
 	id := assertionID(v.identity.Issuer, string(v.signed[:]))
-	switch first, err := a.config.Replays.Use(ctx, id, v.expire.Add(replayMargin)); {
+	switch first, err := a.config.Replays.Use(ctx, id, v.validity.Expires.Add(replayMargin)); {
 	case err != nil:
 		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
 	case !first:

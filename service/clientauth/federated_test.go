@@ -8,8 +8,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/grantorhq/grantor/service/clientauth"
+	"github.com/grantorhq/grantor/service/egress"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
@@ -64,7 +66,7 @@ func newFederated(directories ...string) *federated {
 	f.trust.set(nil)
 	f.Authenticator = clientauth.New(clientauth.Config{
 		Issuer: must.Get(oauth.ParseIssuer(issuer)), Clients: f.clients, Hasher: hasher, Uses: &uses{}, Failures: limiter(0, 0),
-		Replays: f.replays, Now: func() time.Time { return *f.clock.Load() },
+		Replays: f.replays, Now: func() time.Time { return *f.clock.Load() }, Fetch: egress.NewClient(egress.Config{Allowed: loopback}),
 		Federation: clientauth.Federation{Trust: f.trust, Networks: loopback, Directories: directories},
 	})
 	return f
@@ -191,6 +193,29 @@ func TestFederation(t *testing.T) {
 	f.expect(t, "from elsewhere", main, "deploy", "network_not_allowed")
 }
 
+// TestLongIdentities has subjects of characters of several bytes. What the audit log gets of them is bounded in bytes, and cut between
+// two characters.
+func TestLongIdentities(t *testing.T) {
+	github := trusttest.New(t)
+	f := newFederated()
+	f.trust.set([]trust.Issuer{{Issuer: github.Name}})
+	deploy := client("deploy")
+	deploy.Federation = []trust.Rule{{Issuer: github.Name, Claims: map[string]trust.Pattern{"repository": pattern("acme/orders")}}}
+	f.clients["deploy"] = deploy
+	const maxName = 512
+	for name, character := range map[string]string{"one byte": "a", "two bytes": "é", "three bytes": "€", "four bytes": "🔑"} {
+		for padding := range 4 {
+			subject := strings.Repeat("-", padding) + strings.Repeat(character, maxName)
+			e := assertion(github.Sign(github.GitHub("acme/orders", "refs/heads/main", issuer, start).With(jwstest.Object{"sub": subject})))
+			e.ClientID = "deploy"
+			got := must.Get(f.Authenticate(t.Context(), e)).Identity
+			if len(got) > maxName || len(got) <= maxName-len(character) || !utf8.ValidString(got) || !strings.HasPrefix(github.Name+" "+subject, got) {
+				t.Errorf("%s after %d others: got %d bytes %q, want as many as fit into %d", name, padding, len(got), got, maxName)
+			}
+		}
+	}
+}
+
 // TestWrongFederated sends assertions that are not in every respect what an issuer may send. All have the same answer.
 func TestWrongFederated(t *testing.T) {
 	i, other := trusttest.New(t), trusttest.New(t)
@@ -258,8 +283,13 @@ func TestSeenBefore(t *testing.T) {
 	if _, err := f.Authenticate(t.Context(), e); oauth.From(err).Reason != oauth.MalformedCredentials {
 		t.Errorf("another type: got %v", err)
 	}
-	// The workload has another rule.
+	// The workload has other scopes, or another rule.
 	changed := kubernetes(i.Name)
+	changed.Scopes = must.Get(oauth.ParseScopes("c"))
+	f.trust.set([]trust.Issuer{entry}, changed)
+	if got := must.Get(f.Authenticate(t.Context(), assertion(token))).Client.Scopes; got.String() != "c" {
+		t.Errorf("after a change of the workload: got the scopes %s, want c", got)
+	}
 	changed.Where = trust.Captures{"namespace": "other"}
 	f.trust.set([]trust.Issuer{entry}, changed)
 	f.expect(t, "the workload has changed", token, "", "no_matching_rule")
@@ -306,6 +336,12 @@ func TestOverlay(t *testing.T) {
 	f.trust.set([]trust.Issuer{{Issuer: i.Name}}, kubernetes(i.Name))
 	token := i.SignKubernetes(i.ServiceAccount("shop", "orders", issuer, start))
 	const id = "k8s:shop:orders"
+	lifetime := func() time.Duration {
+		return must.Get(f.Authenticate(t.Context(), assertion(token))).Client.AccessTokenLifetime
+	}
+	if got := lifetime(); got != time.Hour {
+		t.Errorf("nothing is stored: got %s, want the lifetime of the workload", got)
+	}
 	overlay := client(id)
 	overlay.Workload, overlay.AccessTokenLifetime = true, time.Minute
 	f.clients[id] = overlay
@@ -313,7 +349,12 @@ func TestOverlay(t *testing.T) {
 	if got := must.Get(f.Authenticate(t.Context(), assertion(token))).Client; got.AccessTokenLifetime != time.Minute || got.Scopes.String() != "a b" {
 		t.Errorf("got %+v", got)
 	}
+	delete(f.clients, id)
+	if got := lifetime(); got != time.Hour {
+		t.Errorf("nothing is stored any longer: got %s, want the lifetime of the workload", got)
+	}
 	overlay.Disabled = true
+	f.clients[id] = overlay
 	f.expect(t, "disabled", token, "", "client_disabled")
 	f.expect(t, "disabled, by its id", token, id, "client_disabled")
 	f.clients[id] = client(id, generated)

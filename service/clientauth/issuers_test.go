@@ -1,12 +1,17 @@
 package clientauth_test
 
 import (
+	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
+	"github.com/grantorhq/grantor/service/must"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/trust"
 	"github.com/grantorhq/grantor/service/trusttest"
 )
@@ -75,6 +80,54 @@ func metadata(name, keys string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"issuer":"` + name + `","jwks_uri":"` + keys + `"}`))
 	}
+}
+
+// TestCauseOfUnknownKeys checks that the audit tells a key that is not known, or not yet, from a wrong signature. The answer is
+// the same.
+func TestCauseOfUnknownKeys(t *testing.T) {
+	i := trusttest.New(t)
+	f := newFederated()
+	f.trust.set([]trust.Issuer{{Issuer: i.Name}}, kubernetes(i.Name))
+	keyed, remote, own := client("keyed"), client("remote"), jwstest.NewSigner(jwks.ES256)
+	keyed.Keys, remote.KeysURI = set(own), i.KeysURL()
+	f.clients["keyed"], f.clients["remote"] = keyed, remote
+	federated := func(s jwstest.Signer, kid string) string {
+		return s.Sign(jwstest.Object{"alg": string(s.Algorithm), "kid": kid}, i.ServiceAccount("shop", "orders", issuer, *f.clock.Load()))
+	}
+	of := func(id string, s jwstest.Signer, change jwstest.Object) string {
+		now := *f.clock.Load()
+		return s.Sign(header(s).With(change), payload(id).With(jwstest.Object{"iat": now.Unix(), "exp": now.Add(time.Minute).Unix()}))
+	}
+	expect := func(what, token string, want error, parts ...string) {
+		t.Helper()
+		_, err := f.Authenticate(t.Context(), assertion(token))
+		refusal := oauth.From(err)
+		if refusal.Reason != oauth.WrongAssertion || refusal.Text != "Client authentication failed." || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", what, err, want)
+		}
+		for _, part := range parts {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: got %v, want %q in it", what, err, part)
+			}
+		}
+	}
+	old := i.Signer()
+	f.expect(t, "the first key", federated(old, old.Key().ID()), "", "k8s:shop:orders")
+	must.Get(f.Authenticate(t.Context(), assertion(of("remote", old, nil))))
+	fetched := "fetched at " + f.clock.Load().UTC().Format(time.RFC3339)
+	i.Rotate()
+	fresh := i.Signer()
+	f.advance(4 * time.Second)
+	expect("a new key, seconds after the keys were fetched", federated(fresh, fresh.Key().ID()), jwks.ErrUnknownKey, fresh.Key().ID(), fetched)
+	expect("a new key of a client, the same", of("remote", fresh, nil), jwks.ErrUnknownKey, fresh.Key().ID(), fetched)
+	expect("a wrong signature under a known kid", federated(fresh, old.Key().ID()), jws.ErrSignature)
+	expect("a wrong signature of a client", of("remote", fresh, jwstest.Object{"kid": old.Key().ID()}), jws.ErrSignature)
+	expect("another alg of a client", of("remote", own, jwstest.Object{"kid": old.Key().ID()}), nil, `is not for the alg "ES256"`)
+	expect("a key that is not registered", of("keyed", fresh, nil), jwks.ErrUnknownKey, fresh.Key().ID())
+	f.advance(time.Second)
+	f.expect(t, "the new key, once the keys may be fetched again", federated(fresh, fresh.Key().ID()), "", "k8s:shop:orders")
+	must.Get(f.Authenticate(t.Context(), assertion(of("remote", fresh, nil))))
+	expect("an invented key", federated(old, "invented"), jwks.ErrUnknownKey, `"invented"`)
 }
 
 // TestFloodOfKeys checks that invented kids cost an issuer one request in five seconds.

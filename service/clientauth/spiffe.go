@@ -4,17 +4,9 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
-	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
-
-	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/clientassertion"
-	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
@@ -22,35 +14,6 @@ import (
 
 // SPIFFEAssertionType is the client_assertion_type of a JWT-SVID (draft-ietf-oauth-spiffe-client-auth).
 const SPIFFEAssertionType = clientassertion.TypeSPIFFE
-
-// maxSPIFFEID is the maximum size of a SPIFFE ID, in bytes (SPIFFE-ID §2.3).
-const maxSPIFFEID = 2048
-
-// parseSPIFFEID parses the SPIFFE ID of a workload, which has a path: the ID of a trust domain itself is that of its authorities.
-func parseSPIFFEID(text string) (spiffeid.ID, error) {
-	if len(text) > maxSPIFFEID {
-		return spiffeid.ID{}, fmt.Errorf("the SPIFFE ID has more than %d bytes", maxSPIFFEID)
-	}
-	id, err := spiffeid.FromString(text)
-	if err == nil && id.Path() == "" {
-		err = errors.New("the SPIFFE ID has no path")
-	}
-	return id, err
-}
-
-// checkSVIDHeader returns what is wrong with the header of a JWT-SVID (JWT-SVID §2).
-func (a *assertion) checkSVIDHeader() error {
-	header := a.message.Header
-	switch {
-	case header.KeyID == "":
-		return errors.New("a JWT-SVID has a kid")
-	case header.Type != "" && header.Type != "JWT" && header.Type != "JOSE":
-		return fmt.Errorf("typ is %.40q, want JWT, JOSE or none", header.Type)
-	case jwks.Algorithm(header.Algorithm) == jwks.EdDSA:
-		return errors.New("EdDSA is not one of the algorithms of JWT-SVIDs")
-	}
-	return nil
-}
 
 // method returns the method by which a verified identity authenticates by an assertion.
 func (v *vouched) method() string {
@@ -71,9 +34,9 @@ func (v *vouched) assertionType() string {
 	return AssertionType
 }
 
-// method returns the method of a federated assertion.
-func (a *assertion) method() string {
-	if a.svid {
+// methodOf returns the method of a federated assertion.
+func methodOf(sent *trust.Token) string {
+	if sent.SVID() {
 		return oauth.SPIFFEJWT
 	}
 	return oauth.FederatedJWT
@@ -126,57 +89,14 @@ func (a *Authenticator) verifySVID(ctx context.Context, table *trust.Table, doma
 		return nil, unreachableIssuer(domain.ID(), err)
 	}
 	now := a.config.Now()
-	id, err := checkSVID(chain, authorities, now)
+	id, err := trust.VerifySVID(chain, authorities, now)
 	if err != nil {
 		return nil, refused(oauth.WrongCertificate, "the X509-SVID: %w", err)
 	}
 	return &vouched{
-		table: table.Version(), identity: trust.Identity{SPIFFEID: id.String()}, certificate: true, expire: chain[0].NotAfter.Add(time.Nanosecond),
+		table: table.Version(), identity: trust.Identity{SPIFFEID: id.String()}, certificate: true,
+		validity: trust.Validity{Expires: chain[0].NotAfter.Add(time.Nanosecond)},
 	}, nil
-}
-
-// checkSVID returns the SPIFFE ID of an X509-SVID.
-func checkSVID(chain []*x509.Certificate, authorities *x509bundle.Bundle, now time.Time) (spiffeid.ID, error) {
-	if err := certificate.CheckChain(chain); err != nil {
-		return spiffeid.ID{}, err
-	}
-	id, chains, err := x509svid.Verify(chain, authorities, x509svid.WithTime(now))
-	if err != nil {
-		return id, err
-	}
-	if _, err := parseSPIFFEID(id.String()); err != nil {
-		return id, err
-	}
-	leaf := chain[0]
-	if leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		return id, errors.New("its key usage lacks digitalSignature")
-	}
-	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !hasUsage(leaf, x509.ExtKeyUsageClientAuth) && !hasUsage(leaf, x509.ExtKeyUsageAny) {
-		return id, errors.New("it is not for client authentication")
-	}
-	for _, verified := range chains {
-		if sameDomain(verified[1:], id.TrustDomain()) {
-			return id, nil
-		}
-	}
-	return id, errors.New("an authority of another trust domain has signed it")
-}
-
-func hasUsage(leaf *x509.Certificate, wanted x509.ExtKeyUsage) bool {
-	return slices.Contains(leaf.ExtKeyUsage, wanted)
-}
-
-// sameDomain reports whether no authority has the SPIFFE ID of another trust domain: two domains may have one key, and must not be
-// believed for each other's workloads.
-func sameDomain(authorities []*x509.Certificate, domain spiffeid.TrustDomain) bool {
-	for _, authority := range authorities {
-		for _, uri := range authority.URIs {
-			if uri.Scheme == "spiffe" && uri.Host != domain.Name() {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // registered reports whether a client that is registered is the one with the identity.

@@ -3,6 +3,7 @@ package jwks
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -127,8 +128,8 @@ func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 
 // Find returns the first key with the id, as [Set.Find] does. A known key is returned without delay. An unknown id causes a
 // fetch, joined with any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood of invented ids
-// costs the issuer one request per interval. The error is [ErrUnknownKey] if a set fetched since then does not contain the
-// id; any other error means that the keys could not be fetched.
+// costs the issuer one request per interval. The error wraps [ErrUnknownKey] if the set that was fetched last does not
+// contain the id, and says when that was; any other error means that the keys could not be fetched.
 func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	return r.find(ctx, func(set *Set) (Key, error) { return set.Find(ctx, id) })
 }
@@ -152,7 +153,11 @@ func (r *Remote) find(ctx context.Context, lookUp func(*Set) (Key, error)) (Key,
 	if set == nil {
 		return Key{}, errors.New("the issuer's keys are too old to be used")
 	}
-	return lookUp(set)
+	k, err := lookUp(set)
+	if fetched := r.cached.Load(); err != nil && fetched != nil {
+		err = fmt.Errorf("%w, which was fetched at %s", err, fetched.fetchedAt.UTC().Format(time.RFC3339))
+	}
+	return k, err
 }
 
 // Trusts reports whether the set that was fetched last contains k and may still be used. Unlike [Remote.Find], it neither

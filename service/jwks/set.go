@@ -13,7 +13,7 @@ import (
 const MaxDocument = 1 << 20
 
 // ErrUnknownKey reports that no trusted key has the id.
-var ErrUnknownKey = errors.New("no such key in the issuer's key set")
+var ErrUnknownKey = errors.New("no such key in the key set")
 
 // Set is an immutable set of keys. It is safe for concurrent use by multiple goroutines. A nil Set has no keys.
 type Set struct {

@@ -26,6 +26,9 @@ type Config struct {
 	// chooses another.
 	Issuer oauth.Issuer
 	Now    func() time.Time
+	// TrustDirectories are those below which the replicas read the files that trusted issuers name. A change that names another
+	// file is refused. If it is nil, they are not known, and any file is accepted.
+	TrustDirectories *trust.Directories
 	// Confirm, if not nil, records the revocation of the tokens of a client that was disabled earlier as reliably as
 	// disabling it now would: too few replicas of the store may have acknowledged an earlier attempt.
 	Confirm func(ctx context.Context, id oauth.ClientID) error

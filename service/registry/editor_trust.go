@@ -80,8 +80,9 @@ type entryKind[T any] struct {
 
 var issuers = entryKind[trust.Issuer]{
 	name: trust.KindIssuer, identifier: "issuer", fields: issuerFields, id: (*trust.Issuer).ID, etag: (*trust.Issuer).ETag, allowed: Authority.CheckIssuer,
-	in:   func(l *lists) *[]trust.Issuer { return &l.issuers },
-	keep: func(next, stored *trust.Issuer) { next.Issuer, next.TrustDomain = stored.Issuer, stored.TrustDomain },
+	in:    func(l *lists) *[]trust.Issuer { return &l.issuers },
+	keep:  func(next, stored *trust.Issuer) { next.Issuer, next.TrustDomain = stored.Issuer, stored.TrustDomain },
+	check: (*Editor).checkIssuer,
 }
 
 var workloads = entryKind[trust.Workload]{
@@ -129,6 +130,14 @@ func (k *entryKind[T]) clone(entry *T) T {
 		k.fields[i].copy(&next, entry)
 	}
 	return next
+}
+
+// checkIssuer returns what is wrong with a trusted issuer, as a [FieldError].
+func (e *Editor) checkIssuer(next, stored *trust.Issuer, _ *Resources) error {
+	if err := next.Check(); err != nil || e.config.TrustDirectories == nil {
+		return err
+	}
+	return next.CheckDirectories(*e.config.TrustDirectories, stored)
 }
 
 // checkWorkload returns what is wrong with the clients of a workload, as a [FieldError].

@@ -22,22 +22,12 @@ func (r *clientRule) invalid(format string, args ...any) error {
 	return &ManifestError{r.client, &FieldError{Field: fmt.Sprintf("federation[%d]", r.index), Problem: fmt.Sprintf(format, args...)}}
 }
 
-// selection is what a workload of a manifest selects.
-type selection struct {
-	*trust.Workload
-
-	// ids is the pattern of the clients' IDs, and rule that of the identities, both restricted by Where.
-	ids  trust.Pattern
-	rule trust.Rule
-}
-
 // checkIdentities rejects a manifest in which an identity may be two clients, or a client of a workload is registered as another
 // one. What is stored and not listed is not compared.
 func (m *Manifest) checkIdentities() error {
-	selections := make([]selection, len(m.Workloads))
+	selections := make([]*trust.Selection, len(m.Workloads))
 	for i := range m.Workloads {
-		w := &m.Workloads[i]
-		selections[i] = selection{w, w.ClientID.Bind(w.Where), w.Selected()}
+		selections[i] = m.Workloads[i].Selection()
 	}
 	byIssuer := make(map[string][]clientRule)
 	for i := range m.Clients {
@@ -59,15 +49,14 @@ func (m *Manifest) checkIdentities() error {
 }
 
 // checkSelections returns what is wrong with the client, given what the workloads select.
-func (c *Client) checkSelections(selections []selection) error {
-	for i := range selections {
-		s := &selections[i]
-		if !c.Workload && s.ids.Match(c.ID.String(), make(trust.Captures)) {
+func (c *Client) checkSelections(selections []*trust.Selection) error {
+	for _, s := range selections {
+		if !c.Workload && s.Includes(c.ID) {
 			problem := fmt.Sprintf("is that of a client of the workload %s too; set workload: true to restrict that client", s.ClientID)
 			return &ManifestError{c.ID, &FieldError{Field: "client_id", Problem: problem}}
 		}
 		for n := range c.Federation {
-			if rule := (clientRule{&c.Federation[n], c.ID, n}); rule.Overlaps(&s.rule) {
+			if rule := (clientRule{&c.Federation[n], c.ID, n}); rule.Overlaps(&s.Rule) {
 				return rule.invalid("an identity may match the workload %s too", s.ClientID)
 			}
 		}

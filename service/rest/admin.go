@@ -54,7 +54,7 @@ func (h *handler) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	}
 	r.URL.RawPath = path // without it the gateway would split the decoded path
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": r.Header["Authorization"]}
+	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": r.Header["Authorization"], dpopHeader: r.Header[dpopHeader]}
 	h.admin.ServeHTTP(w, r)
 }
 

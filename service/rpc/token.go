@@ -56,7 +56,8 @@ func (s *TokenServer) IssueToken(ctx context.Context, m *grantorv1.IssueTokenReq
 	}
 	caller.event.Algorithm = issued.Algorithm
 	s.Events.TokenIssued(ctx, caller.event, slog.String("jti", issued.Claims.ID), slog.String("scope", issued.Claims.Scope.String()),
-		slog.Any("aud", issued.Claims.Audience), slog.Int64("lifetime", int64(issued.Lifetime.Seconds())))
+		slog.Any("aud", issued.Claims.Audience), slog.Int64("lifetime", int64(issued.Lifetime.Seconds())),
+		slog.String("cnf", issued.Claims.Confirmation.Methods()))
 	return &grantorv1.IssueTokenResponse{
 		AccessToken: issued.Token,
 		TokenType:   tokenType(issued.Claims),

@@ -46,7 +46,7 @@ func BenchmarkTokenIssued(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r.TokenIssued(ctx, caller, slog.String("jti", "WdAfBPWUEJa655D6M_7KDg"), slog.String("scope", "api1 orders.read"),
-					slog.Any("aud", audience), slog.Int64("lifetime", 3600))
+					slog.Any("aud", audience), slog.Int64("lifetime", 3600), slog.String("cnf", ""))
 			}
 			b.StopTimer()
 			cancel()

@@ -66,7 +66,7 @@ type Event struct {
 
 // Events declares all audit events. docs/audit.md contains them as a table.
 var Events = []Event{
-	{EventTokenIssued, "an access token was issued", attributes(clientAttrs, "jti", "scope", "aud", "lifetime"), Decisions, false},
+	{EventTokenIssued, "an access token was issued", attributes(clientAttrs, "jti", "scope", "aud", "lifetime", "cnf"), Decisions, false},
 	{EventTokenRefused, "a request for an access token was refused", attributes(clientAttrs, refusalAttrs...), Refusals, true},
 	{EventIntrospected, "a client introspected tokens; one event sums up a second of one connection", attributes(clientAttrs, "tokens", "active"), Decisions, false},
 	{EventIntrospectRefused, "a request for introspection was refused", attributes(clientAttrs, refusalAttrs...), Refusals, true},
@@ -123,6 +123,7 @@ var Attributes = []Attribute{
 	{"scope", "scopes of the token, separated by spaces"},
 	{"aud", "list of the resources that the token is for"},
 	{"lifetime", "lifetime of the token, in seconds"},
+	{"cnf", "kinds of the keys that the token is bound to, separated by a space: `x5t#S256` for a certificate, `jkt` for a key of DPoP proofs; empty for a bearer token"},
 	{"error", "OAuth error code in the response"},
 	{"reason", "reason as a word of a fixed list; it can be more specific than the response"},
 	{"cause", "reason in words, for the operator"},

@@ -26,6 +26,20 @@ func (c *Confirmation) Bound() bool {
 	return c.CertificateThumbprint != "" || c.KeyThumbprint != "" || c.Unknown
 }
 
+// Methods returns the names of the members of the claim (RFC 7800 §6.2), separated by a space; empty for a bearer token. It does not
+// name an unknown one.
+func (c *Confirmation) Methods() string {
+	switch {
+	case c.CertificateThumbprint != "" && c.KeyThumbprint != "":
+		return "x5t#S256 jkt"
+	case c.CertificateThumbprint != "":
+		return "x5t#S256"
+	case c.KeyThumbprint != "":
+		return "jkt"
+	}
+	return ""
+}
+
 // confirmation is the signed form of Confirmation.
 type confirmation struct {
 	CertificateThumbprint string `json:"x5t#S256,omitempty"`

@@ -13,14 +13,17 @@ import (
 // TestConfirmation signs tokens that are bound to keys, and reads the keys from them.
 func TestConfirmation(t *testing.T) {
 	signer := signerFor(jwks.ES256)
-	for _, want := range []token.Confirmation{
-		{}, {CertificateThumbprint: "c"}, {KeyThumbprint: "k"}, {CertificateThumbprint: "c", KeyThumbprint: "k"},
+	for want, methods := range map[token.Confirmation]string{
+		{}: "", {CertificateThumbprint: "c"}: "x5t#S256", {KeyThumbprint: "k"}: "jkt", {CertificateThumbprint: "c", KeyThumbprint: "k"}: "x5t#S256 jkt",
 	} {
 		c := claims()
 		c.Confirmation = want
 		got := must.Get(verify(newVerifier(signer.Public()), must.Get(signer.Sign(c))))
 		if got.Confirmation != want || got.Confirmation.Bound() != (want != token.Confirmation{}) {
 			t.Errorf("got %+v, bound %t, want %+v", got.Confirmation, got.Confirmation.Bound(), want)
+		}
+		if names := got.Confirmation.Methods(); names != methods {
+			t.Errorf("%+v: got the methods %q, want %q", want, names, methods)
 		}
 	}
 }

@@ -78,6 +78,7 @@ type Option func(*options)
 type options struct {
 	path        string
 	certificate *tls.Certificate
+	authorities *x509.CertPool
 	directories []string
 	nonces      bool
 }
@@ -87,10 +88,29 @@ func Path(path string) Option {
 	return func(o *options) { o.path = path }
 }
 
-// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Clients may present certificates there. Default
-// plaintext.
+// TLS makes both ports serve TLS with the certificate, which must be for 127.0.0.1. Clients may present certificates
+// there, and authenticate by them with self_signed_tls_client_auth (RFC 8705 §2.2), or with tls_client_auth if there are
+// [ClientAuthorities]. Default plaintext.
 func TLS(certificate tls.Certificate) Option {
 	return func(o *options) { o.certificate = &certificate }
+}
+
+// ClientAuthorities sets the authorities that vouch for the certificates of clients with tls_client_auth (RFC 8705
+// §2.1). It needs [TLS]. Default none.
+func ClientAuthorities(authorities *x509.CertPool) Option {
+	return func(o *options) { o.authorities = authorities }
+}
+
+// clientCertificates configures how clients authenticate by their certificates.
+func (o *options) clientCertificates(config *service.Config) {
+	if o.certificate == nil {
+		return
+	}
+	config.CertificateMethods = []string{oauth.SelfSignedTLSClientAuth}
+	if o.authorities != nil {
+		config.CertificateMethods = append(config.CertificateMethods, oauth.TLSClientAuth)
+		config.Authorities = func() []*x509.CertPool { return []*x509.CertPool{o.authorities} }
+	}
 }
 
 // TrustDirectories lets trusted issuers name files below the directories. Default none.
@@ -132,6 +152,7 @@ func New(t testing.TB, opts ...Option) *Issuer {
 		TrustDirectories: o.directories,
 		RequireDPoPNonce: o.nonces,
 	}
+	o.clientCertificates(&config)
 	i.service, err = service.New(t.Context(), config)
 	must.Succeed(t, err)
 	i.ring, err = keys.Open(t.Context(), keys.Config{

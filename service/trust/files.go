@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Directories are the directories below which the files are read that stored issuers name. An administrator of the API
@@ -17,8 +18,8 @@ type Directories []string
 // Kubernetes replaces the files of a volume by replacing a link to their directory.
 func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
 	for _, directory := range d {
-		name, err := filepath.Rel(directory, path)
-		if err != nil || !filepath.IsLocal(name) {
+		name, ok := below(directory, path)
+		if !ok {
 			continue
 		}
 		data, err := readBelow(directory, name, limit)
@@ -28,6 +29,17 @@ func (d Directories) ReadFile(path string, limit int64) ([]byte, error) {
 		return data, nil
 	}
 	return nil, outsideError(path)
+}
+
+// Cover reports whether the path is below one of the directories, wherever its links lead.
+func (d Directories) Cover(path string) bool {
+	return slices.ContainsFunc(d, func(directory string) bool { _, ok := below(directory, path); return ok })
+}
+
+// below returns the name of a path in a directory. ok is false if it is not below the directory.
+func below(directory, path string) (name string, ok bool) {
+	name, err := filepath.Rel(directory, path)
+	return name, err == nil && filepath.IsLocal(name)
 }
 
 // Contain returns an error unless the path is below one of the directories, also where its links lead. It is for sockets, which
@@ -42,9 +54,8 @@ func (d Directories) Contain(path string) error {
 		if err != nil {
 			continue
 		}
-		name, err := filepath.Rel(directory, path)
-		target, targetErr := filepath.Rel(resolved, final)
-		if err == nil && targetErr == nil && filepath.IsLocal(name) && filepath.IsLocal(target) {
+		_, named := below(directory, path)
+		if _, led := below(resolved, final); named && led {
 			return nil
 		}
 	}

@@ -1,6 +1,7 @@
 package trust_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -42,5 +43,31 @@ func TestDirectories(t *testing.T) {
 	}
 	if _, err := (trust.Directories)(nil).ReadFile(filepath.Join(inside, "plain"), 100); err == nil {
 		t.Error("without directories, a file was read")
+	}
+}
+
+// TestCheckDirectories checks the files of issuers that are stored for replicas with directories.
+func TestCheckDirectories(t *testing.T) {
+	allowed := trust.Directories{"/run/spire", "/etc/trust"}
+	for name, c := range map[string]struct {
+		next, stored trust.Issuer
+		field        string
+	}{
+		"no file":               {},
+		"below":                 {next: trust.Issuer{CAFile: "/etc/trust/ca.pem", BearerTokenFile: "/run/spire/a/token"}},
+		"a socket below":        {next: trust.Issuer{WorkloadAPI: "unix:///run/spire/agent.sock"}},
+		"authorities":           {next: trust.Issuer{CAFile: "/etc/ca.pem"}, field: "ca_file"},
+		"a token":               {next: trust.Issuer{CAFile: "/etc/trust/ca.pem", BearerTokenFile: "/etc/shadow"}, field: "bearer_token_file"},
+		"a bundle":              {next: trust.Issuer{BundleFile: "/bundle"}, field: "bundle_file"},
+		"a socket":              {next: trust.Issuer{WorkloadAPI: "unix:///run/agent.sock"}, field: "workload_api"},
+		"a name that begins so": {next: trust.Issuer{CAFile: "/etc/trusted/ca.pem"}, field: "ca_file"},
+		"stored before":         {next: trust.Issuer{CAFile: "/etc/ca.pem"}, stored: trust.Issuer{CAFile: "/etc/ca.pem"}},
+		"stored elsewhere":      {next: trust.Issuer{CAFile: "/etc/ca.pem"}, stored: trust.Issuer{CAFile: "/etc/other.pem"}, field: "ca_file"},
+	} {
+		err := c.next.CheckDirectories(allowed, &c.stored)
+		wrong, ok := errors.AsType[*trust.FieldError](err)
+		if (err == nil) != (c.field == "") || err != nil && (!ok || wrong.Field != c.field) {
+			t.Errorf("%s: got %v, want an error of %q", name, err, c.field)
+		}
 	}
 }

@@ -132,6 +132,21 @@ func (i *Issuer) checkDomain() error {
 		i.checkFiles())
 }
 
+// CheckDirectories returns an error for the first file that the issuer names and that is below none of the directories, as a
+// [FieldError]: no replica with these directories reads it. What the issuer named before a change, the stored one, is not checked.
+func (i *Issuer) CheckDirectories(d Directories, stored *Issuer) error {
+	const scheme = "unix://"
+	for _, file := range [...]struct{ field, path, stored string }{
+		{"ca_file", i.CAFile, stored.CAFile}, {"bearer_token_file", i.BearerTokenFile, stored.BearerTokenFile},
+		{"bundle_file", i.BundleFile, stored.BundleFile}, {"workload_api", i.WorkloadAPI, stored.WorkloadAPI},
+	} {
+		if file.path != file.stored && file.path != "" && !d.Cover(strings.TrimPrefix(file.path, scheme)) {
+			return &FieldError{file.field, "is below no directory that the setting trust-directories of this issuer names"}
+		}
+	}
+	return nil
+}
+
 func (i *Issuer) checkFiles() error {
 	for field, path := range map[string]string{
 		"ca_file": i.CAFile, "bearer_token_file": i.BearerTokenFile, "bundle_file": i.BundleFile,

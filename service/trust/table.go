@@ -21,8 +21,8 @@ type Table struct {
 	workloads []Workload
 	byID      map[string]*Issuer
 	// selections has what each workload selects, and byIssuer those of the issuer with an ID.
-	selections []*selection
-	byIssuer   map[string][]*selection
+	selections []*Selection
+	byIssuer   map[string][]*Selection
 	// version distinguishes this state of the table from every other one; zero means that nothing is stored.
 	version uint64
 }
@@ -32,7 +32,7 @@ type Table struct {
 func NewTable(version uint64, issuers []Issuer, workloads []Workload) (*Table, error) {
 	t := &Table{
 		issuers: issuers, workloads: workloads, version: version,
-		byID: make(map[string]*Issuer, len(issuers)), byIssuer: make(map[string][]*selection),
+		byID: make(map[string]*Issuer, len(issuers)), byIssuer: make(map[string][]*Selection),
 	}
 	for i := range issuers {
 		if err := t.addIssuer(&issuers[i]); err != nil {
@@ -72,7 +72,7 @@ func (t *Table) addWorkload(w *Workload) error {
 	if t.byID[id] == nil {
 		return &FieldError{ruleField(&w.Rule), fmt.Sprintf("%s is not a trusted issuer", id)}
 	}
-	s := w.selection()
+	s := w.Selection()
 	for _, earlier := range t.selections {
 		if err := s.conflict(earlier); err != nil {
 			return err
@@ -115,7 +115,7 @@ func (t *Table) Issuer(id string) (*Issuer, bool) {
 func (t *Table) Match(id Identity) (*Workload, oauth.ClientID, bool) {
 	for _, s := range t.byIssuer[id.IssuerID()] {
 		if client, _, ok := s.match(id); ok {
-			return s.workload, client, true
+			return s.Workload, client, true
 		}
 	}
 	return nil, oauth.ClientID{}, false
@@ -124,8 +124,8 @@ func (t *Table) Match(id Identity) (*Workload, oauth.ClientID, bool) {
 // Workload returns the workload whose client has the ID.
 func (t *Table) Workload(id oauth.ClientID) (*Workload, bool) {
 	for _, s := range t.selections {
-		if s.includes(id) {
-			return s.workload, true
+		if s.Includes(id) {
+			return s.Workload, true
 		}
 	}
 	return nil, false

@@ -130,7 +130,7 @@ func TestTable(t *testing.T) {
 		"spiffe:orders": {SPIFFEID: "spiffe://prod.example.com/shop/orders"},
 	} {
 		w, client, ok := table.Match(id)
-		if !ok || client.String() != want || !w.Includes(client) {
+		if !ok || client.String() != want || !w.Selection().Includes(client) {
 			t.Errorf("got %q, %t, want %q", client, ok, want)
 		}
 		if of, ok := table.Workload(client); !ok || of != w {

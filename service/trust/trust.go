@@ -2,9 +2,13 @@
 // and which of their identities are which client.
 //
 // There is one language for the latter, that of [Pattern]: equality and whole segments.
+//
+// It also says what is wrong with a token or an X509-SVID by which an identity is proven. It asks neither a store nor an issuer for
+// anything: its callers have the keys.
 package trust
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,6 +28,9 @@ type Identity struct {
 	// SPIFFEID is the workload's SPIFFE ID; the other fields are empty then.
 	SPIFFEID string
 }
+
+// Name returns what the workload is called by its issuer.
+func (i *Identity) Name() string { return cmp.Or(i.SPIFFEID, i.Subject) }
 
 // Rule selects identities: those of one issuer, by the subject or claims of their tokens, or those of one trust domain, by
 // their SPIFFE IDs. The zero Rule selects none. Its JSON is that of messages and records.

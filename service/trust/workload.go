@@ -74,51 +74,49 @@ func (w *Workload) checkClientID(captured []string) error {
 // Match returns the ID of the client that the identity is; ok is false if it is none of the workload's, and why then says what
 // does not match, for an operator.
 func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
-	return w.selection().match(id)
+	return w.Selection().match(id)
 }
 
-// Selected returns the rule with the captures that Where restricts replaced by their texts.
-func (w *Workload) Selected() Rule { return w.Rule.bind(w.Where) }
+// Selection is what a workload selects: the identities that match Rule are the clients whose IDs match IDs. Both have the captures
+// that Where restricts replaced by their texts, which is done once for a table: its workloads are compared pair by pair.
+type Selection struct {
+	*Workload
+
+	IDs  Pattern
+	Rule Rule
+}
+
+// Selection returns what the workload selects.
+func (w *Workload) Selection() *Selection {
+	return &Selection{w, w.ClientID.Bind(w.Where), w.Rule.bind(w.Where)}
+}
 
 // Includes reports whether the client with the ID is one of the workload's.
-func (w *Workload) Includes(id oauth.ClientID) bool { return w.selection().includes(id) }
-
-// selection is what a workload selects: the identities that match rule are the clients whose IDs match ids. Both have the captures
-// that Where restricts replaced by their texts, which is done once for a table: its workloads are compared pair by pair.
-type selection struct {
-	workload *Workload
-	ids      Pattern
-	rule     Rule
-}
-
-func (w *Workload) selection() *selection {
-	return &selection{w, w.ClientID.Bind(w.Where), w.Selected()}
+func (s *Selection) Includes(id oauth.ClientID) bool {
+	return s.IDs.Match(id.String(), make(Captures))
 }
 
 // match implements [Workload.Match].
-func (s *selection) match(id Identity) (_ oauth.ClientID, why string, ok bool) {
-	captures, why := s.rule.Match(id)
+func (s *Selection) match(id Identity) (_ oauth.ClientID, why string, ok bool) {
+	captures, why := s.Rule.Match(id)
 	if why != "" {
 		return oauth.ClientID{}, why, false
 	}
-	maps.Copy(captures, s.workload.Where)
-	client, err := oauth.ParseClientID(s.workload.ClientID.Bind(captures).String())
+	maps.Copy(captures, s.Where)
+	client, err := oauth.ParseClientID(s.ClientID.Bind(captures).String())
 	if err != nil {
 		return oauth.ClientID{}, "what is captured makes no client ID of at most 255 visible ASCII characters", false
 	}
 	return client, "", true
 }
 
-// includes implements [Workload.Includes].
-func (s *selection) includes(id oauth.ClientID) bool { return s.ids.Match(id.String(), make(Captures)) }
-
 // conflict returns why two workloads cannot stand beside each other, or nil.
-func (s *selection) conflict(other *selection) error {
+func (s *Selection) conflict(other *Selection) error {
 	switch {
-	case s.rule.Overlaps(&other.rule):
-		return &FieldError{ruleField(&s.workload.Rule), fmt.Sprintf("an identity may match the workload %s too", other.workload.ClientID)}
-	case s.ids.Overlaps(other.ids):
-		return &FieldError{"client_id", fmt.Sprintf("a client ID may be of the workload %s too", other.workload.ClientID)}
+	case s.Rule.Overlaps(&other.Rule):
+		return &FieldError{ruleField(&s.Workload.Rule), fmt.Sprintf("an identity may match the workload %s too", other.ClientID)}
+	case s.IDs.Overlaps(other.IDs):
+		return &FieldError{"client_id", fmt.Sprintf("a client ID may be of the workload %s too", other.ClientID)}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -129,14 +130,26 @@ func TestReads(t *testing.T) {
 // TestPart checks that a partial report requires -o, so that it does not replace the whole report.
 func TestPart(t *testing.T) {
 	usual := settings{rounds: 7, duration: time.Second, tokens: 1000}
-	if s := usual; s.prepare("") != nil {
+	if s := usual; s.prepare("", "") != nil {
 		t.Error("the whole report requires -o")
 	}
-	if s := usual; s.prepare("scale") == nil {
+	if s := usual; s.prepare("scale", "") == nil {
 		t.Error("a part of the report does not require -o")
 	}
-	if s := usual; func() error { s.quick = true; return s.prepare("") }() == nil {
+	if s := usual; s.prepare("", "federated") == nil {
+		t.Error("a part of the pairs does not require -o")
+	}
+	if s := usual; func() error { s.quick = true; return s.prepare("", "") }() == nil {
 		t.Error("a quick run does not require -o")
+	}
+}
+
+// TestSelected checks which pairs a regexp of their paths selects.
+func TestSelected(t *testing.T) {
+	s := settings{paths: regexp.MustCompile("federated|REST")}
+	got := s.selected([]pair{{path: "issue, gRPC"}, {path: "issue, REST"}, {path: "issue, gRPC, federated_jwt"}})
+	if len(got) != 2 || got[0].path != "issue, REST" || got[1].path != "issue, gRPC, federated_jwt" {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -97,6 +97,7 @@ func (m *loadResult) check() error {
 // comparison compares the loads on a subject and its floor.
 type comparison struct {
 	ratio          spread // of the calls per second, by round
+	cpuRatio       spread // of the calls per second of processor time, by round
 	subject, floor side
 }
 
@@ -108,7 +109,7 @@ type side struct {
 
 // compare puts the two loads on their servers one after the other, in alternating order from round to round.
 func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant) (*comparison, error) {
-	var ratios []float64
+	var ratios, cpuRatios []float64
 	var results [2][]*loadResult
 	for round := range rounds {
 		order := []int{0, 1}
@@ -123,8 +124,9 @@ func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant
 			results[i] = append(results[i], m)
 		}
 		ratios = append(ratios, results[0][round].PerSecond/results[1][round].PerSecond)
+		cpuRatios = append(cpuRatios, float64(results[1][round].cpu)/float64(results[0][round].cpu))
 	}
-	return &comparison{newSpread(ratios), newSide(results[0]), newSide(results[1])}, nil
+	return &comparison{newSpread(ratios), newSpread(cpuRatios), newSide(results[0]), newSide(results[1])}, nil
 }
 
 // newSide summarizes the results of the rounds.

@@ -28,9 +28,10 @@ type settings struct {
 	warmUp   time.Duration
 	tokens   int
 	quick    bool
-	// out is the folder of the report; only matches the names of the sections to run.
-	out  string
-	only *regexp.Regexp
+	// out is the folder of the report; only matches the names of the sections to run, and paths those of the pairs.
+	out   string
+	only  *regexp.Regexp
+	paths *regexp.Regexp
 }
 
 func main() {
@@ -41,13 +42,14 @@ func main() {
 	flag.BoolVar(&s.quick, "quick", false, "run one short round with a thousandth of everything, to try the program; requires -o")
 	flag.StringVar(&s.out, "o", ".", "`folder` to write BENCHMARKS.md and docs with the pictures to")
 	only := flag.String("only", "", "`regexp` of the sections to run: pairs, micro, scale, fleet; requires -o")
+	paths := flag.String("paths", "", "`regexp` of the paths of pairs to run, such as federated; requires -o")
 	verifiers := flag.Int("verifiers", 0, "for the program's own use: run this `number` of verifiers, which follow revocations at the gRPC ports in the arguments")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var err error
 	if *verifiers > 0 {
 		err = runVerifiers(ctx, *verifiers, flag.Args())
-	} else if err = s.prepare(*only); err == nil {
+	} else if err = s.prepare(*only, *paths); err == nil {
 		err = run(ctx, &s)
 	}
 	stop()
@@ -58,15 +60,18 @@ func main() {
 }
 
 // prepare checks the settings and derives the others. A partial report requires -o, so that it does not replace the whole.
-func (s *settings) prepare(only string) (err error) {
+func (s *settings) prepare(only, paths string) (err error) {
 	if s.only, err = regexp.Compile(only); err != nil {
+		return err
+	}
+	if s.paths, err = regexp.Compile(paths); err != nil {
 		return err
 	}
 	s.warmUp = 500 * time.Millisecond
 	outGiven := false
 	flag.Visit(func(f *flag.Flag) { outGiven = outGiven || f.Name == "o" })
-	if only != "" && !outGiven {
-		return errors.New("-only requires -o, because it measures a part of the report")
+	if only+paths != "" && !outGiven {
+		return errors.New("-only and -paths require -o, because they measure a part of the report")
 	}
 	if s.quick {
 		if !outGiven {

@@ -113,6 +113,11 @@ type pairResult struct {
 	peaks [2]float64
 }
 
+// selected returns the pairs whose paths the settings select.
+func (s *settings) selected(pairs []pair) []pair {
+	return slices.DeleteFunc(pairs, func(p pair) bool { return !s.paths.MatchString(p.path) })
+}
+
 // infoRounds returns the number of rounds for figures that have no target.
 func (s *settings) infoRounds() int { return max(s.rounds/2, 1) }
 
@@ -138,7 +143,7 @@ func (l *lab) comparePair(ctx context.Context, p pair, rounds int) (*pairResult,
 	if err != nil {
 		return nil, err
 	}
-	progressf("  ratio %s", c.ratio.text("%.3f"))
+	progressf("  ratio %s, of processor time %s", c.ratio.text("%.3f"), c.cpuRatio.text("%.3f"))
 	r := &pairResult{comparison: c}
 	for i, one := range []*contestant{subject, floor} {
 		if r.peaks[i], err = one.memory("VmHWM"); err != nil {
@@ -164,7 +169,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	f := &findings{title: "The paths of the server", notes: "pairs"}
 	judged := newTable("Path", "Against", "Ratio", "Target", "Grantor, calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's")
 	var bars []bar
-	for _, p := range l.targetPairs() {
+	for _, p := range l.selected(l.targetPairs()) {
 		r, err := l.comparePair(ctx, p, l.rounds)
 		if err != nil {
 			return nil, err
@@ -175,7 +180,7 @@ func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	}
 	f.add("", judged)
 	compared := newTable("Grantor", "Against", "Ratio", "calls/s", "Other, calls/s", "CPU per call, µs", "Other's", "Median and 99 %, ms", "Other's", "Peak memory", "Other's")
-	for _, p := range l.infoPairs() {
+	for _, p := range l.selected(l.infoPairs()) {
 		r, err := l.comparePair(ctx, p, l.infoRounds())
 		if err != nil {
 			return nil, err

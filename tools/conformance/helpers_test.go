@@ -1,6 +1,6 @@
 // Package conformance runs third-party OAuth clients and resource servers against an issuer: golang.org/x/oauth2 and
-// coreos/go-oidc in every run; those from npm, PyPI and Maven, and that of kube-apiserver, with the build tag conformance.
-// It is a separate module so that the libraries it compares with are not requirements of Grantor.
+// coreos/go-oidc in every run; those from npm, PyPI and Maven, curl, and that of kube-apiserver, with the build tag
+// conformance. It is a separate module so that the libraries it compares with are not requirements of Grantor.
 package conformance_test
 
 import (

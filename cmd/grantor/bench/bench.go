@@ -134,6 +134,10 @@ func (s *options) callers(cmd *cobra.Command) ([]remote.Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
+	prover, err := s.Prover()
+	if err != nil {
+		return nil, err
+	}
 	content, err := cli.ReadFile(s.clients, maxClients)
 	if err != nil {
 		return nil, cli.SettingError("clients", err)
@@ -146,7 +150,7 @@ func (s *options) callers(cmd *cobra.Command) ([]remote.Credentials, error) {
 		if !found || id == "" || strings.ContainsRune(secret, ' ') {
 			return nil, cli.SettingError("clients", fmt.Errorf("line %d is not an id, a space and a secret", number))
 		}
-		callers = append(callers, remote.Credentials{ID: id, Secret: secret, Method: method})
+		callers = append(callers, remote.Credentials{ID: id, Secret: secret, Method: method, DPoP: prover})
 	}
 	if len(callers) == 0 {
 		return nil, cli.SettingError("clients", errors.New("the file has no client"))

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -93,7 +93,7 @@ func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Aut
 	t.Close = func() { closeAll(conns) }
 	var stubs []grantorv1.TokenServiceClient
 	for range l.Connections {
-		conn, err := client.DialGRPC()
+		conn, err := client.DialGRPC(l.proving(client)...)
 		if err != nil {
 			t.Close()
 			return err
@@ -144,6 +144,15 @@ func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Aut
 	return nil
 }
 
+// proving returns the options of a connection whose token requests have DPoP proofs, if the clients have a key for them. All have
+// the same one.
+func (l *load) proving(client *remote.Client) []grpc.DialOption {
+	if client.DPoP == nil || l.Operation != operationIssue {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(client.DPoP.UnaryInterceptor(client.Metadata.GRPCEndpoint))}
+}
+
 // closeAll closes connections, but waits at most half a second: gRPC takes up to 5 s to close one whose call was cut off.
 func closeAll(conns []*grpc.ClientConn) {
 	closed := make(chan struct{}, len(conns))
@@ -184,7 +193,7 @@ func (l *load) overREST(t *target, client *remote.Client, accounts []*remote.Aut
 	for i := range transports {
 		transports[i] = &http.Transport{
 			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: perConnection, ForceAttemptHTTP2: true,
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+			TLSClientConfig: client.TLSConfig(),
 		}
 	}
 	t.Close = func() {
@@ -196,34 +205,38 @@ func (l *load) overREST(t *target, client *remote.Client, accounts []*remote.Aut
 	if len(l.Scopes) > 0 {
 		form.Set("scope", strings.Join(l.Scopes, " "))
 	}
-	place, forms, lacks := client.Metadata.TokenEndpoint, []string{form.Encode()}, lacksToken
+	place, forms, lacks, prover := client.Metadata.TokenEndpoint, []string{form.Encode()}, lacksToken, client.DPoP
 	if l.Operation == operationIntrospect {
 		place, forms, lacks = client.Metadata.IntrospectionEndpoint, make([]string, len(tokens)), isInactive
 		for i, token := range tokens {
 			forms[i] = url.Values{"token": {token}}.Encode()
 		}
-		accounts = accounts[:1]
+		accounts, prover = accounts[:1], nil
 	}
 	t.Call = func(ctx context.Context, connection int, number int64) string {
 		c := accounts[number%int64(len(accounts))]
 		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
 			request, err := c.NewRequest(ctx, method, place, forms[number%int64(len(forms))])
+			if err == nil {
+				err = prover.Request(request)
+			}
 			if err != nil {
 				return noEvidence, remote.Undecided
 			}
-			return post(transports[connection], request, lacks)
+			return post(transports[connection], request, prover, lacks)
 		})
 	}
 }
 
 // post makes a request. It returns the word by which a failure is counted, and what the response says about the client's
 // authentication.
-func post(transport *http.Transport, request *http.Request, lacks func([]byte) string) (string, remote.Outcome) {
+func post(transport *http.Transport, request *http.Request, prover *remote.Prover, lacks func([]byte) string) (string, remote.Outcome) {
 	answer, err := transport.RoundTrip(request)
 	if err != nil {
 		return "connection", remote.Undecided
 	}
 	defer func() { _ = answer.Body.Close() }()
+	prover.Learn(answer.Header.Values(dpop.NonceHeader))
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody))
 	if err != nil {
 		return "connection", remote.Undecided

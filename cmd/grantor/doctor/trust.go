@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -58,17 +57,12 @@ func (d *doctor) checkTrust(ctx context.Context, c *clientReport) {
 // forbiddenFiles returns the files of an issuer that are below none of the directories of the setting trust-directories. Without
 // the setting it is not known here, and nothing is returned.
 func (d *doctor) forbiddenFiles(i *trust.Issuer) []string {
-	var forbidden []string
-	for _, path := range []string{i.CAFile, i.BearerTokenFile, i.BundleFile} {
-		below := func(directory string) bool {
-			name, err := filepath.Rel(directory, path)
-			return err == nil && filepath.IsLocal(name)
-		}
-		if path != "" && len(d.trustDirectories) > 0 && !slices.ContainsFunc(d.trustDirectories, below) {
-			forbidden = append(forbidden, path)
-		}
+	if len(d.trustDirectories) == 0 {
+		return nil
 	}
-	return forbidden
+	return slices.DeleteFunc([]string{i.CAFile, i.BearerTokenFile, i.BundleFile}, func(path string) bool {
+		return path == "" || trust.Directories(d.trustDirectories).Cover(path)
+	})
 }
 
 // fetchKeys fetches the keys of an issuer, if that can be done from here, and returns what is wrong. A file at the path of a

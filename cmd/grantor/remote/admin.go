@@ -68,6 +68,9 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 // is then made with the other method.
 func (c *Client) attachToken(scopes string) grpc.UnaryClientInterceptor {
 	with := func(options ...attach.Option) grpc.UnaryClientInterceptor {
+		if c.DPoP != nil {
+			options = append(options, attach.DPoPKey(c.DPoP.key))
+		}
 		return attach.UnaryInterceptor(attach.ClientCredentials(c.Metadata.Issuer, c.ID, c.Secret, append(options,
 			attach.HTTPClient(c.HTTP), attach.TokenURL(c.Metadata.TokenEndpoint), attach.Resources(registry.AdminResource),
 			attach.Scopes(strings.Fields(scopes)...))...))
@@ -106,6 +109,14 @@ func (c *Client) explainCalls(timeout time.Duration, scopes string) grpc.UnaryCl
 	}
 }
 
+// namedScopes returns a phrase for scopes that spaces separate.
+func namedScopes(scopes string) string {
+	if all := strings.Fields(scopes); len(all) > 1 {
+		return "the scopes " + strings.Join(all, " and ")
+	}
+	return "the scope " + scopes
+}
+
 // noToken returns the error of a call for which the client got no token.
 func (c *Client) noToken(e *attach.Error, scopes string) error {
 	refused := &CallError{Code: e.GRPCStatus().Code(), Text: c.Clean(e.Error())}
@@ -116,7 +127,7 @@ func (c *Client) noToken(e *attach.Error, scopes string) error {
 	if e.Code == oauth.InvalidScope || e.Code == oauth.InvalidTarget {
 		needed := "a scope of " + registry.AdminResource
 		if scopes != AllScopes {
-			needed = "the scope " + scopes
+			needed = namedScopes(scopes)
 		}
 		refused.Code = codes.PermissionDenied
 		refused.Text = cli.Printable(c.ID) + " may not do this, which needs " + needed + "; " + refused.Text

@@ -26,6 +26,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -89,7 +90,7 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 	if len(resources) > 0 {
 		form["resource"] = resources
 	}
-	body, err := c.post(ctx, "token_endpoint", c.Metadata.TokenEndpoint, form)
+	body, err := c.post(ctx, call{"token_endpoint", c.Metadata.TokenEndpoint, form, c.DPoP})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -97,9 +98,10 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 	if json.Unmarshal(body, &issued) != nil || issued.Token == "" || len(issued.Token) > token.MaxSize {
 		return nil, nil, errors.New("the response of the token endpoint is not one of RFC 6749 §5.1")
 	}
-	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand.
-	if !oauth.EqualFold(issued.Type, "Bearer") {
-		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not Bearer", issued.Type)
+	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand. A bearer token where a bound one was
+	// requested is refused too: that the token is of no use to others is why the client has a key.
+	if want := c.DPoP.tokenType(); !oauth.EqualFold(issued.Type, want) {
+		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not %s", issued.Type, want)
 	}
 	// Tokens are pasted into headers and command lines, where other characters could inject.
 	if strings.ContainsFunc(issued.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
@@ -110,7 +112,7 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 
 // Introspect asks the issuer about a token (RFC 7662 §2). It returns the response as received.
 func (c *Client) Introspect(ctx context.Context, raw string) ([]byte, error) {
-	body, err := c.post(ctx, "introspection_endpoint", c.Metadata.IntrospectionEndpoint, url.Values{"token": {raw}})
+	body, err := c.post(ctx, call{name: "introspection_endpoint", endpoint: c.Metadata.IntrospectionEndpoint, form: url.Values{"token": {raw}}})
 	if err != nil {
 		return nil, err
 	}
@@ -125,34 +127,49 @@ func (c *Client) Introspect(ctx context.Context, raw string) ([]byte, error) {
 
 // Revoke revokes a token (RFC 7009 §2). The body of the response has no meaning (§2.2).
 func (c *Client) Revoke(ctx context.Context, raw string) error {
-	_, err := c.post(ctx, "revocation_endpoint", c.Metadata.RevocationEndpoint, url.Values{"token": {raw}})
+	_, err := c.post(ctx, call{name: "revocation_endpoint", endpoint: c.Metadata.RevocationEndpoint, form: url.Values{"token": {raw}}})
 	return err
 }
 
-// post sends a form with the client's credentials to an endpoint and returns the body of a 200. name is the name of the
-// endpoint in the issuer's metadata.
-func (c *Client) post(ctx context.Context, name, endpoint string, form url.Values) ([]byte, error) {
-	if endpoint == "" {
-		return nil, fmt.Errorf("the metadata of %s has no %s", oauth.RedactURL(c.Metadata.Issuer), name)
+// call is a request over REST.
+type call struct {
+	// name is the name of the endpoint in the issuer's metadata.
+	name, endpoint string
+	form           url.Values
+	// prover makes the DPoP proof of the request; nil for a request without one.
+	prover *Prover
+}
+
+// post sends a form with the client's credentials to an endpoint and returns the body of a 200. It repeats the request once, with
+// all of its proofs made again, if the issuer demands a DPoP proof with a nonce that it provides (RFC 9449 §8).
+func (c *Client) post(ctx context.Context, request call) ([]byte, error) {
+	if request.endpoint == "" {
+		return nil, fmt.Errorf("the metadata of %s has no %s", oauth.RedactURL(c.Metadata.Issuer), request.name)
 	}
 	type result struct {
 		body []byte
 		err  error
 	}
 	got := Authenticate(c.Authentication, func(method string) (result, Outcome) {
-		body, err := c.postWith(ctx, method, name, endpoint, form)
+		body, err := c.postWith(ctx, method, request)
+		if refused, ok := errors.AsType[*CallError](err); ok && refused.nonceProvided {
+			body, err = c.postWith(ctx, method, request)
+		}
 		return result{body, err}, outcome(err)
 	})
 	return got.body, got.err
 }
 
 // postWith is post with one authentication method.
-func (c *Client) postWith(ctx context.Context, method, name, endpoint string, form url.Values) ([]byte, error) {
+func (c *Client) postWith(ctx context.Context, method string, sent call) ([]byte, error) {
 	evidence, err := c.Evidence(method)
 	if err != nil {
 		return nil, err
 	}
-	request, err := evidence.newRequest(ctx, endpoint, form.Encode())
+	request, err := evidence.newRequest(ctx, sent.endpoint, sent.form.Encode())
+	if err == nil {
+		err = sent.prover.Request(request)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -162,18 +179,21 @@ func (c *Client) postWith(ctx context.Context, method, name, endpoint string, fo
 		return nil, requestError(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
+	nonce := sent.prover.Learn(answer.Header.Values(dpop.NonceHeader))
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading the response of the %s: %w", name, err)
+		return nil, fmt.Errorf("reading the response of the %s: %w", sent.name, err)
 	case len(body) > maxResponse:
-		return nil, fmt.Errorf("the %s returned more than %d bytes", name, maxResponse)
+		return nil, fmt.Errorf("the %s returned more than %d bytes", sent.name, maxResponse)
 	case answer.StatusCode == http.StatusOK:
 		return body, nil
 	case answer.StatusCode >= 300 && answer.StatusCode < 400:
-		return nil, fmt.Errorf("the %s returned %d; redirects are not followed, because the request carries the client's credentials", name, answer.StatusCode)
+		return nil, fmt.Errorf("the %s returned %d; redirects are not followed, because the request carries the client's credentials", sent.name, answer.StatusCode)
 	}
-	return nil, c.refused(answer.StatusCode, body, name, form.Get("token"), evidence.Assertion)
+	refused := c.refused(answer.StatusCode, body, sent.name, sent.form.Get("token"), evidence.Assertion)
+	refused.nonceProvided = nonce && refused.reason == oauth.UseDPoPNonce
+	return nil, refused
 }
 
 // refused returns the error of a response of the endpoint name. Its text does not quote what is hidden.
@@ -185,11 +205,12 @@ func (c *Client) refused(status int, body []byte, name string, hidden ...string)
 	if json.Unmarshal(body, &refused) != nil || refused.Code == "" {
 		return &CallError{Code: codeOfHTTP(status), Text: fmt.Sprintf("the %s returned %d", name, status)}
 	}
-	code := codeOfOAuth[oauth.Code(refused.Code)]
+	reason := oauth.Code(refused.Code)
+	code := codeOfOAuth[reason]
 	if status == http.StatusTooManyRequests {
 		code = codes.ResourceExhausted
 	}
-	return &CallError{Code: code, Text: c.refusal(refused.Code, refused.Description, hidden...)}
+	return &CallError{Code: code, Text: c.refusal(refused.Code, refused.Description, hidden...), reason: reason}
 }
 
 // IssuedToken is a token response (RFC 6749 §5.1).
@@ -207,6 +228,8 @@ var codeOfOAuth = map[oauth.Code]codes.Code{
 	oauth.InvalidScope:           codes.InvalidArgument,
 	oauth.InvalidTarget:          codes.InvalidArgument,
 	oauth.UnsupportedGrantType:   codes.InvalidArgument,
+	oauth.InvalidDPoPProof:       codes.InvalidArgument,
+	oauth.UseDPoPNonce:           codes.InvalidArgument,
 	oauth.InvalidClient:          codes.Unauthenticated,
 	oauth.UnauthorizedClient:     codes.PermissionDenied,
 	oauth.TemporarilyUnavailable: codes.Unavailable,
@@ -313,6 +336,14 @@ func (c *Client) DialGRPC(options ...grpc.DialOption) (*grpc.ClientConn, error) 
 	// passthrough uses the system's resolver, as REST does. gRPC's own would query the DNS for SRV records at each connection,
 	// and wait for them.
 	return grpc.NewClient("passthrough:///"+endpoint, append(options, grpc.WithTransportCredentials(c.grpcSecurity(host)))...)
+}
+
+// TLSConfig returns the configuration of connections over TLS to the issuer, which present the client's certificate if it has one.
+func (c *Client) TLSConfig() *tls.Config {
+	if c.Authentication == nil || c.Certificate == nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return presenting(c.Certificate, nil)
 }
 
 // grpcSecurity returns the security of connections to the gRPC port, which present the client's certificate if it has one.

@@ -31,7 +31,9 @@ type Connection struct {
 	// proof is what flags, environment and file say; the profile has its own.
 	proof proof
 	// authMethod is the client authentication method, or empty if the client finds out.
-	authMethod  string
+	authMethod string
+	// dpopKeyFile has the key to which the client's tokens are bound, or is empty. The profile may have another one.
+	dpopKeyFile string
 	ProfileName string
 	// profile is nil if none is named.
 	profile *profile
@@ -46,7 +48,8 @@ func (c *Connection) Declare(flags *pflag.FlagSet, issuer string) {
 	flags.StringVar(&c.ClientID, "client-id", "", "`id` of the client")
 	c.proof.declare(flags)
 	flags.StringVar(&c.authMethod, "client-auth-method", "", "`method` by which the client sends its secret: client_secret_basic or client_secret_post; default: the one that the issuer accepts")
-	flags.StringVar(&c.ProfileName, "profile", "", "`name` of a profile with issuer, client and its secret or key; see grantor help profiles")
+	flags.StringVar(&c.dpopKeyFile, "dpop-key-file", "", dpopUsage)
+	flags.StringVar(&c.ProfileName, "profile", "", "`name` of a profile with issuer, client and what authenticates it; see grantor help profiles")
 }
 
 // Fill takes from the profile what has no value from a source of higher precedence.
@@ -62,20 +65,35 @@ func (c *Connection) Fill(flags *pflag.FlagSet) (err error) {
 	if !given("issuer") {
 		c.Issuer = c.profile.issuer
 	}
-	if !given("client-id") && (c.profile.clientID != "" || !flags.Changed("client-id")) {
+	if !given("client-id") && (c.profile.clientID != "" || c.profile.federated() || !flags.Changed("client-id")) {
 		c.ClientID = c.profile.clientID
 	}
 	if c.chosen && c.ownProof() {
 		c.proof.keepOnly(func(name string) bool { return settings.OnCommandLine(flags, name) })
 	}
-	if !given("client-auth-method") && c.proof.keyFile == "" && c.profile.isFor(c.Issuer, c.ClientID) {
+	if !given("client-auth-method") && !c.proof.secretless() && c.profile.clientID != "" && c.profile.isFor(c.Issuer, c.ClientID) {
 		c.authMethod = c.profile.authMethod
+	}
+	if !given("dpop-key-file") && c.profile.dpopKeyFile != "" && c.profile.isFor(c.Issuer, c.ClientID) {
+		c.dpopKeyFile = ""
 	}
 	return nil
 }
 
-// Credentials validates the settings and returns what the client authenticates with. No error quotes its secret or key.
+// Credentials validates the settings and returns what the client authenticates with, and the key that its tokens are bound to. No
+// error quotes a secret or key.
 func (c *Connection) Credentials(cmd *cobra.Command) (Credentials, error) {
+	prover, err := c.Prover()
+	if err != nil {
+		return Credentials{}, err
+	}
+	found, err := c.authentication(cmd)
+	found.DPoP = prover
+	return found, err
+}
+
+// authentication validates the settings and returns what the client authenticates with.
+func (c *Connection) authentication(cmd *cobra.Command) (Credentials, error) {
 	given, err := c.findProof()
 	if c.ClientID == "" && (err != nil || !given.federated()) {
 		return Credentials{}, cli.SettingError("client-id", errors.New("is required: the client to authenticate as"))
@@ -91,7 +109,7 @@ func (c *Connection) Credentials(cmd *cobra.Command) (Credentials, error) {
 		return Credentials{}, err
 	case given.keyFile != "":
 		return c.withKey(given)
-	case given.tokenFile != "" || given.certificateFile != "" || given.spiffeSocket != "":
+	case given.secretless():
 		return c.withIdentity(cmd.Context(), given)
 	}
 	return c.withSecret(cmd, given, method)
@@ -108,7 +126,7 @@ func (c *Connection) AuthMethod() (string, error) {
 	return c.authMethod, nil
 }
 
-// ownProof reports whether the profile has the secret or the key of this client at this issuer.
+// ownProof reports whether the profile has what authenticates this client at this issuer.
 func (c *Connection) ownProof() bool {
 	return c.profile != nil && c.profile.kind() != "" && c.profile.isFor(c.Issuer, c.ClientID)
 }

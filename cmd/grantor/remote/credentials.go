@@ -31,6 +31,8 @@ type Credentials struct {
 	Certificate *tls.Certificate
 	// Options make a source of package attach authenticate the client without a secret.
 	Options []attach.Option
+	// DPoP makes the proofs of the client's token requests. It is nil for bearer tokens.
+	DPoP *Prover
 }
 
 // keyCredentials returns the credentials of a client that signs its assertions for an issuer with a private key. An empty keyID

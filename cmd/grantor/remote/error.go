@@ -4,6 +4,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // CallError is a call that an issuer refused, or that did not reach it. Text is one line that is safe to print.
@@ -13,6 +14,11 @@ type CallError struct {
 	// Message is the issuer's own text, which is not safe to print. Field is the field of the request that the issuer
 	// refused, if it named one.
 	Message, Field string
+
+	// reason is the OAuth error code of a refusal over REST, or empty.
+	reason oauth.Code
+	// nonceProvided reports that the issuer demands the same request with a nonce that it has provided.
+	nonceProvided bool
 }
 
 // Error implements error. The text is safe to print.

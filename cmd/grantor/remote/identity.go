@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,32 +24,36 @@ func (c *Connection) withIdentity(ctx context.Context, given proof) (Credentials
 	if c.authMethod != "" {
 		return Credentials{}, cli.SettingError("client-auth-method", errors.New("is for a client with a secret, and another proof is set"))
 	}
-	if err := cli.OneOf(given.svid, svidJWT, svidX509); err != nil {
-		return Credentials{}, cli.SettingError("spiffe-svid", err)
-	}
 	switch {
 	case given.tokenFile != "":
 		return c.withToken(given.tokenFile)
 	case given.certificateFile != "":
 		certificate, err := tls.LoadX509KeyPair(given.certificateFile, given.certificateKeyFile)
 		if err != nil {
-			return Credentials{}, cli.SettingError("client-certificate-file, client-certificate-key-file", err)
+			return Credentials{}, cli.SettingError(c.origin("client-certificate-file, client-certificate-key-file", c.proof.certificateFile), err)
 		}
 		return withCertificate(c.ClientID, &certificate), nil
 	}
-	if err := workloadapi.ValidateAddress(given.spiffeSocket); err != nil {
-		return Credentials{}, cli.SettingError("spiffe-socket", err)
+	svid := cmp.Or(given.svid, svidJWT)
+	if err := cli.OneOf(svid, svidJWT, svidX509); err != nil {
+		return Credentials{}, cli.SettingError("spiffe-svid", err)
 	}
-	if given.svid == svidX509 {
+	if err := workloadapi.ValidateAddress(given.spiffeSocket); err != nil {
+		return Credentials{}, cli.SettingError(c.socketOrigin(), err)
+	}
+	if svid == svidX509 {
 		return c.withX509SVID(ctx, given.spiffeSocket)
 	}
 	return c.withJWTSVID(ctx, given.spiffeSocket), nil
 }
 
+// socketOrigin returns where the address of the Workload API is from.
+func (c *Connection) socketOrigin() string { return c.origin("spiffe-socket", c.proof.spiffeSocket) }
+
 // withToken returns the credentials of a client with the token of another issuer.
 func (c *Connection) withToken(path string) (Credentials, error) {
 	if _, err := clientassertion.ReadToken(path); err != nil {
-		return Credentials{}, cli.SettingError("token-file", err)
+		return Credentials{}, cli.SettingError(c.origin("token-file", c.proof.tokenFile), err)
 	}
 	return Credentials{
 		ID: c.ClientID, Method: byAssertion, Options: []attach.Option{attach.TokenFile(path)}, AssertionType: clientassertion.Type,
@@ -71,7 +76,7 @@ func (c *Connection) withJWTSVID(ctx context.Context, address string) Credential
 			defer cancel()
 			svid, err := workloadapi.FetchJWTSVID(ctx, jwtsvid.Params{Audience: c.Issuer, Subject: spiffeid.ID{}}, workloadapi.WithAddr(address))
 			if err != nil {
-				return "", cli.SettingError("spiffe-socket", err)
+				return "", cli.SettingError(c.socketOrigin(), err)
 			}
 			return svid.Marshal(), nil
 		},
@@ -84,7 +89,7 @@ func (c *Connection) withX509SVID(ctx context.Context, address string) (Credenti
 	defer cancel()
 	svid, err := workloadapi.FetchX509SVID(ctx, workloadapi.WithAddr(address))
 	if err != nil {
-		return Credentials{}, cli.SettingError("spiffe-socket", err)
+		return Credentials{}, cli.SettingError(c.socketOrigin(), err)
 	}
 	certificate := &tls.Certificate{PrivateKey: svid.PrivateKey, Leaf: svid.Certificates[0]}
 	for _, c := range svid.Certificates {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
@@ -20,17 +21,21 @@ type profile struct {
 	proof
 	// authMethod is the authentication method of the client, or empty.
 	authMethod string
+	// dpopKeyFile has the key to which the client's tokens are bound, or is empty.
+	dpopKeyFile string
 }
 
 // NewProfilesTopic returns the help topic on profiles.
 func NewProfilesTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "profiles",
-		Short: "How to keep issuer, client and secret or key in a file",
-		Long: `Commands that talk to an issuer need --issuer, --client-id and the client's secret or private key. Each comes from its
-flag, else from the profile that --profile names, else from the environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, and one of
-GRANTOR_CLIENT_SECRET, GRANTOR_CLIENT_SECRET_FILE and GRANTOR_PRIVATE_KEY_FILE), else from the profile that GRANTOR_PROFILE
-names. Profiles are in $XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.yaml:
+		Short: "How to keep issuer, client and what authenticates it in a file",
+		Long: `Commands that talk to an issuer need --issuer, --client-id and what authenticates the client: its secret or private key, or
+an identity that it has elsewhere. Each comes from its flag, else from the profile that --profile names, else from the
+environment (GRANTOR_ISSUER, GRANTOR_CLIENT_ID, GRANTOR_DPOP_KEY_FILE, and one of GRANTOR_CLIENT_SECRET,
+GRANTOR_CLIENT_SECRET_FILE, GRANTOR_PRIVATE_KEY_FILE, GRANTOR_TOKEN_FILE, GRANTOR_CLIENT_CERTIFICATE_FILE and
+GRANTOR_SPIFFE_SOCKET), else from the profile that GRANTOR_PROFILE names. Profiles are in
+$XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.config/grantor/profiles.yaml:
 
   prod:
     issuer: https://auth.example.com
@@ -42,11 +47,24 @@ names. Profiles are in $XDG_CONFIG_HOME/grantor/profiles.yaml, by default ~/.con
     client_id: background-service
     private_key_file: background-service.pem # relative to this file; for a client with a key instead of a secret
     key_id: 2026-11                        # optional; the kid under which the key is registered
+  certified:
+    issuer: https://auth.example.com
+    client_id: orders
+    client_certificate_file: orders.pem    # relative to this file, as is the file with its private key
+    client_certificate_key_file: orders.key
+  pod:
+    issuer: https://auth.example.com
+    token_file: /var/run/secrets/grantor/token # a token of another issuer; client_id is optional
+  workload:
+    issuer: https://auth.example.com
+    spiffe_socket: unix:///run/spire/agent.sock # client_id is optional
+    spiffe_svid: x509                      # optional; jwt is the default
+    dpop_key_file: dpop.pem                # optional, in any profile: the key to which the tokens are bound (RFC 9449)
   local:
     issuer: http://localhost:8080
 
-No other user may read the file: chmod 600 it. The secret or key of a profile is used only for the issuer of the profile,
-and only for the client of the profile.
+No other user may read the file: chmod 600 it. What authenticates the client of a profile is used only for the issuer of the
+profile, and only for its client; that of a profile without client_id is used for whichever client the issuer takes it for.
 
   grantor client list --profile prod
   GRANTOR_PROFILE=local grantor key list --client-id administrator`,
@@ -103,46 +121,71 @@ func ProfileIssuer(name string) (string, error) {
 }
 
 func (p *profile) read(doc *yamldoc.Document, whole *yaml.Node) error {
+	texts := map[string]*string{
+		"issuer": &p.issuer, "client_id": &p.clientID, "client_secret": &p.secret, "client_auth_method": &p.authMethod,
+		"key_id": &p.keyID, "spiffe_socket": &p.spiffeSocket, "spiffe_svid": &p.svid,
+	}
+	paths := map[string]*string{
+		"client_secret_file": &p.secretFile, "private_key_file": &p.keyFile, "token_file": &p.tokenFile, "dpop_key_file": &p.dpopKeyFile,
+		"client_certificate_file": &p.certificateFile, "client_certificate_key_file": &p.certificateKeyFile,
+	}
 	err := doc.Fields(whole, func(key string, node *yaml.Node) (err error) {
-		switch key {
-		case "issuer":
-			p.issuer, err = doc.Scalar(node)
-		case "client_id":
-			p.clientID, err = doc.Scalar(node)
-		case "client_secret":
-			p.secret, err = doc.Scalar(node)
-		case "client_auth_method":
-			p.authMethod, err = doc.Scalar(node)
-		case "client_secret_file":
-			p.secretFile, err = besideFile(doc, node)
-		case "private_key_file":
-			p.keyFile, err = besideFile(doc, node)
-		case "key_id":
-			p.keyID, err = doc.Scalar(node)
-		default:
-			err = doc.Errorf(node, "a profile has no field %q", key)
+		if text := texts[key]; text != nil {
+			*text, err = doc.Scalar(node)
+			return err
 		}
-		return err
+		if path := paths[key]; path != nil {
+			*path, err = besideFile(doc, node)
+			return err
+		}
+		return doc.Errorf(node, "a profile has no field %q", key)
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case p.issuer == "":
-		return doc.Errorf(whole, "a profile needs its issuer")
-	case p.secret != "" && p.secretFile != "":
-		return doc.Errorf(whole, "give one of client_secret and client_secret_file")
-	case p.keyFile != "" && p.secret+p.secretFile != "":
-		return doc.Errorf(whole, "give the client's secret or private_key_file, not both")
-	case p.keyID != "" && p.keyFile == "":
-		return doc.Errorf(whole, "key_id is for a profile with private_key_file")
-	case p.authMethod != "" && p.keyFile != "":
-		return doc.Errorf(whole, "client_auth_method is for a profile with a secret")
-	case p.authMethod != "" && p.clientID == "":
-		return doc.Errorf(whole, "a profile with client_auth_method needs the client_id of the client that is registered for it")
-	case p.kind() != "" && p.clientID == "":
-		return doc.Errorf(whole, "a profile with a %s needs the client_id of the %[1]s", p.kind())
+	}
+	if problem := p.problem(); problem != "" {
+		return doc.Errorf(whole, "%s", problem)
 	}
 	return nil
+}
+
+// problem says which fields are missing, or exclude each other; it is empty if the profile is valid.
+func (p *profile) problem() string {
+	given := p.given()
+	switch {
+	case p.issuer == "":
+		return "a profile needs its issuer"
+	case len(given) > 1:
+		return "give one of " + given[0] + " and " + given[1]
+	case p.keyID != "" && p.keyFile == "":
+		return "key_id is for a profile with private_key_file"
+	case p.svid != "" && p.spiffeSocket == "":
+		return "spiffe_svid is for a profile with spiffe_socket"
+	case p.svid != "" && cli.OneOf(p.svid, svidJWT, svidX509) != nil:
+		return "spiffe_svid: " + cli.OneOf(p.svid, svidJWT, svidX509).Error()
+	case (p.certificateFile == "") != (p.certificateKeyFile == ""):
+		return "give both of client_certificate_file and client_certificate_key_file, or neither"
+	case p.authMethod != "" && p.secretless():
+		return "client_auth_method is for a profile with a secret"
+	case p.authMethod != "" && p.clientID == "":
+		return "a profile with client_auth_method needs the client_id of the client that is registered for it"
+	case p.kind() != "" && p.clientID == "" && !p.federated():
+		return fmt.Sprintf("a profile with a %s needs the client_id of the %[1]s", p.kind())
+	}
+	return ""
+}
+
+// given returns the names of the fields with what authenticates the client.
+func (p *profile) given() (names []string) {
+	if p.secret != "" {
+		names = append(names, "client_secret")
+	}
+	for _, file := range p.files() {
+		if *file.value != "" {
+			names = append(names, strings.ReplaceAll(file.name, "-", "_"))
+		}
+	}
+	return names
 }
 
 // besideFile returns a path in a field, which is relative to the directory of the file of profiles unless it is absolute.
@@ -154,8 +197,10 @@ func besideFile(doc *yamldoc.Document, node *yaml.Node) (string, error) {
 	return path, err
 }
 
+// isFor reports whether the profile is for a client at an issuer. One without a client is for any: it has no secret, key or
+// certificate, but at most an identity, of which the issuer knows which client it is.
 func (p *profile) isFor(issuer, clientID string) bool {
-	return p.issuer == issuer && p.clientID == clientID
+	return p.issuer == issuer && (p.clientID == "" || p.clientID == clientID)
 }
 
 // readPrivate reads a YAML file that may have secrets, and so must not be readable by other users.

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +25,7 @@ type proof struct {
 	tokenFile string
 	// certificateFile has a client certificate, and certificateKeyFile its private key.
 	certificateFile, certificateKeyFile string
-	// spiffeSocket is the address of the SPIFFE Workload API, and svid the kind of SVID.
+	// spiffeSocket is the address of the SPIFFE Workload API, and svid the kind of SVID, by default [svidJWT].
 	spiffeSocket, svid string
 }
 
@@ -51,7 +52,7 @@ func (p *proof) declare(flags *pflag.FlagSet) {
 	}
 	flags.StringVar(&p.keyID, "key-id", "", "`kid` under which the key of --private-key-file is registered; default: its RFC 7638 thumbprint")
 	flags.StringVar(&p.certificateKeyFile, "client-certificate-key-file", "", "`file` with the private key of --client-certificate-file in PEM")
-	flags.StringVar(&p.svid, "spiffe-svid", svidJWT, "`kind` of the SVID of --spiffe-socket: jwt or x509")
+	flags.StringVar(&p.svid, "spiffe-svid", "", "`kind` of the SVID of --spiffe-socket: jwt or x509; default: jwt")
 }
 
 // The kinds of SVIDs.
@@ -60,23 +61,32 @@ const svidJWT, svidX509 = "jwt", "x509"
 // keepOnly removes the values of the settings that keep does not report, by their names.
 func (p *proof) keepOnly(keep func(name string) bool) {
 	for _, file := range append(p.files(), fileSetting{name: "key-id", value: &p.keyID},
-		fileSetting{name: "client-certificate-key-file", value: &p.certificateKeyFile}) {
+		fileSetting{name: "client-certificate-key-file", value: &p.certificateKeyFile}, fileSetting{name: "spiffe-svid", value: &p.svid}) {
 		if !keep(file.name) {
 			*file.value = ""
 		}
 	}
 }
 
-// kind names the secret or the private key of a profile; it is empty if there is neither.
+// kind names what the client of a profile authenticates with; it is empty if there is nothing.
 func (p *proof) kind() string {
 	switch {
 	case p.keyFile != "":
 		return "private key"
 	case p.secret != "" || p.secretFile != "":
 		return "secret"
+	case p.tokenFile != "":
+		return "token"
+	case p.certificateFile != "":
+		return "certificate"
+	case p.spiffeSocket != "":
+		return "SVID"
 	}
 	return ""
 }
+
+// secretless reports whether the client authenticates without a secret.
+func (p *proof) secretless() bool { return p.kind() != "" && p.kind() != "secret" }
 
 // findProof returns what the client authenticates with: what the settings and the environment have, else what the profile
 // has. There is none if the secret has to be asked for.
@@ -96,13 +106,13 @@ func (c *Connection) findProof() (proof, error) {
 		return proof{}, cli.SettingError(given[0]+", "+given[1], errors.New("both are set, by flag or environment; give one"))
 	case len(given) == 0 && c.ownProof():
 		found = c.profile.proof
-		found.svid = c.proof.svid
-		if c.proof.keyID != "" {
-			found.keyID = c.proof.keyID
-		}
+		found.keyID, found.svid = cmp.Or(c.proof.keyID, found.keyID), cmp.Or(c.proof.svid, found.svid)
 	}
 	if found.keyID != "" && found.keyFile == "" {
 		return proof{}, cli.SettingError("key-id", errors.New("is set without private-key-file"))
+	}
+	if found.svid != "" && found.spiffeSocket == "" {
+		return proof{}, cli.SettingError("spiffe-svid", errors.New("is set without spiffe-socket"))
 	}
 	if (found.certificateFile == "") != (found.certificateKeyFile == "") {
 		return proof{}, cli.SettingError("client-certificate-file, client-certificate-key-file", errors.New("one is set without the other"))
@@ -167,7 +177,7 @@ func (c *Connection) origin(setting, value string) string {
 	return "profile " + c.ProfileName
 }
 
-// noProof says how to give a secret or key. Those of a profile are not used for any other issuer, which would learn a
+// noProof says how to give a secret or another proof. That of a profile is not used for any other issuer, which would learn a
 // secret.
 func (c *Connection) noProof() error {
 	if c.profile != nil && c.profile.kind() != "" {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -126,7 +127,21 @@ func (c *certified) postTo(t *testing.T, target string, s sent, form string) ans
 	defer func() { _ = response.Body.Close() }()
 	var got answer
 	must.Succeed(t, json.Unmarshal(must.Get(io.ReadAll(response.Body)), &got))
+	if want := statuses[got.text("error")].http; response.StatusCode != want {
+		t.Errorf("got %s with %q, want %d", response.Status, got.text("error"), want)
+	}
 	return got
+}
+
+// statuses maps an OAuth error to its gRPC code and its HTTP status.
+var statuses = map[string]struct {
+	grpc codes.Code
+	http int
+}{
+	"":                {codes.OK, http.StatusOK},
+	"invalid_request": {codes.InvalidArgument, http.StatusBadRequest},
+	"invalid_client":  {codes.Unauthenticated, http.StatusUnauthorized},
+	"invalid_token":   {codes.Unauthenticated, http.StatusUnauthorized},
 }
 
 // dial returns a connection to the gRPC port, and a context that sends the headers.
@@ -146,10 +161,10 @@ func withHeaders(ctx context.Context, headers []string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, headers...)
 }
 
-// grpcError returns the answer to a refused call.
+// grpcError returns the answer to a refused call. If its code is not that of its reason, the answer has the whole error.
 func grpcError(err error) answer {
 	for _, detail := range status.Convert(err).Details() {
-		if info, ok := detail.(interface{ GetReason() string }); ok {
+		if info, ok := detail.(interface{ GetReason() string }); ok && statuses[info.GetReason()].grpc == status.Code(err) {
 			return answer{"error": info.GetReason()}
 		}
 	}

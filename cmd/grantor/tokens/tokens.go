@@ -91,7 +91,10 @@ func newIssueCommand(shared settings.Names) *cobra.Command {
 		Short: "Get an access token",
 		Long: `Get an access token as a client. Standard output has only the token, standard error its scope and lifetime:
 
-  curl -H "Authorization: Bearer $(grantor token issue --client-id background-service --scope api1)" https://orders.internal`,
+  curl -H "Authorization: Bearer $(grantor token issue --client-id background-service --scope api1)" https://orders.internal
+
+With --dpop-key-file the token is bound to a key (RFC 9449): it is sent as "Authorization: DPoP" with a proof that the key has
+signed for the one request, and is of no use without the key.`,
 		Args:    cobra.ExactArgs(0),
 		PreRunE: s.Prepare,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -103,7 +106,7 @@ func newIssueCommand(shared settings.Names) *cobra.Command {
 				case s.Output == "json":
 					return printJSON(cmd.OutOrStdout(), body)
 				}
-				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), summary(issued))
+				_, _ = fmt.Fprintln(cmd.ErrOrStderr(), summary(issued)+binding(client))
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), issued.Token)
 				return err
 			})
@@ -216,6 +219,14 @@ func summary(t *remote.IssuedToken) string {
 		return text + "; no lifetime in the response"
 	}
 	return text + "; expires in " + (time.Duration(seconds) * time.Second).String()
+}
+
+// binding says which DPoP key the client's tokens are bound to; it is empty for bearer tokens.
+func binding(client *remote.Client) string {
+	if client.DPoP == nil {
+		return ""
+	}
+	return "; bound to the DPoP key " + client.DPoP.Thumbprint()
 }
 
 // clientName returns the client's id or, where its identity alone names it, a phrase in its place.

@@ -1,6 +1,7 @@
 package trustcheck
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -8,15 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grantorhq/grantor/service/clientassertion"
-	"github.com/grantorhq/grantor/service/jws"
-	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/trust"
 )
-
-// leeway is how far the clock of an issuer may be ahead of this machine's.
-const leeway = 30 * time.Second
 
 // checker checks one piece of evidence.
 type checker struct {
@@ -36,120 +32,81 @@ func (c *checker) check(ctx context.Context, sent *evidence) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &report{Kind: sent.kind(), Issuer: id.IssuerID(), Subject: id.Subject + id.SPIFFEID}
+	r := &report{Kind: sent.kind(), Issuer: id.IssuerID(), Subject: id.Name()}
 	issuer, trusted := c.table.Issuer(r.Issuer)
-	if !trusted {
+	switch {
+	case !trusted:
 		r.add("issuer", wrong, "it is not among the trusted issuers")
+		return r, nil
+	case id.SPIFFEID == "" && id.Issuer == id.Subject:
+		r.add("issuer", wrong, "its iss is its sub, as in an assertion of a client with a key")
 		return r, nil
 	}
 	r.add("issuer", right, c.place(trust.KindIssuer+" "+r.Issuer, ""))
 	result, why := c.checkSignature(ctx, sent, issuer)
 	r.add("signature", result, why)
-	if sent.message != nil {
-		checkType(r, sent.message.Header.Type)
-		c.checkTimes(r, sent.claims)
-		c.checkAudience(r, sent.claims, issuer)
+	if sent.token != nil {
+		c.checkToken(r, sent.token, issuer)
 	} else {
 		c.checkCertificate(r, sent.chain[0])
 	}
-	c.matchClients(r, id)
+	c.matchClients(r, id, sent.method())
 	c.matchWorkloads(r, id)
 	return r, nil
 }
 
-// checkType checks that a token is not one with another purpose, which an issuer may sign with the same keys (RFC 8725 §3.11).
-func checkType(r *report, typ string) {
-	name := jws.MediaType(typ)
-	for _, known := range [...]string{"", "JWT", "at+jwt", clientassertion.MediaType} {
-		if oauth.EqualFold(name, known) {
-			return
-		}
+// checkToken checks the type, the times and the audience of a token.
+func (c *checker) checkToken(r *report, token *trust.Token, issuer *trust.Issuer) {
+	verdict := issuer.CheckToken(token, c.audience)
+	if verdict.Type != nil {
+		r.judge("type", verdict.Type, "")
 	}
-	r.add("type", wrong, fmt.Sprintf("typ is %.40q, want JWT or none", typ))
-}
-
-// checkTimes checks when a token is valid.
-func (c *checker) checkTimes(r *report, claims jws.Claims) {
-	expires, err := claims.Time("exp")
-	switch {
-	case err != nil:
-		r.add("times", wrong, err.Error())
-		return
-	case !c.now.Before(expires):
-		r.add("times", wrong, "it expired at "+formatTime(expires))
-		return
-	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		if _, ok := claims[name]; !ok {
-			continue
-		}
-		if start, err := claims.Time(name); err != nil || start.After(c.now.Add(leeway)) {
-			r.add("times", wrong, name+" is no time, or ahead")
-			return
-		}
-	}
-	r.add("times", right, "it expires at "+formatTime(expires))
-}
-
-// checkAudience checks whom a token is for: a list with one member is the same as its member, and several are refused.
-func (c *checker) checkAudience(r *report, claims jws.Claims, issuer *trust.Issuer) {
-	audience := claims.Texts("aud")
-	accepted := issuer.Audience
-	if len(accepted) == 0 && c.audience == "" {
+	r.judge("times", cmp.Or(verdict.Times, verdict.Validity.Check(c.now)), "it expires at "+formatTime(verdict.Validity.Expires))
+	if len(issuer.Accepts(c.audience)) == 0 {
 		r.add("audience", unknown, "give --issuer")
 		return
 	}
-	if c.audience != "" {
-		accepted = append(slices.Clone(accepted), c.audience)
-	}
-	switch {
-	case len(audience) != 1:
-		r.add("audience", wrong, fmt.Sprintf("there are %d, want one", len(audience)))
-	case !slices.Contains(accepted, audience[0]):
-		r.add("audience", wrong, fmt.Sprintf("it is %.200q, want %s", audience[0], strings.Join(accepted, " or ")))
-	default:
-		r.add("audience", right, audience[0])
-	}
+	r.judge("audience", verdict.Audience, strings.Join(token.Claims.Texts("aud"), " "))
 }
 
-// checkCertificate checks a certificate by itself.
+// checkCertificate checks the times and the usage of an X509-SVID.
 func (c *checker) checkCertificate(r *report, leaf *x509.Certificate) {
-	switch {
-	case c.now.After(leaf.NotAfter):
-		r.add("times", wrong, "it expired at "+formatTime(leaf.NotAfter))
-	case c.now.Before(leaf.NotBefore):
-		r.add("times", wrong, "it is valid from "+formatTime(leaf.NotBefore))
-	default:
-		r.add("times", right, "it expires at "+formatTime(leaf.NotAfter))
-	}
-	for _, usage := range leaf.ExtKeyUsage {
-		if usage == x509.ExtKeyUsageClientAuth || usage == x509.ExtKeyUsageAny {
-			r.add("usage", right, "it is for clients")
-			return
-		}
-	}
-	r.add("usage", wrong, "its extended key usage lacks clientAuth")
+	r.judge("times", certificate.CheckValidity(leaf, c.now), "it expires at "+formatTime(leaf.NotAfter))
+	r.judge("usage", trust.CheckUsage(leaf), "it is for clients")
 }
 
-// matchClients tries the rules of the registered clients.
-func (c *checker) matchClients(r *report, id trust.Identity) {
+// matchClients tries the rules of the registered clients, and their fields for a SPIFFE ID.
+func (c *checker) matchClients(r *report, id trust.Identity, method string) {
 	for i := range c.clients {
 		client := &c.clients[i]
+		try := func(name, field, why string) {
+			tried := match{Rule: fmt.Sprintf("client %s, %s", client.ID, name), Client: client.ID.String(), Why: why}
+			tried.Place = c.place("client "+tried.Client, field)
+			switch {
+			case why != "":
+			case client.Disabled:
+				tried.Why = "the client is disabled"
+			case !client.Allows(method):
+				tried.Why = "the client may not use " + method
+			default:
+				tried.Matches = true
+			}
+			r.try(tried)
+		}
 		for n := range client.Federation {
 			rule := &client.Federation[n]
 			if rule.IssuerID() != r.Issuer {
 				continue
 			}
-			tried := match{Rule: fmt.Sprintf("client %s, rule %d", client.ID, n+1), Client: client.ID.String()}
-			tried.Place = c.place("client "+tried.Client, fmt.Sprintf("federation[%d]", n))
-			switch _, tried.Why = rule.Match(id); {
-			case tried.Why != "":
-			case client.Disabled:
-				tried.Why = "the client is disabled"
-			default:
-				tried.Matches = true
-			}
-			r.try(tried)
+			_, why := rule.Match(id)
+			try(fmt.Sprintf("rule %d", n+1), fmt.Sprintf("federation[%d]", n), why)
+		}
+		switch field := (trust.Identity{SPIFFEID: client.SPIFFEID}); {
+		case client.SPIFFEID == "" || field.IssuerID() != r.Issuer:
+		case client.MatchesSPIFFEID(id.SPIFFEID):
+			try("spiffe_id", "spiffe_id", "")
+		default:
+			try("spiffe_id", "spiffe_id", fmt.Sprintf("the SPIFFE ID is not %q", client.SPIFFEID))
 		}
 	}
 }

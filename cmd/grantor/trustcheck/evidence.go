@@ -11,23 +11,24 @@ import (
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/service/clientassertion"
 	"github.com/grantorhq/grantor/service/jws"
+	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/trust"
 )
 
 // evidence is a token or a certificate that an issuer has issued. Nothing in it has been verified.
 type evidence struct {
-	// message and claims are those of a token, chain is a certificate with those that signed it. One of them is set.
+	// message is a token, chain a certificate with those that signed it. One of them is set.
 	message *jws.Message
-	claims  jws.Claims
 	chain   []*x509.Certificate
+	// token is what the message says, set by identity.
+	token *trust.Token
 }
 
 const (
 	// maxEvidence is the maximum size of a token or of a certificate with its chain, in bytes.
 	maxEvidence = 64 << 10
-	// maxToken is the maximum size of a token that an issuer accepts, in bytes.
-	maxToken = 8 << 10
 	// maxChain is the maximum number of certificates.
 	maxChain = 10
 )
@@ -62,18 +63,14 @@ func readArgument(cmd *cobra.Command, args []string) ([]byte, error) {
 }
 
 func parseToken(text string) (*evidence, error) {
-	if len(text) > maxToken {
-		return nil, cli.WithExit(cli.ExitInvalid, fmt.Errorf("the token has more than %d bytes", maxToken))
+	if len(text) > clientassertion.MaxSize {
+		return nil, cli.WithExit(cli.ExitInvalid, fmt.Errorf("the token has more than %d bytes", clientassertion.MaxSize))
 	}
 	message, err := jws.Parse(text)
 	if err != nil {
 		return nil, cli.WithExit(cli.ExitInvalid, fmt.Errorf("not a signed JWT: %w", err))
 	}
-	claims, err := jws.ParseClaims(message.Payload)
-	if err != nil {
-		return nil, cli.WithExit(cli.ExitInvalid, fmt.Errorf("not a signed JWT: %w", err))
-	}
-	return &evidence{message: message, claims: claims}, nil
+	return &evidence{message: message}, nil
 }
 
 func parseChain(data []byte) (*evidence, error) {
@@ -105,9 +102,20 @@ func (e *evidence) kind() string {
 	return "certificate"
 }
 
+// method returns the method by which the evidence authenticates a client. identity has been called.
+func (e *evidence) method() string {
+	switch {
+	case e.token == nil:
+		return oauth.SPIFFEX509
+	case e.token.SVID():
+		return oauth.SPIFFEJWT
+	}
+	return oauth.FederatedJWT
+}
+
 // identity returns the identity that the evidence is of. A token whose subject is a SPIFFE ID of a trusted domain is a
-// JWT-SVID, whatever its "iss" is.
-func (e *evidence) identity(table *trust.Table) (trust.Identity, error) {
+// JWT-SVID, whatever its "iss" is: the request that sends it says so.
+func (e *evidence) identity(table *trust.Table) (_ trust.Identity, err error) {
 	if e.message == nil {
 		id, err := x509svid.IDFromCert(e.chain[0])
 		if err != nil {
@@ -115,18 +123,20 @@ func (e *evidence) identity(table *trust.Table) (trust.Identity, error) {
 		}
 		return trust.Identity{SPIFFEID: id.String()}, nil
 	}
-	subject, err := e.claims.Text("sub")
+	if e.token, err = trust.ReadToken(e.message, e.svid(table)); err != nil {
+		return trust.Identity{}, cli.WithExit(cli.ExitInvalid, fmt.Errorf("not a token of an issuer: %w", err))
+	}
+	return e.token.Identity, nil
+}
+
+// svid reports whether the subject of the token is a SPIFFE ID of a trusted domain.
+func (e *evidence) svid(table *trust.Table) bool {
+	claims, err := jws.ParseClaims(e.message.Payload)
 	if err != nil {
-		return trust.Identity{}, cli.WithExit(cli.ExitInvalid, err)
+		return false
 	}
-	if svid := (trust.Identity{SPIFFEID: subject}); strings.HasPrefix(subject, "spiffe://") {
-		if _, trusted := table.Issuer(svid.IssuerID()); trusted {
-			return svid, nil
-		}
-	}
-	issuer, err := e.claims.Text("iss")
-	if err != nil {
-		return trust.Identity{}, cli.WithExit(cli.ExitInvalid, err)
-	}
-	return trust.Identity{Issuer: issuer, Subject: subject, Claim: e.claims.Scalar}, nil
+	subject, _ := claims.Text("sub")
+	id := trust.Identity{SPIFFEID: subject}
+	_, trusted := table.Issuer(id.IssuerID())
+	return strings.HasPrefix(subject, "spiffe://") && trusted
 }

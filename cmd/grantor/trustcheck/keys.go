@@ -11,11 +11,10 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/jwks"
-	"github.com/grantorhq/grantor/service/jws"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/trust"
 )
@@ -27,14 +26,11 @@ func (e *elsewhereError) Error() string { return e.why }
 
 // checkSignature checks whether the issuer has signed the evidence.
 func (c *checker) checkSignature(ctx context.Context, sent *evidence, issuer *trust.Issuer) (result, why string) {
-	check := c.verifyToken
-	switch {
-	case issuer.TrustDomain != "" && sent.message != nil:
-		check = c.verifySVID
-	case issuer.TrustDomain != "":
-		check = c.verifyChain
+	verify := c.verifyToken
+	if sent.token == nil {
+		verify = c.verifyChain
 	}
-	from, err := check(ctx, sent, issuer)
+	from, err := verify(ctx, sent, issuer)
 	if _, elsewhere := errors.AsType[*elsewhereError](err); elsewhere {
 		return unknown, err.Error()
 	}
@@ -44,7 +40,7 @@ func (c *checker) checkSignature(ctx context.Context, sent *evidence, issuer *tr
 	return right, "with " + from
 }
 
-// verifyToken verifies the token of an issuer, and returns where the key is from.
+// verifyToken verifies the signature of a token, and returns where the key is from.
 func (c *checker) verifyToken(ctx context.Context, sent *evidence, issuer *trust.Issuer) (from string, err error) {
 	set, from, err := c.keySet(ctx, issuer)
 	if err != nil {
@@ -54,15 +50,11 @@ func (c *checker) verifyToken(ctx context.Context, sent *evidence, issuer *trust
 	if err != nil {
 		return "", fmt.Errorf("%s has no key with its kid", from)
 	}
-	return from, verify(sent.message, key)
-}
-
-func verify(message *jws.Message, key jwks.Key) error {
-	fitting, ok := key.For(jwks.Algorithm(message.Header.Algorithm))
+	fitting, ok := key.For(jwks.Algorithm(sent.message.Header.Algorithm))
 	if !ok {
-		return errors.New("its key is not for its alg")
+		return "", errors.New("its key is not for its alg")
 	}
-	return message.Verify(fitting)
+	return from, sent.message.Verify(fitting)
 }
 
 // finder finds a key of a set by its id.
@@ -73,6 +65,12 @@ type finder interface {
 // keySet returns the keys of an issuer, and where they are from.
 func (c *checker) keySet(ctx context.Context, issuer *trust.Issuer) (set finder, from string, err error) {
 	switch {
+	case issuer.TrustDomain != "":
+		bundle, from, err := c.bundle(ctx, issuer)
+		if err != nil {
+			return nil, "", err
+		}
+		return trust.BundleKeys(bundle), from, nil
 	case c.keysFile != "":
 		set, err := jwks.Parse(c.keys)
 		if err != nil {
@@ -167,33 +165,17 @@ func (c *checker) bundleDocument(ctx context.Context, issuer *trust.Issuer) (dat
 	return data, issuer.BundleEndpoint, nil
 }
 
-// verifySVID verifies a JWT-SVID.
-func (c *checker) verifySVID(ctx context.Context, sent *evidence, issuer *trust.Issuer) (from string, err error) {
-	bundle, from, err := c.bundle(ctx, issuer)
-	if err != nil {
-		return "", err
-	}
-	public, ok := bundle.FindJWTAuthority(sent.message.Header.KeyID)
-	if !ok {
-		return "", fmt.Errorf("%s has no key with its kid", from)
-	}
-	key, err := jwks.NewKey(jwks.Algorithm(sent.message.Header.Algorithm), public)
-	if err != nil {
-		return "", err
-	}
-	return from, sent.message.Verify(key)
-}
-
-// verifyChain verifies an X.509-SVID.
+// verifyChain verifies the chain of an X509-SVID, and returns where the authorities are from. Times and usage of the certificate
+// are checked by themselves.
 func (c *checker) verifyChain(ctx context.Context, sent *evidence, issuer *trust.Issuer) (from string, err error) {
 	bundle, from, err := c.bundle(ctx, issuer)
 	if err != nil {
 		return "", err
 	}
 	at := c.now
-	if leaf := sent.chain[0]; at.After(leaf.NotAfter) || at.Before(leaf.NotBefore) {
-		at = leaf.NotAfter // its times are checked by themselves
+	if leaf := sent.chain[0]; certificate.CheckValidity(leaf, at) != nil {
+		at = leaf.NotAfter
 	}
-	_, _, err = x509svid.Verify(sent.chain, bundle, x509svid.WithTime(at))
+	_, err = trust.VerifyChain(sent.chain, bundle.X509Bundle(), at)
 	return from, err
 }

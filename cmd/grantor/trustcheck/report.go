@@ -51,6 +51,15 @@ func (r *report) add(name, result, why string) {
 	r.Checks = append(r.Checks, checked{name, result, why})
 }
 
+// judge adds the result of a check: what is wrong, or what to say if nothing is.
+func (r *report) judge(name string, err error, otherwise string) {
+	if err != nil {
+		r.add(name, wrong, err.Error())
+		return
+	}
+	r.add(name, right, otherwise)
+}
+
 // try adds the result of a rule.
 func (r *report) try(m match) {
 	if m.Matches && !slices.Contains(r.Clients, m.Client) {

@@ -19,7 +19,7 @@ import (
 // rules are the trusted issuers, and all by which an identity can be a client.
 type rules struct {
 	table *trust.Table
-	// clients are those that have a federation, or that restrict a client of a workload.
+	// clients are those with rules or a SPIFFE ID, and those that restrict a client of a workload.
 	clients []registry.Client
 	// position returns file:line of a field of an item; nil if there is no file.
 	position func(item, field string) string
@@ -28,7 +28,11 @@ type rules struct {
 // rules returns those of the file, or those of the running issuer.
 func (s *options) rules(cmd *cobra.Command) (*rules, error) {
 	if s.file == "" {
-		return s.remoteRules(cmd)
+		r, err := s.remoteRules(cmd)
+		if err != nil && cli.ExitCode(err) == cli.ExitUsage {
+			err = cli.WithExit(cli.ExitUsage, fmt.Errorf("%w; or give the rules in the file of --file, which needs no client", err))
+		}
+		return r, err
 	}
 	data, err := cli.ReadFile(s.file, yamldoc.MaxSize)
 	if err != nil {
@@ -54,7 +58,7 @@ func (s *options) rules(cmd *cobra.Command) (*rules, error) {
 
 // add adds a client.
 func (r *rules) add(c *registry.Client) {
-	if _, made := r.table.Workload(c.ID); made || len(c.Federation) > 0 {
+	if _, made := r.table.Workload(c.ID); made || len(c.Federation) > 0 || c.SPIFFEID != "" {
 		r.clients = append(r.clients, *c)
 	}
 }
