@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/base64"
 	"encoding/json"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -36,9 +37,11 @@ func TestConformanceNPM(t *testing.T) {
 			withDocuments(t, func(t *testing.T, environment []string) string { return run(t, dir, environment, "node", script) })
 		})
 	}
+	t.Run("grpc-js.js", func(t *testing.T) { run(t, dir, newStage(t), "node", "grpc-js.js") })
 }
 
-// TestConformancePyPI runs Authlib, in the versions and with the hashes of testdata/pip/requirements.txt.
+// TestConformancePyPI runs Authlib, requests-oauthlib, PyJWT and grpcio, in the versions and with the hashes of
+// testdata/pip/requirements.txt.
 func TestConformancePyPI(t *testing.T) {
 	dir := workingCopy(t, "pip", "python3")
 	run(t, dir, nil, "python3", "-m", "venv", "venv")
@@ -46,6 +49,15 @@ func TestConformancePyPI(t *testing.T) {
 	withDocuments(t, func(t *testing.T, environment []string) string {
 		// The issuer is on loopback, without TLS.
 		return run(t, dir, append(environment, "AUTHLIB_INSECURE_TRANSPORT=1"), "venv/bin/python", "authlib_client.py")
+	})
+	t.Run("requests_oauthlib_client.py", func(t *testing.T) {
+		run(t, dir, append(newStage(t), "OAUTHLIB_INSECURE_TRANSPORT=1"), "venv/bin/python", "requests_oauthlib_client.py")
+	})
+	t.Run("grpcio_client.py", func(t *testing.T) {
+		run(t, dir, nil, "venv/bin/python", append([]string{
+			"-m", "grpc_tools.protoc", "-I", must.Get(filepath.Abs("../../proto")), "--python_out=.", "--grpc_python_out=.",
+		}, must.Get(fs.Glob(os.DirFS("../../proto"), "grantor/v1/*.proto"))...)...)
+		run(t, dir, newStage(t), "venv/bin/python", "grpcio_client.py")
 	})
 }
 
