@@ -45,7 +45,7 @@ func (t *Table) checkOverlaps() error {
 // overlapping returns the trees of the hosts of routes that include all hosts of a route. The trees of narrower hosts are not
 // among them: their routes are compared with this one.
 func (t *Table) overlapping(host string) []*node {
-	trees := []*node{t.any}
+	trees := []*node{&t.any}
 	if host == "" {
 		return trees
 	}
