@@ -270,7 +270,7 @@ func TestOverlapsExact(t *testing.T) {
 		paths, last = append(paths, next...), next
 	}
 	conflicts := 0
-	for range 3000 {
+	for range 1000 {
 		var all []guard.Route
 		for i := range 3 {
 			r := guard.Route{Path: template(), Rule: verify.Scopes(fmt.Sprint("s", i%2)), Source: fmt.Sprint("route", i)}
@@ -300,8 +300,8 @@ func TestOverlapsExact(t *testing.T) {
 			}
 		}
 	}
-	if conflicts < 300 || conflicts > 2700 {
-		t.Errorf("%d of 3000 conflict, so this test checks little", conflicts)
+	if conflicts < 100 || conflicts > 900 {
+		t.Errorf("%d of 1000 conflict, so this test checks little", conflicts)
 	}
 }
 
