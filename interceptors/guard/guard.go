@@ -181,6 +181,9 @@ type Decision struct {
 // Decide decides about a request, and counts and reports the decision. It does not panic: if something does that it calls, such
 // as Request.Header, the request is refused with 500.
 func (g *Guard) Decide(ctx context.Context, r *Request) Decision {
+	if g == nil {
+		g = new(Guard)
+	}
 	if r == nil {
 		r = new(Request)
 	}
