@@ -152,7 +152,8 @@ type Request struct {
 	Scheme string
 	// Path is the path as the client sent it, with the query.
 	Path string
-	// Header yields each value of each header with its name, in any letter case. Nil means no header.
+	// Header yields each value of each header with its name, in any letter case. Only the values of Authorization and DPoP are
+	// read. Nil means no header.
 	Header iter.Seq2[string, string]
 	// Certificate is the client certificate of the client's connection, for which the proxy vouches, or nil.
 	Certificate *x509.Certificate
