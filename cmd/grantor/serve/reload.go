@@ -75,7 +75,7 @@ func reloadTLS(_ context.Context, srv *Server, next *Settings) (func() error, er
 }
 
 func reloadLogLevel(_ context.Context, srv *Server, next *Settings) (func() error, error) {
-	level, err := next.level()
+	level, err := next.monitoring.Level()
 	return func() error { srv.level.Set(level); return nil }, err
 }
 
