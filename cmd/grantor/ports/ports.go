@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -183,7 +184,7 @@ type Servers struct {
 // Serve creates the servers behind the listeners. [Ports.Run] starts them.
 func (p *Ports) Serve(s Servers) {
 	p.ready = s.Ready
-	options := append(s.Options, grpc.StreamInterceptor(p.endStreams))
+	options := append(slices.Clone(s.Options), grpc.StreamInterceptor(p.endStreams))
 	if p.tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.ServerConfig("h2"))))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
 	"github.com/grantorhq/grantor/cmd/grantor/monitoring"
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
+	"github.com/grantorhq/grantor/cmd/grantor/reload"
 	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
@@ -45,7 +46,7 @@ type Server struct {
 	// authorities are those of client-certificate-ca-file.
 	authorities *tlsfiles.Files
 	// reloader is nil if settings are not reloaded.
-	reloader *reloader
+	reloader *reload.Reloader[*Server, Settings]
 	// replicas is where the server announces itself. shared are the settings that must be the same for all replicas.
 	replicas heartbeat.Store
 	shared   map[string]string
@@ -324,7 +325,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return srv.ports.Run(running) })
 	if srv.reloader != nil {
-		group.Go(func() error { return srv.reloader.run(running, srv) })
+		group.Go(func() error { return srv.reloader.Run(running, srv, srv.log) })
 	}
 	group.Go(func() error {
 		defer stopBackground()

@@ -68,7 +68,7 @@ func (s *Settings) Declare(flags *pflag.FlagSet) *settings.Set {
 	s.declarePorts(set, flags)
 	s.declareTokens(set)
 	s.monitoring.Declare(set, "info includes the audit events")
-	markReloadable(flags)
+	reloads.Mark(flags)
 	return set
 }
 
