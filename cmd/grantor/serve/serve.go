@@ -30,6 +30,7 @@ import (
 	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/rest"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -227,11 +228,11 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := parseNetworks(s.trustedProxies)
+	proxies, err := remoteaddr.ParseNetworks(s.trustedProxies)
 	if err != nil {
 		return nil, err
 	}
-	fetch, err := parseNetworks(s.fetchNetworks)
+	fetch, err := remoteaddr.ParseNetworks(s.fetchNetworks)
 	if err != nil {
 		return nil, err
 	}

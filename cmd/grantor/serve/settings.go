@@ -18,6 +18,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/rest"
 )
 
@@ -256,7 +257,7 @@ func (s *Settings) tlsPaths() tlsfiles.Paths {
 
 // portsConfig returns the configuration of the ports.
 func (s *Settings) portsConfig(log *slog.Logger) (ports.Config, error) {
-	proxies, err := parseNetworks(s.trustedProxies)
+	proxies, err := remoteaddr.ParseNetworks(s.trustedProxies)
 	return ports.Config{
 		HTTP: s.httpListen, GRPC: s.grpcListen, Ops: s.opsListen, TLS: s.tlsPaths(), AllowPlaintext: s.allowPlaintext,
 		Reflection: s.dev, Profiling: s.monitoring.Profiling, ConnectionAge: s.connectionAge, IdleTimeout: s.httpIdleTimeout, H2C: s.h2c, Log: log,
