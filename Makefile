@@ -1,4 +1,5 @@
 # The commands of this repository. They need Go, git and make; `make conformance` also needs Node, Python, a JDK and Maven.
+# tools/install-for-tests installs the servers and proxies that the tests run.
 
 buf        := go tool -modfile=tools/buf.mod buf
 lint       := go tool -modfile=$(CURDIR)/tools/lint.mod golangci-lint
@@ -34,8 +35,9 @@ faults: ## Run the fault tests with outages and restarts of a minute, and the at
 	go test -race -run '^TestGuessing' ./service -guessing 60s
 	go test -v -timeout 30m -run '^TestAttacks' ./cmd/grantor -attack 20s
 
-conformance: ## Run OAuth clients of npm, PyPI, Maven and Kubernetes against the issuer.
-	go test -C tools/conformance -race -tags conformance -run Conformance ./...
+conformance: ## Run clients of npm, PyPI, Maven and Kubernetes, and proxies with the guard, against the issuer.
+	tools/install-for-tests conformance
+	go test -C tools/conformance -race -timeout 40m -tags conformance -run Conformance ./...
 
 generate: ## Generate gen/ and the code of the examples from their .proto files.
 	$(buf) generate
