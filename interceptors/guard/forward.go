@@ -109,7 +109,7 @@ func (f *forward) decide(r *http.Request) Decision {
 	case !f.trusts(r.RemoteAddr):
 		cause = ErrUntrustedProxy
 	case slices.Contains(described[:], "") || !slices.Contains(schemes, request.Scheme):
-		cause = forwardForm
+		cause = errForwardForm
 	default:
 		return f.guard.Decide(r.Context(), request)
 	}
