@@ -32,6 +32,8 @@ type proxy struct {
 	version string
 	// forwardAuth is the guard's setting forward-auth, and empty if the proxy uses ext_authz.
 	forwardAuth string
+	// change returns the text of a file in another form; nil to keep it.
+	change func(t *testing.T, dir, text string) string
 }
 
 // proxies lists the proxies of deploy/proxies.
@@ -113,6 +115,8 @@ type behind struct{ guardGRPC, guardHTTP, service, serviceGRPC string }
 type front struct {
 	address string
 	roots   *x509.CertPool
+	// certificates are those of the caller.
+	certificates []tls.Certificate
 }
 
 // start runs the proxy with its files of deploy/proxies, in which only the addresses and the certificates are replaced, until the
@@ -137,7 +141,11 @@ func (p proxy) start(t *testing.T, b behind) *front {
 			"\tuwsgi_temp_path "+dir+"/uwsgi;\n\tscgi_temp_path "+dir+"/scgi;\n")
 	for _, name := range p.files {
 		text := must.Get(os.ReadFile(filepath.Join("../../deploy/proxies", name)))
-		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(replaced.Replace(string(text))), 0o600))
+		changed := replaced.Replace(string(text))
+		if p.change != nil {
+			changed = p.change(t, dir, changed)
+		}
+		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(changed), 0o600))
 	}
 	startProgram(t, dir, p.find(t), p.args(filepath.Join(dir, p.files[0]))...)
 	must.Eventually(t, p.name+" accepts connections", func() bool {
@@ -170,7 +178,7 @@ func (f *front) dial(t *testing.T, protocol string) *tls.Conn {
 }
 
 func (f *front) tls(protocols ...string) *tls.Config {
-	return &tls.Config{RootCAs: f.roots, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: f.roots, Certificates: f.certificates, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
 }
 
 // program is a running program.
@@ -205,4 +213,14 @@ func startProgram(t *testing.T, dir, path string, args ...string) *program {
 func (p *program) stop() {
 	p.cancel()
 	<-p.done
+}
+
+// ended reports whether the program ended.
+func (p *program) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }
