@@ -12,36 +12,49 @@ import (
 	"github.com/grantorhq/grantor/service/token"
 )
 
-// admit decides whether a call may proceed, independently of transport. The rule is that of the method, and
-// r is the call. The returned context carries the caller if the rule requires a token.
-func (v *Verifier) admit(ctx context.Context, rule Rule, r *request) (context.Context, *refusal) {
+// admit decides whether a call may proceed. The returned context carries the caller if the rule requires a token.
+func (v *Verifier) admit(ctx context.Context, rule Rule, r *request) (context.Context, *Refusal) {
+	claims, proven, refused := v.decide(ctx, rule, r)
+	switch {
+	case refused != nil:
+		return nil, refused
+	case claims == nil:
+		return ctx, nil
+	}
+	return withCaller(ctx, claims, proven), nil
+}
+
+// decide decides whether a call may proceed, independently of transport: it is the only place that does. The rule is that
+// of the method, and r is the call. The claims are nil if the rule requires no token, and proven is nil for a bearer token.
+func (v *Verifier) decide(ctx context.Context, rule Rule, r *request) (claims *token.Claims, proven *admitted, refused *Refusal) {
 	switch rule.kind {
 	case public:
-		return ctx, nil
+		return nil, nil, nil
 	case authenticated:
 	default:
-		return nil, refuseRule(rule)
+		return nil, nil, refuseRule(rule)
 	}
-	var claims *token.Claims
-	var proven *admitted
 	err := r.parseAuthorization()
 	if err == nil {
 		claims, err = v.verify(ctx, r.token)
 	}
 	if err == nil {
+		err = r.checkResource(claims)
+	}
+	if err == nil {
 		proven, err = v.prove(ctx, r, claims)
 	}
-	var refused *refusal
 	switch {
 	case err != nil:
 		refused = refuseToken(err)
 	case !claims.Scope.HasAll(rule.scopes):
 		refused = refuseScope(rule.scopes, claims)
 	default:
-		return withCaller(ctx, claims, proven), nil
+		return claims, proven, nil
 	}
 	refused.challengeFor(r.scheme)
-	return nil, refused
+	refused.Nonce = r.nonce
+	return nil, nil, refused
 }
 
 // verify returns the claims of a valid token. The clock and the source of the keys are code of the program.
@@ -69,14 +82,14 @@ func (v *Verifier) stale() bool {
 }
 
 // report counts a refusal and passes it to [OnRefusal].
-func (v *Verifier) report(ctx context.Context, method string, refused *refusal) {
+func (v *Verifier) report(ctx context.Context, method string, refused *Refusal) {
 	if v.instruments != nil {
-		v.instruments.count(ctx, refused.cause)
+		v.instruments.count(ctx, refused.Cause)
 	}
 	if v.onRefusal == nil {
 		return
 	}
-	if err := recovery.Do("the function of OnRefusal", func() { v.onRefusal(ctx, method, refused.cause) }); err != nil {
+	if err := recovery.Do("the function of OnRefusal", func() { v.onRefusal(ctx, method, refused.Cause) }); err != nil {
 		logRecord(slog.LevelError, "verify: a refusal was not observed", "error", err)
 	}
 }

@@ -63,9 +63,17 @@ func CallerFrom(ctx context.Context) (_ Caller, ok bool) {
 	default:
 		return Caller{}, false
 	}
-	claims := proven.claims
-	return Caller{
+	return newCaller(proven.claims, &proven), true
+}
+
+// newCaller returns the caller with the claims. proven is nil for a bearer token.
+func newCaller(claims *token.Claims, proven *admitted) Caller {
+	caller := Caller{
 		Issuer: claims.Issuer, ClientID: claims.ClientID, Subject: claims.Subject, Scopes: claims.Scope,
-		ExpiresAt: claims.ExpiresAt, Claims: claims, Proof: proven.proof, Certificate: proven.certificate,
-	}, true
+		ExpiresAt: claims.ExpiresAt, Claims: claims,
+	}
+	if proven != nil {
+		caller.Proof, caller.Certificate = proven.proof, proven.certificate
+	}
+	return caller
 }

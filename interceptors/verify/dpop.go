@@ -98,7 +98,10 @@ type proofs struct {
 
 // dpopProofs returns the values of the header DPoP.
 func (r *request) dpopProofs(ctx context.Context) []string {
-	if r.http != nil {
+	switch {
+	case r.outside != nil:
+		return r.outside.DPoP
+	case r.http != nil:
 		return r.http.Header[http.CanonicalHeaderKey(dpop.Header)]
 	}
 	return metadata.ValueFromIncomingContext(ctx, dpopHeader)
@@ -106,6 +109,9 @@ func (r *request) dpopProofs(ctx context.Context) []string {
 
 // target returns what a DPoP proof must be for.
 func (r *request) target(ctx context.Context, origins []string) dpop.Request {
+	if o := r.outside; o != nil {
+		return dpop.Request{Method: o.Method, URLs: urls(origins, o.Host, o.Path, o.Secure), Token: r.token}
+	}
 	if r.http != nil {
 		path := r.http.RequestURI // as it was sent, whatever a handler before this one has stripped
 		if !strings.HasPrefix(path, "/") {
@@ -178,16 +184,16 @@ var dpopChallenge = `DPoP algs="` + strings.Join(dpop.Algorithms(), " ") + `"`
 
 // challengeFor completes the challenge for a caller that sent its token with the scheme. A caller that used DPoP is challenged for
 // that; others learn that they may use either (RFC 9449 §7.2).
-func (r *refusal) challengeFor(scheme string) {
+func (r *Refusal) challengeFor(scheme string) {
 	switch {
-	case r.challenge == "":
+	case len(r.Challenges) == 0:
 	case scheme == dpop.Scheme:
-		parameters := strings.TrimPrefix(r.challenge, bearerScheme)
-		r.challenge = dpopChallenge
+		parameters := strings.TrimPrefix(r.Challenges[0], bearerScheme)
+		r.Challenges[0] = dpopChallenge
 		if parameters != "" {
-			r.challenge += "," + parameters
+			r.Challenges[0] += "," + parameters
 		}
-	case r.http == http.StatusUnauthorized:
-		r.further = dpopChallenge
+	case r.Status == http.StatusUnauthorized:
+		r.Challenges = append(r.Challenges, dpopChallenge)
 	}
 }

@@ -15,7 +15,7 @@ import (
 //
 // HTTP panics if the rule is malformed, because a server with such a rule must not start.
 func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
-	if err := rule.check(); err != nil {
+	if err := rule.Err(); err != nil {
 		panic("verify: " + err.Error())
 	}
 	verifier = orZero(verifier)
@@ -23,14 +23,14 @@ func HTTP(verifier *Verifier, rule Rule) func(next http.Handler) http.Handler {
 		var guarded http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			call := request{authorization: r.Header["Authorization"], http: r}
 			ctx, refused := verifier.admit(r.Context(), rule, &call)
-			if call.nonce != "" {
-				w.Header().Set(dpop.NonceHeader, call.nonce)
-			}
 			if refused != nil {
 				verifier.report(r.Context(), r.Method+" "+r.URL.Path, refused)
 				verifier.describe(refused, rule)
-				refused.write(w)
+				refused.WriteHTTP(w)
 				return
+			}
+			if call.nonce != "" {
+				w.Header().Set(dpop.NonceHeader, call.nonce)
 			}
 			admitted := r.WithContext(ctx)
 			next.ServeHTTP(w, admitted)
@@ -56,19 +56,20 @@ func (c *config) checkResourceMetadata() error {
 	return nil
 }
 
-// describe adds to the challenge where the resource is described, and the scopes of the rule (RFC 9728 §5.1, RFC 6750
+// describe adds to the first challenge where the resource is described, and the scopes of the rule (RFC 9728 §5.1, RFC 6750
 // §3).
-func (v *Verifier) describe(r *refusal, rule Rule) {
-	if v.resourceMetadata == nil || r.challenge == "" {
+func (v *Verifier) describe(r *Refusal, rule Rule) {
+	if v.resourceMetadata == nil || len(r.Challenges) == 0 {
 		return
 	}
+	challenge := &r.Challenges[0]
 	separator := " "
-	if strings.Contains(r.challenge, "=") {
+	if strings.Contains(*challenge, "=") {
 		separator = ", "
 	}
-	if r.scope == "" && len(rule.scopes) > 0 {
-		r.challenge += separator + `scope="` + rule.scopes.String() + `"`
+	if r.Scope == "" && len(rule.scopes) > 0 {
+		*challenge += separator + `scope="` + rule.scopes.String() + `"`
 		separator = ", "
 	}
-	r.challenge += separator + `resource_metadata="` + *v.resourceMetadata + `"`
+	*challenge += separator + `resource_metadata="` + *v.resourceMetadata + `"`
 }

@@ -55,8 +55,24 @@ func Scopes(scopes ...string) Rule {
 	return rule
 }
 
-// check returns why the rule is invalid, or nil.
-func (r Rule) check() error {
+// String returns "public", "authenticated", or "scopes" and the scopes in alphabetical order. Two valid rules with the same
+// string admit the same callers.
+func (r Rule) String() string {
+	switch {
+	case r.kind == public:
+		return "public"
+	case r.kind != authenticated:
+		return "invalid"
+	case len(r.scopes) == 0:
+		return "authenticated"
+	}
+	names := r.scopes.Strings()
+	slices.Sort(names)
+	return "scopes " + strings.Join(slices.Compact(names), " ")
+}
+
+// Err returns why the rule is invalid, or nil.
+func (r Rule) Err() error {
 	if r.kind != invalid {
 		return nil
 	}
@@ -111,13 +127,14 @@ func addProtoRules(rules map[string]Rule, service protoreflect.ServiceDescriptor
 		}
 		message, ok := proto.GetExtension(method.Options(), grantorv1.E_Rule).(*grantorv1.Rule)
 		if ok {
-			rules["/"+string(service.FullName())+"/"+string(method.Name())] = protoRule(message)
+			rules["/"+string(service.FullName())+"/"+string(method.Name())] = ProtoRule(message)
 		}
 	}
 }
 
-// protoRule converts a rule, of which exactly one field must be set.
-func protoRule(message *grantorv1.Rule) Rule {
+// ProtoRule returns the rule of option (grantor.v1.rule). Unless exactly one field is set, and none that this version does not
+// know, the rule is invalid.
+func ProtoRule(message *grantorv1.Rule) Rule {
 	var rules []Rule
 	if message.GetPublic() {
 		rules = append(rules, Public())
@@ -145,7 +162,7 @@ func check(policy Policy, rules map[string]Rule, services map[string]grpc.Servic
 			rule, ok := rules[name]
 			if !ok {
 				missing = append(missing, name)
-			} else if err := rule.check(); err != nil {
+			} else if err := rule.Err(); err != nil {
 				wrong = append(wrong, fmt.Sprintf("%s (%v)", name, err))
 			}
 		}

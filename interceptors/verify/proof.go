@@ -48,6 +48,8 @@ type request struct {
 	// the metadata and the peer.
 	http   *http.Request
 	method string
+	// outside is the request if another server received it, and nil otherwise.
+	outside *Request
 	// nonce is set to the nonce that the caller should use in its next DPoP proof, if it is another than the one that it used.
 	nonce string
 }
@@ -55,6 +57,9 @@ type request struct {
 // certificate returns the client certificate of the connection, or nil. Whether an authority vouches for it does not matter: the
 // thumbprint in the token does, and the handshake has proven that the caller has the key.
 func (r *request) certificate(ctx context.Context) *x509.Certificate {
+	if r.outside != nil {
+		return r.outside.Certificate
+	}
 	var state *tls.ConnectionState
 	if r.http != nil {
 		state = r.http.TLS

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -40,114 +42,135 @@ var (
 	errNotMade = fmt.Errorf("%w: the verifier was not made by New", ErrFault)
 )
 
-// refusal is the response to a call that is not admitted. All fields but cause are for the caller and come from a short
-// fixed list; only the scope varies, and it comes from the policy.
-type refusal struct {
-	code    codes.Code
-	http    int
-	reason  oauth.Code
-	message string
-	// scope lists the scopes that the method requires, if the token lacks one.
-	scope string
-	// challenge is the WWW-Authenticate value. It is empty if another token would not help. further is that of another scheme
-	// which the caller may use as well, or empty.
-	challenge, further string
-	cause              error
+// Refusal is the response to a call that is not admitted. All fields but Cause are for the caller and come from a short
+// fixed list; only the scope varies, and it comes from the rule.
+type Refusal struct {
+	// Code is the status code over gRPC, and Status is that over HTTP.
+	Code   codes.Code
+	Status int
+	// Reason classifies the refusal for a program, and Message for its developer.
+	Reason  oauth.Code
+	Message string
+	// Scope lists the scopes that the rule requires, if the token lacks one.
+	Scope string
+	// Challenges are the WWW-Authenticate values: none if another token would not help, and one for each scheme that the
+	// caller may use (RFC 6750 §3, RFC 9449 §7.1).
+	Challenges []string
+	// Nonce is the nonce for the caller's next DPoP proof, or empty.
+	Nonce string
+	// Cause is the exact reason, as [OnRefusal] gets it. It is not for the caller.
+	Cause error
 }
 
 // refuseToken returns the refusal of a token. It does not say what is wrong with the token: an attacker would learn
 // from it, and an honest client does the same in each case.
-func refuseToken(cause error) *refusal {
-	r := &refusal{
-		code: codes.Unauthenticated, http: http.StatusUnauthorized, reason: oauth.InvalidToken,
-		message: "The access token is not valid here.", challenge: `Bearer error="invalid_token"`, cause: cause,
+func refuseToken(cause error) *Refusal {
+	challenge := `Bearer error="invalid_token"`
+	r := &Refusal{
+		Code: codes.Unauthenticated, Status: http.StatusUnauthorized, Reason: oauth.InvalidToken,
+		Message: "The access token is not valid here.", Cause: cause,
 	}
 	switch {
 	case errors.Is(cause, ErrNoToken):
 		// RFC 6750 §3.1: the challenge for a request without a token has no error code.
-		r.message, r.challenge = "A bearer token is required.", "Bearer"
+		r.Message, challenge = "A bearer token is required.", "Bearer"
 	case errors.Is(cause, ErrNonce):
-		r.reason, r.message, r.challenge = oauth.UseDPoPNonce, "The DPoP proof needs the nonce that is provided.", `Bearer error="use_dpop_nonce"`
+		r.Reason, r.Message, challenge = oauth.UseDPoPNonce, "The DPoP proof needs the nonce that is provided.", `Bearer error="use_dpop_nonce"`
 	case errors.Is(cause, dpop.ErrProof):
-		r.reason, r.message, r.challenge = oauth.InvalidDPoPProof, "The DPoP proof is not valid here.", `Bearer error="invalid_dpop_proof"`
+		r.Reason, r.Message, challenge = oauth.InvalidDPoPProof, "The DPoP proof is not valid here.", `Bearer error="invalid_dpop_proof"`
 	case errors.Is(cause, token.ErrNoKeys):
-		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
-		r.message, r.challenge = "The issuer's keys are not available; try again later.", ""
+		r.Code, r.Status, r.Reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
+		r.Message, challenge = "The issuer's keys are not available; try again later.", ""
 	case errors.Is(cause, ErrStale):
-		r.code, r.http, r.reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
-		r.message, r.challenge = "What the issuer has revoked is not known; try again later.", ""
+		r.Code, r.Status, r.Reason = codes.Unavailable, http.StatusServiceUnavailable, oauth.TemporarilyUnavailable
+		r.Message, challenge = "What the issuer has revoked is not known; try again later.", ""
 	case errors.Is(cause, ErrFault):
-		r.code, r.http, r.reason = codes.Internal, http.StatusInternalServerError, oauth.ServerError
-		r.message, r.challenge = "The access token could not be checked.", ""
+		r.Code, r.Status, r.Reason = codes.Internal, http.StatusInternalServerError, oauth.ServerError
+		r.Message, challenge = "The access token could not be checked.", ""
+	}
+	if challenge != "" {
+		r.Challenges = []string{challenge}
 	}
 	return r
 }
 
 // refuseScope returns the refusal of a token that lacks a scope (RFC 6750 §3.1).
-func refuseScope(needed oauth.Scopes, claims *token.Claims) *refusal {
+func refuseScope(needed oauth.Scopes, claims *token.Claims) *Refusal {
 	scope := needed.String()
-	return &refusal{
-		code: codes.PermissionDenied, http: http.StatusForbidden, reason: oauth.InsufficientScope,
-		message: "The access token lacks the scope: " + scope,
-		scope:   scope,
+	return &Refusal{
+		Code: codes.PermissionDenied, Status: http.StatusForbidden, Reason: oauth.InsufficientScope,
+		Message: "The access token lacks the scope: " + scope,
+		Scope:   scope,
 		// A scope has no character that needs an escape inside quotes (RFC 6749 §3.3).
-		challenge: `Bearer error="insufficient_scope", scope="` + scope + `"`,
-		cause:     fmt.Errorf("%w: client %q needs %q, has %q", ErrScope, claims.ClientID, scope, claims.Scope),
+		Challenges: []string{`Bearer error="insufficient_scope", scope="` + scope + `"`},
+		Cause:      fmt.Errorf("%w: client %q needs %q, has %q", ErrScope, claims.ClientID, scope, claims.Scope),
 	}
 }
 
 // refuseRule returns the refusal of a method without a valid rule.
-func refuseRule(rule Rule) *refusal {
-	return &refusal{
-		code: codes.PermissionDenied, http: http.StatusForbidden, reason: oauth.NoRule,
-		message: "No rule allows this method.", cause: errors.Join(ErrNoRule, rule.check()),
+func refuseRule(rule Rule) *Refusal {
+	return &Refusal{
+		Code: codes.PermissionDenied, Status: http.StatusForbidden, Reason: oauth.NoRule,
+		Message: "No rule allows this method.", Cause: errors.Join(ErrNoRule, rule.Err()),
 	}
 }
 
-// status returns the gRPC status of the refusal.
-func (r *refusal) status() error {
-	info := &errdetails.ErrorInfo{Reason: string(r.reason), Domain: oauth.ErrorDomain}
-	if r.scope != "" {
-		info.Metadata = map[string]string{"scope": r.scope}
+// GRPCStatus returns the gRPC status of the refusal, with a google.rpc.ErrorInfo.
+func (r *Refusal) GRPCStatus() *status.Status {
+	info := &errdetails.ErrorInfo{Reason: string(r.Reason), Domain: oauth.ErrorDomain}
+	if r.Scope != "" {
+		info.Metadata = map[string]string{"scope": r.Scope}
 	}
-	s, err := status.New(r.code, r.message).WithDetails(info)
-	if err != nil {
-		return status.Error(r.code, r.message)
+	s := status.New(r.Code, r.Message)
+	if detailed, err := s.WithDetails(info); err == nil {
+		return detailed
 	}
-	return s.Err()
+	return s
 }
 
-// trailer returns the gRPC trailer with the challenge, or nil.
-func (r *refusal) trailer() metadata.MD {
-	if r.challenge == "" {
+// trailer returns the gRPC trailer with the challenges and the nonce, or nil.
+func (r *Refusal) trailer() metadata.MD {
+	if len(r.Challenges) == 0 && r.Nonce == "" {
 		return nil
 	}
-	if r.further != "" {
-		return metadata.Pairs(challengeHeader, r.challenge, challengeHeader, r.further)
+	md := metadata.MD{}
+	md.Append(challengeHeader, r.Challenges...)
+	if r.Nonce != "" {
+		md.Set(dpopNonceHeader, r.Nonce)
 	}
-	return metadata.Pairs(challengeHeader, r.challenge)
+	return md
 }
 
-// write writes the HTTP response (RFC 6750 §3, with the body of RFC 6749 §5.2).
-func (r *refusal) write(w http.ResponseWriter) {
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Cache-Control", "no-store")
-	if r.challenge != "" {
-		header.Set("WWW-Authenticate", r.challenge)
+// Header returns the header of the HTTP response (RFC 6750 §3, RFC 9449 §8.2), which the caller may change.
+func (r *Refusal) Header() http.Header {
+	header := http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}}
+	if len(r.Challenges) > 0 {
+		header["Www-Authenticate"] = slices.Clone(r.Challenges)
 	}
-	if r.further != "" {
-		header.Add("WWW-Authenticate", r.further)
+	if r.Nonce != "" {
+		header.Set(dpop.NonceHeader, r.Nonce)
 	}
-	if r.http == http.StatusServiceUnavailable {
+	if r.Status == http.StatusServiceUnavailable {
 		header.Set("Retry-After", retryAfter)
 	}
+	return header
+}
+
+// Body returns the body of the HTTP response, which has the form of RFC 6749 §5.2.
+func (r *Refusal) Body() []byte {
 	body, err := json.Marshal(struct {
 		Error       oauth.Code `json:"error"`
 		Description string     `json:"error_description"`
-	}{r.reason, r.message})
-	w.WriteHeader(r.http)
-	if err == nil { // marshaling two strings cannot fail
-		_, _ = w.Write(body) // fails only if the client has disconnected
+	}{r.Reason, r.Message})
+	if err != nil { // marshaling two strings cannot fail
+		return nil
 	}
+	return body
+}
+
+// WriteHTTP writes the HTTP response.
+func (r *Refusal) WriteHTTP(w http.ResponseWriter) {
+	maps.Copy(w.Header(), r.Header())
+	w.WriteHeader(r.Status)
+	_, _ = w.Write(r.Body()) // fails only if the client has disconnected
 }

@@ -77,17 +77,18 @@ func (g *guard) options() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
 }
 
-// admit decides whether a call may proceed. header is the metadata for the caller, or nil.
-func (g *guard) admit(ctx context.Context, method string) (_ context.Context, header metadata.MD, _ *refusal) {
+// admit decides whether a call may proceed. header is the metadata for a caller that is admitted, or nil.
+func (g *guard) admit(ctx context.Context, method string) (_ context.Context, header metadata.MD, _ *Refusal) {
 	r := request{authorization: metadata.ValueFromIncomingContext(ctx, "authorization"), method: method}
 	admitted, refused := g.verifier.admit(ctx, g.rules[method], &r)
 	if refused != nil {
 		g.verifier.report(ctx, method, refused)
+		return nil, nil, refused
 	}
 	if r.nonce != "" {
 		header = metadata.Pairs(dpopNonceHeader, r.nonce)
 	}
-	return admitted, header, refused
+	return admitted, header, nil
 }
 
 // begin starts measuring a call. The method is a metric label only if it has a rule, so that callers cannot invent
@@ -109,8 +110,8 @@ func (g *guard) unary(
 	admitted, header, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
 		// SetTrailer fails only outside a server's call, and the status below says the same.
-		_ = grpc.SetTrailer(ctx, metadata.Join(refused.trailer(), header))
-		return nil, refused.status()
+		_ = grpc.SetTrailer(ctx, refused.trailer())
+		return nil, refused.GRPCStatus().Err()
 	}
 	if header != nil {
 		_ = grpc.SetHeader(ctx, header) // without it the caller is asked to repeat a later call
@@ -130,8 +131,8 @@ func (g *guard) stream(
 	}
 	admitted, header, refused := g.admit(ctx, info.FullMethod)
 	if refused != nil {
-		stream.SetTrailer(metadata.Join(refused.trailer(), header))
-		return refused.status()
+		stream.SetTrailer(refused.trailer())
+		return refused.GRPCStatus().Err()
 	}
 	if header != nil {
 		_ = stream.SetHeader(header)

@@ -54,7 +54,7 @@ func (g *guard) serve(method string, stream *callerStream, handle func(grpc.Serv
 	refused := refuseToken(running.cause)
 	g.verifier.report(ctx, method, refused)
 	// The challenge is omitted: it would claim that no handler saw the call.
-	return refused.status()
+	return refused.GRPCStatus().Err()
 }
 
 // errExited is the result of a handler that neither returns nor panics (runtime.Goexit).
@@ -138,5 +138,5 @@ func (s *callerStream) ended() error {
 	if s.guarded == nil || !s.guarded.over() {
 		return nil
 	}
-	return refuseToken(s.guarded.cause).status()
+	return refuseToken(s.guarded.cause).GRPCStatus().Err()
 }
