@@ -12,7 +12,6 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/apply"
 	"github.com/grantorhq/grantor/cmd/grantor/audit"
 	"github.com/grantorhq/grantor/cmd/grantor/bench"
-	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/doctor"
 	"github.com/grantorhq/grantor/cmd/grantor/kms"
@@ -22,6 +21,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
 	"github.com/grantorhq/grantor/cmd/grantor/trustcheck"
+	"github.com/grantorhq/grantor/cmd/grantor/version"
 )
 
 // newCommand returns the command line, with all commands.
@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewTrustCommand(trustcheck.NewCommand()),
 		admin.NewKeyCommand(kms.NewWrapCommand(shared)),
 		tokens.NewCommand(shared), bench.NewCommand(shared),
-		buildinfo.NewCommand(), cli.NewExitCodesTopic(), remote.NewProfilesTopic(),
+		version.NewCommand(), cli.NewExitCodesTopic(), remote.NewProfilesTopic(),
 	)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		return cli.UsageError(settings.CheckEnvironment(root.Commands(), remote.SecretVariable))

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/cmd/grantor/version"
 )
 
 // TestVersion expects the command, the health endpoint of a server, its metrics and its log to report the same build.
 func TestVersion(t *testing.T) {
-	var b buildinfo.Info
+	var b version.Info
 	if err := json.Unmarshal([]byte(run(t, "version", "-o", "json").Works(t)), &b); err != nil {
 		t.Fatal(err)
 	}

@@ -13,14 +13,16 @@ import (
 	"github.com/grantorhq/grantor/service/recovery"
 )
 
-// Reason returns the metric label for the cause of a refusal: "ambiguous_request" or "untrusted_proxy" for an error of this
-// package, and the label of [verify.Reason] for any other.
+// Reason returns the metric label for the cause of a refusal: "ambiguous_request", "untrusted_proxy" or "overloaded" for an error
+// of this package, and the label of [verify.Reason] for any other.
 func Reason(cause error) string {
 	switch {
 	case errors.Is(cause, ErrAmbiguous):
 		return string(AmbiguousRequest)
 	case errors.Is(cause, ErrUntrustedProxy):
 		return string(UntrustedProxy)
+	case errors.Is(cause, ErrOverloaded):
+		return "overloaded"
 	}
 	return verify.Reason(cause)
 }

@@ -74,6 +74,8 @@ var (
 	ErrAmbiguous = errors.New("the request is ambiguous")
 	// ErrUntrustedProxy occurs only with [ForwardAuth]: the connection does not come from a trusted proxy.
 	ErrUntrustedProxy = errors.New("the connection does not come from a trusted proxy")
+	// ErrOverloaded occurs only with Config.MaxConcurrent.
+	ErrOverloaded = errors.New("too many requests are being decided")
 )
 
 // Codes of refusals, besides those of package verify.
@@ -93,6 +95,9 @@ type Config struct {
 	// logged and changes nothing for the caller. Request and refusal.Cause may contain text chosen by an attacker, so quote them
 	// in logs. The path may have a query, and a query may have a secret.
 	OnRefusal func(ctx context.Context, request *Request, refusal *verify.Refusal)
+	// MaxConcurrent bounds the requests that are decided at once; more are refused with 503. Those that take long wait for the
+	// keys of the issuer. Zero is no bound.
+	MaxConcurrent int
 	// Meters provides the counter grantor.guard.checks: decisions by wire, result (allowed or refused) and, if refused, reason
 	// ([Reason]). Nil disables it.
 	Meters metric.MeterProvider
@@ -116,6 +121,8 @@ type Guard struct {
 	headers  *headers
 	config   Config
 	checks   *checks
+	// running is the number of requests that are being decided.
+	running atomic.Int64
 }
 
 // New returns a guard that applies the routes of table with verifier, which the caller closes.
@@ -184,12 +191,24 @@ func (g *Guard) Decide(ctx context.Context, r *Request) Decision {
 	if r == nil {
 		r = new(Request)
 	}
-	d, err := recovery.Call("deciding about a request", func() (Decision, error) { return g.decide(ctx, r), nil })
+	d, err := recovery.Call("deciding about a request", func() (Decision, error) { return g.decideWithin(ctx, r), nil })
 	if err != nil {
 		d = Decision{Refusal: refuseFault(err)}
 	}
 	g.report(ctx, r, d.Refusal)
 	return d
+}
+
+// decideWithin decides about a request, within the bound of Config.MaxConcurrent.
+func (g *Guard) decideWithin(ctx context.Context, r *Request) Decision {
+	if g.config.MaxConcurrent <= 0 {
+		return g.decide(ctx, r)
+	}
+	defer g.running.Add(-1)
+	if g.running.Add(1) > int64(g.config.MaxConcurrent) {
+		return Decision{Refusal: refuse(ErrOverloaded)}
+	}
+	return g.decide(ctx, r)
 }
 
 // decide decides about a request.
@@ -243,6 +262,9 @@ func refuse(cause error) *verify.Refusal {
 		r.Reason, r.Message = oauth.NoRule, "No rule allows this request."
 	case errors.Is(cause, ErrUntrustedProxy):
 		r.Reason, r.Message = UntrustedProxy, "Only a trusted proxy may ask."
+	case errors.Is(cause, ErrOverloaded):
+		r.Code, r.Status = codes.Unavailable, http.StatusServiceUnavailable
+		r.Reason, r.Message = oauth.TemporarilyUnavailable, "Too many requests arrive at once; try again later."
 	default:
 		r.Reason, r.Message = AmbiguousRequest, "The request could be read in more than one way."
 		if a, ok := errors.AsType[ambiguity](cause); ok {

@@ -11,7 +11,7 @@ import (
 
 // maxComparisons bounds the work of comparing the routes with each other, to some seconds. Routes with literal first segments
 // take a few each.
-const maxComparisons = 20_000_000
+const maxComparisons = 4_000_000
 
 // errComparisons reports that the routes would take too long to compare.
 var errComparisons = errors.New("guard: too many routes overlap to compare them: begin their paths with different segments, or name their hosts")
@@ -45,7 +45,7 @@ func (t *Table) checkOverlaps() error {
 // overlapping returns the trees of the hosts of routes that include all hosts of a route. The trees of narrower hosts are not
 // among them: their routes are compared with this one.
 func (t *Table) overlapping(host string) []*node {
-	trees := []*node{t.any}
+	trees := []*node{&t.any}
 	if host == "" {
 		return trees
 	}

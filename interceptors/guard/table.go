@@ -43,7 +43,7 @@ type Route struct {
 type Table struct {
 	entries []*entry
 	// any has the routes for any host. hosts is keyed by host, and suffixes by what follows "*.".
-	any             *node
+	any             node
 	hosts, suffixes map[string]*node
 	// maxLabels is the maximum number of labels of a key of suffixes.
 	maxLabels int
@@ -71,7 +71,7 @@ func NewTable(routes []Route) (*Table, error) {
 	if len(routes) > maxRoutes {
 		return nil, fmt.Errorf("guard: more than %d routes", maxRoutes)
 	}
-	t := &Table{any: new(node), hosts: make(map[string]*node), suffixes: make(map[string]*node)}
+	t := &Table{hosts: make(map[string]*node), suffixes: make(map[string]*node)}
 	effects := make(map[[2]string]int)
 	segments := 0
 	var errs []error
@@ -201,7 +201,7 @@ func (e *entry) size() int {
 // tree returns the tree of the routes for a host of a route, and makes it if there is none.
 func (t *Table) tree(host string) *node {
 	if host == "" {
-		return t.any
+		return &t.any
 	}
 	trees := t.hosts
 	if suffix, ok := strings.CutPrefix(host, "*."); ok {

@@ -75,7 +75,9 @@ const startTimeout = 5 * time.Second
 // Verifier checks the access tokens of one issuer, or of several if [Issuers] returned it. It is safe for concurrent use
 // by multiple goroutines and may serve several servers. A nil or zero Verifier admits callers of public methods alone.
 type Verifier struct {
-	tokens    *token.Cache
+	tokens *token.Cache
+	// keys are those of the issuer, which tokens uses.
+	keys      token.KeySource
 	denied    *revocation.List
 	streams   *guardedStreams
 	proofs    *proofs
@@ -151,7 +153,7 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		return nil, fmt.Errorf("verify: %w", err)
 	}
 	v := &Verifier{
-		tokens: tokens, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
+		tokens: tokens, keys: keys, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
 		proofs: c.newProofs(), onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
 		requireBound: c.requireBound, certificates: newThumbprints(),
 	}

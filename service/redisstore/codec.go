@@ -10,6 +10,7 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/trust"
 )
 
@@ -149,7 +150,7 @@ func decodeClient(id string, data []byte, version uint64) (*registry.Client, err
 		c.Resources = append(c.Resources, resource)
 	}
 	for _, raw := range record.Networks {
-		network, err := registry.ParseNetwork(raw)
+		network, err := remoteaddr.ParseNetwork(raw)
 		if err != nil {
 			return nil, fmt.Errorf("the stored client %q: %w", id, err)
 		}

@@ -308,7 +308,7 @@ func TestWorkloadClients(t *testing.T) {
 	// Sending all of what is shown changes what is different alone.
 	got, err := e.UpdateClient(ctx, target, func(c *registry.Client) error {
 		*c = *whole
-		c.Disabled, c.AccessTokenLifetime, c.AllowedNetworks = true, time.Minute, remoteaddr.Networks{must.Get(registry.ParseNetwork("10.0.0.0/8"))}
+		c.Disabled, c.AccessTokenLifetime, c.AllowedNetworks = true, time.Minute, remoteaddr.Networks{must.Get(remoteaddr.ParseNetwork("10.0.0.0/8"))}
 		return nil
 	})
 	must.Succeed(t, err)

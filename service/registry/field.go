@@ -168,7 +168,7 @@ var clientFields = []clientField{
 		check: func(c, _ *Client, _ *Resources) string { return checkLifetime(c.AccessTokenLifetime) },
 	},
 	{
-		Field: listField("allowed_networks", "any", func(c *Client) *remoteaddr.Networks { return &c.AllowedNetworks }, ParseNetwork, netip.Prefix.String),
+		Field: listField("allowed_networks", "any", func(c *Client) *remoteaddr.Networks { return &c.AllowedNetworks }, remoteaddr.ParseNetwork, netip.Prefix.String),
 		check: func(c, _ *Client, _ *Resources) string { return checkCount(len(c.AllowedNetworks), maxNetworks) },
 		// No manifest may lift by accident a restriction that was made in an emergency.
 		omitted: func(s *ClientSpec) bool { return len(s.AllowedNetworks) == 0 },

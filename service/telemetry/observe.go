@@ -116,21 +116,6 @@ func observeKeys(meter metric.Meter, ring *keys.Ring, now func() time.Time) erro
 	)
 }
 
-// CertificateRemaining publishes the remaining validity of the certificate of the REST and gRPC ports, which expires at
-// the time that end returns.
-func CertificateRemaining(meter metric.Meter, end func() time.Time) error {
-	return gauge(meter, "grantor.tls.certificate.remaining", "s", "Time until the certificate of the REST and gRPC ports expires.", func(observe observer) {
-		observe(time.Until(end()).Seconds())
-	})
-}
-
-// BuildInfo publishes the version, the revision and the Go version of the program.
-func BuildInfo(meter metric.Meter, version, revision, goVersion string) error {
-	return gauge(meter, "grantor.build.info", "", "Always 1; the attributes identify the build.", func(observe observer) {
-		observe(1, attribute.String("version", version), attribute.String("revision", revision), attribute.String("go_version", goVersion))
-	})
-}
-
 func lookups(observe observer, cache string, count func() (hits, misses uint64)) {
 	hits, misses := count()
 	observe(float64(hits), attribute.String("cache", cache), attribute.String("result", "hit"))

@@ -36,7 +36,7 @@ const (
 	maxOperationsPerSource = 50
 )
 
-// ConnectionLimits bounds the connections to the REST and gRPC ports. Zero is no bound.
+// ConnectionLimits bounds the connections to the HTTP and gRPC ports. Zero is no bound.
 type ConnectionLimits struct {
 	Max, MaxPerSource int
 	// Proxies are the trusted proxies, which carry connections of many sources.

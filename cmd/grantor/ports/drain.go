@@ -15,7 +15,7 @@ import (
 )
 
 // Drain stops the servers without failing a call. First readiness turns false, over HTTP and gRPC, and nothing else
-// changes for delay, so that load balancers and clients notice: calls are still accepted, and REST responses send their
+// changes for delay, so that load balancers and clients notice: calls are still accepted, and HTTP responses send their
 // clients to another connection. Then the ports close, HTTP/2 connections get a GOAWAY (RFC 9113 §6.8), streams end,
 // and calls in flight have until timeout. The operations port closes last, so that probes get an answer until the end.
 func (p *Ports) Drain(delay, timeout time.Duration) error {
@@ -69,7 +69,7 @@ type streamWithContext struct {
 
 func (s *streamWithContext) Context() context.Context { return s.ctx }
 
-// rebalance closes aged connections so that REST clients reconnect, perhaps to another replica; once the server is
+// rebalance closes aged connections so that HTTP clients reconnect, perhaps to another replica; once the server is
 // about to stop, it closes every connection. Over HTTP/1.1 the response is the last one of the connection (RFC 9112
 // §9.6), over HTTP/2 a GOAWAY follows it.
 func (p *Ports) rebalance(next http.Handler) http.Handler {

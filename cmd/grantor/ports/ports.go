@@ -1,5 +1,5 @@
-// Package ports serves an issuer on three ports: REST, gRPC and operations. It bounds what a connection can hold, and
-// shuts down without failing a call.
+// Package ports serves on three ports: HTTP, gRPC and operations. It bounds what a connection can hold, and shuts down
+// without failing a call.
 package ports
 
 import (
@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -26,34 +27,35 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
-	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
-	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // Config configures the ports.
 type Config struct {
-	// HTTP, GRPC and Ops are the addresses of the REST, the gRPC and the operations port.
+	// HTTP, GRPC and Ops are the addresses of the HTTP, the gRPC and the operations port.
 	HTTP, GRPC, Ops string
-	// TLS names the certificate of the REST and gRPC ports. Its zero value is plaintext.
+	// WithoutHTTP opens no HTTP port.
+	WithoutHTTP bool
+	// TLS names the certificate of the HTTP and gRPC ports. Its zero value is plaintext.
 	TLS tlsfiles.Paths
 	// AllowPlaintext permits plaintext on addresses that other machines reach.
 	AllowPlaintext bool
 	// Reflection enables gRPC server reflection, and Profiling the profiles on the operations port.
 	Reflection, Profiling bool
-	// Connections bounds the connections to the REST and gRPC ports.
+	// Connections bounds the connections to the HTTP and gRPC ports.
 	Connections ConnectionLimits
-	// ConnectionAge is how long a REST connection lasts before its client is sent to a new one.
+	// ConnectionAge is how long an HTTP connection lasts before its client is sent to a new one. Zero is no bound.
 	ConnectionAge time.Duration
-	// IdleTimeout is how long a connection to the REST port may be idle.
+	// IdleTimeout is how long a connection to the HTTP port may be idle.
 	IdleTimeout time.Duration
-	// H2C permits HTTP/2 in plaintext on the REST port, without an upgrade from HTTP/1.1.
+	// H2C permits HTTP/2 in plaintext on the HTTP port, without an upgrade from HTTP/1.1.
 	H2C bool
 	Log *slog.Logger
 }
 
 // Ports are the listeners and the servers behind them.
 type Ports struct {
+	// http is nil if there is no HTTP port.
 	http, grpc, ops net.Listener
 	connections     *connections
 	config          Config
@@ -63,7 +65,9 @@ type Ports struct {
 	grpcServer *grpc.Server
 	opsServer  *http.Server
 	health     *health.Server
-	ready      func() error
+	// services are the names under which the health service reports readiness.
+	services []string
+	ready    func() error
 	// leaving is set before the server stops: it still accepts calls, but sends clients elsewhere.
 	leaving atomic.Bool
 	// draining ends when the server accepts no more calls.
@@ -89,6 +93,9 @@ func Open(ctx context.Context, config Config) (_ *Ports, err error) {
 		{port{"grpc-listen", config.GRPC, true, p.connections}, &p.grpc},
 		{port{"ops-listen", config.Ops, false, operations}, &p.ops},
 	} {
+		if port.to == &p.http && config.WithoutHTTP {
+			continue
+		}
 		if *port.to, err = p.open(ctx, port.port); err != nil {
 			p.Close()
 			return nil, err
@@ -121,8 +128,13 @@ func (p *Ports) open(ctx context.Context, port port) (net.Listener, error) {
 	return port.connections.bound(listener), nil
 }
 
-// HTTPAddr returns the address of the REST port.
-func (p *Ports) HTTPAddr() string { return p.http.Addr().String() }
+// HTTPAddr returns the address of the HTTP port, or "" if there is none.
+func (p *Ports) HTTPAddr() string {
+	if p.http == nil {
+		return ""
+	}
+	return p.http.Addr().String()
+}
 
 // GRPCAddr returns the address of the gRPC port.
 func (p *Ports) GRPCAddr() string { return p.grpc.Addr().String() }
@@ -133,10 +145,10 @@ func (p *Ports) OpsAddr() string { return p.ops.Addr().String() }
 // Certificate returns the certificate files, or nil if the ports are plaintext.
 func (p *Ports) Certificate() *tlsfiles.Files { return p.tls }
 
-// OpenConnections returns how many connections to the REST and gRPC ports are open.
+// OpenConnections returns how many connections to the HTTP and gRPC ports are open.
 func (p *Ports) OpenConnections() int64 { return p.connections.open.Load() }
 
-// RefusedConnections returns how many connections to the REST and gRPC ports were refused.
+// RefusedConnections returns how many connections to the HTTP and gRPC ports were refused.
 func (p *Ports) RefusedConnections() int64 { return p.connections.refused.Load() }
 
 func loopbackAddress(address string) bool {
@@ -154,25 +166,47 @@ func (p *Ports) Close() {
 	}
 }
 
+// Servers are what the ports serve.
+type Servers struct {
+	// Options configure the gRPC server, and Register registers its services.
+	Options  []grpc.ServerOption
+	Register func(grpc.ServiceRegistrar)
+	// Service is the name of the service whose health is reported, besides that of the server.
+	Service string
+	// HTTP handles the requests to the HTTP port. It is nil if there is none.
+	HTTP http.Handler
+	// Metrics are those of the operations port.
+	Metrics *prometheusclient.Registry
+	// Ready returns why no new call should come here, or nil.
+	Ready func() error
+}
+
 // Serve creates the servers behind the listeners. [Ports.Run] starts them.
-func (p *Ports) Serve(s *service.Service, handler http.Handler, metrics *prometheusclient.Registry) {
+func (p *Ports) Serve(s Servers) {
 	p.ready = s.Ready
-	options := append(s.ServerOptions(), grpc.StreamInterceptor(p.endStreams))
+	options := append(slices.Clone(s.Options), grpc.StreamInterceptor(p.endStreams))
 	if p.tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(p.tls.ServerConfig("h2"))))
 	}
 	p.grpcServer = grpc.NewServer(options...)
 	s.Register(p.grpcServer)
-	p.health = health.NewServer()
-	p.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
-	p.health.SetServingStatus(grantorv1.TokenService_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_NOT_SERVING)
+	p.health, p.services = health.NewServer(), []string{"", s.Service}
+	p.setHealth(healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(p.grpcServer, p.health)
 	if p.config.Reflection {
 		reflection.Register(p.grpcServer)
 	}
+	p.serveHTTP(s.HTTP)
+	p.opsServer = newHTTPServer(p.operations(s.Metrics))
+}
+
+// serveHTTP creates the server of the HTTP port.
+func (p *Ports) serveHTTP(handler http.Handler) {
 	p.httpServer = newHTTPServer(p.rebalance(handler))
-	p.httpServer.ConnContext = p.withConnectionEnd
 	p.httpServer.IdleTimeout = p.config.IdleTimeout
+	if p.config.ConnectionAge > 0 {
+		p.httpServer.ConnContext = p.withConnectionEnd
+	}
 	if p.config.H2C {
 		// The limits of newHTTPServer, and those of the connections, are the same for it.
 		p.httpServer.Protocols = new(http.Protocols)
@@ -182,7 +216,6 @@ func (p *Ports) Serve(s *service.Service, handler http.Handler, metrics *prometh
 	if p.tls != nil {
 		p.httpServer.TLSConfig = p.tls.ServerConfig("h2", "http/1.1")
 	}
-	p.opsServer = newHTTPServer(p.operations(metrics))
 }
 
 // newHTTPServer returns a server that bounds what a slow or hostile client can hold.
@@ -258,7 +291,10 @@ func (p *Ports) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignoreClosed(p.grpcServer.Serve(p.grpc)) })
 	group.Go(func() error {
-		if p.tls != nil {
+		switch {
+		case p.http == nil:
+			return nil
+		case p.tls != nil:
 			return ignoreClosed(p.httpServer.ServeTLS(p.http, "", ""))
 		}
 		return ignoreClosed(p.httpServer.Serve(p.http))
@@ -284,8 +320,13 @@ func (p *Ports) updateHealth() {
 	if p.readiness() != nil {
 		state = healthpb.HealthCheckResponse_NOT_SERVING
 	}
-	p.health.SetServingStatus("", state)
-	p.health.SetServingStatus(grantorv1.TokenService_ServiceDesc.ServiceName, state)
+	p.setHealth(state)
+}
+
+func (p *Ports) setHealth(state healthpb.HealthCheckResponse_ServingStatus) {
+	for _, service := range p.services {
+		p.health.SetServingStatus(service, state)
+	}
 }
 
 // ignoreClosed ignores the error of a server that was stopped, even before it began to serve.

@@ -10,8 +10,4 @@ func (srv *Server) RedisURL() string { return srv.settings.Redis }
 const (
 	MinGCPercent = minGCPercent
 	MaxGCPercent = maxGCPercent
-	RemoteTraces = remoteTraces
 )
-
-// Sampler is sampler.
-var Sampler = sampler

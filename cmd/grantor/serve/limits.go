@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
@@ -52,9 +51,9 @@ func (s *limitSettings) declareLimits(set *settings.Set) {
 	set.String(&s.tokensMode, "tokens-mode", "refuse", "`mode` of tokens-per-client: refuse, or warn, which continues to issue and logs a warning once a period",
 		settings.Public, settings.OneOf(&s.tokensMode, "refuse", "warn"))
 	set.Strings(&s.trustedProxies, "trusted-proxies", nil, "`list` of the networks of proxies, such as 10.0.0.0/8, whose X-Forwarded-For is trusted",
-		settings.Public, settings.Check(func() error { _, err := parseNetworks(s.trustedProxies); return err }))
+		settings.Public, settings.Check(func() error { _, err := remoteaddr.ParseNetworks(s.trustedProxies); return err }))
 	set.Strings(&s.fetchNetworks, "fetch-networks", nil, "`list` of the networks, such as 10.0.0.0/8, from which the key sets of clients (jwks_uri) and trusted issuers are fetched, besides public addresses",
-		settings.Public, settings.Check(func() error { _, err := parseNetworks(s.fetchNetworks); return err }))
+		settings.Public, settings.Check(func() error { _, err := remoteaddr.ParseNetworks(s.fetchNetworks); return err }))
 	set.Strings(&s.trustDirectories, "trust-directories", nil, "`list` of the directories below which the files are read that trusted issuers name (ca_file, bearer_token_file, bundle_file, workload_api)",
 		settings.Public, settings.Check(s.checkTrustDirectories))
 	set.Bool(&s.proxyProtocol, "proxy-protocol", false, "trusted-proxies begin their connections with a PROXY protocol header, version 1 or 2",
@@ -84,17 +83,4 @@ func (s *limitSettings) limits() limit.Limits {
 		TokensPerClient: s.tokensPerClient, TokensPeriod: s.tokensPeriod, TokensWarn: s.tokensMode == "warn",
 		RequestsPerSource: s.requestsPerSource, StreamsPerSource: s.streamsPerSource,
 	}
-}
-
-// parseNetworks parses the networks of a setting.
-func parseNetworks(list []string) (remoteaddr.Networks, error) {
-	var networks remoteaddr.Networks
-	for _, text := range list {
-		network, err := registry.ParseNetwork(strings.TrimSpace(text))
-		if err != nil {
-			return nil, err
-		}
-		networks = append(networks, network)
-	}
-	return networks, nil
 }

@@ -17,16 +17,20 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/buildinfo"
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/manifest"
+	"github.com/grantorhq/grantor/cmd/grantor/monitoring"
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
+	"github.com/grantorhq/grantor/cmd/grantor/reload"
 	"github.com/grantorhq/grantor/cmd/grantor/secretmanager"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
 	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/peercert"
 	"github.com/grantorhq/grantor/service/redisstore"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/rest"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -37,13 +41,13 @@ type Server struct {
 	log       *slog.Logger
 	out       io.Writer
 	level     *slog.LevelVar
-	telemetry *telemetrySetup
+	telemetry *monitoring.Telemetry
 	service   *service.Service
 	ports     *ports.Ports
 	// authorities are those of client-certificate-ca-file.
 	authorities *tlsfiles.Files
 	// reloader is nil if settings are not reloaded.
-	reloader *reloader
+	reloader *reload.Reloader[*Server, Settings]
 	// replicas is where the server announces itself. shared are the settings that must be the same for all replicas.
 	replicas heartbeat.Store
 	shared   map[string]string
@@ -59,8 +63,7 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if s.dev {
 		s.develop()
 	}
-	level := new(slog.LevelVar)
-	log, err := newLog(s, level, errOut)
+	log, level, err := s.monitoring.NewLog(errOut)
 	if err != nil {
 		return nil, err
 	}
@@ -83,10 +86,13 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if err != nil {
 		return nil, err
 	}
-	if srv.telemetry, err = newTelemetry(ctx, s, srv.ports.Certificate(), log); err != nil {
+	if srv.telemetry, err = monitoring.New(ctx, "grantor", &s.monitoring, log); err != nil {
 		return nil, err
 	}
-	srv.releases = append(srv.releases, srv.telemetry.close)
+	srv.releases = append(srv.releases, srv.telemetry.Close)
+	if err := srv.ports.Observe(srv.telemetry.Meter()); err != nil {
+		return nil, err
+	}
 	store, err := srv.store(ctx)
 	if err != nil {
 		return nil, err
@@ -106,7 +112,10 @@ func New(ctx context.Context, s *Settings, out, errOut io.Writer) (_ *Server, er
 	if err != nil {
 		return nil, err
 	}
-	srv.ports.Serve(srv.service, srv.service.MeasureHTTP(handler, rest.Route(issuer)), srv.telemetry.registry)
+	srv.ports.Serve(ports.Servers{
+		Options: srv.service.ServerOptions(), Register: srv.service.Register, Service: grantorv1.TokenService_ServiceDesc.ServiceName,
+		HTTP: srv.service.MeasureHTTP(handler, rest.Route(issuer)), Metrics: srv.telemetry.Registry, Ready: srv.service.Ready,
+	})
 	return srv, nil
 }
 
@@ -175,7 +184,11 @@ func (srv *Server) store(ctx context.Context) (*redisstore.Store, error) {
 		return nil, err
 	}
 	srv.releases = append(srv.releases, func() { _ = client.Close() })
-	redisstore.Watch(client, srv.telemetry.storeCall)
+	storeCall, err := telemetry.StoreCalls(srv.telemetry.Meter(), srv.telemetry.Tracer())
+	if err != nil {
+		return nil, err
+	}
+	redisstore.Watch(client, storeCall)
 	store, err := s.Open(client)
 	if err != nil {
 		return nil, err
@@ -215,15 +228,12 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := parseNetworks(s.trustedProxies)
+	proxies, err := remoteaddr.ParseNetworks(s.trustedProxies)
 	if err != nil {
 		return nil, err
 	}
-	fetch, err := parseNetworks(s.fetchNetworks)
+	fetch, err := remoteaddr.ParseNetworks(s.fetchNetworks)
 	if err != nil {
-		return nil, err
-	}
-	if err := telemetry.Connections(srv.telemetry.meter, srv.ports.OpenConnections, srv.ports.RefusedConnections); err != nil {
 		return nil, err
 	}
 	var authorities func() []*x509.CertPool
@@ -232,7 +242,7 @@ func (srv *Server) build(ctx context.Context, issuer oauth.Issuer, store *rediss
 	}
 	built, err := service.New(ctx, service.Config{
 		Issuer: issuer, Store: store, Sealer: sealer, Log: srv.log, AuditSink: s.AuditSink(store), Algorithms: algorithms,
-		Meter: srv.telemetry.meter, Tracer: srv.telemetry.tracer, Limits: s.limits(), Proxies: proxies,
+		Meter: srv.telemetry.Meter(), Tracer: srv.telemetry.Tracer(), Limits: s.limits(), Proxies: proxies,
 		AccessTokenLifetime: s.tokenLifetime, KeyRotation: s.keyRotation, JWKSMaxAge: s.jwksMaxAge,
 		MaxStaleness: s.maxStaleness, CachedClients: s.cachedClients, CachedTokens: s.cachedTokens,
 		GRPCEndpoint: srv.grpcEndpoint(issuer), StartupGrace: s.startupGrace, ConnectionAge: s.connectionAge, FetchNetworks: fetch,
@@ -316,7 +326,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return srv.ports.Run(running) })
 	if srv.reloader != nil {
-		group.Go(func() error { return srv.reloader.run(running, srv) })
+		group.Go(func() error { return srv.reloader.Run(running, srv, srv.log) })
 	}
 	group.Go(func() error {
 		defer stopBackground()
@@ -361,18 +371,4 @@ func (srv *Server) release() {
 	for _, release := range slices.Backward(srv.releases) {
 		release()
 	}
-}
-
-// newLog returns the log of the settings. level is its minimum level, which can change.
-func newLog(s *Settings, level *slog.LevelVar, w io.Writer) (*slog.Logger, error) {
-	minimum, err := s.level()
-	if err != nil {
-		return nil, err
-	}
-	level.Set(minimum)
-	options := &slog.HandlerOptions{Level: level}
-	if s.logFormat == "text" {
-		return slog.New(slog.NewTextHandler(w, options)), nil
-	}
-	return slog.New(slog.NewJSONHandler(w, options)), nil
 }

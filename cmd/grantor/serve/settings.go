@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/grantorhq/grantor/cmd/grantor/monitoring"
 	"github.com/grantorhq/grantor/cmd/grantor/ports"
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/storage"
@@ -17,12 +18,14 @@ import (
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/rest"
 )
 
 // Settings are all settings of grantor serve. [Settings.Declare] binds them to flags.
 type Settings struct {
 	storage.Settings
+	monitoring monitoring.Settings
 	limitSettings
 	dev         bool
 	httpListen  string
@@ -50,11 +53,6 @@ type Settings struct {
 	corsOrigins     []string
 	shutdownDelay   time.Duration
 	shutdownTimeout time.Duration
-	logFormat       string
-	logLevel        string
-	profiling       bool
-	otlpEndpoint    string
-	traceSampling   float64
 	// startupGrace is not a setting: it is how long a new key ring waits for one that Redis has lost.
 	startupGrace time.Duration
 }
@@ -70,8 +68,8 @@ func (s *Settings) Declare(flags *pflag.FlagSet) *settings.Set {
 	s.declareLimits(set)
 	s.declarePorts(set, flags)
 	s.declareTokens(set)
-	s.declareTelemetry(set)
-	markReloadable(flags)
+	s.monitoring.Declare(set, "info includes the audit events")
+	reloads.Mark(flags)
 	return set
 }
 
@@ -120,17 +118,6 @@ func (s *Settings) declareTokens(set *settings.Set) {
 		settings.Public, settings.OneOf(&s.dpopNonce, "off", "required"))
 	set.Int(&s.cachedClients, "cached-clients", 100_000, "`number` of clients held in memory", settings.Public, settings.AtLeast(&s.cachedClients, 1))
 	set.Int(&s.cachedTokens, "cached-tokens", 100_000, "`number` of introspected tokens held in memory", settings.Public, settings.AtLeast(&s.cachedTokens, 1))
-}
-
-func (s *Settings) declareTelemetry(set *settings.Set) {
-	set.String(&s.logFormat, "log-format", "json", "`form` of the log on standard error: json or text", settings.Public, settings.OneOf(&s.logFormat, "json", "text"))
-	set.String(&s.logLevel, "log-level", "info", "minimum `level` that is logged: debug, info, warn or error; info includes the audit events",
-		settings.Public, settings.Check(func() error { _, err := s.level(); return err }))
-	set.Bool(&s.profiling, "profiling", false, "serve the profiles of the running process at /debug/pprof/ on the operations port; they describe the program and hold no secrets", settings.Public)
-	set.String(&s.otlpEndpoint, "otlp-endpoint", "", "`URL` to which traces and metrics are sent by OTLP over gRPC: http://host:4317, or https:// for TLS; none are sent without it",
-		settings.PublicURL, settings.Check(func() error { return checkOTLP(s.otlpEndpoint) }))
-	set.Float(&s.traceSampling, "trace-sampling", 0.01, "`fraction` of the traces begun here that are recorded, 0 to 1",
-		settings.Public, settings.Check(s.checkSampling))
 }
 
 // checkDev refuses development mode on a Redis unless the command line asks for both. The environment or a file may be
@@ -240,22 +227,6 @@ func (s *Settings) checkStaleness() error {
 	return nil
 }
 
-func (s *Settings) checkSampling() error {
-	if !(s.traceSampling >= 0 && s.traceSampling <= 1) { // also refuses NaN
-		return fmt.Errorf("%g is not between 0 and 1", s.traceSampling)
-	}
-	return nil
-}
-
-// level returns the minimum level of the log.
-func (s *Settings) level() (slog.Level, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return level, fmt.Errorf("%q is not one of debug, info, warn, error", s.logLevel)
-	}
-	return level, nil
-}
-
 func (s *Settings) signingAlgorithms() ([]jwks.Algorithm, error) {
 	var algorithms []jwks.Algorithm
 	for _, name := range s.algorithms {
@@ -286,10 +257,10 @@ func (s *Settings) tlsPaths() tlsfiles.Paths {
 
 // portsConfig returns the configuration of the ports.
 func (s *Settings) portsConfig(log *slog.Logger) (ports.Config, error) {
-	proxies, err := parseNetworks(s.trustedProxies)
+	proxies, err := remoteaddr.ParseNetworks(s.trustedProxies)
 	return ports.Config{
 		HTTP: s.httpListen, GRPC: s.grpcListen, Ops: s.opsListen, TLS: s.tlsPaths(), AllowPlaintext: s.allowPlaintext,
-		Reflection: s.dev, Profiling: s.profiling, ConnectionAge: s.connectionAge, IdleTimeout: s.httpIdleTimeout, H2C: s.h2c, Log: log,
+		Reflection: s.dev, Profiling: s.monitoring.Profiling, ConnectionAge: s.connectionAge, IdleTimeout: s.httpIdleTimeout, H2C: s.h2c, Log: log,
 		Connections: ports.ConnectionLimits{
 			Max: s.maxConnections, MaxPerSource: s.connectionsPerSource, Proxies: proxies, ProxyProtocol: s.proxyProtocol,
 		},

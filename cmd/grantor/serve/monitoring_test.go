@@ -6,16 +6,13 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
@@ -100,32 +97,6 @@ func callee(t *testing.T, r *servetest.Replica, issuer string, tracers trace.Tra
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
-}
-
-// TestSampling floods an issuer with calls whose callers sample them, and expects no more to be sampled than the limit.
-func TestSampling(t *testing.T) {
-	s := serve.Sampler(0)
-	ask := func(flags trace.TraceFlags, remote bool) bool {
-		parent := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: flags, Remote: remote})
-		return s.ShouldSample(sdktrace.SamplingParameters{
-			ParentContext: trace.ContextWithSpanContext(t.Context(), parent), TraceID: trace.TraceID{1},
-		}).Decision == sdktrace.RecordAndSample
-	}
-	recorded, began := 0, time.Now()
-	for range 10_000 {
-		if ask(trace.FlagsSampled, true) {
-			recorded++
-		}
-	}
-	if most := serve.RemoteTraces + int(time.Since(began).Seconds()*serve.RemoteTraces) + 1; recorded < serve.RemoteTraces || recorded > most {
-		t.Errorf("%d of 10,000 are recorded, want %d to %d", recorded, serve.RemoteTraces, most)
-	}
-	if ask(0, true) {
-		t.Error("one is recorded that its caller does not record")
-	}
-	if !ask(trace.FlagsSampled, false) {
-		t.Error("a part of a recorded trace is not recorded")
-	}
 }
 
 // TestCollectorAway expects tokens to be issued, and the server to stop in time, while no collector accepts the traces.
