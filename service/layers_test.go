@@ -97,6 +97,7 @@ func TestLayers(t *testing.T) {
 	}
 	named := []string{
 		"cmd/grantor/cli", "cmd/grantor/yamldoc", "cmd/grantor/admin", "cmd/grantor/tokens", "cmd/grantor/bench", "cmd/grantor/trustcheck",
+		"cmd/grantor/guard", "cmd/grantor/ports", "cmd/grantor/monitoring", "cmd/grantor/reload",
 		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar", "interceptors/secretvar/poll",
 	}
 	for _, name := range append(transports, domain...) {
@@ -131,6 +132,8 @@ func checkCommands(t *testing.T, name string, deps []string) {
 	// The packages that link the SDKs of the clouds, and those that reach a store or a signing key.
 	withClouds := []string{"kms", "secretmanager", "storage", "serve", "servetest", "apply", "audit", "doctor"}
 	remoteOnly := []string{"remote", "admin", "tokens", "bench", "trustcheck"}
+	// The packages that run beside guarded services, where no issuer is.
+	withoutServer := []string{"guard", "ports", "monitoring", "reload"}
 	foundations := []string{"cli", "yamldoc"}
 	for _, dep := range deps {
 		below := func(prefix string) bool { return dep == prefix || strings.HasPrefix(dep, prefix+"/") }
@@ -140,6 +143,10 @@ func checkCommands(t *testing.T, name string, deps []string) {
 		case inGrantor && slices.Contains(remoteOnly, command) &&
 			(below("github.com/redis") || below(module+"service/redisstore") || below(module+"service/keys")):
 			t.Errorf("%s depends on %s: it reaches an issuer as a client does, and neither Redis nor a signing key", name, dep)
+		case inGrantor && slices.Contains(withoutServer, command) && (below("github.com/redis") || dep == module+"service" ||
+			slices.ContainsFunc([]string{"redisstore", "keys", "issuer", "registry", "rpc", "admin", "middleware", "rest"},
+				func(server string) bool { return below(module + "service/" + server) })):
+			t.Errorf("%s depends on %s: it runs beside guarded services, and has nothing of the issuer", name, dep)
 		case inGrantor && !slices.Contains(withClouds, command) && below("gocloud.dev"):
 			t.Errorf("%s depends on %s: only kms and secretmanager link the SDKs of the clouds", name, dep)
 		case inGrantor && slices.Contains(foundations, command) && strings.HasPrefix(dep, module):

@@ -14,6 +14,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/bench"
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/doctor"
+	"github.com/grantorhq/grantor/cmd/grantor/guard"
 	"github.com/grantorhq/grantor/cmd/grantor/kms"
 	"github.com/grantorhq/grantor/cmd/grantor/migrate"
 	"github.com/grantorhq/grantor/cmd/grantor/remote"
@@ -36,7 +37,7 @@ func newCommand() *cobra.Command {
 	shared := settings.NamesOf(server.Flags()) // one file of settings can serve all commands
 	// The package of a new command joins a list of checkCommands in service/layers_test.go, and a depguard list in .golangci.yml.
 	root.AddCommand(
-		server, serve.NewConfigCommand(),
+		server, serve.NewConfigCommand(), guard.NewCommand(),
 		apply.NewCommand(shared), audit.NewCommand(shared), doctor.NewCommand(shared), migrate.NewCommand(),
 		admin.NewClientCommand(), admin.NewResourceCommand(), admin.NewTrustCommand(trustcheck.NewCommand()),
 		admin.NewKeyCommand(kms.NewWrapCommand(shared)),
@@ -106,7 +107,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		return cli.UsageError(err)
 	case len(cmd.Flags().Args()) > 0 && cmd.HasSubCommands(): // the flag is that of the command which is misspelled
 		return unknownCommand(cmd, cmd.Flags().Args())
-	case cmd.HasSubCommands():
+	case cmd.HasSubCommands() && !hasSettings(cmd):
 		return cli.UsageError(errors.New("flags follow the command; see " + cmd.CommandPath() + " --help"))
 	case unknown.GetSpecifiedName() == "client-secret":
 		return cli.UsageError(errors.New("there is no flag --client-secret, because other users could read it; " + remote.SecretWays))
@@ -114,4 +115,11 @@ func flagError(cmd *cobra.Command, err error) error {
 		return cli.UsageError(fmt.Errorf("there is no flag -%.1s; an id that begins with - must follow --, at the end", unknown.GetSpecifiedName()))
 	}
 	return cli.UsageError(fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName()))
+}
+
+// hasSettings reports whether a command has flags besides --help, as one does that can run without a subcommand.
+func hasSettings(cmd *cobra.Command) bool {
+	found := false
+	cmd.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) { found = found || flag.Name != "help" })
+	return found
 }

@@ -3,6 +3,7 @@
 package ports
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type Config struct {
 	ConnectionAge time.Duration
 	// IdleTimeout is how long a connection to the HTTP port may be idle.
 	IdleTimeout time.Duration
+	// MaxHeader bounds the header of a request to the HTTP port, in bytes. The default is 16 KiB.
+	MaxHeader int
 	// H2C permits HTTP/2 in plaintext on the HTTP port, without an upgrade from HTTP/1.1.
 	H2C bool
 	Log *slog.Logger
@@ -145,6 +148,19 @@ func (p *Ports) OpsAddr() string { return p.ops.Addr().String() }
 // Certificate returns the certificate files, or nil if the ports are plaintext.
 func (p *Ports) Certificate() *tlsfiles.Files { return p.tls }
 
+// PrepareTLS reads other certificate files and returns a function that switches to them. The files can change; whether the
+// ports have TLS cannot.
+func (p *Ports) PrepareTLS(paths tlsfiles.Paths, log *slog.Logger) (apply func() error, err error) {
+	switch {
+	case (p.tls == nil) != (paths.Certificate.Path == ""):
+		return nil, cli.SettingError("tls-cert-file", errors.New("turning TLS on or off needs a restart"))
+	case p.tls == nil:
+		return func() error { return nil }, nil
+	}
+	read, err := tlsfiles.New(paths, log)
+	return func() error { p.tls.Replace(read); return nil }, err
+}
+
 // OpenConnections returns how many connections to the HTTP and gRPC ports are open.
 func (p *Ports) OpenConnections() int64 { return p.connections.open.Load() }
 
@@ -204,6 +220,7 @@ func (p *Ports) Serve(s Servers) {
 func (p *Ports) serveHTTP(handler http.Handler) {
 	p.httpServer = newHTTPServer(p.rebalance(handler))
 	p.httpServer.IdleTimeout = p.config.IdleTimeout
+	p.httpServer.MaxHeaderBytes = cmp.Or(p.config.MaxHeader, p.httpServer.MaxHeaderBytes)
 	if p.config.ConnectionAge > 0 {
 		p.httpServer.ConnContext = p.withConnectionEnd
 	}

@@ -2,14 +2,11 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	"github.com/spf13/pflag"
 
-	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/reload"
-	"github.com/grantorhq/grantor/cmd/grantor/tlsfiles"
 )
 
 // reloads are all settings that SIGHUP applies, in this order. The manifest comes last because applying it can still
@@ -49,15 +46,7 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 }
 
 func reloadTLS(_ context.Context, srv *Server, next *Settings) (func() error, error) {
-	files := srv.ports.Certificate()
-	switch {
-	case (files == nil) != (next.tlsCert == ""):
-		return nil, cli.SettingError("tls-cert-file", errors.New("turning TLS on or off needs a restart"))
-	case files == nil:
-		return func() error { return nil }, nil
-	}
-	read, err := tlsfiles.New(next.tlsPaths(), srv.log)
-	return func() error { files.Replace(read); return nil }, err
+	return srv.ports.PrepareTLS(next.tlsPaths(), srv.log)
 }
 
 func reloadLogLevel(_ context.Context, srv *Server, next *Settings) (func() error, error) {
