@@ -100,9 +100,6 @@ func TestMain(m *testing.M) {
 // providers, which would take most of the time to compile, and gets none.
 func buildTraefik(t *testing.T) string {
 	t.Helper()
-	if b := os.Getenv("PX_TRAEFIK"); b != "" {
-		return b
-	}
 	built := filepath.Join(binaries, "traefik")
 	if _, err := os.Stat(built); err == nil {
 		return built
