@@ -74,6 +74,9 @@ func TestLayers(t *testing.T) {
 		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/attach/spiffe" {
 			forbid("only programs that need the SPIFFE Workload API compile its client", "github.com/spiffe")
 		}
+		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/guard/extauthz" {
+			forbid("only programs that Envoy asks compile its messages", "github.com/envoyproxy", "github.com/cncf/xds")
+		}
 		if strings.HasPrefix(name, "interceptors/") && !followsSecrets {
 			forbid("the user's program chooses its telemetry", "go.opentelemetry.io/otel/sdk")
 		}
@@ -90,6 +93,8 @@ func TestLayers(t *testing.T) {
 		"interceptors/secretvar/azurekeyvault": "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets",
 		"interceptors/secretvar/hashivault":    "github.com/hashicorp/vault/api",
 		"interceptors/attach/spiffe":           "github.com/spiffe/go-spiffe/v2/workloadapi",
+		"interceptors/guard/extauthz":          "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3",
+		"interceptors/guard":                   module + "interceptors/verify",
 	} {
 		if !slices.Contains(packages[module+name], dep) {
 			t.Errorf("%s does not link %s, so this test checks nothing of it", name, dep)
@@ -98,7 +103,7 @@ func TestLayers(t *testing.T) {
 	named := []string{
 		"cmd/grantor/cli", "cmd/grantor/yamldoc", "cmd/grantor/admin", "cmd/grantor/tokens", "cmd/grantor/bench", "cmd/grantor/trustcheck",
 		"cmd/grantor/guard", "cmd/grantor/ports", "cmd/grantor/monitoring", "cmd/grantor/reload",
-		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/secretvar", "interceptors/secretvar/poll",
+		"service/redisstore", "interceptors/attach", "interceptors/verify", "interceptors/guard", "interceptors/secretvar", "interceptors/secretvar/poll",
 	}
 	for _, name := range append(transports, domain...) {
 		named = append(named, "service/"+name)

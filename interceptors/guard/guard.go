@@ -159,7 +159,8 @@ type Request struct {
 	Scheme string
 	// Path is the path as the client sent it, with the query.
 	Path string
-	// Header yields each value of each header with its name, in any letter case. Nil means no header.
+	// Header yields each value of each header with its name, in any letter case. Only the values of Authorization and DPoP are
+	// read. Nil means no header.
 	Header iter.Seq2[string, string]
 	// Certificate is the client certificate of the client's connection, for which the proxy vouches, or nil.
 	Certificate *x509.Certificate
@@ -188,6 +189,9 @@ type Decision struct {
 // Decide decides about a request, and counts and reports the decision. It does not panic: if something does that it calls, such
 // as Request.Header, the request is refused with 500.
 func (g *Guard) Decide(ctx context.Context, r *Request) Decision {
+	if g == nil {
+		g = new(Guard)
+	}
 	if r == nil {
 		r = new(Request)
 	}

@@ -111,6 +111,19 @@ func proofWires(t *testing.T, verifier *verify.Verifier) map[string]proofWire {
 			_ = answer.Body.Close()
 			return proofAnswer{body.Error, answer.Header.Values("WWW-Authenticate"), answer.Header.Get("DPoP-Nonce")}
 		}},
+		"Check": {http.MethodGet, "https://orders.example.com/orders/1", func(authorization string, proofs ...string) proofAnswer {
+			request := &verify.Request{
+				Authorization: []string{authorization}, DPoP: proofs, Method: http.MethodGet, Host: "orders.example.com", Path: "/orders/1?page=2", Secure: true,
+			}
+			_, refused := verifier.Check(t.Context(), rule, request)
+			if refused == nil {
+				return proofAnswer{"OK", nil, request.NextNonce}
+			}
+			if refused.Nonce != request.NextNonce {
+				t.Errorf("the refusal has the nonce %q, the request %q", refused.Nonce, request.NextNonce)
+			}
+			return proofAnswer{string(refused.Reason), refused.Challenges, refused.Nonce}
+		}},
 		"unary gRPC": {http.MethodPost, "https://" + conn.CanonicalTarget()[len("dns:///"):] + "/grpc.testing.TestService/UnaryCall",
 			func(authorization string, proofs ...string) proofAnswer {
 				var header, trailer metadata.MD

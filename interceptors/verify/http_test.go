@@ -80,6 +80,7 @@ func TestHTTP(t *testing.T) {
 			if got := body(answer); got != test.body {
 				t.Errorf("body: got %q, want %q", got, test.body)
 			}
+			checkSame(t, verifier, test.rule, request, answer)
 		})
 	}
 }

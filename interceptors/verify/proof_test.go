@@ -115,6 +115,22 @@ func overHTTP(t *testing.T, m mutual, verifier *verify.Verifier, handle func(ver
 	}
 }
 
+// overCheck returns a caller of a proxy that vouches for client certificates.
+func overCheck(t *testing.T, _ mutual, verifier *verify.Verifier, handle func(verify.Caller)) caller {
+	return func(raw string, certificates ...tls.Certificate) string {
+		request := &verify.Request{Authorization: []string{"Bearer " + raw}, Method: http.MethodGet, Path: "/"}
+		if len(certificates) > 0 {
+			request.Certificate = certificates[0].Leaf
+		}
+		caller, refused := verifier.Check(t.Context(), verify.Scopes("orders.read"), request)
+		if refused != nil {
+			return outcome(refused.GRPCStatus().Err(), metadata.MD{"www-authenticate": refused.Challenges})
+		}
+		handle(caller)
+		return "OK"
+	}
+}
+
 // TestBoundTokens sends tokens that are bound to a certificate over connections with that one, another one and none, on both
 // wires.
 func TestBoundTokens(t *testing.T) {
@@ -124,7 +140,7 @@ func TestBoundTokens(t *testing.T) {
 	bearer, toMine := sign(signer), sign(signer, bound(mine))
 	var causes []string
 	observe := verify.OnRefusal(func(_ context.Context, _ string, err error) { causes = append(causes, verify.Reason(err)) })
-	for wire, serve := range map[string]func(*testing.T, mutual, *verify.Verifier, func(verify.Caller)) caller{"gRPC": overGRPC, "HTTP": overHTTP} {
+	for wire, serve := range map[string]func(*testing.T, mutual, *verify.Verifier, func(verify.Caller)) caller{"gRPC": overGRPC, "HTTP": overHTTP, "Check": overCheck} {
 		t.Run(wire, func(t *testing.T) {
 			var got verify.Caller
 			handle := func(c verify.Caller) { got = c }

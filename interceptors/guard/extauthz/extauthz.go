@@ -33,6 +33,7 @@ import (
 	"github.com/grantorhq/grantor/interceptors/guard"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/dpop"
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // Option configures the server of [New].
@@ -78,7 +79,8 @@ func (s *server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.Che
 }
 
 // header yields the headers of a request. Pseudo-headers are among them. With encode_raw_headers there are values as they were
-// sent; otherwise Envoy has joined several values of a name by commas, which no token and no proof has.
+// sent; otherwise Envoy has joined several values of a name by commas, which no token and no proof has. A raw value that the guard
+// does not read is yielded as an empty one, because each would otherwise be copied.
 func header(sent *authv3.AttributeContext_HttpRequest) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for name, value := range sent.GetHeaders() {
@@ -88,8 +90,8 @@ func header(sent *authv3.AttributeContext_HttpRequest) iter.Seq2[string, string]
 		}
 		for _, h := range sent.GetHeaderMap().GetHeaders() {
 			value := h.GetValue()
-			if raw := h.GetRawValue(); len(raw) > 0 {
-				value = string(raw)
+			if name := h.GetKey(); len(h.GetRawValue()) > 0 && (oauth.EqualFold(name, "authorization") || oauth.EqualFold(name, dpop.Header)) {
+				value = string(h.GetRawValue())
 			}
 			if !yield(h.GetKey(), value) {
 				return
@@ -100,13 +102,14 @@ func header(sent *authv3.AttributeContext_HttpRequest) iter.Seq2[string, string]
 
 // isGRPC reports whether a request is a gRPC call, by its content type, as Envoy does.
 func isGRPC(sent *authv3.AttributeContext_HttpRequest) bool {
-	for name, value := range header(sent) {
-		if name == "content-type" {
-			rest, ok := strings.CutPrefix(value, "application/grpc")
-			return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+	contentType := sent.GetHeaders()["content-type"]
+	for _, h := range sent.GetHeaderMap().GetHeaders() {
+		if h.GetKey() == "content-type" {
+			contentType = h.GetValue() + string(h.GetRawValue()) // one of them is empty
 		}
 	}
-	return false
+	rest, ok := strings.CutPrefix(contentType, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
 // streamDurationHeader limits the duration of a request in Envoy's router.
