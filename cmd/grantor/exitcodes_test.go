@@ -18,6 +18,7 @@ import (
 // requiredArgs are the arguments with which a command gets as far as its first request, apart from its settings. A command
 // that is not listed needs none.
 var requiredArgs = map[string]string{
+	"guard explain":         "GET https://orders.example.com/",
 	"apply":                 "-f MANIFEST",
 	"client create":         "x",
 	"client delete":         "x --yes",

@@ -8,26 +8,31 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
+	"github.com/grantorhq/grantor/cmd/grantor/guard"
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
+	"github.com/grantorhq/grantor/cmd/grantor/settings"
 )
 
-// TestSettingsTable compares the table in docs/settings.md with the settings that `grantor serve --help` lists.
+// TestSettingsTable compares the tables in docs/settings.md with the settings that --help of the commands lists.
 func TestSettingsTable(t *testing.T) {
-	var settings serve.Settings
-	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	settings.Declare(flags)
-	var table strings.Builder
-	table.WriteString("| setting | default | what it is |\n|---|---|---|\n")
-	flags.VisitAll(func(f *pflag.Flag) {
-		_, usage := pflag.UnquoteUsage(f)
-		value := f.DefValue
-		if value == "" || value == "[]" {
-			value = "none"
+	for name, declare := range map[string]func(*pflag.FlagSet) *settings.Set{
+		"serve": new(serve.Settings).Declare, "guard": new(guard.Settings).Declare,
+	} {
+		flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
+		declare(flags)
+		var table strings.Builder
+		table.WriteString("| setting | default | what it is |\n|---|---|---|\n")
+		flags.VisitAll(func(f *pflag.Flag) {
+			_, usage := pflag.UnquoteUsage(f)
+			value := f.DefValue
+			if value == "" || value == "[]" {
+				value = "none"
+			}
+			fmt.Fprintf(&table, "| `%s` | %s | %s |\n", f.Name, strings.Trim(value, "[]"), usage)
+		})
+		if !strings.Contains(page(t, "docs/settings.md"), table.String()) {
+			t.Errorf("docs/settings.md lacks this table of grantor %s:\n%s", name, table.String())
 		}
-		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", f.Name, strings.Trim(value, "[]"), usage)
-	})
-	if !strings.Contains(page(t, "docs/settings.md"), table.String()) {
-		t.Errorf("docs/settings.md lacks this table:\n%s", table.String())
 	}
 }
 

@@ -43,7 +43,8 @@ func NewExitCodesTopic() *cobra.Command {
 
   130, 143  it was interrupted by SIGINT (Ctrl-C) or SIGTERM before it was done
 
-grantor serve, grantor audit --follow and grantor bench have done their work when they are interrupted, and end with 0.
+grantor serve, grantor guard, grantor audit --follow and grantor bench have done their work when they are interrupted, and
+end with 0.
 grantor doctor ends with 0, 1 or 2: an issuer or a Redis that it cannot reach is a finding, and so 1.`,
 	}
 }

@@ -77,8 +77,9 @@ func New(ctx context.Context, s *Settings, errOut io.Writer) (_ *Server, err err
 	if err != nil {
 		return nil, err
 	}
-	srv.releases = append(srv.releases, telemetry.Close)
-	if err := srv.build(ctx, telemetry, rules); err != nil {
+	err = srv.build(ctx, telemetry, rules)
+	srv.releases = append(srv.releases, telemetry.Close) // before the verifier, whose metrics end when it is closed
+	if err != nil {
 		return nil, err
 	}
 	srv.logRules(rules)

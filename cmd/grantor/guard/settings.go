@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -173,7 +174,11 @@ func (s *Settings) checkSecure(raw string) error {
 }
 
 func (s *Settings) checkFeed() error {
-	if host, _, err := net.SplitHostPort(s.feedFrom); s.feedFrom != "" && (err != nil || host == "") {
+	if s.feedFrom == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s.feedFrom)
+	if _, notNumber := strconv.ParseUint(port, 10, 16); err != nil || notNumber != nil || host == "" {
 		return fmt.Errorf("%.200q is not host:port, such as auth.example.com:8081", s.feedFrom)
 	}
 	return nil
