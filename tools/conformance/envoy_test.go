@@ -68,7 +68,21 @@ func (s *syncServer) WatchPending(_ *datasyncv1.WatchPendingRequest, stream grpc
 			return err
 		}
 	}
+	if len(metadata.ValueFromIncomingContext(stream.Context(), "stay")) > 0 {
+		<-stream.Context().Done()
+	}
 	return nil
+}
+
+// serveSync serves the service and returns its address.
+func serveSync(t *testing.T, service *syncServer) string {
+	t.Helper()
+	server := grpc.NewServer()
+	datasyncv1.RegisterSyncServiceServer(server, service)
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	return listener.Addr().String()
 }
 
 // descriptorSet writes the descriptors of the service, with the rules of its methods, as "buf build" does, and returns the file.
@@ -103,12 +117,7 @@ func (f *front) dialSync(t *testing.T, options ...grpc.DialOption) datasyncv1.Sy
 // TestConformanceEnvoyGRPC has Envoy in front of a gRPC service, which the rules of its proto guard. The client is attach.
 func TestConformanceEnvoyGRPC(t *testing.T) {
 	service := new(syncServer)
-	server := grpc.NewServer()
-	datasyncv1.RegisterSyncServiceServer(server, service)
-	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
-	g := newGuarded(t, proxies[0], listener.Addr().String(), "--descriptor-set", descriptorSet(t))
+	g := newGuarded(t, proxies[0], serveSync(t, service), "--descriptor-set", descriptorSet(t))
 	security := grpc.WithTransportCredentials(credentials.NewTLS(g.tls("h2")))
 	source := attach.ClientCredentials(g.issuer.URL, ordersClient, tokentest.Secret, attach.Scopes("api1"))
 	client := g.dialSync(t, attach.DialOptions(source, security)...)
@@ -163,6 +172,30 @@ func TestConformanceEnvoyGRPC(t *testing.T) {
 				t.Errorf("the service was called by %q", callers)
 			}
 		})
+	}
+}
+
+// TestConformanceEnvoyStreams ends a stream when its token expires, with limit-streams.
+func TestConformanceEnvoyStreams(t *testing.T) {
+	g := newGuarded(t, proxies[0], serveSync(t, new(syncServer)), "--descriptor-set", descriptorSet(t), "--limit-streams")
+	client := g.dialSync(t, grpc.WithTransportCredentials(credentials.NewTLS(g.tls("h2"))))
+	const left = 3 * time.Second
+	token := g.issuer.Sign(t, map[string]any{
+		"sub": ordersClient, "client_id": ordersClient, "aud": ordersResource, "scope": "api1", "exp": time.Now().Add(left).Unix(),
+	})
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token, "stay", "1"), 30*time.Second)
+	defer cancel()
+	stream := must.Get(client.WatchPending(ctx, &datasyncv1.WatchPendingRequest{}))
+	received := 0
+	var err error
+	for ; err == nil; received++ {
+		_, err = stream.Recv()
+	}
+	took := time.Since(began)
+	t.Logf("%s: %d messages, then %v", took.Round(time.Millisecond), received-1, err)
+	if received-1 != 3 || took > left+time.Second || ctx.Err() != nil {
+		t.Errorf("the stream of a token with %s left ended after %s, with %d messages", left, took, received-1)
 	}
 }
 
