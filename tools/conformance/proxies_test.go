@@ -123,7 +123,10 @@ import (
 func NewDNSChallengeProviderByName(string) (challenge.Provider, error) { return nil, errors.New("no DNS providers") }
 `},
 	} {
-		var downloaded struct{ Dir, Version string }
+		var downloaded struct {
+			Dir     string `json:"Dir"` //nolint:tagliatelle // of the go command
+			Version string `json:"Version"`
+		}
 		must.Succeed(t, json.Unmarshal([]byte(run(t, "../traefik", nil, "go", "mod", "download", "-json", module)), &downloaded))
 		changed := filepath.Join(dir, filepath.Base(filepath.Dir(module)))
 		must.Succeed(t, os.CopyFS(changed, os.DirFS(downloaded.Dir)))
