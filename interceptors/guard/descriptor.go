@@ -31,30 +31,37 @@ func DescriptorRoutes(set *descriptorpb.FileDescriptorSet) (routes []Route, unru
 			}
 			services[name] = file.GetName()
 			for j, method := range service.GetMethod() {
-				if !name.IsValid() || !protoreflect.Name(method.GetName()).IsValid() {
-					return nil, nil, fmt.Errorf("guard: %.200q: malformed name of the method %.200q of the service %.200q", file.GetName(), method.GetName(), name)
+				route, err := methodRoute(name, method)
+				route.Source = file.GetName() + ": " + route.Path
+				if line, ok := lines[[2]int{i, j}]; ok {
+					route.Source = fmt.Sprintf("%s:%d", file.GetName(), line)
 				}
-				full := string(name) + "/" + method.GetName()
-				source := file.GetName() + ": " + full
-				if line, ok := lines[[2]int32{int32(i), int32(j)}]; ok { //nolint:gosec // a message of 2 GiB has fewer
-					source = fmt.Sprintf("%s:%d", file.GetName(), line)
-				}
-				rule, err := methodRule(method.GetOptions())
 				switch {
 				case errors.Is(err, verify.ErrNoRule):
-					unruled = append(unruled, full)
-					continue
+					unruled = append(unruled, route.Path[1:])
 				case err != nil:
-					return nil, nil, fmt.Errorf("guard: %.500s: %w", source, err)
+					return nil, nil, fmt.Errorf("guard: %.500s: %w", route.Source, err)
+				default:
+					routes = append(routes, route)
 				}
-				routes = append(routes, Route{Path: "/" + full, Methods: []string{http.MethodPost}, Rule: rule, Source: source})
-				if len(routes) > maxRoutes {
-					return nil, nil, fmt.Errorf("guard: more than %d methods", maxRoutes)
-				}
+			}
+			if len(routes) > maxRoutes {
+				return nil, nil, fmt.Errorf("guard: more than %d methods", maxRoutes)
 			}
 		}
 	}
 	return routes, unruled, nil
+}
+
+// methodRoute returns the route of a method, without its source. The error is verify.ErrNoRule if the method has no rule.
+func methodRoute(service protoreflect.FullName, method *descriptorpb.MethodDescriptorProto) (Route, error) {
+	route := Route{Path: "/" + string(service) + "/" + method.GetName(), Methods: []string{http.MethodPost}}
+	if !service.IsValid() || !protoreflect.Name(method.GetName()).IsValid() {
+		return route, errors.New("malformed name of a service or method")
+	}
+	var err error
+	route.Rule, err = methodRule(method.GetOptions())
+	return route, err
 }
 
 // methodRule returns the rule in the options of a method. The error is verify.ErrNoRule if there is none.
@@ -77,14 +84,14 @@ func methodRule(options *descriptorpb.MethodOptions) (verify.Rule, error) {
 }
 
 // methodLines maps the index of a service and that of its method to the line of the method, counted from 1.
-func methodLines(file *descriptorpb.FileDescriptorProto) map[[2]int32]int32 {
+func methodLines(file *descriptorpb.FileDescriptorProto) map[[2]int]int32 {
 	// The path of a method has the number of the field, and the index in it, of the service and of the method.
 	const serviceField, methodField = 6, 2
-	lines := make(map[[2]int32]int32)
+	lines := make(map[[2]int]int32)
 	for _, location := range file.GetSourceCodeInfo().GetLocation() {
 		path, span := location.GetPath(), location.GetSpan()
 		if len(path) == 4 && path[0] == serviceField && path[2] == methodField && len(span) > 0 {
-			lines[[2]int32{path[1], path[3]}] = span[0] + 1
+			lines[[2]int{int(path[1]), int(path[3])}] = span[0] + 1
 		}
 	}
 	return lines

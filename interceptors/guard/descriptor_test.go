@@ -95,7 +95,7 @@ func TestDescriptorSets(t *testing.T) {
 		{Path: []int32{6, 0}, Span: []int32{4, 0, 9}}, {Path: []int32{6, 0, 2, 0}, Span: []int32{6, 2, 8, 3}}, {Path: []int32{6, 0, 2, 0, 4}}, {},
 	}}
 	twice := file("twice.proto", "a", "S", "M", reader)
-	twice.Service = append(twice.Service, twice.Service[0])
+	twice.Service = append(twice.GetService(), twice.GetService()[0])
 	unknown := protowire.AppendVarint(protowire.AppendTag(slices.Clone(reader), 99, protowire.VarintType), 1)
 	for name, test := range map[string]struct {
 		files []*descriptorpb.FileDescriptorProto
@@ -104,11 +104,11 @@ func TestDescriptorSets(t *testing.T) {
 	}{
 		"nothing":         {nil, "", ""},
 		"nil file":        {[]*descriptorpb.FileDescriptorProto{nil}, "", ""},
-		"a rule":          {[]*descriptorpb.FileDescriptorProto{file("orders.proto", "orders.v1", "Orders", "Get", reader)}, "POST /orders.v1.Orders/Get scopes orders.read (orders.proto: orders.v1.Orders/Get)", ""},
+		"a rule":          {[]*descriptorpb.FileDescriptorProto{file("orders.proto", "orders.v1", "Orders", "Get", reader)}, "POST /orders.v1.Orders/Get scopes orders.read (orders.proto: /orders.v1.Orders/Get)", ""},
 		"a line":          {[]*descriptorpb.FileDescriptorProto{located}, "POST /orders.v1.Orders/Get scopes orders.read (orders.proto:7)", ""},
-		"no package":      {[]*descriptorpb.FileDescriptorProto{file("a.proto", "", "S", "M", encode(&grantorv1.Rule{Public: true}))}, "POST /S/M public (a.proto: S/M)", ""},
+		"no package":      {[]*descriptorpb.FileDescriptorProto{file("a.proto", "", "S", "M", encode(&grantorv1.Rule{Public: true}))}, "POST /S/M public (a.proto: /S/M)", ""},
 		"no rule":         {[]*descriptorpb.FileDescriptorProto{file("a.proto", "a", "S", "M", nil)}, "a.S/M", ""},
-		"an empty rule":   {[]*descriptorpb.FileDescriptorProto{file("a.proto", "a", "S", "M", []byte{})}, "", "a.proto: a.S/M: option (grantor.v1.rule) must set exactly one"},
+		"an empty rule":   {[]*descriptorpb.FileDescriptorProto{file("a.proto", "a", "S", "M", []byte{})}, "", "a.proto: /a.S/M: option (grantor.v1.rule) must set exactly one"},
 		"two kinds":       {[]*descriptorpb.FileDescriptorProto{file("a.proto", "a", "S", "M", encode(&grantorv1.Rule{Public: true, Authenticated: true}))}, "", "exactly one"},
 		"unknown field":   {[]*descriptorpb.FileDescriptorProto{file("a.proto", "a", "S", "M", unknown)}, "", "exactly one"},
 		"malformed scope": {[]*descriptorpb.FileDescriptorProto{file("a.proto", "a", "S", "M", encode(&grantorv1.Rule{Scopes: []string{"a b"}}))}, "", `the scope "a b"`},

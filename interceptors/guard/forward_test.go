@@ -53,7 +53,9 @@ func answer(t *testing.T, response *http.Response) string {
 	defer func() { _ = response.Body.Close() }()
 	text := fmt.Sprint(response.StatusCode)
 	if response.StatusCode != http.StatusOK {
-		var body struct{ Error string }
+		var body struct {
+			Error string `json:"error"`
+		}
 		must.Succeed(t, json.NewDecoder(response.Body).Decode(&body))
 		text += " " + body.Error
 	}
@@ -117,7 +119,7 @@ func TestForwardAuth(t *testing.T) {
 				name != "a token" && len(id)+len(scopes) > 0 {
 				t.Errorf("%s: %s: the client %q, the scopes %q", headers, name, id, scopes)
 			}
-			if challenged := response.Header.Get("WWW-Authenticate") != ""; challenged != (response.StatusCode == 401 || name == "another scope") {
+			if challenged := response.Header.Get("WWW-Authenticate") != ""; challenged != (response.StatusCode == http.StatusUnauthorized || name == "another scope") {
 				t.Errorf("%s: %s: got the challenge %q", headers, name, response.Header.Get("WWW-Authenticate"))
 			}
 		}

@@ -140,7 +140,7 @@ func (h *headers) read(r *Request, sent *sentHeaders) error {
 	var err error
 	r.Header(func(name, value string) bool {
 		if count++; count > maxHeaders {
-			err = headerMany
+			err = errHeaderMany
 			return false
 		}
 		if kind, known := h.kind(name); known {
@@ -159,18 +159,18 @@ func (h *headers) add(sent *sentHeaders, kind headerKind, wire Wire, header Head
 	case dpopProof:
 		sent.dpop = append(sent.dpop, header.Value)
 	case override:
-		return headerMethod
+		return errHeaderMethod
 	case own:
 		name := strings.ToLower(header.Name)
 		// The answer to a subrequest cannot remove headers: the proxy overwrites those with the exact names, and no others.
 		if !isToken(name) || wire == Forward && name != h.clientID && name != h.scopes {
-			return headerName
+			return errHeaderName
 		}
 		if slices.Contains(sent.own, name) {
 			return nil
 		}
 		if len(sent.own) == maxOwn {
-			return headerName
+			return errHeaderName
 		}
 		sent.own = append(sent.own, name)
 	}
@@ -186,7 +186,7 @@ func (h *headers) set(caller verify.Caller) ([]Header, error) {
 	id := caller.ClientID
 	for i := range len(id) {
 		if c := id[i]; c < ' ' || c > '~' || c == ' ' && (i == 0 || i == len(id)-1) {
-			return nil, headerValue
+			return nil, errHeaderValue
 		}
 	}
 	return []Header{{h.clientID, id}, {h.scopes, caller.Scopes.String()}}, nil

@@ -18,27 +18,27 @@ const (
 type ambiguity string
 
 const (
-	pathForm      ambiguity = "the path does not begin with a slash"
-	pathLong      ambiguity = "the path is longer than 8 KiB"
-	pathEmpty     ambiguity = "the path has an empty segment"
-	pathDot       ambiguity = "the path has a dot segment"
-	pathSlash     ambiguity = "the path has an escaped slash"
-	pathBackslash ambiguity = "the path has a backslash"
-	pathMatrix    ambiguity = "the path has a semicolon"
-	pathTwice     ambiguity = "the path is escaped twice"
-	pathControl   ambiguity = "the path has a space or a control character"
-	pathEscape    ambiguity = "the path has a malformed escape"
-	pathASCII     ambiguity = "the path has a character beyond ASCII that is not escaped"
-	pathUTF8      ambiguity = "the path has an escape that is not UTF-8"
-	pathFragment  ambiguity = "the path has a fragment"
-	pathReadings  ambiguity = "the path has an escape with which it is another path to some servers"
-	hostForm      ambiguity = "the request has no host, or a malformed one"
-	methodForm    ambiguity = "the request has no method, or a malformed one"
-	headerMethod  ambiguity = "a header overrides the method or the path"
-	headerMany    ambiguity = "the request has more than 1000 headers"
-	headerName    ambiguity = "a header has a name that servers read as another"
-	headerValue   ambiguity = "the id of the client cannot be sent in a header"
-	forwardForm   ambiguity = "the proxy does not describe the request"
+	errPathForm      ambiguity = "the path does not begin with a slash"
+	errPathLong      ambiguity = "the path is longer than 8 KiB"
+	errPathEmpty     ambiguity = "the path has an empty segment"
+	errPathDot       ambiguity = "the path has a dot segment"
+	errPathSlash     ambiguity = "the path has an escaped slash"
+	errPathBackslash ambiguity = "the path has a backslash"
+	errPathMatrix    ambiguity = "the path has a semicolon"
+	errPathTwice     ambiguity = "the path is escaped twice"
+	errPathControl   ambiguity = "the path has a space or a control character"
+	errPathEscape    ambiguity = "the path has a malformed escape"
+	errPathASCII     ambiguity = "the path has a character beyond ASCII that is not escaped"
+	errPathUTF8      ambiguity = "the path has an escape that is not UTF-8"
+	errPathFragment  ambiguity = "the path has a fragment"
+	errPathReadings  ambiguity = "the path has an escape with which it is another path to some servers"
+	errHostForm      ambiguity = "the request has no host, or a malformed one"
+	errMethodForm    ambiguity = "the request has no method, or a malformed one"
+	errHeaderMethod  ambiguity = "a header overrides the method or the path"
+	errHeaderMany    ambiguity = "the request has more than 1000 headers"
+	errHeaderName    ambiguity = "a header has a name that servers read as another"
+	errHeaderValue   ambiguity = "the id of the client cannot be sent in a header"
+	errForwardForm   ambiguity = "the proxy does not describe the request"
 )
 
 // Error returns the reason.
@@ -67,16 +67,16 @@ const (
 var classes, why = func() (classes [256]uint8, why [256]ambiguity) {
 	refuse := func(c int, reason ambiguity) { classes[c], why[c] = refused, reason }
 	for c := range 0x20 {
-		refuse(c, pathControl)
+		refuse(c, errPathControl)
 	}
 	for c := 0x80; c <= 0xff; c++ {
-		refuse(c, pathASCII)
+		refuse(c, errPathASCII)
 	}
-	refuse(0x7f, pathControl)
-	refuse(' ', pathControl)
-	refuse('\\', pathBackslash)
-	refuse(';', pathMatrix)
-	refuse('#', pathFragment)
+	refuse(0x7f, errPathControl)
+	refuse(' ', errPathControl)
+	refuse('\\', errPathBackslash)
+	refuse(';', errPathMatrix)
+	refuse('#', errPathFragment)
 	classes['/'], classes['%'] = slash, percent
 	return classes, why
 }()
@@ -89,9 +89,9 @@ func normalizePath(raw string) (normalPath, error) {
 	}
 	switch {
 	case raw == "" || raw[0] != '/':
-		return normalPath{}, pathForm
+		return normalPath{}, errPathForm
 	case len(raw) > maxPath:
-		return normalPath{}, pathLong
+		return normalPath{}, errPathLong
 	}
 	normal := normalPath{path: raw}
 	for i := range len(raw) {
@@ -120,9 +120,9 @@ func (p *normalPath) checkSegments() error {
 		segment, rest = cutSegment(rest)
 		switch segment {
 		case "":
-			return pathEmpty
+			return errPathEmpty
 		case ".", "..":
-			return pathDot
+			return errPathDot
 		}
 	}
 	return nil
@@ -157,9 +157,9 @@ func decodeEscapes(raw string, start int) (normalPath, error) {
 		size := 1
 		switch {
 		case !ok:
-			return normalPath{}, pathEscape
+			return normalPath{}, errPathEscape
 		case c == '/':
-			return normalPath{}, pathSlash
+			return normalPath{}, errPathSlash
 		case unreserved(c):
 			out = append(out, c)
 			i += 3
@@ -169,7 +169,7 @@ func decodeEscapes(raw string, start int) (normalPath, error) {
 			if size, err = runeSize(raw[i:]); err != nil {
 				return normalPath{}, err
 			}
-		case c != ' ' && classes[c] == refused && why[c] != pathFragment:
+		case c != ' ' && classes[c] == refused && why[c] != errPathFragment:
 			return normalPath{}, why[c]
 		case c != ' ' && c != '%':
 			reserved = true
@@ -194,14 +194,14 @@ func checkOnce(path string) error {
 			return nil
 		}
 		if len(after) >= 2 && isHex(after[0]) && isHex(after[1]) {
-			return pathTwice
+			return errPathTwice
 		}
 		rest = after
 	}
 }
 
 // decodeReserved decodes the escapes of printable ASCII characters, as some servers do before they compare paths.
-func (p normalPath) decodeReserved() string {
+func (p *normalPath) decodeReserved() string {
 	out := make([]byte, 0, len(p.path))
 	for i := 0; i < len(p.path); i++ {
 		c := p.path[i]
@@ -231,9 +231,9 @@ func runeSize(s string) (int, error) {
 	r, size := utf8.DecodeRune(encoded[:n])
 	switch {
 	case r == utf8.RuneError && size <= 1:
-		return 0, pathUTF8
+		return 0, errPathUTF8
 	case r < 0xa0: // C1 controls
-		return 0, pathControl
+		return 0, errPathControl
 	}
 	return size, nil
 }
@@ -270,7 +270,7 @@ func alphanumeric(c byte) bool {
 // trailing dot. The error is an ambiguity.
 func normalizeHost(raw string) (string, error) {
 	if len(raw) > maxHost {
-		return "", hostForm
+		return "", errHostForm
 	}
 	if strings.HasPrefix(raw, "[") {
 		return normalizeAddress(raw)
@@ -278,7 +278,7 @@ func normalizeHost(raw string) (string, error) {
 	host, port, hasPort := strings.Cut(raw, ":")
 	host = strings.TrimSuffix(host, ".")
 	if host == "" || hasPort && !isPort(port) {
-		return "", hostForm
+		return "", errHostForm
 	}
 	upper := false
 	for i := range len(host) {
@@ -286,13 +286,13 @@ func normalizeHost(raw string) (string, error) {
 		case 'A' <= c && c <= 'Z':
 			upper = true
 		case c == '.' && (i == 0 || host[i-1] == '.'):
-			return "", hostForm
+			return "", errHostForm
 		case !alphanumeric(c) && c != '-' && c != '.' && c != '_':
-			return "", hostForm
+			return "", errHostForm
 		}
 	}
 	if host[len(host)-1] == '.' { // there were two
-		return "", hostForm
+		return "", errHostForm
 	}
 	if upper {
 		host = strings.ToLower(host)
@@ -305,7 +305,7 @@ func normalizeAddress(raw string) (string, error) {
 	text, port, closed := strings.Cut(raw[1:], "]")
 	address, err := netip.ParseAddr(text)
 	if !closed || err != nil || !address.Is6() || address.Zone() != "" || port != "" && (port[0] != ':' || !isPort(port[1:])) {
-		return "", hostForm
+		return "", errHostForm
 	}
 	return "[" + address.String() + "]", nil
 }
@@ -322,7 +322,7 @@ func isPort(s string) bool {
 // checkMethod refuses what is no method (RFC 9110 §9.1).
 func checkMethod(method string) error {
 	if method == "" || len(method) > maxMethod || !isToken(method) {
-		return methodForm
+		return errMethodForm
 	}
 	return nil
 }

@@ -243,7 +243,7 @@ func (t *Table) Find(method, host, path string) (*Route, error) {
 	if normal.reserved {
 		other := t.find(host, &lookup{method: method, path: normal.decodeReserved()})
 		if (found == nil) != (other == nil) || found != nil && found.effect != other.effect {
-			return nil, pathReadings
+			return nil, errPathReadings
 		}
 	}
 	if found == nil {

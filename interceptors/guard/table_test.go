@@ -132,7 +132,7 @@ func TestFind(t *testing.T) {
 	for _, test := range tests {
 		name := fmt.Sprintf("%s %s%s", test.method, test.host, test.path)
 		found, err := table.Find(test.method, test.host, test.path)
-		got := ""
+		var got string
 		switch {
 		case errors.Is(err, verify.ErrNoRule):
 			got = "no rule"

@@ -100,8 +100,8 @@ func TestCheckNothing(t *testing.T) {
 		"nil request": func() *verify.Refusal { return second(good.Check(t.Context(), verify.Authenticated(), nil)) },
 		"nil context": func() *verify.Refusal {
 			return second(good.Check(nil, verify.Authenticated(), &verify.Request{Authorization: []string{"Bearer x.y.z"}}))
-		}, //nolint:staticcheck // what is tested
-		"nothing": func() *verify.Refusal { return second((*verify.Verifier)(nil).Check(nil, verify.Rule{}, nil)) }, //nolint:staticcheck // the same
+		},
+		"nothing": func() *verify.Refusal { return second((*verify.Verifier)(nil).Check(nil, verify.Rule{}, nil)) },
 	} {
 		if refused := check(); refused == nil || refused.Cause == nil || refused.Status < 400 {
 			t.Errorf("%s: got %+v, want a refusal", name, refused)

@@ -127,14 +127,15 @@ func (s *sent) check(raw bool) *authv3.CheckRequest {
 			attributes.HeaderMap.Headers = append(attributes.HeaderMap.Headers, &corev3.HeaderValue{Key: strings.ToLower(h[0]), RawValue: []byte(h[1])})
 		}
 	} else {
-		attributes.Headers = make(map[string]string)
+		joined := make(map[string]string)
 		for _, h := range all {
 			name := strings.ToLower(h[0])
-			if value, ok := attributes.Headers[name]; ok {
+			if value, ok := joined[name]; ok {
 				h[1] = value + "," + h[1]
 			}
-			attributes.Headers[name] = h[1]
+			joined[name] = h[1]
 		}
+		attributes.Headers = joined
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{}, Request: &authv3.AttributeContext_Request{Http: attributes},
@@ -162,7 +163,9 @@ func (r result) String() string {
 func resultOf(t testing.TB, answer *authv3.CheckResponse) (r result) {
 	t.Helper()
 	if denied := answer.GetDeniedResponse(); answer.GetStatus().GetCode() != 0 || denied != nil {
-		var body struct{ Error string }
+		var body struct {
+			Error string `json:"error"`
+		}
 		must.Succeed(t, json.Unmarshal([]byte(denied.GetBody()), &body))
 		if answer.GetStatus().GetCode() == 0 || denied == nil || answer.GetOkResponse() != nil {
 			t.Errorf("got %v, which is neither refused nor admitted", answer)
@@ -221,7 +224,9 @@ func forwardResult(t testing.TB, handler http.Handler, r *http.Request) result {
 	t.Helper()
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, r)
-	var body struct{ Error string }
+	var body struct {
+		Error string `json:"error"`
+	}
 	if recorder.Code != http.StatusOK {
 		must.Succeed(t, json.Unmarshal(recorder.Body.Bytes(), &body))
 	}

@@ -145,14 +145,15 @@ var expectedOf = map[string]string{
 
 // recording is what a real proxy made of hostile requests, as testdata/README.md says.
 type recording struct {
-	Proxy     string
-	Exchanges []exchange
+	Proxy     string     `json:"proxy"`
+	Exchanges []exchange `json:"exchanges"`
 }
 
 type exchange struct {
-	Name            string
-	Asked, Upstream []string
-	Checks          []json.RawMessage
+	Name     string            `json:"name"`
+	Asked    []string          `json:"asked"`
+	Upstream []string          `json:"upstream"`
+	Checks   []json.RawMessage `json:"checks"`
 }
 
 // TestRecordings decides about what real proxies asked when they received hostile requests, and checks that what they passed on is
