@@ -29,7 +29,7 @@ func systemd(unit, binary string) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	copied := filepath.Join(dir, filepath.Base(unit))
-	content := strings.Replace(string(data), installed, "ExecStart="+binary+" ", 1)
+	content := strings.ReplaceAll(string(data), "/usr/local/bin/grantor ", binary+" ")
 	if err := os.WriteFile(copied, []byte(content), 0o600); err != nil { //nolint:gosec // in a temporary folder
 		return err
 	}

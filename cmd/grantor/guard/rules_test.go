@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -164,4 +165,26 @@ func TestExplainCommand(t *testing.T) {
 	explain("GET", "https://orders.example.com/a/../orders/7").Exits(t, cli.ExitNotFound, "dot segment")
 	explain("GET", "/orders/7").Exits(t, cli.ExitUsage, "the URL begins with https://")
 	explain("GET", "https:///orders/7").Exits(t, cli.ExitUsage, "the URL has no host")
+}
+
+// TestDocsRules parses the rules that docs/guard.md and the help show.
+func TestDocsRules(t *testing.T) {
+	found := 0
+	for name, text := range map[string]string{
+		"docs/guard.md": string(must.Get(os.ReadFile("../../../docs/guard.md"))), "the help": guard.NewCommand().Long + "\n\n",
+	} {
+		for _, block := range regexp.MustCompile(`(?m)^( +)rules:\n(?:\s+.*\n)+?\n`).FindAllStringSubmatch(text, -1) {
+			var file strings.Builder
+			for line := range strings.Lines(block[0]) {
+				file.WriteString(strings.TrimPrefix(line, block[1]))
+			}
+			found++
+			if _, err := guard.ParseRules(name, []byte(file.String())); err != nil {
+				t.Errorf("%v in\n%s", err, file.String())
+			}
+		}
+	}
+	if found != 3 {
+		t.Errorf("found %d files of rules, want 3", found)
+	}
 }

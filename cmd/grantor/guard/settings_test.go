@@ -1,7 +1,10 @@
 package guard_test
 
 import (
+	"maps"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -102,5 +105,40 @@ func TestTelemetry(t *testing.T) {
 	}
 	if text := c.Text(); strings.Contains(text, token) || strings.Contains(text, "/orders/7") {
 		t.Error("a token or a path was sent")
+	}
+}
+
+// TestMetricsTable compares the table of docs/telemetry.md with the metrics of a guard that has answered on both wires.
+func TestMetricsTable(t *testing.T) {
+	issuer, authority := servetest.Dev(t), servetest.NewAuthority(t)
+	r := start(t, must.Get(issuer.Issuer()).String(), orders).ready(t)
+	ask(t, servetest.Dial(t, r.GRPCAddr()), "GET", "/orders/7", issuer.Token(t))
+	r.authorize(t, "GET", "/orders/7", "forged")
+	cert, key := authority.WriteLeaf(t, t.TempDir(), 2)
+	secure := start(t, must.Get(issuer.Issuer()).String(), orders, "--tls-cert-file="+cert, "--tls-key-file="+key)
+	_, plain := servetest.Get(t, r.ops("/metrics"))
+	_, withTLS := servetest.Get(t, secure.ops("/metrics"))
+	got := make(map[string]string)
+	for _, line := range regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`).FindAllStringSubmatch(plain+withTLS, -1) {
+		if name := line[1]; !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_") && name != "target_info" && !strings.HasPrefix(name, "promhttp_") {
+			got[name] = line[2]
+		}
+	}
+	page := string(must.Get(os.ReadFile("../../../docs/telemetry.md")))
+	_, section, _ := strings.Cut(page, "\n## grantor guard\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	want := make(map[string]string)
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\| (\\w+) \\| (\\S*) ").FindAllStringSubmatch(section, -1) {
+		name := strings.ReplaceAll(row[1], ".", "_")
+		if row[3] == "s" {
+			name += "_seconds"
+		}
+		if row[2] == "counter" {
+			name += "_total"
+		}
+		want[name] = row[2]
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got the metrics\n%v\nwant those of the table\n%v", got, want)
 	}
 }
