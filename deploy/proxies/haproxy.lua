@@ -32,10 +32,12 @@ local function refuse(txn, response)
 		end
 	end
 	local status = response.status
-	if status ~= 401 and status ~= 403 then -- the guard is not there, or cannot decide
-		status = 503
-	else
+	if status == 401 or status == 403 then
 		body = response.body or ""
+	elseif status == 400 or status == 431 then -- the request is malformed, or its headers are too large for the guard
+		status = 400
+	else -- the guard is not there, or cannot decide
+		status = 503
 	end
 	txn:done(txn:reply({ status = status, headers = headers, body = body }))
 end
@@ -66,6 +68,10 @@ local function guard(txn)
 		if name:find("^x%-grantor%-") then
 			txn.http:req_set_header(name, header[0])
 		end
+	end
+	local nonce = response.headers and response.headers["dpop-nonce"]
+	if nonce then
+		txn:set_var("txn.grantor_nonce", nonce[0])
 	end
 	txn:set_var("txn.grantor_allowed", "yes")
 end

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,21 +185,7 @@ func (l *lab) issuer(ctx context.Context, on *store, s setup) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = i.await(ctx, func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
-		if err != nil {
-			return err
-		}
-		answer, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return err
-		}
-		_ = answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s", ready, answer.Status)
-		}
-		return nil
-	})
+	err = i.await(ctx, func(ctx context.Context) error { return getReady(ctx, ready) })
 	if err != nil {
 		i.stop()
 		return nil, err

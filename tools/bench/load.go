@@ -109,6 +109,11 @@ type side struct {
 
 // compare puts the two loads on their servers one after the other, in alternating order from round to round.
 func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant) (*comparison, error) {
+	return compareLoads(rounds, func(i int) (*loadResult, error) { return l.timedLoad(ctx, []contestant{subject, floor}[i]) })
+}
+
+// compareLoads calls load with 0 for the subject and 1 for the floor, in alternating order from round to round.
+func compareLoads(rounds int, load func(int) (*loadResult, error)) (*comparison, error) {
 	var ratios, cpuRatios []float64
 	var results [2][]*loadResult
 	for round := range rounds {
@@ -117,7 +122,7 @@ func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant
 			order = []int{1, 0}
 		}
 		for _, i := range order {
-			m, err := l.timedLoad(ctx, []contestant{subject, floor}[i])
+			m, err := load(i)
 			if err != nil {
 				return nil, err
 			}

@@ -41,7 +41,7 @@ func main() {
 	flag.IntVar(&s.tokens, "tokens", 10_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
 	flag.BoolVar(&s.quick, "quick", false, "run one short round with a thousandth of everything, to try the program; requires -o")
 	flag.StringVar(&s.out, "o", ".", "`folder` to write BENCHMARKS.md and docs with the pictures to")
-	only := flag.String("only", "", "`regexp` of the sections to run: pairs, micro, scale, fleet; requires -o")
+	only := flag.String("only", "", "`regexp` of the sections to run: pairs, micro, guard, scale, fleet; requires -o")
 	paths := flag.String("paths", "", "`regexp` of the paths of pairs to run, such as federated; requires -o")
 	verifiers := flag.Int("verifiers", 0, "for the program's own use: run this `number` of verifiers, which follow revocations at the gRPC ports in the arguments")
 	flag.Parse()
@@ -92,7 +92,7 @@ type section struct {
 }
 
 // sections lists the sections in the order of the report.
-var sections = []section{{"pairs", measurePairs}, {"micro", measureMicro}, {"scale", measureScale}, {"fleet", measureFleet}}
+var sections = []section{{"pairs", measurePairs}, {"micro", measureMicro}, {"guard", measureGuard}, {"scale", measureScale}, {"fleet", measureFleet}}
 
 // run measures the sections and writes the report.
 func run(ctx context.Context, s *settings) error {
@@ -113,7 +113,7 @@ func run(ctx context.Context, s *settings) error {
 	}
 	machine += fmt.Sprintf("\n- rounds: %d of %s for figures with a target, %d for figures for information", s.rounds, s.duration, s.infoRounds())
 	found := make([]*findings, len(sections))
-	for _, i := range []int{1, 0, 2, 3} { // micro first: it fails at once if a benchmark is missing
+	for _, i := range []int{1, 0, 2, 3, 4} { // micro first: it fails at once if a benchmark is missing
 		if !s.only.MatchString(sections[i].name) {
 			continue
 		}

@@ -16,7 +16,7 @@ import (
 
 // suites lists the packages whose benchmarks are run.
 var suites = []string{
-	"service/token", "service/clientauth", "service/rest", "service/revocation", "service", "interceptors/verify", "interceptors/attach",
+	"service/token", "service/clientauth", "service/rest", "service/revocation", "service", "interceptors/verify", "interceptors/attach", guardSuite,
 }
 
 // skipped matches benchmarks without a floor that take minutes.
@@ -32,6 +32,7 @@ const (
 const (
 	verifySuite = "interceptors/verify"
 	attachSuite = "interceptors/attach"
+	guardSuite  = "interceptors/guard/extauthz"
 	million     = 1_000_000
 )
 
@@ -230,7 +231,8 @@ func (r *runs) judgeCalls(f *findings) error {
 	warm, err3 := r.pair(attachSuite, "BenchmarkUnary/warm")
 	bound, err4 := r.pair(verifySuite, "BenchmarkBound/seen")
 	proven, err5 := r.pair(verifySuite, "BenchmarkProof/seen")
-	if err := errors.Join(err, err2, err3, err4, err5); err != nil {
+	check, err6 := r.pair(guardSuite, "BenchmarkCheck/grpc")
+	if err := errors.Join(err, err2, err3, err4, err5, err6); err != nil {
 		return err
 	}
 	const alone = "the handler alone"
@@ -240,6 +242,8 @@ func (r *runs) judgeCalls(f *findings) error {
 	f.judgeSpread("verify a token seen before that is bound to a certificate", "one that is not bound", below(300, "ns more"), bound.added, 0, "ns more")
 	f.judgeSpread("verify a token seen before with a DPoP proof", "the check of the proof", atMost(1.15, "times"), proven.ratio, 3, "times")
 	f.judgeSpread("attach a token to a call", "the call alone", below(500, "ns more"), warm.added, 0, "ns more")
+	// 1.17 times the time is 0.85 as many checks per second.
+	f.judgeSpread("check of the guard over gRPC, a token seen before", "a server that admits all", atMost(1.17, "times"), check.ratio, 3, "times")
 	return nil
 }
 

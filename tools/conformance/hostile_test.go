@@ -4,6 +4,7 @@ package conformance_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -29,14 +30,12 @@ func request(name, method, path string, headers ...string) hostile {
 // hostileRequests returns the requests. Under the rules of the tests, /public is public, /orders requires orders.read and
 // /admin requires a scope that the token does not have, on the host orders.example.com.
 func hostileRequests() []hostile {
-	many := func(n int) []string {
-		values := make([]string, n)
-		for i := range values {
-			values[i] = fmt.Sprintf("Authorization: Bearer t%d", i)
-		}
-		return values
-	}
-	return append([]hostile{
+	return slices.Concat(hostilePaths(), hostileRequestLines(), hostileTokens(), hostileHeaders())
+}
+
+// hostilePaths returns requests for paths that servers may read in different ways.
+func hostilePaths() []hostile {
+	return []hostile{
 		target("an order", "/orders/1"),
 		request("no token", "GET", "/orders/1"),
 		target("an encoded slash", "/public/..%2Fadmin/users"),
@@ -73,6 +72,13 @@ func hostileRequests() []hostile {
 		target("a fragment", "/public/#/../../admin/users"),
 		target("a question mark that is escaped", "/public/%3F/../../admin/users"),
 		target("a path in the query", "/public/?/../../admin/users"),
+		target("a path of 9000 bytes", "/public/"+strings.Repeat("a", 9000)),
+	}
+}
+
+// hostileRequestLines returns requests with odd targets, hosts, methods and framing.
+func hostileRequestLines() []hostile {
+	return []hostile{
 		target("a token in the query", "/orders/1?access_token=TOKEN"),
 		request("a token in the query and nowhere else", "GET", "/orders/1?access_token=TOKEN"),
 		target("an absolute URI", "http://orders.example.com/admin/users"),
@@ -81,30 +87,42 @@ func hostileRequests() []hostile {
 		target("a path without a slash", "admin/users"),
 		target("an asterisk", "*"),
 		target("a tab", "/public/\t/../admin/users"),
-		target("a path of 9000 bytes", "/public/"+strings.Repeat("a", 9000)),
-		hostile{"a host in mixed case", "GET /admin/users HTTP/1.1\r\nHost: ORDERS.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"a host with a trailing dot", "GET /admin/users HTTP/1.1\r\nHost: orders.example.com.\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"a host with a port", "GET /admin/users HTTP/1.1\r\nHost: orders.example.com:443\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"two hosts", "GET /admin/users HTTP/1.1\r\nHost: other.example.com\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"two hosts in one", "GET /admin/users HTTP/1.1\r\nHost: other.example.com, orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"a host with a space", "GET /admin/users HTTP/1.1\r\nHost: other.example.com orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"no host", "GET /admin/users HTTP/1.0\r\nAuthorization: " + bearer + "\r\n\r\n"},
-		hostile{"a header in two lines", "GET /orders/1 HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\nX-Grantor-Client-Id:\r\n admin\r\n\r\n"},
-		hostile{"a space before a colon", "GET /orders/1 HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\nX-Grantor-Client-Id : admin\r\n\r\n"},
-		hostile{"a method in lower case", "get /admin/users HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"a host in mixed case", "GET /admin/users HTTP/1.1\r\nHost: ORDERS.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"a host with a trailing dot", "GET /admin/users HTTP/1.1\r\nHost: orders.example.com.\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"a host with a port", "GET /admin/users HTTP/1.1\r\nHost: orders.example.com:443\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"two hosts", "GET /admin/users HTTP/1.1\r\nHost: other.example.com\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"two hosts in one", "GET /admin/users HTTP/1.1\r\nHost: other.example.com, orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"a host with a space", "GET /admin/users HTTP/1.1\r\nHost: other.example.com orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"no host", "GET /admin/users HTTP/1.0\r\nAuthorization: " + bearer + "\r\n\r\n"},
+		{"a header in two lines", "GET /orders/1 HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\nX-Grantor-Client-Id:\r\n admin\r\n\r\n"},
+		{"a space before a colon", "GET /orders/1 HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\nX-Grantor-Client-Id : admin\r\n\r\n"},
+		{"a method in lower case", "get /admin/users HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: " + bearer + "\r\n\r\n"},
 		request("a method that no rule names", "DELETE", "/orders/1", "Authorization: "+bearer),
 		request("HEAD", "HEAD", "/orders/1", "Authorization: "+bearer),
 		request("a body that never comes", "POST", "/orders/1", "Authorization: "+bearer, "Content-Length: 10"),
 		request("a body that never comes, of a public path", "POST", "/public/1", "Content-Length: 10"),
 		request("chunks that never come", "POST", "/orders/1", "Authorization: "+bearer, "Transfer-Encoding: chunked"),
 		request("a length and chunks", "POST", "/orders/1", "Authorization: "+bearer, "Content-Length: 30", "Transfer-Encoding: chunked"),
+	}
+}
+
+// hostileTokens returns requests with too many tokens, or none.
+func hostileTokens() []hostile {
+	many := func(n int) []string {
+		values := make([]string, n)
+		for i := range values {
+			values[i] = fmt.Sprintf("Authorization: Bearer t%d", i)
+		}
+		return values
+	}
+	return []hostile{
 		request("64 Authorization values", "GET", "/orders/1", many(64)...),
 		request("1000 Authorization values", "GET", "/orders/1", many(1000)...),
 		with("a second token", "Authorization: Bearer another"),
 		with("a second token in another case", "AUTHORIZATION: Bearer another"),
 		request("two tokens in one value", "GET", "/orders/1", "Authorization: Bearer another, "+bearer),
 		request("Basic", "GET", "/orders/1", "Authorization: Basic c3ZjOnNlY3JldA=="),
-	}, hostileHeaders()...)
+	}
 }
 
 // hostileHeaders returns requests with headers that imitate those of the guard or of a proxy.

@@ -32,6 +32,8 @@ type proxy struct {
 	version string
 	// forwardAuth is the guard's setting forward-auth, and empty if the proxy uses ext_authz.
 	forwardAuth string
+	// change returns the text of a file in another form; nil to keep it.
+	change func(t *testing.T, dir, text string) string
 }
 
 // proxies lists the proxies of deploy/proxies.
@@ -83,27 +85,63 @@ func installed(program string) func(t *testing.T) string {
 	}
 }
 
-// buildTraefik builds Traefik. The module of Traefik has no built web page, and does not compile without one: it gets an empty
-// page. The first build takes minutes.
+// binaries is the directory of the programs that the tests build.
+var binaries string
+
+func TestMain(m *testing.M) {
+	binaries = must.Get(os.MkdirTemp("", "binaries"))
+	code := m.Run()
+	_ = os.RemoveAll(binaries)
+	os.Exit(code)
+}
+
+// buildTraefik builds Traefik, which takes minutes the first time. Two modules are changed in copies: that of Traefik has no
+// built web page and does not compile without one, and gets an empty page; that of the ACME client has the SDKs of some hundred DNS
+// providers, which would take most of the time to compile, and gets none.
 func buildTraefik(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/traefik/traefik/v3")
-	list.Dir = "../traefik"
-	source := strings.TrimSpace(string(must.Get(list.Output())))
-	page, overlay := filepath.Join(dir, "index.html"), filepath.Join(dir, "overlay.json")
-	must.Succeed(t, os.WriteFile(page, []byte("<!doctype html>"), 0o600))
-	must.Succeed(t, os.WriteFile(overlay, must.Get(json.Marshal(map[string]any{
-		"Replace": map[string]string{filepath.Join(source, "webui/static/index.html"): page},
-	})), 0o600))
-	began := time.Now()
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-ldflags", "-s -w", "-o", dir+"/", "github.com/traefik/traefik/v3/cmd/traefik")
-	build.Dir = "../traefik"
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building Traefik: %v\n%s", err, out)
+	built := filepath.Join(binaries, "traefik")
+	if _, err := os.Stat(built); err == nil {
+		return built
 	}
+	dir := t.TempDir()
+	modfile := filepath.Join(dir, "traefik.mod")
+	for from, to := range map[string]string{"go.mod": modfile, "go.sum": filepath.Join(dir, "traefik.sum")} {
+		must.Succeed(t, os.WriteFile(to, must.Get(os.ReadFile(filepath.Join("../traefik", from))), 0o600))
+	}
+	flags, began := "-s -w", time.Now()
+	for module, changes := range map[string]map[string]string{
+		"github.com/traefik/traefik/v3": {"webui/static/index.html": "<!doctype html>"},
+		"github.com/go-acme/lego/v4": {"providers/dns/zz_gen_dns_providers.go": `package dns
+
+import (
+	"errors"
+
+	"github.com/go-acme/lego/v4/challenge"
+)
+
+func NewDNSChallengeProviderByName(string) (challenge.Provider, error) { return nil, errors.New("no DNS providers") }
+`},
+	} {
+		var downloaded struct {
+			Dir     string `json:"Dir"` //nolint:tagliatelle // of the go command
+			Version string `json:"Version"`
+		}
+		must.Succeed(t, json.Unmarshal([]byte(run(t, "../traefik", nil, "go", "mod", "download", "-json", module)), &downloaded))
+		changed := filepath.Join(dir, filepath.Base(filepath.Dir(module)))
+		must.Succeed(t, os.CopyFS(changed, os.DirFS(downloaded.Dir)))
+		for name, text := range changes {
+			must.Succeed(t, os.MkdirAll(filepath.Dir(filepath.Join(changed, name)), 0o700))
+			must.Succeed(t, os.WriteFile(filepath.Join(changed, name), []byte(text), 0o600))
+		}
+		if strings.HasPrefix(module, "github.com/traefik/") {
+			flags += " -X github.com/traefik/traefik/v3/pkg/version.Version=" + downloaded.Version
+		}
+		run(t, "../traefik", nil, "go", "mod", "edit", "-replace", module+"="+changed, modfile)
+	}
+	run(t, "../traefik", nil, "go", "build", "-trimpath", "-modfile", modfile, "-ldflags", flags, "-o", built, "github.com/traefik/traefik/v3/cmd/traefik")
 	t.Logf("built Traefik in %s", time.Since(began).Round(time.Second))
-	return filepath.Join(dir, "traefik")
+	return built
 }
 
 // behind lists the addresses of what is behind a proxy.
@@ -113,6 +151,8 @@ type behind struct{ guardGRPC, guardHTTP, service, serviceGRPC string }
 type front struct {
 	address string
 	roots   *x509.CertPool
+	// certificates are those of the caller.
+	certificates []tls.Certificate
 }
 
 // start runs the proxy with its files of deploy/proxies, in which only the addresses and the certificates are replaced, until the
@@ -125,7 +165,7 @@ func (p proxy) start(t *testing.T, b behind) *front {
 	own := root.Sign()
 	f := &front{address: freeAddress(t), roots: root.Pool()}
 	cert, key := certtest.PEM(own.Certificate...), certtest.KeyPEM(own)
-	for name, text := range map[string]string{"tls.crt": cert, "tls.key": key, "tls.pem": cert + key, "clients.crt": certtest.PEM(root.Certificate.Raw)} {
+	for name, text := range map[string]string{"tls.crt": cert, "tls.key": key, "tls.pem": cert + key} {
 		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	replaced := strings.NewReplacer("/etc/proxy/", dir+"/", "8443", port(t, f.address),
@@ -137,11 +177,15 @@ func (p proxy) start(t *testing.T, b behind) *front {
 			"\tuwsgi_temp_path "+dir+"/uwsgi;\n\tscgi_temp_path "+dir+"/scgi;\n")
 	for _, name := range p.files {
 		text := must.Get(os.ReadFile(filepath.Join("../../deploy/proxies", name)))
-		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(replaced.Replace(string(text))), 0o600))
+		changed := replaced.Replace(string(text))
+		if p.change != nil {
+			changed = p.change(t, dir, changed)
+		}
+		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(changed), 0o600))
 	}
 	startProgram(t, dir, p.find(t), p.args(filepath.Join(dir, p.files[0]))...)
 	must.Eventually(t, p.name+" accepts connections", func() bool {
-		conn, err := net.Dial("tcp", f.address)
+		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", f.address, f.tls("http/1.1"))
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -164,13 +208,13 @@ func port(t *testing.T, address string) string {
 // dial opens a connection to the proxy for a protocol of ALPN.
 func (f *front) dial(t *testing.T, protocol string) *tls.Conn {
 	t.Helper()
-	conn, err := tls.Dial("tcp", f.address, f.tls(protocol))
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", f.address, f.tls(protocol))
 	must.Succeed(t, err)
 	return conn
 }
 
 func (f *front) tls(protocols ...string) *tls.Config {
-	return &tls.Config{RootCAs: f.roots, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
+	return &tls.Config{RootCAs: f.roots, Certificates: f.certificates, ServerName: "localhost", NextProtos: protocols, MinVersion: tls.VersionTLS12}
 }
 
 // program is a running program.
@@ -205,4 +249,14 @@ func startProgram(t *testing.T, dir, path string, args ...string) *program {
 func (p *program) stop() {
 	p.cancel()
 	<-p.done
+}
+
+// ended reports whether the program ended.
+func (p *program) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
 }

@@ -30,10 +30,13 @@ import (
 )
 
 func main() {
-	work := flag.String("work", "ES256", "`work` of each call: ES256, EdDSA or RS256 (a signature), verify (of ES256), assertion (both of ES256, and a conditional write in Redis) or echo (none)")
+	work := flag.String("work", "ES256", "`work` of each call: ES256, EdDSA or RS256 (a signature), verify (of ES256), assertion (both of ES256, and a conditional write in Redis), echo (none), or ext_authz: answer Envoy, which asks nothing else")
 	store := flag.String("redis", "", "`address` of the Redis for assertion")
 	scope := flag.String("scope", "api1", "`scope` in the answers")
 	flag.Parse()
+	if *work == "ext_authz" {
+		log.Fatal(serveExtAuthz())
+	}
 	do, err := newWork(*work, *store)
 	if err != nil {
 		log.Fatal(err)

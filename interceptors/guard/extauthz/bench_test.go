@@ -59,7 +59,7 @@ func BenchmarkCheck(b *testing.B) {
 	for _, s := range []struct {
 		name   string
 		server authv3.AuthorizationServer
-	}{{"grpc/grantor", server}, {"grpc/empty", &emptyServer{answer: answer}}} {
+	}{{"grpc/grantor", server}, {"grpc/floor", &emptyServer{answer: answer}}} {
 		client := authv3.NewAuthorizationClient(connect(b, s.server))
 		b.Run(s.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/grantorhq/grantor/tools/local"
+)
+
+// throughEnvoy has the Envoys that are compared, and a token.
+type throughEnvoy struct {
+	*lab
+
+	token              string
+	guard, empty, jwts *envoy
+	processes          []*process
+}
+
+func (t *throughEnvoy) stop() {
+	for _, p := range t.processes {
+		p.stop()
+	}
+}
+
+// measureGuard measures requests through Envoy that the guard admits, beside an Envoy that asks a server which admits all, and
+// one that checks the token itself.
+func measureGuard(ctx context.Context, l *lab) (*findings, error) {
+	f := &findings{title: "The guard behind Envoy", notes: "guard"}
+	t := &throughEnvoy{lab: l}
+	defer t.stop()
+	err := t.start(ctx)
+	if errors.Is(err, errNoEnvoy) {
+		progressf("guard: %v", err)
+		f.add("Not measured: "+err.Error()+".", nil)
+		return f, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	progressf("requests through Envoy")
+	c, err := t.compareEnvoys(ctx, l.rounds, t.guard, t.empty)
+	if err != nil {
+		return nil, err
+	}
+	own, err := t.compareEnvoys(ctx, l.infoRounds(), t.guard, t.jwts)
+	if err != nil {
+		return nil, err
+	}
+	f.judgeSpread("requests through Envoy with the guard", "with a server that admits all", atLeast(0.90), c.ratio, 3, "")
+	table := newTable("Envoy with the guard", "Against", "Ratio", "requests/s", "Other, requests/s", "CPU of the server that is asked per request, µs", "Other's", "Median and 99 %, ms", "Other's")
+	table.add((&pairResult{comparison: c}).cells("ext_authz, a token seen before", "ext_authz with a server that admits all")...)
+	table.add((&pairResult{comparison: own}).cells("ext_authz, a token seen before", "its own filter jwt_authn, which knows no revocations; the CPU is that of the issuer")...)
+	f.add("", table)
+	return f, nil
+}
+
+// start starts an issuer, a guard, a yardstick and the Envoys that ask them.
+func (t *throughEnvoy) start(ctx context.Context) error {
+	on, err := t.redis(ctx)
+	if err != nil {
+		return err
+	}
+	t.processes = append(t.processes, on.process)
+	issuer, err := t.issuer(ctx, on, setup{})
+	if err != nil {
+		return err
+	}
+	t.processes = append(t.processes, issuer.process)
+	token, err := output(ctx, t.env, t.path("grantor"), "token", "issue", "--issuer", issuer.url, "--client-id", loadClient, "--scope", ordersScope)
+	if err != nil {
+		return err
+	}
+	t.token = strings.TrimSpace(string(token))
+	yardstick, err := t.yardstick(ctx, on, "ext_authz", nil)
+	if err != nil {
+		return err
+	}
+	t.processes = append(t.processes, yardstick.process)
+	guard, port, err := t.startGuard(ctx, issuer)
+	if err != nil {
+		return err
+	}
+	for _, e := range []struct {
+		into                  **envoy
+		filter, options, port string
+		asked                 *process
+	}{
+		{&t.guard, extAuthz, overHTTP2, port, guard},
+		{&t.empty, extAuthz, overHTTP2, portOf(yardstick.url), yardstick.process},
+		{&t.jwts, fmt.Sprintf(jwtAuthn, issuer.url), "", portOf(issuer.url), issuer.process},
+	} {
+		if *e.into, err = t.envoy(ctx, e.filter, e.options, e.port, e.asked); err != nil {
+			return err
+		}
+		t.processes = append(t.processes, (*e.into).process)
+	}
+	return nil
+}
+
+// startGuard starts a guard and returns it with its port when it is ready.
+func (t *throughEnvoy) startGuard(ctx context.Context, issuer *server) (*process, string, error) {
+	const rules = "rules:\n  - {path: \"/orders/{id}\", methods: [GET], scopes: [" + ordersScope + "]}\n"
+	if err := t.write("rules.yaml", []byte(rules)); err != nil {
+		return nil, "", err
+	}
+	ports, err := local.FreePorts(2)
+	if err != nil {
+		return nil, "", err
+	}
+	p, err := start(ctx, t.env, nil, t.path("grantor"), "guard", "--issuer", issuer.url, "--audience", ordersAPI, "--rules", t.path("rules.yaml"),
+		"--grpc-listen", "localhost:"+ports[0], "--ops-listen", "localhost:"+ports[1], "--log-level", "warn", "--shutdown-delay", "0s")
+	if err != nil {
+		return nil, "", err
+	}
+	t.processes = append(t.processes, p)
+	return p, ports[0], p.await(ctx, func(ctx context.Context) error { return getReady(ctx, "http://localhost:"+ports[1]+"/readyz") })
+}
+
+// compareEnvoys puts the load on two Envoys one after the other, in alternating order from round to round.
+func (t *throughEnvoy) compareEnvoys(ctx context.Context, rounds int, subject, floor *envoy) (*comparison, error) {
+	return compareLoads(rounds, func(i int) (*loadResult, error) { return []*envoy{subject, floor}[i].load(ctx, t.settings, t.token) })
+}
+
+// getReady returns an error unless the URL answers 200.
+func getReady(ctx context.Context, ready string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, ready, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", ready, answer.Status)
+	}
+	return nil
+}
+
+// portOf returns the port of a URL that the lab made.
+func portOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(u.Host)
+	return port
+}
