@@ -11,7 +11,6 @@
 //	caller, ok := verify.CallerFrom(ctx) // in the handler
 //
 // [HTTP] does the same for an [http.Handler], and [Verifier.Check] for requests that another server received, such as a proxy.
-// With [DescribeResource], clients find the issuer by the URL of the server alone (RFC 9728).
 //
 // # Refusals
 //
@@ -27,7 +26,8 @@
 //	a clock or a key source panicked         INTERNAL           500  server_error
 //
 // The first three also carry the challenge of RFC 6750 §3 as "www-authenticate". Over gRPC it is in the trailer, where it
-// shows the client that this package refused the call and no handler saw it.
+// shows the client that this package refused the call and no handler saw it. Over HTTP it also names the metadata of the
+// resource if the verifier has [DescribeResource] (RFC 9728): clients that know the URL of the server alone find its issuer there.
 //
 // # Bound tokens
 //
