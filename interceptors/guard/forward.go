@@ -72,9 +72,7 @@ type forward struct {
 // ServeHTTP implements [http.Handler].
 func (f *forward) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		// The server would otherwise wait for the body before it sends the response, or after it for the next request.
-		_ = http.NewResponseController(w).EnableFullDuplex() // fails only over HTTP/2, where nothing waits
-		w.Header().Set("Connection", "close")
+		w.Header().Set("Connection", "close") // otherwise the server waits for the body before it sends the response
 	}
 	d := f.decide(r)
 	if d.Refusal != nil {

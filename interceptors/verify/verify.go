@@ -10,7 +10,7 @@
 //	})
 //	caller, ok := verify.CallerFrom(ctx) // in the handler
 //
-// [HTTP] does the same for an [http.Handler].
+// [HTTP] does the same for an [http.Handler], and [Verifier.Check] for requests that another server received, such as a proxy.
 //
 // # Refusals
 //

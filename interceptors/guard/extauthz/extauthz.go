@@ -115,23 +115,47 @@ func isGRPC(sent *authv3.AttributeContext_HttpRequest) bool {
 // streamDurationHeader limits the duration of a request in Envoy's router.
 const streamDurationHeader = "x-envoy-upstream-stream-duration-ms"
 
+// allowed holds the messages of a response in one allocation: apart, they would cost as much as the decision.
+type allowed struct {
+	response authv3.CheckResponse
+	oneof    authv3.CheckResponse_OkResponse
+	ok       authv3.OkHttpResponse
+	headers  [3]*corev3.HeaderValueOption
+	options  [3]corev3.HeaderValueOption
+	values   [3]corev3.HeaderValue
+}
+
+// set adds a header that replaces all with its name.
+func (a *allowed) set(name, value string) {
+	n := len(a.ok.GetHeaders())
+	if n == len(a.headers) { // a decision sets two at most
+		a.ok.Headers = append(a.ok.Headers, overwrite(name, value))
+		return
+	}
+	a.values[n].Key, a.values[n].Value = name, value
+	a.options[n].Header = &a.values[n]
+	a.options[n].AppendAction = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	a.headers[n] = &a.options[n]
+	a.ok.Headers = a.headers[:n+1]
+}
+
 // allow returns the response for a request that is admitted.
 func (s *server) allow(d *guard.Decision) *authv3.CheckResponse {
-	ok := &authv3.OkHttpResponse{HeadersToRemove: d.Remove}
-	if len(d.Set) > 0 {
-		ok.Headers = make([]*corev3.HeaderValueOption, 0, len(d.Set)+1)
-		for _, h := range d.Set {
-			ok.Headers = append(ok.Headers, overwrite(h.Name, h.Value))
-		}
+	a := new(allowed)
+	a.ok.HeadersToRemove = d.Remove
+	for _, h := range d.Set {
+		a.set(h.Name, h.Value)
 	}
 	if s.limitStreams && d.Caller.Claims != nil {
 		left := max(time.Until(d.Caller.ExpiresAt).Milliseconds(), 1) // zero would mean no limit
-		ok.Headers = append(ok.Headers, overwrite(streamDurationHeader, strconv.FormatInt(left, 10)))
+		a.set(streamDurationHeader, strconv.FormatInt(left, 10))
 	}
 	if d.NextNonce != "" {
-		ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{overwrite(strings.ToLower(dpop.NonceHeader), d.NextNonce)}
+		a.ok.ResponseHeadersToAdd = []*corev3.HeaderValueOption{overwrite(strings.ToLower(dpop.NonceHeader), d.NextNonce)}
 	}
-	return &authv3.CheckResponse{Status: okStatus, HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: ok}}
+	a.oneof.OkResponse = &a.ok
+	a.response.Status, a.response.HttpResponse = okStatus, &a.oneof
+	return &a.response
 }
 
 // okStatus is not modified.
