@@ -1,7 +1,9 @@
 package connectrpc
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grantorhq/grantor/service/dpop"
@@ -43,8 +45,7 @@ var protocols = map[string]*protocol{
 }
 
 // MediaTypes are the media types of requests, as the header Accept-Post lists them.
-const MediaTypes = "application/grpc, application/grpc+json, application/grpc+proto, application/grpc-web, application/grpc-web+json, " +
-	"application/grpc-web+proto, application/json, application/proto"
+var MediaTypes = strings.Join(slices.Sorted(maps.Keys(protocols)), ", ")
 
 // ErrNotSpoken is the refusal of a request for which [Speaks] is false.
 var ErrNotSpoken = oauth.Refuse(oauth.InvalidRequest, "Content-Type must be application/json or application/proto for Connect, "+

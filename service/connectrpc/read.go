@@ -182,8 +182,5 @@ func decompress(data []byte, limit int) ([]byte, *oauth.Error) {
 
 // tooLarge returns the refusal of a message of more than limit bytes.
 func tooLarge(limit int) *oauth.Error {
-	if limit == maxBatch {
-		return unreadable("The message has more than 1048576 bytes.", nil)
-	}
-	return unreadable("The message has more than 65536 bytes.", nil)
+	return unreadable(oauth.Text("The message has more than "+strconv.Itoa(limit)+" bytes."), nil)
 }
