@@ -92,7 +92,7 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 	if known := v.matched.Load(); known != nil {
 		return known
 	}
-	found := &workloadMatch{client: &nobody, name: v.name()}
+	found := &workloadMatch{client: &absentClient, name: v.name()}
 	if w, client, ok := table.Match(v.identity); ok {
 		found.workload, found.client = w, registry.WorkloadClient(w, client, nil)
 	}
