@@ -218,7 +218,7 @@ func (l *load) overREST(t *target, client *remote.Client, accounts []*remote.Aut
 		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
 			request, err := c.NewRequest(ctx, method, place, forms[number%int64(len(forms))])
 			if err == nil {
-				err = prover.Request(request)
+				err = prover.Prove(request)
 			}
 			if err != nil {
 				return noEvidence, remote.Undecided

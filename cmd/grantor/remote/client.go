@@ -168,7 +168,7 @@ func (c *Client) postWith(ctx context.Context, method string, sent call) ([]byte
 	}
 	request, err := evidence.newRequest(ctx, sent.endpoint, sent.form.Encode())
 	if err == nil {
-		err = sent.prover.Request(request)
+		err = sent.prover.Prove(request)
 	}
 	if err != nil {
 		return nil, err

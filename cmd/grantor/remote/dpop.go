@@ -75,8 +75,8 @@ func (p *Prover) sign(url string) (string, error) {
 	return p.signer.Sign(claims)
 }
 
-// Request adds a proof to a token request over REST.
-func (p *Prover) Request(request *http.Request) error {
+// Prove adds a proof to a token request over REST.
+func (p *Prover) Prove(request *http.Request) error {
 	if p == nil {
 		return nil
 	}
