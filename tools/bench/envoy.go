@@ -20,7 +20,7 @@ import (
 var errNoEnvoy = errors.New("there is no envoy on the PATH: tools/install-for-tests installs it")
 
 // envoyConfig is a configuration of Envoy that answers every request which its first filter admits. Its verbs are the port, the
-// filter, and the clusters.
+// filter, the options of the cluster that the filter asks, and the port of that cluster.
 const envoyConfig = `static_resources:
   listeners:
     - address: {socket_address: {address: 127.0.0.1, port_value: %s}}
@@ -42,7 +42,7 @@ const envoyConfig = `static_resources:
     load_assignment: {cluster_name: asked, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}}]}]}}]
 `
 
-// The first filter and what the cluster has for it.
+// The first filter, and the options of the cluster that it asks.
 const (
 	extAuthz = `{name: guard, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz,
                       transport_api_version: V3, grpc_service: {envoy_grpc: {cluster_name: asked}, timeout: 5s}, failure_mode_allow: false, encode_raw_headers: true}}`
