@@ -141,8 +141,8 @@ type Authentication struct {
 	Identity string
 }
 
-// Authenticate returns the client that the evidence proves. With an error, the result has no client. Evidence of two kinds is
-// an error (RFC 6749 §2.3).
+// Authenticate returns the client that the evidence proves. With an error, the result has no client. Evidence of two
+// kinds is an error (RFC 6749 §2.3).
 func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (Authentication, error) {
 	if err := e.checkKinds(); err != nil {
 		return Authentication{}, err

@@ -31,8 +31,8 @@ var (
 	grpcProtocol    = &protocol{enveloped: true, encoding: "Grpc-Encoding", timeout: "Grpc-Timeout", needsHTTP2: true}
 )
 
-// protocols maps each media type to its protocol. Those of the base64 form of gRPC-Web, application/grpc-web-text, and of the
-// streams of Connect are not among them.
+// protocols maps each media type to its protocol. Those of the base64 form of gRPC-Web, application/grpc-web-text, and
+// of the streams of Connect are not among them.
 var protocols = map[string]*protocol{
 	"application/json":           connectProtocol,
 	"application/proto":          connectProtocol,

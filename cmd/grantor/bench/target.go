@@ -144,8 +144,8 @@ func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Aut
 	return nil
 }
 
-// proving returns the options of a connection whose token requests have DPoP proofs, if the clients have a key for them. All have
-// the same one.
+// proving returns the options of a connection whose token requests have DPoP proofs, if the clients have a key for
+// them. All have the same one.
 func (l *load) proving(client *remote.Client) []grpc.DialOption {
 	if client.DPoP == nil || l.Operation != operationIssue {
 		return nil

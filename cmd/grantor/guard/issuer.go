@@ -17,8 +17,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// issuerTimeout bounds how long the start waits for the issuer. If the issuer is not reachable by then, the guard starts and
-// answers 503 until it is.
+// issuerTimeout bounds how long the start waits for the issuer. If the issuer is not reachable by then, the guard
+// starts and answers 503 until it is.
 const issuerTimeout = 2 * time.Second
 
 // newVerifier returns the verifier of the settings, and a function that closes it.
