@@ -84,7 +84,8 @@ func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
 type Selection struct {
 	*Workload
 
-	IDs  Pattern
+	IDs Pattern
+	// Rule hides that of the workload, which has the captures that are replaced here.
 	Rule Rule
 }
 

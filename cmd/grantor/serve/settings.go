@@ -57,7 +57,7 @@ type Settings struct {
 	startupGrace time.Duration
 }
 
-// defaultShutdownDelay is longer than Kubernetes takes to tell its proxies that a pod is not ready, and than the
+// defaultShutdownDelay is longer than Kubernetes takes to notify its proxies that a pod is not ready, and than the
 // interval of load balancers that probe every second or two.
 const defaultShutdownDelay = 5 * time.Second
 
