@@ -35,7 +35,8 @@ func newCommand() *cobra.Command {
 	}
 	server := serve.NewCommand()
 	shared := settings.NamesOf(server.Flags()) // one file of settings can serve all commands
-	// The package of a new command joins a list of checkCommands in service/layers_test.go, and a depguard list in .golangci.yml.
+	// The package of a new command joins a list of checkCommands in service/layers_test.go, and a depguard list in
+	// .golangci.yml.
 	root.AddCommand(
 		server, serve.NewConfigCommand(), guard.NewCommand(),
 		apply.NewCommand(shared), audit.NewCommand(shared), doctor.NewCommand(shared), migrate.NewCommand(),

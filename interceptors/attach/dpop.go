@@ -23,18 +23,18 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// DPoP binds the source's tokens to a key that never leaves the program (RFC 9449): an ES256 key that is made in memory when the
-// source is. Whoever steals a token cannot use it without that key. Each token request and each call has a fresh proof, which
-// costs one signature, some 20 µs. [DPoPKey] is for a key of the program's own.
+// DPoP binds the source's tokens to a key that never leaves the program (RFC 9449): an ES256 key that is made in memory
+// when the source is. Whoever steals a token cannot use it without that key. Each token request and each call has a
+// fresh proof, which costs one signature, some 20 µs. [DPoPKey] is for a key of the program's own.
 //
-// The servers that are called must support DPoP, as package verify does: a token is sent as "Authorization: DPoP …" with the
-// proof in the header or metadata DPoP. A nonce that the issuer or a server demands (use_dpop_nonce) is remembered for each
-// origin; the request or call is repeated once, at once, with a fresh proof, if its body can be read again
-// (http.Request.GetBody), or if its gRPC method takes a single request message. Such a request may have any method, because
-// the server demands the nonce before it processes the request.
+// The servers that are called must support DPoP, as package verify does: a token is sent as "Authorization: DPoP …"
+// with the proof in the header or metadata DPoP. A nonce that the issuer or a server demands (use_dpop_nonce) is
+// remembered for each origin; the request or call is repeated once, at once, with a fresh proof, if its body can be
+// read again (http.Request.GetBody), or if its gRPC method takes a single request message. Such a request may have any
+// method, because the server demands the nonce before it processes the request.
 //
-// An issuer that answers with a bearer token does not support DPoP: its token is not used, although RFC 9449 §5 would permit
-// that, since a program which asks for DPoP relies on it.
+// An issuer that answers with a bearer token does not support DPoP: its token is not used, although RFC 9449 §5 would
+// permit that, since a program which asks for DPoP relies on it.
 //
 // A call or request to which the program has added a proof itself fails: servers refuse two proofs.
 //
@@ -51,8 +51,8 @@ func DPoP() Option {
 }
 
 // DPoPKey is [DPoP] with a key of the program: an *ecdsa.PrivateKey, *rsa.PrivateKey or ed25519.PrivateKey, or another
-// [crypto.Signer] with a public key of such a type, such as one of a TPM. The signer is called for each call that the program
-// makes, concurrently and without a timeout.
+// [crypto.Signer] with a public key of such a type, such as one of a TPM. The signer is called for each call that the
+// program makes, concurrently and without a timeout.
 func DPoPKey(key crypto.Signer) Option {
 	return func(c *config) { c.proveWith(key) }
 }
@@ -69,8 +69,8 @@ func (c *config) proveWith(key crypto.Signer) {
 	}
 }
 
-// prover makes the DPoP proofs of a source. It is safe for concurrent use by multiple goroutines. A nil prover makes none: it is
-// that of a source of bearer tokens.
+// prover makes the DPoP proofs of a source. It is safe for concurrent use by multiple goroutines. A nil prover makes
+// none: it is that of a source of bearer tokens.
 type prover struct {
 	signer *dpop.Signer
 
@@ -79,8 +79,8 @@ type prover struct {
 	nonces map[string]string
 }
 
-// maxOrigins is the maximum number of origins whose nonces are remembered. Beyond it any of them is forgotten: the server then
-// provides another one.
+// maxOrigins is the maximum number of origins whose nonces are remembered. Beyond it any of them is forgotten: the
+// server then provides another one.
 const maxOrigins = 1000
 
 // scheme returns the authentication scheme of the source's tokens, which is their "token_type" as well.
@@ -110,9 +110,9 @@ func (p *prover) nonce(origin string) string {
 	return p.nonces[origin]
 }
 
-// learn remembers the nonce in a response of an origin, if there is one. It reports whether that is another one than was sent in
-// the proof of the request. The one that is remembered already is not compared, because a concurrent request may have learned it
-// since.
+// learn remembers the nonce in a response of an origin, if there is one. It reports whether that is another one than
+// was sent in the proof of the request. The one that is remembered already is not compared, because a concurrent
+// request may have learned it since.
 func (p *prover) learn(origin, sent string, values []string) bool {
 	const maxNonce = 1 << 10 // a proof with a longer one would not fit into the headers that servers accept
 	if p == nil || len(values) != 1 || values[0] == "" || len(values[0]) > maxNonce {
@@ -136,8 +136,8 @@ func (p *prover) learn(origin, sent string, values []string) bool {
 	return values[0] != sent
 }
 
-// withNonce returns the result of a token request, which it repeats once if the issuer demands a DPoP proof with a nonce that it
-// has provided.
+// withNonce returns the result of a token request, which it repeats once if the issuer demands a DPoP proof with a
+// nonce that it has provided.
 func withNonce(request func() (issuedToken, error)) (issuedToken, error) {
 	answer, err := request()
 	if failed := (*Error)(nil); errors.As(err, &failed) && failed.nonceProvided {
@@ -176,8 +176,8 @@ func (p *prover) proveRequest(request *http.Request, token string) (nonce string
 	return nonce, nil
 }
 
-// learnResponse remembers the nonce in an HTTP response. It reports whether the server demands that the request, whose proof had
-// the nonce sent, is made again with that nonce.
+// learnResponse remembers the nonce in an HTTP response. It reports whether the server demands that the request, whose
+// proof had the nonce sent, is made again with that nonce.
 func (p *prover) learnResponse(request *http.Request, sent string, response *http.Response) (again bool) {
 	if p == nil {
 		return false
@@ -186,8 +186,8 @@ func (p *prover) learnResponse(request *http.Request, sent string, response *htt
 	return learned && response.StatusCode == http.StatusUnauthorized && challenged(dpop.Scheme, response.Header.Values("WWW-Authenticate"), oauth.UseDPoPNonce)
 }
 
-// provenCredential implements [credentials.PerRPCCredentials] with a proof for each attempt of one token request over gRPC. It
-// makes the proofs of other calls too.
+// provenCredential implements [credentials.PerRPCCredentials] with a proof for each attempt of one token request over
+// gRPC. It makes the proofs of other calls too.
 type provenCredential struct {
 	prover *prover
 	// metadata are further metadata of the request. They are read-only.
@@ -200,8 +200,8 @@ type provenCredential struct {
 // sentProof is the origin to which a proof was sent, and the nonce in the proof.
 type sentProof struct{ origin, nonce string }
 
-// errOtherProof is the error of a call or request with a proof that the source has not made. Servers refuse two proofs, and the
-// other one is not for the source's token.
+// errOtherProof is the error of a call or request with a proof that the source has not made. Servers refuse two proofs,
+// and the other one is not for the source's token.
 var errOtherProof = status.Error(codes.FailedPrecondition, "attach: the call already has a DPoP proof; make it without attach")
 
 // hasProof reports whether the caller has put a proof into the metadata of a call.
@@ -253,8 +253,8 @@ var dpopKey, dpopNonceKey = strings.ToLower(dpop.Header), strings.ToLower(dpop.N
 // RequireTransportSecurity implements [credentials.PerRPCCredentials].
 func (c *provenCredential) RequireTransportSecurity() bool { return c.secure }
 
-// learn remembers the nonce in the metadata of a response, and reports whether it is another one than that of the last attempt. A nil
-// credential learns nothing.
+// learn remembers the nonce in the metadata of a response, and reports whether it is another one than that of the last
+// attempt. A nil credential learns nothing.
 func (c *provenCredential) learn(metadata ...metadata.MD) (learned bool) {
 	if c == nil {
 		return false

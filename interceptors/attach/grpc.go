@@ -43,8 +43,8 @@ func DialOptions(source *Source, more ...grpc.DialOption) []grpc.DialOption {
 // The token is sent without TLS only to a loopback target or a Unix socket, or with
 // [AllowInsecurePlaintextToRemoteHosts]; otherwise the call fails with FAILED_PRECONDITION. A call that already has
 // authorization metadata or per-RPC credentials fails with FAILED_PRECONDITION too: servers refuse two authorization
-// values, and choosing one would send some calls under an identity that their author did not intend. With [DPoP], so does a call
-// that already has metadata with the key dpop.
+// values, and choosing one would send some calls under an identity that their author did not intend. With [DPoP], so
+// does a call that already has metadata with the key dpop.
 func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 	a := newAttacher(source)
 	source = a.source
@@ -95,8 +95,8 @@ func UnaryInterceptor(source *Source) grpc.UnaryClientInterceptor {
 	}
 }
 
-// clearMetadata clears what [grpc.Header] and [grpc.Trailer] have returned. If a second call gets no answer, the metadata of the
-// first must not remain.
+// clearMetadata clears what [grpc.Header] and [grpc.Trailer] have returned. If a second call gets no answer, the
+// metadata of the first must not remain.
 func clearMetadata(opts []grpc.CallOption) {
 	for _, opt := range opts {
 		switch o := opt.(type) {
@@ -177,8 +177,8 @@ func (s sent) prover() *provenCredential {
 	return s.chosen.proven
 }
 
-// nonceDemanded remembers the nonce in the metadata of a response, and reports whether the server demands that the call is made
-// again with it.
+// nonceDemanded remembers the nonce in the metadata of a response, and reports whether the server demands that the call
+// is made again with it.
 func (a *attacher) nonceDemanded(proven *provenCredential, err error, header, trailer metadata.MD) bool {
 	learned := proven.learn(header, trailer)
 	return learned && status.Code(err) == codes.Unauthenticated && challenged(dpop.Scheme, trailer.Get("www-authenticate"), oauth.UseDPoPNonce)
@@ -218,8 +218,8 @@ func (a *attacher) replacement(ctx context.Context, e *entry) *entry {
 	return next
 }
 
-// checkNoCredentials returns an error if the call already carries credentials or, if the source makes DPoP proofs, a proof; or if it
-// has no context.
+// checkNoCredentials returns an error if the call already carries credentials or, if the source makes DPoP proofs, a
+// proof; or if it has no context.
 func (s *Source) checkNoCredentials(ctx context.Context, opts []grpc.CallOption) error {
 	if ctx == nil {
 		return status.Error(codes.Internal, "attach: the context of the call is nil")
@@ -242,8 +242,8 @@ func (s *Source) checkNoCredentials(ctx context.Context, opts []grpc.CallOption)
 
 // PerRPCCredentials returns the source as gRPC credentials, for connections that use neither the interceptors nor their
 // retry. gRPC refuses them on every plaintext connection, loopback included, unless the source has
-// [AllowInsecurePlaintextToRemoteHosts]. With [DPoP], each call has a proof. The credentials see no response, though: a server
-// that demands nonces accepts their calls only if a connection with the interceptors shares the source.
+// [AllowInsecurePlaintextToRemoteHosts]. With [DPoP], each call has a proof. The credentials see no response, though: a
+// server that demands nonces accepts their calls only if a connection with the interceptors shares the source.
 func (s *Source) PerRPCCredentials() credentials.PerRPCCredentials { return perRPC{s} }
 
 type perRPC struct{ source *Source }

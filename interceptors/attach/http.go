@@ -20,9 +20,9 @@ func (s *Source) RoundTrip(request *http.Request) (*http.Response, error) {
 // Transport returns a transport that sends requests with the source's token over base. If base is nil, or a nil
 // *http.Transport, [http.DefaultTransport] is used.
 //
-// If the source has a certificate ([Certificate]), requests with its token are sent over copies of base that present the
-// certificate, one for each certificate. A base that is not an *http.Transport cannot be copied: it is used as it is and has to
-// present the certificate itself.
+// If the source has a certificate ([Certificate]), requests with its token are sent over copies of base that present
+// the certificate, one for each certificate. A base that is not an *http.Transport cannot be copied: it is used as it
+// is and has to present the certificate itself.
 //
 // When [http.Client] follows redirects, a request carries the token only while every hop so far had the scheme and host
 // of the first: a request that another host asked for is not made in the client's name. A request over plain HTTP to a
@@ -105,8 +105,8 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// send sends the request with the token of e, a DPoP proof if the source has them, and the body. again reports that the server
-// demands the same with a nonce that it has provided.
+// send sends the request with the token of e, a DPoP proof if the source has them, and the body. again reports that the
+// server demands the same with a nonce that it has provided.
 func (t *transport) send(e *entry, request *http.Request, body io.ReadCloser) (_ *http.Response, again bool, _ error) {
 	own := withToken(e, request)
 	own.Body = body
@@ -128,7 +128,8 @@ func (t *transport) send(e *entry, request *http.Request, body io.ReadCloser) (_
 	return answer, e.source.prover.learnResponse(own, nonce, answer), nil
 }
 
-// closeBody closes the body of a response that is not used. It is not read: an endless body would delay the second request.
+// closeBody closes the body of a response that is not used. It is not read: an endless body would delay the second
+// request.
 func closeBody(answer *http.Response) {
 	if answer.Body != nil {
 		_ = answer.Body.Close()

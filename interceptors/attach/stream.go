@@ -173,8 +173,8 @@ func (s *stream) setEntry(e *entry) {
 	s.entry = e
 }
 
-// retry returns the stream that replaces failed, which ended with err, or nil and the error for the caller. The stream may be
-// replaced once with a nonce for its DPoP proof, and then once more, which is final, with another token.
+// retry returns the stream that replaces failed, which ended with err, or nil and the error for the caller. The stream
+// may be replaced once with a nonce for its DPoP proof, and then once more, which is final, with another token.
 func (s *stream) retry(failed grpc.ClientStream, err error) (_ grpc.ClientStream, final bool, _ error) {
 	if status.Code(err) != codes.Unauthenticated {
 		return nil, true, err

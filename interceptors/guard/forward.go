@@ -14,7 +14,8 @@ import (
 // ForwardHeaders says in which headers a proxy describes the request that it asks about.
 type ForwardHeaders string
 
-// The sets of headers. There is no guessing between them: a proxy that sets one passes the other on from its client.
+// The sets of headers. [ForwardAuth] reads the configured one alone: a proxy that sets one passes the other on as its client
+// sent it.
 const (
 	// XForwarded is X-Forwarded-Method, X-Forwarded-Proto, X-Forwarded-Host and X-Forwarded-Uri, which Traefik and Caddy set.
 	XForwarded ForwardHeaders = "x-forwarded"
@@ -33,8 +34,8 @@ var forwardNames = map[ForwardHeaders][4]string{
 type ForwardConfig struct {
 	// Headers is required.
 	Headers ForwardHeaders
-	// Proxies are the networks from which proxies ask. A request from elsewhere is refused. It must not be empty: the headers
-	// that describe a request can be sent by anybody.
+	// Proxies are the networks from which proxies ask. A request from elsewhere is refused. It must not be empty, because
+	// anyone can send the headers that describe a request.
 	Proxies []netip.Prefix
 }
 
@@ -43,8 +44,8 @@ type ForwardConfig struct {
 // exactly one value.
 //
 // If the request is admitted, the response is 200 with the headers for the upstream, which the proxy copies to the request,
-// replacing those of the client also where the response has none. If it is refused, the response has 401, 403 or 503, and is that
-// for the client. The method of the subrequest does not matter, and its body is not read.
+// replacing those of the client also where the response has none. If it is refused, the response is the one for the client,
+// with 401, 403, 500 or 503. The method of the subrequest does not matter, and its body is not read.
 //
 // The handler cannot remove headers of the client from the request. It therefore refuses a request with a header that an
 // upstream could read as one of those for it, although its name is another, such as X_Grantor_Client_Id. Config.RemoveToken
@@ -116,7 +117,7 @@ func (f *forward) decide(r *http.Request) Decision {
 	return d
 }
 
-// schemes are the schemes of requests: Traefik names those of WebSockets.
+// schemes are the schemes of requests. Traefik sends ws and wss for WebSockets.
 var schemes = []string{"http", "https", "ws", "wss"}
 
 // yieldAll yields each value of a header.

@@ -24,8 +24,9 @@ func (v *Verifier) admit(ctx context.Context, rule Rule, r *request) (context.Co
 	return withCaller(ctx, claims, proven), nil
 }
 
-// decide decides whether a call may proceed, independently of transport: it is the only place that does. The rule is that
-// of the method, and r is the call. The claims are nil if the rule requires no token, and proven is nil for a bearer token.
+// decide decides whether a call may proceed, independently of transport: it is the only place that does. The rule is
+// that of the method, and r is the call. The claims are nil if the rule requires no token, and proven is nil for a
+// bearer token.
 func (v *Verifier) decide(ctx context.Context, rule Rule, r *request) (claims *token.Claims, proven *admitted, refused *Refusal) {
 	switch rule.kind {
 	case public:

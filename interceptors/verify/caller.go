@@ -39,8 +39,8 @@ func (c Caller) HasScope(scope string) bool {
 
 type callerKey struct{}
 
-// withCaller returns a context with a caller. It stores the claims rather than a Caller because they are a pointer already:
-// a Caller would cost one more allocation on every call. proven is nil for a bearer token.
+// withCaller returns a context with a caller. It stores the claims rather than a Caller because they are a pointer
+// already: a Caller would cost one more allocation on every call. proven is nil for a bearer token.
 func withCaller(ctx context.Context, claims *token.Claims, proven *admitted) context.Context {
 	if proven != nil {
 		return context.WithValue(ctx, callerKey{}, proven)

@@ -39,9 +39,9 @@ func (r *Request) name() string {
 	return r.Method + " " + path
 }
 
-// Check decides about a request that another server received, such as a proxy which asks before it passes the request on. It
-// applies the rule exactly as [HTTP] does, and observes a refusal as [OnRefusal] and [Telemetry] say. Check reads nothing
-// but r, and trusts it: its caller must know that it comes from that server.
+// Check decides about a request that another server received, such as a proxy which asks before it passes the request
+// on. It applies the rule exactly as [HTTP] does, and observes a refusal as [OnRefusal] and [Telemetry] say. Check
+// reads nothing but r, and trusts it: its caller must know that it comes from that server.
 //
 // If the rule is [Public], the Caller is the zero Caller. If the refusal is not nil, the request must not be passed on.
 func (v *Verifier) Check(ctx context.Context, rule Rule, r *Request) (Caller, *Refusal) {

@@ -32,11 +32,11 @@ type dpopConfig struct {
 	replays int
 }
 
-// DPoPOrigin sets the origins under which callers know this server, such as "https://orders.example.com". A DPoP proof (RFC
-// 9449) must then be for one of them. By default the host that the request names counts, with https, and also with http if the
-// connection has no TLS. A server whose callers' tokens are valid at other servers too should set its origins: whatever host is
-// named is otherwise accepted, so that another server could send a proof on that it received. A server behind a proxy that
-// changes the Host header must set them. Repeated use adds origins.
+// DPoPOrigin sets the origins under which callers know this server, such as "https://orders.example.com". A DPoP proof
+// (RFC 9449) must then be for one of them. By default the host that the request names counts, with https, and also with
+// http if the connection has no TLS. A server whose callers' tokens are valid at other servers too should set its
+// origins: whatever host is named is otherwise accepted, so that another server could send a proof on that it received.
+// A server behind a proxy that changes the Host header must set them. Repeated use adds origins.
 //
 // The proof of a gRPC call is for https://AUTHORITY/package.Service/Method.
 func DPoPOrigin(origins ...string) Option {
@@ -51,13 +51,13 @@ func DPoPOrigin(origins ...string) Option {
 	}
 }
 
-// RequireDPoPNonce requires a nonce of this server in each DPoP proof (RFC 9449 §9): a caller that could only use its key for a
-// moment cannot make proofs for later then. A caller without one gets 401 (UNAUTHENTICATED) with the error use_dpop_nonce and a
-// nonce, and repeats its request; interceptors/attach does so by itself.
+// RequireDPoPNonce requires a nonce of this server in each DPoP proof (RFC 9449 §9): a caller that could only use its
+// key for a moment cannot make proofs for later then. A caller without one gets 401 (UNAUTHENTICATED) with the error
+// use_dpop_nonce and a nonce, and repeats its request; interceptors/attach does so by itself.
 //
-// Replicas of a server that share the key accept each other's nonces. Take 32 random bytes. With a nil key the verifier makes
-// one, and its nonces are its own. Any other key that is empty is a mistake, such as a variable that is not set: the replicas would
-// refuse each other's nonces.
+// Replicas of a server that share the key accept each other's nonces. Take 32 random bytes. With a nil key the verifier
+// makes one, and its nonces are its own. Any other key that is empty is a mistake, such as a variable that is not set:
+// the replicas would refuse each other's nonces.
 func RequireDPoPNonce(key []byte) Option {
 	return func(c *config) {
 		if key != nil && len(key) == 0 {
@@ -67,10 +67,11 @@ func RequireDPoPNonce(key []byte) Option {
 	}
 }
 
-// DPoPReplays sets the number of DPoP proofs that the verifier remembers, so that none is accepted twice: those of the last 90
-// seconds. The default is 1,048,576, which suffices for 11,000 calls per second and takes 40 MB once there are that many. A
-// verifier with more proofs to remember refuses those that are as old as the oldest one that it has forgotten. The memory is
-// that of one process: at another replica, a proof can be used once more (RFC 9449 §11.1 permits that).
+// DPoPReplays sets the number of DPoP proofs that the verifier remembers, so that none is accepted twice: those of the
+// last 90 seconds. The default is 1,048,576, which suffices for 11,000 calls per second and takes 40 MB once there are
+// that many. A verifier with more proofs to remember refuses those that are as old as the oldest one that it has
+// forgotten. The memory is that of one process: at another replica, a proof can be used once more (RFC 9449 §11.1
+// permits that).
 func DPoPReplays(proofs int) Option {
 	return func(c *config) {
 		if proofs <= 0 {
@@ -151,9 +152,10 @@ func urls(origins []string, host, path string, secure bool) []string {
 	return all
 }
 
-// prove checks that the request has a DPoP proof of the key that the token is bound to (RFC 9449 §7), and records it in proven. A
-// bound token under another scheme is refused, since a thief would send it as a bearer token (§7.2). A proof that
-// another guard around this one has accepted for the same request is not used again. The error is [token.ErrProof] or [ErrNonce].
+// prove checks that the request has a DPoP proof of the key that the token is bound to (RFC 9449 §7), and records it in
+// proven. A bound token under another scheme is refused, since a thief would send it as a bearer token (§7.2). A proof
+// that another guard around this one has accepted for the same request is not used again. The error is [token.ErrProof]
+// or [ErrNonce].
 func (p *proofs) prove(ctx context.Context, r *request, proven *admitted) error {
 	if r.scheme != dpop.Scheme {
 		return fmt.Errorf("%w: it was sent without a DPoP proof, as a bearer token", token.ErrProof)
@@ -188,8 +190,8 @@ func (p *proofs) prove(ctx context.Context, r *request, proven *admitted) error 
 // dpopChallenge is the challenge of RFC 9449 §7.1.
 var dpopChallenge = `DPoP algs="` + strings.Join(dpop.Algorithms(), " ") + `"`
 
-// challengeFor completes the challenge for a caller that sent its token with the scheme. A caller that used DPoP is challenged for
-// that; others learn that they may use either (RFC 9449 §7.2).
+// challengeFor completes the challenge for a caller that sent its token with the scheme. A caller that used DPoP is
+// challenged for that; others learn that they may use either (RFC 9449 §7.2).
 func (r *Refusal) challengeFor(scheme string) {
 	switch {
 	case len(r.Challenges) == 0:

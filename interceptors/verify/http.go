@@ -56,8 +56,8 @@ func (c *config) checkResourceMetadata() error {
 	return nil
 }
 
-// describe adds to the first challenge where the resource is described, and the scopes of the rule (RFC 9728 §5.1, RFC 6750
-// §3).
+// describe adds to the first challenge where the resource is described, and the scopes of the rule (RFC 9728 §5.1, RFC
+// 6750 §3).
 func (v *Verifier) describe(r *Refusal, rule Rule) {
 	if v.resourceMetadata == nil || len(r.Challenges) == 0 {
 		return

@@ -55,8 +55,8 @@ func Scopes(scopes ...string) Rule {
 	return rule
 }
 
-// String returns "public", "authenticated", or "scopes" and the scopes in alphabetical order. Two valid rules with the same
-// string admit the same callers.
+// String returns "public", "authenticated", or "scopes" and the scopes in alphabetical order. Two valid rules with the
+// same string admit the same callers.
 func (r Rule) String() string {
 	switch {
 	case r.kind == public:
@@ -132,8 +132,8 @@ func addProtoRules(rules map[string]Rule, service protoreflect.ServiceDescriptor
 	}
 }
 
-// ProtoRule returns the rule of option (grantor.v1.rule). Unless exactly one field is set, and none that this version does not
-// know, the rule is invalid.
+// ProtoRule returns the rule of option (grantor.v1.rule). Unless exactly one field is set, and none that this version
+// does not know, the rule is invalid.
 func ProtoRule(message *grantorv1.Rule) Rule {
 	var rules []Rule
 	if message.GetPublic() {

@@ -25,15 +25,15 @@ type Proof string
 const (
 	// NoProof is that of a bearer token.
 	NoProof Proof = ""
-	// ProofCertificate is a client certificate that the token is bound to (RFC 8705 §3). A token can be bound to a certificate
-	// and to a key of DPoP proofs; this is then the proof of its caller, who has proven both.
+	// ProofCertificate is a client certificate that the token is bound to (RFC 8705 §3). A token can be bound to a
+	// certificate and to a key of DPoP proofs; this is then the proof of its caller, who has proven both.
 	ProofCertificate Proof = "certificate"
 	// ProofDPoP is a key that signs DPoP proofs and that the token is bound to (RFC 9449).
 	ProofDPoP Proof = "dpop"
 )
 
-// RequireBoundTokens refuses tokens that are not bound to a key, with [token.ErrProof]: a stolen bearer token could be used
-// here, and a bound one cannot. By default, only tokens that are bound require a proof.
+// RequireBoundTokens refuses tokens that are not bound to a key, with [token.ErrProof]: a stolen bearer token could be
+// used here, and a bound one cannot. By default, only tokens that are bound require a proof.
 func RequireBoundTokens() Option {
 	return func(c *config) { c.requireBound = true }
 }
@@ -44,18 +44,19 @@ type request struct {
 	authorization []string
 	// scheme and token are what the Authorization header consists of.
 	scheme, token string
-	// http is the request if the call came over HTTP; otherwise method is the full name of the gRPC method, and the context has
-	// the metadata and the peer.
+	// http is the request if the call came over HTTP; otherwise method is the full name of the gRPC method, and the
+	// context has the metadata and the peer.
 	http   *http.Request
 	method string
 	// outside is the request if another server received it, and nil otherwise.
 	outside *Request
-	// nonce is set to the nonce that the caller should use in its next DPoP proof, if it is another than the one that it used.
+	// nonce is set to the nonce that the caller should use in its next DPoP proof, if it is another than the one that it
+	// used.
 	nonce string
 }
 
-// certificate returns the client certificate of the connection, or nil. Whether an authority vouches for it does not matter: the
-// thumbprint in the token does, and the handshake has proven that the caller has the key.
+// certificate returns the client certificate of the connection, or nil. Whether an authority vouches for it does not
+// matter: the thumbprint in the token does, and the handshake has proven that the caller has the key.
 func (r *request) certificate(ctx context.Context) *x509.Certificate {
 	if r.outside != nil {
 		return r.outside.Certificate
@@ -89,8 +90,8 @@ type admitted struct {
 	token, dpop string
 }
 
-// prove checks that the request proves all keys that the token is bound to. It returns nil for a bearer token. The error is
-// [token.ErrProof] or [ErrNonce].
+// prove checks that the request proves all keys that the token is bound to. It returns nil for a bearer token. The
+// error is [token.ErrProof] or [ErrNonce].
 func (v *Verifier) prove(ctx context.Context, r *request, claims *token.Claims) (*admitted, error) {
 	bound := &claims.Confirmation
 	if r.scheme == dpop.Scheme && bound.KeyThumbprint == "" {

@@ -16,7 +16,8 @@ var errIncomplete = errors.New("the issuer's revocations are not all known yet")
 // the issuer has a feed. With [RefuseWhenStale], that knowledge must also be current. If there are no keys, Ready tries to
 // fetch them, at most once in 5 s; ctx bounds how long it waits.
 //
-// Ready is for the readiness probe of a server. Calls that arrive earlier are refused with UNAVAILABLE if they need the keys.
+// Ready is for the readiness probe of a server. Calls that arrive earlier are refused with UNAVAILABLE if they need the
+// keys.
 func (v *Verifier) Ready(ctx context.Context) error {
 	switch {
 	case v == nil:
@@ -45,7 +46,8 @@ func (v *Verifier) Ready(ctx context.Context) error {
 	return nil
 }
 
-// readyKeys returns why there are no keys, or nil. A source of [Keys] that does not say whether it has any counts as ready.
+// readyKeys returns why there are no keys, or nil. A source of [Keys] that does not say whether it has any counts as
+// ready.
 func (v *Verifier) readyKeys(ctx context.Context) error {
 	source, ok := v.keys.(interface {
 		Ready(ctx context.Context) error

@@ -1,6 +1,6 @@
-// Package certificate says whom a client certificate authenticates, and which certificate a token is bound to. It implements
-// the parts of RFC 8705 that concern certificates themselves, and RFC 4514 (the text of distinguished names). It depends on
-// the standard library alone.
+// Package certificate says whom a client certificate authenticates, and which certificate a token is bound to. It
+// implements the parts of RFC 8705 that concern certificates themselves, and RFC 4514 (the text of distinguished
+// names). It depends on the standard library alone.
 package certificate
 
 import (
@@ -18,8 +18,8 @@ const (
 	// bytes. Verifying a chain tries its certificates against each other.
 	maxChain     = 6
 	maxChainSize = 32 << 10
-	// maxRSABits is the maximum size of an RSA key in a chain. Checking a signature takes time quadratic in it: with a key that
-	// fills the chain, most of a second. TLS has the same bound, but a proxy may forward what its TLS accepts.
+	// maxRSABits is the maximum size of an RSA key in a chain. Checking a signature takes time quadratic in it: with a key
+	// that fills the chain, most of a second. TLS has the same bound, but a proxy may forward what its TLS accepts.
 	maxRSABits = 8192
 )
 
@@ -60,9 +60,9 @@ func CheckValidity(leaf *x509.Certificate, at time.Time) error {
 	return nil
 }
 
-// Verify returns an error unless one of the pools has an authority that vouches for the first certificate of the chain at the
-// given time, by way of the others, for the authentication of clients (RFC 5280 §6). A certificate that names no purpose
-// serves every one (§4.2.1.12). Whether its authority has revoked a certificate is not checked.
+// Verify returns an error unless one of the pools has an authority that vouches for the first certificate of the chain
+// at the given time, by way of the others, for the authentication of clients (RFC 5280 §6). A certificate that names no
+// purpose serves every one (§4.2.1.12). Whether its authority has revoked a certificate is not checked.
 func Verify(chain []*x509.Certificate, at time.Time, authorities ...*x509.CertPool) error {
 	if err := CheckChain(chain); err != nil {
 		return err

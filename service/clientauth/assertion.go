@@ -27,8 +27,8 @@ const (
 
 	// maxAssertionLife is how far the "exp" of an assertion may be ahead. Each one is remembered that long.
 	maxAssertionLife = 10 * time.Minute
-	// replayMargin is how much longer than its life a used assertion is remembered. The clocks of the store, which forgets it,
-	// and of another replica, which would accept it again, may be that far apart.
+	// replayMargin is how much longer than its life a used assertion is remembered. The clocks of the store, which forgets
+	// it, and of another replica, which would accept it again, may be that far apart.
 	replayMargin = 30 * time.Second
 	// maxAssertionID is the maximum length of the "jti" of an assertion, in bytes.
 	maxAssertionID = 255
@@ -61,8 +61,8 @@ func (e *Evidence) parseAssertion() (*trust.Token, error) {
 	return sent, nil
 }
 
-// authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion but one of an issuer
-// that was verified before costs one verification of a signature, be the client known or not.
+// authenticateByAssertion returns the client that the assertion of the evidence proves. Every assertion but one of an
+// issuer that was verified before costs one verification of a signature, be the client known or not.
 func (a *Authenticator) authenticateByAssertion(ctx context.Context, e Evidence) (Authentication, error) {
 	// An assertion of the usual size is copied to the stack, which a conversion would not do.
 	sum := sha256.Sum256(append(make([]byte, 0, 2<<10), e.Assertion...))
@@ -166,8 +166,8 @@ func (a *Authenticator) checkType(typ string, client *registry.Client, now time.
 	return fmt.Errorf("typ is %.40q, want %s", typ, AssertionMediaType)
 }
 
-// checkAudience returns what is wrong with the "aud" of an assertion: it is the issuer identifier alone (RFC 10070), so that
-// no other server that the client authenticates to can pass the assertion on.
+// checkAudience returns what is wrong with the "aud" of an assertion: it is the issuer identifier alone (RFC 10070), so
+// that no other server that the client authenticates to can pass the assertion on.
 func (a *Authenticator) checkAudience(claims jws.Claims, client *registry.Client, now time.Time) error {
 	own := a.config.Issuer.String()
 	audience := claims.Texts("aud")

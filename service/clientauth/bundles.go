@@ -19,7 +19,8 @@ import (
 const (
 	// maxBundle is the maximum size of the bundle of a trust domain, in bytes.
 	maxBundle = 1 << 20
-	// defaultRefresh is how long a bundle is fresh that has no spiffe_refresh_hint, and maxRefresh the maximum of one that has.
+	// defaultRefresh is how long a bundle is fresh that has no spiffe_refresh_hint, and maxRefresh the maximum of one that
+	// has.
 	defaultRefresh = 5 * time.Minute
 	maxRefresh     = time.Hour
 )
@@ -72,8 +73,8 @@ func (s *issuerSources) bundle(ctx context.Context, issuer *trust.Issuer, domain
 	return spiffebundle.Parse(domain, data)
 }
 
-// fromEndpoint reads a bundle from its endpoint by the profile https_web (SPIFFE Federation §5.2.1): the certificate of the
-// server is one of the Web's or of ca_file, not one of the trust domain.
+// fromEndpoint reads a bundle from its endpoint by the profile https_web (SPIFFE Federation §5.2.1): the certificate of
+// the server is one of the Web's or of ca_file, not one of the trust domain.
 func (s *issuerSources) fromEndpoint(ctx context.Context, issuer *trust.Issuer) ([]byte, error) {
 	client, err := s.client(issuer)
 	if err != nil {
@@ -83,8 +84,8 @@ func (s *issuerSources) fromEndpoint(ctx context.Context, issuer *trust.Issuer) 
 	return data, err
 }
 
-// fromWorkloadAPI asks the Workload API, whose socket must be below one of the directories: an administrator of the API chooses
-// the address.
+// fromWorkloadAPI asks the Workload API, whose socket must be below one of the directories: an administrator of the API
+// chooses the address.
 func (s *issuerSources) fromWorkloadAPI(ctx context.Context, address string, domain spiffeid.TrustDomain) (*spiffebundle.Bundle, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "unix" {

@@ -12,16 +12,16 @@ import (
 	"github.com/grantorhq/grantor/service/registry"
 )
 
-// certificateAlone reports whether the certificate of the connection is what proves the client: there is one, and the request
-// has the ID of a client and nothing else (RFC 8705 §2). The certificate is not evidence beside a secret or an assertion: a
-// connection may have one for other reasons, such as a mesh.
+// certificateAlone reports whether the certificate of the connection is what proves the client: there is one, and the
+// request has the ID of a client and nothing else (RFC 8705 §2). The certificate is not evidence beside a secret or an
+// assertion: a connection may have one for other reasons, such as a mesh.
 func (e *Evidence) certificateAlone() bool {
 	_, basic := e.basic()
 	return len(e.Certificates) > 0 && e.ClientID != "" && e.ClientSecret == "" && !basic
 }
 
-// authenticateByCertificate returns the client whose certificate the connection has. The chain is verified before the client
-// is known, so that the answer takes as long for an unknown one.
+// authenticateByCertificate returns the client whose certificate the connection has. The chain is verified before the
+// client is known, so that the answer takes as long for an unknown one.
 func (a *Authenticator) authenticateByCertificate(ctx context.Context, e Evidence) (Authentication, error) {
 	p := proof{credentials{method: oauth.TLSClientAuth, id: e.ClientID}, e.Source, a.config.Now()}
 	if err := checkSizes(p.id, ""); err != nil {

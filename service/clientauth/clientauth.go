@@ -141,8 +141,8 @@ type Authentication struct {
 	Identity string
 }
 
-// Authenticate returns the client that the evidence proves. With an error, the result has no client. Evidence of two kinds is
-// an error (RFC 6749 §2.3).
+// Authenticate returns the client that the evidence proves. With an error, the result has no client. Evidence of two
+// kinds is an error (RFC 6749 §2.3).
 func (a *Authenticator) Authenticate(ctx context.Context, e Evidence) (Authentication, error) {
 	if err := e.checkKinds(); err != nil {
 		return Authentication{}, err
@@ -192,10 +192,10 @@ func (a *Authenticator) fail(ctx context.Context, p proof, cause *oauth.Error) *
 	return cause
 }
 
-// nobody stands in for a client that does not exist: it has no secret or key that could match.
-var nobody registry.Client
+// absentClient stands in for a client that does not exist: it has no secret or key that could match.
+var absentClient registry.Client
 
-// find returns the client with the ID. If there is none, known is false, and the client is nobody.
+// find returns the client with the ID. If there is none, known is false, and the client is absentClient.
 func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client, known bool, err error) {
 	if clientID, err := oauth.ParseClientID(id); err == nil {
 		switch client, err := a.config.Clients.Client(ctx, clientID); {
@@ -205,7 +205,7 @@ func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client
 			return nil, false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
 		}
 	}
-	return &nobody, false, nil
+	return &absentClient, false, nil
 }
 
 // checkUsable returns why a client that has proven itself may not authenticate; nil if it may.

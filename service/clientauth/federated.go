@@ -21,17 +21,17 @@ import (
 const (
 	// maxVerifiedBytes is the maximum size of the verified assertions in memory together, in bytes.
 	maxVerifiedBytes = 32 << 20
-	// verifiedFactor is how much more than an assertion its decoded claims take, and verifiedOverhead what else is in memory with
-	// them, in bytes.
+	// verifiedFactor is how much more than an assertion its decoded claims take, and verifiedOverhead what else is in
+	// memory with them, in bytes.
 	verifiedFactor   = 3
 	verifiedOverhead = 1 << 10
-	// maxName is the maximum size, in bytes, of the issuer and the subject of a token in [Authentication.Identity]. No standard bounds
-	// them; a SPIFFE ID has at most maxSPIFFEID.
+	// maxName is the maximum size, in bytes, of the issuer and the subject of a token in [Authentication.Identity]. No
+	// standard bounds them; a SPIFFE ID has at most maxSPIFFEID.
 	maxName = 512
 )
 
-// federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client). Such a
-// token serves many requests, so its verification is remembered.
+// federation authenticates clients by tokens of trusted issuers (RFC 7523 §3, with an issuer that is not the client).
+// Such a token serves many requests, so its verification is remembered.
 type federation struct {
 	sources *issuerSources
 	// verified is keyed by the SHA-256 of the assertion. Hashing keeps bearer tokens out of the heap.
@@ -59,15 +59,16 @@ type vouched struct {
 	// certificate reports that the identity is that of an X509-SVID, which is verified for each request.
 	certificate bool
 	validity    trust.Validity
-	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made of one.
+	// signed is the SHA-256 of what is signed. It identifies the assertion: other signatures of the same text can be made
+	// of one.
 	signed [sha256.Size]byte
 	size   uint32
 	// matched is the result of matching the identity with the table; nil before the first match.
 	matched atomic.Pointer[workloadMatch]
 }
 
-// workloadMatch is what the table makes of an identity: the client of the workload that it is of, as nothing that is stored
-// restricts it. The workload is nil if the identity is of none.
+// workloadMatch is what the table makes of an identity: the client of the workload that it is of, as nothing that is
+// stored restricts it. The workload is nil if the identity is of none.
 type workloadMatch struct {
 	workload *trust.Workload
 	client   *registry.Client
@@ -92,7 +93,7 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 	if known := v.matched.Load(); known != nil {
 		return known
 	}
-	found := &workloadMatch{client: &nobody, name: v.name()}
+	found := &workloadMatch{client: &absentClient, name: v.name()}
 	if w, client, ok := table.Match(v.identity); ok {
 		found.workload, found.client = w, registry.WorkloadClient(w, client, nil)
 	}
@@ -100,8 +101,8 @@ func (v *vouched) match(table *trust.Table) *workloadMatch {
 	return found
 }
 
-// recall returns an assertion that was verified before, and the table, if nothing that the verification rests on has changed
-// since: the issuer is trusted as it was, and the key is still one of the issuer's. Otherwise it returns nil.
+// recall returns an assertion that was verified before, and the table, if nothing that the verification rests on has
+// changed since: the issuer is trusted as it was, and the key is still one of the issuer's. Otherwise it returns nil.
 func (a *Authenticator) recall(ctx context.Context, e Evidence, sum [sha256.Size]byte) (*vouched, *trust.Table, error) {
 	v, ok := a.federation.verified.GetIfPresent(sum)
 	if !ok || e.AssertionType != v.assertionType() {
@@ -142,8 +143,8 @@ func (a *Authenticator) authenticateFederated(ctx context.Context, e Evidence, s
 	return a.authenticateVouched(ctx, e, v, table)
 }
 
-// authenticateVouched returns the client that a verified assertion is of. A client is looked up only here, so that the answer
-// to an assertion that no issuer has signed does not depend on any client.
+// authenticateVouched returns the client that a verified assertion is of. A client is looked up only here, so that the
+// answer to an assertion that no issuer has signed does not depend on any client.
 func (a *Authenticator) authenticateVouched(ctx context.Context, e Evidence, v *vouched, table *trust.Table) (Authentication, error) {
 	p := proof{credentials{id: cmp.Or(e.ClientID, v.identity.Name()), method: v.method()}, e.Source, a.config.Now()}
 	result := Authentication{Method: p.method}
@@ -240,8 +241,8 @@ func unreachableIssuer(id string, err error) *oauth.Error {
 	}
 }
 
-// vouchedClient returns the client that an identity is: the one that is named, if its rules select the identity, or the one
-// that a workload makes.
+// vouchedClient returns the client that an identity is: the one that is named, if its rules select the identity, or the
+// one that a workload makes.
 func (a *Authenticator) vouchedClient(ctx context.Context, v *vouched, matched *workloadMatch, named string) (*registry.Client, error) {
 	id := named
 	if id == "" {

@@ -50,8 +50,8 @@ func svidDomain(leaf *x509.Certificate, table *trust.Table) (*trust.Issuer, bool
 	return table.Issuer("spiffe://" + leaf.URIs[0].Host)
 }
 
-// authenticateBySVID returns the client whose X509-SVID the connection has. tried is false if the certificate is none of a trusted
-// domain, or the client that is named is known by the certificate in another way (RFC 8705).
+// authenticateBySVID returns the client whose X509-SVID the connection has. tried is false if the certificate is none
+// of a trusted domain, or the client that is named is known by the certificate in another way (RFC 8705).
 func (a *Authenticator) authenticateBySVID(ctx context.Context, e Evidence) (_ Authentication, tried bool, _ error) {
 	result := Authentication{Method: oauth.SPIFFEX509}
 	table, err := a.trusted(ctx)
@@ -81,7 +81,8 @@ func (a *Authenticator) authenticateBySVID(ctx context.Context, e Evidence) (_ A
 	return result, true, err
 }
 
-// verifySVID verifies an X509-SVID by the authorities of its trust domain (X509-SVID §4 and §5). The error is an [*oauth.Error].
+// verifySVID verifies an X509-SVID by the authorities of its trust domain (X509-SVID §4 and §5). The error is an
+// [*oauth.Error].
 func (a *Authenticator) verifySVID(ctx context.Context, table *trust.Table, domain *trust.Issuer, chain []*x509.Certificate) (*vouched, error) {
 	source, _ := a.federation.sources.find(table, domain.ID())
 	authorities, err := source.x509Bundle(ctx)

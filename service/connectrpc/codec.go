@@ -12,8 +12,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// payload is the message of a request before it is decoded, or of an answer. A handler of connect-go gets and returns it in
-// place of the message, so that a message that cannot be decoded is refused by this package.
+// payload is the message of a request before it is decoded, or of an answer. A handler of connect-go gets and returns
+// it in place of the message, so that a message that cannot be decoded is refused by this package.
 type payload struct {
 	// data is an encoded message; it is JSON if json is true, else the binary form of protobuf.
 	data []byte
@@ -41,7 +41,8 @@ func (p *payload) decode(message any) *oauth.Error {
 	return nil
 }
 
-// malformedField matches the name of a field in an error of the JSON decoder. The rest of such an error can quote a secret.
+// malformedField matches the name of a field in an error of the JSON decoder. The rest of such an error can quote a
+// secret.
 var malformedField = regexp.MustCompile(`field ([A-Za-z_]{1,64}):`)
 
 // describeDecodeError returns the text for a message that could not be decoded. It takes nothing from the decoder's error

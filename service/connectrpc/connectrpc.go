@@ -2,8 +2,8 @@
 // (https://connectrpc.com/docs/protocol), gRPC-Web, and gRPC itself. It checks and reads a request, runs the method of the
 // service in the same process, and lets connect-go write the answer. It contains no rule about clients and tokens.
 //
-// Whatever a request can do wrong is found before connect-go sees it, because the texts of connect-go's own errors quote the
-// request, which may contain a secret, and lack the google.rpc.ErrorInfo that every refusal has.
+// Whatever a request can do wrong is found before connect-go sees it, because the texts of connect-go's own errors
+// quote the request, which may contain a secret, and lack the google.rpc.ErrorInfo that every refusal has.
 package connectrpc
 
 import (
@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// maxMessage is the maximum size of a request in bytes: that of a form over REST. maxBatch replaces it for IntrospectTokens,
-	// whose batch of tokens over gRPC may have as many.
+	// maxMessage is the maximum size of a request in bytes: that of a form over REST. maxBatch replaces it for
+	// IntrospectTokens, whose batch of tokens over gRPC may have as many.
 	maxMessage = 64 << 10
 	maxBatch   = 1 << 20
 	// maxTimeout is the maximum time that a call takes: as long as an answer over REST.
@@ -39,8 +39,8 @@ type Config struct {
 	Realm string
 }
 
-// Handler is the [http.Handler] of the methods, each at the path "/grantor.v1.TokenService/Method". It is safe for concurrent
-// use by multiple goroutines.
+// Handler is the [http.Handler] of the methods, each at the path "/grantor.v1.TokenService/Method". It is safe for
+// concurrent use by multiple goroutines.
 type Handler struct {
 	config  Config
 	methods map[string]*connect.Handler

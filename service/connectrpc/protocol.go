@@ -1,7 +1,9 @@
 package connectrpc
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grantorhq/grantor/service/dpop"
@@ -29,8 +31,8 @@ var (
 	grpcProtocol    = &protocol{enveloped: true, encoding: "Grpc-Encoding", timeout: "Grpc-Timeout", needsHTTP2: true}
 )
 
-// protocols maps each media type to its protocol. Those of the base64 form of gRPC-Web, application/grpc-web-text, and of the
-// streams of Connect are not among them.
+// protocols maps each media type to its protocol. Those of the base64 form of gRPC-Web, application/grpc-web-text, and
+// of the streams of Connect are not among them.
 var protocols = map[string]*protocol{
 	"application/json":           connectProtocol,
 	"application/proto":          connectProtocol,
@@ -43,8 +45,7 @@ var protocols = map[string]*protocol{
 }
 
 // MediaTypes are the media types of requests, as the header Accept-Post lists them.
-const MediaTypes = "application/grpc, application/grpc+json, application/grpc+proto, application/grpc-web, application/grpc-web+json, " +
-	"application/grpc-web+proto, application/json, application/proto"
+var MediaTypes = strings.Join(slices.Sorted(maps.Keys(protocols)), ", ")
 
 // ErrNotSpoken is the refusal of a request for which [Speaks] is false.
 var ErrNotSpoken = oauth.Refuse(oauth.InvalidRequest, "Content-Type must be application/json or application/proto for Connect, "+

@@ -22,9 +22,9 @@ const prefixSize = 5
 // flagCompressed is the flag of a compressed message. No other flag is one of requests.
 const flagCompressed = 1
 
-// read checks the headers of a request and reads its body, which is one message of at most limit bytes. It returns a request
-// with the message, uncompressed, and with the headers that count: connect-go would act on others, which are meant for proxies
-// or pages.
+// read checks the headers of a request and reads its body, which is one message of at most limit bytes. It returns a
+// request with the message, uncompressed, and with the headers that count: connect-go would act on others, which are
+// meant for proxies or pages.
 func read(w http.ResponseWriter, r *http.Request, limit int) (*http.Request, *oauth.Error) {
 	name := mediaType(r.Header)
 	p := protocols[name]
@@ -61,8 +61,8 @@ func isCompressed(header http.Header) bool {
 	return len(header["Content-Encoding"]) > 0 || len(header["Grpc-Encoding"]) > 0
 }
 
-// compression reports whether the message of a request may be compressed, by gzip. Every other compression is refused, also one
-// of the body as a whole where the message has one of its own.
+// compression reports whether the message of a request may be compressed, by gzip. Every other compression is refused,
+// also one of the body as a whole where the message has one of its own.
 func (p *protocol) compression(header http.Header) (compressed bool, _ *oauth.Error) {
 	for _, name := range []string{"Content-Encoding", "Grpc-Encoding"} {
 		for _, coding := range header[name] {
@@ -85,8 +85,8 @@ var timeoutUnits = map[byte]time.Duration{
 	'n': time.Nanosecond, 'u': time.Microsecond, 'm': time.Millisecond, 'S': time.Second, 'M': time.Minute, 'H': time.Hour,
 }
 
-// parseTimeout returns the maximum duration of a call, at most [maxTimeout], from the values of the header with the timeout:
-// at most ten digits in Connect, at most eight and a unit in the other protocols.
+// parseTimeout returns the maximum duration of a call, at most [maxTimeout], from the values of the header with the
+// timeout: at most ten digits in Connect, at most eight and a unit in the other protocols.
 func (p *protocol) parseTimeout(values []string) (time.Duration, *oauth.Error) {
 	if len(values) == 0 {
 		return maxTimeout, nil
@@ -163,8 +163,8 @@ func openEnvelope(body []byte) (message []byte, compressed bool, _ *oauth.Error)
 	return message, body[0] == flagCompressed, nil
 }
 
-// decompress returns the data that is compressed by gzip (RFC 1952). It stops reading beyond limit bytes, so that a small request
-// costs no more than a large one.
+// decompress returns the data that is compressed by gzip (RFC 1952). It stops reading beyond limit bytes, so that a
+// small request costs no more than a large one.
 func decompress(data []byte, limit int) ([]byte, *oauth.Error) {
 	reader, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
@@ -182,8 +182,5 @@ func decompress(data []byte, limit int) ([]byte, *oauth.Error) {
 
 // tooLarge returns the refusal of a message of more than limit bytes.
 func tooLarge(limit int) *oauth.Error {
-	if limit == maxBatch {
-		return unreadable("The message has more than 1048576 bytes.", nil)
-	}
-	return unreadable("The message has more than 65536 bytes.", nil)
+	return unreadable(oauth.Text("The message has more than "+strconv.Itoa(limit)+" bytes."), nil)
 }

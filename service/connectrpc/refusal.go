@@ -17,16 +17,16 @@ import (
 
 var errNotProto = errors.New("connectrpc: not a message of protobuf")
 
-// unreadable returns the refusal of a request that could not be read. cause is for the audit log, and quotes nothing of the request;
-// it may be nil.
+// unreadable returns the refusal of a request that could not be read. cause is for the audit log, and quotes nothing of
+// the request; it may be nil.
 func unreadable(text oauth.Text, cause error) *oauth.Error {
 	return &oauth.Error{Code: oauth.InvalidRequest, Text: text, Cause: cause}
 }
 
-// refusal returns the error of an answer by the protocol for that of a call: its code, text and details, and as metadata what REST
-// sends as headers. Connect sends the metadata as headers too, and so does gRPC-Web for an answer without a message; gRPC sends it
-// as trailers, among which no challenge can be (RFC 9110 §6.5.1). An error without one of our reasons was made neither by a
-// handler nor here, and its message is not sent.
+// refusal returns the error of an answer by the protocol for that of a call: its code, text and details, and as
+// metadata what REST sends as headers. Connect sends the metadata as headers too, and so does gRPC-Web for an answer
+// without a message; gRPC sends it as trailers, among which no challenge can be (RFC 9110 §6.5.1). An error without one
+// of our reasons was made neither by a handler nor here, and its message is not sent.
 func (h *Handler) refusal(p *protocol, err error) *connect.Error {
 	s := grpcstatus.Convert(status.From(err))
 	info := find[*errdetails.ErrorInfo](s)

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// MaxRegistered is the maximum size of a registered set, in bytes, and maxRegisteredKeys the maximum number of keys in it.
+	// MaxRegistered is the maximum size of a registered set, in bytes, and maxRegisteredKeys the maximum number of keys in
+	// it.
 	MaxRegistered     = 16 << 10
 	maxRegisteredKeys = 8
 )
@@ -95,8 +96,8 @@ var private = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // public are the members of a JWK that decide which signatures it verifies (RFC 7517 §4, RFC 7518 §6).
 var public = [...]string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e"}
 
-// parseDocumentKey parses one key of a set. It returns the key once for each algorithm that it is used with, and in the form
-// in which it is stored.
+// parseDocumentKey parses one key of a set. It returns the key once for each algorithm that it is used with, and in the
+// form in which it is stored.
 func parseDocumentKey(raw json.RawMessage) ([]Key, JWK, error) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {

@@ -29,8 +29,8 @@ const (
 	maxMaxAge     = 24 * time.Hour
 )
 
-// HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414). If client
-// is nil, [http.DefaultClient] is used.
+// HTTP returns a Fetch that reads the keys of issuer over HTTP. It finds them in the issuer's metadata (RFC 8414). If
+// client is nil, [http.DefaultClient] is used.
 func HTTP(client *http.Client, issuer string) Fetch {
 	return Discovered(oauth.Discovery{Client: client}, issuer)
 }
@@ -126,10 +126,11 @@ func NewRemote(fetch Fetch, config RemoteConfig) *Remote {
 	return &Remote{fetch: fetch, config: config}
 }
 
-// Find returns the first key with the id, as [Set.Find] does. A known key is returned without delay. An unknown id causes a
-// fetch, joined with any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood of invented ids
-// costs the issuer one request per interval. The error wraps [ErrUnknownKey] if the set that was fetched last does not
-// contain the id, and says when that was; any other error means that the keys could not be fetched.
+// Find returns the first key with the id, as [Set.Find] does. A known key is returned without delay. An unknown id
+// causes a fetch, joined with any in flight, unless one was made less than [RemoteConfig.MinInterval] ago; so a flood
+// of invented ids costs the issuer one request per interval. The error wraps [ErrUnknownKey] if the set that was
+// fetched last does not contain the id, and says when that was; any other error means that the keys could not be
+// fetched.
 func (r *Remote) Find(ctx context.Context, id string) (Key, error) {
 	return r.find(ctx, func(set *Set) (Key, error) { return set.Find(ctx, id) })
 }
@@ -181,9 +182,9 @@ func (r *Remote) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Refresh fetches the set, joining a fetch in flight, and returns the error of the fetch. If the last fetch began less than
-// [RemoteConfig.MinInterval] ago, Refresh makes no other and returns the error of that one, nil if it succeeded. The
-// context bounds this caller's wait; the fetch goes on for other callers.
+// Refresh fetches the set, joining a fetch in flight, and returns the error of the fetch. If the last fetch began less
+// than [RemoteConfig.MinInterval] ago, Refresh makes no other and returns the error of that one, nil if it succeeded.
+// The context bounds this caller's wait; the fetch goes on for other callers.
 func (r *Remote) Refresh(ctx context.Context) error {
 	done := r.startFetch(r.config.Now())
 	select {

@@ -32,7 +32,8 @@ type Client struct {
 	// UntypedAssertionsUntil is until when an assertion may have the "typ" JWT or none, and OlderAudiencesUntil until when it
 	// may be addressed to the token endpoint, or to several servers; zero means not at all.
 	UntypedAssertionsUntil, OlderAudiencesUntil time.Time
-	// Certificate is the name in a certificate that authenticates the client ([oauth.TLSClientAuth]); the zero value is in none.
+	// Certificate is the name in a certificate that authenticates the client ([oauth.TLSClientAuth]); the zero value is in
+	// none.
 	Certificate certificate.Subject
 	// CertificateBoundTokens binds the client's tokens to its certificate, and refuses one to a request without it (RFC 8705
 	// §3.4).
@@ -57,11 +58,11 @@ type Client struct {
 	Disabled bool
 	// Federation has the rules that select the client's identities elsewhere: any one that matches authenticates it.
 	Federation []trust.Rule
-	// SPIFFEID is the SPIFFE ID that authenticates the client (draft-ietf-oauth-spiffe-client-auth), or one that ends in /* for all
-	// IDs below it; empty for none.
+	// SPIFFEID is the SPIFFE ID that authenticates the client (draft-ietf-oauth-spiffe-client-auth), or one that ends in
+	// /* for all IDs below it; empty for none.
 	SPIFFEID string
-	// Workload means that a workload of the trust table makes the client ([trust.Workload]). What is stored restricts it: of the
-	// fields only Disabled, AllowedNetworks and AccessTokenLifetime count, and the others are empty.
+	// Workload means that a workload of the trust table makes the client ([trust.Workload]). What is stored restricts it:
+	// of the fields only Disabled, AllowedNetworks and AccessTokenLifetime count, and the others are empty.
 	Workload bool
 	// CreatedAt and ChangedAt are when the client was first and last stored.
 	CreatedAt, ChangedAt time.Time
@@ -92,8 +93,8 @@ func (c *Client) AllowsFrom(source netip.Addr) bool {
 	return len(c.AllowedNetworks) == 0 || c.AllowedNetworks.Contain(source)
 }
 
-// ScopesByDefault returns the scopes of a token for which the client requests none. It omits a scope without an owner, whose
-// resource was removed.
+// ScopesByDefault returns the scopes of a token for which the client requests none. It omits a scope without an owner,
+// whose resource was removed.
 func (c *Client) ScopesByDefault(resources *Resources) oauth.Scopes {
 	scopes := c.DefaultScopes
 	if len(scopes) == 0 {

@@ -26,17 +26,17 @@ type Config struct {
 	// chooses another.
 	Issuer oauth.Issuer
 	Now    func() time.Time
-	// TrustDirectories are those below which the replicas read the files that trusted issuers name. A change that names another
-	// file is refused. If it is nil, they are not known, and any file is accepted.
+	// TrustDirectories are those below which the replicas read the files that trusted issuers name. A change that names
+	// another file is refused. If it is nil, they are not known, and any file is accepted.
 	TrustDirectories *trust.Directories
 	// Confirm, if not nil, records the revocation of the tokens of a client that was disabled earlier as reliably as
 	// disabling it now would: too few replicas of the store may have acknowledged an earlier attempt.
 	Confirm func(ctx context.Context, id oauth.ClientID) error
 }
 
-// Editor changes clients, resources, trusted issuers and workloads within the authority of a caller: one at a time, or all
-// that a manifest lists. Each change is based on the state that is stored at that moment, so that concurrent changes do not
-// undo each other. An Editor is safe for concurrent use by multiple goroutines.
+// Editor changes clients, resources, trusted issuers and workloads within the authority of a caller: one at a time, or
+// all that a manifest lists. Each change is based on the state that is stored at that moment, so that concurrent
+// changes do not undo each other. An Editor is safe for concurrent use by multiple goroutines.
 type Editor struct {
 	// config is shared with the Editors that As and Observe return. It is unexported because its stores check no authority.
 	config    *Config
@@ -64,7 +64,8 @@ func (e *Editor) Authorize(ctx context.Context, c *Client) error {
 	return cmp.Or(e.authority.Check(c), e.authority.Check(whole))
 }
 
-// authorizeNew is Authorize for a client that is not stored: its registration shuts out a client with its ID that a workload makes.
+// authorizeNew is Authorize for a client that is not stored: its registration shuts out a client with its ID that a
+// workload makes.
 func (e *Editor) authorizeNew(ctx context.Context, c *Client) error {
 	if e.authority.unlimited {
 		return nil
@@ -87,8 +88,8 @@ func (e *Editor) Client(ctx context.Context, id oauth.ClientID) (*Client, error)
 	return resolve(id, stored, err, func() (*trust.Table, error) { return e.config.Trust.Trust(ctx) })
 }
 
-// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority. Those that a workload makes have what
-// it gives them; they are in the list only if something is stored of them.
+// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority. Those that a workload makes
+// have what it gives them; they are in the list only if something is stored of them.
 func (e *Editor) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error) {
 	clients, err := e.config.Clients.Clients(ctx, after, limit)
 	if err != nil {

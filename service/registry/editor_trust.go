@@ -19,15 +19,15 @@ func (e *Editor) CreateIssuer(ctx context.Context, issuer trust.Issuer) error {
 	return createEntry(ctx, e, &issuers, issuer)
 }
 
-// UpdateIssuer calls change with a copy of the trusted issuer with the ID ([trust.Issuer.ID]) and stores the result. The issuer
-// must be in the state that the etag identifies; an empty etag means any. UpdateIssuer may call change several times. What
-// identifies the issuer stays as it is.
+// UpdateIssuer calls change with a copy of the trusted issuer with the ID ([trust.Issuer.ID]) and stores the result.
+// The issuer must be in the state that the etag identifies; an empty etag means any. UpdateIssuer may call change
+// several times. What identifies the issuer stays as it is.
 func (e *Editor) UpdateIssuer(ctx context.Context, id, etag string, change func(*trust.Issuer) error) (*trust.Issuer, error) {
 	return updateEntry(ctx, e, &issuers, entryTarget{id, etag}, change)
 }
 
-// DeleteIssuer deletes the trusted issuer with the ID, if it is in the state that the etag identifies; an empty etag means any.
-// An issuer that a workload names cannot be deleted.
+// DeleteIssuer deletes the trusted issuer with the ID, if it is in the state that the etag identifies; an empty etag
+// means any. An issuer that a workload names cannot be deleted.
 func (e *Editor) DeleteIssuer(ctx context.Context, id, etag string) error {
 	err := deleteEntry(ctx, e, &issuers, entryTarget{id, etag})
 	if orphan, ok := errors.AsType[*trust.EntryError](err); ok && orphan.Kind == trust.KindWorkload {
@@ -48,8 +48,8 @@ func (e *Editor) UpdateWorkload(ctx context.Context, id, etag string, change fun
 	return updateEntry(ctx, e, &workloads, entryTarget{id, etag}, change)
 }
 
-// DeleteWorkload deletes the workload whose client_id is the given pattern, if it is in the state that the etag identifies; an
-// empty etag means any.
+// DeleteWorkload deletes the workload whose client_id is the given pattern, if it is in the state that the etag
+// identifies; an empty etag means any.
 func (e *Editor) DeleteWorkload(ctx context.Context, id, etag string) error {
 	return deleteEntry(ctx, e, &workloads, entryTarget{id, etag})
 }
@@ -101,8 +101,8 @@ func (k *entryKind[T]) invalid(entry *T, err error) error {
 	return &trust.EntryError{Kind: k.name, ID: k.id(entry), Err: err}
 }
 
-// approve returns an error if the authority of the Editor does not cover an entry before or after a change, or if the entry is
-// not valid.
+// approve returns an error if the authority of the Editor does not cover an entry before or after a change, or if the
+// entry is not valid.
 func (k *entryKind[T]) approve(e *Editor, next, stored *T, resources *Resources) error {
 	if err := cmp.Or(k.allowed(e.authority, stored), k.allowed(e.authority, next)); err != nil || k.check == nil {
 		return err

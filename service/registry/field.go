@@ -17,8 +17,8 @@ import (
 )
 
 // Field describes one field of a T, such as a [Client], that an administrator can set. Validation, audit events, update
-// masks, manifests and messages follow from it. So a new field is a row of [ClientFields] or [ResourceFields], and is added
-// to the stored record and the proto, and nowhere else.
+// masks, manifests and messages follow from it. So a new field is a row of [ClientFields] or [ResourceFields], and is
+// added to the stored record and the proto, and nowhere else.
 type Field[T any] struct {
 	// Name is the name of the field in messages, update masks, manifests and audit events.
 	Name string
@@ -31,9 +31,9 @@ type Field[T any] struct {
 	copy func(to, from *T)
 }
 
-// Get returns the value of the field as a string, a bool, a [time.Duration], a [time.Time], a []string, a map[string]string or,
-// of a field that is a message or a list of messages, its JSON as a [json.RawMessage]. The zero value and an empty list mean
-// that the field is not set.
+// Get returns the value of the field as a string, a bool, a [time.Duration], a [time.Time], a []string, a
+// map[string]string or, of a field that is a message or a list of messages, its JSON as a [json.RawMessage]. The zero
+// value and an empty list mean that the field is not set.
 func (f *Field[T]) Get(t *T) any { return f.get(t) }
 
 // Set sets the field to a value of the type that Get returns. If the value is not valid, the error is a [FieldError].
@@ -199,8 +199,8 @@ var resourceFields = []Field[Resource]{
 	textField("require_bound_tokens", "none", func(r *Resource) *Binding { return &r.RequireBoundTokens }),
 }
 
-// issuerFields are the fields of a trusted issuer, in the order in which they are shown. "issuer" and "trust_domain" identify
-// it.
+// issuerFields are the fields of a trusted issuer, in the order in which they are shown. "issuer" and "trust_domain"
+// identify it.
 var issuerFields = []Field[trust.Issuer]{
 	textField("jwks_uri", "by discovery", func(i *trust.Issuer) *string { return &i.KeysURI }),
 	documentField("jwks", "none", func(i *trust.Issuer) *jwks.Document { return &i.Keys }, jwks.ParseDocument),
@@ -275,8 +275,8 @@ func changes[T any](fields []Field[T], from, to *T) []FieldChange {
 	return changed
 }
 
-// FieldError reports which field of a client, resource, trusted issuer or workload is not valid, by its name on the wire, and
-// why.
+// FieldError reports which field of a client, resource, trusted issuer or workload is not valid, by its name on the
+// wire, and why.
 type FieldError = trust.FieldError
 
 // fieldError returns a [FieldError], or nil if problem is empty.

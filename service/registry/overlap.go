@@ -22,8 +22,8 @@ func (r *clientRule) invalid(format string, args ...any) error {
 	return &ManifestError{r.client, &FieldError{Field: fmt.Sprintf("federation[%d]", r.index), Problem: fmt.Sprintf(format, args...)}}
 }
 
-// checkIdentities rejects a manifest in which an identity may be two clients, or a client of a workload is registered as another
-// one. What is stored and not listed is not compared.
+// checkIdentities rejects a manifest in which an identity may be two clients, or a client of a workload is registered
+// as another one. What is stored and not listed is not compared.
 func (m *Manifest) checkIdentities() error {
 	selections := make([]*trust.Selection, len(m.Workloads))
 	for i := range m.Workloads {
@@ -64,8 +64,8 @@ func (c *Client) checkSelections(selections []*trust.Selection) error {
 	return nil
 }
 
-// checkRules rejects two rules of different clients that an identity may match. Many clients of one issuer differ in the text
-// of one part of their rules, such as the subject, so that only rules with the same text there are compared.
+// checkRules rejects two rules of different clients that an identity may match. Many clients of one issuer differ in
+// the text of one part of their rules, such as the subject, so that only rules with the same text there are compared.
 func checkRules(rules []clientRule) error {
 	part := distinctPart(rules)
 	byText := make(map[string][]*clientRule)

@@ -40,8 +40,8 @@ func ParseOrigin(s string) (Origin, error) {
 // String returns the origin.
 func (o Origin) String() string { return o.text }
 
-// callHeaders are the headers that a page may send with a call by Connect or gRPC-Web, and exposed those of the answers to calls and
-// token requests that it may read. The status of gRPC-Web is in headers if the answer has no message.
+// callHeaders are the headers that a page may send with a call by Connect or gRPC-Web, and exposed those of the answers
+// to calls and token requests that it may read. The status of gRPC-Web is in headers if the answer has no message.
 const (
 	callHeaders = "Authorization, Connect-Protocol-Version, Connect-Timeout-Ms, Content-Type, DPoP, Grpc-Timeout, X-Grpc-Web, X-User-Agent"
 	exposed     = "DPoP-Nonce, Retry-After, WWW-Authenticate"
@@ -51,10 +51,11 @@ const (
 // preflightMaxAge is how long a browser may remember the answer to a preflight, in seconds. Chromium keeps none longer.
 const preflightMaxAge = "7200"
 
-// admitOrigin reports whether the request is one of a page of a configured origin to the token endpoint, or a call. If so, it sets the
-// headers that let the page read the response, refusals included (https://fetch.spec.whatwg.org/#http-cors-protocol). The
-// header Vary is set for pages of other origins too, because caches must not serve them the response.
-// Credentials in the sense of that protocol, which a browser would add without the page, are never allowed.
+// admitOrigin reports whether the request is one of a page of a configured origin to the token endpoint, or a call. If
+// so, it sets the headers that let the page read the response, refusals included
+// (https://fetch.spec.whatwg.org/#http-cors-protocol). The header Vary is set for pages of other origins too, because
+// caches must not serve them the response. Credentials in the sense of that protocol, which a browser would add without
+// the page, are never allowed.
 //
 // Any page may read the responses at the paths of the public documents, those of refusals included.
 func (h *handler) admitOrigin(w http.ResponseWriter, r *http.Request) bool {

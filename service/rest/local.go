@@ -12,9 +12,8 @@ import (
 )
 
 // local connects the gateway, and calls by other protocols, to services in the same process. It is both the
-// [grpc.ServiceRegistrar] of the services and the [grpc.ClientConnInterface] of their clients, and calls handlers through the
-// interceptor, without a network.
-// The in-process mode of grpc-gateway itself would skip the interceptor.
+// [grpc.ServiceRegistrar] of the services and the [grpc.ClientConnInterface] of their clients, and calls handlers
+// through the interceptor, without a network. The in-process mode of grpc-gateway itself would skip the interceptor.
 //
 // A handler gets the context of the caller with its values, among them the peer. Only the metadata changes, from
 // outgoing to incoming.

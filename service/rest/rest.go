@@ -53,8 +53,8 @@ type Service interface {
 	Unread(ctx context.Context, event string, refusal *oauth.Error)
 }
 
-// refusedEvents maps the path of each form endpoint, and of each method that authenticates a client, to the audit event of a
-// refusal there.
+// refusedEvents maps the path of each form endpoint, and of each method that authenticates a client, to the audit event
+// of a refusal there.
 var refusedEvents = map[string]string{
 	tokenPath:      telemetry.EventTokenRefused,
 	introspectPath: telemetry.EventIntrospectRefused,
@@ -90,8 +90,8 @@ type handler struct {
 	receive func(ctx context.Context, body int) (leave func(), busy bool, err error)
 }
 
-// New returns the HTTP handler of an issuer. ctx is for the registration alone. Web pages of origins may read the responses
-// of the token endpoint and of calls by Connect and gRPC-Web; any page may read the public documents.
+// New returns the HTTP handler of an issuer. ctx is for the registration alone. Web pages of origins may read the
+// responses of the token endpoint and of calls by Connect and gRPC-Web; any page may read the public documents.
 func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...Origin) (http.Handler, error) {
 	conn := &local{interceptor: service.UnaryInterceptor(), methods: make(map[string]method)}
 	service.Register(conn)

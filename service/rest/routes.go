@@ -9,7 +9,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// The paths of the root, of the endpoints that take forms, of the key set (RFC 7517 §5), and of the authorization endpoint.
+// The paths of the root, of the endpoints that take forms, of the key set (RFC 7517 §5), and of the authorization
+// endpoint.
 const (
 	frontPath      = "/"
 	tokenPath      = "/connect/token"
@@ -85,8 +86,8 @@ func Route(issuer oauth.Issuer) func(r *http.Request) string {
 }
 
 // below returns the part of path that is below base, the issuer's own path. The metadata are below it (OpenID Connect
-// Discovery §4) and before it (RFC 8414 §3.1). A path that is not below base is returned as it is, because a proxy may have
-// removed base.
+// Discovery §4) and before it (RFC 8414 §3.1). A path that is not below base is returned as it is, because a proxy may
+// have removed base.
 func below(base, path string) string {
 	if base == "" {
 		return path

@@ -8,8 +8,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// serveCall answers a request at the path of a method, by the protocol of its media type. fromPage reports whether it is one of
-// a page of a configured origin.
+// serveCall answers a request at the path of a method, by the protocol of its media type. fromPage reports whether it
+// is one of a page of a configured origin.
 func (h *handler) serveCall(w http.ResponseWriter, r *http.Request, fromPage bool) {
 	switch {
 	case fromPage && isPreflight(r):
@@ -34,8 +34,8 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	newFailure(err).write(w, h.realm)
 }
 
-// unreadCall records the refusal of a call of a method that could not be read. The methods without an event authenticate no
-// client.
+// unreadCall records the refusal of a call of a method that could not be read. The methods without an event
+// authenticate no client.
 func (h *handler) unreadCall(ctx context.Context, method string, refusal *oauth.Error) {
 	if event := refusedEvents[method]; event != "" {
 		h.unread(ctx, event, refusal)

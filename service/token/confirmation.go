@@ -7,14 +7,14 @@ import (
 	"github.com/grantorhq/grantor/service/jws"
 )
 
-// Confirmation names the key that the holder of a token must prove (RFC 7800 §3, the claim "cnf"). The zero value is that of a
-// bearer token, which needs no proof.
+// Confirmation names the key that the holder of a token must prove (RFC 7800 §3, the claim "cnf"). The zero value is
+// that of a bearer token, which needs no proof.
 type Confirmation struct {
 	// CertificateThumbprint is the base64url encoding of the SHA-256 hash of a client certificate in DER (RFC 8705 §3.1,
 	// "x5t#S256"); empty if the token is bound to none.
 	CertificateThumbprint string
-	// KeyThumbprint is the RFC 7638 thumbprint, with SHA-256, of a key that signs DPoP proofs (RFC 9449 §6.1, "jkt"); empty if
-	// the token is bound to none.
+	// KeyThumbprint is the RFC 7638 thumbprint, with SHA-256, of a key that signs DPoP proofs (RFC 9449 §6.1, "jkt");
+	// empty if the token is bound to none.
 	KeyThumbprint string
 	// Unknown reports that the token is bound by a member that this package does not know. No proof can be checked then, so
 	// that the token must be refused.
@@ -26,8 +26,8 @@ func (c *Confirmation) Bound() bool {
 	return c.CertificateThumbprint != "" || c.KeyThumbprint != "" || c.Unknown
 }
 
-// Methods returns the names of the members of the claim (RFC 7800 §6.2), separated by a space; empty for a bearer token. It does not
-// name an unknown one.
+// Methods returns the names of the members of the claim (RFC 7800 §6.2), separated by a space; empty for a bearer
+// token. It does not name an unknown one.
 func (c *Confirmation) Methods() string {
 	switch {
 	case c.CertificateThumbprint != "" && c.KeyThumbprint != "":

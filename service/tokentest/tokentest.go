@@ -124,8 +124,8 @@ func DPoPNonces() Option {
 	return func(o *options) { o.nonces = true }
 }
 
-// CORSOrigins lets web pages of the origins, such as "http://127.0.0.1:3000", read the responses of the token endpoint and of calls
-// by Connect and gRPC-Web. Default none.
+// CORSOrigins lets web pages of the origins, such as "http://127.0.0.1:3000", read the responses of the token endpoint
+// and of calls by Connect and gRPC-Web. Default none.
 func CORSOrigins(origins ...string) Option {
 	return func(o *options) { o.origins = origins }
 }

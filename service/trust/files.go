@@ -10,8 +10,8 @@ import (
 )
 
 // Directories are the directories below which the files are read that stored issuers name. An administrator of the API
-// chooses those names and the server to which the content of one is sent: without this bound, that administrator could have
-// any file of the host sent.
+// chooses those names and the server to which the content of one is sent: without this bound, that administrator could
+// have any file of the host sent.
 type Directories []string
 
 // ReadFile returns the content of a file of at most limit bytes. Links that stay below the directory are followed:
@@ -42,8 +42,8 @@ func below(directory, path string) (name string, ok bool) {
 	return name, err == nil && filepath.IsLocal(name)
 }
 
-// Contain returns an error unless the path is below one of the directories, also where its links lead. It is for sockets, which
-// are connected to and not read.
+// Contain returns an error unless the path is below one of the directories, also where its links lead. It is for
+// sockets, which are connected to and not read.
 func (d Directories) Contain(path string) error {
 	final, err := filepath.EvalSymlinks(path)
 	if err != nil {

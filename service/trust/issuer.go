@@ -36,8 +36,8 @@ type Issuer struct {
 
 	// TrustDomain is the name of a SPIFFE trust domain; empty for an issuer.
 	TrustDomain string
-	// One of these is where the bundle of the domain is: the URL of an endpoint (SPIFFE Federation), a file, or the address of
-	// the Workload API, such as unix:///run/spire/agent.sock.
+	// One of these is where the bundle of the domain is: the URL of an endpoint (SPIFFE Federation), a file, or the
+	// address of the Workload API, such as unix:///run/spire/agent.sock.
 	BundleEndpoint, BundleFile, WorkloadAPI string
 }
 
@@ -132,8 +132,9 @@ func (i *Issuer) checkDomain() error {
 		i.checkFiles())
 }
 
-// CheckDirectories returns an error for the first file that the issuer names and that is below none of the directories, as a
-// [FieldError]: no replica with these directories reads it. What the issuer named before a change, the stored one, is not checked.
+// CheckDirectories returns an error for the first file that the issuer names and that is below none of the directories,
+// as a [FieldError]: no replica with these directories reads it. What the issuer named before a change, the stored one,
+// is not checked.
 func (i *Issuer) CheckDirectories(d Directories, stored *Issuer) error {
 	const scheme = "unix://"
 	for _, file := range [...]struct{ field, path, stored string }{

@@ -19,8 +19,8 @@ import (
 // maxSPIFFEID is the maximum size of a SPIFFE ID, in bytes (SPIFFE-ID §2.3).
 const maxSPIFFEID = 2048
 
-// checkWorkloadID returns an error unless the text is the SPIFFE ID of a workload, which has a path: the ID of a trust domain
-// itself is that of its authorities.
+// checkWorkloadID returns an error unless the text is the SPIFFE ID of a workload, which has a path: the ID of a trust
+// domain itself is that of its authorities.
 func checkWorkloadID(text string) error {
 	if len(text) > maxSPIFFEID {
 		return fmt.Errorf("the SPIFFE ID has more than %d bytes", maxSPIFFEID)
@@ -47,8 +47,8 @@ func BundleKeys(bundle *spiffebundle.Bundle) *jwks.Set {
 	return jwks.NewSet(keys...)
 }
 
-// VerifySVID returns the SPIFFE ID of an X509-SVID, whose chain the authorities of its trust domain vouch for at the given time
-// (X509-SVID §4 and §5).
+// VerifySVID returns the SPIFFE ID of an X509-SVID, whose chain the authorities of its trust domain vouch for at the
+// given time (X509-SVID §4 and §5).
 func VerifySVID(chain []*x509.Certificate, authorities *x509bundle.Bundle, at time.Time) (spiffeid.ID, error) {
 	id, err := VerifyChain(chain, authorities, at)
 	if err != nil {
@@ -89,8 +89,8 @@ func CheckUsage(leaf *x509.Certificate) error {
 	return nil
 }
 
-// sameDomain reports whether no authority has the SPIFFE ID of another trust domain: two domains may have one key, and must not be
-// believed for each other's workloads.
+// sameDomain reports whether no authority has the SPIFFE ID of another trust domain: two domains may have one key, and
+// must not be believed for each other's workloads.
 func sameDomain(authorities []*x509.Certificate, domain spiffeid.TrustDomain) bool {
 	for _, authority := range authorities {
 		for _, uri := range authority.URIs {

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// maxIssuers and maxWorkloads are the maximum numbers of each in a table: every workload of an issuer is tried for each of
-	// its identities.
+	// maxIssuers and maxWorkloads are the maximum numbers of each in a table: every workload of an issuer is tried for
+	// each of its identities.
 	maxIssuers   = 100
 	maxWorkloads = 1000
 )
@@ -27,8 +27,8 @@ type Table struct {
 	version uint64
 }
 
-// NewTable returns the table that a store keeps under version. It rejects a duplicate, a workload of an issuer that is not in
-// the table, and two workloads that one identity or one client ID may match. The error is an [EntryError].
+// NewTable returns the table that a store keeps under version. It rejects a duplicate, a workload of an issuer that is
+// not in the table, and two workloads that one identity or one client ID may match. The error is an [EntryError].
 func NewTable(version uint64, issuers []Issuer, workloads []Workload) (*Table, error) {
 	t := &Table{
 		issuers: issuers, workloads: workloads, version: version,

@@ -17,8 +17,8 @@ import (
 // Leeway is how far the clock of the maker of a token may be ahead.
 const Leeway = 30 * time.Second
 
-// Token is a token by which an issuer vouches for a workload, or a JWT-SVID of a trust domain. Whether the issuer has signed it is
-// for [jws.Message.Verify] to say.
+// Token is a token by which an issuer vouches for a workload, or a JWT-SVID of a trust domain. Whether the issuer has
+// signed it is for [jws.Message.Verify] to say.
 type Token struct {
 	Message  *jws.Message
 	Claims   jws.Claims
@@ -63,7 +63,8 @@ type Verdict struct {
 // Err returns the first of the errors, or nil.
 func (v *Verdict) Err() error { return cmp.Or(v.Type, v.Audience, v.Times) }
 
-// CheckToken returns what is wrong with a token of the issuer. audience is the identifier of the server that the token is for.
+// CheckToken returns what is wrong with a token of the issuer. audience is the identifier of the server that the token
+// is for.
 func (i *Issuer) CheckToken(t *Token, audience string) (v Verdict) {
 	v.Type = t.checkType()
 	v.Audience = t.checkAudience(i.Accepts(audience))
@@ -71,8 +72,8 @@ func (i *Issuer) CheckToken(t *Token, audience string) (v Verdict) {
 	return v
 }
 
-// tokenTypes are the values of "typ" that tokens of issuers have. Others are those of tokens with another purpose, which an
-// issuer may sign with the same keys (RFC 8725 §3.11).
+// tokenTypes are the values of "typ" that tokens of issuers have. Others are those of tokens with another purpose,
+// which an issuer may sign with the same keys (RFC 8725 §3.11).
 var tokenTypes = [...]string{"", "JWT", "at+jwt", clientassertion.MediaType}
 
 // checkType returns what is wrong with the header of the token.
@@ -109,8 +110,8 @@ func (i *Issuer) Accepts(audience string) []string {
 	return append([]string{audience}, i.Audience...)
 }
 
-// checkAudience returns what is wrong with the "aud" of the token. It has one value: a token that other servers accept too could
-// be passed on by them. Kubernetes sends a list of one.
+// checkAudience returns what is wrong with the "aud" of the token. It has one value: a token that other servers accept
+// too could be passed on by them. Kubernetes sends a list of one.
 func (t *Token) checkAudience(accepted []string) error {
 	got := t.Claims.Texts("aud")
 	if len(got) != 1 || !slices.Contains(accepted, got[0]) {

@@ -1,10 +1,10 @@
-// Package trust says which identities from elsewhere a server accepts: of which issuers (RFC 7523 §3) and SPIFFE trust domains,
-// and which of their identities are which client.
+// Package trust says which identities from elsewhere a server accepts: of which issuers (RFC 7523 §3) and SPIFFE trust
+// domains, and which of their identities are which client.
 //
 // There is one language for the latter, that of [Pattern]: equality and whole segments.
 //
-// It also says what is wrong with a token or an X509-SVID by which an identity is proven. It asks neither a store nor an issuer for
-// anything: its callers have the keys.
+// It also says what is wrong with a token or an X509-SVID by which an identity is proven. It asks neither a store nor
+// an issuer for anything: its callers have the keys.
 package trust
 
 import (
@@ -124,7 +124,8 @@ const (
 	maxClaim  = 128
 )
 
-// Check returns what is wrong with the rule as a [FieldError]. A rule has an issuer and a subject or claims, or a SPIFFE ID.
+// Check returns what is wrong with the rule as a [FieldError]. A rule has an issuer and a subject or claims, or a
+// SPIFFE ID.
 func (r *Rule) Check() error {
 	switch spiffe := r.SPIFFEID.set(); {
 	case spiffe && (r.Issuer != "" || r.Subject.set() || len(r.Claims) > 0):
@@ -146,8 +147,8 @@ func (r *Rule) Check() error {
 	return nil
 }
 
-// checkSPIFFEID returns what is wrong with a pattern of SPIFFE IDs. Its trust domain is no capture: the identities of another
-// domain are those of another authority.
+// checkSPIFFEID returns what is wrong with a pattern of SPIFFE IDs. Its trust domain is no capture: the identities of
+// another domain are those of another authority.
 func checkSPIFFEID(p Pattern) error {
 	domain, path, _ := strings.Cut(strings.TrimPrefix(p.text, "spiffe://"), "/")
 	if _, err := spiffeid.TrustDomainFromString(domain); err != nil || !strings.HasPrefix(p.text, "spiffe://") || path == "" {

@@ -18,8 +18,8 @@ type Workload struct {
 	Rule     Rule
 	// Where restricts captures of the rule to the given texts.
 	Where Captures
-	// Scopes are the scopes that the clients may be granted, and DefaultScopes those of a request that names none, where empty
-	// means all.
+	// Scopes are the scopes that the clients may be granted, and DefaultScopes those of a request that names none, where
+	// empty means all.
 	Scopes, DefaultScopes oauth.Scopes
 	// AccessTokenLifetime limits the lifetime of the clients' tokens; zero means no limit of their own.
 	AccessTokenLifetime time.Duration
@@ -31,7 +31,8 @@ func (w *Workload) ETag() string {
 		w.Where, w.Scopes, w.DefaultScopes, w.AccessTokenLifetime))
 }
 
-// Check returns what is wrong with the workload itself as a [FieldError]. Whether its scopes exist is for the caller to check.
+// Check returns what is wrong with the workload itself as a [FieldError]. Whether its scopes exist is for the caller to
+// check.
 func (w *Workload) Check() error {
 	if err := w.Rule.Check(); err != nil {
 		return err
@@ -71,18 +72,20 @@ func (w *Workload) checkClientID(captured []string) error {
 	return nil
 }
 
-// Match returns the ID of the client that the identity is; ok is false if it is none of the workload's, and why then says what
-// does not match, for an operator.
+// Match returns the ID of the client that the identity is; ok is false if it is none of the workload's, and why then
+// says what does not match, for an operator.
 func (w *Workload) Match(id Identity) (_ oauth.ClientID, why string, ok bool) {
 	return w.Selection().match(id)
 }
 
-// Selection is what a workload selects: the identities that match Rule are the clients whose IDs match IDs. Both have the captures
-// that Where restricts replaced by their texts, which is done once for a table: its workloads are compared pair by pair.
+// Selection is what a workload selects: the identities that match Rule are the clients whose IDs match IDs. Both have
+// the captures that Where restricts replaced by their texts, which is done once for a table: its workloads are compared
+// pair by pair.
 type Selection struct {
 	*Workload
 
-	IDs  Pattern
+	IDs Pattern
+	// Rule hides that of the workload, which has the captures that are replaced here.
 	Rule Rule
 }
 

@@ -19,8 +19,8 @@ import (
 // errNoEnvoy reports that this machine has no Envoy, so that nothing is measured through it.
 var errNoEnvoy = errors.New("there is no envoy on the PATH: tools/install-for-tests installs it")
 
-// envoyConfig is a configuration of Envoy that answers every request which its first filter admits. Its verbs are the port, the
-// filter, and the clusters.
+// envoyConfig is a configuration of Envoy that answers every request which its first filter admits. Its verbs are the
+// port, the filter, the options of the cluster that the filter asks, and the port of that cluster.
 const envoyConfig = `static_resources:
   listeners:
     - address: {socket_address: {address: 127.0.0.1, port_value: %s}}
@@ -42,7 +42,7 @@ const envoyConfig = `static_resources:
     load_assignment: {cluster_name: asked, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}}]}]}}]
 `
 
-// The first filter and what the cluster has for it.
+// The first filter, and the options of the cluster that it asks.
 const (
 	extAuthz = `{name: guard, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz,
                       transport_api_version: V3, grpc_service: {envoy_grpc: {cluster_name: asked}, timeout: 5s}, failure_mode_allow: false, encode_raw_headers: true}}`
@@ -96,8 +96,8 @@ func (l *lab) envoy(ctx context.Context, filter, options, port string, asked *pr
 // envoyConnections is the number of connections, each with one request in flight.
 const envoyConnections = 64
 
-// load sends requests with a token through Envoy and returns the number per second, the latencies, and the processor time of the
-// server that Envoy asks. A request that is not admitted is an error.
+// load sends requests with a token through Envoy and returns the number per second, the latencies, and the processor
+// time of the server that Envoy asks. A request that is not admitted is an error.
 func (e *envoy) load(ctx context.Context, s *settings, token string) (*loadResult, error) {
 	request := []byte("GET /orders/1 HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: Bearer " + token + "\r\n\r\n")
 	began := time.Now()

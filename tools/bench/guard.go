@@ -27,8 +27,8 @@ func (t *throughEnvoy) stop() {
 	}
 }
 
-// measureGuard measures requests through Envoy that the guard admits, beside an Envoy that asks a server which admits all, and
-// one that checks the token itself.
+// measureGuard measures requests through Envoy that the guard admits, beside an Envoy that asks a server which admits
+// all, and one that checks the token itself.
 func measureGuard(ctx context.Context, l *lab) (*findings, error) {
 	f := &findings{title: "The guard behind Envoy", notes: "guard"}
 	t := &throughEnvoy{lab: l}

@@ -113,7 +113,8 @@ func (l *lab) write(name string, content []byte) error {
 	return os.WriteFile(l.path(name), content, 0o600)
 }
 
-// server is a process that answers calls. url is the URL of the issuer, and grpc the address of the gRPC port of a Grantor.
+// server is a process that answers calls. url is the URL of the issuer, and grpc the address of the gRPC port of a
+// Grantor.
 type server struct {
 	*process
 

@@ -1,10 +1,10 @@
-// Command bench measures Grantor and its yardsticks side by side on one machine and writes the results to BENCHMARKS.md and
-// the pictures in docs:
+// Command bench measures Grantor and its yardsticks side by side on one machine and writes the results to BENCHMARKS.md
+// and the pictures in docs:
 //
 //	go run ./tools/bench
 //
-// It starts a Redis, the issuer and the yardsticks, each as its own process. It runs in the root of the repository and needs
-// Linux, with go and redis-server on the PATH.
+// It starts a Redis, the issuer and the yardsticks, each as its own process. It runs in the root of the repository and
+// needs Linux, with go and redis-server on the PATH.
 package main
 
 import (

@@ -119,7 +119,8 @@ func measureMicro(ctx context.Context, l *lab) (*findings, error) {
 	return all.report(once)
 }
 
-// runOnce compiles the packages and runs each benchmark once, to list them. It is an error if one with a target is missing.
+// runOnce compiles the packages and runs each benchmark once, to list them. It is an error if one with a target is
+// missing.
 func (l *lab) runOnce(ctx context.Context) (*runs, error) {
 	once := &runs{figures: map[benchmark]map[string][]float64{}}
 	for _, suite := range suites {
@@ -152,8 +153,8 @@ func (l *lab) runSuite(ctx context.Context, into *runs, suite string, flags ...s
 	return nil
 }
 
-// pairedFunctions returns the names of the benchmark functions of a package that have pairs, or a figure for each number of
-// revocations.
+// pairedFunctions returns the names of the benchmark functions of a package that have pairs, or a figure for each
+// number of revocations.
 func (r *runs) pairedFunctions(suite string) []string {
 	var names []string
 	for _, b := range r.order {

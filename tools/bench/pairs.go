@@ -15,7 +15,8 @@ type pair struct {
 	chart string
 }
 
-// scenario is a server to start and the load to put on it. The server is the yardstick if work is set, an issuer otherwise.
+// scenario is a server to start and the load to put on it. The server is the yardstick if work is set, an issuer
+// otherwise.
 type scenario struct {
 	work  string
 	setup setup

@@ -65,8 +65,8 @@ func decode(text []byte, message proto.Message) error {
 	return protojson.Unmarshal(document, message)
 }
 
-// rules has the binary check the settings and the rules of each folder with a guard. The paths in the settings are those in the
-// container; that of the rules is replaced.
+// rules has the binary check the settings and the rules of each folder with a guard. The paths in the settings are
+// those in the container; that of the rules is replaced.
 func rules(dir, binary string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*/guard.yaml"))
 	if err != nil || len(files) == 0 {
@@ -76,8 +76,10 @@ func rules(dir, binary string) error {
 	for _, file := range files {
 		out, err := exec.CommandContext(context.Background(), binary, "guard", "check", "--config", file, //nolint:gosec // fixed arguments
 			"--rules", filepath.Join(filepath.Dir(file), "rules.yaml")).CombinedOutput()
-		// Beside the line that says that all is well, the command lists what is missing.
-		if err != nil || strings.Count(string(out), "\n") != 1 {
+		if err == nil && strings.Count(string(out), "\n") != 1 {
+			err = errors.New("something is missing") // which the command lists below the line that says that all is well
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w\n%s", file, err, out))
 		}
 	}

@@ -2,10 +2,11 @@
 //
 //	go run . -binary /path/to/grantor ../../deploy
 //
-// Kustomize builds the Kubernetes manifests, which are decoded strictly into the types of their APIs; with -manifests they
-// are only printed, for kube-score. So are the policies of Istio, and the binary checks the rules of the guard. The Compose file is loaded as Docker Compose loads it. BuildKit's own code parses and
-// lints the Dockerfile. systemd-analyze verifies the systemd units and bounds their exposure. Checkdeploy is a separate module
-// so that none of these is a requirement of Grantor.
+// Kustomize builds the Kubernetes manifests, which are decoded strictly into the types of their APIs; with -manifests
+// they are only printed, for kube-score. So are the policies of Istio, and the binary checks the rules of the guard.
+// The Compose file is loaded as Docker Compose loads it. BuildKit's own code parses and lints the Dockerfile.
+// systemd-analyze verifies the systemd units and bounds their exposure. Checkdeploy is a separate module so that none
+// of these is a requirement of Grantor.
 package main
 
 import (

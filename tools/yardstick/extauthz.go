@@ -11,7 +11,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// admitAll answers each question of Envoy's filter ext_authz as the guard answers one about a valid token, without looking at it.
+// admitAll answers each question of Envoy's filter ext_authz as the guard answers one about a valid token, without
+// reading it.
 type admitAll struct {
 	authv3.UnimplementedAuthorizationServer
 

@@ -1,7 +1,7 @@
-// Command yardstick serves the minimum that any token issuer must do, as the floor that Grantor is measured against. Over
-// gRPC it answers with a fixed message of the size of Grantor's; over HTTP it parses the form and answers with fixed JSON.
-// Each call makes one signature, or one verification, with the standard library; for clients with a key, both and a write in
-// Redis. Otherwise it stores, checks and logs nothing. `grantor bench` accepts it as an issuer.
+// Command yardstick serves the minimum that any token issuer must do, as the floor that Grantor is measured against.
+// Over gRPC it answers with a fixed message of the size of Grantor's; over HTTP it parses the form and answers with
+// fixed JSON. Each call makes one signature, or one verification, with the standard library; for clients with a key,
+// both and a write in Redis. Otherwise it stores, checks and logs nothing. `grantor bench` accepts it as an issuer.
 package main
 
 import (
@@ -82,8 +82,8 @@ func newWork(name, store string) (func() error, error) {
 	return nil, fmt.Errorf("unknown work %q", name)
 }
 
-// newAssertionWork returns the function that does what a token request with an assertion needs: verify one signature, note in
-// Redis that it was used, unless it was, and make another signature.
+// newAssertionWork returns the function that does what a token request with an assertion needs: verify one signature,
+// note in Redis that it was used, unless it was, and make another signature.
 func newAssertionWork(store string) (func() error, error) {
 	verify, err := newWork("verify", "")
 	if err != nil {

@@ -144,8 +144,8 @@ func (l *load) overGRPC(t *target, client *remote.Client, accounts []*remote.Aut
 	return nil
 }
 
-// proving returns the options of a connection whose token requests have DPoP proofs, if the clients have a key for them. All have
-// the same one.
+// proving returns the options of a connection whose token requests have DPoP proofs, if the clients have a key for
+// them. All have the same one.
 func (l *load) proving(client *remote.Client) []grpc.DialOption {
 	if client.DPoP == nil || l.Operation != operationIssue {
 		return nil
@@ -218,7 +218,7 @@ func (l *load) overREST(t *target, client *remote.Client, accounts []*remote.Aut
 		return remote.Authenticate(c, func(method string) (string, remote.Outcome) {
 			request, err := c.NewRequest(ctx, method, place, forms[number%int64(len(forms))])
 			if err == nil {
-				err = prover.Request(request)
+				err = prover.Prove(request)
 			}
 			if err != nil {
 				return noEvidence, remote.Undecided

@@ -54,8 +54,8 @@ func (d *doctor) checkTrust(ctx context.Context, c *clientReport) {
 	}
 }
 
-// forbiddenFiles returns the files of an issuer that are below none of the directories of the setting trust-directories. Without
-// the setting it is not known here, and nothing is returned.
+// forbiddenFiles returns the files of an issuer that are below none of the directories of the setting
+// trust-directories. Without the setting it is not known here, and nothing is returned.
 func (d *doctor) forbiddenFiles(i *trust.Issuer) []string {
 	if len(d.trustDirectories) == 0 {
 		return nil
@@ -65,8 +65,8 @@ func (d *doctor) forbiddenFiles(i *trust.Issuer) []string {
 	})
 }
 
-// fetchKeys fetches the keys of an issuer, if that can be done from here, and returns what is wrong. A file at the path of a
-// bearer_token_file is not read here: it could be any file of the operator's, and would be sent.
+// fetchKeys fetches the keys of an issuer, if that can be done from here, and returns what is wrong. A file at the path
+// of a bearer_token_file is not read here: it could be any file of the operator's, and would be sent.
 func fetchKeys(ctx context.Context, i *trust.Issuer) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()

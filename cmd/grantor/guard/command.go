@@ -17,8 +17,8 @@ func NewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "guard",
 		Short: "Guard services behind a proxy: answer whether a request may pass",
-		Long: `Guard services in any language behind a proxy. For each request the proxy asks whether it may pass: Envoy, and what is made
-of it, over gRPC (envoy.service.auth.v3.Authorization), and nginx, HAProxy, Traefik and Caddy with forward-auth over HTTP, at
+		Long: `Guard services in any language behind a proxy. For each request the proxy asks whether it may pass: Envoy, and proxies built
+on it, over gRPC (envoy.service.auth.v3.Authorization), and nginx, HAProxy, Traefik and Caddy with forward-auth over HTTP, at
 /authorize. The guard checks the access token locally, with the issuer's keys, and follows the issuer's revocations. A request
 that no rule allows is refused.
 

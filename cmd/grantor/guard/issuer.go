@@ -17,10 +17,11 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// issuerTimeout bounds how long the start waits for the issuer. A guard that starts before it answers 503 until it is there.
+// issuerTimeout bounds how long the start waits for the issuer. If the issuer is not reachable by then, the guard
+// starts and answers 503 until it is.
 const issuerTimeout = 2 * time.Second
 
-// newVerifier returns the verifier of the settings. The function that it also returns closes it.
+// newVerifier returns the verifier of the settings, and a function that closes it.
 func (s *Settings) newVerifier(ctx context.Context, meters metric.MeterProvider, log *slog.Logger) (*verify.Verifier, func(), error) {
 	transport, err := s.issuerTransport(log)
 	if err != nil {
@@ -56,7 +57,7 @@ func (s *Settings) newVerifier(ctx context.Context, meters metric.MeterProvider,
 	}, nil
 }
 
-// issuerError returns the error of a start without a usable issuer, with the setting that is wrong.
+// issuerError returns an error of [verify.New] with the setting that is wrong.
 func (s *Settings) issuerError(err error) error {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {

@@ -83,10 +83,10 @@ func readDescriptors(file string) (*descriptorpb.FileDescriptorSet, error) {
 	return set, nil
 }
 
-// checkResources checks that each rule names a resource of the audience, or none if there is only one to mean.
+// checkResources checks that each rule names a resource of the audience, or none if the audience has only one.
 func (s *Settings) checkResources(routes []guard.Route) error {
 	if len(s.audience) == 0 {
-		return nil // only without a running guard
+		return nil // of grantor guard check and explain: a running guard has an audience
 	}
 	for _, route := range routes {
 		public := route.Rule.String() == verify.Public().String()

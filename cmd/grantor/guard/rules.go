@@ -45,11 +45,11 @@ type ruleParser struct {
 	route guard.Route
 	// grpc is the value of the field grpc, or nil.
 	grpc *yaml.Node
-	// except is that of the field except, which is read once it is known whether its items are paths or methods.
+	// except is the value of the field except, or nil. It is read last, because grpc decides whether its items are methods.
 	except *yaml.Node
-	// methods and path report whether these fields are there.
+	// methods and path report whether the rule has these fields.
 	methods, path bool
-	// callers has the names of the fields that say who is admitted.
+	// callers has the names of the fields that decide which callers are admitted. There must be one.
 	callers []string
 }
 
@@ -74,7 +74,7 @@ func parseRule(doc *yamldoc.Document, item *yaml.Node) (guard.Route, error) {
 	return p.route, p.setExcept()
 }
 
-// field reads a field.
+// field reads one field of the rule.
 func (p *ruleParser) field(key string, node *yaml.Node) (err error) {
 	switch key {
 	case "host":
@@ -104,7 +104,7 @@ func (p *ruleParser) field(key string, node *yaml.Node) (err error) {
 	return err
 }
 
-// rule reads the field that says who is admitted.
+// rule reads the field that decides which callers are admitted.
 func (p *ruleParser) rule(key string, node *yaml.Node) (verify.Rule, error) {
 	if key == "scopes" {
 		names, err := p.doc.List(node)

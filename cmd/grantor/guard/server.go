@@ -86,7 +86,7 @@ func New(ctx context.Context, s *Settings, errOut io.Writer) (_ *Server, err err
 	return srv, nil
 }
 
-// errStarting is why a guard is not ready before it was checked for the first time.
+// errStarting is why a guard is not ready before its readiness was checked for the first time.
 var errStarting = errors.New("starting")
 
 // build creates the guard and the servers behind the ports.
@@ -130,9 +130,9 @@ func (srv *Server) build(ctx context.Context, telemetry *monitoring.Telemetry, r
 }
 
 const (
-	// maxMessage bounds a question of Envoy, in bytes. It has the whole header, and the body if Envoy is set to send it.
+	// maxMessage bounds a message of Envoy, in bytes. It has the whole header, and the body if Envoy is set to send it.
 	maxMessage = 1 << 20
-	// maxStreams bounds the questions in flight on one connection; Envoy opens another one beyond it.
+	// maxStreams bounds the checks in flight on one connection; Envoy opens another connection for more.
 	maxStreams = 1000
 )
 

@@ -92,7 +92,7 @@ func (s *Settings) declareIssuer(set *settings.Set) {
 	set.String(&s.issuerCA, "issuer-ca-file", "", "`file` with the authorities, in PEM, one of which must have signed the issuer's certificate, instead of those of the system; read at start", settings.Public)
 	set.String(&s.issuerCert, "issuer-cert-file", "", "`file` with the certificate chain, in PEM, that is presented to an issuer that asks for one; read again when it changes",
 		settings.Public, settings.Check(func() error {
-			return together(s.issuerCert, s.issuerKey, "issuer-key-file")
+			return checkPair(s.issuerCert, s.issuerKey, "issuer-key-file")
 		}))
 	set.String(&s.issuerKey, "issuer-key-file", "", "`file` with the private key of that certificate, in PEM; read again when it changes", settings.Public)
 	set.Bool(&s.issuerPlaintext, "insecure-plaintext-issuer", false, "fetch the issuer's keys and revocations without TLS also beyond loopback: only where something else encrypts, because with other keys tokens can be forged", settings.Public)
@@ -128,7 +128,7 @@ func (s *Settings) declarePorts(set *settings.Set) {
 	set.Strings(&s.trustedProxies, "trusted-proxies", nil, "`list` of the networks, such as 127.0.0.0/8, from which forward-auth is answered",
 		settings.Public, settings.Check(s.checkProxies))
 	set.String(&s.tlsCert, "tls-cert-file", "", "`file` with the certificate chain of the gRPC and HTTP ports, in PEM; read again when it changes",
-		settings.Public, settings.Check(func() error { return together(s.tlsCert, s.tlsKey, "tls-key-file") }))
+		settings.Public, settings.Check(func() error { return checkPair(s.tlsCert, s.tlsKey, "tls-key-file") }))
 	set.String(&s.tlsKey, "tls-key-file", "", "`file` with the certificate's private key, in PEM; read again when it changes", settings.Public)
 	set.String(&s.tlsClientCA, "tls-client-ca-file", "", "`file` with the authorities, in PEM, one of which must have signed a proxy's certificate; read again when it changes",
 		settings.Public, settings.Check(func() error {
@@ -150,15 +150,15 @@ func (s *Settings) declarePorts(set *settings.Set) {
 	set.Duration(&s.shutdownTimeout, "shutdown-timeout", 5*time.Second, "`time` that checks in flight get once the guard accepts no more", settings.Public)
 }
 
-// together checks that a certificate and its key are both set, or neither.
-func together(certificate, key, setting string) error {
+// checkPair checks that a certificate and its key are both set, or neither.
+func checkPair(certificate, key, setting string) error {
 	if (certificate == "") != (key == "") {
 		return fmt.Errorf("set it together with %s, or neither", setting)
 	}
 	return nil
 }
 
-// checkIssuer validates the issuer. That it is there at all is checked at start, because the rules can be checked without it.
+// checkIssuer validates the issuer. New checks that it is set, because grantor guard check does without it.
 func (s *Settings) checkIssuer() error { return s.checkSecure(s.issuer) }
 
 // checkSecure returns an error if a URL, which may be empty, is neither https nor loopback and plaintext is not permitted.

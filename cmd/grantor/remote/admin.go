@@ -63,9 +63,9 @@ func (c *Connection) Administer(cmd *cobra.Command, timeout time.Duration, scope
 	})
 }
 
-// attachToken sends each call with a token for the administration. A source finds the client's method itself, except at the
-// limit of failed authentications, where a wrong one is refused with temporarily_unavailable; the call, which was not sent,
-// is then made with the other method.
+// attachToken sends each call with a token for the administration. A source finds the client's method itself, except at
+// the limit of failed authentications, where a wrong one is refused with temporarily_unavailable; the call, which was
+// not sent, is then made with the other method.
 func (c *Client) attachToken(scopes string) grpc.UnaryClientInterceptor {
 	with := func(options ...attach.Option) grpc.UnaryClientInterceptor {
 		if c.DPoP != nil {

@@ -1,5 +1,5 @@
-// Package remote reaches a running issuer as a client does: it discovers its endpoints (RFC 8414), authenticates, and calls
-// them over REST and gRPC. It never opens a store.
+// Package remote reaches a running issuer as a client does: it discovers its endpoints (RFC 8414), authenticates, and
+// calls them over REST and gRPC. It never opens a store.
 package remote
 
 import (
@@ -98,8 +98,8 @@ func (c *Client) Issue(ctx context.Context, scopes, resources []string) ([]byte,
 	if json.Unmarshal(body, &issued) != nil || issued.Token == "" || len(issued.Token) > token.MaxSize {
 		return nil, nil, errors.New("the response of the token endpoint is not one of RFC 6749 §5.1")
 	}
-	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand. A bearer token where a bound one was
-	// requested is refused too: that the token is of no use to others is why the client has a key.
+	// RFC 6749 §7.1: a client must not use a token of a type that it does not understand. A bearer token where a bound one
+	// was requested is refused too: that the token is of no use to others is why the client has a key.
 	if want := c.DPoP.tokenType(); !oauth.EqualFold(issued.Type, want) {
 		return nil, nil, fmt.Errorf("the token endpoint's token_type is %.20q, not %s", issued.Type, want)
 	}
@@ -140,8 +140,9 @@ type call struct {
 	prover *Prover
 }
 
-// post sends a form with the client's credentials to an endpoint and returns the body of a 200. It repeats the request once, with
-// all of its proofs made again, if the issuer demands a DPoP proof with a nonce that it provides (RFC 9449 §8).
+// post sends a form with the client's credentials to an endpoint and returns the body of a 200. It repeats the request
+// once, with all of its proofs made again, if the issuer demands a DPoP proof with a nonce that it provides (RFC 9449
+// §8).
 func (c *Client) post(ctx context.Context, request call) ([]byte, error) {
 	if request.endpoint == "" {
 		return nil, fmt.Errorf("the metadata of %s has no %s", oauth.RedactURL(c.Metadata.Issuer), request.name)
@@ -168,7 +169,7 @@ func (c *Client) postWith(ctx context.Context, method string, sent call) ([]byte
 	}
 	request, err := evidence.newRequest(ctx, sent.endpoint, sent.form.Encode())
 	if err == nil {
-		err = sent.prover.Request(request)
+		err = sent.prover.Prove(request)
 	}
 	if err != nil {
 		return nil, err
@@ -333,12 +334,13 @@ func (c *Client) DialGRPC(options ...grpc.DialOption) (*grpc.ClientConn, error) 
 	if err != nil {
 		return nil, fmt.Errorf("the issuer's grantor_grpc_endpoint %.200q is not host:port", endpoint)
 	}
-	// passthrough uses the system's resolver, as REST does. gRPC's own would query the DNS for SRV records at each connection,
-	// and wait for them.
+	// passthrough uses the system's resolver, as REST does. gRPC's own would query the DNS for SRV records at each
+	// connection, and wait for them.
 	return grpc.NewClient("passthrough:///"+endpoint, append(options, grpc.WithTransportCredentials(c.grpcSecurity(host)))...)
 }
 
-// TLSConfig returns the configuration of connections over TLS to the issuer, which present the client's certificate if it has one.
+// TLSConfig returns the configuration of connections over TLS to the issuer, which present the client's certificate if
+// it has one.
 func (c *Client) TLSConfig() *tls.Config {
 	if c.Authentication == nil || c.Certificate == nil {
 		return &tls.Config{MinVersion: tls.VersionTLS12}

@@ -80,8 +80,8 @@ func (c *Connection) Fill(flags *pflag.FlagSet) (err error) {
 	return nil
 }
 
-// Credentials validates the settings and returns what the client authenticates with, and the key that its tokens are bound to. No
-// error quotes a secret or key.
+// Credentials validates the settings and returns what the client authenticates with, and the key that its tokens are
+// bound to. No error quotes a secret or key.
 func (c *Connection) Credentials(cmd *cobra.Command) (Credentials, error) {
 	prover, err := c.Prover()
 	if err != nil {

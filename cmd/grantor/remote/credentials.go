@@ -17,8 +17,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// Credentials are what a client authenticates with: its secret or, if Assertion is set, assertions, or else, if Certificate is
-// set, a certificate.
+// Credentials are what a client authenticates with: its secret or, if Assertion is set, assertions, or else, if
+// Certificate is set, a certificate.
 type Credentials struct {
 	ID, Secret string
 	// Method is the method by which the client authenticates, or empty if it has a secret and the method is not known.
@@ -35,8 +35,8 @@ type Credentials struct {
 	DPoP *Prover
 }
 
-// keyCredentials returns the credentials of a client that signs its assertions for an issuer with a private key. An empty keyID
-// stands for the key's thumbprint.
+// keyCredentials returns the credentials of a client that signs its assertions for an issuer with a private key. An
+// empty keyID stands for the key's thumbprint.
 func keyCredentials(issuer, id string, private crypto.Signer, keyID string) Credentials {
 	maker := clientassertion.Maker{Issuer: issuer, Client: id, KeyID: keyID}
 	options := []attach.Option{attach.PrivateKey(private)}

@@ -20,8 +20,8 @@ import (
 // dpopUsage is the help text of the setting dpop-key-file.
 const dpopUsage = "`file` with a private key in PEM to which the client's tokens are bound by DPoP (RFC 9449), besides what authenticates the client; no issuer has to know the key"
 
-// Prover makes the DPoP proofs of token requests (RFC 9449 §5), so that the tokens are bound to its key. A nil Prover makes none. It
-// is safe for concurrent use by multiple goroutines.
+// Prover makes the DPoP proofs of token requests (RFC 9449 §5), so that the tokens are bound to its key. A nil Prover
+// makes none. It is safe for concurrent use by multiple goroutines.
 type Prover struct {
 	key    crypto.Signer
 	signer *dpop.Signer
@@ -29,8 +29,8 @@ type Prover struct {
 	nonce atomic.Pointer[string]
 }
 
-// Prover returns the prover with the key of the settings, or of the profile; nil if neither has one. The key of a profile is used
-// for the issuer of the profile alone, and for its client alone if it names one.
+// Prover returns the prover with the key of the settings, or of the profile; nil if neither has one. The key of a
+// profile is used for the issuer of the profile alone, and for its client alone if it names one.
 func (c *Connection) Prover() (*Prover, error) {
 	path := c.dpopKeyFile
 	if path == "" && c.profile != nil && c.profile.isFor(c.Issuer, c.ClientID) {
@@ -75,8 +75,8 @@ func (p *Prover) sign(url string) (string, error) {
 	return p.signer.Sign(claims)
 }
 
-// Request adds a proof to a token request over REST.
-func (p *Prover) Request(request *http.Request) error {
+// Prove adds a proof to a token request over REST.
+func (p *Prover) Prove(request *http.Request) error {
 	if p == nil {
 		return nil
 	}
@@ -87,8 +87,8 @@ func (p *Prover) Request(request *http.Request) error {
 	return err
 }
 
-// UnaryInterceptor returns an interceptor for a connection that makes token requests over gRPC, each of which gets a proof.
-// authority is that of the connection. p must not be nil.
+// UnaryInterceptor returns an interceptor for a connection that makes token requests over gRPC, each of which gets a
+// proof. authority is that of the connection. p must not be nil.
 func (p *Prover) UnaryInterceptor(authority string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		proof, err := p.sign("https://" + authority + method)
@@ -103,8 +103,8 @@ func (p *Prover) UnaryInterceptor(authority string) grpc.UnaryClientInterceptor 
 	}
 }
 
-// Learn remembers the nonce in the values of the header DPoP-Nonce of a response, for the next proofs. It reports whether there is
-// one.
+// Learn remembers the nonce in the values of the header DPoP-Nonce of a response, for the next proofs. It reports
+// whether there is one.
 func (p *Prover) Learn(values []string) bool {
 	const maxNonce = 1 << 10 // a proof with a longer one would not fit into the headers that servers accept
 	if p == nil || len(values) != 1 || values[0] == "" || len(values[0]) > maxNonce {

@@ -197,8 +197,8 @@ func besideFile(doc *yamldoc.Document, node *yaml.Node) (string, error) {
 	return path, err
 }
 
-// isFor reports whether the profile is for a client at an issuer. One without a client is for any: it has no secret, key or
-// certificate, but at most an identity, of which the issuer knows which client it is.
+// isFor reports whether the profile is for a client at an issuer. One without a client is for any: it has no secret,
+// key or certificate, but at most an identity, of which the issuer knows which client it is.
 func (p *profile) isFor(issuer, clientID string) bool {
 	return p.issuer == issuer && (p.clientID == "" || p.clientID == clientID)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
-// proof says what a client authenticates with: a secret, a private key, or an identity that it has elsewhere. At most one of
-// secret, secretFile, keyFile, tokenFile, certificateFile and spiffeSocket is set in a valid proof.
+// proof says what a client authenticates with: a secret, a private key, or an identity that it has elsewhere. At most
+// one of secret, secretFile, keyFile, tokenFile, certificateFile and spiffeSocket is set in a valid proof.
 type proof struct {
 	secret, secretFile string
 	// keyFile has the private key in PEM. keyID is the "kid" under which it is registered, or empty.
@@ -177,8 +177,8 @@ func (c *Connection) origin(setting, value string) string {
 	return "profile " + c.ProfileName
 }
 
-// noProof says how to give a secret or another proof. That of a profile is not used for any other issuer, which would learn a
-// secret.
+// noProof returns the error of a command that has no secret and no other proof. That of a profile is not used for any
+// other issuer, which would learn a secret.
 func (c *Connection) noProof() error {
 	if c.profile != nil && c.profile.kind() != "" {
 		return fmt.Errorf("the %s of the profile %s is not for %s at %s; %s", c.profile.kind(), c.ProfileName, cli.Printable(c.ClientID), cli.Printable(oauth.RedactURL(c.Issuer)), SecretWays)

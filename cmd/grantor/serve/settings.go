@@ -57,8 +57,8 @@ type Settings struct {
 	startupGrace time.Duration
 }
 
-// defaultShutdownDelay is longer than Kubernetes takes to tell its proxies that a pod is not ready, and than the interval of
-// load balancers that probe every second or two.
+// defaultShutdownDelay is longer than Kubernetes takes to notify its proxies that a pod is not ready, and than the
+// interval of load balancers that probe every second or two.
 const defaultShutdownDelay = 5 * time.Second
 
 // Declare declares the settings as flags.

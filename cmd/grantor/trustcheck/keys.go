@@ -100,7 +100,8 @@ func (c *checker) keySet(ctx context.Context, issuer *trust.Issuer) (set finder,
 	return fetched, from, nil
 }
 
-// newHTTPClient returns a client that follows no redirect and trusts the authorities in a file; "" stands for the system's.
+// newHTTPClient returns a client that follows no redirect and trusts the authorities in a file; "" stands for the
+// system's.
 func newHTTPClient(authorities string) (*http.Client, error) {
 	const timeout = 10 * time.Second
 	security := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -165,8 +166,8 @@ func (c *checker) bundleDocument(ctx context.Context, issuer *trust.Issuer) (dat
 	return data, issuer.BundleEndpoint, nil
 }
 
-// verifyChain verifies the chain of an X509-SVID, and returns where the authorities are from. Times and usage of the certificate
-// are checked by themselves.
+// verifyChain verifies the chain of an X509-SVID, and returns where the authorities are from. Times and usage of the
+// certificate are checked by themselves.
 func (c *checker) verifyChain(ctx context.Context, sent *evidence, issuer *trust.Issuer) (from string, err error) {
 	bundle, from, err := c.bundle(ctx, issuer)
 	if err != nil {
