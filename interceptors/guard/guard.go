@@ -36,7 +36,8 @@
 //   - whose path has an escape of another printable ASCII character, such as %40 for "@", if it would match a route with
 //     another rule when that is decoded;
 //   - whose host is missing or has characters that no host has, or whose method has characters that no method has;
-//   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL or X-Rewrite-URL;
+//   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, PATH_INFO
+//     or X-Script-Name;
 //   - with more than 1000 headers.
 //
 // What remains: an upstream that compares paths without regard to letter case, or ignores a dot at the end of a segment (both on

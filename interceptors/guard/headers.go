@@ -51,8 +51,12 @@ var unusable = []string{
 	"x-forwarded-proto", "x-forwarded-client-cert", "grpc-timeout", "grpc-encoding",
 }
 
-// overrides lists headers by which some upstreams replace the method or the path.
-var overrides = []string{"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
+// overrides lists headers by which some upstreams replace the method or the path. With SCRIPT_NAME, gunicorn cuts the beginning off
+// the path if its peer is on loopback, as a proxy is; so do the usual middlewares for X-Script-Name.
+var overrides = []string{
+	"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "script-name", "path-info",
+	"x-script-name",
+}
 
 // newHeaders returns the headers with the names of a Config.
 func newHeaders(clientID, scopes string) (*headers, error) {

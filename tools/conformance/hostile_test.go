@@ -143,7 +143,7 @@ func hostileHeaders() []hostile {
 	}
 	for _, header := range []string{
 		"X-HTTP-Method-Override: DELETE", "X-HTTP-Method: DELETE", "X-Method-Override: DELETE", "X_HTTP_Method_Override: DELETE",
-		"X-Original-URL: /admin/users", "X-Rewrite-URL: /admin/users",
+		"X-Original-URL: /admin/users", "X-Rewrite-URL: /admin/users", "SCRIPT_NAME: /orders", "X-Script-Name: /orders", "PATH_INFO: /admin/users",
 	} {
 		name, _, _ := strings.Cut(header, ":")
 		requests = append(requests, with(name, header))
