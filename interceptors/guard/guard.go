@@ -38,6 +38,7 @@
 //   - whose host is missing or has characters that no host has, or whose method has characters that no method has;
 //   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, PATH_INFO
 //     or X-Script-Name;
+//   - with a header Upgrade for another protocol than WebSocket;
 //   - with more than 1000 headers.
 //
 // What remains: an upstream that compares paths without regard to letter case, or ignores a dot at the end of a segment (both on

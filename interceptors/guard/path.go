@@ -35,6 +35,7 @@ const (
 	errHostForm      ambiguity = "the request has no host, or a malformed one"
 	errMethodForm    ambiguity = "the request has no method, or a malformed one"
 	errHeaderMethod  ambiguity = "a header overrides the method or the path"
+	errHeaderUpgrade ambiguity = "the request would upgrade its connection to another protocol than WebSocket"
 	errHeaderMany    ambiguity = "the request has more than 1000 headers"
 	errHeaderName    ambiguity = "a header has a name that servers read as another"
 	errHeaderValue   ambiguity = "the id of the client cannot be sent in a header"
