@@ -21,7 +21,8 @@
 //     digits (RFC 3986 §6.2.2).
 //   - One trailing slash is ignored.
 //
-// Paths are compared with regard to letter case. Of a host, the port and one trailing dot are cut off, and letters are
+// Paths are compared with regard to letter case. A path that is like an exception of a route is one: that differs from it only in
+// letter case, spaces around a segment or dots at its end. Of a host, the port and one trailing dot are cut off, and letters are
 // compared in lower case.
 //
 // Servers differ in how they read unusual requests. Such a request is refused with the reason ambiguous_request, rather than
@@ -34,15 +35,15 @@
 //     is not UTF-8;
 //   - whose path is escaped twice: it has "%25" followed by two hexadecimal digits;
 //   - whose path has an escape of another printable ASCII character, such as %40 for "@", if it would match a route with
-//     another rule when that is decoded;
+//     another rule when that is decoded, or cut off at %3F or %23, for "?" and "#";
 //   - whose host is missing or has characters that no host has, or whose method has characters that no method has;
 //   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, PATH_INFO
 //     or X-Script-Name;
 //   - with a header Upgrade for another protocol than WebSocket;
 //   - with more than 1000 headers.
 //
-// What remains: an upstream that compares paths without regard to letter case, or ignores a dot at the end of a segment (both on
-// Windows), can read a path as one that an exception of a route names. Use routes without exceptions for it.
+// What remains: an upstream that replaces the method by a field of the query or the body, such as _method, is asked for another
+// one than the guard decided about. Switch that off.
 //
 // # Headers
 //

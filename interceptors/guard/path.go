@@ -201,6 +201,21 @@ func checkOnce(path string) error {
 	}
 }
 
+// readings yields the other paths that the path is to some servers: with the escapes of printable ASCII characters decoded, and
+// then up to a question mark or number sign, which rewriting takes for the begin of a query or fragment.
+func (p *normalPath) readings(yield func(string) bool) {
+	if !p.reserved {
+		return
+	}
+	decoded := p.decodeReserved()
+	if !yield(decoded) {
+		return
+	}
+	if i := strings.IndexAny(decoded, "?#"); i >= 0 {
+		yield(decoded[:i])
+	}
+}
+
 // decodeReserved decodes the escapes of printable ASCII characters, as some servers do before they compare paths.
 func (p *normalPath) decodeReserved() string {
 	out := make([]byte, 0, len(p.path))
