@@ -24,7 +24,7 @@ func TestLikeExceptions(t *testing.T) {
 		"/admin%3Fx": "ambiguous", "/admin%23": "ambiguous", "/Admin/%3F/x": "no rule", "/admin/%3F/x": "scopes admin", "/x%3F": "authenticated",
 	} {
 		found, err := table.Find("GET", "h", path)
-		got := ""
+		var got string
 		switch {
 		case errors.Is(err, guard.ErrAmbiguous):
 			got = "ambiguous"

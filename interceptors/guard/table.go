@@ -150,16 +150,21 @@ func compile(route Route) (*entry, error) {
 	if slices.Contains(e.methods, "GET") && !slices.Contains(e.methods, "HEAD") {
 		e.methods = append(e.methods, "HEAD")
 	}
-	for _, template := range route.Except {
+	return e, e.compileExceptions()
+}
+
+// compileExceptions checks the exceptions.
+func (e *entry) compileExceptions() error {
+	for _, template := range e.Except {
 		exception, err := parsePattern(template)
 		if err != nil {
-			return nil, fmt.Errorf("the exception %.200q: %w", template, err)
+			return fmt.Errorf("the exception %.200q: %w", template, err)
 		}
 		if e.except == nil {
 			e.except = new(node)
 		}
 		if e.pattern.intersect(exception) == nil {
-			return nil, fmt.Errorf("the exception %.200q is no path of %.200q", template, route.Path)
+			return fmt.Errorf("the exception %.200q is no path of %.200q", template, e.Path)
 		}
 		for i, s := range exception.segments {
 			if s.literal != "" {
@@ -169,7 +174,7 @@ func compile(route Route) (*entry, error) {
 		e.except.insert(exception, &entry{})
 		e.exceptions = append(e.exceptions, exception)
 	}
-	return e, nil
+	return nil
 }
 
 // parseHost returns the host of a route in the form in which hosts are compared; that of a suffix begins with "*.".
