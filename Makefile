@@ -7,8 +7,9 @@ vulncheck  := go tool -modfile=tools/lint.mod govulncheck
 score      := go tool -modfile=tools/score.mod kube-score
 FUZZTIME   ?= 10s
 
-# The modules beside the product's own. Each keeps the requirements of a tool or of tests out of the product's go.mod.
-modules    := tools/board tools/checkdeploy tools/conformance
+# The modules beside the product's own. Each keeps the requirements of a tool, of tests or of an example out of the product's
+# go.mod.
+modules    := tools/board tools/checkdeploy tools/conformance examples/mcp
 
 .PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench
 
@@ -25,6 +26,7 @@ test: ## Run the tests with the race detector and a real redis-server.
 	go test -run '^TestSeriesAreBounded' ./service -callers 1000000
 	go test -C tools/board -race ./...
 	go test -C tools/conformance -race ./...
+	go test -C examples/mcp -race ./...
 
 # make test runs these tests too, with outages of a few seconds.
 faults: ## Run the fault tests with outages and restarts of a minute, and the attacks for longer.

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -96,4 +97,34 @@ func ExampleHTTP() {
 	// hello billing
 	// 403 "Bearer error=\"insufficient_scope\", scope=\"orders.read\""
 	// {"error":"insufficient_scope","error_description":"The access token lacks the scope: orders.read"}
+}
+
+// A client that knows the URL of the server alone finds its issuer.
+func ExampleMetadataHandler() {
+	verifier, err := verify.New(context.Background(), "https://auth.example.com", verify.Audience("https://orders.internal/mcp"),
+		verify.DescribeResource(verify.ProtectedResource{Scopes: []string{"orders.read"}, Name: "Orders"}),
+		verify.Keys(jwks.NewSet(newSigner().Public())))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle(verify.MetadataHandler(verifier))
+	mux.Handle("/mcp", verify.HTTP(verifier, verify.Scopes("orders.read"))(http.NotFoundHandler()))
+
+	answer := httptest.NewRecorder()
+	mux.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/mcp", nil))
+	fmt.Println(answer.Header().Get("WWW-Authenticate"))
+	answer = httptest.NewRecorder()
+	mux.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/.well-known/oauth-protected-resource/mcp", nil))
+	var document struct {
+		Resource string   `json:"resource"`
+		Issuers  []string `json:"authorization_servers"`
+	}
+	fmt.Println(json.NewDecoder(answer.Body).Decode(&document))
+	fmt.Println(document.Resource, document.Issuers)
+	// Output:
+	// Bearer scope="orders.read", resource_metadata="https://orders.internal/.well-known/oauth-protected-resource/mcp"
+	// <nil>
+	// https://orders.internal/mcp [https://auth.example.com]
 }

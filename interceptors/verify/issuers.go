@@ -14,9 +14,10 @@ import (
 // the one for its "iss" alone. [Caller.Issuer] is the issuer of a caller: a client id means a client of that issuer, and
 // another issuer may have given the same id to another client.
 //
-// The verifier has the [OnRefusal], [Telemetry] and [ResourceMetadata] of the first of verifiers, which observe the calls
-// of all; each keeps the metrics of its own cache and feed. Its [Verifier.Feed] is the oldest knowledge of any, and its
-// [Verifier.Close] closes all. It is an error if two are for the same issuer.
+// The verifier has the [OnRefusal], [Telemetry], [ResourceMetadata] and [DescribeResource] of the first of verifiers, for
+// the calls of all; the metadata list each issuer whose verifier has the resource in its audience. Each of verifiers keeps
+// the metrics of its own cache and feed. [Verifier.Feed] is the oldest knowledge of any, and [Verifier.Close] closes all. It is
+// an error if two are for the same issuer.
 func Issuers(verifiers ...*Verifier) (*Verifier, error) {
 	if len(verifiers) == 0 {
 		return nil, errors.New("verify: no verifiers")
@@ -35,6 +36,10 @@ func Issuers(verifiers ...*Verifier) (*Verifier, error) {
 	}
 	first := verifiers[0]
 	all.onRefusal, all.instruments, all.resourceMetadata = first.onRefusal, first.instruments, first.resourceMetadata
+	var err error
+	if all.resource, err = first.resource.publish(verifiers...); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
 	return all, nil
 }
 

@@ -26,10 +26,12 @@ type config struct {
 	profile  token.Profile
 	// resourceMetadata is nil without [ResourceMetadata].
 	resourceMetadata *string
-	keys             token.KeySource
-	denied           *revocation.List
-	conn             grpc.ClientConnInterface
-	client           *http.Client
+	// resource is nil without [DescribeResource].
+	resource *ProtectedResource
+	keys     token.KeySource
+	denied   *revocation.List
+	conn     grpc.ClientConnInterface
+	client   *http.Client
 	// from, feedFrom, feedTLS and plaintext say where and how the issuer is reached.
 	from, feedFrom string
 	feedTLS        *tls.Config
@@ -92,10 +94,10 @@ func Accept(profile Profile) Option {
 	return func(c *config) { c.profile = profile }
 }
 
-// ResourceMetadata sets the URL at which this server publishes its protected resource metadata (RFC 9728). The challenges
-// of [HTTP] then have it as "resource_metadata" (§5.1), as clients of MCP need, and also name the scopes of the rule when
-// there is no valid token. By default, challenges name no URL, because a URL that is named must answer: one derived from
-// [Audience] need not.
+// ResourceMetadata sets the URL at which this server publishes its protected resource metadata (RFC 9728), if something else
+// than [MetadataHandler] serves them; [DescribeResource] sets it otherwise. The challenges of [HTTP] then have it as
+// "resource_metadata" (§5.1), as clients of MCP need, and also name the scopes of the rule when there is no valid token. By
+// default, challenges name no URL, because a URL that is named must answer: one derived from [Audience] need not.
 func ResourceMetadata(url string) Option {
 	return func(c *config) { c.resourceMetadata = &url }
 }

@@ -26,7 +26,8 @@
 //	a clock or a key source panicked         INTERNAL           500  server_error
 //
 // The first three also carry the challenge of RFC 6750 §3 as "www-authenticate". Over gRPC it is in the trailer, where it
-// shows the client that this package refused the call and no handler saw it.
+// shows the client that this package refused the call and no handler saw it. Over HTTP it also names the metadata of the
+// resource if the verifier has [DescribeResource] (RFC 9728): clients that know the URL of the server alone find its issuer there.
 //
 // # Bound tokens
 //
@@ -90,10 +91,12 @@ type Verifier struct {
 	certificates *thumbprints
 	// resourceMetadata is nil without [ResourceMetadata].
 	resourceMetadata *string
+	// resource is nil without [DescribeResource].
+	resource *resource
 	// instruments is nil without [Telemetry].
 	instruments *instruments
 	// members is keyed by issuer and caches contains their tokens. In the verifier of [Issuers] they take the place of
-	// all fields above but onRefusal, resourceMetadata and instruments; in others they are nil.
+	// all fields above but onRefusal, resourceMetadata, resource and instruments; in others they are nil.
 	// Its certificates are its own.
 	members map[string]*Verifier
 	caches  token.Caches
@@ -132,7 +135,8 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 	case len(c.audience) == 0 || slices.Contains(c.audience, ""):
 		return nil, errors.New("verify: the audience is missing: name the resource that this server is with verify.Audience")
 	}
-	if err := c.checkResourceMetadata(); err != nil {
+	described, err := c.newResource()
+	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -156,6 +160,9 @@ func New(ctx context.Context, issuer string, options ...Option) (*Verifier, erro
 		tokens: tokens, keys: keys, denied: denied, streams: newGuardedStreams(verifier.CheckCurrent, c.audience),
 		proofs: c.newProofs(), onRefusal: c.onRefusal, refuseStale: c.refuseStale, resourceMetadata: c.resourceMetadata,
 		requireBound: c.requireBound, certificates: newThumbprints(),
+	}
+	if v.resource, err = described.publish(v); err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
 	}
 	dial := c.feedDialer(issuer)
 	if dial != nil {

@@ -47,6 +47,7 @@ func TestMetadata(t *testing.T) {
 		Signing   []string `json:"id_token_signing_alg_values_supported"`
 		Grants    []string `json:"grant_types_supported"`
 		Methods   []string `json:"token_endpoint_auth_methods_supported"`
+		Challenge []string `json:"code_challenge_methods_supported"`
 	}
 	must.Succeed(t, json.Unmarshal([]byte(first.body), &got))
 	if got.Issuer != issuer.URL || got.Token != issuer.URL+"/connect/token" || got.Keys != issuer.URL+"/.well-known/jwks.json" {
@@ -55,6 +56,9 @@ func TestMetadata(t *testing.T) {
 	// The members that OpenID Connect Discovery §3 requires, and RFC 8414 §2 too in part.
 	if got.Authorize != issuer.URL+"/connect/authorize" || !slices.Equal(got.Responses, []string{"none"}) || !slices.Equal(got.Subjects, []string{"public"}) {
 		t.Errorf("got the authorization endpoint %q, the response types %q and the subject types %q", got.Authorize, got.Responses, got.Subjects)
+	}
+	if !slices.Equal(got.Challenge, []string{"S256"}) { // clients of the Model Context Protocol require it
+		t.Errorf("got the code challenge methods %q", got.Challenge)
 	}
 	if want := []string{"ES256", "EdDSA", "PS256", "RS256"}; !slices.Equal(got.Signing, want) {
 		t.Errorf("got the algorithms %q, want those of the keys: %q", got.Signing, want)

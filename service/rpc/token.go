@@ -153,6 +153,7 @@ func (s *TokenServer) GetServerMetadata(ctx context.Context, _ *grantorv1.GetSer
 		ResponseTypesSupported:           []string{"none"},
 		SubjectTypesSupported:            []string{"public"},
 		IdTokenSigningAlgValuesSupported: algorithms(published),
+		CodeChallengeMethodsSupported:    []string{"S256"},
 	}, nil
 }
 

@@ -131,7 +131,7 @@ func (e *envoy) load(ctx context.Context, s *settings, token string) (*loadResul
 	}
 	sending.Wait()
 	after, err := e.asked.cpu()
-	if err := errors.Join(append(failures, err)...); err != nil {
+	if err := errors.Join(errors.Join(failures...), err); err != nil {
 		return nil, err
 	}
 	all, total := slices.Concat(latencies...), int64(0)

@@ -121,6 +121,7 @@ func TestConformanceProxies(t *testing.T) {
 		g := newGuarded(t, p, "")
 		t.Run("decisions", g.expectDecisions)
 		t.Run("attacks", g.expectNoPassage)
+		t.Run("attacks over HTTP 2", g.expectNoPassageHTTP2)
 		t.Run("a revoked token", g.expectRevocation)
 		t.Run("without the guard", g.expectClosed)
 	})
@@ -210,6 +211,9 @@ func expectHarmless(t *testing.T, head string) {
 	hosts := values(head, "host")
 	if len(hosts) != 1 {
 		t.Errorf("got the hosts %q", hosts)
+	}
+	if !strings.HasPrefix(fields[1], "/") {
+		t.Errorf("got the target %s, whose host a service may prefer", fields[1])
 	}
 	other := strings.EqualFold(hosts[0], "other.example.com")
 	for _, meaning := range meanings(fields[1]) {

@@ -940,6 +940,9 @@ type GetServerMetadataResponse struct {
 	TlsClientCertificateBoundAccessTokens bool `protobuf:"varint,19,opt,name=tls_client_certificate_bound_access_tokens,json=tlsClientCertificateBoundAccessTokens,proto3" json:"tls_client_certificate_bound_access_tokens,omitempty"`
 	// JWS algorithms of DPoP proofs (RFC 9449 §5.1).
 	DpopSigningAlgValuesSupported []string `protobuf:"bytes,21,rep,name=dpop_signing_alg_values_supported,json=dpopSigningAlgValuesSupported,proto3" json:"dpop_signing_alg_values_supported,omitempty"`
+	// Code challenge methods of the authorization endpoint (RFC 7636 §4.3): "S256". No code is ever issued, but clients of the
+	// Model Context Protocol accept no metadata without this member.
+	CodeChallengeMethodsSupported []string `protobuf:"bytes,22,rep,name=code_challenge_methods_supported,json=codeChallengeMethodsSupported,proto3" json:"code_challenge_methods_supported,omitempty"`
 	unknownFields                 protoimpl.UnknownFields
 	sizeCache                     protoimpl.SizeCache
 }
@@ -1110,6 +1113,13 @@ func (x *GetServerMetadataResponse) GetTlsClientCertificateBoundAccessTokens() b
 func (x *GetServerMetadataResponse) GetDpopSigningAlgValuesSupported() []string {
 	if x != nil {
 		return x.DpopSigningAlgValuesSupported
+	}
+	return nil
+}
+
+func (x *GetServerMetadataResponse) GetCodeChallengeMethodsSupported() []string {
+	if x != nil {
+		return x.CodeChallengeMethodsSupported
 	}
 	return nil
 }
@@ -1395,8 +1405,7 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"\x10client_assertion\x18\x03 \x01(\tR\x0fclientAssertion\x122\n" +
 	"\x15client_assertion_type\x18\x04 \x01(\tR\x13clientAssertionType\"\x1c\n" +
 	"\x1aRevokeClientTokensResponse\"\x1a\n" +
-	"\x18GetServerMetadataRequest\"\xeb\n" +
-	"\n" +
+	"\x18GetServerMetadataRequest\"\xb4\v\n" +
 	"\x19GetServerMetadataResponse\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12%\n" +
 	"\x0etoken_endpoint\x18\x02 \x01(\tR\rtokenEndpoint\x12\x19\n" +
@@ -1418,7 +1427,8 @@ const file_grantor_v1_token_service_proto_rawDesc = "" +
 	"8introspection_endpoint_auth_signing_alg_values_supported\x18\x11 \x03(\tR2introspectionEndpointAuthSigningAlgValuesSupported\x12n\n" +
 	"5revocation_endpoint_auth_signing_alg_values_supported\x18\x12 \x03(\tR/revocationEndpointAuthSigningAlgValuesSupported\x12Y\n" +
 	"*tls_client_certificate_bound_access_tokens\x18\x13 \x01(\bR%tlsClientCertificateBoundAccessTokens\x12H\n" +
-	"!dpop_signing_alg_values_supported\x18\x15 \x03(\tR\x1ddpopSigningAlgValuesSupported\"\x12\n" +
+	"!dpop_signing_alg_values_supported\x18\x15 \x03(\tR\x1ddpopSigningAlgValuesSupported\x12G\n" +
+	" code_challenge_methods_supported\x18\x16 \x03(\tR\x1dcodeChallengeMethodsSupported\"\x12\n" +
 	"\x10GetKeySetRequest\"X\n" +
 	"\x11GetKeySetResponse\x12*\n" +
 	"\x04keys\x18\x01 \x03(\v2\x16.grantor.v1.JsonWebKeyR\x04keys\x12\x17\n" +
