@@ -21,7 +21,8 @@
 //     digits (RFC 3986 §6.2.2).
 //   - One trailing slash is ignored.
 //
-// Paths are compared with regard to letter case. Of a host, the port and one trailing dot are cut off, and letters are
+// Paths are compared with regard to letter case. A path that is like an exception of a route is one: that differs from it only in
+// letter case, spaces around a segment or dots at its end. Of a host, the port and one trailing dot are cut off, and letters are
 // compared in lower case.
 //
 // Servers differ in how they read unusual requests. Such a request is refused with the reason ambiguous_request, rather than
@@ -34,13 +35,15 @@
 //     is not UTF-8;
 //   - whose path is escaped twice: it has "%25" followed by two hexadecimal digits;
 //   - whose path has an escape of another printable ASCII character, such as %40 for "@", if it would match a route with
-//     another rule when that is decoded;
+//     another rule when that is decoded, or cut off at %3F or %23, for "?" and "#";
 //   - whose host is missing or has characters that no host has, or whose method has characters that no method has;
-//   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL or X-Rewrite-URL;
+//   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, PATH_INFO
+//     or X-Script-Name;
+//   - with a header Upgrade for another protocol than WebSocket;
 //   - with more than 1000 headers.
 //
-// What remains: an upstream that compares paths without regard to letter case, or ignores a dot at the end of a segment (both on
-// Windows), can read a path as one that an exception of a route names. Use routes without exceptions for it.
+// What remains: an upstream that replaces the method by a field of the query or the body, such as _method, is asked for another
+// one than the guard decided about. Switch that off.
 //
 // # Headers
 //
@@ -76,6 +79,8 @@ var (
 	ErrUntrustedProxy = errors.New("the connection does not come from a trusted proxy")
 	// ErrOverloaded occurs only with Config.MaxConcurrent.
 	ErrOverloaded = errors.New("too many requests are being decided")
+
+	errUnknown = fmt.Errorf("%w: the revocations were not read since the start", verify.ErrStale)
 )
 
 // Codes of refusals, besides those of package verify.
@@ -123,9 +128,12 @@ type Guard struct {
 	checks   *checks
 	// running is the number of requests that are being decided.
 	running atomic.Int64
+	// known is true once all revocations of the issuer were known.
+	known atomic.Bool
 }
 
-// New returns a guard that applies the routes of table with verifier, which the caller closes.
+// New returns a guard that applies the routes of table with verifier, which the caller closes. If the issuer has a feed of
+// revocations, requests that need a token are refused with 503 until the verifier has read all of them for the first time.
 func New(verifier *verify.Verifier, table *Table, config Config) (*Guard, error) {
 	if verifier == nil || table == nil {
 		return nil, errors.New("guard: the verifier or the table is missing")
@@ -228,6 +236,9 @@ func (g *Guard) decide(ctx context.Context, r *Request) Decision {
 	if err := g.headers.read(r, &sent); err != nil {
 		return Decision{Refusal: refuse(err)}
 	}
+	if !g.knows() && route.Rule.String() != verify.Public().String() {
+		return Decision{Refusal: refuse(errUnknown)}
+	}
 	check := verify.Request{
 		Authorization: sent.authorization, DPoP: sent.dpop, Method: r.Method, Host: r.Host, Path: r.Path,
 		Secure: r.Scheme == "https" || r.Scheme == "wss", Certificate: r.Certificate, Resource: route.Resource,
@@ -243,6 +254,19 @@ func (g *Guard) decide(ctx context.Context, r *Request) Decision {
 	}
 	d.Remove = g.headers.remove(&sent, d.Set != nil, g.config.RemoveToken)
 	return d
+}
+
+// knows reports whether all revocations of the issuer were known at any time, or the issuer has none to tell. Otherwise a restart
+// while the feed cannot be reached would admit tokens again that were refused before.
+func (g *Guard) knows() bool {
+	if g.known.Load() {
+		return true
+	}
+	feed := g.verifier.Feed()
+	if feed.Complete {
+		g.known.Store(true)
+	}
+	return feed.Complete || !feed.Followed
 }
 
 // report counts a decision, and passes a refusal to Config.OnRefusal.
@@ -269,6 +293,9 @@ func refuse(cause error) *verify.Refusal {
 	case errors.Is(cause, ErrOverloaded):
 		r.Code, r.Status = codes.Unavailable, http.StatusServiceUnavailable
 		r.Reason, r.Message = oauth.TemporarilyUnavailable, "Too many requests arrive at once; try again later."
+	case errors.Is(cause, verify.ErrStale):
+		r.Code, r.Status = codes.Unavailable, http.StatusServiceUnavailable
+		r.Reason, r.Message = oauth.TemporarilyUnavailable, "What the issuer has revoked is not known; try again later."
 	default:
 		r.Reason, r.Message = AmbiguousRequest, "The request could be read in more than one way."
 		if a, ok := errors.AsType[ambiguity](cause); ok {

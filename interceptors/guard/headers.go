@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/oauth"
 )
 
 // Default names of the headers for the upstream.
@@ -26,6 +27,8 @@ const (
 	dpopProof
 	// override is a header by which some upstreams replace the method or the path.
 	override
+	// upgrade asks for another protocol on the connection.
+	upgrade
 	// own is a header for the upstream, or one that the upstream may read as that.
 	own
 )
@@ -51,8 +54,12 @@ var unusable = []string{
 	"x-forwarded-proto", "x-forwarded-client-cert", "grpc-timeout", "grpc-encoding",
 }
 
-// overrides lists headers by which some upstreams replace the method or the path.
-var overrides = []string{"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
+// overrides lists headers by which some upstreams replace the method or the path. With SCRIPT_NAME, gunicorn cuts the beginning off
+// the path if its peer is on loopback, as a proxy is; so do the usual middlewares for X-Script-Name.
+var overrides = []string{
+	"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "script-name", "path-info",
+	"x-script-name",
+}
 
 // newHeaders returns the headers with the names of a Config.
 func newHeaders(clientID, scopes string) (*headers, error) {
@@ -63,6 +70,7 @@ func newHeaders(clientID, scopes string) (*headers, error) {
 	h.know(authorization, "authorization")
 	h.know(dpopProof, "dpop")
 	h.know(override, overrides...)
+	h.know(upgrade, "upgrade")
 	for _, name := range []string{h.clientID, h.scopes} {
 		if !isToken(name) || len(name) > maxHeaderName {
 			return nil, fmt.Errorf("guard: %.200q is no name of a header of at most %d bytes", name, maxHeaderName)
@@ -160,6 +168,11 @@ func (h *headers) add(sent *sentHeaders, kind headerKind, wire Wire, header Head
 		sent.dpop = append(sent.dpop, header.Value)
 	case override:
 		return errHeaderMethod
+	case upgrade:
+		// After an upgrade to HTTP/2 (h2c), the proxy passes on what the client sends without asking.
+		if !oauth.EqualFold(header.Value, "websocket") {
+			return errHeaderUpgrade
+		}
 	case own:
 		name := strings.ToLower(header.Name)
 		// The answer to a subrequest cannot remove headers: the proxy overwrites those with the exact names, and no others.

@@ -196,7 +196,7 @@ func (c *comparison) commonPath(other *entry) (string, bool) {
 			if i > 1 {
 				candidate += strconv.Itoa(i)
 			}
-			if !taken[candidate] {
+			if !taken[alike(candidate)] {
 				return candidate
 			}
 		}

@@ -35,6 +35,7 @@ const (
 	errHostForm      ambiguity = "the request has no host, or a malformed one"
 	errMethodForm    ambiguity = "the request has no method, or a malformed one"
 	errHeaderMethod  ambiguity = "a header overrides the method or the path"
+	errHeaderUpgrade ambiguity = "the request would upgrade its connection to another protocol than WebSocket"
 	errHeaderMany    ambiguity = "the request has more than 1000 headers"
 	errHeaderName    ambiguity = "a header has a name that servers read as another"
 	errHeaderValue   ambiguity = "the id of the client cannot be sent in a header"
@@ -197,6 +198,21 @@ func checkOnce(path string) error {
 			return errPathTwice
 		}
 		rest = after
+	}
+}
+
+// readings yields the other paths that the path is to some servers: with the escapes of printable ASCII characters decoded, and
+// then up to a question mark or number sign, which rewriting takes for the begin of a query or fragment.
+func (p *normalPath) readings(yield func(string) bool) {
+	if !p.reserved {
+		return
+	}
+	decoded := p.decodeReserved()
+	if !yield(decoded) {
+		return
+	}
+	if i := strings.IndexAny(decoded, "?#"); i >= 0 {
+		yield(decoded[:i])
 	}
 }
 

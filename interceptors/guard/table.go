@@ -29,7 +29,8 @@ type Route struct {
 	Path string
 	// Methods are the methods, in upper case. GET also covers HEAD. None means any.
 	Methods []string
-	// Except are templates of paths to which the route does not apply.
+	// Except are templates of paths to which the route does not apply. Neither does it apply to paths that differ from these only
+	// in letter case, spaces around a segment and dots at its end, because some servers take them for the same.
 	Except []string
 	// Rule says which callers are admitted.
 	Rule verify.Rule
@@ -58,7 +59,8 @@ type entry struct {
 	pattern *pattern
 	// methods is nil for any, and has HEAD if it has GET.
 	methods []string
-	// except has the paths to which the route does not apply, and is nil if there are none. exceptions are its patterns.
+	// except has the paths to which the route does not apply, and is nil if there are none. exceptions are its patterns. Their
+	// literals are those of function alike.
 	except     *node
 	exceptions []*pattern
 	// effect is equal for entries that admit the same callers.
@@ -148,21 +150,31 @@ func compile(route Route) (*entry, error) {
 	if slices.Contains(e.methods, "GET") && !slices.Contains(e.methods, "HEAD") {
 		e.methods = append(e.methods, "HEAD")
 	}
-	for _, template := range route.Except {
+	return e, e.compileExceptions()
+}
+
+// compileExceptions checks the exceptions.
+func (e *entry) compileExceptions() error {
+	for _, template := range e.Except {
 		exception, err := parsePattern(template)
 		if err != nil {
-			return nil, fmt.Errorf("the exception %.200q: %w", template, err)
+			return fmt.Errorf("the exception %.200q: %w", template, err)
 		}
 		if e.except == nil {
 			e.except = new(node)
 		}
 		if e.pattern.intersect(exception) == nil {
-			return nil, fmt.Errorf("the exception %.200q is no path of %.200q", template, route.Path)
+			return fmt.Errorf("the exception %.200q is no path of %.200q", template, e.Path)
+		}
+		for i, s := range exception.segments {
+			if s.literal != "" {
+				exception.segments[i].literal = alike(s.literal)
+			}
 		}
 		e.except.insert(exception, &entry{})
 		e.exceptions = append(e.exceptions, exception)
 	}
-	return e, nil
+	return nil
 }
 
 // parseHost returns the host of a route in the form in which hosts are compared; that of a suffix begins with "*.".
@@ -240,9 +252,9 @@ func (t *Table) Find(method, host, path string) (*Route, error) {
 		return nil, verify.ErrNoRule
 	}
 	found := t.find(host, &lookup{method: method, path: normal.path})
-	if normal.reserved {
-		other := t.find(host, &lookup{method: method, path: normal.decodeReserved()})
-		if (found == nil) != (other == nil) || found != nil && found.effect != other.effect {
+	for other := range normal.readings {
+		e := t.find(host, &lookup{method: method, path: other})
+		if (found == nil) != (e == nil) || found != nil && found.effect != e.effect {
 			return nil, errPathReadings
 		}
 	}

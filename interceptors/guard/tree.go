@@ -46,6 +46,8 @@ func (n *node) insert(p *pattern, e *entry) {
 type lookup struct {
 	// path is normal.
 	method, path string
+	// alike is alikePath of path, once an exception was compared with it.
+	alike string
 	// visits counts the nodes that were visited.
 	visits int
 }
@@ -83,13 +85,16 @@ func first(entries []*entry, l *lookup) *entry {
 	return nil
 }
 
-// excepts reports whether the path is an exception of the entry.
+// excepts reports whether the path is an exception of the entry, or like one.
 func (e *entry) excepts(l *lookup) bool {
 	if e.except == nil {
 		return false
 	}
-	inner := lookup{path: l.path}
-	found := e.except.find(l.path, &inner)
+	if l.alike == "" {
+		l.alike = alikePath(l.path)
+	}
+	inner := lookup{path: l.alike}
+	found := e.except.find(l.alike, &inner)
 	l.visits += inner.visits
 	return found != nil
 }

@@ -30,7 +30,7 @@ var (
 	ErrNoToken = errors.New("no bearer token was sent")
 	ErrScope   = errors.New("the token lacks a scope")
 	ErrNoRule  = errors.New("the method has no rule")
-	// ErrStale occurs only with [RefuseWhenStale].
+	// ErrStale occurs only with [RefuseWhenStale], and at a guard of package guard that has not read the feed yet.
 	ErrStale = errors.New("the knowledge of revocations is too old")
 	// ErrFault reports that the token could not be checked because of the program: its clock or its source of keys
 	// panicked, or the verifier is not one that [New] or [Issuers] returned.

@@ -221,9 +221,14 @@ func expectHarmless(t *testing.T, head string) {
 			t.Errorf("%s arrived for %s, which a service may read as %s", fields[1], hosts[0], meaning)
 		}
 	}
-	for _, name := range []string{"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"} {
+	for _, name := range []string{"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url", "script_name", "x-script-name"} {
 		if got := values(head, name); len(got) > 0 {
 			t.Errorf("got %s: %q", name, got)
+		}
+	}
+	for _, got := range values(head, "upgrade") {
+		if !strings.EqualFold(got, "websocket") {
+			t.Errorf("got an upgrade to %q: what follows it reaches the service without a check", got)
 		}
 	}
 	for _, header := range ours(head) {

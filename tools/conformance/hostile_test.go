@@ -136,6 +136,9 @@ func hostileHeaders() []hostile {
 		request("an imitation on a public path", "GET", "/public/1", "X-Grantor-Client-Id: admin", "X_Grantor_Client_Id: admin", "X-Grantor-Scopes: admin"),
 		with("an imitation that is a hop", "Connection: X-Grantor-Client-Id, X-Grantor-Scopes, Authorization"),
 		with("headers of the proxy that are a hop", "Connection: close, X-Forwarded-Uri, X-Forwarded-Method, X-Forwarded-Host, X-Original-URI, X-Original-Method, X-Original-Host"),
+		request("an upgrade to HTTP/2", "GET", "/public/1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"),
+		request("an upgrade to HTTP/2 after one to WebSocket", "GET", "/public/1", "Connection: Upgrade", "Upgrade: websocket", "Upgrade: h2c"),
+		request("an upgrade to HTTP/2 or WebSocket", "GET", "/public/1", "Connection: Upgrade", "Upgrade: h2c, websocket"),
 		with("an oversized header", "X-Large: "+strings.Repeat("a", 70_000)),
 		with("a value that is invalid UTF-8", "X-Name: \xff\xfe"),
 		with("a value with NUL", "X-Name: a\x00b"),
@@ -143,7 +146,7 @@ func hostileHeaders() []hostile {
 	}
 	for _, header := range []string{
 		"X-HTTP-Method-Override: DELETE", "X-HTTP-Method: DELETE", "X-Method-Override: DELETE", "X_HTTP_Method_Override: DELETE",
-		"X-Original-URL: /admin/users", "X-Rewrite-URL: /admin/users",
+		"X-Original-URL: /admin/users", "X-Rewrite-URL: /admin/users", "SCRIPT_NAME: /orders", "X-Script-Name: /orders", "PATH_INFO: /admin/users",
 	} {
 		name, _, _ := strings.Cut(header, ":")
 		requests = append(requests, with(name, header))

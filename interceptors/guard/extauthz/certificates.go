@@ -6,6 +6,8 @@ import (
 	"net/url"
 
 	"github.com/maypok86/otter/v2"
+
+	"github.com/grantorhq/grantor/service/recovery"
 )
 
 // Bounds of the certificates in memory.
@@ -18,12 +20,17 @@ const (
 // to parse it takes longer than the rest of a decision about a token that was seen before.
 type certificates struct {
 	recent *otter.Cache[string, *x509.Certificate]
+	// decode is x509.ParseCertificate.
+	decode func(der []byte) (*x509.Certificate, error)
 }
 
 func newCertificates() *certificates {
-	return &certificates{otter.Must(&otter.Options[string, *x509.Certificate]{
-		MaximumSize: maxCertificates, Executor: func(task func()) { task() }, // as that of token.Cache
-	})}
+	return &certificates{
+		recent: otter.Must(&otter.Options[string, *x509.Certificate]{
+			MaximumSize: maxCertificates, Executor: func(task func()) { task() }, // as that of token.Cache
+		}),
+		decode: x509.ParseCertificate,
+	}
 }
 
 // parse returns the certificate in an attribute, which is its PEM encoding, escaped as in a URL. It returns nil if there is none
@@ -43,7 +50,8 @@ func (c *certificates) parse(escaped string) *x509.Certificate {
 	if block == nil || block.Type != "CERTIFICATE" {
 		return nil
 	}
-	parsed, err := x509.ParseCertificate(block.Bytes)
+	// The certificate is one that anyone can make, and a panic would end the guard for all.
+	parsed, err := recovery.Call("parsing a client certificate", func() (*x509.Certificate, error) { return c.decode(block.Bytes) })
 	if err != nil {
 		return nil
 	}

@@ -2,6 +2,7 @@ package extauthz_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
@@ -286,6 +287,19 @@ func TestCertificates(t *testing.T) {
 	strict := extauthz.New(newGuard(t, newVerifier(verify.RequireBoundTokens()), guard.Config{}))
 	if got := resultOf(t, must.Get(strict.Check(t.Context(), order("Authorization: Bearer "+newToken("orders.read")).check(true)))).String(); got != "401 invalid_token" {
 		t.Errorf("a bearer token where bound ones are required: got %s", got)
+	}
+}
+
+// TestCertificatePanic checks that a certificate which makes the parser panic counts as malformed, and ends nothing.
+func TestCertificatePanic(t *testing.T) {
+	sent := url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})))
+	calls := 0
+	got := extauthz.ParseCertificate(sent, func([]byte) (*x509.Certificate, error) {
+		calls++
+		panic("a certificate")
+	})
+	if got != nil || calls != 1 {
+		t.Errorf("got %v after %d calls", got, calls)
 	}
 }
 
