@@ -25,11 +25,11 @@ func TestConformanceKafka(t *testing.T) {
 	run(t, dir, nil, "venv/bin/pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--require-hashes", "-r", "requirements.txt")
 	issuer := newIssuer(t)
 	issuer.Apply(t, registry.Manifest{Clients: []registry.ClientSpec{client("orders", tokentest.Secret, "api1")}})
-	broker := startKafka(t, dir, issuer)
+	address := startKafka(t, dir, issuer)
 
 	// The Java client creates the topic.
 	clientSettings(t, dir, "java.properties", 1, issuer)
-	topics := append(kafkaJVM(issuer.URL+"/connect/token"), "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", broker.address,
+	topics := append(kafkaJVM(issuer.URL+"/connect/token"), "org.apache.kafka.tools.TopicCommand", "--bootstrap-server", address,
 		"--command-config", "java.properties", "--topic", "orders")
 	run(t, dir, nil, "java", append(topics, "--create")...)
 	if got := run(t, dir, nil, "java", append(topics, "--describe")...); !strings.Contains(got, "PartitionCount: 1") {
@@ -37,21 +37,15 @@ func TestConformanceKafka(t *testing.T) {
 	}
 
 	clientSettings(t, dir, "librdkafka.properties", 2, issuer)
-	appendTo(t, filepath.Join(dir, "librdkafka.properties"), "bootstrap.servers="+broker.address+"\n")
-	t.Log(run(t, dir, nil, "venv/bin/python", "kafka_client.py", "librdkafka.properties", "orders", issuer.Forge(t, map[string]any{"aud": res1})))
-	if !strings.Contains(broker.log.String(), "invalid_token") {
-		t.Error("the broker has not refused the forged token")
-	}
+	appendTo(t, filepath.Join(dir, "librdkafka.properties"), "bootstrap.servers="+address+"\n")
+	run(t, dir, nil, "venv/bin/python", "kafka_client.py", "librdkafka.properties", "orders",
+		issuer.Forge(t, map[string]any{"aud": res1}), issuer.Sign(t, map[string]any{"aud": res1, "exp": issuer.Now().Unix() - 3600}),
+		issuer.Sign(t, map[string]any{"aud": res2}))
 }
 
-// kafkaBroker is a running broker.
-type kafkaBroker struct {
-	address string
-	log     *must.Buffer
-}
-
-// startKafka starts a broker in dir that checks tokens by the key set of the issuer, and waits until it serves.
-func startKafka(t *testing.T, dir string, issuer *tokentest.Issuer) kafkaBroker {
+// startKafka starts a broker in dir that checks tokens by the key set of the issuer, waits until it serves, and
+// returns its address.
+func startKafka(t *testing.T, dir string, issuer *tokentest.Issuer) string {
 	t.Helper()
 	broker, internal, controller := freeAddress(t), freeAddress(t), freeAddress(t)
 	data := filepath.Join(dir, "data")
@@ -65,7 +59,7 @@ func startKafka(t *testing.T, dir string, issuer *tokentest.Issuer) kafkaBroker 
 	command.Dir = dir
 	log := startServer(t, command)
 	until(t, log, "the broker starts", func() bool { return strings.Contains(log.String(), "Kafka Server started") })
-	return kafkaBroker{broker, log}
+	return broker
 }
 
 // kafkaJVM returns the arguments of java for a program of Kafka that may request the URL.
