@@ -34,7 +34,7 @@ faults: ## Run the fault tests with outages and restarts of a minute, and the at
 	go test -race -run '^TestGuessing' ./service -guessing 60s
 	go test -v -timeout 30m -run '^TestAttacks' ./cmd/grantor -attack 20s
 
-conformance: ## Run curl, OAuth clients of npm, PyPI, Maven and Kubernetes, Chromium, and the examples, against the issuer.
+conformance: ## Run curl, OAuth clients of npm, PyPI, Maven and Kubernetes, Chromium, other programs, and the examples, against the issuer.
 	tools/install-for-tests conformance
 	go test -C tools/conformance -race -tags conformance -run Conformance ./...
 
