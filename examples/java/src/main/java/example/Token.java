@@ -1,0 +1,6 @@
+package example;
+
+import java.time.Duration;
+
+/** An access token and how long it lives after it was requested. */
+public record Token(String value, Duration lifetime) {}
