@@ -46,8 +46,8 @@ var examples = []example{
 	},
 	{name: "node", server: "node dist/server.js", client: "node dist/client.js", dropsRepeated: true}, // as the http2 of Node does
 	{
-		name: "java", client: "java -XX:TieredStopAtLevel=1 -cp 'target/classes:target/lib/*' example.Client",
-		server: "java -XX:TieredStopAtLevel=1 -cp 'target/classes:target/lib/*' example.Server", exitStatus: 128 + 15, // as every JVM
+		name: "java", client: "java -XX:TieredStopAtLevel=1 -cp 'target/invoices-1.0.0.jar:target/lib/*' example.Client",
+		server: "java -XX:TieredStopAtLevel=1 -cp 'target/invoices-1.0.0.jar:target/lib/*' example.Server", exitStatus: 128 + 15, // as every JVM
 	},
 }
 

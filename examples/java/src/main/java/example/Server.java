@@ -37,13 +37,6 @@ public final class Server {
   }
 
   private void serve(Verifier verifier) throws IOException, InterruptedException {
-    var address = address(Environment.get("HTTP_LISTEN", "localhost:9090"));
-    var workers = Executors.newFixedThreadPool(16);
-    var http = HttpServer.create(address, 0);
-    http.setExecutor(workers);
-    http.createContext("/", invoices(new HttpGuard(verifier)));
-    http.start();
-
     var service = Invoices.getDescriptor().findServiceByName("InvoiceService");
     // Plaintext, on this machine only. Otherwise: TlsServerCredentials.create(…).
     var grpc =
@@ -54,6 +47,13 @@ public final class Server {
             .intercept(new GrpcGuard(verifier, service))
             .build()
             .start();
+
+    var address = address(Environment.get("HTTP_LISTEN", "localhost:9090"));
+    var workers = Executors.newFixedThreadPool(16);
+    var http = HttpServer.create(address, 0);
+    http.setExecutor(workers);
+    http.createContext("/", invoices(new HttpGuard(verifier)));
+    http.start();
     log.log(
         Level.INFO, "serving http={0} grpc={1}", http.getAddress(), grpc.getListenSockets().get(0));
 
