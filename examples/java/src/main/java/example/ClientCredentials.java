@@ -55,6 +55,12 @@ public record ClientCredentials(
     throw new IOException("no token in the answer of " + issuer);
   }
 
+  /** Leaves out the secret. */
+  @Override
+  public String toString() {
+    return id + " at " + issuer;
+  }
+
   private static String encode(Map<String, String> form) {
     return form.entrySet().stream()
         .map(field -> field.getKey() + "=" + URLEncoder.encode(field.getValue(), UTF_8))
