@@ -15,7 +15,10 @@ var (
 	testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\) \{`)
 	testName     = regexp.MustCompile("`(Test\\w+)`")
 	// pinned are the files with the versions of what the tests run.
-	pinned = []string{"go.mod", "testdata/npm/package.json", "testdata/pip/requirements.txt", "testdata/maven/pom.xml", "testdata/kafka/pom.xml", "testdata/kafka/requirements.txt"}
+	pinned = []string{
+		"go.mod", "testdata/npm/package.json", "testdata/pip/requirements.txt", "testdata/maven/pom.xml", "testdata/kafka/pom.xml",
+		"testdata/kafka/requirements.txt", "../../examples/java/pom.xml",
+	}
 	// exact matches a version that a file pins.
 	exact = regexp.MustCompile(`\d+\.\d+\.\d+`)
 )

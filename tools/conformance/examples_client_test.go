@@ -33,8 +33,8 @@ func (e example) testClient(t *testing.T, dir string, issuer *tokentest.Issuer, 
 		log, stop := e.startClient(t, dir, "background-service", front, api)
 		wantListed(t, log, 20)
 		state := stop()
-		if failed := strings.Count(log.String(), "failed"); failed > 0 || front.count() != 1 || !state.Success() {
-			t.Errorf("%s: got %d token requests, %d failures and %s, want 1, 0 and exit status 0:\n%s", language, front.count(), failed, state, log)
+		if failed := strings.Count(log.String(), "failed"); failed > 0 || front.count() != 1 || state.ExitCode() != e.exitStatus {
+			t.Errorf("%s: got %d token requests, %d failures and %s, want 1, 0 and exit status %d:\n%s", language, front.count(), failed, state, e.exitStatus, log)
 		}
 	}
 }

@@ -35,6 +35,8 @@ type example struct {
 	// dropsRepeated says that the gRPC library keeps the first value of a repeated "authorization" alone, so that the server cannot
 	// refuse the call.
 	dropsRepeated bool
+
+	exitStatus int // of the client, after SIGTERM
 }
 
 var examples = []example{
@@ -43,6 +45,10 @@ var examples = []example{
 		server: `.venv/bin/uvicorn server:app --host 127.0.0.1 --port "${HTTP_LISTEN#*:}"`,
 	},
 	{name: "node", server: "node dist/server.js", client: "node dist/client.js", dropsRepeated: true}, // as the http2 of Node does
+	{
+		name: "java", client: "java -XX:TieredStopAtLevel=1 -cp 'target/invoices-1.0.0.jar:target/lib/*' example.Client",
+		server: "java -XX:TieredStopAtLevel=1 -cp 'target/invoices-1.0.0.jar:target/lib/*' example.Server", exitStatus: 128 + 15, // as every JVM
+	},
 }
 
 // TestConformanceExamples sets up each example as its README says, in a copy of what git knows of it, and runs its two halves

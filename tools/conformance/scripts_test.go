@@ -61,13 +61,16 @@ func TestConformancePyPI(t *testing.T) {
 	})
 }
 
-// TestConformanceMaven runs Spring Security, in the versions of testdata/maven/pom.xml. Spring looks for both documents
-// itself, so that a proxy hides one.
+// TestConformanceMaven runs Spring Security and Nimbus, in the versions of testdata/maven/pom.xml. Spring looks for both
+// documents itself, so that a proxy hides one.
 func TestConformanceMaven(t *testing.T) {
 	dir := workingCopy(t, "maven", "java", "mvn")
 	run(t, dir, nil, "mvn", "--batch-mode", "--quiet", "--strict-checksums",
 		"org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies", "-DoutputDirectory=lib")
-	run(t, dir, nil, "javac", "-cp", "lib/*", "-d", "classes", "Spring.java")
+	run(t, dir, nil, "javac", "-cp", "lib/*", "-d", "classes", "Spring.java", "SpringClient.java", "Nimbus.java")
+	t.Run("SpringClient.java", func(t *testing.T) {
+		run(t, dir, newStage(t), "java", "-XX:TieredStopAtLevel=1", "-cp", "classes:lib/*", "SpringClient")
+	})
 	hiding := map[string]string{authorizationServer: hide(t, openIDConfiguration), openIDConfiguration: hide(t, authorizationServer)}
 	withDocuments(t, func(t *testing.T, environment []string) string {
 		document := strings.TrimPrefix(environment[0], "DOCUMENT=")
