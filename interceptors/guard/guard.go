@@ -21,9 +21,9 @@
 //     digits (RFC 3986 §6.2.2).
 //   - One trailing slash is ignored.
 //
-// Paths are compared with regard to letter case. A path that is like an exception of a route is one: that differs from it only in
-// letter case, spaces around a segment or dots at its end. Of a host, the port and one trailing dot are cut off, and letters are
-// compared in lower case.
+// Paths are compared with regard to letter case. An exception of a route also covers the paths that differ from its own only in
+// letter case, in spaces around a segment, or in dots at the end of one. Of a host, the port and one trailing dot are cut off,
+// and letters are compared in lower case.
 //
 // Servers differ in how they read unusual requests. Such a request is refused with the reason ambiguous_request, rather than
 // rewritten: one that the guard reads as harmless could be another to the upstream. That is a request
