@@ -48,8 +48,7 @@ func TestLayers(t *testing.T) {
 			}
 		}
 		if strings.HasPrefix(name, "interceptors/") {
-			forbid("a user's build must not compile the server", "github.com/redis", "github.com/grpc-ecosystem", "github.com/spf13",
-				"golang.org/x/crypto/argon2")
+			forbidInLibrary(name, forbid)
 			checkLibrary(t, name, deps)
 		}
 		checkCommands(t, name, deps)
@@ -70,15 +69,6 @@ func TestLayers(t *testing.T) {
 		case !strings.HasPrefix(name, "cmd/"):
 			forbid("only cmd/grantor links a KMS or vault, and only interceptors/secretvar secret managers",
 				append(clouds, "gocloud.dev", "go.opencensus.io", "github.com/googleapis", "google.golang.org/api")...)
-		}
-		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/attach/spiffe" {
-			forbid("only programs that need the SPIFFE Workload API compile its client", "github.com/spiffe")
-		}
-		if strings.HasPrefix(name, "interceptors/") && name != "interceptors/guard/extauthz" {
-			forbid("only programs that Envoy asks compile its messages", "github.com/envoyproxy", "github.com/cncf/xds")
-		}
-		if strings.HasPrefix(name, "interceptors/") && !followsSecrets {
-			forbid("the user's program chooses its telemetry", "go.opentelemetry.io/otel/sdk")
 		}
 		if !slices.ContainsFunc([]string{"cmd/", "service/tokentest", "service/redisstore", "service/redistest", "examples/"},
 			func(p string) bool { return strings.HasPrefix(name, p) }) {
@@ -112,6 +102,21 @@ func TestLayers(t *testing.T) {
 		if _, ok := packages[module+name]; !ok {
 			t.Errorf("there is no package %s, so this test checks nothing of it", name)
 		}
+	}
+}
+
+// forbidInLibrary forbids a package of interceptors the modules that a user's build need not compile.
+func forbidInLibrary(name string, forbid func(why string, forbidden ...string)) {
+	forbid("a user's build must not compile the server", "github.com/redis", "github.com/grpc-ecosystem", "github.com/spf13",
+		"golang.org/x/crypto/argon2")
+	if name != "interceptors/attach/spiffe" {
+		forbid("only programs that need the SPIFFE Workload API compile its client", "github.com/spiffe")
+	}
+	if name != "interceptors/guard/extauthz" {
+		forbid("only programs that Envoy asks compile its messages", "github.com/envoyproxy", "github.com/cncf/xds")
+	}
+	if !strings.HasPrefix(name+"/", "interceptors/secretvar/") {
+		forbid("the user's program chooses its telemetry", "go.opentelemetry.io/otel/sdk")
 	}
 }
 
