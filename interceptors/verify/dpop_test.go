@@ -111,9 +111,9 @@ func proofWires(t *testing.T, verifier *verify.Verifier) map[string]proofWire {
 			_ = answer.Body.Close()
 			return proofAnswer{body.Error, answer.Header.Values("WWW-Authenticate"), answer.Header.Get("DPoP-Nonce")}
 		}},
-		"Check": {http.MethodGet, "https://orders.example.com/orders/1", func(authorization string, proofs ...string) proofAnswer {
+		"Check": {http.MethodGet, "https://shop.example.com/orders/1", func(authorization string, proofs ...string) proofAnswer {
 			request := &verify.Request{
-				Authorization: []string{authorization}, DPoP: proofs, Method: http.MethodGet, Host: "orders.example.com", Path: "/orders/1?page=2", Secure: true,
+				Authorization: []string{authorization}, DPoP: proofs, Method: http.MethodGet, Host: "shop.example.com", Path: "/orders/1?page=2", Secure: true,
 			}
 			_, refused := verifier.Check(t.Context(), rule, request)
 			if refused == nil {

@@ -114,13 +114,13 @@ func parseDocumentKey(raw json.RawMessage) ([]Key, JWK, error) {
 	if err != nil {
 		return nil, JWK{}, err
 	}
-	set, err := Parse(bytes.Join([][]byte{[]byte(`{"keys":[`), raw, []byte(`]}`)}, nil))
-	if err != nil {
-		return nil, JWK{}, errors.New("verifies no signature: want an EC key on P-256, P-384 or P-521, an RSA key of 2048 to 8192 bits, or an Ed25519 key, without a use other than sig")
-	}
 	var published JWK
 	if err := json.Unmarshal(raw, &published); err != nil {
 		return nil, JWK{}, errors.New("is not a JWK")
+	}
+	set, err := Parse(bytes.Join([][]byte{[]byte(`{"keys":[`), raw, []byte(`]}`)}, nil))
+	if err != nil {
+		return nil, JWK{}, errors.New("verifies no signature: want an EC key on P-256, P-384 or P-521, an RSA key of 2048 to 8192 bits, or an Ed25519 key, without a use other than sig")
 	}
 	keys := set.Keys()
 	if published.ID == "" {
