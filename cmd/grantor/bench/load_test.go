@@ -19,7 +19,8 @@ func TestBenchREST(t *testing.T) {
 	var body string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
 	t.Cleanup(server.Close)
-	client := &remote.Client{Metadata: &oauth.Metadata{Issuer: server.URL, TokenEndpoint: server.URL, IntrospectionEndpoint: server.URL}}
+	metadata := &oauth.Metadata{Issuer: server.URL, TokenEndpoint: server.URL, IntrospectionEndpoint: server.URL}
+	client := &remote.Client{Metadata: metadata, Authentication: remote.NewAuthentication(remote.Credentials{ID: "a", Secret: "b"}, metadata)}
 	for _, c := range []struct{ operation, body, want string }{
 		{bench.OperationIssue, `{"access_token": "a.b.c", "expires_in": 60}`, ""},
 		{bench.OperationIssue, `{"access_token": ""}`, "no token"},
