@@ -78,9 +78,8 @@ func TestGuard(t *testing.T) {
 			t.Errorf("nginx: %s: got %q, want %q", header, got, want)
 		}
 	}
-	if got := health(t, conn); got != healthpb.HealthCheckResponse_SERVING {
-		t.Errorf("health: got %v", got)
-	}
+	// The health service learns of readiness once a second.
+	must.Eventually(t, "health", func() bool { return health(t, conn) == healthpb.HealthCheckResponse_SERVING })
 	if got, _ := servetest.Get(t, "http://"+r.HTTPAddr()+"/"); got != http.StatusNotFound {
 		t.Errorf("another path: got %d, want 404", got)
 	}
