@@ -78,6 +78,7 @@ var _, _, _ = grpc.NewClient, credentials.NewTLS, slog.Info
 var _, _, _ = json.NewDecoder, url.QueryEscape, spiffe.JWT
 
 var config *tls.Config
+var handler http.Handler
 var _ = attach.Scopes
 `)
 	blocks := fenced(t, "README.md", "go")
