@@ -82,8 +82,8 @@ func metadata(name, keys string) http.HandlerFunc {
 	}
 }
 
-// TestCauseOfUnknownKeys checks that the audit tells a key that is not known, or not yet, from a wrong signature. The answer is
-// the same.
+// TestCauseOfUnknownKeys checks that the audit distinguishes a key that is not known, or not yet, from a wrong signature. The
+// answer is the same.
 func TestCauseOfUnknownKeys(t *testing.T) {
 	i := trusttest.New(t)
 	f := newFederated()

@@ -88,8 +88,8 @@ func (e *Editor) Client(ctx context.Context, id oauth.ClientID) (*Client, error)
 	return resolve(id, stored, err, func() (*trust.Table, error) { return e.config.Trust.Trust(ctx) })
 }
 
-// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority. Those that a workload makes
-// have what it gives them; they are in the list only if something is stored of them.
+// Clients returns stored clients as [ClientStore] does, whatever the Editor's authority. A client of a workload has the
+// scopes and the lifetime of its workload, and is in the list only if a restriction of it is stored.
 func (e *Editor) Clients(ctx context.Context, after oauth.ClientID, limit int) ([]*Client, error) {
 	clients, err := e.config.Clients.Clients(ctx, after, limit)
 	if err != nil {
