@@ -8,3 +8,6 @@ func NormalizePath(raw string) (string, error) {
 
 // NormalizeHost returns the form in which a host is compared.
 var NormalizeHost = normalizeHost
+
+// Table returns the routes.
+func (g *Guard) Table() *Table { return g.table.Load() }

@@ -154,9 +154,6 @@ func New(verifier *verify.Verifier, table *Table, config Config) (*Guard, error)
 // SetTable replaces the routes, from the next decision on. A nil table refuses all requests.
 func (g *Guard) SetTable(table *Table) { g.table.Store(table) }
 
-// Table returns the routes.
-func (g *Guard) Table() *Table { return g.table.Load() }
-
 // Request is a request that a proxy received and asks about.
 type Request struct {
 	// Wire is the protocol in which the proxy asks.
