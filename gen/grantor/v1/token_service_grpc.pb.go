@@ -34,8 +34,10 @@ const (
 //
 // TokenService issues, introspects and revokes access tokens, and publishes what verifiers need to check them.
 //
-// Over HTTP the same methods are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
-// /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+// The gRPC port serves gRPC. The HTTP port serves every method by Connect and gRPC-Web, at POST
+// /grantor.v1.TokenService/METHOD, and most of them by REST: POST /connect/token, POST /connect/introspect, POST
+// /connect/revoke, GET /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET
+// /.well-known/jwks.json.
 //
 // A method that requires client authentication takes one of: client_id and client_secret in the message; the metadata
 // "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); or client_assertion and client_assertion_type in the
@@ -55,14 +57,14 @@ type TokenServiceClient interface {
 	// IntrospectToken returns the state of a token to the authenticated client (RFC 7662 §2): a token of the client's
 	// own, or a token for a resource that the client serves. Every other token, valid or not, is reported as not active.
 	IntrospectToken(ctx context.Context, in *IntrospectTokenRequest, opts ...grpc.CallOption) (*IntrospectTokenResponse, error)
-	// IntrospectTokens introspects up to 100 tokens, each as by IntrospectToken. It has no HTTP binding.
+	// IntrospectTokens introspects up to 100 tokens, each as by IntrospectToken. It is not part of the REST API.
 	IntrospectTokens(ctx context.Context, in *IntrospectTokensRequest, opts ...grpc.CallOption) (*IntrospectTokensResponse, error)
 	// RevokeToken revokes a token of the authenticated client (RFC 7009 §2). It also succeeds if there is nothing to
 	// revoke: a token that is malformed, expired, already revoked or another client's is left unchanged, and the response
 	// does not reveal that. A revocation that cannot be recorded fails with temporarily_unavailable.
 	RevokeToken(ctx context.Context, in *RevokeTokenRequest, opts ...grpc.CallOption) (*RevokeTokenResponse, error)
 	// RevokeClientTokens revokes every token that the authenticated client has been issued until now. It adds one entry
-	// to the feed, independently of the number of tokens. It has no HTTP binding.
+	// to the feed, independently of the number of tokens. It is not part of the REST API.
 	RevokeClientTokens(ctx context.Context, in *RevokeClientTokensRequest, opts ...grpc.CallOption) (*RevokeClientTokensResponse, error)
 	// GetServerMetadata returns the issuer's metadata (RFC 8414 §2). It needs no authentication.
 	GetServerMetadata(ctx context.Context, in *GetServerMetadataRequest, opts ...grpc.CallOption) (*GetServerMetadataResponse, error)
@@ -154,8 +156,10 @@ func (c *tokenServiceClient) GetKeySet(ctx context.Context, in *GetKeySetRequest
 //
 // TokenService issues, introspects and revokes access tokens, and publishes what verifiers need to check them.
 //
-// Over HTTP the same methods are POST /connect/token, POST /connect/introspect, POST /connect/revoke, GET
-// /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET /.well-known/jwks.json.
+// The gRPC port serves gRPC. The HTTP port serves every method by Connect and gRPC-Web, at POST
+// /grantor.v1.TokenService/METHOD, and most of them by REST: POST /connect/token, POST /connect/introspect, POST
+// /connect/revoke, GET /.well-known/oauth-authorization-server (also /.well-known/openid-configuration) and GET
+// /.well-known/jwks.json.
 //
 // A method that requires client authentication takes one of: client_id and client_secret in the message; the metadata
 // "authorization: Basic …" with both form-encoded (RFC 6749 §2.3.1); or client_assertion and client_assertion_type in the
@@ -175,14 +179,14 @@ type TokenServiceServer interface {
 	// IntrospectToken returns the state of a token to the authenticated client (RFC 7662 §2): a token of the client's
 	// own, or a token for a resource that the client serves. Every other token, valid or not, is reported as not active.
 	IntrospectToken(context.Context, *IntrospectTokenRequest) (*IntrospectTokenResponse, error)
-	// IntrospectTokens introspects up to 100 tokens, each as by IntrospectToken. It has no HTTP binding.
+	// IntrospectTokens introspects up to 100 tokens, each as by IntrospectToken. It is not part of the REST API.
 	IntrospectTokens(context.Context, *IntrospectTokensRequest) (*IntrospectTokensResponse, error)
 	// RevokeToken revokes a token of the authenticated client (RFC 7009 §2). It also succeeds if there is nothing to
 	// revoke: a token that is malformed, expired, already revoked or another client's is left unchanged, and the response
 	// does not reveal that. A revocation that cannot be recorded fails with temporarily_unavailable.
 	RevokeToken(context.Context, *RevokeTokenRequest) (*RevokeTokenResponse, error)
 	// RevokeClientTokens revokes every token that the authenticated client has been issued until now. It adds one entry
-	// to the feed, independently of the number of tokens. It has no HTTP binding.
+	// to the feed, independently of the number of tokens. It is not part of the REST API.
 	RevokeClientTokens(context.Context, *RevokeClientTokensRequest) (*RevokeClientTokensResponse, error)
 	// GetServerMetadata returns the issuer's metadata (RFC 8414 §2). It needs no authentication.
 	GetServerMetadata(context.Context, *GetServerMetadataRequest) (*GetServerMetadataResponse, error)
