@@ -4,7 +4,8 @@
 // - protoc             (unknown)
 // source: invoices/v1/invoices.proto
 
-// Package invoices.v1 is the API that the examples in Python, Node, Java and C# serve and call.
+// Package invoices.v1 is the API that the examples in Python, Node and Java serve and call. They serve the same over HTTP, at
+// /api/invoices, which is what the example in C# calls.
 
 package invoicesv1
 
