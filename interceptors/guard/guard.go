@@ -34,12 +34,12 @@
 //   - whose path has a fragment, a space or a control character, a raw character beyond ASCII, a malformed escape, or one that
 //     is not UTF-8;
 //   - whose path is escaped twice: it has "%25" followed by two hexadecimal digits;
-//   - whose path has an escape of another printable ASCII character, such as %40 for "@", if it would match a route with
-//     another rule when that is decoded, or cut off at %3F or %23, for "?" and "#";
+//   - whose path has an escape of another printable ASCII character, such as %40 for "@", if other callers are admitted to the
+//     path with that decoded, or cut off at %3F or %23, for "?" and "#";
 //   - whose host is missing or has characters that no host has, or whose method has characters that no method has;
 //   - with a header X-HTTP-Method-Override, X-HTTP-Method, X-Method-Override, X-Original-URL, X-Rewrite-URL, SCRIPT_NAME, PATH_INFO
 //     or X-Script-Name;
-//   - with a header Upgrade for another protocol than WebSocket;
+//   - with a header Upgrade for another protocol than WebSocket: what follows an upgrade to h2c reaches the service without a check;
 //   - with more than 1000 headers.
 //
 // What remains: an upstream that replaces the method by a field of the query or the body, such as _method, is asked for another
