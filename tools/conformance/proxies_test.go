@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,8 @@ type proxy struct {
 	version string
 	// forwardAuth is the guard's setting forward-auth, and empty if the proxy uses ext_authz.
 	forwardAuth string
+	// closed is the status of every request while the guard does not run, as docs/proxies.md has it.
+	closed int
 	// change returns the text of a file in another form; nil to keep it.
 	change func(t *testing.T, dir, text string) string
 }
@@ -40,12 +43,14 @@ type proxy struct {
 var proxies = []proxy{
 	{
 		name: "envoy", files: []string{"envoy.yaml"}, find: installed("envoy"), version: "--version",
+		closed: http.StatusServiceUnavailable,
 		args: func(main string) []string {
 			return []string{"-c", main, "--use-dynamic-base-id", "--concurrency", "2", "-l", "error"}
 		},
 	},
 	{
 		name: "nginx", files: []string{"nginx.conf"}, find: installed("nginx"), version: "-v", forwardAuth: "x-original",
+		closed: http.StatusServiceUnavailable,
 		args: func(main string) []string {
 			dir := filepath.Dir(main)
 			return []string{"-c", main, "-p", dir, "-e", "stderr", "-g", "daemon off; pid " + dir + "/nginx.pid;"}
@@ -53,15 +58,18 @@ var proxies = []proxy{
 	},
 	{
 		name: "haproxy", files: []string{"haproxy.cfg", "haproxy.lua"}, find: installed("haproxy"), version: "-v", forwardAuth: "x-original",
-		args: func(main string) []string { return []string{"-db", "-f", main} },
+		closed: http.StatusServiceUnavailable,
+		args:   func(main string) []string { return []string{"-db", "-f", main} },
 	},
 	{
 		name: "caddy", files: []string{"Caddyfile"}, find: installed("caddy"), version: "version", forwardAuth: "x-forwarded",
-		args: func(main string) []string { return []string{"run", "--config", main, "--adapter", "caddyfile"} },
+		closed: http.StatusBadGateway,
+		args:   func(main string) []string { return []string{"run", "--config", main, "--adapter", "caddyfile"} },
 	},
 	{
 		name: "traefik", files: []string{"traefik.yaml", "traefik-routes.yaml"}, find: buildTraefik, version: "version", forwardAuth: "x-forwarded",
-		args: func(main string) []string { return []string{"--configFile=" + main} },
+		closed: http.StatusInternalServerError,
+		args:   func(main string) []string { return []string{"--configFile=" + main} },
 	},
 }
 
