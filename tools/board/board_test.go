@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v4"
 )
@@ -99,12 +100,12 @@ func TestBoard(t *testing.T) {
 	if len(b.Panels) < 20 || b.SchemaVersion != 42 {
 		t.Errorf("got %d panels of schema version %d, want at least 20 of version 42", len(b.Panels), b.SchemaVersion)
 	}
-	t.Run("alerts", func(t *testing.T) { checkAlerts(t, m) })
+	t.Run("alerts", func(t *testing.T) { checkAlerts(t, "alerts.yaml", m) })
 	t.Run("documentation", func(t *testing.T) { checkMetricsTable(t, m) })
 }
 
-// checkAlerts checks the fields of the alert rules, and their expressions against the metrics.
-func checkAlerts(t *testing.T, m metrics) {
+// checkAlerts checks the fields of a file of alert rules, and their expressions against the metrics.
+func checkAlerts(t *testing.T, file string, m metrics) {
 	t.Helper()
 	var rules struct {
 		Groups []struct {
@@ -116,7 +117,7 @@ func checkAlerts(t *testing.T, m metrics) {
 			}
 		}
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(readFile("deploy/prometheus/alerts.yaml")))
+	decoder := yaml.NewDecoder(bytes.NewReader(readFile("deploy/prometheus/" + file)))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&rules); err != nil {
 		t.Fatal(err)
@@ -140,12 +141,21 @@ func checkAlerts(t *testing.T, m metrics) {
 	}
 }
 
-// TestAlerts runs the cases of testdata/alerts.yaml, which say what series raise which alerts.
+// TestAlerts runs the cases of testdata, which say what series raise which alerts.
 func TestAlerts(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "promtool", "test", "rules", "testdata/alerts.yaml").CombinedOutput()
-	if err != nil {
-		t.Errorf("%v: %s", err, out)
+	for _, cases := range []string{"testdata/alerts.yaml", "testdata/guard-alerts.yaml"} {
+		out, err := exec.CommandContext(t.Context(), "promtool", "test", "rules", cases).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v: %s", cases, err, out)
+		}
 	}
+}
+
+// TestGuardAlerts checks that the expressions of the guard's alert rules agree with the metrics of a running guard.
+func TestGuardAlerts(t *testing.T) {
+	m := guardMetrics(t)
+	m["up"] = new(dto.MetricFamily) // Prometheus adds it
+	checkAlerts(t, "guard-alerts.yaml", m)
 }
 
 // checkMetricsTable checks that the first table of docs/telemetry.md lists the metrics with their types and labels.

@@ -114,8 +114,44 @@ func (r *replica) exercise(t *testing.T) metrics {
 	post("/connect/token", form("another", generated))
 	body := read(t, must.Get(http.Get(r.ops+"/metrics")))
 	r.redis.Start() // the replica needs it to shut down cleanly
+	return parse(body)
+}
+
+// parse returns the metrics in the text that /metrics has.
+func parse(text string) metrics {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return must.Get(parser.TextToMetricFamilies(strings.NewReader(body)))
+	return must.Get(parser.TextToMetricFamilies(strings.NewReader(text)))
+}
+
+// guardMetrics returns what a guard reports that has refused a request because it does not reach the issuer.
+func guardMetrics(t *testing.T) metrics {
+	t.Helper()
+	dir := t.TempDir()
+	rules := filepath.Join(dir, "rules.yaml")
+	must.Succeed(t, os.WriteFile(rules, []byte("rules: [{path: /orders, authenticated: true}]\n"), 0o600))
+	ports := must.Get(local.FreePorts(3))
+	command := exec.Command(must.Get(build(t.Context(), dir)), "guard", "--issuer=http://localhost:1", "--audience=https://orders.internal",
+		"--rules="+rules, "--forward-auth=x-original", "--trusted-proxies=127.0.0.0/8", "--shutdown-delay=0s",
+		"--grpc-listen=localhost:"+ports[0], "--http-listen=localhost:"+ports[1], "--ops-listen=localhost:"+ports[2])
+	must.Succeed(t, command.Start())
+	running, ended := context.WithCancelCause(context.Background())
+	go func() { ended(fmt.Errorf("the guard ended: %w", command.Wait())) }()
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		<-running.Done()
+	})
+	must.Succeed(t, awaitOK(running, "http://localhost:"+ports[2]+"/healthz"))
+	request := must.Get(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:"+ports[1]+"/authorize", nil))
+	request.Header = http.Header{
+		"X-Original-Method": {"GET"}, "X-Original-Uri": {"/orders"}, "X-Original-Host": {"localhost"}, "X-Original-Proto": {"https"},
+		"Authorization": {"Bearer unknown"},
+	}
+	answer := must.Get(http.DefaultClient.Do(request))
+	read(t, answer)
+	if answer.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("got %s without the issuer, want 503", answer.Status)
+	}
+	return parse(read(t, must.Get(http.Get("http://localhost:"+ports[2]+"/metrics"))))
 }
 
 // read returns the body of a response and closes it.
