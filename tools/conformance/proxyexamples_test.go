@@ -14,15 +14,33 @@ import (
 	"github.com/grantorhq/grantor/service/must"
 )
 
-// TestConformanceProxyExamples runs the transcripts of the examples with a proxy as their pages have them: in a network of its
-// own, because their ports are fixed.
+// TestConformanceProxyExamples runs the transcripts of the examples with a proxy as their pages have them. The first command of a
+// page runs in the background once it has printed its last line.
 func TestConformanceProxyExamples(t *testing.T) {
 	for _, name := range []string{"envoy", "nginx"} {
-		t.Run(name, func(t *testing.T) { runTranscript(t, filepath.Join("examples", name)) })
+		t.Run(name, func(t *testing.T) {
+			commands := transcript(string(must.Get(os.ReadFile(filepath.Join("../../examples", name, "README.md")))))
+			first, rest := commands[0], commands[1:]
+			runTranscript(t, func(log string) string {
+				return fmt.Sprintf("%s >%s 2>&1 &\nfor _ in $(seq 600); do grep -qF '%s' %[2]s && break; sleep 0.2; done\n",
+					first.line, log, first.output[len(first.output)-1])
+			}, rest)
+		})
 	}
 }
 
-// command is a line of a transcript that begins with "$ ", and the lines of output below it.
+// TestConformanceGuardWalk runs the walk of docs/guard.md as the page has it.
+func TestConformanceGuardWalk(t *testing.T) {
+	_, page, _ := strings.Cut(string(must.Get(os.ReadFile("../../docs/guard.md"))), "\n## A walk\n")
+	page, _, _ = strings.Cut(page, "\n## ")
+	runTranscript(t, func(log string) string {
+		return fmt.Sprintf(`make build >%s 2>&1
+until_ready() { for url; do for _ in $(seq 300); do command curl -sf -o /dev/null $url && break; sleep 0.2; done; done; }
+`, log)
+	}, transcript(page))
+}
+
+// command is a line of a transcript that begins with "$ ", with those that continue it, and the lines of output below it.
 type command struct {
 	line   string
 	output []string
@@ -38,28 +56,34 @@ func transcript(page string) []command {
 		}
 		if entered, ok := strings.CutPrefix(text, "$ "); ok {
 			commands = append(commands, command{line: entered})
-		} else if n := len(commands) - 1; n >= 0 {
+		} else if n := len(commands) - 1; n >= 0 && strings.HasSuffix(commands[n].line, `\`) {
+			commands[n].line += "\n" + text
+		} else if n >= 0 {
 			commands[n].output = append(commands[n].output, text)
 		}
 	}
 	return commands
 }
 
-// runTranscript runs the first command of a page until it prints its last line, and then the others, in one shell.
-func runTranscript(t *testing.T, dir string) {
+// runTranscript runs commands in one shell, after those that prepare returns for a log, and compares their output. It does so in
+// a network of its own, because the ports are fixed.
+func runTranscript(t *testing.T, prepare func(log string) string, commands []command) {
 	t.Helper()
-	commands := transcript(string(must.Get(os.ReadFile(filepath.Join("../..", dir, "README.md")))))
-	first, rest := commands[0], commands[1:]
 	log := filepath.Join(t.TempDir(), "log")
 	var script strings.Builder
-	fmt.Fprintf(&script, "ip link set lo up\n%s >%s 2>&1 & started=$!\n", first.line, log)
-	fmt.Fprintf(&script, "for _ in $(seq 600); do grep -qF '%s' %s && break; sleep 0.2; done\n", first.output[len(first.output)-1], log)
 	// On a terminal, curl shows no progress.
-	script.WriteString("curl() { command curl --no-progress-meter \"$@\"; }\n")
-	for i, c := range rest {
-		fmt.Fprintf(&script, "echo '@@%d'\n{ %s\n} 2>&1\n", i, c.line)
+	script.WriteString("ip link set lo up\n" + prepare(log) + "curl() { command curl --no-progress-meter \"$@\"; }\n")
+	for i, c := range commands {
+		line, background := strings.CutSuffix(c.line, "&")
+		if background {
+			line += ">>" + log + " 2>&1 &"
+		}
+		fmt.Fprintf(&script, "echo '@@%d'\n{ %s\n} 2>&1\n", i, line)
+		if background && (i+1 == len(commands) || !strings.HasSuffix(commands[i+1].line, "&")) {
+			script.WriteString("until_ready localhost:9192/readyz localhost:8000/health\n")
+		}
 	}
-	script.WriteString("kill $started; wait\n")
+	script.WriteString("kill $(jobs -p); wait\n")
 	args := []string{"--net"}
 	if os.Getuid() != 0 {
 		args = append(args, "--map-current-user", "--keep-caps")
@@ -68,13 +92,16 @@ func runTranscript(t *testing.T, dir string) {
 	shell.Dir = "../.."
 	output, err := shell.Output()
 	must.Succeed(t, err)
-	parts := regexp.MustCompile(`(?m)^@@\d+\n`).Split(string(output), -1)
-	if len(parts) != len(rest)+1 {
-		t.Fatalf("got the output of %d commands, want that of %d: %s", len(parts)-1, len(rest), output)
+	parts := regexp.MustCompile(`@@\d+\n`).Split(string(output), -1)
+	if len(parts) != len(commands)+1 {
+		t.Fatalf("got the output of %d commands, want that of %d: %s", len(parts)-1, len(commands), output)
 	}
-	for i, c := range rest {
-		if want := strings.Join(c.output, "\n"); strings.TrimSpace(parts[i+1]) != want {
-			t.Errorf("$ %s\n%s\nwant: %s", c.line, parts[i+1], want)
+	for i, c := range commands {
+		got := strings.TrimSpace(strings.ReplaceAll(parts[i+1], "\r", ""))
+		want := regexp.QuoteMeta(strings.Join(c.output, "\n"))
+		// A line of three dots stands for lines that the page leaves out.
+		if !regexp.MustCompile(`(?s)^` + strings.ReplaceAll(want, "\n\\.\\.\\.\n", "\n.*\n") + `$`).MatchString(got) {
+			t.Errorf("$ %s\n%s\nwant: %s", c.line, got, strings.Join(c.output, "\n"))
 		}
 	}
 	if t.Failed() {
