@@ -2,7 +2,7 @@
 # Starts the issuer in development mode, a service in Node.js, the guard and nginx, each on loopback, until Ctrl-C.
 set -eu
 cd "$(dirname "$0")/../.."
-for program in go node nginx; do
+for program in go curl node nginx; do
 	command -v "$program" >/dev/null || { echo "this example needs $program" >&2; exit 1; }
 done
 processes= state=
@@ -11,7 +11,8 @@ start() {
 	"$@" &
 	processes="$processes $!"
 }
-ready() { until curl -s -o /dev/null --fail "$1"; do sleep 0.1; done; }
+# ready waits for a URL, as long as the process that was started last runs.
+ready() { until curl -s -o /dev/null --fail "$1"; do kill -0 $! 2>/dev/null || exit 1; sleep 0.1; done; }
 
 go build -o bin/grantor ./cmd/grantor
 start bin/grantor serve --dev --log-level warn
