@@ -37,7 +37,10 @@ func TestModulesAgree(t *testing.T) {
 	versions := make(map[string]version)
 	for _, module := range []string{".", "interceptors/secretvar", "cmd/grantor"} {
 		var file struct {
-			Require []struct{ Path, Version string }
+			Require []struct {
+				Path    string `json:"Path"`
+				Version string `json:"Version"`
+			} `json:"Require"`
 		}
 		must.Succeed(t, json.Unmarshal(goIn(t, filepath.Join("..", module), "mod", "edit", "-json"), &file))
 		for _, r := range file.Require {
