@@ -1,32 +1,34 @@
 # The commands of this repository. They need Go, git and make; `make conformance` also needs Node, Python, a JDK, Maven and curl.
 # tools/install-for-tests installs the servers and proxies that the tests run.
 
-buf        := go tool -modfile=tools/buf.mod buf
-lint       := go tool -modfile=$(CURDIR)/tools/lint.mod golangci-lint
-vulncheck  := go tool -modfile=tools/lint.mod govulncheck
-score      := go tool -modfile=tools/score.mod kube-score
+buf        := GOWORK=off go tool -modfile=tools/buf.mod buf
+lint       := GOWORK=off go tool -modfile=$(CURDIR)/tools/lint.mod golangci-lint
+vulncheck  := GOWORK=off go tool -modfile=$(CURDIR)/tools/lint.mod govulncheck
+score      := GOWORK=off go tool -modfile=tools/score.mod kube-score
 FUZZTIME   ?= 10s
 
-# The modules beside the product's own. Each keeps the requirements of a tool, of tests or of an example out of the product's
-# go.mod.
-modules    := tools/board tools/checkdeploy tools/conformance examples/mcp
+# The modules of go.work (the Go pattern "work" matches their packages), and those apart from it: each keeps the requirements of a
+# tool, of tests or of an example out of the product's. go tool -modfile and the modules apart need GOWORK=off.
+product    := . cmd/grantor interceptors/secretvar
+modules    := $(product) examples/mcp tools/board tools/checkdeploy tools/conformance
 
 .PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench
 
+# With grpcnotrace, gRPC does not link golang.org/x/net/trace, which Grantor does not serve and whose templates may call any method
+# by its name: with them, the linker keeps every method of every type, a third of the binary.
 build: ## Build the binary into bin/. VERSION=v1.2.3 sets the version, for a build outside the repository.
-	go build -ldflags '-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=$(VERSION)' -o bin/grantor ./cmd/grantor
+	go build -tags grpcnotrace -ldflags '-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=$(VERSION)' -o bin/grantor ./cmd/grantor
 
 # go test reports packages in the order of its arguments. The slowest are the first by name, so the order is reversed: the
 # results of the others appear while the slowest run.
 test: ## Run the tests with the race detector and a real redis-server.
 	tools/install-for-tests
 	@echo '== compiling with the race detector: minutes the first time, seconds from then on'
-	go build -race -v ./...
-	go test -race -timeout 20m $$(go list ./... | sort -r)
+	go build -race -v work
+	go test -race -timeout 20m $$(go list work | sort -r)
 	go test -run '^TestSeriesAreBounded' ./service -callers 1000000
-	go test -C tools/board -race ./...
-	go test -C tools/conformance -race ./...
-	go test -C examples/mcp -race ./...
+	GOWORK=off go test -C tools/board -race ./...
+	GOWORK=off go test -C tools/conformance -race ./...
 
 # make test runs these tests too, with outages of a few seconds.
 faults: ## Run the fault tests with outages and restarts of a minute, and the attacks for longer.
@@ -39,7 +41,7 @@ faults: ## Run the fault tests with outages and restarts of a minute, and the at
 
 conformance: ## Run curl, clients of npm, PyPI, Maven and Kubernetes, Chromium, other programs, the examples, and proxies with the guard, against the issuer.
 	tools/install-for-tests conformance
-	go test -C tools/conformance -race -timeout 40m -tags conformance -run Conformance ./...
+	GOWORK=off go test -C tools/conformance -race -timeout 40m -tags conformance -run Conformance ./...
 
 generate: ## Generate gen/ and the code of the examples from their .proto files.
 	$(buf) generate
@@ -61,27 +63,27 @@ check-breaking: ## Fail if the API breaks callers of the baseline.
 check-deploy: build ## Check the image, the manifests and the units, as far as possible without a cluster.
 	tools/install-for-tests
 	tools/check-image
-	cd tools/checkdeploy && go run . -binary $(CURDIR)/bin/grantor $(CURDIR)/deploy
-	cd tools/checkdeploy && go run . -manifests $(CURDIR)/deploy >$(CURDIR)/bin/manifests.yaml
+	cd tools/checkdeploy && GOWORK=off go run . -binary $(CURDIR)/bin/grantor $(CURDIR)/deploy
+	cd tools/checkdeploy && GOWORK=off go run . -manifests $(CURDIR)/deploy >$(CURDIR)/bin/manifests.yaml
 	$(score) score --ignore-container-cpu-limit --kubernetes-version v1.35 --exit-one-on-warning bin/manifests.yaml
 
 check-modules: ## Fail if the go.mod or go.sum of a module is not tidy.
-	@for module in . $(modules); do echo "== $$module" && go mod -C $$module tidy -diff || exit 1; done
+	@for module in $(modules); do echo "== $$module" && GOWORK=off go mod -C $$module tidy -diff || exit 1; done
 
 lint: ## Run the linters in each module.
-	@for module in . $(modules); do echo "== $$module" && (cd $$module && $(lint) run ./...) || exit 1; done
+	@for module in $(modules); do echo "== $$module" && (cd $$module && $(lint) run ./...) || exit 1; done
 
 fuzz: ## Run each fuzz target for FUZZTIME.
 	tools/fuzz $(FUZZTIME)
 
 # Needs redis-server and prometheus on the PATH, and takes six minutes.
 board: ## Draw the dashboard of a real run into docs/board.svg.
-	cd tools/board && go run . -for 5m -o $(CURDIR)/docs/board.svg
+	cd tools/board && GOWORK=off go run . -for 5m -o $(CURDIR)/docs/board.svg
 
 # Takes about half an hour, on a machine that does nothing else.
 bench: ## Measure Grantor against its targets, into BENCHMARKS.md and docs/bench-*.svg.
 	tools/install-for-tests
 	go run ./tools/bench
 
-vulncheck: ## Report known vulnerabilities in what the binary uses.
-	$(vulncheck) ./...
+vulncheck: ## Report known vulnerabilities in what the binary and the packages for users use.
+	@for module in $(product); do echo "== $$module" && (cd $$module && $(vulncheck) ./...) || exit 1; done

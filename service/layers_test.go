@@ -165,10 +165,10 @@ func checkCommands(t *testing.T, name string, deps []string) {
 	}
 }
 
-// list maps each package to everything that it depends on, tests aside.
+// list maps each package of go.work to everything that it depends on, tests aside.
 func list(t *testing.T) map[string][]string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", "./...")
+	command := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Deps", "work")
 	command.Dir = ".."
 	out, err := command.Output()
 	if err != nil {

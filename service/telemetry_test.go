@@ -15,10 +15,7 @@ import (
 	"testing"
 	"time"
 
-	prometheusclient "github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -30,6 +27,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
 	"github.com/grantorhq/grantor/service/jwks"
+	"github.com/grantorhq/grantor/service/metrictest"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -38,13 +36,10 @@ import (
 )
 
 // newMeter returns a meter, preceded by the registry of its metrics.
-func newMeter(t testing.TB) (*prometheusclient.Registry, metric.Meter) {
+func newMeter(t testing.TB) (*metrictest.Registry, metric.Meter) {
 	t.Helper()
-	registry := prometheusclient.NewRegistry()
-	exporter := must.Get(prometheus.New(prometheus.WithRegisterer(registry), prometheus.WithoutScopeInfo()))
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))
-	t.Cleanup(func() { must.Succeed(t, provider.Shutdown(context.Background())) })
-	return registry, provider.Meter("test")
+	registry := metrictest.New(t)
+	return registry, registry.Provider.Meter("test")
 }
 
 // newTracer returns a tracer that records a share of the traces, preceded by what it has recorded.
@@ -66,16 +61,7 @@ func TestLossIsCounted(t *testing.T) {
 	c.redis.Kill()
 	c.redis.Wipe()
 	c.redis.Start()
-	must.Eventually(t, "the loss is counted", func() bool {
-		families, err := metrics.Gather()
-		must.Succeed(t, err)
-		for _, family := range families {
-			if family.GetName() == "grantor_store_lost_total" {
-				return family.GetMetric()[0].GetCounter().GetValue() == 1
-			}
-		}
-		return false
-	})
+	must.Eventually(t, "the loss is counted", func() bool { return metrics.Values(t)["grantor_store_lost_total"] == 1 })
 }
 
 // direct calls the methods of a service in process, through its middleware.
@@ -159,7 +145,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		caller(rand.Text(), false)
 		caller(rand.Text(), true)
 	}
-	before := series(t, metrics)
+	before := slices.Sorted(maps.Keys(metrics.Values(t)))
 	var all sync.WaitGroup
 	const workers = 4
 	for range workers {
@@ -170,31 +156,13 @@ func TestSeriesAreBounded(t *testing.T) {
 		})
 	}
 	all.Wait()
-	after := series(t, metrics)
+	after := slices.Sorted(maps.Keys(metrics.Values(t)))
 	if !slices.Equal(before, after) {
 		t.Errorf("%d series before %d callers, %d after", len(before), *callers, len(after))
 	}
 	if len(before) < 25 {
 		t.Errorf("only %d series: %v", len(before), before)
 	}
-}
-
-// series returns the names and labels of all series in a registry, sorted.
-func series(t testing.TB, metrics prometheusclient.Gatherer) []string {
-	t.Helper()
-	families, err := metrics.Gather()
-	must.Succeed(t, err)
-	found := make(map[string]bool)
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			name := family.GetName()
-			for _, label := range m.GetLabel() {
-				name += " " + label.GetName() + "=" + label.GetValue()
-			}
-			found[name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(found))
 }
 
 // TestCallIsTraced checks that the spans of a call, and of what is slow within it, are children of the caller's span.

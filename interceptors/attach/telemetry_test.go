@@ -4,13 +4,11 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"runtime"
 	"testing"
 	"time"
 
-	prometheusclient "github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/exporters/prometheus"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -22,12 +20,13 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/grantorhq/grantor/interceptors/attach"
+	"github.com/grantorhq/grantor/service/metrictest"
 )
 
 // measurements are the metrics and spans of a source with telemetry.
 type measurements struct {
 	option  attach.Option
-	metrics *prometheusclient.Registry
+	metrics *metrictest.Registry
 	spans   *tracetest.InMemoryExporter
 	tracers trace.TracerProvider
 }
@@ -35,42 +34,25 @@ type measurements struct {
 // measure returns a Telemetry option that records the given share of traces.
 func measure(t testing.TB, share float64) *measurements {
 	t.Helper()
-	m := &measurements{metrics: prometheusclient.NewRegistry(), spans: tracetest.NewInMemoryExporter()}
-	reader, err := prometheus.New(prometheus.WithRegisterer(m.metrics), prometheus.WithoutScopeInfo(), prometheus.WithoutTargetInfo())
-	if err != nil {
-		t.Fatal(err)
-	}
-	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	m := &measurements{metrics: metrictest.New(t), spans: tracetest.NewInMemoryExporter()}
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(m.spans),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(share))))
-	t.Cleanup(func() {
-		_, _ = meters.Shutdown(context.Background()), tracers.Shutdown(context.Background())
-	})
-	m.option, m.tracers = attach.Telemetry(meters, tracers), tracers
+	t.Cleanup(func() { _ = tracers.Shutdown(context.Background()) })
+	m.option, m.tracers = attach.Telemetry(m.metrics.Provider, tracers), tracers
 	return m
 }
 
-// values maps "name label=value …" to the value, or to the count of a histogram.
+// values maps "name label=value …", without the address of a server, to the value, or to the count of a histogram.
 func (m *measurements) values(t *testing.T) map[string]float64 {
 	t.Helper()
-	families, err := m.metrics.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	values := make(map[string]float64)
-	for _, family := range families {
-		for _, series := range family.GetMetric() {
-			name := family.GetName()
-			for _, label := range series.GetLabel() {
-				if label.GetName() != "server_address" && label.GetName() != "server_port" {
-					name += " " + label.GetName() + "=" + label.GetValue()
-				}
-			}
-			values[name] += series.GetCounter().GetValue() + series.GetGauge().GetValue() + float64(series.GetHistogram().GetSampleCount())
-		}
+	for series, value := range m.metrics.Values(t) {
+		values[serverLabel.ReplaceAllString(series, "")] += value
 	}
 	return values
 }
+
+var serverLabel = regexp.MustCompile(` server_(address|port)=\S*`)
 
 // A call, a stream, an HTTP request and the token requests are all measured and belong to the caller's trace.
 func TestTelemetry(t *testing.T) {

@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	prometheusclient "github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/exporters/prometheus"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -24,6 +21,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/metrictest"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -32,37 +30,18 @@ import (
 // measurements are the metrics and spans of a verifier with telemetry.
 type measurements struct {
 	option  verify.Option
-	metrics *prometheusclient.Registry
+	metrics *metrictest.Registry
 	spans   *tracetest.InMemoryExporter
 }
 
 // measure returns a Telemetry option that records the calls whose callers request it.
 func measure(t testing.TB) *measurements {
-	m := &measurements{metrics: prometheusclient.NewRegistry(), spans: tracetest.NewInMemoryExporter()}
-	reader := must.Get(prometheus.New(prometheus.WithRegisterer(m.metrics), prometheus.WithoutScopeInfo(), prometheus.WithoutTargetInfo()))
-	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	m := &measurements{metrics: metrictest.New(t), spans: tracetest.NewInMemoryExporter()}
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(m.spans),
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
-	t.Cleanup(func() {
-		_, _ = meters.Shutdown(context.Background()), tracers.Shutdown(context.Background())
-	})
-	m.option = verify.Telemetry(meters, tracers)
+	t.Cleanup(func() { _ = tracers.Shutdown(context.Background()) })
+	m.option = verify.Telemetry(m.metrics.Provider, tracers)
 	return m
-}
-
-// values maps "name label=value …" to the value, or to the count of a histogram.
-func (m *measurements) values() map[string]float64 {
-	values := make(map[string]float64)
-	for _, family := range must.Get(m.metrics.Gather()) {
-		for _, series := range family.GetMetric() {
-			name := family.GetName()
-			for _, label := range series.GetLabel() {
-				name += " " + label.GetName() + "=" + label.GetValue()
-			}
-			values[name] = series.GetCounter().GetValue() + series.GetGauge().GetValue() + float64(series.GetHistogram().GetSampleCount())
-		}
-	}
-	return values
 }
 
 const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -78,7 +57,7 @@ func TestTelemetryDuringNew(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				m.values()
+				m.metrics.Values(t)
 			}
 		}
 	})
@@ -141,8 +120,8 @@ func TestTelemetry(t *testing.T) {
 		"grantor_verify_cache_lookups_total result=hit":                                                                                      7,
 		"grantor_verify_cache_lookups_total result=miss":                                                                                     2,
 	}
-	must.Eventually(t, "all calls are measured", func() bool { return len(m.values()) >= len(want) && len(m.spans.GetSpans()) >= 11 })
-	got := m.values()
+	must.Eventually(t, "all calls are measured", func() bool { return len(m.metrics.Values(t)) >= len(want) && len(m.spans.GetSpans()) >= 11 })
+	got := m.metrics.Values(t)
 	for series, value := range want {
 		if got[series] != value {
 			t.Errorf("%s: got %g, want %g", series, got[series], value)
@@ -167,12 +146,12 @@ func TestTelemetryOfFeed(t *testing.T) {
 		"grantor_verify_feed_age_seconds", "grantor_verify_revocations_live", "grantor_verify_calls_stale_total",
 		"grantor_verify_cache_lookups_total result=hit",
 	} {
-		if _, ok := m.values()[series]; !ok {
+		if _, ok := m.metrics.Values(t)[series]; !ok {
 			t.Errorf("%s is not measured", series)
 		}
 	}
 	verifier.Close()
-	if got := m.values(); len(got) > 0 {
+	if got := m.metrics.Values(t); len(got) > 0 {
 		t.Errorf("after Close: %v", got)
 	}
 }
@@ -188,11 +167,11 @@ func TestTelemetryIsBounded(t *testing.T) {
 		}
 	}
 	call()
-	before := len(m.values())
+	before := len(m.metrics.Values(t))
 	for range 1000 {
 		call()
 	}
-	if after := m.values(); len(after) != before {
+	if after := m.metrics.Values(t); len(after) != before {
 		t.Errorf("%d series before, %d after", before, len(after))
 	}
 }
@@ -210,7 +189,7 @@ func TestTelemetryOfPanic(t *testing.T) {
 		_, _ = chain(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/a.B/C"}, func(context.Context, any) (any, error) { panic("oh") })
 	}()
 	name := "rpc_server_call_duration_seconds error_type=UNKNOWN rpc_method=a.B/C rpc_response_status_code=UNKNOWN rpc_system_name=grpc"
-	if got := m.values(); got[name] != 1 {
+	if got := m.metrics.Values(t); got[name] != 1 {
 		t.Errorf("got %v, want %s", got, name)
 	}
 }

@@ -62,7 +62,7 @@ func newLab(ctx context.Context, s *settings, dir string) (*lab, error) {
 	l.env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GRANTOR_") })
 	l.env = append(l.env, "GRANTOR_CLIENT_SECRET="+l.secret)
 	progressf("building")
-	if err := l.build(ctx, "grantor", "./cmd/grantor", "-ldflags", "-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version="); err != nil {
+	if err := l.build(ctx, "grantor", "./cmd/grantor", "-tags", "grpcnotrace", "-ldflags", "-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version="); err != nil {
 		return nil, err
 	}
 	if err := l.build(ctx, "yardstick", "./tools/yardstick"); err != nil {

@@ -77,7 +77,7 @@ func addVersions(ctx context.Context, t *table) error {
 	if err != nil {
 		return err
 	}
-	changed, err := output(ctx, os.Environ(), "git", "status", "--porcelain", "--", "*.go", "go.mod")
+	changed, err := output(ctx, os.Environ(), "git", "status", "--porcelain", "--", "*.go", "*go.mod")
 	if err != nil {
 		return err
 	}

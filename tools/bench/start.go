@@ -108,7 +108,7 @@ func (s *scale) memoryAroundLoad(ctx context.Context, issuer *server) (fresh, us
 
 // sizes returns the size of the binary, with and without symbols, in bytes.
 func (s *scale) sizes(ctx context.Context) (plain, stripped float64, err error) {
-	if err := s.build(ctx, "stripped", "./cmd/grantor", "-trimpath", "-ldflags", "-s -w"); err != nil {
+	if err := s.build(ctx, "stripped", "./cmd/grantor", "-tags", "grpcnotrace", "-trimpath", "-ldflags", "-s -w"); err != nil {
 		return 0, 0, err
 	}
 	for name, into := range map[string]*float64{"grantor": &plain, "stripped": &stripped} {

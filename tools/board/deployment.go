@@ -73,8 +73,8 @@ scrape_configs: [{job_name: grantor, static_configs: [{targets: ["localhost:%s",
 // build builds the grantor binary into dir and returns its path.
 func build(ctx context.Context, dir string) (string, error) {
 	binary := filepath.Join(dir, "grantor")
-	command := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/grantor") //nolint:gosec // a temporary folder
-	command.Dir, command.Stderr = root, os.Stderr
+	command := exec.CommandContext(ctx, "go", "build", "-o", binary, ".") //nolint:gosec // a temporary folder
+	command.Dir, command.Stderr = filepath.Join(root, "cmd/grantor"), os.Stderr
 	return binary, command.Run()
 }
 

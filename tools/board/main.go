@@ -2,7 +2,7 @@
 // issuer and a Prometheus, puts load on the replicas, evaluates the expressions of every panel with Prometheus, and draws
 // the results:
 //
-//	cd tools/board && go run . -for 5m -o ../../docs/board.svg
+//	cd tools/board && GOWORK=off go run . -for 5m -o ../../docs/board.svg
 //
 // It runs in its own folder and needs go, redis-server and prometheus on the PATH. Its tests check the dashboard, the
 // alert rules and the table of metrics in docs/telemetry.md against the metrics of a running issuer. It is a separate

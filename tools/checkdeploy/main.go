@@ -1,6 +1,6 @@
 // Command checkdeploy checks the files in deploy/ as far as possible without a cluster or a container engine:
 //
-//	go run . -binary /path/to/grantor ../../deploy
+//	GOWORK=off go run . -binary /path/to/grantor ../../deploy
 //
 // Kustomize builds the Kubernetes manifests, which are decoded strictly into the types of their APIs; with -manifests
 // they are only printed, for kube-score. So are the policies of Istio, and the binary checks the rules of the guard.

@@ -45,8 +45,8 @@ const (
 // buildGrantor builds the binary once.
 var buildGrantor = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(binaries, "grantor")
-	build := exec.Command("go", "build", "-o", path, "./cmd/grantor")
-	build.Dir = "../.."
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Dir = "../../cmd/grantor"
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}

@@ -89,7 +89,7 @@ func runTranscript(t *testing.T, prepare func(log string) string, commands []com
 		args = append(args, "--map-current-user", "--keep-caps")
 	}
 	shell := exec.CommandContext(t.Context(), "unshare", append(args, "bash", "-c", script.String())...)
-	shell.Dir = "../.."
+	shell.Dir, shell.Env = "../..", append(os.Environ(), "GOWORK=") // not off, as this module needs it
 	output, err := shell.Output()
 	must.Succeed(t, err)
 	parts := regexp.MustCompile(`@@\d+\n`).Split(string(output), -1)

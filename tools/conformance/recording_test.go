@@ -56,7 +56,7 @@ const maxSent = 1000
 // TestConformanceProxyRecordings compares what each proxy sends to an authorization service with the recordings that the fast
 // tests of the guard read:
 //
-//	go test -C tools/conformance -tags conformance -run ConformanceProxyRecordings . -record
+//	GOWORK=off go test -C tools/conformance -tags conformance -run ConformanceProxyRecordings . -record
 //
 // writes them. Other versions of a proxy may send something else: only those of the recording are compared.
 func TestConformanceProxyRecordings(t *testing.T) {
