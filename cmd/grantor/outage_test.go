@@ -23,6 +23,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -215,7 +216,7 @@ func (w *watcher) count() int {
 func TestOutageOfReplica(t *testing.T) {
 	t.Parallel()
 	redis := redistest.New(t)
-	rest, rpc := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	rest, rpc := freeport.Address(t), freeport.Address(t)
 	issuer := "http://" + rest
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer="+issuer)
 	other := servetest.Start(t, args...)
@@ -330,7 +331,7 @@ func TestOutageByKill(t *testing.T) {
 	redis := redistest.New(t)
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")
 	survivor := servetest.Start(t, args...)
-	rpc, ops := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	rpc, ops := freeport.Address(t), freeport.Address(t)
 	start := func() *process {
 		return startProcess(t, binary, ops, append([]string{"serve", "--http-listen=127.0.0.1:0", "--grpc-listen=" + rpc}, args...)...)
 	}

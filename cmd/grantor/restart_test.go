@@ -33,6 +33,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -65,7 +66,7 @@ func (p *process) stop(t testing.TB) {
 type station struct{ rest, grpc, ops string }
 
 func newStation(t testing.TB) station {
-	return station{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t)}
+	return station{freeport.Address(t), freeport.Address(t), freeport.Address(t)}
 }
 
 // Rest, GRPC and Ops are what haproxy.cfg names.
@@ -86,7 +87,7 @@ func TestRollingRestart(t *testing.T) {
 	front := struct {
 		Rest, GRPC, Web, CA string
 		A, B                station
-	}{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.WriteFile(t, "ca.pem", string(ours.PEM)), stations[0], stations[1]}
+	}{freeport.Address(t), freeport.Address(t), freeport.Address(t), servetest.WriteFile(t, "ca.pem", string(ours.PEM)), stations[0], stations[1]}
 	_, port, _ := net.SplitHostPort(front.Rest)
 	_, grpcPort, _ := net.SplitHostPort(front.GRPC)
 	issuer := "https://localhost:" + port

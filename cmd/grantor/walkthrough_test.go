@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -51,23 +51,10 @@ func TestWalkthrough(t *testing.T) {
 	}
 }
 
-// serveAt starts a server whose issuer is the URL of its REST port, and returns that URL. It retries, because another program
-// can take the free port before the server binds it.
+// serveAt starts a server whose issuer is the URL of its REST port, and returns that URL.
 func serveAt(t *testing.T, args ...string) string {
 	t.Helper()
-	const attempts = 10
-	var err error
-	for range attempts {
-		listener, listenErr := net.Listen("tcp", "127.0.0.1:0")
-		if listenErr != nil {
-			t.Fatal(listenErr)
-		}
-		address := listener.Addr().String()
-		_ = listener.Close()
-		if _, err = servetest.Try(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...); err == nil {
-			return "http://" + address
-		}
-	}
-	t.Fatal(err)
-	return ""
+	address := freeport.Address(t)
+	servetest.Start(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...)
+	return "http://" + address
 }

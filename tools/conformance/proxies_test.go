@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/service/certificate/certtest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -163,7 +164,7 @@ func (p proxy) start(t *testing.T, b behind) *front {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	root := certtest.NewAuthority()
 	own := root.Sign()
-	f := &front{address: freeAddress(t), roots: root.Pool()}
+	f := &front{address: freeport.Address(t), roots: root.Pool()}
 	cert, key := certtest.PEM(own.Certificate...), certtest.KeyPEM(own)
 	for name, text := range map[string]string{"tls.crt": cert, "tls.key": key, "tls.pem": cert + key} {
 		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
@@ -198,7 +199,7 @@ func (p proxy) start(t *testing.T, b behind) *front {
 func port(t *testing.T, address string) string {
 	t.Helper()
 	if address == "" {
-		address = freeAddress(t)
+		address = freeport.Address(t)
 	}
 	_, port, err := net.SplitHostPort(address)
 	must.Succeed(t, err)

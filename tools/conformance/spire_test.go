@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/attach/spiffe"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -50,9 +50,7 @@ func newSPIRE(t *testing.T) *spire {
 		t.Fatalf("building SPIRE: %v\n%s", err, out)
 	}
 	t.Logf("built SPIRE in %s", time.Since(began).Round(time.Second))
-	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
-	port := listener.Addr().(*net.TCPAddr).Port
-	must.Succeed(t, listener.Close())
+	port := freeport.New(t)
 	s.write(t, "server.conf", fmt.Sprintf(`server {
   bind_address = "127.0.0.1" bind_port = "%d" socket_path = "%s/server.sock" trust_domain = "%s" data_dir = "%[2]s/server"
   log_level = "WARN" ca_ttl = "1h"
