@@ -13,6 +13,7 @@ import (
 // TestStreamOutlivesItsCertificate checks that the renewals of a stream are with tokens for the certificate that its connection
 // presented, and that they go on when the source has another certificate, and a token for that which is renewed much later.
 func TestStreamOutlivesItsCertificate(t *testing.T) {
+	t.Parallel()
 	var first atomic.Pointer[tls.Certificate]
 	b := newBothBound(t, func(c *x509.Certificate) time.Duration {
 		if own := first.Load(); own != nil && !c.Equal(own.Leaf) {
@@ -24,7 +25,7 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 	client := b.dial(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := exchange(t, client, 7*time.Second)
+		_, err := exchange(t, client, 9*time.Second)
 		done <- err
 	}()
 	<-time.After(200 * time.Millisecond)
@@ -33,6 +34,6 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 		must.Get(b.source.Token())
 	}
 	if err := <-done; err != nil {
-		t.Errorf("got %v, want a stream of 7 s with tokens of 3 s", err)
+		t.Errorf("got %v, want a stream of 9 s with tokens of 4 s", err)
 	}
 }

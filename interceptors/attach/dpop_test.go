@@ -168,6 +168,7 @@ func TestDPoPTargets(t *testing.T) {
 
 // TestBoundStreamOutlivesItsTokens checks that the renewals of a stream have proofs.
 func TestBoundStreamOutlivesItsTokens(t *testing.T) {
+	t.Parallel()
 	s := newProvenServer(t, tokentest.New(t), verify.RequireDPoPNonce(nil))
 	key := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	thumbprint := must.Get(jwks.NewKey(jwks.ES256, key.Public())).Thumbprint()
@@ -177,8 +178,8 @@ func TestBoundStreamOutlivesItsTokens(t *testing.T) {
 	source := attach.ClientCredentials("", "billing", "secret", attach.TokenURL(server.URL), attach.DPoPKey(key))
 	client := testgrpc.NewTestServiceClient(dial(t, s.listen(t), attach.DialOptions(source, plaintext)...))
 	_, _ = client.UnaryCall(t.Context(), &testgrpc.SimpleRequest{}) // learns the nonce
-	if _, err := exchange(t, client, 6*time.Second); err != nil {
-		t.Errorf("got %v, want a stream of 6 s with tokens of 3 s", err)
+	if _, err := exchange(t, client, 8*time.Second); err != nil {
+		t.Errorf("got %v, want a stream of 8 s with tokens of 4 s", err)
 	}
 	if _, issued := tokens.last(); issued < 3 {
 		t.Errorf("got %d tokens, want at least 3", issued)
