@@ -35,7 +35,7 @@ faults: ## Run the fault tests with outages and restarts of a minute, and the at
 	go test -race -run '^TestRotationUnderLoad' ./service -rotation 60s
 	go test -race -run '^TestRollingRestart' ./cmd/grantor -restarts 60s
 	go test -race -run '^TestGuessing' ./service -guessing 60s
-	go test -v -timeout 30m -run '^TestAttacks' ./cmd/grantor -attack 20s
+	go test -v -timeout 30m -run '^TestAttacks' ./cmd/grantor/ports -attack 20s
 
 conformance: ## Run curl, clients of npm, PyPI, Maven and Kubernetes, Chromium, other programs, the examples, and proxies with the guard, against the issuer.
 	tools/install-for-tests conformance

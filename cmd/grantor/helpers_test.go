@@ -9,14 +9,11 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 )
 
-// TestMain makes the process trust one authority like those of the system. In the processes that
-// attack, it runs the attack, and in those of a command, the command.
+// TestMain makes the process trust one authority like those of the system. In the processes of a command, it runs the
+// command.
 func TestMain(m *testing.M) {
 	if os.Getenv("COMMAND") != "" {
 		main()
-	}
-	if name := os.Getenv("ATTACK"); name != "" {
-		attack(name)
 	}
 	forget := servetest.Trust()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
