@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -232,7 +231,7 @@ func runHAProxy(t testing.TB, config string) {
 		t.Fatalf("%v: make test installs it", err)
 	}
 	t.Cleanup(func() {
-		_ = command.Process.Signal(os.Interrupt)
+		_ = command.Process.Signal(syscall.SIGTERM) // SIGINT is ignored in the background of a shell
 		_ = command.Wait()
 		if t.Failed() {
 			t.Logf("the log of haproxy:\n%s", log.String())

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,7 +234,7 @@ func startProgram(t *testing.T, dir, path string, args ...string) *program {
 	p := &program{exec.CommandContext(ctx, path, args...), new(must.Buffer), make(chan struct{}), cancel}
 	p.command.Dir, p.command.Stdout, p.command.Stderr = dir, p.output, p.output
 	p.command.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	p.command.Cancel = func() error { return p.command.Process.Signal(os.Interrupt) }
+	p.command.Cancel = func() error { return p.command.Process.Signal(syscall.SIGTERM) } // SIGINT is ignored in the background of a shell
 	p.command.WaitDelay = 5 * time.Second
 	must.Succeed(t, p.command.Start())
 	go func() { defer close(p.done); _ = p.command.Wait() }()

@@ -3,9 +3,9 @@ package serve_test
 import (
 	"crypto/tls"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -98,7 +98,7 @@ func runProxy(t *testing.T, command *exec.Cmd) {
 	command.Stdout, command.Stderr = &log, &log
 	must.Succeed(t, command.Start())
 	t.Cleanup(func() {
-		_ = command.Process.Signal(os.Interrupt)
+		_ = command.Process.Signal(syscall.SIGTERM) // SIGINT is ignored in the background of a shell
 		_ = command.Wait()
 		if t.Failed() {
 			t.Log(log.String())
