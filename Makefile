@@ -11,7 +11,7 @@ FUZZTIME   ?= 10s
 # go.mod.
 modules    := tools/board tools/checkdeploy tools/conformance examples/mcp
 
-.PHONY: build test faults conformance generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench
+.PHONY: build test faults conformance conformance-programs generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench
 
 build: ## Build the binary into bin/. VERSION=v1.2.3 sets the version, for a build outside the repository.
 	go build -ldflags '-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=$(VERSION)' -o bin/grantor ./cmd/grantor
@@ -42,7 +42,10 @@ faults: ## Run the fault tests with outages and restarts of a minute, and the at
 
 conformance: ## Run curl, clients of npm, PyPI, Maven and Kubernetes, Chromium, other programs, the examples, and proxies with the guard, against the issuer.
 	tools/install-for-tests conformance
-	go test -C tools/conformance -race -timeout 40m -tags conformance -run Conformance ./...
+	go test -C tools/conformance $(race) -timeout 40m -tags conformance -run Conformance ./...
+
+conformance-programs: ## Build what make conformance builds, for its build cache.
+	go test -C tools/conformance $(race) -tags conformance -timeout 40m -run '^TestPrograms$$'
 
 generate: ## Generate gen/ and the code of the examples from their .proto files.
 	$(buf) generate
