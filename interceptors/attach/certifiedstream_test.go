@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -21,11 +22,12 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 		}
 		return 0
 	})
+	attach.RenewEarly(b.source)
 	first.Store(b.own.current.Load())
 	client := b.dial(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := exchange(t, client, 9*time.Second)
+		_, err := exchange(t, client, 8*time.Second)
 		done <- err
 	}()
 	<-time.After(200 * time.Millisecond)
@@ -34,6 +36,6 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 		must.Get(b.source.Token())
 	}
 	if err := <-done; err != nil {
-		t.Errorf("got %v, want a stream of 9 s with tokens of 4 s", err)
+		t.Errorf("got %v, want a stream of 8 s with tokens of 5 s", err)
 	}
 }
