@@ -18,15 +18,13 @@ import (
 // TestOperations runs the commands of docs/operations.md as printed and in their order, with bash, a real Redis and a real
 // Prometheus. Only the ports differ, and the working directory, which has a link to deploy/.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	root := must.Get(filepath.Abs("../.."))
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(dir, "deploy")); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	linkGrantor(t, dir)
 	printed := []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"}
 	var pairs []string
 	for _, port := range printed {

@@ -327,6 +327,7 @@ func issueAndRevoke(t *testing.T, issuer, revoker grantorv1.TokenServiceClient, 
 // TestOutageByKill repeatedly kills a replica while it revokes, for the duration of the outage. What it acknowledged is
 // revoked at the other replica, and at a service that follows the killed one.
 func TestOutageByKill(t *testing.T) {
+	t.Parallel()
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")

@@ -53,6 +53,7 @@ func (r *strictRedis) args(dir, parameters string) []string {
 // TestRedisClientCertificate runs each command that opens Redis with one that requires a client certificate: with it, without
 // it, and with one of another authority.
 func TestRedisClientCertificate(t *testing.T) {
+	t.Parallel()
 	r := newStrictRedis(t)
 	dir, strange := t.TempDir(), t.TempDir()
 	r.authority.WriteLeaf(t, dir, 3)
@@ -86,6 +87,7 @@ func TestRedisClientCertificate(t *testing.T) {
 // TestRedisCertificateRotates renews the certificate that a replica presents to the Redis, under traffic: the Redis ends all
 // connections and accepts the authority of the second certificate alone.
 func TestRedisCertificateRotates(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) (*strictRedis, string){
 		"one server": func(t *testing.T) (*strictRedis, string) { return newStrictRedis(t), "" },
 		"Cluster": func(t *testing.T) (*strictRedis, string) {

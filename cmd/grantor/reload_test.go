@@ -19,6 +19,7 @@ import (
 // TestSignals changes settings while the server runs, and reloads them by SIGHUP. Then it stops the server, which would
 // take its time, and at once by a second signal.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t)
 	ours := servetest.NewAuthority(t)
 	firstCert, firstKey := ours.WriteLeaf(t, t.TempDir(), 2)

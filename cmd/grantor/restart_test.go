@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,16 +38,6 @@ import (
 
 // restarts is short by default, so that this test runs with all others; make faults runs a longer one.
 var restarts = flag.Duration("restarts", 15*time.Second, "how long TestRollingRestart restarts replicas")
-
-// buildGrantor builds the binary as a release is built.
-func buildGrantor(t testing.TB) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "grantor")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=v1.2.3", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return binary
-}
 
 // stop stops the process as SIGTERM does, and expects it to succeed.
 func (p *process) stop(t testing.TB) {
@@ -78,6 +67,7 @@ func (s station) Ops() string { _, port, _ := net.SplitHostPort(s.ops); return p
 // TestRollingRestart restarts two replicas in turn, every five seconds, while clients of every kind call and follow
 // them, some through a load balancer and some directly. No call fails.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
 	ours := servetest.NewAuthority(t)

@@ -31,6 +31,7 @@ const secretURLs = `clients:
 // starts, follows a new secret on SIGHUP, and keeps the last ones while a vault refuses. Neither the log nor an error has a
 // secret.
 func TestSecretURLs(t *testing.T) {
+	t.Parallel()
 	vault := vaulttest.NewVault(t)
 	azure := must.Get(vaulttest.NewKeyVault())
 	t.Cleanup(azure.Close)

@@ -15,6 +15,7 @@ import (
 // TestWalkthrough runs the commands of docs/administration.md, as printed and in their order, against an issuer that has the
 // flags of the page. Only the addresses differ.
 func TestWalkthrough(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t)
 	dir := t.TempDir()
 	kek := filepath.Join(dir, "kek")
@@ -25,10 +26,7 @@ func TestWalkthrough(t *testing.T) {
 	if err := os.WriteFile(kek, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	linkGrantor(t, dir)
 	_, flags, _ := strings.Cut(strings.ReplaceAll(fenced(t, "docs/administration.md", "sh")[0], "\\\n", ""), "bin/grantor serve ")
 	issuer := serveAt(t, strings.Fields(strings.NewReplacer("redis://localhost:6379", redis.URL(), "-file kek", "-file "+kek,
 		"localhost:8080", "localhost:0", "localhost:8081", "localhost:0", "localhost:8082", "localhost:0").Replace(flags))...)
