@@ -20,12 +20,13 @@ build: ## Build the binary into bin/. VERSION=v1.2.3 sets the version, for a bui
 # MiB the detector keeps several times as much. What calls it is instrumented.
 race := -race -gcflags=golang.org/x/crypto/argon2=-race=false
 
-# go test runs packages in the order of its arguments. The slowest two come first, beside which all others run.
+# go test runs packages in the order of its arguments. The slowest two come first, beside which all others run. Tests that
+# run in parallel mostly wait, so that more run than there are processors.
 test: ## Run the tests with the race detector and a real redis-server.
 	tools/install-for-tests
 	@echo '== compiling with the race detector: minutes the first time, seconds from then on'
 	go build $(race) -v ./...
-	go test $(race) -timeout 20m ./cmd/grantor ./service $$(go list ./... | grep -vE 'grantor/(cmd/grantor|service)$$')
+	go test $(race) -timeout 20m -parallel 4 ./cmd/grantor ./service $$(go list ./... | grep -vE 'grantor/(cmd/grantor|service)$$')
 	go test -run '^TestSeriesAreBounded' ./service -callers 1000000
 	go test -C tools/board $(race) ./...
 	go test -C tools/conformance $(race) ./...
