@@ -14,7 +14,6 @@ import (
 // TestStreamOutlivesItsCertificate checks that the renewals of a stream are with tokens for the certificate that its connection
 // presented, and that they go on when the source has another certificate, and a token for that which is renewed much later.
 func TestStreamOutlivesItsCertificate(t *testing.T) {
-	t.Parallel()
 	var first atomic.Pointer[tls.Certificate]
 	b := newBothBound(t, func(c *x509.Certificate) time.Duration {
 		if own := first.Load(); own != nil && !c.Equal(own.Leaf) {

@@ -168,7 +168,6 @@ func TestDPoPTargets(t *testing.T) {
 
 // TestBoundStreamOutlivesItsTokens checks that the renewals of a stream have proofs.
 func TestBoundStreamOutlivesItsTokens(t *testing.T) {
-	t.Parallel()
 	s := newProvenServer(t, tokentest.New(t), verify.RequireDPoPNonce(nil))
 	key := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	thumbprint := must.Get(jwks.NewKey(jwks.ES256, key.Public())).Thumbprint()
