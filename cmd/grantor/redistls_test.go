@@ -108,6 +108,7 @@ func TestRedisCertificateRotates(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r, parameters := start(t)
 			testRedisCertificateRotates(t, r, parameters)
 		})
