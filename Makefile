@@ -20,13 +20,17 @@ build: ## Build the binary into bin/. VERSION=v1.2.3 sets the version, for a bui
 # MiB the detector keeps several times as much. What calls it is instrumented.
 race := -race -gcflags=golang.org/x/crypto/argon2=-race=false
 
-# go test runs packages in the order of its arguments. The slowest two come first, beside which all others run. Tests that
-# run in parallel mostly wait, so that more run than there are processors.
+# go test runs packages in the order of its arguments. The three that take longest come first, beside which all others run.
+# Tests mostly wait, so more of them run than there are processors: those of three packages, and of four tests in each that
+# run in parallel.
+slow := cmd/grantor service cmd/grantor/ports
+
 test: ## Run the tests with the race detector and a real redis-server.
 	tools/install-for-tests
 	@echo '== compiling with the race detector: minutes the first time, seconds from then on'
 	go build $(race) -v ./...
-	go test $(race) -timeout 20m -parallel 4 ./cmd/grantor ./service $$(go list ./... | grep -vE 'grantor/(cmd/grantor|service)$$')
+	go test $(race) -timeout 20m -p 3 -parallel 4 $(addprefix ./,$(slow)) \
+		$$(go list ./... | grep -vxF $(addprefix -e github.com/grantorhq/grantor/,$(slow)))
 	go test -run '^TestSeriesAreBounded' ./service -callers 1000000
 	go test -C tools/board $(race) ./...
 	go test -C tools/conformance $(race) ./...
