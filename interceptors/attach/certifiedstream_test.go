@@ -26,7 +26,7 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 	client := b.dial(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := exchange(t, client, 8*time.Second)
+		_, err := exchange(t, client, 9*time.Second)
 		done <- err
 	}()
 	<-time.After(200 * time.Millisecond)
@@ -35,6 +35,6 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 		must.Get(b.source.Token())
 	}
 	if err := <-done; err != nil {
-		t.Errorf("got %v, want a stream of 8 s with tokens of 5 s", err)
+		t.Errorf("got %v, want a stream of 9 s with tokens of 7 s", err)
 	}
 }

@@ -178,8 +178,8 @@ func TestBoundStreamOutlivesItsTokens(t *testing.T) {
 	attach.RenewEarly(source)
 	client := testgrpc.NewTestServiceClient(dial(t, s.listen(t), attach.DialOptions(source, plaintext)...))
 	_, _ = client.UnaryCall(t.Context(), &testgrpc.SimpleRequest{}) // learns the nonce
-	if _, err := exchange(t, client, 7*time.Second); err != nil {
-		t.Errorf("got %v, want a stream of 7 s with tokens of 5 s", err)
+	if _, err := exchange(t, client, 9*time.Second); err != nil {
+		t.Errorf("got %v, want a stream of 9 s with tokens of 7 s", err)
 	}
 	if _, issued := tokens.last(); issued < 3 {
 		t.Errorf("got %d tokens, want at least 3", issued)

@@ -101,7 +101,7 @@ func (g *guardedServer) client(t *testing.T, source *attach.Source) testgrpc.Tes
 	return testgrpc.NewTestServiceClient(dial(t, g.address, attach.DialOptions(source, plaintext, grpc.WithChainUnaryInterceptor(count))...))
 }
 
-// shortLived issues tokens that live for four to five seconds, and records them. Their sources renew them early: of the fifth
+// shortLived issues tokens that live for six to seven seconds, and records them. Their sources renew them early: of the fifth
 // that usually remains for the renewal of a stream, a busy machine can let more pass.
 type shortLived struct {
 	t      *testing.T
@@ -129,7 +129,7 @@ func (b *shortLived) fetch(context.Context) (string, time.Duration, error) {
 // issue returns a token with further claims, and its lifetime. b.mu must be held.
 func (b *shortLived) issue(further map[string]any) (string, time.Duration) {
 	scope := b.scopes[min(len(b.issued), len(b.scopes)-1)]
-	end := time.Now().Add(4 * time.Second).Truncate(time.Second).Add(time.Second)
+	end := time.Now().Add(6 * time.Second).Truncate(time.Second).Add(time.Second)
 	if b.long {
 		end = end.Add(time.Hour)
 	}
@@ -214,7 +214,7 @@ func TestStreamOutlivesItsTokens(t *testing.T) {
 	g := newGuardedServer(t, true)
 	b := &shortLived{t: t, issuer: g.issuer, scopes: []string{"orders.read"}}
 	source := b.source()
-	stream, err := exchange(t, g.client(t, source), 7*time.Second)
+	stream, err := exchange(t, g.client(t, source), 9*time.Second)
 	if err != nil {
 		t.Fatalf("the stream ended: %v", err)
 	}
@@ -256,7 +256,7 @@ func TestStreamNotRenewed(t *testing.T) {
 			t.Parallel()
 			g := newGuardedServer(t, test.renewal)
 			b := &shortLived{t: t, issuer: g.issuer, scopes: test.scopes}
-			_, err := exchange(t, g.client(t, b.source()), 7*time.Second)
+			_, err := exchange(t, g.client(t, b.source()), 9*time.Second)
 			if status.Code(err) != codes.Unauthenticated {
 				t.Errorf("got %v, want UNAUTHENTICATED", err)
 			}
@@ -281,7 +281,7 @@ func TestEndedStreamIsNotRenewed(t *testing.T) {
 		}
 		cancel()
 	}
-	<-time.After(5 * time.Second) // the token's whole lifetime
+	<-time.After(7 * time.Second) // the token's whole lifetime
 	if _, issued := b.last(); issued != 1 || g.renewals.Load() != 0 {
 		t.Errorf("%d tokens and %d renewals, want one token and none", issued, g.renewals.Load())
 	}
