@@ -27,6 +27,7 @@ func (l *eventLog) add(event string) {
 
 func (l *eventLog) Apply(e revocation.Entry) { l.add(e.ID) }
 func (l *eventLog) Lost(bool)                { l.add("lost") }
+func (l *eventLog) Skimmed()                 { l.add("skimmed") }
 func (l *eventLog) Failed(err error)         { l.add("error: " + err.Error()) }
 
 func (l *eventLog) expect(t *testing.T, want ...string) {
