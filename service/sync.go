@@ -196,7 +196,7 @@ func (s *syncer) checkpoint(ctx context.Context, feed *revocation.Tail) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(rand.N(checkpointSpread)):
+		case <-time.After(rand.N(checkpointSpread)): //nolint:gosec // not a secret
 		}
 		err := feed.CatchUp(ctx) // not while a start without checkpoints reads the feed
 		if err == nil {

@@ -143,8 +143,8 @@ func (s *Store) discardCheckpoints(ctx context.Context, cause error) error {
 // a release that knows it.
 //
 // KEYS: feed, checkpoints
-// ARGV: ID of the newest checkpoint (empty for none), previous cursor, cursor, cursor of the oldest checkpoint to keep,
-// data, MAC, retention in milliseconds
+// ARGV: ID of the newest checkpoint (empty for none), the two ends of the part, cursor of the oldest checkpoint to keep, data,
+// MAC, retention in milliseconds.
 var addCheckpoint = redis.NewScript(`
 local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
 if (newest[1] and newest[1][1] or '') ~= ARGV[1] then return 0 end
@@ -182,7 +182,7 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		oldest := revocation.Cursor{Time: uint64(max(time.Now().Unix()-s.retention, 0)) * 1000} //nolint:gosec // not negative
+		oldest := revocation.Cursor{Time: uint64(max(time.Now().Unix()-s.retention, 0)) * 1000}
 		if oldest.Compare(end) > 0 {
 			oldest = end
 		}
