@@ -143,6 +143,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return s.domain.ring.Run(ctx, func(err error) { s.domain.config.Log.Error(err.Error()) })
 	})
 	group.Go(func() error { return s.domain.sync.run(ctx, s.domain.feed, s.domain.issuer.CheckResources) })
+	group.Go(func() error { return s.domain.sync.checkpoint(ctx, s.domain.feed) })
 	group.Go(func() error { return s.domain.usage.Run(ctx, warn) })
 	group.Go(func() error { return s.domain.authenticator.Run(ctx, warn) })
 	group.Go(func() error { return s.domain.limiter.Run(ctx, warn) })

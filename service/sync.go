@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -20,13 +21,17 @@ type syncer struct {
 	ring      *keys.Ring
 	ledger    *revocation.Ledger
 	publisher revocation.Publisher
+	feedLog   revocation.Log
 	now       func() time.Time
 	log       *slog.Logger
 	// storeLost counts that the store has lost data.
 	storeLost func()
 
-	// republish and reload wake run, to publish again what the feed has lost and to read the resources.
-	republish, reload chan struct{}
+	// republish and reload wake run, to publish again what the feed has lost and to read the resources. grown wakes
+	// checkpoint.
+	republish, reload, grown chan struct{}
+	// applied counts the changes since grown was last woken.
+	applied int
 	// unknownKind limits the warning about changes of an unknown kind to one: there may be many.
 	unknownKind sync.Once
 }
@@ -35,8 +40,9 @@ type syncer struct {
 // the feed begins count too.
 func newSyncer(d *domain) *syncer {
 	s := &syncer{
-		directory: d.directory, ring: d.ring, ledger: d.ledger, publisher: d.config.Store, now: d.config.Now, log: d.config.Log,
-		storeLost: d.events.StoreLost, republish: make(chan struct{}, 1), reload: make(chan struct{}, 1),
+		directory: d.directory, ring: d.ring, ledger: d.ledger, publisher: d.config.Store, feedLog: d.config.Store,
+		now: d.config.Now, log: d.config.Log, storeLost: d.events.StoreLost,
+		republish: make(chan struct{}, 1), reload: make(chan struct{}, 1), grown: make(chan struct{}, 1),
 	}
 	wake(s.reload)
 	return s
@@ -52,6 +58,10 @@ func wake(c chan<- struct{}) {
 
 // Apply implements [revocation.Follower].
 func (s *syncer) Apply(e revocation.Entry) {
+	if s.applied++; s.applied == checkpointEntries {
+		s.applied = 0
+		wake(s.grown)
+	}
 	switch e.Kind {
 	case revocation.ClientChanged:
 		if id, err := oauth.ParseClientID(e.ID); err == nil {
@@ -74,11 +84,16 @@ func (s *syncer) Apply(e revocation.Entry) {
 	}
 }
 
-// Lost implements [revocation.Follower].
-func (s *syncer) Lost(gap bool) {
+// Skimmed implements [revocation.Follower].
+func (s *syncer) Skimmed() {
 	s.directory.ForgetAll()
 	wake(s.reload)
 	s.ring.Reload()
+}
+
+// Lost implements [revocation.Follower].
+func (s *syncer) Lost(gap bool) {
+	s.Skimmed()
 	if !gap {
 		s.log.Warn("the store was out of reach; forgot what was cached")
 		return
@@ -159,4 +174,36 @@ func (s *syncer) missing(ctx context.Context, feed *revocation.Tail) ([]revocati
 		return nil, err
 	}
 	return s.ledger.Missing(s.now()), nil
+}
+
+const (
+	// checkpointEntries is the number of changes after which a replica stores checkpoints. A replica that starts reads about
+	// so many changes, or a day's if there are fewer, in some 20 ms.
+	checkpointEntries = 10_000
+	// checkpointSpread is the maximum time that a replica waits then. The wait is random, so that as a rule only the first
+	// replica finds something to store.
+	checkpointSpread = 5 * time.Second
+)
+
+// checkpoint stores checkpoints of the feed as it grows, until ctx ends.
+func (s *syncer) checkpoint(ctx context.Context, feed *revocation.Tail) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.grown:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rand.N(checkpointSpread)): //nolint:gosec // not a secret
+		}
+		err := feed.CatchUp(ctx) // not while a start without checkpoints reads the feed
+		if err == nil {
+			err = s.feedLog.Checkpoint(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("no checkpoint of the feed can be stored, so starts take longer", "error", err)
+		}
+	}
 }

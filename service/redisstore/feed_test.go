@@ -198,6 +198,8 @@ type follower struct {
 	mu      sync.Mutex
 	changes []revocation.Change
 	reports []error
+	// skims counts the calls of Skimmed.
+	skims int
 	// lost receives the argument of each call of Lost.
 	lost chan bool
 }
@@ -209,6 +211,12 @@ func (f *follower) Apply(e revocation.Entry) {
 }
 
 func (f *follower) Lost(gap bool) { f.lost <- gap }
+
+func (f *follower) Skimmed() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.skims++
+}
 
 func (f *follower) Failed(err error) {
 	f.mu.Lock()

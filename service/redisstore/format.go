@@ -31,6 +31,9 @@ const (
 	trustFormat     = 1
 	usageFormat     = 1
 	replicaFormat   = 1
+
+	// A checkpoint of a newer format is not used, nor deleted: the feed has what it has.
+	checkpointFormat = 1
 )
 
 // Format is the range of formats of a record that this release reads.

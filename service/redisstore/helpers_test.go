@@ -121,6 +121,11 @@ func TestStore(t *testing.T) {
 		"feed: published":                 testPublished,
 		"feed: gap":                       testGap,
 		"feed: followed":                  testFollowed,
+		"checkpoints":                     testCheckpoints,
+		"checkpoints: unusable":           testUnusableCheckpoints,
+		"checkpoints: newer":              testNewerCheckpoint,
+		"checkpoints: by many at once":    testCheckpointsAtOnce,
+		"checkpoints: trimmed":            testCheckpointsTrimmed,
 		"replicas":                        testReplicas,
 		"replicas: forgotten":             testReplicasForgotten,
 		"replicas: bounded":               testReplicasBounded,
@@ -160,7 +165,7 @@ func expectKeys(t *testing.T, client redis.UniversalClient) {
 		prefix, rest, _ := strings.Cut(key, ":")
 		tag, rest, _ := strings.Cut(rest, ":")
 		name, _, _ := strings.Cut(rest, ":")
-		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used assertion resources trust ring feed audit limit replicas ", " "+name+" ") {
+		if tag != "{"+prefix+"}" || !strings.Contains(" client clients used assertion resources trust ring feed checkpoints audit limit replicas ", " "+name+" ") {
 			t.Errorf("there is a key %q", key)
 		}
 	}

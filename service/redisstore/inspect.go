@@ -75,7 +75,7 @@ func (i *inspection) feed(ctx context.Context) error {
 			return err
 		}
 		for _, m := range page {
-			_, err := decodeChange(m.Values)
+			_, err := changeFields(m.Values).decode()
 			i.check("feed", key, m.ID, err)
 		}
 		if len(page) < maxRead {

@@ -14,6 +14,9 @@
 //	grantor:{grantor}:trust       hash   v: version, d: JSON of all trusted issuers and workloads, m: MAC
 //	grantor:{grantor}:ring        hash   v: version, d: the sealed key ring
 //	grantor:{grantor}:feed        stream k: kind of change, i: id, t: moment; entries older than the retention are trimmed
+//	grantor:{grantor}:checkpoints stream by cursor in the feed: p: cursor of the previous checkpoint, d: what the feed has between the
+//	                              two, except changes that only invalidate caches, m: MAC; trimmed like the feed. It may be
+//	                              deleted at any time: it only makes starts faster
 //	grantor:{grantor}:audit:changes, grantor:{grantor}:audit:decisions, grantor:{grantor}:audit:refusals
 //	                              stream t: milliseconds since 1970, e: audit event, a: JSON of its attributes; see AuditTrail
 //	grantor:{grantor}:limit:KIND:PERIOD:NUMBER
@@ -62,6 +65,8 @@ type Store struct {
 	mac atomic.Pointer[func(key, version string, data []byte) []byte]
 	// retention is how long an entry of the feed is kept, in seconds.
 	retention int64
+	// checkpointEntries is the number of entries of the feed between two checkpoints.
+	checkpointEntries int64
 	// unreadable is called for each record that cannot be read; see OnUnreadable.
 	unreadable func(telemetry.UnreadableRecord)
 }
@@ -84,7 +89,7 @@ func New(client redis.UniversalClient, prefix string, retention time.Duration) (
 		return nil, fmt.Errorf("the key prefix %q does not end with a colon, or contains a brace, space or wildcard", prefix)
 	}
 	base := prefix + "{" + strings.TrimSuffix(prefix, ":") + "}:"
-	return &Store{client: client, base: base, retention: int64(retention / time.Second)}, nil
+	return &Store{client: client, base: base, retention: int64(retention / time.Second), checkpointEntries: maxRead}, nil
 }
 
 // RequireReplicas makes everything that revokes tokens, [Store.Publish] and the changes of records that do, wait until n
@@ -176,40 +181,58 @@ func (s *Store) Read(ctx context.Context, after revocation.Cursor, wait time.Dur
 	if err := s.continues(ctx, after); err != nil || len(streams) == 0 {
 		return nil, false, err
 	}
-	var entries []revocation.Entry
-	for _, message := range streams[0].Messages {
-		cursor, err := parseStreamID(message.ID)
-		if err != nil {
-			return nil, false, err
-		}
-		entry := revocation.Entry{Cursor: cursor}
-		if entry.Change, entry.Err = decodeChange(message.Values); entry.Err != nil {
-			s.report("feed", s.key("feed"), message.ID, entry.Err)
-		}
-		entries = append(entries, entry)
-	}
-	return entries, len(entries) == maxRead, nil
+	entries, err := s.decodeEntries(streams[0].Messages)
+	return entries, len(entries) == maxRead, err
 }
 
-// decodeChange decodes the fields of an entry of the feed. Only a revocation needs its time: any other change takes effect
-// even if its time cannot be read. A newer release may put anything into an entry whose kind this release does not know.
-func decodeChange(fields map[string]any) (revocation.Change, error) {
-	kind, _ := fields["k"].(string)
-	id, _ := fields["i"].(string)
-	c := revocation.Change{Kind: revocation.Kind(kind), ID: id}
-	if kind == "" {
+// decodeEntries decodes entries of the feed. It reports those that cannot be read.
+func (s *Store) decodeEntries(messages []redis.XMessage) ([]revocation.Entry, error) {
+	entries := make([]revocation.Entry, len(messages))
+	for i, m := range messages {
+		cursor, err := parseStreamID(m.ID)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = s.entry(cursor, changeFields(m.Values))
+	}
+	return entries, nil
+}
+
+// entry returns the entry of the feed that has the fields. It reports one that cannot be read.
+func (s *Store) entry(cursor revocation.Cursor, fields feedFields) revocation.Entry {
+	change, err := fields.decode()
+	if err != nil {
+		s.report("feed", s.key("feed"), cursor.String(), err)
+	}
+	return revocation.Entry{Cursor: cursor, Change: change, Err: err}
+}
+
+// feedFields are the fields of an entry of the feed that this release knows.
+type feedFields struct{ kind, id, at string }
+
+func changeFields(all map[string]any) (f feedFields) {
+	f.kind, _ = all["k"].(string)
+	f.id, _ = all["i"].(string)
+	f.at, _ = all["t"].(string)
+	return f
+}
+
+// decode decodes a change. Only a revocation needs its time: any other change takes effect even if its time cannot be read. A
+// newer release may put anything into an entry whose kind this release does not know.
+func (f feedFields) decode() (revocation.Change, error) {
+	c := revocation.Change{Kind: revocation.Kind(f.kind), ID: f.id}
+	if f.kind == "" {
 		return c, errors.New("it has no kind")
 	}
 	if !c.Kind.Revocation() {
-		if _, err := oauth.ParseClientID(id); err != nil && c.Kind == revocation.ClientChanged {
+		if _, err := oauth.ParseClientID(f.id); err != nil && c.Kind == revocation.ClientChanged {
 			return c, fmt.Errorf("its client: %w", err)
 		}
 		return c, nil
 	}
-	at, _ := fields["t"].(string)
-	seconds, err := strconv.ParseUint(at, 10, 32) // the ledger stores times in 32 bits
+	seconds, err := strconv.ParseUint(f.at, 10, 32) // the ledger stores times in 32 bits
 	if err != nil {
-		return c, fmt.Errorf("its time is %.40q, want seconds since 1970", at)
+		return c, fmt.Errorf("its time is %.40q, want seconds since 1970", f.at)
 	}
 	c.At = time.Unix(int64(seconds), 0)
 	return c, c.Check()

@@ -38,10 +38,13 @@ const (
 // Revocation reports whether a change of the kind revokes tokens, rather than changing what they are issued from.
 func (k Kind) Revocation() bool { return k == TokenRevoked || k == ClientRevoked || k == KeyRevoked }
 
-// Known reports whether this release knows the kind.
-func (k Kind) Known() bool {
-	return k.Revocation() || k == ClientChanged || k == ResourcesChanged || k == TrustChanged || k == RingChanged
+// Invalidation reports whether a change of the kind does no more than to invalidate what a follower may have cached.
+func (k Kind) Invalidation() bool {
+	return k == ClientChanged || k == ResourcesChanged || k == TrustChanged || k == RingChanged
 }
+
+// Known reports whether this release knows the kind.
+func (k Kind) Known() bool { return k.Revocation() || k.Invalidation() }
 
 // Change is one change in the feed. A replica ignores kinds that it does not know, which newer replicas may write.
 type Change struct {
@@ -117,6 +120,12 @@ type Log interface {
 	Read(ctx context.Context, after Cursor, wait time.Duration) (entries []Entry, more bool, err error)
 	// End returns the cursor of the newest entry, or the zero cursor if there is none.
 	End(ctx context.Context) (Cursor, error)
+	// Skim is a faster Read, without waiting, for a follower that has cached nothing yet. It returns the entries after one
+	// cursor and up to another, but may leave out those that are an [Kind.Invalidation]. If next equals after, nothing more
+	// can be skimmed, and the follower continues with Read.
+	Skim(ctx context.Context, after Cursor) (entries []Entry, next Cursor, err error)
+	// Checkpoint prepares the feed, as it is now, for Skim. Any number of replicas may call it at any time.
+	Checkpoint(ctx context.Context) error
 }
 
 // Publisher adds revocations to the feed. Implementations are safe for concurrent use by multiple goroutines.
@@ -160,6 +169,8 @@ type Follower interface {
 	// Lost reports that entries may have been missed, so that whatever is cached on the strength of the feed must be
 	// dropped. gap reports whether the feed itself has lost entries; Apply then receives it from its beginning again.
 	Lost(gap bool)
+	// Skimmed reports that the entries so far were skimmed (see [Log]), so that what was cached before must be dropped.
+	Skimmed()
 	// Failed reports why the feed cannot be read, once for each outage.
 	Failed(err error)
 }
@@ -203,7 +214,7 @@ func (t *Tail) CatchUp(ctx context.Context) error {
 
 // Run follows the feed from its beginning until ctx ends.
 func (t *Tail) Run(ctx context.Context) error {
-	var cursor Cursor
+	cursor := t.skim(ctx)
 	wait, broken := time.Duration(0), false
 	for ctx.Err() == nil {
 		// An empty result proves only what was true when the read began.
@@ -232,16 +243,42 @@ func (t *Tail) Run(ctx context.Context) error {
 			t.follower.Lost(false)
 			broken = false
 		}
-		for _, entry := range entries {
-			if entry.Err == nil {
-				t.follower.Apply(entry)
-			}
-			cursor = entry.Cursor
+		t.apply(entries)
+		if len(entries) > 0 {
+			cursor = entries[len(entries)-1].Cursor
 		}
 		t.move(cursor, began, more)
 		wait = readWait
 	}
 	return nil
+}
+
+// apply applies the entries that can be read.
+func (t *Tail) apply(entries []Entry) {
+	for _, entry := range entries {
+		if entry.Err == nil {
+			t.follower.Apply(entry)
+		}
+	}
+}
+
+// skim skims the feed and returns the cursor to read from. An error ends it: a Read that fails too is retried.
+func (t *Tail) skim(ctx context.Context) (cursor Cursor) {
+	for {
+		bounded, cancel := context.WithTimeout(ctx, readTimeout)
+		entries, next, err := t.log.Skim(bounded, cursor)
+		cancel()
+		if err != nil || next == cursor {
+			break
+		}
+		t.apply(entries)
+		cursor = next
+		t.move(cursor, time.Time{}, true)
+	}
+	if cursor != (Cursor{}) {
+		t.follower.Skimmed()
+	}
+	return cursor
 }
 
 // read bounds [Log.Read], because a dead connection can stay open for minutes.

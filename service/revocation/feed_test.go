@@ -27,6 +27,7 @@ func (l *eventLog) add(event string) {
 
 func (l *eventLog) Apply(e revocation.Entry) { l.add(e.ID) }
 func (l *eventLog) Lost(bool)                { l.add("lost") }
+func (l *eventLog) Skimmed()                 { l.add("skimmed") }
 func (l *eventLog) Failed(err error)         { l.add("error: " + err.Error()) }
 
 func (l *eventLog) expect(t *testing.T, want ...string) {
@@ -286,5 +287,46 @@ func TestCursor(t *testing.T) {
 				t.Errorf("%v and %v: got %d", a, b, got)
 			}
 		}
+	}
+}
+
+// A tail that starts skims the feed and reads on from there, or from where skimming fails. It skims only once.
+func TestSkim(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		lost bool
+		want []string
+	}{
+		"to its end":        {nil, false, []string{"b", "d", "e", "skimmed", "f", "g"}},
+		"until it fails":    {errors.New("down"), false, []string{"b", "d", "e", "skimmed", "f", "g"}},
+		"what is lost then": {nil, true, []string{"b", "d", "e", "skimmed", "lost", "g"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			log, events := newLog(), &eventLog{}
+			log.add("a", "b", "c", "d", "e", "f")
+			log.skimmed, log.skimErr = []revocation.Entry{log.entries[1], log.entries[3], log.entries[4]}, test.err
+			if test.lost {
+				log.lose()
+			}
+			log.add("g")
+			tail := revocation.NewTail(log, events)
+			ctx, cancel := context.WithCancel(t.Context())
+			var group sync.WaitGroup
+			log.allow(0)
+			group.Go(func() { _ = tail.Run(ctx) })
+			synctest.Wait()
+			if _, complete := tail.Age(); complete {
+				t.Errorf("%s: complete before the rest is read", name)
+			}
+			log.allow(-1)
+			if err := tail.CatchUp(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			events.expect(t, test.want...)
+			log.add("h")
+			events.expect(t, "h")
+			cancel()
+			group.Wait()
+		})
 	}
 }

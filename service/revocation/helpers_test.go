@@ -86,6 +86,9 @@ type fakeLog struct {
 	allowed int
 	// changed is closed and replaced after each change.
 	changed chan struct{}
+	// skimmed are the entries that Skim returns, two at once; skimErr is its error behind them.
+	skimmed []revocation.Entry
+	skimErr error
 }
 
 func newLog() *fakeLog { return &fakeLog{time: 1000, allowed: -1, changed: make(chan struct{})} }
@@ -188,3 +191,18 @@ func (l *fakeLog) End(context.Context) (revocation.Cursor, error) {
 	}
 	return l.entries[len(l.entries)-1].Cursor, nil
 }
+
+func (l *fakeLog) Skim(_ context.Context, after revocation.Cursor) ([]revocation.Entry, revocation.Cursor, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rest := l.skimmed
+	for len(rest) > 0 && rest[0].Cursor.Compare(after) <= 0 {
+		rest = rest[1:]
+	}
+	if rest = rest[:min(2, len(rest))]; len(rest) == 0 {
+		return nil, after, l.skimErr
+	}
+	return rest, rest[len(rest)-1].Cursor, nil
+}
+
+func (l *fakeLog) Checkpoint(context.Context) error { return nil }

@@ -54,6 +54,12 @@ func (m *memory) End(context.Context) (revocation.Cursor, error) {
 	return m.entries[len(m.entries)-1].Cursor, nil
 }
 
+func (m *memory) Skim(_ context.Context, after revocation.Cursor) ([]revocation.Entry, revocation.Cursor, error) {
+	return nil, after, nil
+}
+
+func (m *memory) Checkpoint(context.Context) error { return nil }
+
 // recorder is a follower that records the calls of its methods.
 type recorder struct {
 	applied chan revocation.Entry
@@ -64,6 +70,7 @@ type recorder struct {
 }
 
 func (f *recorder) Apply(e revocation.Entry) { f.applied <- e }
+func (f *recorder) Skimmed()                 {}
 func (f *recorder) Failed(err error)         { f.failed <- err }
 func (f *recorder) Lost(gap bool) {
 	if f.onLost != nil {

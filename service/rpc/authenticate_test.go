@@ -34,7 +34,13 @@ func (emptyFeed) Read(ctx context.Context, _ revocation.Cursor, wait time.Durati
 	return nil, false, ctx.Err()
 }
 
+func (emptyFeed) Skim(_ context.Context, after revocation.Cursor) ([]revocation.Entry, revocation.Cursor, error) {
+	return nil, after, nil
+}
+
 func (emptyFeed) End(context.Context) (revocation.Cursor, error) { return revocation.Cursor{}, nil }
+func (emptyFeed) Checkpoint(context.Context) error               { return nil }
+func (emptyFeed) Skimmed()                                       {}
 func (emptyFeed) Apply(revocation.Entry)                         {}
 func (emptyFeed) Lost(bool)                                      {}
 func (emptyFeed) Failed(error)                                   {}

@@ -15,7 +15,7 @@ const (
 
 // UnreadableRecord is a record in the store, or an entry of a stream, that cannot be read.
 type UnreadableRecord struct {
-	// Record is what the record holds: "client", "resources", "uses", "counts", "replica", "feed" or "audit".
+	// Record is what the record holds: "client", "resources", "uses", "counts", "replica", "feed", "checkpoint" or "audit".
 	Record string
 	// Key is the key in the store. ID is the field of a hash or the ID of an entry of a stream; empty if the record is
 	// neither.
