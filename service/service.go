@@ -184,8 +184,8 @@ const (
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return append(s.chain.ServerOptions(),
 		broadcast.ServerOption(),
-		// Each connection keeps a buffer, also while it is idle; 8 KiB hold some twenty requests.
-		grpc.ReadBufferSize(8<<10),
+		// Each connection keeps a buffer, also while it is idle, and a verifier's is; 4 KiB hold some ten requests.
+		grpc.ReadBufferSize(4<<10),
 		// Workers keep their grown stacks; a fresh goroutine would grow its own for each signature.
 		grpc.NumStreamWorkers(64),
 		grpc.MaxRecvMsgSize(maxMessage),

@@ -22,8 +22,9 @@ import (
 const (
 	// DefaultInterval is the heartbeat interval of a follower that requests none, as those of earlier releases do.
 	DefaultInterval = time.Second
-	// MinInterval and MaxInterval bound the interval that a follower can request.
+	// MinInterval is the minimum interval that a follower can request.
 	MinInterval = 500 * time.Millisecond
+	// MaxInterval is the maximum interval that a follower can request.
 	MaxInterval = 10 * time.Second
 	// DefaultSendTimeout is how long a follower may take to accept a response.
 	DefaultSendTimeout = 10 * time.Second

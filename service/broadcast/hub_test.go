@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,9 +187,18 @@ func TestSlowFollower(t *testing.T) {
 		if following, dropped := r.Followers(); following != 2 || dropped != slow-1 {
 			t.Errorf("%d followers, %d dropped; want 2 and %d", following, dropped, slow-1)
 		}
+		if got := senders(); got != 1 {
+			t.Errorf("%d goroutines send, want 1", got)
+		}
 		quick.end()
 		streams[0].end()
 	})
+}
+
+// senders returns the number of goroutines that send to live followers.
+func senders() int {
+	stacks := make([]byte, 1<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "broadcast.(*Hub).work(")
 }
 
 // TestSlowSnapshot checks that a follower that does not accept the snapshot is dropped, and delays nobody.

@@ -100,7 +100,9 @@ func (h *Hub) work() {
 		}
 		switch h.sent(f, p) {
 		case alone:
-			h.catchUp(f, stream)
+			if p != nil {
+				h.catchUp(f, stream)
+			}
 			return
 		case behind:
 			go h.catchUp(f, stream)
@@ -144,14 +146,14 @@ func (h *Hub) sent(f *follower, p *page) outcome {
 	} else {
 		h.line.sending = nil
 	}
-	if p == nil {
-		h.remove(f)
-		return current
+	if p != nil {
+		f.cursor = p.next
 	}
-	f.cursor = p.next
 	switch {
 	case replaced:
 		return alone
+	case p == nil:
+		h.remove(f)
 	case !p.last:
 		h.remove(f)
 		return behind
