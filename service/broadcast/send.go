@@ -43,9 +43,14 @@ func (l *line) push(f *follower) {
 		return
 	}
 	f.queued = true
-	if l.empty() {
+	switch {
+	case l.empty():
 		l.waiting, l.first = l.waiting[:0], 0
 		l.changed.Signal()
+	case l.first > len(l.waiting)/2: // it may never be empty
+		n := copy(l.waiting, l.waiting[l.first:])
+		clear(l.waiting[n:])
+		l.waiting, l.first = l.waiting[:n], 0
 	}
 	l.waiting = append(l.waiting, f)
 }
