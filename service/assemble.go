@@ -14,6 +14,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/admin"
+	"github.com/grantorhq/grantor/service/broadcast"
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/dpop"
@@ -163,7 +164,7 @@ func (s *Service) observe() error {
 		Clients:     s.domain.directory.Lookups, Tokens: s.domain.issuer.TokenLookups,
 		Authentication: s.domain.authenticator.Stats,
 		Ring:           s.domain.ring, Now: s.domain.config.Now,
-		Subscribers: s.servers.revocations.Subscribers,
+		Subscribers: s.servers.revocations.Hub.Followers,
 	})
 }
 
@@ -193,7 +194,7 @@ func newServers(d *domain) (*servers, error) {
 			Proofs:       proofs,
 			TrustsDomain: d.trustsDomain,
 		},
-		revocations: &rpc.RevocationServer{Feed: d.feed, Ledger: d.ledger, Now: d.config.Now, SendTimeout: rpc.DefaultSendTimeout},
+		revocations: &rpc.RevocationServer{Hub: broadcast.New(d.feed, d.ledger, d.config.Now)},
 		admin: admin.Config{
 			Editor: d.editor(), Usage: d.config.Store, Directory: d.directory, Ring: d.ring, RevokeTokens: d.revokeTokens,
 			Fresh: d.issuer.Fresh, CatchUp: d.feed.CatchUp, Events: d.events, Log: d.config.Log, PageKey: pageKey,

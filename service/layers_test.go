@@ -20,9 +20,9 @@ func TestLayers(t *testing.T) {
 		"grant", "revocation", "limit", "remoteaddr",
 		"issuer",
 	}
-	transports := []string{"rpc", "admin", "rest", "connectrpc", "middleware", "status"}
+	transports := []string{"rpc", "broadcast", "admin", "rest", "connectrpc", "middleware", "status"}
 	edges := []string{
-		"service", "service/rpc", "service/admin", "service/registrypb", "service/rest", "service/connectrpc", "service/middleware", "service/tokentest",
+		"service", "service/rpc", "service/broadcast", "service/admin", "service/registrypb", "service/rest", "service/connectrpc", "service/middleware", "service/tokentest",
 		"interceptors/", "cmd/", "gen/", "examples/", "tools/",
 	}
 	for path, deps := range packages {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/grantorhq/grantor/service/admin"
+	"github.com/grantorhq/grantor/service/broadcast"
 	"github.com/grantorhq/grantor/service/clientauth"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
@@ -139,6 +140,7 @@ func (s *Service) Run(ctx context.Context) error {
 	warn := func(err error) { s.domain.config.Log.Warn(err.Error()) }
 	group.Go(func() error { return s.domain.events.Run(ctx) })
 	group.Go(func() error { return s.domain.feed.Run(ctx) })
+	group.Go(func() error { return s.servers.revocations.Hub.Run(ctx) })
 	group.Go(func() error {
 		return s.domain.ring.Run(ctx, func(err error) { s.domain.config.Log.Error(err.Error()) })
 	})
@@ -182,8 +184,9 @@ const (
 // ServerOptions returns the options of the issuer's gRPC server, transport security aside.
 func (s *Service) ServerOptions() []grpc.ServerOption {
 	return append(s.chain.ServerOptions(),
-		// Each connection keeps a buffer, also while it is idle; 8 KiB hold some twenty requests.
-		grpc.ReadBufferSize(8<<10),
+		broadcast.ServerOption(),
+		// Each connection keeps a buffer, also while it is idle, and a verifier's is; 4 KiB hold some ten requests.
+		grpc.ReadBufferSize(4<<10),
 		// Workers keep their grown stacks; a fresh goroutine would grow its own for each signature.
 		grpc.NumStreamWorkers(64),
 		grpc.MaxRecvMsgSize(maxMessage),

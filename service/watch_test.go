@@ -11,8 +11,8 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service"
+	"github.com/grantorhq/grantor/service/broadcast"
 	"github.com/grantorhq/grantor/service/must"
-	"github.com/grantorhq/grantor/service/rpc"
 )
 
 // TestWatch follows the revocations: the live ones, and then each new one.
@@ -43,10 +43,10 @@ func TestWatch(t *testing.T) {
 		began, received := time.Now(), w.received
 		must.Succeed(t, w.next())
 		must.Succeed(t, w.next())
-		if took := time.Since(began); took < rpc.HeartbeatInterval || took > 5*rpc.HeartbeatInterval {
+		if took := time.Since(began); took < broadcast.DefaultInterval || took > 5*broadcast.DefaultInterval {
 			t.Errorf("two heartbeats took %s", took)
 		}
-		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.received != received || !w.last.GetComplete() || age > 5*rpc.HeartbeatInterval {
+		if age := time.Duration(w.last.GetAgeMs()) * time.Millisecond; w.received != received || !w.last.GetComplete() || age > 5*broadcast.DefaultInterval {
 			t.Errorf("got %v", w.last)
 		}
 	})

@@ -27,6 +27,8 @@ import (
 //     of grantor.v1.TokenService except RevokeClientTokens.
 //   - Keepalive: a connection that falls silent is closed after 15 s.
 //   - Reconnection with a backoff of at most 5 s.
+//   - Windows of 1 MiB for flow control. With windows that grow, gRPC sends a ping for each heartbeat of the feed of
+//     revocations, which costs the issuer as much as the heartbeat.
 //
 // The options in more come last and can replace any of these.
 func IssuerDialOptions(more ...grpc.DialOption) []grpc.DialOption {
@@ -40,6 +42,7 @@ func IssuerDialOptions(more ...grpc.DialOption) []grpc.DialOption {
 			Backoff:           backoff.Config{BaseDelay: 250 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: 5 * time.Second,
 		}),
+		grpc.WithStaticStreamWindowSize(issuerWindow), grpc.WithStaticConnWindowSize(issuerWindow),
 	}, more...)
 }
 
@@ -57,6 +60,9 @@ func AcrossReplicas(service string) grpc.DialOption {
 }
 
 const issuerService = "grantor.v1.TokenService"
+
+// issuerWindow is the flow-control window of a connection to the issuer, in bytes.
+const issuerWindow = 1 << 20
 
 // roundRobin returns the part of a service config that spreads calls over healthy replicas (gRFC A17).
 func roundRobin(service string) string {

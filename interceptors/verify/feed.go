@@ -15,9 +15,15 @@ import (
 )
 
 const (
-	// silenceTimeout is how long the feed may be silent before its connection is given up; the issuer sends an answer
-	// every second.
+	// silenceTimeout is how long the feed may be silent before its connection is given up, unless the issuer has agreed to
+	// an interval for which less is enough. Issuers that agree to none send an answer every second.
 	silenceTimeout = 5 * time.Second
+	// maxHeartbeatInterval and minHeartbeatInterval bound the interval that is requested. Two intervals of the maximum and
+	// silenceMargin are silenceTimeout. The minimum is that of the issuer.
+	maxHeartbeatInterval = 2 * time.Second
+	minHeartbeatInterval = 500 * time.Millisecond
+	// silenceMargin is how much longer than two intervals the feed may be silent.
+	silenceMargin = time.Second
 	// The wait before the feed is reconnected, doubled with each failure.
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
@@ -30,8 +36,20 @@ var (
 	// is never a reason for it: UNIMPLEMENTED, which is also how gRPC reads an HTTP 404, may come from an ingress whose
 	// route is missing for a moment.
 	errNoFeed = errors.New("the issuer's metadata offer no feed of revocations")
-	errSilent = errors.New("the feed of revocations was silent for 5 s")
+	errSilent = errors.New("the feed of revocations was silent")
 )
+
+// heartbeatInterval returns the interval to request, so that the age stays below maxStale although one heartbeat is late: the
+// knowledge of the issuer itself is up to half a second old.
+func heartbeatInterval(maxStale time.Duration) time.Duration {
+	const issuersAge = time.Second
+	return min(max((maxStale-issuersAge)/2, minHeartbeatInterval), maxHeartbeatInterval)
+}
+
+// silenceTimeoutFor returns how long the feed may be silent when the issuer has agreed to an interval of milliseconds.
+func silenceTimeoutFor(milliseconds int32) time.Duration {
+	return min(2*time.Duration(milliseconds)*time.Millisecond+silenceMargin, silenceTimeout)
+}
 
 // FeedStatus is the state of a verifier's knowledge of the issuer's revocations.
 type FeedStatus struct {
@@ -146,7 +164,8 @@ func (f *feedFollower) setReady() { f.readyOnce.Do(func() { close(f.ready) }) }
 func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(silenceTimeout, func() { cancel(errSilent) })
+	timeout := silenceTimeout
+	watchdog := time.AfterFunc(timeout, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 	conn, closeConn, err := f.dial(ctx)
 	if err != nil {
@@ -154,8 +173,10 @@ func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func())
 	}
 	defer closeConn()
 	f.absent.Store(false)
-	watchdog.Reset(silenceTimeout)
-	stream, err := grantorv1.NewRevocationServiceClient(conn).WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{Cursor: *cursor})
+	watchdog.Reset(timeout)
+	stream, err := grantorv1.NewRevocationServiceClient(conn).WatchRevocations(ctx, &grantorv1.WatchRevocationsRequest{
+		Cursor: *cursor, HeartbeatIntervalMs: int32(heartbeatInterval(f.maxStale).Milliseconds()), //nolint:gosec // at most maxHeartbeatInterval
+	})
 	if err != nil {
 		return err
 	}
@@ -165,7 +186,10 @@ func (f *feedFollower) follow(ctx context.Context, cursor *string, alive func())
 			return errors.Join(context.Cause(ctx), err)
 		}
 		received := time.Since(f.start)
-		watchdog.Reset(silenceTimeout)
+		if agreed := answer.GetHeartbeatIntervalMs(); agreed > 0 {
+			timeout = silenceTimeoutFor(agreed)
+		}
+		watchdog.Reset(timeout)
 		alive()
 		f.apply(answer)
 		*cursor = answer.GetCursor()

@@ -18,6 +18,11 @@ import (
 // anyReplica makes verifiers follow different replicas if the name of the gRPC port resolves to several addresses.
 const anyReplica = `{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`
 
+// feedWindow is the flow-control window of the feed, in bytes: room for all that is on the way over a distance of 100 ms at
+// 10 MB/s. It does not grow with what is received, because gRPC measures for that: it sends a ping for each heartbeat, which
+// costs the issuer more than the heartbeat.
+const feedWindow = 1 << 20
+
 // feedDialer connects to the issuer's feed. The returned function closes the connection.
 type feedDialer func(ctx context.Context) (grpc.ClientConnInterface, func(), error)
 
@@ -43,7 +48,8 @@ func (c *config) discoveredDialer(issuer string) feedDialer {
 			return nil, nil, err
 		}
 		conn, err := grpc.NewClient(endpoint, grpc.WithTransportCredentials(secure),
-			grpc.WithDefaultServiceConfig(anyReplica), grpc.WithDisableServiceConfig())
+			grpc.WithDefaultServiceConfig(anyReplica), grpc.WithDisableServiceConfig(),
+			grpc.WithStaticStreamWindowSize(feedWindow), grpc.WithStaticConnWindowSize(feedWindow))
 		if err != nil {
 			return nil, nil, err
 		}

@@ -250,6 +250,8 @@ type scriptedFeed struct {
 	mu      sync.Mutex
 	cursors []string
 	times   []time.Time
+	// intervals are the heartbeat intervals that were requested, in milliseconds.
+	intervals []int32
 }
 
 func (s *scriptedFeed) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
@@ -280,6 +282,7 @@ func (s *scriptedStream) SendMsg(m any) error {
 	defer s.feed.mu.Unlock()
 	s.feed.cursors = append(s.feed.cursors, m.(*grantorv1.WatchRevocationsRequest).GetCursor())
 	s.feed.times = append(s.feed.times, time.Now())
+	s.feed.intervals = append(s.feed.intervals, m.(*grantorv1.WatchRevocationsRequest).GetHeartbeatIntervalMs())
 	attempt := len(s.feed.cursors)
 	go func() {
 		s.end <- s.feed.watch(s.ctx, attempt, func(answer *grantorv1.WatchRevocationsResponse) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/grantorhq/grantor/service/token"
@@ -21,6 +22,8 @@ type Ledger struct {
 	entries []record
 	// changed is closed and replaced when entries change or a gap is repaired.
 	changed chan struct{}
+	// epoch is incremented when entries are removed.
+	epoch atomic.Uint64
 	// From a gap in the feed until it is repaired, beforeGap holds the revocations that were in effect at the gap and
 	// sinceGap those that the feed has delivered since. Both are nil otherwise.
 	beforeGap []record
@@ -80,6 +83,7 @@ func (l *Ledger) Reset() {
 	defer l.mu.Unlock()
 	l.beforeGap, l.sinceGap = beforeGap, NewList()
 	l.entries = nil
+	l.epoch.Add(1)
 	l.notify()
 }
 
@@ -113,13 +117,27 @@ type Page struct {
 	// Complete reports whether a subscriber that has this page has all that the ledger knows. It is false until a gap is
 	// repaired.
 	Complete bool
+	// Last reports whether the page ends at the newest entry.
+	Last bool
 	// Changed is closed when the next page may be read: at once if there are more entries, else when the ledger changes.
 	Changed <-chan struct{}
 }
 
+// Changed returns a channel that is closed at the next change of the ledger.
+func (l *Ledger) Changed() <-chan struct{} {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.changed
+}
+
+// Epoch returns a number that changes when entries are removed, before which the cursors of pages that were read earlier may
+// be unknown. While it does not change, a page that is not the last remains as it was read, expired tokens aside.
+func (l *Ledger) Epoch() uint64 { return l.epoch.Load() }
+
 // After returns at most limit entries after the cursor, of those that may concern a token that is live at now. known
 // reports whether the cursor is the zero cursor or that of an entry. A subscriber with an unknown cursor may have
-// missed entries and must start from the beginning.
+// missed entries and must start from the beginning. Pages end at multiples of limit, so that subscribers at different
+// cursors read the same pages from their second one on.
 func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -133,7 +151,7 @@ func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known
 	}
 	page.Next = after
 	for i := from; i < len(l.entries); i++ {
-		if len(page.Entries) == limit {
+		if i%limit == 0 && len(page.Entries) > 0 {
 			page.Changed = closedChan
 			return page, true
 		}
@@ -143,7 +161,7 @@ func (l *Ledger) After(after Cursor, limit int, now time.Time) (page Page, known
 			page.Entries = append(page.Entries, r.entry())
 		}
 	}
-	page.Complete, page.Changed = l.sinceGap == nil, l.changed
+	page.Complete, page.Last, page.Changed = l.sinceGap == nil, true, l.changed
 	return page, true
 }
 
@@ -162,6 +180,7 @@ func (l *Ledger) Sweep(now time.Time, maxLifetime time.Duration) {
 	defer l.mu.Unlock()
 	if n := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].cursor.Compare(limit) >= 0 }); n > 0 {
 		l.entries = slices.Clone(l.entries[n:])
+		l.epoch.Add(1)
 	}
 }
 

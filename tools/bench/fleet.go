@@ -63,6 +63,9 @@ func measureFleet(ctx context.Context, l *lab) (*findings, error) {
 	}
 	f := &findings{title: "Several replicas, and an estimate", notes: "fleet"}
 	m.report(f)
+	if m.many, err = l.measureFollowers(ctx, f); err != nil {
+		return nil, err
+	}
 	f.add(m.estimate(), nil)
 	return f, nil
 }
@@ -72,13 +75,13 @@ type fleetFigures struct {
 	verifiers         int
 	alone, idle, busy usage // without verifiers, with verifiers, and with load as well
 	tokens            [2]*loadResult
-	streamMemory      float64 // bytes per stream in a replica
 	calm, loaded      *revocationResult
 	calmRevocations   int
 	calmUsage         usage
 	revocations       int // in the burst
 	burst             *revocationResult
 	burstUsage        usage
+	many              *followerFigures
 }
 
 // measure takes the figures in order: without verifiers, with verifiers, with load, and a burst of revocations.
@@ -95,10 +98,6 @@ func (fl *fleet) measure(ctx context.Context) (*fleetFigures, error) {
 	if m.alone, err = fl.measureUsage(ctx, idle); err != nil {
 		return nil, err
 	}
-	before, err := fl.replicas[1].memory("VmRSS")
-	if err != nil {
-		return nil, err
-	}
 	progressf("%d verifiers", m.verifiers)
 	fl.verifiers, err = fl.startVerifiers(ctx, m.verifiers, fl.replicas[0].url, fl.replicas[0].grpc, fl.replicas[1].grpc)
 	if err != nil {
@@ -108,11 +107,6 @@ func (fl *fleet) measure(ctx context.Context) (*fleetFigures, error) {
 	if m.idle, err = fl.measureUsage(ctx, idle); err != nil {
 		return nil, err
 	}
-	after, err := fl.replicas[1].memory("VmRSS")
-	if err != nil {
-		return nil, err
-	}
-	m.streamMemory = (after - before) / float64(m.verifiers/2)
 	progressf("%d revocations, one after another", m.calmRevocations)
 	if m.calmUsage, err = fl.measureUsage(ctx, func() error { m.calm, err = fl.verifiers.revoke("one", m.calmRevocations); return err }); err != nil {
 		return nil, err
@@ -250,7 +244,8 @@ func (m *fleetFigures) estimate() string {
 		replicas       = 3
 		revocations    = 10.0 // per second
 	)
-	streamShare := max(m.idle.cpuShare()-m.alone.cpuShare(), 0) / float64(m.verifiers/2)
+	// The heartbeat interval is that of a verifier, in seconds.
+	const interval = 2.0
 	tokenCPU := max(m.busy.cpuShare()-m.idle.cpuShare(), 0) / m.tokens[1].PerSecond
 	usual, peak := pods/renewed, pods/restart
 	streams := float64(pods) / replicas
@@ -264,12 +259,12 @@ func (m *fleetFigures) estimate() string {
 		fmt.Sprintf("- Processor time for tokens: (%.2f %% − %.2f %%) / %s = %.0f µs each, so %.1f × %.0f µs = **%.2f %% of a core**, and during the restart %.1f × %.0f µs = **%.2f %%**, "+
 			"for all replicas together.", 100*m.busy.cpuShare(), 100*m.idle.cpuShare(), formatCount(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
 			usual, 1e6*tokenCPU, 100*usual*tokenCPU, peak, 1e6*tokenCPU, 100*peak*tokenCPU),
-		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` must allow them). A stream has a heartbeat per second, which uses (%.2f %% − %.2f %%) / %d = %.4f %% of a core, "+
+		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` must allow them). A stream has a heartbeat each %.0f s of %.1f µs (with %s followers), "+
 			"so **%.0f %% of a core** for each replica, and %.0f kB of memory, so **%s**.", formatCount(pods), replicas, formatCount(math.Round(streams)),
-			100*m.idle.cpuShare(), 100*m.alone.cpuShare(), m.verifiers/2, 100*streamShare, 100*streams*streamShare, m.streamMemory/1e3, megabytes(streams*m.streamMemory)),
+			interval, m.many.heartbeat, formatCount(float64(m.many.n)), 100*streams/interval*m.many.heartbeat/1e6, m.many.memory/1e3, megabytes(streams*m.many.memory)),
 		fmt.Sprintf("- Revocations: pushing one to all pods uses %s × %.1f µs = **%.0f ms** of processor time of all replicas together and %s × %.0f bytes = **%s**. At %.0f per second, "+
-			"a high rate, that is %.0f %% of a core for each replica.", formatCount(pods), 1e6*m.singlePushCPU(), 1e3*pods*m.singlePushCPU(), formatCount(pods), m.bytesPerRevocation(),
-			megabytes(pods*m.bytesPerRevocation()), revocations, 100*revocations*streams*m.singlePushCPU()),
+			"a high rate, that is %.0f %% of a core for each replica.", formatCount(pods), m.many.revocation, pods*m.many.revocation/1e3, formatCount(pods), m.bytesPerRevocation(),
+			megabytes(pods*m.bytesPerRevocation()), revocations, 100*revocations*streams*m.many.revocation/1e6),
 		fmt.Sprintf("- Redis: %d replicas × %.1f = **%.0f commands per second** without tokens. Under the load above there were %.1f per second and replica, %.3f per token, "+
 			"so the restart adds at most %.1f × %.3f = %.0f. Verifiers never call Redis.", replicas, m.idle.commandsPerSecond(), replicas*m.idle.commandsPerSecond(), m.busy.commandsPerSecond(),
 			m.commandsPerToken(), peak, m.commandsPerToken(), peak*m.commandsPerToken()),

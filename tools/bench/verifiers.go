@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,16 @@ type verifierGroup struct {
 // runVerifiers runs the process of the verifiers. Its arguments are the issuer and the gRPC ports of the replicas, over which
 // the verifiers are spread. For each line of input, "one N" or "burst N", it revokes N tokens, one after another or as fast as
 // possible, and writes a [revocationResult] as a line of JSON. It writes an empty one first, once all verifiers follow.
+//
+// With a single argument, the gRPC port of a replica, it runs light followers instead ([runFollowers]), and with "tcp:" before an
+// address, connections that are only read from.
 func runVerifiers(ctx context.Context, verifiers int, args []string) error {
+	if len(args) == 1 {
+		if address, ok := strings.CutPrefix(args[0], readersPrefix); ok {
+			return runReaders(ctx, verifiers, address)
+		}
+		return runFollowers(ctx, verifiers, args[0])
+	}
 	if len(args) < 2 {
 		return errors.New("-verifiers requires an issuer and the gRPC ports of its replicas as arguments")
 	}
@@ -204,6 +214,8 @@ type verifierProcess struct {
 
 	in  io.WriteCloser
 	out *bufio.Reader
+	// joined is the number of seconds until all verifiers followed.
+	joined float64
 }
 
 // stop ends the process by closing its input.
@@ -233,11 +245,13 @@ func (l *lab) startVerifiers(ctx context.Context, verifiers int, issuer string, 
 	if err != nil {
 		return nil, err
 	}
-	a := &verifierProcess{p, in, bufio.NewReader(out)}
-	if _, err := a.read(); err != nil {
+	a := &verifierProcess{process: p, in: in, out: bufio.NewReader(out)}
+	first, err := a.read()
+	if err != nil {
 		a.stop()
 		return nil, err
 	}
+	a.joined = first.Seconds
 	return a, nil
 }
 

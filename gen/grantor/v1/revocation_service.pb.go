@@ -25,9 +25,12 @@ const (
 type WatchRevocationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Cursor of the last response received. Empty starts from the beginning of the feed.
-	Cursor        string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Maximum time between two responses that the caller wants, in milliseconds. The server raises it to at least 500 and
+	// lowers it to at most 10,000. Zero is 1,000.
+	HeartbeatIntervalMs int32 `protobuf:"varint,2,opt,name=heartbeat_interval_ms,json=heartbeatIntervalMs,proto3" json:"heartbeat_interval_ms,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *WatchRevocationsRequest) Reset() {
@@ -67,8 +70,15 @@ func (x *WatchRevocationsRequest) GetCursor() string {
 	return ""
 }
 
+func (x *WatchRevocationsRequest) GetHeartbeatIntervalMs() int32 {
+	if x != nil {
+		return x.HeartbeatIntervalMs
+	}
+	return 0
+}
+
 // WatchRevocationsResponse is one response of WatchRevocations. A response without revocations is a heartbeat: at least
-// one response is sent each second, so a caller can detect a dead stream.
+// one response is sent each heartbeat interval, so a caller can detect a dead stream.
 type WatchRevocationsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Opaque position in the feed after this response.
@@ -83,9 +93,12 @@ type WatchRevocationsResponse struct {
 	Complete bool `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
 	// Age of the replica's knowledge of the feed, in milliseconds. Once complete is true, every revocation made longer
 	// ago has been sent.
-	AgeMs         int64 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AgeMs int64 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	// Heartbeat interval of this stream, in milliseconds. It is set in the first response to a request that has a
+	// heartbeat_interval_ms, and zero in all others. A server that does not set it sends a response each second.
+	HeartbeatIntervalMs int32 `protobuf:"varint,7,opt,name=heartbeat_interval_ms,json=heartbeatIntervalMs,proto3" json:"heartbeat_interval_ms,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *WatchRevocationsResponse) Reset() {
@@ -156,6 +169,13 @@ func (x *WatchRevocationsResponse) GetComplete() bool {
 func (x *WatchRevocationsResponse) GetAgeMs() int64 {
 	if x != nil {
 		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *WatchRevocationsResponse) GetHeartbeatIntervalMs() int32 {
+	if x != nil {
+		return x.HeartbeatIntervalMs
 	}
 	return 0
 }
@@ -330,16 +350,18 @@ var File_grantor_v1_revocation_service_proto protoreflect.FileDescriptor
 const file_grantor_v1_revocation_service_proto_rawDesc = "" +
 	"\n" +
 	"#grantor/v1/revocation_service.proto\x12\n" +
-	"grantor.v1\x1a\x15grantor/v1/rule.proto\"1\n" +
+	"grantor.v1\x1a\x15grantor/v1/rule.proto\"e\n" +
 	"\x17WatchRevocationsRequest\x12\x16\n" +
-	"\x06cursor\x18\x01 \x01(\tR\x06cursor\"\xf8\x01\n" +
+	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x122\n" +
+	"\x15heartbeat_interval_ms\x18\x02 \x01(\x05R\x13heartbeatIntervalMs\"\xac\x02\n" +
 	"\x18WatchRevocationsResponse\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x120\n" +
 	"\x06tokens\x18\x02 \x03(\v2\x18.grantor.v1.RevokedTokenR\x06tokens\x123\n" +
 	"\aclients\x18\x03 \x03(\v2\x19.grantor.v1.RevokedClientR\aclients\x12*\n" +
 	"\x04keys\x18\x04 \x03(\v2\x16.grantor.v1.RevokedKeyR\x04keys\x12\x1a\n" +
 	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x12\x15\n" +
-	"\x06age_ms\x18\x06 \x01(\x03R\x05ageMs\"2\n" +
+	"\x06age_ms\x18\x06 \x01(\x03R\x05ageMs\x122\n" +
+	"\x15heartbeat_interval_ms\x18\a \x01(\x05R\x13heartbeatIntervalMs\"2\n" +
 	"\fRevokedToken\x12\x10\n" +
 	"\x03jti\x18\x01 \x01(\tR\x03jti\x12\x10\n" +
 	"\x03exp\x18\x02 \x01(\x03R\x03exp\"B\n" +
