@@ -1,6 +1,7 @@
 package jws
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -10,7 +11,6 @@ import (
 	_ "crypto/sha512" // the other hashes of the algorithms
 	"errors"
 	"fmt"
-	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -92,6 +92,26 @@ func joinRS(der []byte, size int) ([]byte, error) {
 	return signature, nil
 }
 
+// splitRS converts an ECDSA signature from R and S, one after the other, to ASN.1 DER.
+func splitRS(signature []byte) []byte {
+	const maxSize = 2 * (66 + 3) // of P-521, whose numbers have 66 bytes
+	numbers := make([]byte, 0, maxSize)
+	for _, number := range [...][]byte{signature[:len(signature)/2], signature[len(signature)/2:]} {
+		number = bytes.TrimLeft(number, "\x00")
+		positive := []byte{0} // a first byte of 0 keeps the number positive
+		if len(number) > 0 && number[0] < 0x80 {
+			positive = nil
+		}
+		numbers = append(numbers, byte(asn1.INTEGER), byte(len(positive)+len(number)))
+		numbers = append(append(numbers, positive...), number...)
+	}
+	der := append(make([]byte, 0, 3+maxSize), byte(asn1.SEQUENCE))
+	if len(numbers) > 0x7f {
+		der = append(der, 0x81) // the length has one byte more
+	}
+	return append(append(der, byte(len(numbers))), numbers...)
+}
+
 // ErrSignature reports that a signature is not that of the key.
 var ErrSignature = errors.New("wrong signature")
 
@@ -107,8 +127,7 @@ func Verify(key jwks.Key, text, signature []byte) error {
 	switch public := key.Public().(type) {
 	case *ecdsa.PublicKey:
 		size := coordinateSize(public)
-		right = len(signature) == 2*size &&
-			ecdsa.Verify(public, digest, new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:]))
+		right = len(signature) == 2*size && ecdsa.VerifyASN1(public, digest, splitRS(signature))
 	case *rsa.PublicKey:
 		if options, ok := s.options.(*rsa.PSSOptions); ok {
 			right = rsa.VerifyPSS(public, s.hash, digest, signature, options) == nil

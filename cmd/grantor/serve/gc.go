@@ -14,6 +14,10 @@ import (
 // bounded.
 const DefaultGarbage = 64 << 20
 
+// skipHeapProfile ends the sampling of allocations, which the profiles of the setting profiling alone need. It takes a
+// hundredth of the time of a token, and a megabyte.
+var skipHeapProfile = sync.OnceFunc(func() { runtime.MemProfileRate = 0 })
+
 // The bounds of GOGC: Go's default, and a value that bounds the heap if the live heap grows suddenly after GOGC was
 // set.
 const minGCPercent, maxGCPercent = 100, 1600
