@@ -2,7 +2,6 @@ package middleware
 
 import (
 	"context"
-	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -44,9 +43,9 @@ type arrivals struct {
 	timeout time.Duration
 
 	mu sync.Mutex
-	// pending are the calls whose request has not arrived. Those within the bounds of maxPending are counted: counted is
-	// their number, sources that of each source.
-	pending map[*pendingCall]struct{}
+	// first is the first of the calls whose request has not arrived, a list. Those within the bounds of maxPending are counted:
+	// counted is their number, sources that of each source.
+	first   *pendingCall
 	sources limit.Concurrency
 	counted int
 	// sweeping reports whether a sweep is scheduled.
@@ -54,7 +53,7 @@ type arrivals struct {
 }
 
 func newArrivals(methods Methods, intake *limit.Intake) *arrivals {
-	return &arrivals{methods: methods, intake: intake, timeout: receiveTimeout, pending: make(map[*pendingCall]struct{})}
+	return &arrivals{methods: methods, intake: intake, timeout: receiveTimeout}
 }
 
 // pendingCall is the context of a call over gRPC, and what the steps of the chain know of it: one value instead of a context
@@ -64,6 +63,9 @@ type pendingCall struct {
 	context.Context
 
 	arrivals *arrivals
+	// next and previous are the neighbors in the list of arrivals, while listed.
+	next, previous *pendingCall
+	listed         bool
 	// addr is the address that the call originates from, once [clientAddr.resolve] has determined it.
 	addr net.Addr
 	// cancel ends the context; nil for a stream, which ends with its handler.
@@ -151,7 +153,10 @@ func (a *arrivals) add(p *pendingCall) {
 		p.timeout = min(crowdedTimeout, a.timeout)
 	}
 	p.deadline = time.Now().Add(p.timeout)
-	a.pending[p] = struct{}{}
+	if p.next, p.listed = a.first, true; p.next != nil {
+		p.next.previous = p
+	}
+	a.first = p
 	if !a.sweeping {
 		a.sweeping = true
 		time.AfterFunc(sweepInterval, a.sweep)
@@ -174,10 +179,18 @@ func (c *Chain) Receive(ctx context.Context, body int) (leave func(), busy bool,
 
 // remove forgets a call. a.mu must be held.
 func (a *arrivals) remove(p *pendingCall) {
-	if _, ok := a.pending[p]; !ok {
+	if !p.listed {
 		return
 	}
-	delete(a.pending, p)
+	if p.listed = false; p.previous == nil {
+		a.first = p.next
+	} else {
+		p.previous.next = p.next
+	}
+	if p.next != nil {
+		p.next.previous = p.previous
+	}
+	p.next, p.previous = nil, nil // a long stream must not hold the calls that were its neighbors
 	if p.counted {
 		a.intake.Leave(p.source, p.body)
 		a.counted--
@@ -191,7 +204,8 @@ func (a *arrivals) sweep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	for p := range a.pending {
+	for p, next := a.first, (*pendingCall)(nil); p != nil; p = next {
+		next = p.next
 		if late := now.After(p.deadline); late && p.cancel != nil {
 			p.late.Store(true)
 			p.cancel()
@@ -200,13 +214,7 @@ func (a *arrivals) sweep() {
 		}
 		a.remove(p)
 	}
-	if len(a.pending) < maxPending {
-		// A map never shrinks, and iterating over it takes as long as when it was full.
-		pending := make(map[*pendingCall]struct{}, maxPending)
-		maps.Copy(pending, a.pending)
-		a.pending = pending
-	}
-	if a.sweeping = len(a.pending) > 0; a.sweeping {
+	if a.sweeping = a.first != nil; a.sweeping {
 		time.AfterFunc(sweepInterval, a.sweep)
 	}
 }

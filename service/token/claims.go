@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jws"
@@ -108,7 +107,8 @@ func (c *Claims) marshal() ([]byte, error) {
 // appendText appends a JSON string.
 func appendText(b []byte, text string) []byte {
 	for i := range len(text) {
-		if c := text[i]; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+		switch c := text[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
 			quoted, _ := json.Marshal(text) //nolint:errchkjson // a string never fails
 			return append(b, quoted...)
 		}
