@@ -66,8 +66,8 @@ type reusableMAC struct {
 func (m *reusableMAC) hash(secret string) Hash {
 	m.Reset()
 	m.input = append(m.input[:0], secret...)
-	m.Write(m.input)
-	clear(m.input) // no secret stays in memory
+	_, _ = m.Write(m.input) // it never fails (hash.Hash)
+	clear(m.input)          // no secret stays in memory
 	m.sum = m.Sum(m.sum[:0])
 	m.text = base64.RawStdEncoding.AppendEncode(append(m.text[:0], macPrefix...), m.sum)
 	return Hash(m.text)

@@ -102,14 +102,14 @@ func splitRS(signature []byte) []byte {
 		if len(number) > 0 && number[0] < 0x80 {
 			positive = nil
 		}
-		numbers = append(numbers, byte(asn1.INTEGER), byte(len(positive)+len(number)))
+		numbers = append(numbers, byte(asn1.INTEGER), byte(len(positive)+len(number))) //nolint:gosec // at most 67
 		numbers = append(append(numbers, positive...), number...)
 	}
 	der := append(make([]byte, 0, 3+maxSize), byte(asn1.SEQUENCE))
 	if len(numbers) > 0x7f {
 		der = append(der, 0x81) // the length has one byte more
 	}
-	return append(append(der, byte(len(numbers))), numbers...)
+	return append(append(der, byte(len(numbers))), numbers...) //nolint:gosec // at most maxSize
 }
 
 // ErrSignature reports that a signature is not that of the key.

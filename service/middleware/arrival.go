@@ -204,7 +204,8 @@ func (a *arrivals) sweep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	for p, next := a.first, (*pendingCall)(nil); p != nil; p = next {
+	var next *pendingCall
+	for p := a.first; p != nil; p = next {
 		next = p.next
 		if late := now.After(p.deadline); late && p.cancel != nil {
 			p.late.Store(true)

@@ -11,9 +11,9 @@ import (
 // DefaultGarbage is how many bytes of garbage accumulate before a collection. An issuer has a few MB of live heap and
 // allocates hundreds of MB per second under load: Go's default, to collect when the garbage equals the live heap, would
 // collect forty times a second. If the live heap exceeds this figure, the default applies, so that memory stays
-// bounded. 64 MiB would save a twentieth of the time of a token and take 40 MiB more; with 8 MiB a token would take a sixth
+// bounded. 64 MiB would save a twentieth of the time of a token and take 50 MB more; with 8 MiB a token would take a sixth
 // longer.
-const DefaultGarbage = 24 << 20
+const DefaultGarbage = 16 << 20
 
 // skipHeapProfile ends the sampling of allocations, which the profiles of the setting profiling alone need. It takes a
 // hundredth of the time of a token, and a megabyte.
