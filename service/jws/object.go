@@ -7,7 +7,8 @@ import (
 
 // parseObject returns the members of a JSON object; nil if data is anything else. It returns what [json.Unmarshal] does with a
 // map[string]json.RawMessage: names are compared with their letter case, and the last of several members with one name
-// counts. encoding/json decides what is valid JSON, and the rest takes a third of its time. The values share memory with data.
+// counts. encoding/json decides what is valid JSON; splitting that here saves a third of the allocations of verifying a token.
+// The values share memory with data.
 func parseObject(data []byte) map[string]json.RawMessage {
 	i := skipSpace(data, 0)
 	if !json.Valid(data) || data[i] != '{' {

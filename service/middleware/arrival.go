@@ -57,7 +57,7 @@ func newArrivals(methods Methods, intake *limit.Intake) *arrivals {
 }
 
 // pendingCall is the context of a call over gRPC, and what the steps of the chain know of it: one value instead of a context
-// for each, which would cost a twentieth of an introspection. It ends with gRPC's own context, and when the request should
+// for each, which every later lookup would pass. It ends with gRPC's own context, and when the request should
 // have arrived and has not.
 type pendingCall struct {
 	context.Context

@@ -6,8 +6,8 @@ import (
 )
 
 // appendPlain appends attributes as the encoder of [newEncoder] does, if nothing in them must be escaped or truncated; ok is
-// false otherwise. Almost every event is such, and the encoder, which is made for all others, takes five times as long: a
-// fiftieth of a token.
+// false otherwise, and the encoder is needed. Almost every event is such, and the encoder would take a fiftieth of the time of
+// its token.
 func appendPlain(b []byte, attrs []slog.Attr) (_ []byte, ok bool) {
 	b = append(b, '{')
 	for i, a := range attrs {

@@ -73,8 +73,8 @@ func (c *Claims) Decode(name string, v any) error {
 // ErrNoClaim reports that a token does not have the requested claim.
 var ErrNoClaim = errors.New("the token has no such claim")
 
-// marshal returns the payload for signing. The order is that of the claims in the token. It is written by hand, because
-// [json.Marshal] takes three times as long; the bytes are the same.
+// marshal returns the payload for signing. The order is that of the claims in the token. It is written by hand, which saves a
+// fiftieth of the time of a token; the bytes are those of [json.Marshal].
 func (c *Claims) marshal() ([]byte, error) {
 	const usualSize = 384
 	b := appendText(append(make([]byte, 0, usualSize), `{"iss":`...), c.Issuer)
