@@ -79,8 +79,11 @@ func (g *guard) options() []grpc.ServerOption {
 
 // admit decides whether a call may proceed. header is the metadata for a caller that is admitted, or nil.
 func (g *guard) admit(ctx context.Context, method string) (_ context.Context, header metadata.MD, _ *Refusal) {
-	r := request{authorization: metadata.ValueFromIncomingContext(ctx, "authorization"), method: method}
-	admitted, refused := g.verifier.admit(ctx, g.rules[method], &r)
+	rule, r := g.rules[method], request{method: method}
+	if rule.kind != public {
+		r.authorization = metadata.ValueFromIncomingContext(ctx, "authorization") // which copies it
+	}
+	admitted, refused := g.verifier.admit(ctx, rule, &r)
 	if refused != nil {
 		g.verifier.report(ctx, method, refused)
 		return nil, nil, refused

@@ -58,12 +58,12 @@ const (
 func New() string {
 	random := make([]byte, 32)
 	_, _ = rand.Read(random) // it never fails (crypto/rand)
-	return Prefix + string(encode(random))
+	return Prefix + string(appendEncoded(nil, random))
 }
 
-// encode returns the text of the random part, followed by its checksum.
-func encode(random []byte) []byte {
-	return encoding.AppendEncode(encoding.AppendEncode(make([]byte, 0, secretLength), random), checksum(random))
+// appendEncoded appends the text of the random part, followed by its checksum.
+func appendEncoded(text, random []byte) []byte {
+	return encoding.AppendEncode(encoding.AppendEncode(text, random), checksum(random))
 }
 
 func checksum(random []byte) []byte {
@@ -79,7 +79,7 @@ func Generated(secret string) bool {
 	}
 	random, err := encoding.DecodeString(rest[:randomLength])
 	// Decoding ignores line ends and spare bits. Only what New would return is valid.
-	return err == nil && string(encode(random)) == rest
+	return err == nil && string(appendEncoded(make([]byte, 0, secretLength), random)) == rest
 }
 
 // idSize is the size of an ID before encoding, in bytes.

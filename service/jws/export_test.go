@@ -2,3 +2,6 @@ package jws
 
 // JoinRS exports joinRS.
 var JoinRS = joinRS
+
+// SplitRS exports splitRS.
+var SplitRS = splitRS

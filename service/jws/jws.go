@@ -55,8 +55,8 @@ func parseHeader(encoded string) (Header, error) {
 		return Header{}, err
 	}
 	// A map, so that names are compared with their letter case, as in Claims.
-	var raw map[string]json.RawMessage
-	if json.Unmarshal(data, &raw) != nil || raw == nil {
+	raw := parseObject(data)
+	if raw == nil {
 		return Header{}, errors.New("the header is not a JSON object")
 	}
 	for _, name := range foreign {
@@ -129,10 +129,10 @@ func (m *Message) Signed() string { return m.signed }
 // in any letter case: an issuer that lets its clients add a claim "AUD" must not let them replace "aud".
 type Claims map[string]json.RawMessage
 
-// ParseClaims parses a payload.
+// ParseClaims parses a payload. The claims share memory with it.
 func ParseClaims(payload []byte) (Claims, error) {
-	var c Claims
-	if err := json.Unmarshal(payload, &c); err != nil || c == nil {
+	c := parseObject(payload)
+	if c == nil {
 		return nil, errors.New("the payload is not a JSON object")
 	}
 	return c, nil

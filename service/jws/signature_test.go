@@ -32,3 +32,21 @@ func TestJoinRS(t *testing.T) {
 		}
 	}
 }
+
+// TestSplitRS checks that the numbers are those of encoding/asn1, whatever leading zeros and signs they would have.
+func TestSplitRS(t *testing.T) {
+	type numbers struct{ R, S *big.Int }
+	for _, size := range []int{32, 48, 66} {
+		for _, first := range []byte{0, 1, 0x7f, 0x80, 0xff} {
+			for leading := range size + 1 {
+				signature := bytes.Repeat([]byte{first}, 2*size)
+				clear(signature[:leading])
+				clear(signature[size+leading/2 : size+leading])
+				want := must.Get(asn1.Marshal(numbers{new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])}))
+				if got := jws.SplitRS(signature); !bytes.Equal(got, want) {
+					t.Errorf("%x: got %x, want %x", signature, got, want)
+				}
+			}
+		}
+	}
+}

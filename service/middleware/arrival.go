@@ -2,7 +2,7 @@ package middleware
 
 import (
 	"context"
-	"maps"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -43,9 +43,9 @@ type arrivals struct {
 	timeout time.Duration
 
 	mu sync.Mutex
-	// pending are the calls whose request has not arrived. Those within the bounds of maxPending are counted: counted is
-	// their number, sources that of each source.
-	pending map[*pendingCall]struct{}
+	// first is the first of the calls whose request has not arrived, a list. Those within the bounds of maxPending are counted:
+	// counted is their number, sources that of each source.
+	first   *pendingCall
 	sources limit.Concurrency
 	counted int
 	// sweeping reports whether a sweep is scheduled.
@@ -53,15 +53,21 @@ type arrivals struct {
 }
 
 func newArrivals(methods Methods, intake *limit.Intake) *arrivals {
-	return &arrivals{methods: methods, intake: intake, timeout: receiveTimeout, pending: make(map[*pendingCall]struct{})}
+	return &arrivals{methods: methods, intake: intake, timeout: receiveTimeout}
 }
 
-// pendingCall is the context of a call. It ends with gRPC's own context, and when the request should have arrived and has
-// not.
+// pendingCall is the context of a call over gRPC, and what the steps of the chain know of it: one value instead of a context
+// for each, which every later lookup would pass. It ends with gRPC's own context, and when the request should
+// have arrived and has not.
 type pendingCall struct {
 	context.Context
 
 	arrivals *arrivals
+	// next and previous are the neighbors in the list of arrivals, while listed.
+	next, previous *pendingCall
+	listed         bool
+	// addr is the address that the call originates from, once [clientAddr.resolve] has determined it.
+	addr net.Addr
 	// cancel ends the context; nil for a stream, which ends with its handler.
 	cancel context.CancelFunc
 	late   atomic.Bool
@@ -77,12 +83,23 @@ type pendingCall struct {
 // pendingKey is the key of the pendingCall in a context that derives from it.
 type pendingKey struct{}
 
-// Value implements [context.Context].
+// Value implements [context.Context]. It answers for the keys of the chain alone: gRPC's own context has none of them.
 func (p *pendingCall) Value(key any) any {
-	if key == (pendingKey{}) {
+	switch key.(type) {
+	case pendingKey:
 		return p
+	case remoteaddr.ContextKey:
+		return p.addr
+	case admittedKey:
+		return nil // it is for calls over REST
 	}
 	return p.Context.Value(key)
+}
+
+// pending returns the call of a context; nil if none was begun for it, as for a call over REST.
+func pending(ctx context.Context) *pendingCall {
+	p, _ := ctx.Value(pendingKey{}).(*pendingCall)
+	return p
 }
 
 // Err implements [context.Context].
@@ -136,7 +153,10 @@ func (a *arrivals) add(p *pendingCall) {
 		p.timeout = min(crowdedTimeout, a.timeout)
 	}
 	p.deadline = time.Now().Add(p.timeout)
-	a.pending[p] = struct{}{}
+	if p.next, p.listed = a.first, true; p.next != nil {
+		p.next.previous = p
+	}
+	a.first = p
 	if !a.sweeping {
 		a.sweeping = true
 		time.AfterFunc(sweepInterval, a.sweep)
@@ -159,10 +179,18 @@ func (c *Chain) Receive(ctx context.Context, body int) (leave func(), busy bool,
 
 // remove forgets a call. a.mu must be held.
 func (a *arrivals) remove(p *pendingCall) {
-	if _, ok := a.pending[p]; !ok {
+	if !p.listed {
 		return
 	}
-	delete(a.pending, p)
+	if p.listed = false; p.previous == nil {
+		a.first = p.next
+	} else {
+		p.previous.next = p.next
+	}
+	if p.next != nil {
+		p.next.previous = p.previous
+	}
+	p.next, p.previous = nil, nil // a long stream must not hold the calls that were its neighbors
 	if p.counted {
 		a.intake.Leave(p.source, p.body)
 		a.counted--
@@ -176,7 +204,9 @@ func (a *arrivals) sweep() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	for p := range a.pending {
+	var next *pendingCall
+	for p := a.first; p != nil; p = next {
+		next = p.next
 		if late := now.After(p.deadline); late && p.cancel != nil {
 			p.late.Store(true)
 			p.cancel()
@@ -185,13 +215,7 @@ func (a *arrivals) sweep() {
 		}
 		a.remove(p)
 	}
-	if len(a.pending) < maxPending {
-		// A map never shrinks, and iterating over it takes as long as when it was full.
-		pending := make(map[*pendingCall]struct{}, maxPending)
-		maps.Copy(pending, a.pending)
-		a.pending = pending
-	}
-	if a.sweeping = len(a.pending) > 0; a.sweeping {
+	if a.sweeping = a.first != nil; a.sweeping {
 		time.AfterFunc(sweepInterval, a.sweep)
 	}
 }
@@ -204,18 +228,18 @@ func (p *pendingCall) received() {
 }
 
 // arrived notes that the request of a unary call has arrived.
-func (*arrivals) arrived(ctx context.Context) {
-	if p, ok := ctx.Value(pendingKey{}).(*pendingCall); ok {
+func (*arrivals) arrived(p *pendingCall) {
+	if p != nil {
 		p.received()
 	}
 }
 
 // bound returns a stream whose one request must arrive in time.
-func (*arrivals) bound(s grpc.ServerStream) grpc.ServerStream {
-	if p, ok := s.Context().Value(pendingKey{}).(*pendingCall); ok {
-		return &pendingStream{s, p}
+func (*arrivals) bound(s grpc.ServerStream, p *pendingCall) grpc.ServerStream {
+	if p == nil {
+		return s
 	}
-	return s
+	return &pendingStream{s, p}
 }
 
 // pendingStream is a stream of one request, which must arrive in time.

@@ -90,8 +90,9 @@ func (c *Chain) unary(ctx context.Context, request any, info *grpc.UnaryServerIn
 	ctx, call := c.measure.start(ctx, info.FullMethod)
 	defer func() { call.End(err) }()
 	defer c.recovery.recover(ctx, info.FullMethod, &err)
-	c.arrivals.arrived(ctx)
-	ctx = c.address.resolve(ctx)
+	pending := pending(ctx)
+	c.arrivals.arrived(pending)
+	ctx = c.address.resolve(ctx, pending)
 	if err := c.limits.allow(ctx, info.FullMethod); err != nil {
 		return nil, err
 	}
@@ -112,8 +113,9 @@ func (c *Chain) stream(server any, s grpc.ServerStream, info *grpc.StreamServerI
 	ctx, call := c.measure.start(s.Context(), info.FullMethod)
 	defer func() { call.End(err) }()
 	defer c.recovery.recover(ctx, info.FullMethod, &err)
-	s = c.arrivals.bound(s)
-	ctx = c.address.resolve(ctx)
+	pending := pending(ctx)
+	s = c.arrivals.bound(s, pending)
+	ctx = c.address.resolve(ctx, pending)
 	if err := c.limits.allow(ctx, info.FullMethod); err != nil {
 		return err
 	}

@@ -17,9 +17,9 @@ import (
 // clientAddr puts the address that a call originates from into its context, for [remoteaddr.FromContext].
 type clientAddr struct{ proxies remoteaddr.Networks }
 
-// resolve returns a context that has the address. That of a call over REST is there already: the REST handler has resolved
-// it, and passes no header on.
-func (a clientAddr) resolve(ctx context.Context) context.Context {
+// resolve returns a context that has the address; call is that of ctx, if there is one. The address of a call over REST is
+// there already: the REST handler has resolved it, and passes no header on.
+func (a clientAddr) resolve(ctx context.Context, call *pendingCall) context.Context {
 	if remoteaddr.FromContext(ctx) != (remoteaddr.Client{}) {
 		return ctx
 	}
@@ -27,10 +27,15 @@ func (a clientAddr) resolve(ctx context.Context) context.Context {
 	if !ok {
 		return ctx
 	}
-	if len(a.proxies) == 0 {
-		return remoteaddr.NewContext(ctx, p.Addr)
+	addr := p.Addr
+	if len(a.proxies) > 0 {
+		addr = a.proxies.Resolve(p.Addr, metadata.ValueFromIncomingContext(ctx, "x-forwarded-for"))
 	}
-	return remoteaddr.NewContext(ctx, a.proxies.Resolve(p.Addr, metadata.ValueFromIncomingContext(ctx, "x-forwarded-for")))
+	if call != nil {
+		call.addr = addr
+		return ctx
+	}
+	return remoteaddr.NewContext(ctx, addr)
 }
 
 // rateLimit bounds the calls that a source makes, and the streams that it has open.
@@ -71,7 +76,7 @@ type admittedKey struct{}
 // Admit refuses a request over REST of a source that makes too many, before its body is read. ctx has the peer. The calls
 // that serve the request get the context that is returned, and are not counted again.
 func (c *Chain) Admit(ctx context.Context) (context.Context, error) {
-	ctx = c.address.resolve(ctx)
+	ctx = c.address.resolve(ctx, nil)
 	if err := c.limits.allow(ctx, ""); err != nil {
 		return ctx, err
 	}

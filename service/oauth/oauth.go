@@ -74,15 +74,18 @@ type Resource struct{ uri string }
 
 // ParseResource parses a resource identifier. The error is an [InvalidTarget].
 func ParseResource(s string) (Resource, error) {
-	refusal := Refuse(InvalidTarget, "resource must be an absolute URI without a fragment, at most 512 characters.")
-	if s == "" || len(s) > MaxResource || !visible(s) {
-		return Resource{}, refusal
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || strings.Contains(s, "#") || (u.Host == "" && u.Opaque == "" && u.Path == "") {
-		return Resource{}, refusal
+	if !isResource(s) {
+		return Resource{}, Refuse(InvalidTarget, "resource must be an absolute URI without a fragment, at most 512 characters.")
 	}
 	return Resource{s}, nil
+}
+
+func isResource(s string) bool {
+	if s == "" || len(s) > MaxResource || !visible(s) {
+		return false
+	}
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme != "" && !strings.Contains(s, "#") && (u.Host != "" || u.Opaque != "" || u.Path != "")
 }
 
 // String returns the identifier as it is sent.

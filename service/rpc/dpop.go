@@ -15,11 +15,14 @@ import (
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
+// The metadata of a DPoP proof and of a nonce.
+var proofKey, nonceKey = strings.ToLower(dpop.Header), strings.ToLower(dpop.NonceHeader)
+
 // proveKey returns the thumbprint of the key that the DPoP proof of a call is made with (RFC 9449 §5); empty if the call has no
 // proof. It is called after the client was authenticated, so that only clients can fill the memory of proofs. That memory is this
 // replica's: a proof that is used at two replicas has at most let its client have two tokens of the same key.
 func (s *TokenServer) proveKey(ctx context.Context, fullMethod string) (thumbprint string, _ error) {
-	sent, err := dpop.One(metadata.ValueFromIncomingContext(ctx, strings.ToLower(dpop.Header)))
+	sent, err := dpop.One(metadata.ValueFromIncomingContext(ctx, proofKey))
 	if err != nil {
 		return "", &oauth.Error{Code: oauth.InvalidDPoPProof, Text: "There must be exactly one DPoP proof, in one header DPoP.", Cause: err}
 	}
@@ -68,5 +71,5 @@ func provideNonce(ctx context.Context, nonce string) {
 		return
 	}
 	// A refused call has its header in the trailer. Neither fails within a call.
-	_ = grpc.SetHeader(ctx, metadata.Pairs(strings.ToLower(dpop.NonceHeader), nonce))
+	_ = grpc.SetHeader(ctx, metadata.Pairs(nonceKey, nonce))
 }

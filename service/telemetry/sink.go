@@ -196,8 +196,10 @@ type writer struct {
 	// pending are the events that were taken from the queue and are not appended yet. It is the end of array, which the
 	// queue reuses.
 	pending, array []event
-	buffer         bytes.Buffer
-	encoder        slog.Handler
+	// entries and buffer are those of the last batch, which the next one reuses.
+	entries []Entry
+	buffer  bytes.Buffer
+	encoder slog.Handler
 }
 
 // writers returns the writers of all streams, the most important one first. It returns none without a sink.
@@ -247,18 +249,27 @@ func (w *writer) append(ctx context.Context, events []event) error {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	w.buffer.Reset()
-	entries := make([]Entry, len(events))
-	for i, e := range events {
+	w.entries = w.entries[:0]
+	for _, e := range events {
 		start := w.buffer.Len()
-		record := slog.NewRecord(time.Time{}, slog.LevelInfo, "", 0)
-		record.AddAttrs(e.attrs...)
-		if err := w.encoder.Handle(ctx, record); err != nil {
+		if err := w.encode(ctx, e.attrs); err != nil {
 			return err
 		}
 		// If the buffer grows and moves, the slice keeps the old array, which is not written again.
-		entries[i] = Entry{e.at, e.name, bytes.TrimSpace(w.buffer.Bytes()[start:])}
+		w.entries = append(w.entries, Entry{e.at, e.name, bytes.TrimSpace(w.buffer.Bytes()[start:])})
 	}
-	return w.recorder.queue.sink.Append(ctx, w.stream, entries)
+	return w.recorder.queue.sink.Append(ctx, w.stream, w.entries)
+}
+
+// encode writes attributes to the buffer.
+func (w *writer) encode(ctx context.Context, attrs []slog.Attr) error {
+	if plain, ok := appendPlain(w.buffer.AvailableBuffer(), attrs); ok {
+		w.buffer.Write(plain)
+		return nil
+	}
+	record := slog.NewRecord(time.Time{}, slog.LevelInfo, "", 0)
+	record.AddAttrs(attrs...)
+	return w.encoder.Handle(ctx, record)
 }
 
 // remaining returns the number of events that are not appended.

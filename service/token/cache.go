@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -136,8 +135,8 @@ func unverifiedIssuer(raw string) (issuer string, err error) {
 	if err != nil {
 		return "", err
 	}
-	var claims map[string]json.RawMessage
-	if json.Unmarshal(payload, &claims) != nil || !jws.String(claims["iss"], &issuer) {
+	claims, err := jws.ParseClaims(payload)
+	if err != nil || !jws.String(claims["iss"], &issuer) {
 		return "", fail(ErrMalformed, "the claim iss is missing or not a string")
 	}
 	return issuer, nil

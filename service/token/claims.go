@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/grantorhq/grantor/service/jws"
@@ -72,32 +73,47 @@ func (c *Claims) Decode(name string, v any) error {
 // ErrNoClaim reports that a token does not have the requested claim.
 var ErrNoClaim = errors.New("the token has no such claim")
 
-// payload is the signed form of Claims. The order of its fields is the order of claims in the token.
-type payload struct {
-	Issuer   string `json:"iss"`
-	Subject  string `json:"sub"`
-	ClientID string `json:"client_id"`
-	// Audience is a string if it has one member, otherwise a list (RFC 7519 §4.1.3).
-	Audience  any    `json:"aud"`
-	Scope     string `json:"scope,omitempty"`
-	IssuedAt  int64  `json:"iat"`
-	ExpiresAt int64  `json:"exp"`
-	ID        string `json:"jti"`
-	// Confirmation is absent from a bearer token.
-	Confirmation *confirmation `json:"cnf,omitempty"`
+// marshal returns the payload for signing. The order is that of the claims in the token. It is written by hand, which saves a
+// fiftieth of the time of a token; the bytes are those of [json.Marshal].
+func (c *Claims) marshal() ([]byte, error) {
+	const usualSize = 384
+	b := appendText(append(make([]byte, 0, usualSize), `{"iss":`...), c.Issuer)
+	b = appendText(append(b, `,"sub":`...), c.Subject)
+	b = appendText(append(b, `,"client_id":`...), c.ClientID)
+	b = append(b, `,"aud":`...)
+	if len(c.Audience) == 1 { // a string if it has one member, otherwise a list (RFC 7519 §4.1.3)
+		b = appendText(b, c.Audience[0])
+	} else if list, err := json.Marshal(c.Audience); err != nil {
+		return nil, err
+	} else {
+		b = append(b, list...)
+	}
+	if len(c.Scope) > 0 {
+		b = appendText(append(b, `,"scope":`...), c.Scope.String())
+	}
+	b = strconv.AppendInt(append(b, `,"iat":`...), c.IssuedAt.Unix(), 10)
+	b = strconv.AppendInt(append(b, `,"exp":`...), c.ExpiresAt.Unix(), 10)
+	b = appendText(append(b, `,"jti":`...), c.ID)
+	if key := c.Confirmation.marshal(); key != nil { // absent from a bearer token
+		cnf, err := json.Marshal(key)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(b, `,"cnf":`...), cnf...)
+	}
+	return append(b, '}'), nil
 }
 
-// marshal returns the payload for signing.
-func (c *Claims) marshal() ([]byte, error) {
-	var audience any = c.Audience
-	if len(c.Audience) == 1 {
-		audience = c.Audience[0]
+// appendText appends a JSON string.
+func appendText(b []byte, text string) []byte {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			quoted, _ := json.Marshal(text) //nolint:errchkjson // a string never fails
+			return append(b, quoted...)
+		}
 	}
-	return json.Marshal(&payload{
-		Issuer: c.Issuer, Subject: c.Subject, ClientID: c.ClientID, Audience: audience, Scope: c.Scope.String(),
-		IssuedAt: c.IssuedAt.Unix(), ExpiresAt: c.ExpiresAt.Unix(), ID: c.ID,
-		Confirmation: c.Confirmation.marshal(),
-	})
+	return append(append(append(b, '"'), text...), '"')
 }
 
 // parseClaims parses a payload whose signature has been verified.

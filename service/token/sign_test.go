@@ -61,6 +61,50 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestPayload checks that the payload is that of encoding/json, byte for byte, whatever the claims have in them.
+func TestPayload(t *testing.T) {
+	type cnf struct {
+		Certificate string `json:"x5t#S256,omitempty"`
+		Key         string `json:"jkt,omitempty"`
+	}
+	texts := []string{"", "plain", `a"b\c`, "<script>&", "é\u2028", "\xff", "a\x7fb", "tab\tline\n\x00", "https://orders.internal/?a=1&b=2"}
+	for i, text := range texts {
+		c := claims()
+		c.Issuer, c.Subject, c.ClientID, c.ID = text, texts[(i+1)%len(texts)], texts[(i+2)%len(texts)], texts[(i+3)%len(texts)]
+		if i%2 == 1 {
+			c.Scope = nil
+		}
+		for _, audience := range [][]string{nil, {}, {text}, {text, "https://orders.internal"}} {
+			for _, key := range []cnf{{}, {text, ""}, {"", text}, {text, text}} {
+				var wantKey *cnf
+				if key != (cnf{}) {
+					wantKey = &key
+				}
+				c.Audience, c.Confirmation = audience, token.Confirmation{CertificateThumbprint: key.Certificate, KeyThumbprint: key.Key}
+				var aud any = audience
+				if len(audience) == 1 {
+					aud = audience[0]
+				}
+				want := must.Get(json.Marshal(struct {
+					Issuer   string `json:"iss"`
+					Subject  string `json:"sub"`
+					ClientID string `json:"client_id"`
+					Audience any    `json:"aud"`
+					Scope    string `json:"scope,omitempty"`
+					IssuedAt int64  `json:"iat"`
+					Expires  int64  `json:"exp"`
+					ID       string `json:"jti"`
+					Key      *cnf   `json:"cnf,omitempty"`
+				}{c.Issuer, c.Subject, c.ClientID, aud, c.Scope.String(), c.IssuedAt.Unix(), c.ExpiresAt.Unix(), c.ID, wantKey}))
+				_, payload, _ := parts(must.Get(signerFor(jwks.EdDSA).Sign(c)))
+				if got := must.Get(base64.RawURLEncoding.DecodeString(payload)); string(got) != string(want) {
+					t.Errorf("got  %s\nwant %s", got, want)
+				}
+			}
+		}
+	}
+}
+
 // jwx, which shares only the arithmetic of signatures with Sign, accepts the token.
 func TestSignedForJWX(t *testing.T) {
 	for algorithm, private := range privateKeys() {

@@ -38,6 +38,9 @@ need a restart. If any setting is wrong, the log says which one, and nothing cha
 			return err
 		}
 		defer TuneGC(DefaultGarbage)()
+		if !s.monitoring.Profiling {
+			skipHeapProfile()
+		}
 		server, err := New(cmd.Context(), &s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
