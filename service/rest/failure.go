@@ -13,6 +13,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/dpop"
@@ -142,9 +143,9 @@ func noStore(h http.Header) {
 }
 
 // handleError is the [runtime.ErrorHandlerFunc] of the gateways.
-func (h *handler) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+func (h *handler) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 	refused := newFailure(err)
-	if r.Header.Get("Authorization") == "" {
+	if sent := metadata.ValueFromIncomingContext(ctx, "authorization"); len(sent) == 0 || sent[0] == "" {
 		refused.parameters = "" // RFC 6750 §3.1: no error code if the request has no token
 	}
 	refused.write(w, h.realm)

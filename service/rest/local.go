@@ -6,7 +6,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -15,8 +14,7 @@ import (
 // [grpc.ServiceRegistrar] of the services and the [grpc.ClientConnInterface] of their clients, and calls handlers
 // through the interceptor, without a network. The in-process mode of grpc-gateway itself would skip the interceptor.
 //
-// A handler gets the context of the caller with its values, among them the peer. Only the metadata changes, from
-// outgoing to incoming.
+// A handler gets the context of the caller with its values, among them the peer and the incoming metadata.
 type local struct {
 	interceptor grpc.UnaryServerInterceptor
 	// methods is keyed by "/package.Service/Method".
@@ -38,8 +36,6 @@ func (l *local) RegisterService(desc *grpc.ServiceDesc, service any) {
 
 // Invoke implements [grpc.ClientConnInterface].
 func (l *local) Invoke(ctx context.Context, name string, request, reply any, _ ...grpc.CallOption) error {
-	outgoing, _ := metadata.FromOutgoingContext(ctx)
-	ctx = metadata.NewIncomingContext(metadata.NewOutgoingContext(ctx, metadata.MD{}), outgoing)
 	answer, err := l.call(ctx, name, func(into any) error {
 		proto.Merge(into.(proto.Message), request.(proto.Message)) //nolint:forcetypeassert // generated code passes messages
 		return nil

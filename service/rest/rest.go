@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -105,11 +106,8 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...O
 	for _, origin := range origins {
 		h.origins[origin.text] = true
 	}
-	forms := &formMarshaler{newDocumentMarshaler()}
-	documents := newDocumentMarshaler()
 	mux := runtime.NewServeMux(append(h.gatewayOptions(),
-		runtime.WithMarshalerOption(formType, forms),
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &documents),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &formMarshaler{newDocumentMarshaler()}),
 	)...)
 	h.gateway = mux
 	var err error
@@ -129,7 +127,6 @@ func (h *handler) gatewayOptions() []runtime.ServeMuxOption {
 		runtime.WithWriteContentLength(),
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(none),
-		runtime.WithMetadata(proofs),
 		runtime.WithForwardResponseOption(setHeaders),
 	}
 }
@@ -137,11 +134,13 @@ func (h *handler) gatewayOptions() []runtime.ServeMuxOption {
 // none is a [runtime.HeaderMatcherFunc] that passes no header on as metadata, and no metadata as a header.
 func none(string) (string, bool) { return "", false }
 
-// proofs passes on the two headers that the services read, exactly as they were sent. The gateway would drop a value
-// that gRPC cannot transmit. Without that value the request could have another meaning, and nothing is transmitted
-// here.
-func proofs(_ context.Context, r *http.Request) metadata.MD {
-	return metadata.MD{"authorization": r.Header["Authorization"], "dpop": r.Header[dpopHeader]}
+// inner returns the request that a gateway gets for r. Its headers are in the context as the incoming metadata of the
+// call: exactly the two that the services read, and exactly as they were sent, because without a value that gRPC cannot
+// transmit the request could have another meaning. The gateway finds no header, and would act on others, which are meant
+// for proxies: Accept, Grpc-Timeout, TE, X-Forwarded-For.
+func inner(r *http.Request, body io.ReadCloser) *http.Request {
+	ctx := metadata.NewIncomingContext(r.Context(), metadata.MD{"authorization": r.Header["Authorization"], "dpop": r.Header[dpopHeader]})
+	return (&http.Request{Method: r.Method, URL: r.URL, Body: body}).WithContext(ctx)
 }
 
 // ServeHTTP implements [http.Handler]. It compares paths exactly as they were sent, without normalizing letter case,
@@ -272,10 +271,7 @@ func (h *handler) serveForm(w http.ResponseWriter, r *http.Request) {
 		refusal.write(w, h.realm)
 		return
 	}
-	r.Body = body
-	// The other headers are meant for proxies. The gateway would act on them: Accept, Grpc-Timeout, TE, X-Forwarded-For.
-	r.Header = http.Header{"Content-Type": {formType}, "Authorization": r.Header["Authorization"], dpopHeader: r.Header[dpopHeader]}
-	h.gateway.ServeHTTP(w, r)
+	h.gateway.ServeHTTP(w, inner(r, body))
 }
 
 // refuseAuthorization answers at the authorization endpoint, which exists because readers of the metadata want it named.
