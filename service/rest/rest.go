@@ -114,7 +114,7 @@ func New(ctx context.Context, issuer oauth.Issuer, service Service, origins ...O
 	if h.admin, err = h.newAdmin(ctx, conn); err != nil {
 		return nil, err
 	}
-	return h, gatewayv1.RegisterTokenServiceHandlerClient(ctx, mux, grantorv1.NewTokenServiceClient(conn))
+	return h, gatewayv1.RegisterTokenServiceHandlerClient(ctx, mux, newTokenClient(conn))
 }
 
 // gatewayOptions returns the options that both gateways share.
