@@ -137,10 +137,11 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 
 // noStore keeps an answer out of every cache (RFC 6749 §5.1) and prevents content sniffing.
 func noStore(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"], h["Pragma"], h["X-Content-Type-Options"] = noStoreValue, noCacheValue, noSniffValue
 }
+
+// The values of these headers are shared by all answers. They have no room to append to, and none is ever changed.
+var noStoreValue, noCacheValue, noSniffValue = []string{"no-store"}, []string{"no-cache"}, []string{"nosniff"}
 
 // handleError is the [runtime.ErrorHandlerFunc] of the gateways.
 func (h *handler) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {

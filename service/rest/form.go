@@ -99,18 +99,22 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if refusal := checkEncoding(r.Header); refusal != nil {
 		return nil, refusal
 	}
-	tooLarge := &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
 	if r.ContentLength > maxForm {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
 	if err != nil && len(body) >= maxForm {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	if err != nil {
 		return nil, invalid("The body could not be read.")
 	}
 	return body, nil
+}
+
+// tooLarge returns a 413.
+func tooLarge() *failure {
+	return &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
 }
 
 // checkEncoding refuses a body with a content coding (RFC 9110 §8.4). The coding identity, however often it is listed, is
