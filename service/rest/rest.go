@@ -28,6 +28,7 @@ import (
 	"github.com/grantorhq/grantor/service/connectrpc"
 	"github.com/grantorhq/grantor/service/dpop"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/service/remoteaddr"
 	"github.com/grantorhq/grantor/service/status"
 	"github.com/grantorhq/grantor/service/telemetry"
 )
@@ -149,7 +150,7 @@ func inner(r *http.Request, body io.ReadCloser) *http.Request {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = h.locate(r)
 	fromPage := h.admitOrigin(w, r)
-	end := net.Addr(address(r.RemoteAddr))
+	end := remoteaddr.FromText(r.RemoteAddr)
 	p := h.peer(r, end)
 	ctx, err := h.admit(peer.NewContext(r.Context(), p))
 	if err != nil {
@@ -295,7 +296,7 @@ func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
 	refused.write(w, h.realm)
 }
 
-// setHeaders sets the headers that the RFC of each answer requires. It may change m, which is a copy that belongs to
+// setHeaders sets the headers that the RFC of each answer requires. It may change a key set, which is a copy that belongs to
 // this package.
 func setHeaders(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
 	switch answer := m.(type) {
@@ -385,9 +386,3 @@ func (h *handler) peer(r *http.Request, end net.Addr) *peer.Peer {
 	}
 	return p
 }
-
-// address is a TCP address in the form of [http.Request.RemoteAddr], host:port.
-type address string
-
-func (address) Network() string  { return "tcp" }
-func (a address) String() string { return string(a) }
