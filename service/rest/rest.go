@@ -296,8 +296,8 @@ func (h *handler) refuseMethod(w http.ResponseWriter, r *http.Request) {
 	refused.write(w, h.realm)
 }
 
-// setHeaders sets the headers that the RFC of each answer requires. It may change a key set, which is a copy that belongs to
-// this package.
+// setHeaders sets the headers that the RFC of each answer requires. It may change a key set, which is a copy that
+// belongs to this package.
 func setHeaders(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
 	switch answer := m.(type) {
 	case *grantorv1.GetKeySetResponse:
