@@ -18,6 +18,12 @@ func TestContext(t *testing.T) {
 		"of a proxy":     {&net.IPAddr{IP: net.ParseIP("192.0.2.1")}, "192.0.2.1", "192.0.2.1"},
 		"a Unix socket":  {&net.UnixAddr{Name: "/run/grantor", Net: "unix"}, "/run/grantor", "invalid IP"},
 		"no address":     {nil, "", "invalid IP"},
+		"text":           {remoteaddr.FromText("192.0.2.1:4711"), "192.0.2.1:4711", "192.0.2.1"},
+		"text of IPv6":   {remoteaddr.FromText("[2001:db8::1]:4711"), "[2001:db8::1]:4711", "2001:db8::1"},
+		"text, a zone":   {remoteaddr.FromText("[fe80::1%eth0]:4711"), "[fe80::1%eth0]:4711", "fe80::1"},
+		"text, mapped":   {remoteaddr.FromText("[::ffff:192.0.2.1]:1"), "[::ffff:192.0.2.1]:1", "192.0.2.1"},
+		"text, no port":  {remoteaddr.FromText("192.0.2.1"), "192.0.2.1", "192.0.2.1"},
+		"text, no IP":    {remoteaddr.FromText("@"), "@", "invalid IP"},
 		"mapped to IPv6": {&net.TCPAddr{IP: net.ParseIP("::ffff:192.0.2.1"), Port: 1}, "192.0.2.1:1", "192.0.2.1"},
 	} {
 		ctx := t.Context()

@@ -29,11 +29,33 @@ func Parse(end net.Addr) netip.Addr {
 	case nil:
 	case *net.TCPAddr:
 		addr = end.AddrPort().Addr()
+	case *textAddr:
+		return end.ip
 	default:
 		return ParseString(end.String())
 	}
 	return addr.Unmap().WithZone("")
 }
+
+// textAddr is one end of a TCP connection, in the form of [net/http.Request.RemoteAddr], host:port, and its IP address.
+type textAddr struct {
+	text string
+	ip   netip.Addr
+}
+
+// FromText returns the end of a TCP connection whose address is text. [Parse] need not parse it each time.
+func FromText(text string) net.Addr {
+	if addr, err := netip.ParseAddrPort(text); err == nil {
+		return &textAddr{text, addr.Addr().Unmap().WithZone("")}
+	}
+	return &textAddr{text, ParseString(text)}
+}
+
+// Network implements [net.Addr].
+func (*textAddr) Network() string { return "tcp" }
+
+// String implements [net.Addr].
+func (a *textAddr) String() string { return a.text }
 
 // ParseString returns the IP address in text, which may have a port, or the zero Addr if there is none.
 func ParseString(text string) netip.Addr {

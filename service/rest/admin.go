@@ -53,9 +53,7 @@ func (h *handler) serveAdmin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.URL.RawPath = path // without it the gateway would split the decoded path
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.Header = http.Header{"Content-Type": {jsonType}, "Authorization": r.Header["Authorization"], dpopHeader: r.Header[dpopHeader]}
-	h.admin.ServeHTTP(w, r)
+	h.admin.ServeHTTP(w, inner(r, io.NopCloser(bytes.NewReader(body))))
 }
 
 // readCall checks the headers and the query of an administrative call and then reads its body.

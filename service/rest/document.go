@@ -20,11 +20,9 @@ func (h *handler) serveDocument(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Header.Del("Range") // no client has a use for part of a document
-	inner := r.Clone(r.Context())
-	inner.Method, inner.Body = http.MethodGet, http.NoBody
-	inner.Header = http.Header{}
+	get := (&http.Request{Method: http.MethodGet, URL: r.URL, Body: http.NoBody}).WithContext(r.Context())
 	answer := &buffer{header: http.Header{}, status: http.StatusOK}
-	h.gateway.ServeHTTP(answer, inner)
+	h.gateway.ServeHTTP(answer, get)
 	maps.Copy(w.Header(), answer.header)
 	if answer.status != http.StatusOK {
 		w.WriteHeader(answer.status)

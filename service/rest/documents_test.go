@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -255,19 +256,25 @@ func TestKeySet(t *testing.T) {
 
 // TestTokenAnswer compares the JSON of tokens with that of protojson, for every field of the message.
 func TestTokenAnswer(t *testing.T) {
-	full := &grantorv1.IssueTokenResponse{}
+	full, plain := &grantorv1.IssueTokenResponse{}, &grantorv1.IssueTokenResponse{}
 	fields := full.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		switch field := fields.Get(i); field.Kind() {
 		case protoreflect.StringKind:
 			full.ProtoReflect().Set(field, protoreflect.ValueOfString("<"+field.TextName()+`"é`))
+			plain.ProtoReflect().Set(field, protoreflect.ValueOfString(field.TextName()))
 		case protoreflect.Int32Kind:
 			full.ProtoReflect().Set(field, protoreflect.ValueOfInt32(7))
+			plain.ProtoReflect().Set(field, protoreflect.ValueOfInt32(-7))
 		default:
 			t.Errorf("%s is a %s, which this test does not fill", field.Name(), field.Kind())
 		}
 	}
-	for _, m := range []*grantorv1.IssueTokenResponse{full, {}, {AccessToken: "a", ExpiresIn: 1}} {
+	messages := []*grantorv1.IssueTokenResponse{full, plain, {}, {AccessToken: "a", ExpiresIn: 1}}
+	for c := range rune(utf8.RuneSelf + 1) { // every character of ASCII, and one beyond
+		messages = append(messages, &grantorv1.IssueTokenResponse{AccessToken: "a", TokenType: "Bearer", ExpiresIn: 1, Scope: "a" + string(c)})
+	}
+	for _, m := range messages {
 		var got, want map[string]any
 		written, err := rest.MarshalDocument(m)
 		must.Succeed(t, err)

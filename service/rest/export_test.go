@@ -28,5 +28,14 @@ func ReadForm(r *http.Request) (m *grantorv1.IssueTokenRequest, status int, refu
 	return m, http.StatusOK, nil
 }
 
+// DecodeForm decodes a form into a message as the handler does.
+func DecodeForm(body string, m proto.Message) error {
+	parameters, err := parseForm(body)
+	if err != nil {
+		return err
+	}
+	return forms.NewDecoder(&form{http.NoBody, parameters}).Decode(m)
+}
+
 // MarshalDocument marshals a message as the handler does.
 func MarshalDocument(m proto.Message) ([]byte, error) { return forms.Marshal(m) }

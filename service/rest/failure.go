@@ -13,6 +13,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/grantorhq/grantor/service/dpop"
@@ -136,15 +137,16 @@ func (f *failure) write(w http.ResponseWriter, realm string) {
 
 // noStore keeps an answer out of every cache (RFC 6749 §5.1) and prevents content sniffing.
 func noStore(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Cache-Control"], h["Pragma"], h["X-Content-Type-Options"] = noStoreValue, noCacheValue, noSniffValue
 }
 
+// The values of these headers are shared by all answers. They have no room to append to, and none is ever changed.
+var noStoreValue, noCacheValue, noSniffValue = []string{"no-store"}, []string{"no-cache"}, []string{"nosniff"}
+
 // handleError is the [runtime.ErrorHandlerFunc] of the gateways.
-func (h *handler) handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+func (h *handler) handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 	refused := newFailure(err)
-	if r.Header.Get("Authorization") == "" {
+	if sent := metadata.ValueFromIncomingContext(ctx, "authorization"); len(sent) == 0 || sent[0] == "" {
 		refused.parameters = "" // RFC 6750 §3.1: no error code if the request has no token
 	}
 	refused.write(w, h.realm)

@@ -2,16 +2,20 @@ package rest
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
+	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
 )
 
@@ -25,23 +29,23 @@ const (
 // repeatable is the only parameter that may be sent more than once (RFC 8707 §2).
 const repeatable = "resource"
 
-// form is a well-formed body after parsing. It replaces the body of the request, where the decoder of the gateway finds
-// it. A malformed form is thereby refused before the gateway, which would lose the reason.
+// form is a well-formed body after parsing. It replaces the body of the request, where the gateway finds it and its
+// decoder. A malformed form is thereby refused before the gateway, which would lose the reason.
 type form struct {
 	io.ReadCloser
-	values url.Values
+	parameters []parameter
 }
+
+// parameter is a name and a value in a form.
+type parameter struct{ name, value string }
 
 // readForm reads the form of a request (RFC 6749 §3.2). It checks the size of each part before parsing it.
 func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 	if len(r.Header.Values("Authorization")) > 1 {
 		return nil, invalid("Authorization was sent twice.")
 	}
-	types := r.Header.Values("Content-Type")
-	if len(types) != 1 {
-		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
-	}
-	if mediaType, _, err := parseMediaType(types[0]); err != nil || mediaType != formType {
+	types := r.Header["Content-Type"]
+	if len(types) != 1 || types[0] != formType && !isForm(types[0]) {
 		return nil, invalid("Content-Type must be application/x-www-form-urlencoded.")
 	}
 	body, refusal := readBody(w, r)
@@ -51,16 +55,43 @@ func readForm(w http.ResponseWriter, r *http.Request) (*form, *failure) {
 	if bytes.Count(body, []byte("&")) >= maxParameters {
 		return nil, invalid("The body has more than 64 parameters.")
 	}
-	values, err := url.ParseQuery(string(body))
+	parameters, err := parseForm(string(body))
 	if err != nil {
 		return nil, invalid("The body is not a well-formed form.")
 	}
-	for name, sent := range values {
-		if refusal := checkParameter(name, sent); refusal != nil {
-			return nil, refusal
-		}
+	if refusal := checkParameters(parameters); refusal != nil {
+		return nil, refusal
 	}
-	return &form{r.Body, values}, nil
+	return &form{http.NoBody, parameters}, nil
+}
+
+// parseForm parses a form like [url.ParseQuery]. A slice takes a third of the time of a map, and keeps the order.
+func parseForm(body string) ([]parameter, error) {
+	parameters := make([]parameter, 0, 8)
+	for pair := range strings.SplitSeq(body, "&") {
+		if strings.Contains(pair, ";") {
+			return nil, errors.New("a semicolon separates nothing")
+		}
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil {
+			return nil, err
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return nil, err
+		}
+		parameters = append(parameters, parameter{name, value})
+	}
+	return parameters, nil
+}
+
+// isForm reports whether the value of a Content-Type header is that of a form, with parameters or without.
+func isForm(value string) bool {
+	mediaType, _, err := parseMediaType(value)
+	return err == nil && mediaType == formType
 }
 
 // readBody reads a body of at most maxForm bytes.
@@ -68,18 +99,22 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	if refusal := checkEncoding(r.Header); refusal != nil {
 		return nil, refusal
 	}
-	tooLarge := &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
 	if r.ContentLength > maxForm {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
 	if err != nil && len(body) >= maxForm {
-		return nil, tooLarge
+		return nil, tooLarge()
 	}
 	if err != nil {
 		return nil, invalid("The body could not be read.")
 	}
 	return body, nil
+}
+
+// tooLarge returns a 413.
+func tooLarge() *failure {
+	return &failure{status: http.StatusRequestEntityTooLarge, refusal: oauth.Refuse(oauth.InvalidRequest, "The body has more than 65536 bytes.")}
 }
 
 // checkEncoding refuses a body with a content coding (RFC 9110 §8.4). The coding identity, however often it is listed, is
@@ -98,19 +133,24 @@ func checkEncoding(header http.Header) *failure {
 	return nil
 }
 
-// checkParameter refuses a parameter that is not UTF-8, contains a NUL, or is sent more than once without being
-// repeatable. values are all that were sent under the name.
-func checkParameter(name string, values []string) *failure {
-	for _, value := range append(values, name) {
-		if !utf8.ValidString(value) {
-			return invalid("A parameter is not UTF-8.")
-		}
-		if strings.Contains(value, "\x00") {
-			return invalid("A parameter contains a NUL byte.")
+// checkParameters refuses a parameter that is not UTF-8, contains a NUL, or is sent more than once without being
+// repeatable.
+func checkParameters(parameters []parameter) *failure {
+	for _, p := range parameters {
+		for _, text := range [...]string{p.value, p.name} {
+			if !utf8.ValidString(text) {
+				return invalid("A parameter is not UTF-8.")
+			}
+			if strings.Contains(text, "\x00") {
+				return invalid("A parameter contains a NUL byte.")
+			}
 		}
 	}
-	if len(values) > 1 && name != repeatable {
-		if text, known := repeated[name]; known {
+	for i, p := range parameters {
+		if p.name == repeatable || !slices.ContainsFunc(parameters[:i], func(q parameter) bool { return q.name == p.name }) {
+			continue
+		}
+		if text, known := repeated[p.name]; known {
 			return invalid(text)
 		}
 		return invalid("A parameter is sent more than once.")
@@ -143,36 +183,48 @@ func invalid(text oauth.Text) *failure {
 type formMarshaler struct{ documentMarshaler }
 
 // NewDecoder implements [runtime.Marshaler].
-func (m *formMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
-	return runtime.DecoderFunc(func(v any) error {
-		message, ok := v.(proto.Message)
-		f, decoded := r.(*form)
-		if !ok || !decoded {
-			return io.ErrUnexpectedEOF
-		}
-		f.fill(message.ProtoReflect())
-		return nil
-	})
+func (*formMarshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	if f, ok := r.(*form); ok {
+		return f
+	}
+	return runtime.DecoderFunc(func(any) error { return io.ErrUnexpectedEOF })
 }
 
-// fill sets the fields of message whose names are those of parameters. It ignores other parameters, and treats an empty
-// value as absent (RFC 6749 §3.2).
-func (f *form) fill(message protoreflect.Message) {
-	fields := message.Descriptor().Fields()
-	for name, sent := range f.values {
-		field := fields.ByTextName(name)
-		if field == nil || field.Kind() != protoreflect.StringKind {
+// Decode implements [runtime.Decoder]. It sets the fields of a request whose names are those of parameters. It ignores
+// other parameters, and treats an empty value as absent (RFC 6749 §3.2).
+func (f *form) Decode(v any) error {
+	fields, ok := requestFields[reflect.TypeOf(v)]
+	if !ok {
+		return fmt.Errorf("%T is not the request of a form", v)
+	}
+	request := reflect.ValueOf(v).Elem()
+	for _, p := range f.parameters {
+		i, ok := fields[p.name]
+		if !ok || p.value == "" {
 			continue
 		}
-		if !field.IsList() {
-			message.Set(field, protoreflect.ValueOfString(sent[0]))
-			continue
+		switch field := request.Field(i).Addr().Interface().(type) {
+		case *string:
+			*field = p.value
+		case *[]string:
+			*field = append(*field, p.value)
 		}
-		list := message.Mutable(field).List()
-		for _, value := range sent {
-			if value != "" {
-				list.Append(protoreflect.ValueOfString(value))
+	}
+	return nil
+}
+
+// requestFields maps the type of each request that is sent as a form to the indices of its fields, keyed by the names of
+// the parameters. The reflection of protobuf takes five times as long to set a field.
+var requestFields = func() map[reflect.Type]map[string]int {
+	requests := make(map[reflect.Type]map[string]int)
+	for _, request := range []proto.Message{&grantorv1.IssueTokenRequest{}, &grantorv1.IntrospectTokenRequest{}, &grantorv1.RevokeTokenRequest{}} {
+		t := reflect.TypeOf(request)
+		requests[t] = make(map[string]int)
+		for i := range t.Elem().NumField() {
+			if name, _, ok := strings.Cut(t.Elem().Field(i).Tag.Get("json"), ","); ok {
+				requests[t][name] = i
 			}
 		}
 	}
-}
+	return requests
+}()
