@@ -107,6 +107,9 @@ type side struct {
 	cpu                 spread // in microseconds
 }
 
+// latencies formats the median and the 99th percentile of the latencies.
+func (s side) latencies() string { return fmt.Sprintf("%.1f, %.1f", s.p50.median, s.p99.median) }
+
 // compare puts the two loads on their servers one after the other, in alternating order from round to round.
 func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant) (*comparison, error) {
 	return compareLoads(rounds, func(i int) (*loadResult, error) { return l.timedLoad(ctx, []contestant{subject, floor}[i]) })

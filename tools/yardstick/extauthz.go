@@ -24,7 +24,7 @@ func (a *admitAll) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckRe
 	return a.answer, nil
 }
 
-// serveExtAuthz listens on a free port of loopback, prints its URL, and serves until the listener fails.
+// serveExtAuthz listens on a free port of loopback, prints its URL and address, and serves until the listener fails.
 func serveExtAuthz() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // until the process ends
 	if err != nil {
@@ -40,7 +40,7 @@ func serveExtAuthz() error {
 	authv3.RegisterAuthorizationServer(server, &admitAll{answer: &authv3.CheckResponse{
 		HttpResponse: &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{Headers: headers}},
 	}})
-	if _, err := fmt.Fprintln(os.Stdout, "http://localhost:"+port(listener)); err != nil {
+	if _, err := fmt.Fprintln(os.Stdout, "http://localhost:"+port(listener), "localhost:"+port(listener)); err != nil {
 		return err
 	}
 	return server.Serve(listener)

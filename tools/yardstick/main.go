@@ -136,6 +136,14 @@ func (s *server) IntrospectToken(context.Context, *grantorv1.IntrospectTokenRequ
 	}, s.do()
 }
 
+// tokenResponse is the response over HTTP (RFC 6749 §5.1).
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int32  `json:"expires_in"`
+	Scope       string `json:"scope"`
+}
+
 // token answers a token request that has a secret or an assertion in its form, or an Authorization header.
 func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_secret")+r.PostForm.Get("client_assertion")+r.Header.Get("Authorization") == "" {
@@ -148,12 +156,11 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(map[string]any{ //nolint:errchkjson // strings and a number
-		"access_token": s.answer.GetAccessToken(), "token_type": "Bearer", "expires_in": 3600, "scope": s.answer.GetScope(),
-	})
+	_ = json.NewEncoder(w).Encode(tokenResponse{s.answer.GetAccessToken(), s.answer.GetTokenType(), s.answer.GetExpiresIn(), s.answer.GetScope()}) //nolint:errchkjson,gosec // no secret: a token without a signature
 }
 
-// serve listens on two free ports of loopback, prints the URL of the issuer, and serves until a listener fails.
+// serve listens on two free ports of loopback, prints the URL of the issuer and the address for gRPC, and serves until a
+// listener fails.
 func serve(s *server) error {
 	rest, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // until the process ends
 	if err != nil {
@@ -177,7 +184,7 @@ func serve(s *server) error {
 	failed := make(chan error)
 	go func() { failed <- grpcServer.Serve(rpc) }()
 	go func() { failed <- http.Serve(rest, mux) }() //nolint:gosec // on loopback, for minutes
-	if _, err := fmt.Fprintln(os.Stdout, issuer); err != nil {
+	if _, err := fmt.Fprintln(os.Stdout, issuer, "localhost:"+port(rpc)); err != nil {
 		return err
 	}
 	return <-failed
