@@ -98,7 +98,7 @@ func (t *throughEnvoy) start(ctx context.Context) error {
 		asked                 *process
 	}{
 		{&t.guard, extAuthz, overHTTP2, portOf(guard.url), guard.process},
-		{&t.empty, extAuthz, overHTTP2, portOf(yardstick.url), yardstick.process},
+		{&t.empty, extAuthz, overHTTP2, portOf("http://" + yardstick.grpc), yardstick.process},
 		{&t.jwts, fmt.Sprintf(jwtAuthn, issuer.url), "", portOf(issuer.url), issuer.process},
 	} {
 		if *e.into, err = t.envoy(ctx, e.filter, e.options, e.port, e.asked); err != nil {
@@ -126,16 +126,17 @@ func (l *lab) guard(ctx context.Context, issuer *server, env []string) (*server,
 	if err != nil {
 		return nil, err
 	}
-	address := "localhost:" + ports[0]
+	address, operations := "localhost:"+ports[0], "http://localhost:"+ports[1]
 	p, err := start(ctx, slices.Concat(l.env, env), nil, l.path("grantor"), "guard", "--issuer", issuer.url, "--audience", ordersAPI, "--rules", l.path("rules.yaml"),
-		"--grpc-listen", address, "--ops-listen", "localhost:"+ports[1], "--log-level", "warn", "--shutdown-delay", "0s")
+		"--grpc-listen", address, "--ops-listen", "localhost:"+ports[1], "--log-level", "warn", "--shutdown-delay", "0s", "--profiling")
 	if err != nil {
 		return nil, err
 	}
-	if err := p.await(ctx, func(ctx context.Context) error { return getReady(ctx, "http://localhost:"+ports[1]+"/readyz") }); err != nil {
+	if err := p.await(ctx, func(ctx context.Context) error { return getReady(ctx, operations+"/readyz") }); err != nil {
 		p.stop()
 		return nil, err
 	}
+	p.profiles = operations + profilePath
 	return &server{p, "http://" + address, address}, nil
 }
 

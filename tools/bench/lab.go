@@ -203,7 +203,7 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	scheme := "http"
 	args := []string{
 		"serve", "--redis", "redis://localhost:" + on.port, "--key-encryption-key-file", l.path("kek"),
-		"--apply", l.path("manifest.yaml"), "--signing-algorithms", "ES256,RS256,EdDSA", "--log-level", "warn", "--shutdown-delay", "0s",
+		"--apply", l.path("manifest.yaml"), "--signing-algorithms", "ES256,RS256,EdDSA", "--log-level", "warn", "--shutdown-delay", "0s", "--profiling",
 		"--http-listen", "localhost:" + ports[0], "--grpc-listen", "localhost:" + ports[1], "--ops-listen", "localhost:" + ports[2],
 	}
 	if s.tls {
@@ -215,7 +215,9 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	if err != nil {
 		return nil, "", err
 	}
-	return &server{p, url, "localhost:" + ports[1]}, "http://localhost:" + ports[2] + "/readyz", nil
+	operations := "http://localhost:" + ports[2]
+	p.profiles = operations + profilePath
+	return &server{p, url, "localhost:" + ports[1]}, operations + "/readyz", nil
 }
 
 // yardstick starts the yardstick with the work of each call, which may write to a Redis. env is added to its environment.
@@ -235,5 +237,6 @@ func (l *lab) yardstick(ctx context.Context, on *store, work string, env []strin
 		p.stop()
 		return nil, fmt.Errorf("the yardstick printed no addresses: %w", err)
 	}
+	s.profiles = s.url + profilePath
 	return s, nil
 }

@@ -23,8 +23,8 @@ type loadResult struct {
 		P50 float64 `json:"p50"`
 		P99 float64 `json:"p99"`
 	} `json:"latency_ms"`
-	// cpu is the processor time of the server per call.
-	cpu time.Duration
+	// cpu is the processor time of the server per call, and clientCPU that of a light client.
+	cpu, clientCPU time.Duration
 }
 
 // contestant is a server and the arguments of `grantor bench` for its load. env is added to the environment of
@@ -104,7 +104,7 @@ type comparison struct {
 // side is what was measured of one of them.
 type side struct {
 	perSecond, p50, p99 spread
-	cpu                 spread // in microseconds
+	cpu, clientCPU      spread // in microseconds
 }
 
 // latencies formats the median and the 99th percentile of the latencies.
@@ -149,5 +149,6 @@ func newSide(all []*loadResult) side {
 	return side{
 		pick(func(m *loadResult) float64 { return m.PerSecond }), pick(func(m *loadResult) float64 { return m.Latency.P50 }),
 		pick(func(m *loadResult) float64 { return m.Latency.P99 }), pick(func(m *loadResult) float64 { return float64(m.cpu) / 1e3 }),
+		pick(func(m *loadResult) float64 { return float64(m.clientCPU) / 1e3 }),
 	}
 }

@@ -30,8 +30,8 @@ const (
 	grpcConnections, grpcEachFlight = 4, 8
 )
 
-// newLoad prepares a load on a server. It makes the requests, of which some are for this load only.
-type newLoad func(context.Context, *lab, *server) (*loader.Load, error)
+// newLoad prepares a load on a server that takes a time. It makes the requests, of which some are for this load only.
+type newLoad func(context.Context, *lab, *server, time.Duration) (*loader.Load, error)
 
 // overGRPC returns a load of a method that sends the messages in turn.
 func overGRPC(s *server, method string, messages ...proto.Message) (*loader.Load, error) {
@@ -76,14 +76,14 @@ func (l *lab) issueTokens(ctx context.Context, s *server, n int) ([]string, erro
 
 // issueGRPC requests tokens over gRPC.
 func issueGRPC(scope, resource string) newLoad {
-	return func(_ context.Context, l *lab, s *server) (*loader.Load, error) {
+	return func(_ context.Context, l *lab, s *server, _ time.Duration) (*loader.Load, error) {
 		return overGRPC(s, grantorv1.TokenService_IssueToken_FullMethodName, l.tokenRequest(scope, resource))
 	}
 }
 
 // issueREST requests tokens over REST. The client authenticates by HTTP Basic.
 func issueREST(scope, resource string) newLoad {
-	return func(_ context.Context, l *lab, s *server) (*loader.Load, error) {
+	return func(_ context.Context, l *lab, s *server, _ time.Duration) (*loader.Load, error) {
 		address, err := url.Parse(s.url)
 		if err != nil {
 			return nil, err
@@ -100,7 +100,7 @@ func issueREST(scope, resource string) newLoad {
 const introspected = 64
 
 // introspectGRPC introspects tokens over gRPC, which it requests first.
-func introspectGRPC(ctx context.Context, l *lab, s *server) (*loader.Load, error) {
+func introspectGRPC(ctx context.Context, l *lab, s *server, _ time.Duration) (*loader.Load, error) {
 	tokens, err := l.issueTokens(ctx, s, introspected)
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func introspectGRPC(ctx context.Context, l *lab, s *server) (*loader.Load, error
 }
 
 // issueFederated requests tokens for the token of a workload, the same in each call.
-func issueFederated(_ context.Context, l *lab, s *server) (*loader.Load, error) {
+func issueFederated(_ context.Context, l *lab, s *server, _ time.Duration) (*loader.Load, error) {
 	workload, err := os.ReadFile(l.path(tokenFile))
 	if err != nil {
 		return nil, err
@@ -129,13 +129,13 @@ func issueFederated(_ context.Context, l *lab, s *server) (*loader.Load, error) 
 const assertionsPerSecond = 10_000
 
 // issueKeyed requests tokens for assertions that a client signs with its private key.
-func issueKeyed(ctx context.Context, l *lab, s *server) (*loader.Load, error) {
+func issueKeyed(ctx context.Context, l *lab, s *server, length time.Duration) (*loader.Load, error) {
 	private, err := clientassertion.ReadKey(l.path(keyFile))
 	if err != nil {
 		return nil, err
 	}
 	maker := clientassertion.Maker{Issuer: s.url, Client: keyedClient}
-	requests := make([][]byte, int((l.warmUp+l.duration).Seconds()*assertionsPerSecond))
+	requests := make([][]byte, int(length.Seconds()*assertionsPerSecond))
 	var failed [2]error // one for each goroutine
 	var making sync.WaitGroup
 	for part := range failed {
@@ -168,7 +168,7 @@ func issueKeyed(ctx context.Context, l *lab, s *server) (*loader.Load, error) {
 
 // checkGuard asks about a request with the token for the guard, as Envoy does. An answer that does not admit it has the same
 // status, so the first answer is read.
-func checkGuard(ctx context.Context, l *lab, s *server) (*loader.Load, error) {
+func checkGuard(ctx context.Context, l *lab, s *server, _ time.Duration) (*loader.Load, error) {
 	token, err := os.ReadFile(l.path(guardTokenFile))
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -41,8 +42,8 @@ type Timing struct {
 type Result struct {
 	Calls   int64
 	Seconds float64
-	// CPU is the processor time that the server used for these calls.
-	CPU time.Duration
+	// CPU is the processor time that the server used for these calls, and Client the one of this process.
+	CPU, Client time.Duration
 	// Latencies lists the milliseconds that each call took.
 	Latencies []float64
 	// Steady reports whether the rate was steady when the measurement began.
@@ -159,19 +160,28 @@ func (p *progress) measure(ctx context.Context, t Timing, cpu func() (time.Durat
 	p.measuring.Store(true)
 	began, calls := time.Now(), p.answered.Load()
 	used, err := cpu()
-	if err != nil {
+	own, err2 := ownCPU()
+	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
 	if err := p.pause(ctx, t.Duration); err != nil {
 		return nil, err
 	}
 	after, err := cpu()
-	r.Calls, r.Seconds, r.CPU = p.answered.Load()-calls, time.Since(began).Seconds(), after-used
+	ownAfter, err2 := ownCPU()
+	r.Calls, r.Seconds, r.CPU, r.Client = p.answered.Load()-calls, time.Since(began).Seconds(), after-used, ownAfter-own
 	p.measuring.Store(false)
-	if err == nil && r.Calls == 0 {
+	if err = errors.Join(err, err2); err == nil && r.Calls == 0 {
 		err = fmt.Errorf("no call was answered within %s", t.Duration)
 	}
 	return r, err
+}
+
+// ownCPU returns the processor time that this process has used.
+func ownCPU() (time.Duration, error) {
+	var u syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
 }
 
 // pause waits for d, or until there are no more requests.

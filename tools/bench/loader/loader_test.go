@@ -92,8 +92,8 @@ func TestGRPC(t *testing.T) {
 	if sent := s.calls.Load(); r.Calls <= 0 || r.Calls > sent {
 		t.Errorf("got %d calls, and the server %d", r.Calls, sent)
 	}
-	if r.CPU != time.Second || r.Seconds < 0.1 || len(r.Latencies) == 0 {
-		t.Errorf("got %s in %.3f s and %d latencies", r.CPU, r.Seconds, len(r.Latencies))
+	if r.CPU != time.Second || r.Client <= 0 || r.Seconds < 0.1 || len(r.Latencies) == 0 {
+		t.Errorf("got %s, of the client %s, in %.3f s and %d latencies", r.CPU, r.Client, r.Seconds, len(r.Latencies))
 	}
 }
 
