@@ -240,7 +240,7 @@ func newRuns(lines ...string) *runs {
 var goodLines = []string{
 	"interceptors/verify: BenchmarkUnary/seen/grantor 1 1009 ns/op 0 B/op 6 allocs/op",
 	"interceptors/verify: BenchmarkUnary/seen/floor 1 10 ns/op 0 B/op 0 allocs/op",
-	"interceptors/verify: BenchmarkUnary/new/grantor 1 116 ns/op 0 B/op 9 allocs/op",
+	"interceptors/verify: BenchmarkUnary/new/grantor 1 111 ns/op 0 B/op 9 allocs/op",
 	"interceptors/verify: BenchmarkUnary/new/floor 1 100 ns/op 0 B/op 1 allocs/op",
 	"interceptors/verify: BenchmarkBound/seen/grantor 1 309 ns/op 0 B/op 3 allocs/op",
 	"interceptors/verify: BenchmarkBound/seen/floor 1 10 ns/op 0 B/op 2 allocs/op",

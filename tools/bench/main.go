@@ -42,7 +42,7 @@ func main() {
 	flag.IntVar(&s.tokens, "tokens", 10_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
 	flag.BoolVar(&s.quick, "quick", false, "run one short round with a thousandth of everything, to try the program; requires -o")
 	flag.StringVar(&s.out, "o", ".", "`folder` to write BENCHMARKS.md and docs with the pictures to")
-	only := flag.String("only", "", "`regexp` of the sections to run: calls, pairs, micro, guard, scale, fleet; requires -o")
+	only := flag.String("only", "", "`regexp` of the sections to run: calls, footprint, pairs, micro, guard, scale, fleet; requires -o")
 	paths := flag.String("paths", "", "`regexp` of the paths of calls to run, such as federated; requires -o")
 	verifiers := flag.Int("verifiers", 0, "for the program's own use: run this `number` of verifiers, which follow revocations at the gRPC ports in the arguments")
 	flag.Parse()
@@ -95,6 +95,7 @@ type section struct {
 // sections lists the sections in the order of the report.
 var sections = []section{
 	{"calls", measureCalls},
+	{"footprint", measureFootprint},
 	{"pairs", measurePairs},
 	{"micro", measureMicro},
 	{"guard", measureGuard},
