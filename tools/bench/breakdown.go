@@ -22,7 +22,10 @@ type breakdown map[string]float64
 // breakDown takes a CPU profile of a server under a light load. The parts are those of the profile, and their sum is the
 // processor time of a call as the kernel counts it.
 func (l *lab) breakDown(ctx context.Context, s *server, prepare newLoad) (breakdown, error) {
-	seconds := max(int(l.duration/time.Second), 1) // a profile takes whole seconds
+	seconds := 4 // about 700 samples of two processors
+	if l.quick {
+		seconds = 1
+	}
 	const lead = 200 * time.Millisecond
 	length := time.Duration(seconds)*time.Second + 2*lead
 	load, err := prepare(ctx, l, s, length)

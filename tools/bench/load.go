@@ -45,12 +45,16 @@ func introspectArgs() []string {
 	return []string{"introspect", "--client-id", loadClient, "--scope", ordersScope, "--resource", ordersAPI}
 }
 
+// minTimedLoad is the minimum duration of a load by `grantor bench`, whose first call may take half a second on a busy machine.
+const minTimedLoad = time.Second
+
 // timedLoad puts a load on a server for the duration in the settings.
 func (l *lab) timedLoad(ctx context.Context, c contestant) (*loadResult, error) {
-	c.args = slices.Concat(c.args, []string{"--duration", l.duration.String(), "--warm-up", l.warmUp.String()})
+	duration := max(l.duration, minTimedLoad)
+	c.args = slices.Concat(c.args, []string{"--duration", duration.String(), "--warm-up", l.warmUp.String()})
 	m, took, err := l.load(ctx, c)
 	if err == nil {
-		calls := float64(m.Calls) * (l.warmUp + l.duration).Seconds() / l.duration.Seconds()
+		calls := float64(m.Calls) * (l.warmUp + duration).Seconds() / duration.Seconds()
 		m.cpu = time.Duration(float64(took) / calls)
 	}
 	return m, err

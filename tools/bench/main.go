@@ -37,9 +37,9 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rounds, "rounds", 7, "`number` of times to measure each figure that has a target")
-	flag.DurationVar(&s.duration, "for", 4*time.Second, "`duration` of one measured load")
-	flag.IntVar(&s.tokens, "tokens", 10_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
+	flag.IntVar(&s.rounds, "rounds", 5, "`number` of times to measure each figure that has a target")
+	flag.DurationVar(&s.duration, "for", 2*time.Second, "`duration` of one measured load")
+	flag.IntVar(&s.tokens, "tokens", 1_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
 	flag.BoolVar(&s.quick, "quick", false, "run one short round with a thousandth of everything, to try the program; requires -o")
 	flag.StringVar(&s.out, "o", ".", "`folder` to write BENCHMARKS.md and docs with the pictures to")
 	only := flag.String("only", "", "`regexp` of the sections to run: calls, footprint, pairs, micro, guard, scale, fleet; requires -o")
@@ -78,7 +78,7 @@ func (s *settings) prepare(only, paths string) (err error) {
 		if !outGiven {
 			return errors.New("-quick requires -o, because its figures are not a report")
 		}
-		s.rounds, s.duration, s.warmUp, s.tokens = 1, 300*time.Millisecond, 100*time.Millisecond, s.tokens/1000
+		s.rounds, s.duration, s.warmUp, s.tokens = 1, 300*time.Millisecond, 100*time.Millisecond, s.tokens/100
 	}
 	if s.rounds < 1 || s.duration <= 0 || s.tokens < 100 {
 		return errors.New("-rounds, -for or -tokens is too small")

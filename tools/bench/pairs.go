@@ -41,8 +41,6 @@ func (l *lab) pairs() []pair {
 			subject: secure(issue("--wire", "rest")), floor: secure(rest, http1),
 		},
 		{path: "issue, gRPC, Grantor's default for the collector", against: "GOGC=100", subject: issue(), floor: collected("100")},
-		{path: "issue, gRPC, GOGC=400", against: "GOGC=100", subject: collected("400"), floor: collected("100")},
-		{path: "issue, gRPC, 1 connection", against: "4 connections", subject: issue("--connections", "1"), floor: issue()},
 		{path: "issue, gRPC, 64 connections", against: "4 connections", subject: issue("--connections", "64"), floor: issue()},
 		{
 			path: "issue, gRPC, --audit-entries 0", against: "the default, 100,000",
