@@ -91,7 +91,7 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 board: ## Draw the dashboard of a real run into docs/board.svg.
 	cd tools/board && GOWORK=off go run . -for 5m -o $(CURDIR)/docs/board.svg
 
-# Takes about half an hour, on a machine that does nothing else.
+# Takes less than half an hour, on a machine with two cores that does nothing else.
 bench: ## Measure Grantor against its targets, into BENCHMARKS.md and docs/bench-*.svg.
 	tools/install-for-tests
 	go run ./tools/bench

@@ -2,7 +2,6 @@ package main
 
 import (
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -77,13 +76,13 @@ func TestMarks(t *testing.T) {
 			t.Errorf("%g against %s: want met=%t", c.value, c.target.text("%g"), c.met)
 		}
 	}
-	f := &findings{title: "Section", notes: "pairs"}
+	f := &findings{title: "Section", notes: "calls"}
 	f.judge("fast", "floor", atLeast(0.85), 0.9, "0.90")
 	f.judge("slow", "floor", atLeast(0.85), 0.8, "0.80")
 	f.judgeSpread("close", "floor", atLeast(0.80), spread{0.798, 0.7, 0.9}, 3, "")
 	f.judgeSpread("closer", "floor", atLeast(0.80), spread{0.79996, 0.7, 0.9}, 3, "times")
 	f.judgeSpread("beside", "floor", target{}, spread{2, 1, 3}, 1, "s")
-	report, err := writeReport("a machine", []*findings{f})
+	report, err := newReport("a machine", false).write([]*findings{f})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,8 +95,38 @@ func TestMarks(t *testing.T) {
 			t.Errorf("the report lacks %q:\n%s", want, report)
 		}
 	}
-	if _, err := writeReport("", []*findings{{notes: "no such part"}}); err == nil {
+	if _, err := newReport("", false).write([]*findings{{notes: "no such part"}}); err == nil {
 		t.Error("got no error for a section without notes")
+	}
+	quick, err := newReport("a machine", true).write([]*findings{f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"its loads are too short", "| fast | floor | ≥ 0.85 | 0.90 | not judged |\n", "| slow | floor | ≥ 0.85 | 0.80 | not judged |\n"} {
+		if !strings.Contains(string(quick), want) {
+			t.Errorf("the report of a quick run lacks %q:\n%s", want, quick)
+		}
+	}
+	for _, mark := range []string{markMet, markMissed} {
+		if strings.Contains(string(quick), mark) {
+			t.Errorf("the report of a quick run has %s:\n%s", mark, quick)
+		}
+	}
+}
+
+// TestGroups expects that the processor time of calls is the first table, with its further columns.
+func TestGroups(t *testing.T) {
+	f := &findings{title: "Section", notes: "calls"}
+	f.judge("other", "floor", atLeast(1), 1, "1")
+	f.judgeIn(callGroup, "call", "floor", atLeast(0.85), 0.9, "0.900").more = []string{"40.0", "36.0", "0.95", "50.0", "47.5"}
+	report, err := newReport("a machine", false).write([]*findings{f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := strings.Index(string(report), "| call | floor | ≥ 0.85 | 0.900 | **met** | 40.0 | 36.0 | 0.95 | 50.0 | 47.5 |\n")
+	other := strings.Index(string(report), "| other | floor | ≥ 1 | 1 | **met** |\n")
+	if call < 0 || other < call {
+		t.Errorf("the rows are at %d and %d:\n%s", call, other, report)
 	}
 }
 
@@ -144,23 +173,34 @@ func TestPart(t *testing.T) {
 	}
 }
 
-// TestSelected checks which pairs a regexp of their paths selects.
-func TestSelected(t *testing.T) {
-	s := settings{paths: regexp.MustCompile("federated|REST")}
-	got := s.selected([]pair{{path: "issue, gRPC"}, {path: "issue, REST"}, {path: "issue, gRPC, federated_jwt"}})
-	if len(got) != 2 || got[0].path != "issue, REST" || got[1].path != "issue, gRPC, federated_jwt" {
-		t.Errorf("got %+v", got)
-	}
-}
-
+// TestReasons expects that a reason is printed for the figures that it explains, and for no other.
 func TestReasons(t *testing.T) {
-	parts := notes("## one\n\ntext\n\n## misses\n\n- `a, b`: because\n  of this\n- `c`: that\n")
+	parts := notes("## one\n\ntext\n\n## misses\n\n- `a, b` (0.7–0.75): because\n  of this\n- `c` (1–2): that\n")
 	if parts["one"] != "text" {
 		t.Errorf("got %q", parts["one"])
 	}
-	found := reasons(parts["misses"])
-	if len(found) != 2 || found["a, b"] != "because of this" || found["c"] != "that" {
-		t.Errorf("got %v", found)
+	found, err := reasons(parts["misses"])
+	if err != nil || len(found) != 2 || *found["a, b"] != (reason{0.7, 0.75, "because of this"}) || *found["c"] != (reason{1, 2, "that"}) {
+		t.Errorf("got %v, %v", found, err)
+	}
+	for _, c := range []struct {
+		goal goal
+		want string
+	}{
+		{goal{value: 0.74}, "because of this"},
+		{goal{value: 0.74, reason: "9 µs more."}, "9 µs more. because of this"},
+		{goal{value: 0.76}, "the reason is not known yet."},
+		{goal{value: 0.76, reason: "9 µs more."}, "9 µs more."},
+	} {
+		if got := c.goal.why(found["a, b"]); got != c.want {
+			t.Errorf("at %g: got %q, want %q", c.goal.value, got, c.want)
+		}
+	}
+	if _, err := reasons("- `a`: without a range"); err == nil {
+		t.Error("got no error for a reason without a range")
+	}
+	if _, err := reasons(notes(notesText)["misses"]); err != nil {
+		t.Errorf("notes.md: %v", err)
 	}
 }
 
@@ -200,7 +240,7 @@ func newRuns(lines ...string) *runs {
 var goodLines = []string{
 	"interceptors/verify: BenchmarkUnary/seen/grantor 1 1009 ns/op 0 B/op 6 allocs/op",
 	"interceptors/verify: BenchmarkUnary/seen/floor 1 10 ns/op 0 B/op 0 allocs/op",
-	"interceptors/verify: BenchmarkUnary/new/grantor 1 116 ns/op 0 B/op 9 allocs/op",
+	"interceptors/verify: BenchmarkUnary/new/grantor 1 111 ns/op 0 B/op 9 allocs/op",
 	"interceptors/verify: BenchmarkUnary/new/floor 1 100 ns/op 0 B/op 1 allocs/op",
 	"interceptors/verify: BenchmarkBound/seen/grantor 1 309 ns/op 0 B/op 3 allocs/op",
 	"interceptors/verify: BenchmarkBound/seen/floor 1 10 ns/op 0 B/op 2 allocs/op",

@@ -7,7 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
+	"os"
+	"slices"
 
 	"github.com/grantorhq/grantor/tools/local"
 )
@@ -53,8 +54,13 @@ func measureGuard(ctx context.Context, l *lab) (*findings, error) {
 	}
 	f.judgeSpread("requests through Envoy with the guard", "with a server that admits all", atLeast(0.90), c.ratio, 3, "")
 	table := newTable("Envoy with the guard", "Against", "Ratio", "requests/s", "Other, requests/s", "CPU of the server that is asked per request, µs", "Other's", "Median and 99 %, ms", "Other's")
-	table.add((&pairResult{comparison: c}).cells("ext_authz, a token seen before", "ext_authz with a server that admits all")...)
-	table.add((&pairResult{comparison: own}).cells("ext_authz, a token seen before", "its own filter jwt_authn, which knows no revocations; the CPU is that of the issuer")...)
+	for _, row := range []struct {
+		against string
+		c       *comparison
+	}{{"ext_authz with a server that admits all", c}, {"its own filter jwt_authn, which knows no revocations; the CPU is that of the issuer", own}} {
+		table.add("ext_authz, a token seen before", row.against, row.c.ratio.text("%.2f"), formatCount(row.c.subject.perSecond.median), formatCount(row.c.floor.perSecond.median),
+			fmt.Sprintf("%.0f", row.c.subject.cpu.median), fmt.Sprintf("%.0f", row.c.floor.cpu.median), row.c.subject.latencies(), row.c.floor.latencies())
+	}
 	f.add("", table)
 	return f, nil
 }
@@ -71,27 +77,28 @@ func (t *throughEnvoy) start(ctx context.Context) error {
 		return err
 	}
 	t.processes = append(t.processes, issuer.process)
-	token, err := output(ctx, t.env, t.path("grantor"), "token", "issue", "--issuer", issuer.url, "--client-id", loadClient, "--scope", ordersScope)
-	if err != nil {
-		return err
-	}
-	t.token = strings.TrimSpace(string(token))
 	yardstick, err := t.yardstick(ctx, on, "ext_authz", nil)
 	if err != nil {
 		return err
 	}
 	t.processes = append(t.processes, yardstick.process)
-	guard, port, err := t.startGuard(ctx, issuer)
+	guard, err := t.lab.guard(ctx, issuer, nil)
 	if err != nil {
 		return err
 	}
+	t.processes = append(t.processes, guard.process)
+	token, err := os.ReadFile(t.path(guardTokenFile))
+	if err != nil {
+		return err
+	}
+	t.token = string(token)
 	for _, e := range []struct {
 		into                  **envoy
 		filter, options, port string
 		asked                 *process
 	}{
-		{&t.guard, extAuthz, overHTTP2, port, guard},
-		{&t.empty, extAuthz, overHTTP2, portOf(yardstick.url), yardstick.process},
+		{&t.guard, extAuthz, overHTTP2, portOf(guard.url), guard.process},
+		{&t.empty, extAuthz, overHTTP2, portOf("http://" + yardstick.grpc), yardstick.process},
 		{&t.jwts, fmt.Sprintf(jwtAuthn, issuer.url), "", portOf(issuer.url), issuer.process},
 	} {
 		if *e.into, err = t.envoy(ctx, e.filter, e.options, e.port, e.asked); err != nil {
@@ -102,23 +109,35 @@ func (t *throughEnvoy) start(ctx context.Context) error {
 	return nil
 }
 
-// startGuard starts a guard and returns it with its port when it is ready.
-func (t *throughEnvoy) startGuard(ctx context.Context, issuer *server) (*process, string, error) {
+// guardTokenFile is the file of the lab with a token that the guard started last admits.
+const guardTokenFile = "guarded.jwt"
+
+// guard starts a guard and returns it when it is ready, with a token in guardTokenFile. env is added to its environment.
+func (l *lab) guard(ctx context.Context, issuer *server, env []string) (*server, error) {
+	tokens, err := l.issueTokens(ctx, issuer, 1)
+	if err != nil {
+		return nil, err
+	}
 	const rules = "rules:\n  - {path: \"/orders/{id}\", methods: [GET], scopes: [" + ordersScope + "]}\n"
-	if err := t.write("rules.yaml", []byte(rules)); err != nil {
-		return nil, "", err
+	if err := errors.Join(l.write("rules.yaml", []byte(rules)), l.write(guardTokenFile, []byte(tokens[0]))); err != nil {
+		return nil, err
 	}
 	ports, err := local.FreePorts(2)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	p, err := start(ctx, t.env, nil, t.path("grantor"), "guard", "--issuer", issuer.url, "--audience", ordersAPI, "--rules", t.path("rules.yaml"),
-		"--grpc-listen", "localhost:"+ports[0], "--ops-listen", "localhost:"+ports[1], "--log-level", "warn", "--shutdown-delay", "0s")
+	address, operations := "localhost:"+ports[0], "http://localhost:"+ports[1]
+	p, err := start(ctx, slices.Concat(l.env, env), nil, l.path("grantor"), "guard", "--issuer", issuer.url, "--audience", ordersAPI, "--rules", l.path("rules.yaml"),
+		"--grpc-listen", address, "--ops-listen", "localhost:"+ports[1], "--log-level", "warn", "--shutdown-delay", "0s", "--profiling")
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	t.processes = append(t.processes, p)
-	return p, ports[0], p.await(ctx, func(ctx context.Context) error { return getReady(ctx, "http://localhost:"+ports[1]+"/readyz") })
+	if err := p.await(ctx, func(ctx context.Context) error { return getReady(ctx, operations+"/readyz") }); err != nil {
+		p.stop()
+		return nil, err
+	}
+	p.profiles = operations + profilePath
+	return &server{p, "http://" + address, address}, nil
 }
 
 // compareEnvoys puts the load on two Envoys one after the other, in alternating order from round to round.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -31,6 +30,8 @@ type lab struct {
 	env []string
 	// secret is the secret of the load's client and of the administrator.
 	secret string
+	// loads is the number of light loads, and unsteady the number of those that were measured although the rate was not steady.
+	loads, unsteady int
 }
 
 // The clients, resources and scopes of the manifest. Each resource has a different signing algorithm.
@@ -113,8 +114,7 @@ func (l *lab) write(name string, content []byte) error {
 	return os.WriteFile(l.path(name), content, 0o600)
 }
 
-// server is a process that answers calls. url is the URL of the issuer, and grpc the address of the gRPC port of a
-// Grantor.
+// server is a process that answers calls. url is the URL of the issuer, and grpc the address of its gRPC port.
 type server struct {
 	*process
 
@@ -203,7 +203,7 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	scheme := "http"
 	args := []string{
 		"serve", "--redis", "redis://localhost:" + on.port, "--key-encryption-key-file", l.path("kek"),
-		"--apply", l.path("manifest.yaml"), "--signing-algorithms", "ES256,RS256,EdDSA", "--log-level", "warn", "--shutdown-delay", "0s",
+		"--apply", l.path("manifest.yaml"), "--signing-algorithms", "ES256,RS256,EdDSA", "--log-level", "warn", "--shutdown-delay", "0s", "--profiling",
 		"--http-listen", "localhost:" + ports[0], "--grpc-listen", "localhost:" + ports[1], "--ops-listen", "localhost:" + ports[2],
 	}
 	if s.tls {
@@ -215,7 +215,9 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	if err != nil {
 		return nil, "", err
 	}
-	return &server{p, url, "localhost:" + ports[1]}, "http://localhost:" + ports[2] + "/readyz", nil
+	operations := "http://localhost:" + ports[2]
+	p.profiles = operations + profilePath
+	return &server{p, url, "localhost:" + ports[1]}, operations + "/readyz", nil
 }
 
 // yardstick starts the yardstick with the work of each call, which may write to a Redis. env is added to its environment.
@@ -230,10 +232,11 @@ func (l *lab) yardstick(ctx context.Context, on *store, work string, env []strin
 	if err != nil {
 		return nil, err
 	}
-	url, err := bufio.NewReader(read).ReadString('\n')
-	if err != nil {
+	s := &server{process: p}
+	if _, err := fmt.Fscanln(read, &s.url, &s.grpc); err != nil {
 		p.stop()
-		return nil, fmt.Errorf("the yardstick printed no URL: %w", err)
+		return nil, fmt.Errorf("the yardstick printed no addresses: %w", err)
 	}
-	return &server{p, strings.TrimSpace(url), ""}, nil
+	s.profiles = s.url + profilePath
+	return s, nil
 }

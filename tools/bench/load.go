@@ -23,8 +23,8 @@ type loadResult struct {
 		P50 float64 `json:"p50"`
 		P99 float64 `json:"p99"`
 	} `json:"latency_ms"`
-	// cpu is the processor time of the server per call.
-	cpu time.Duration
+	// cpu is the processor time of the server per call, and clientCPU that of a light client.
+	cpu, clientCPU time.Duration
 }
 
 // contestant is a server and the arguments of `grantor bench` for its load. env is added to the environment of
@@ -45,12 +45,16 @@ func introspectArgs() []string {
 	return []string{"introspect", "--client-id", loadClient, "--scope", ordersScope, "--resource", ordersAPI}
 }
 
+// minTimedLoad is the minimum duration of a load by `grantor bench`, whose first call may take half a second on a busy machine.
+const minTimedLoad = time.Second
+
 // timedLoad puts a load on a server for the duration in the settings.
 func (l *lab) timedLoad(ctx context.Context, c contestant) (*loadResult, error) {
-	c.args = slices.Concat(c.args, []string{"--duration", l.duration.String(), "--warm-up", l.warmUp.String()})
+	duration := max(l.duration, minTimedLoad)
+	c.args = slices.Concat(c.args, []string{"--duration", duration.String(), "--warm-up", l.warmUp.String()})
 	m, took, err := l.load(ctx, c)
 	if err == nil {
-		calls := float64(m.Calls) * (l.warmUp + l.duration).Seconds() / l.duration.Seconds()
+		calls := float64(m.Calls) * (l.warmUp + duration).Seconds() / duration.Seconds()
 		m.cpu = time.Duration(float64(took) / calls)
 	}
 	return m, err
@@ -104,8 +108,11 @@ type comparison struct {
 // side is what was measured of one of them.
 type side struct {
 	perSecond, p50, p99 spread
-	cpu                 spread // in microseconds
+	cpu, clientCPU      spread // in microseconds
 }
+
+// latencies formats the median and the 99th percentile of the latencies.
+func (s side) latencies() string { return fmt.Sprintf("%.1f, %.1f", s.p50.median, s.p99.median) }
 
 // compare puts the two loads on their servers one after the other, in alternating order from round to round.
 func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant) (*comparison, error) {
@@ -146,5 +153,6 @@ func newSide(all []*loadResult) side {
 	return side{
 		pick(func(m *loadResult) float64 { return m.PerSecond }), pick(func(m *loadResult) float64 { return m.Latency.P50 }),
 		pick(func(m *loadResult) float64 { return m.Latency.P99 }), pick(func(m *loadResult) float64 { return float64(m.cpu) / 1e3 }),
+		pick(func(m *loadResult) float64 { return float64(m.clientCPU) / 1e3 }),
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -36,13 +37,13 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.IntVar(&s.rounds, "rounds", 7, "`number` of times to measure each figure that has a target")
-	flag.DurationVar(&s.duration, "for", 4*time.Second, "`duration` of one measured load")
-	flag.IntVar(&s.tokens, "tokens", 10_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
+	flag.IntVar(&s.rounds, "rounds", 5, "`number` of times to measure each figure that has a target")
+	flag.DurationVar(&s.duration, "for", 2*time.Second, "`duration` of one measured load")
+	flag.IntVar(&s.tokens, "tokens", 1_000_000, "`number` of tokens to issue when measuring whether the Redis grows")
 	flag.BoolVar(&s.quick, "quick", false, "run one short round with a thousandth of everything, to try the program; requires -o")
 	flag.StringVar(&s.out, "o", ".", "`folder` to write BENCHMARKS.md and docs with the pictures to")
-	only := flag.String("only", "", "`regexp` of the sections to run: pairs, micro, guard, scale, fleet; requires -o")
-	paths := flag.String("paths", "", "`regexp` of the paths of pairs to run, such as federated; requires -o")
+	only := flag.String("only", "", "`regexp` of the sections to run: calls, footprint, pairs, micro, guard, scale, fleet; requires -o")
+	paths := flag.String("paths", "", "`regexp` of the paths of calls to run, such as federated; requires -o")
 	verifiers := flag.Int("verifiers", 0, "for the program's own use: run this `number` of verifiers, which follow revocations at the gRPC ports in the arguments")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -77,7 +78,7 @@ func (s *settings) prepare(only, paths string) (err error) {
 		if !outGiven {
 			return errors.New("-quick requires -o, because its figures are not a report")
 		}
-		s.rounds, s.duration, s.warmUp, s.tokens = 1, 300*time.Millisecond, 100*time.Millisecond, s.tokens/1000
+		s.rounds, s.duration, s.warmUp, s.tokens = 1, 300*time.Millisecond, 100*time.Millisecond, s.tokens/100
 	}
 	if s.rounds < 1 || s.duration <= 0 || s.tokens < 100 {
 		return errors.New("-rounds, -for or -tokens is too small")
@@ -92,10 +93,21 @@ type section struct {
 }
 
 // sections lists the sections in the order of the report.
-var sections = []section{{"pairs", measurePairs}, {"micro", measureMicro}, {"guard", measureGuard}, {"scale", measureScale}, {"fleet", measureFleet}}
+var sections = []section{
+	{"calls", measureCalls},
+	{"footprint", measureFootprint},
+	{"pairs", measurePairs},
+	{"micro", measureMicro},
+	{"guard", measureGuard},
+	{"scale", measureScale},
+	{"fleet", measureFleet},
+}
 
 // run measures the sections and writes the report.
 func run(ctx context.Context, s *settings) error {
+	if s.quick {
+		progressf("%s", quickWarning)
+	}
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
@@ -111,25 +123,46 @@ func run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	machine += fmt.Sprintf("\n- rounds: %d of %s for figures with a target, %d for figures for information", s.rounds, s.duration, s.infoRounds())
 	found := make([]*findings, len(sections))
-	for _, i := range []int{1, 0, 2, 3, 4} { // micro first: it fails at once if a benchmark is missing
-		if !s.only.MatchString(sections[i].name) {
+	took := newTable("Section", "Seconds")
+	for i, section := range sections {
+		if !s.only.MatchString(section.name) {
 			continue
 		}
-		if found[i], err = sections[i].run(ctx, l); err != nil {
-			return fmt.Errorf("%s: %w", sections[i].name, err)
+		began := time.Now()
+		if found[i], err = section.run(ctx, l); err != nil {
+			return fmt.Errorf("%s: %w", section.name, err)
 		}
+		took.add(section.name, fmt.Sprintf("%.0f", time.Since(began).Seconds()))
 	}
 	found = slices.DeleteFunc(found, func(f *findings) bool { return f == nil })
 	if len(found) == 0 {
 		return errors.New("-only matches no section")
 	}
-	return write(s.out, machine, found)
+	machine += l.describe(took)
+	return write(s.out, newReport(machine, s.quick), found)
 }
 
+// describe returns how often and how long was measured, and how long each section took, which it also reports as progress.
+func (l *lab) describe(took *table) string {
+	text := fmt.Sprintf("\n- rounds: %d of %s for figures with a target, %d for figures for information", l.rounds, l.duration, l.infoRounds())
+	text += fmt.Sprintf("\n- light loads: %d, of which %d were measured before their rate was steady", l.loads, l.unsteady)
+	var each []string
+	for _, row := range took.rows[1:] {
+		progressf("%s took %s s", row[0], row[1])
+		each = append(each, row[0]+" "+row[1])
+	}
+	if l.quick {
+		progressf("%s", quickWarning)
+	}
+	return text + "\n- seconds for each section: " + strings.Join(each, ", ")
+}
+
+// quickWarning says what a quick run is for.
+const quickWarning = "This is a quick run, to try the program: its loads are too short for a figure or a ratio to mean anything, and no target is judged."
+
 // write writes the report and its pictures to a folder.
-func write(dir, machine string, found []*findings) error {
+func write(dir string, r *report, found []*findings) error {
 	if err := os.MkdirAll(filepath.Join(dir, "docs"), 0o755); err != nil { //nolint:gosec // readable by everyone, as the other files of a repository
 		return err
 	}
@@ -141,7 +174,7 @@ func write(dir, machine string, found []*findings) error {
 			return err
 		}
 	}
-	report, err := writeReport(machine, found)
+	report, err := r.write(found)
 	if err != nil {
 		return err
 	}

@@ -239,7 +239,7 @@ func (r *runs) judgeCalls(f *findings) error {
 	const alone = "the handler alone"
 	f.judgeSpread("verify a token seen before, time", alone, below(1000, "ns more"), seen.added, 0, "ns more")
 	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, formatCount(seen.allocations)+" allocations")
-	f.judgeSpread("verify a new token", "the signature alone", atMost(1.15, "times"), fresh.ratio, 3, "times")
+	f.judgeSpread("verify a new token", "the signature alone", atMost(1.10, "times"), fresh.ratio, 3, "times")
 	f.judgeSpread("verify a token seen before that is bound to a certificate", "one that is not bound", below(300, "ns more"), bound.added, 0, "ns more")
 	f.judgeSpread("verify a token seen before with a DPoP proof", "the check of the proof", atMost(1.15, "times"), proven.ratio, 3, "times")
 	f.judgeSpread("attach a token to a call", "the call alone", below(500, "ns more"), warm.added, 0, "ns more")

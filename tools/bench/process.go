@@ -19,6 +19,8 @@ type process struct {
 	command *exec.Cmd
 	log     *tail
 	ended   chan struct{}
+	// profiles is the URL of its CPU profile, if it serves one.
+	profiles string
 }
 
 // tail is a writer that keeps the last 4 KiB.
@@ -42,7 +44,7 @@ func start(ctx context.Context, env []string, out *os.File, name string, args ..
 
 // startCommand starts a command that runs until it is stopped.
 func startCommand(c *exec.Cmd) (*process, error) {
-	p := &process{c, &tail{}, make(chan struct{})}
+	p := &process{command: c, log: &tail{}, ended: make(chan struct{})}
 	c.Stderr = p.log
 	if c.Stdout == nil {
 		c.Stdout = p.log
@@ -113,6 +115,9 @@ func (p *process) memory(field string) (float64, error) {
 	}
 	return 0, fmt.Errorf("/proc/PID/status has no %s", field)
 }
+
+// profilePath is the path of a CPU profile below the URL of a port that serves profiles.
+const profilePath = "/debug/pprof/profile"
 
 // output runs a command and returns its standard output.
 func output(ctx context.Context, env []string, name string, args ...string) ([]byte, error) {

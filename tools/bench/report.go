@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -54,12 +56,34 @@ func (t target) text(verb string) string {
 	return strings.TrimSpace(fmt.Sprintf("%s "+verb+" %s", t.sign, t.bound, t.unit))
 }
 
+// group is a table of goals at the top of the report.
+type group struct {
+	title string
+	// notes is the heading of the text above the table in notes.md.
+	notes string
+	// columns are the heads of further cells.
+	columns []string
+}
+
+// The groups in the order of the report.
+var (
+	callGroup      = &group{title: "Processor time of a call", notes: "calls at the top", columns: []string{"Grantor, µs", "Yardstick, µs", "Ratio with GOGC=100", "Grantor, µs", "Yardstick, µs"}}
+	footprintGroup = &group{title: "Memory, start and size", notes: "footprint at the top"}
+	otherGroup     = &group{title: "Verification, scale, and the guard behind Envoy", notes: "others at the top"}
+	groups         = []*group{callGroup, footprintGroup, otherGroup}
+)
+
 // goal is a target and the figure that was measured, as a number to compare and as a text to read.
 type goal struct {
+	group         *group
 	path, against string
 	target        target
 	value         float64
 	figure        string
+	// more are the cells of the further columns of the group.
+	more []string
+	// reason is what the program found about a target that is missed, or empty.
+	reason string
 }
 
 // findings are the results of a section.
@@ -84,16 +108,26 @@ type chart struct {
 	svg       []byte
 }
 
-// judge adds a goal.
+// judge adds a goal to the last group.
 func (f *findings) judge(path, against string, t target, value float64, figure string) {
-	f.goals = append(f.goals, goal{path, against, t, value, figure})
+	f.judgeIn(otherGroup, path, against, t, value, figure)
 }
 
-// judgeSpread adds a goal for the median of a spread, which it formats with at least that many decimals and the unit, which may
-// be empty.
+// judgeIn adds a goal to a group and returns it.
+func (f *findings) judgeIn(g *group, path, against string, t target, value float64, figure string) *goal {
+	f.goals = append(f.goals, goal{group: g, path: path, against: against, target: t, value: value, figure: figure})
+	return &f.goals[len(f.goals)-1]
+}
+
+// judgeSpread adds a goal for the median of a spread to the last group.
 func (f *findings) judgeSpread(path, against string, t target, s spread, decimals int, unit string) {
+	f.judge(path, against, t, s.median, t.figure(s, decimals, unit))
+}
+
+// figure formats a spread with at least that many decimals and the unit, which may be empty.
+func (t target) figure(s spread, decimals int, unit string) string {
 	verb := fmt.Sprintf("%%.%df", t.decimals(s.median, decimals))
-	f.judge(path, against, t, s.median, strings.TrimSpace(s.text(verb)+" "+unit))
+	return strings.TrimSpace(s.text(verb) + " " + unit)
 }
 
 // add adds a part.
@@ -135,84 +169,156 @@ func notes(text string) map[string]string {
 	return parts
 }
 
-// reasons parses the part about missed targets, which is a list: a path in backticks, a colon and the reason. It maps paths to
-// reasons.
-func reasons(part string) map[string]string {
-	found, path := map[string]string{}, ""
-	for line := range strings.Lines(part) {
-		if rest, ok := strings.CutPrefix(line, "- `"); ok {
-			name, why, _ := strings.Cut(rest, "`:")
-			path, found[name] = name, strings.TrimSpace(why)
-		} else if path != "" {
-			found[path] = strings.TrimSpace(found[path] + " " + strings.TrimSpace(line))
-		}
-	}
-	return found
+// reason is why a target is missed, for figures from min to max. For another figure it says nothing.
+type reason struct {
+	min, max float64
+	text     string
 }
 
-// writeReport returns the report.
-func writeReport(machine string, found []*findings) ([]byte, error) {
-	texts := notes(notesText)
-	var out bytes.Buffer
-	out.WriteString("<!-- Written by `make bench`; the prose is from tools/bench/notes.md. -->\n# Benchmarks\n\n")
-	paragraph := func(text string) {
-		if text != "" {
-			fmt.Fprintf(&out, "%s\n\n", text)
+// reasonLine matches the beginning of a reason: "- `path` (0.95–0.97): text".
+var reasonLine = regexp.MustCompile("^- `([^`]+)` \\(([0-9.]+)–([0-9.]+)\\): (.*)")
+
+// reasons parses the list of reasons, keyed by path.
+func reasons(part string) (map[string]*reason, error) {
+	found, last := map[string]*reason{}, (*reason)(nil)
+	for line := range strings.Lines(part) {
+		line = strings.TrimRight(line, "\n")
+		switch match := reasonLine.FindStringSubmatch(line); {
+		case match != nil:
+			from, err := strconv.ParseFloat(match[2], 64)
+			to, err2 := strconv.ParseFloat(match[3], 64)
+			if err := errors.Join(err, err2); err != nil {
+				return nil, err
+			}
+			last = &reason{from, to, match[4]}
+			found[match[1]] = last
+		case last != nil && strings.HasPrefix(line, "  "):
+			last.text += " " + strings.TrimSpace(line)
+		case line != "":
+			return nil, fmt.Errorf("%q is no part of a reason", line)
 		}
 	}
-	paragraph(texts["opening"])
-	writeGoals(&out, found, reasons(texts["misses"]))
-	out.WriteString("## How it is measured\n\n")
-	paragraph(texts["method"])
-	paragraph(machine)
+	return found, nil
+}
+
+// report is a report. machine describes what was measured on, and quick says that its figures mean nothing.
+type report struct {
+	machine string
+	quick   bool
+	texts   map[string]string
+	out     bytes.Buffer
+}
+
+// newReport returns an empty report with the texts of notes.md.
+func newReport(machine string, quick bool) *report {
+	return &report{machine: machine, quick: quick, texts: notes(notesText)}
+}
+
+// paragraph writes the text under a heading of notes.md.
+func (r *report) paragraph(heading string) error {
+	text, ok := r.texts[heading]
+	if !ok {
+		return fmt.Errorf("notes.md has no heading %q", heading)
+	}
+	r.out.WriteString(text + "\n\n")
+	return nil
+}
+
+// write returns the report of the findings.
+func (r *report) write(found []*findings) ([]byte, error) {
+	r.out.WriteString("<!-- Written by `make bench`; the prose is from tools/bench/notes.md. -->\n# Benchmarks\n\n")
+	if r.quick {
+		r.out.WriteString("**" + quickWarning + "**\n\n")
+	}
+	err := errors.Join(r.paragraph("opening"), r.writeGoals(found))
+	r.out.WriteString("## How it is measured\n\n")
+	err = errors.Join(err, r.paragraph("method"))
+	r.out.WriteString(r.machine + "\n\n")
 	for _, f := range found {
-		text, ok := texts[f.notes]
-		if !ok {
-			return nil, fmt.Errorf("notes.md has no heading %q", f.notes)
-		}
-		fmt.Fprintf(&out, "## %s\n\n", f.title)
-		paragraph(text)
+		fmt.Fprintf(&r.out, "## %s\n\n", f.title)
+		err = errors.Join(err, r.paragraph(f.notes))
 		if f.chart != nil {
-			fmt.Fprintf(&out, "![%s](%s)\n\n", f.chart.alt, f.chart.path)
+			fmt.Fprintf(&r.out, "![%s](%s)\n\n", f.chart.alt, f.chart.path)
 		}
 		for _, p := range f.parts {
-			paragraph(p.text)
+			if p.text != "" {
+				r.out.WriteString(p.text + "\n\n")
+			}
 			if p.table != nil {
-				p.table.write(&out)
+				p.table.write(&r.out)
 			}
 		}
 	}
-	for _, last := range []struct{ title, part string }{{"Where the time goes", "profiles"}, {"Settings that were chosen", "settings"}} {
-		if texts[last.part] != "" {
-			fmt.Fprintf(&out, "## %s\n\n", last.title)
-			paragraph(texts[last.part])
-		}
-	}
-	return append(bytes.TrimRight(out.Bytes(), "\n"), '\n'), nil
+	r.out.WriteString("## Settings that were chosen\n\n")
+	err = errors.Join(err, r.paragraph("settings"))
+	return append(bytes.TrimRight(r.out.Bytes(), "\n"), '\n'), err
 }
 
-// writeGoals writes the table of all goals, and the reason for each target that was missed.
-func writeGoals(out *bytes.Buffer, found []*findings, reasons map[string]string) {
-	t, missed := newTable("Path", "Against", "Target", "Measured", ""), []string{}
-	for _, f := range found {
-		for _, g := range f.goals {
-			mark := "**met**"
-			switch {
-			case g.target == target{}:
-				mark = "for information"
-			case !g.target.met(g.value):
-				mark = "**missed**"
-				reason := reasons[g.path]
-				if reason == "" {
-					reason = "the reason is not known yet."
+// writeGoals writes the tables of all goals, and the reason for each target that was missed.
+func (r *report) writeGoals(found []*findings) error {
+	known, err := reasons(r.texts["misses"])
+	if err != nil {
+		return err
+	}
+	var missed []string
+	for _, g := range groups {
+		t := newTable(append([]string{"Path", "Against", "Target", "Measured", ""}, g.columns...)...)
+		for _, f := range found {
+			for _, goal := range f.goals {
+				if goal.group != g {
+					continue
 				}
-				missed = append(missed, fmt.Sprintf("- %s: %s\n", g.path, reason))
+				mark := r.mark(&goal)
+				if mark == markMissed {
+					missed = append(missed, fmt.Sprintf("- %s: %s\n", goal.path, goal.why(known[goal.path])))
+				}
+				t.add(append([]string{goal.path, goal.against, goal.target.text("%g"), goal.figure, mark}, goal.more...)...)
 			}
-			t.add(g.path, g.against, g.target.text("%g"), g.figure, mark)
 		}
+		if len(t.rows) == 1 {
+			continue
+		}
+		fmt.Fprintf(&r.out, "## %s\n\n", g.title)
+		if err := r.paragraph(g.notes); err != nil {
+			return err
+		}
+		t.write(&r.out)
 	}
-	t.write(out)
 	if len(missed) > 0 {
-		fmt.Fprintf(out, "Why a target is missed:\n\n%s\n", strings.Join(missed, ""))
+		fmt.Fprintf(&r.out, "Why a target is missed:\n\n%s\n", strings.Join(missed, ""))
 	}
+	return nil
+}
+
+// The marks of a goal.
+const (
+	markMet    = "**met**"
+	markMissed = "**missed**"
+	markInfo   = "for information"
+	markQuick  = "not judged"
+)
+
+// mark returns whether a goal is met. A quick run judges nothing.
+func (r *report) mark(g *goal) string {
+	switch {
+	case g.target == target{}:
+		return markInfo
+	case r.quick:
+		return markQuick
+	case g.target.met(g.value):
+		return markMet
+	}
+	return markMissed
+}
+
+// why returns why the target is missed: what the program found, and what notes.md says about such a figure.
+func (g *goal) why(known *reason) string {
+	text := g.reason
+	if known != nil && known.min <= g.value && g.value <= known.max {
+		text += " " + known.text
+	}
+	if text == "" {
+		return "the reason is not known yet."
+	}
+	return strings.TrimSpace(text)
 }

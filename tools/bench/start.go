@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,22 +31,17 @@ func (s *scale) startUp(ctx context.Context, f *findings) error {
 	if err != nil {
 		return err
 	}
-	plain, stripped, err := s.sizes(ctx)
-	if err != nil {
-		return err
-	}
 	const path = "start of serve to the first token"
 	clients := formatCount(float64(s.clients))
-	f.judgeSpread(path, clients+" clients registered, none of them within the last day", below(0.5, "s"), later, 3, "s")
-	f.judgeSpread(path, clients+" clients registered, all of them within the last day", below(0.3, "s"), took, 3, "s")
+	bound := below(0.3, "s")
+	f.judgeIn(footprintGroup, path, clients+" clients registered, all within the last day", bound, took.median, bound.figure(took, 3, "s"))
+	f.judgeIn(footprintGroup, path, clients+" clients registered, none within the last day", bound, later.median, bound.figure(later, 3, "s"))
 	f.add(fmt.Sprintf("From the start of the process to the first token over gRPC, %d times each. With %s clients that were registered before the last day: "+
 		"%s s. The feed was trimmed for that, as it is a day later. Directly after the registrations: %s s. A new replica starts from a checkpoint of the feed "+
 		"and reads the changes after it.",
 		starts, clients, later.text("%.3f"), took.text("%.3f")), nil)
 	f.add(fmt.Sprintf("The resident memory of the process is %s after its first token and %s after a load of %s, %.2f times as much; directly after the registrations, %s and %s, %.2f "+
-		"times as much. The binary of `make build` has %s; without symbols (`-ldflags '-s -w' -trimpath`) it has %s, %.2f of that.",
-		megabytes(freshLater), megabytes(usedLater), s.duration, usedLater/freshLater, megabytes(fresh), megabytes(used), used/fresh,
-		megabytes(plain), megabytes(stripped), stripped/plain), nil)
+		"times as much.", megabytes(freshLater), megabytes(usedLater), s.duration, usedLater/freshLater, megabytes(fresh), megabytes(used), used/fresh), nil)
 	return nil
 }
 
@@ -103,19 +97,4 @@ func (s *scale) memoryAroundLoad(ctx context.Context, issuer *server) (fresh, us
 	}
 	used, err = issuer.memory("VmRSS")
 	return fresh, used, err
-}
-
-// sizes returns the size of the binary, with and without symbols, in bytes.
-func (s *scale) sizes(ctx context.Context) (plain, stripped float64, err error) {
-	if err := s.build(ctx, "stripped", "./cmd/grantor", "-tags", "grpcnotrace", "-trimpath", "-ldflags", "-s -w"); err != nil {
-		return 0, 0, err
-	}
-	for name, into := range map[string]*float64{"grantor": &plain, "stripped": &stripped} {
-		found, err := os.Stat(s.path(name))
-		if err != nil {
-			return 0, 0, err
-		}
-		*into = float64(found.Size())
-	}
-	return plain, stripped, nil
 }

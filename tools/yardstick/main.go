@@ -19,6 +19,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"strings"
 	"time"
@@ -35,15 +36,14 @@ func main() {
 	scope := flag.String("scope", "api1", "`scope` in the answers")
 	flag.Parse()
 	if *work == "ext_authz" {
-		log.Fatal(serveExtAuthz())
+		log.Fatal(serve(registerExtAuthz))
 	}
 	do, err := newWork(*work, *store)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := serve(&server{do: do, answer: answer(*scope), scope: *scope}); err != nil {
-		log.Fatal(err)
-	}
+	s := &server{do: do, answer: answer(*scope), scope: *scope}
+	log.Fatal(serve(s.register))
 }
 
 // message has the size of what the signature of a token covers.
@@ -136,6 +136,14 @@ func (s *server) IntrospectToken(context.Context, *grantorv1.IntrospectTokenRequ
 	}, s.do()
 }
 
+// tokenResponse is the response over HTTP (RFC 6749 §5.1).
+type tokenResponse struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int32  `json:"expires_in"`
+	Scope       string `json:"scope"`
+}
+
 // token answers a token request that has a secret or an assertion in its form, or an Authorization header.
 func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil || r.PostForm.Get("client_secret")+r.PostForm.Get("client_assertion")+r.Header.Get("Authorization") == "" {
@@ -148,13 +156,12 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(map[string]any{ //nolint:errchkjson // strings and a number
-		"access_token": s.answer.GetAccessToken(), "token_type": "Bearer", "expires_in": 3600, "scope": s.answer.GetScope(),
-	})
+	_ = json.NewEncoder(w).Encode(tokenResponse{s.answer.GetAccessToken(), s.answer.GetTokenType(), s.answer.GetExpiresIn(), s.answer.GetScope()}) //nolint:errchkjson,gosec // no secret: a token without a signature
 }
 
-// serve listens on two free ports of loopback, prints the URL of the issuer, and serves until a listener fails.
-func serve(s *server) error {
+// serve listens on two free ports of loopback, prints its URL and its address for gRPC, and serves until a listener fails.
+// register adds its services. Profiles are served over HTTP.
+func serve(register func(rpc *grpc.Server, rest *http.ServeMux, issuer, address string)) error {
 	rest, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // until the process ends
 	if err != nil {
 		return err
@@ -163,24 +170,29 @@ func serve(s *server) error {
 	if err != nil {
 		return err
 	}
-	issuer := "http://localhost:" + port(rest)
+	issuer, address := "http://localhost:"+port(rest), "localhost:"+port(rpc)
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /connect/token", s.token)
-	mux.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": issuer, "token_endpoint": issuer + "/connect/token", "grantor_grpc_endpoint": "localhost:" + port(rpc),
-			"response_types_supported": []string{},
-		})
-	})
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	grpcServer := grpc.NewServer(grpc.NumStreamWorkers(64)) // workers keep their grown stacks, as in Grantor
-	grantorv1.RegisterTokenServiceServer(grpcServer, s)
+	register(grpcServer, mux, issuer, address)
 	failed := make(chan error)
 	go func() { failed <- grpcServer.Serve(rpc) }()
 	go func() { failed <- http.Serve(rest, mux) }() //nolint:gosec // on loopback, for minutes
-	if _, err := fmt.Fprintln(os.Stdout, issuer); err != nil {
+	if _, err := fmt.Fprintln(os.Stdout, issuer, address); err != nil {
 		return err
 	}
 	return <-failed
+}
+
+// register adds the services of an issuer.
+func (s *server) register(rpc *grpc.Server, rest *http.ServeMux, issuer, address string) {
+	grantorv1.RegisterTokenServiceServer(rpc, s)
+	rest.HandleFunc("POST /connect/token", s.token)
+	rest.HandleFunc("GET /.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"issuer": issuer, "token_endpoint": issuer + "/connect/token", "grantor_grpc_endpoint": address, "response_types_supported": []string{},
+		})
+	})
 }
 
 func port(l net.Listener) string {
