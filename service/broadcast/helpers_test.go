@@ -33,10 +33,17 @@ func (idle) Read(ctx context.Context, _ revocation.Cursor, wait time.Duration) (
 
 func (idle) End(context.Context) (revocation.Cursor, error) { return revocation.Cursor{}, nil }
 
+func (idle) Skim(context.Context, revocation.Cursor) ([]revocation.Entry, revocation.Cursor, error) {
+	return nil, revocation.Cursor{}, nil
+}
+
+func (idle) Checkpoint(context.Context) error { return nil }
+
 type ignore struct{}
 
 func (ignore) Apply(revocation.Entry) {}
 func (ignore) Lost(bool)              {}
+func (ignore) Skimmed()               {}
 func (ignore) Failed(error)           {}
 
 // replica is a hub with a feed.
