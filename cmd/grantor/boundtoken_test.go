@@ -18,6 +18,7 @@ import (
 	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/certificate/certtest"
 	"github.com/grantorhq/grantor/service/dpop"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
@@ -62,7 +63,7 @@ clients:
   - {client_id: secret, client_secret: service-secret-here, scopes: %[2]s}
   - {client_id: prover, client_secret: service-secret-here, dpop_bound_access_tokens: true, scopes: %[2]s}
 `, bundle, scopes, must.Get(json.Marshal(must.Get(must.Get(jwks.NewKey(jwks.ES256, p.keyed.Leaf.PublicKey)).JWK()))))
-	http, rpc := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	http, rpc := freeport.Address(t), freeport.Address(t)
 	_, port, _ := net.SplitHostPort(http)
 	_, rpcPort, _ := net.SplitHostPort(rpc)
 	p.issuer = "https://localhost:" + port

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/crypto/bcrypt"
@@ -98,8 +99,9 @@ type leakTest struct {
 	collector *servetest.Collector
 	// answers are the responses to clients, except for the secrets that were generated for them.
 	answers bytes.Buffer
-	// calls counts the calls.
+	// calls counts the calls. paced is when the last one was made of which pace counts in seconds.
 	calls int
+	paced time.Time
 }
 
 // TestCanaries puts a distinct value into every secret field, in valid and in invalid requests, and expects none of them in
@@ -161,7 +163,7 @@ clients:
 		"--redis=redis://grantor:" + canary("redis") + "@" + s.redis.Addr(), "--apply=" + manifest, "--issuer=https://localhost:1",
 		"--key-encryption-key=" + encode(kek), "--previous-key-encryption-key-file=" + servetest.WriteFile(t, "previous", encode(previous)),
 		"--tls-cert-file=" + cert, "--tls-key-file=" + key, "--log-level=debug",
-		"--otlp-endpoint=" + s.collector.URL, "--trace-sampling=1", "--profiling",
+		"--otlp-endpoint=" + s.collector.URL, "--trace-sampling=1", "--profiling", "--trusted-proxies=127.0.0.1/32",
 	}, more...)
 	s.Replica = servetest.Start(t, s.args...)
 	config := &tls.Config{RootCAs: ours.Pool(), MinVersion: tls.VersionTLS12}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -31,7 +30,7 @@ type sectionWalk struct {
 	replaced        []string // pairs of a text of the page and what the test has in its place
 }
 
-// newWalk builds the program into a new directory, from which the walk runs.
+// newWalk puts the program into a new directory, from which the walk runs.
 func newWalk(t *testing.T, heading string) *sectionWalk {
 	t.Helper()
 	w := &sectionWalk{t: t, dir: t.TempDir()}
@@ -39,10 +38,7 @@ func newWalk(t *testing.T, heading string) *sectionWalk {
 	for _, block := range regexp.MustCompile("(?s)```text\n(.*?)```").FindAllStringSubmatch(section(t, identityPage, heading), -1) {
 		w.shown = append(w.shown, block[1])
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(w.dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	linkGrantor(t, w.dir)
 	return w
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/clitest"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
@@ -26,7 +27,7 @@ clients:
     client_secret: service-secret-here
     resources: [https://orders.internal]
 `
-	address, redis, kek := servetest.FreeAddress(t), redistest.New(t), servetest.KEKFile(t)
+	address, redis, kek := freeport.Address(t), redistest.New(t), servetest.KEKFile(t)
 	issuer := "http://" + address + "/tenant1"
 	servetest.Start(t, append(servetest.Production(redis, kek, servetest.WriteFile(t, "clients.yaml", manifest)), "--http-listen="+address, "--issuer="+issuer)...)
 	clitest.Isolate(t)

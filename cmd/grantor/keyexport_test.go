@@ -15,6 +15,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/must"
 )
@@ -72,7 +73,7 @@ func TestKeyExportHAProxy(t *testing.T) {
 	dir := t.TempDir()
 	kid := strings.Fields(run(t, "key", "export", "--format=pem", "--alg=ES256").Works(t))[1]
 	must.Succeed(t, os.WriteFile(dir+"/current.pem", []byte(run(t, "key", "export", "--format=pem", "--", kid).Works(t)), 0o600))
-	address := servetest.FreeAddress(t)
+	address := freeport.Address(t)
 	_, example, _ := strings.Cut(page(t, "docs/administration.md"), "```haproxy\n")
 	example, _, found := strings.Cut(example, "```")
 	if !found {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,25 +11,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 )
 
 // TestOperations runs the commands of docs/operations.md as printed and in their order, with bash, a real Redis and a real
 // Prometheus. Only the ports differ, and the working directory, which has a link to deploy/.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	root := must.Get(filepath.Abs("../.."))
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Join(root, "deploy"), filepath.Join(dir, "deploy")); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	linkGrantor(t, dir)
 	printed := []string{"8080", "8081", "8082", "9080", "9081", "9082", "9090", "6379"}
 	var pairs []string
-	for i, free := range freePorts(t, len(printed)) {
-		pairs = append(pairs, printed[i], free)
+	for _, port := range printed {
+		pairs = append(pairs, port, strconv.Itoa(freeport.New(t)))
 	}
 	// The first replica listens on the default ports, which have to be named to be replaced.
 	started := strings.Replace(indented(t, "docs/operations.md"), "serve --config trial/grantor.yaml 2>>",
@@ -67,27 +64,4 @@ func TestOperations(t *testing.T) {
 		}
 	}
 	t.Logf("%s", out)
-}
-
-// freePorts returns different ports that are free now, below those that the kernel assigns to other connections: the commands
-// use the same ports for minutes and listen on some of them twice.
-func freePorts(t *testing.T, count int) []string {
-	t.Helper()
-	ports := make([]string, 0, count)
-	for range 1000 {
-		if len(ports) == count {
-			break
-		}
-		port := strconv.Itoa(10_000 + rand.IntN(20_000))
-		listener, err := net.Listen("tcp", ":"+port)
-		if err != nil {
-			continue
-		}
-		defer func() { _ = listener.Close() }() // not before all are chosen
-		ports = append(ports, port)
-	}
-	if len(ports) < count {
-		t.Fatalf("found %d free ports, want %d", len(ports), count)
-	}
-	return ports
 }

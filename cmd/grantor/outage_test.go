@@ -23,6 +23,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -215,7 +216,7 @@ func (w *watcher) count() int {
 func TestOutageOfReplica(t *testing.T) {
 	t.Parallel()
 	redis := redistest.New(t)
-	rest, rpc := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	rest, rpc := freeport.Address(t), freeport.Address(t)
 	issuer := "http://" + rest
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer="+issuer)
 	other := servetest.Start(t, args...)
@@ -326,11 +327,12 @@ func issueAndRevoke(t *testing.T, issuer, revoker grantorv1.TokenServiceClient, 
 // TestOutageByKill repeatedly kills a replica while it revokes, for the duration of the outage. What it acknowledged is
 // revoked at the other replica, and at a service that follows the killed one.
 func TestOutageByKill(t *testing.T) {
+	t.Parallel()
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")
 	survivor := servetest.Start(t, args...)
-	rpc, ops := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	rpc, ops := freeport.Address(t), freeport.Address(t)
 	start := func() *process {
 		return startProcess(t, binary, ops, append([]string{"serve", "--http-listen=127.0.0.1:0", "--grpc-listen=" + rpc}, args...)...)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -29,7 +30,7 @@ func newStrictRedis(t *testing.T, args ...string) *strictRedis {
 	r := &strictRedis{authority: servetest.NewAuthority(t)}
 	r.ca = servetest.WriteFile(t, "ca.pem", string(r.authority.PEM))
 	r.cert, r.key = r.authority.WriteLeaf(t, t.TempDir(), 2)
-	_, r.port, _ = net.SplitHostPort(servetest.FreeAddress(t))
+	_, r.port, _ = net.SplitHostPort(freeport.Address(t))
 	r.Server = redistest.New(t, append(r.serverArgs(r.port), args...)...)
 	return r
 }
@@ -52,6 +53,7 @@ func (r *strictRedis) args(dir, parameters string) []string {
 // TestRedisClientCertificate runs each command that opens Redis with one that requires a client certificate: with it, without
 // it, and with one of another authority.
 func TestRedisClientCertificate(t *testing.T) {
+	t.Parallel()
 	r := newStrictRedis(t)
 	dir, strange := t.TempDir(), t.TempDir()
 	r.authority.WriteLeaf(t, dir, 3)
@@ -85,10 +87,11 @@ func TestRedisClientCertificate(t *testing.T) {
 // TestRedisCertificateRotates renews the certificate that a replica presents to the Redis, under traffic: the Redis ends all
 // connections and accepts the authority of the second certificate alone.
 func TestRedisCertificateRotates(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) (*strictRedis, string){
 		"one server": func(t *testing.T) (*strictRedis, string) { return newStrictRedis(t), "" },
 		"Cluster": func(t *testing.T) (*strictRedis, string) {
-			_, bus, _ := net.SplitHostPort(servetest.FreeAddress(t))
+			_, bus, _ := net.SplitHostPort(freeport.Address(t))
 			r := newStrictRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--tls-cluster", "yes")
 			must.Succeed(t, r.Client().ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 			must.Eventually(t, "the Cluster is up", func() bool {
@@ -98,13 +101,14 @@ func TestRedisCertificateRotates(t *testing.T) {
 		},
 		"Sentinel": func(t *testing.T) (*strictRedis, string) {
 			r := newStrictRedis(t)
-			_, port, _ := net.SplitHostPort(servetest.FreeAddress(t))
+			_, port, _ := net.SplitHostPort(freeport.Address(t))
 			sentinel := redistest.New(t, append(r.serverArgs(port), "--sentinel", "--tls-replication", "yes")...)
 			must.Succeed(t, sentinel.Client().Do(t.Context(), "SENTINEL", "MONITOR", "m", "127.0.0.1", r.port, 1).Err())
 			return r, "?master_name=m&addr=localhost:" + port
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r, parameters := start(t)
 			testRedisCertificateRotates(t, r, parameters)
 		})
@@ -115,7 +119,7 @@ func testRedisCertificateRotates(t *testing.T, r *strictRedis, parameters string
 	dir, second := t.TempDir(), servetest.NewAuthority(t)
 	r.authority.WriteLeaf(t, dir, 3)
 	replica := servetest.Start(t, append(r.args(dir, parameters), "--key-encryption-key-file="+servetest.KEKFile(t), "--max-staleness=5s",
-		"--issuer=http://"+servetest.FreeAddress(t), "--apply="+servetest.WriteFile(t, "clients.yaml", servetest.Manifest))...)
+		"--issuer=http://"+freeport.Address(t), "--apply="+servetest.WriteFile(t, "clients.yaml", servetest.Manifest))...)
 	ctx, stop := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
 	traffic.Go(func() {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -18,6 +19,7 @@ import (
 // TestSignals changes settings while the server runs, and reloads them by SIGHUP. Then it stops the server, which would
 // take its time, and at once by a second signal.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t)
 	ours := servetest.NewAuthority(t)
 	firstCert, firstKey := ours.WriteLeaf(t, t.TempDir(), 2)
@@ -32,7 +34,7 @@ func TestSignals(t *testing.T) {
 	}
 	const settings = "tls_cert_file: %s\ntls_key_file: %s\napply: %s\nlog_level: %s\ncached_clients: 7\n"
 	write(config, settings, firstCert, firstKey, manifest, "info")
-	rest, ops := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	rest, ops := freeport.Address(t), freeport.Address(t)
 	p := startProcess(t, buildGrantor(t), ops, "serve", "--config="+config, "--issuer=https://localhost:1", "--redis="+redis.URL(),
 		"--key-encryption-key-file="+servetest.KEKFile(t), "--http-listen="+rest, "--grpc-listen=127.0.0.1:0", "--cached-clients=5",
 		"--signing-algorithms=ES256,RS256", "--shutdown-delay=1h")

@@ -18,6 +18,7 @@ import (
 // TestReplicas starts two replicas at once on an empty Redis: they agree on one key ring and one set of clients, and
 // the keys of each verify the other's tokens.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t)
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1")
 	var replicas [2]*servetest.Replica
@@ -57,6 +58,7 @@ func TestReplicas(t *testing.T) {
 
 // TestChangeReachesReplicas changes a client by grantor apply while a replica has it in its cache.
 func TestChangeReachesReplicas(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t)
 	kek, manifest := servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)
 	r, err := servetest.Try(t, append(servetest.Production(redis, kek, manifest), "--issuer=http://localhost:1")...)
@@ -148,6 +150,7 @@ func TestApply(t *testing.T) {
 // TestRedisAway stops the Redis of a replica: within max-staleness the replica issues from its caches, then it refuses,
 // and when Redis is back it recovers by itself.
 func TestRedisAway(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t, "--appendonly", "yes")
 	args := append(servetest.Production(redis, servetest.KEKFile(t), servetest.WriteFile(t, "clients.yaml", servetest.Manifest)), "--issuer=http://localhost:1", "--max-staleness=2s")
 	r, err := servetest.Try(t, args...)

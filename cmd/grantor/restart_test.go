@@ -11,9 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,22 +31,13 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
 // restarts is short by default, so that this test runs with all others; make faults runs a longer one.
 var restarts = flag.Duration("restarts", 15*time.Second, "how long TestRollingRestart restarts replicas")
-
-// buildGrantor builds the binary as a release is built.
-func buildGrantor(t testing.TB) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "grantor")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X github.com/grantorhq/grantor/cmd/grantor/buildinfo.version=v1.2.3", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	return binary
-}
 
 // stop stops the process as SIGTERM does, and expects it to succeed.
 func (p *process) stop(t testing.TB) {
@@ -65,7 +54,7 @@ func (p *process) stop(t testing.TB) {
 type station struct{ rest, grpc, ops string }
 
 func newStation(t testing.TB) station {
-	return station{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t)}
+	return station{freeport.Address(t), freeport.Address(t), freeport.Address(t)}
 }
 
 // Rest, GRPC and Ops are what haproxy.cfg names.
@@ -78,6 +67,7 @@ func (s station) Ops() string { _, port, _ := net.SplitHostPort(s.ops); return p
 // TestRollingRestart restarts two replicas in turn, every five seconds, while clients of every kind call and follow
 // them, some through a load balancer and some directly. No call fails.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel()
 	binary := buildGrantor(t)
 	redis := redistest.New(t)
 	ours := servetest.NewAuthority(t)
@@ -86,7 +76,7 @@ func TestRollingRestart(t *testing.T) {
 	front := struct {
 		Rest, GRPC, Web, CA string
 		A, B                station
-	}{servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.FreeAddress(t), servetest.WriteFile(t, "ca.pem", string(ours.PEM)), stations[0], stations[1]}
+	}{freeport.Address(t), freeport.Address(t), freeport.Address(t), servetest.WriteFile(t, "ca.pem", string(ours.PEM)), stations[0], stations[1]}
 	_, port, _ := net.SplitHostPort(front.Rest)
 	_, grpcPort, _ := net.SplitHostPort(front.GRPC)
 	issuer := "https://localhost:" + port
@@ -231,7 +221,7 @@ func runHAProxy(t testing.TB, config string) {
 		t.Fatalf("%v: make test installs it", err)
 	}
 	t.Cleanup(func() {
-		_ = command.Process.Signal(os.Interrupt)
+		_ = command.Process.Signal(syscall.SIGTERM) // SIGINT is ignored in the background of a shell
 		_ = command.Wait()
 		if t.Failed() {
 			t.Logf("the log of haproxy:\n%s", log.String())

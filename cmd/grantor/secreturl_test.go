@@ -13,6 +13,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/cli"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/interceptors/secretvar/vaulttest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -30,6 +31,7 @@ const secretURLs = `clients:
 // starts, follows a new secret on SIGHUP, and keeps the last ones while a vault refuses. Neither the log nor an error has a
 // secret.
 func TestSecretURLs(t *testing.T) {
+	t.Parallel()
 	vault := vaulttest.NewVault(t)
 	azure := must.Get(vaulttest.NewKeyVault())
 	t.Cleanup(azure.Close)
@@ -66,7 +68,7 @@ func TestSecretURLs(t *testing.T) {
 		}
 	}
 
-	rest, ops := servetest.FreeAddress(t), servetest.FreeAddress(t)
+	rest, ops := freeport.Address(t), freeport.Address(t)
 	serve := append(append([]string{}, env...), binary, "serve", "--apply="+manifest, "--issuer=http://localhost:1", "--http-listen="+rest, "--grpc-listen=127.0.0.1:0")
 	p := startProcess(t, "env", ops, append(serve, store...)...)
 	status := func(id, secret string) int {

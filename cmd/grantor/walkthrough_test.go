@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,12 +8,14 @@ import (
 	"testing"
 
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/redistest"
 )
 
 // TestWalkthrough runs the commands of docs/administration.md, as printed and in their order, against an issuer that has the
 // flags of the page. Only the addresses differ.
 func TestWalkthrough(t *testing.T) {
+	t.Parallel()
 	redis := redistest.New(t)
 	dir := t.TempDir()
 	kek := filepath.Join(dir, "kek")
@@ -25,10 +26,7 @@ func TestWalkthrough(t *testing.T) {
 	if err := os.WriteFile(kek, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "grantor"), ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	linkGrantor(t, dir)
 	_, flags, _ := strings.Cut(strings.ReplaceAll(fenced(t, "docs/administration.md", "sh")[0], "\\\n", ""), "bin/grantor serve ")
 	issuer := serveAt(t, strings.Fields(strings.NewReplacer("redis://localhost:6379", redis.URL(), "-file kek", "-file "+kek,
 		"localhost:8080", "localhost:0", "localhost:8081", "localhost:0", "localhost:8082", "localhost:0").Replace(flags))...)
@@ -51,23 +49,10 @@ func TestWalkthrough(t *testing.T) {
 	}
 }
 
-// serveAt starts a server whose issuer is the URL of its REST port, and returns that URL. It retries, because another program
-// can take the free port before the server binds it.
+// serveAt starts a server whose issuer is the URL of its REST port, and returns that URL.
 func serveAt(t *testing.T, args ...string) string {
 	t.Helper()
-	const attempts = 10
-	var err error
-	for range attempts {
-		listener, listenErr := net.Listen("tcp", "127.0.0.1:0")
-		if listenErr != nil {
-			t.Fatal(listenErr)
-		}
-		address := listener.Addr().String()
-		_ = listener.Close()
-		if _, err = servetest.Try(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...); err == nil {
-			return "http://" + address
-		}
-	}
-	t.Fatal(err)
-	return ""
+	address := freeport.Address(t)
+	servetest.Start(t, append(args, "--issuer=http://"+address, "--http-listen="+address)...)
+	return "http://" + address
 }

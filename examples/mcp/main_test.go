@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
@@ -52,9 +52,7 @@ func TestCall(t *testing.T) {
 // The two commands of the README.
 func TestProgram(t *testing.T) {
 	issuer := tokentest.New(t)
-	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
-	endpoint := "http://" + listener.Addr().String() + "/mcp"
-	must.Succeed(t, listener.Close())
+	endpoint := "http://" + freeport.Address(t) + "/mcp"
 	issuer.AddClient(t, "order-agent", endpoint, scope)
 	t.Setenv("ORDER_AGENT_SECRET", tokentest.Secret)
 	ctx, stop := context.WithCancel(t.Context())

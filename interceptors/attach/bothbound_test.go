@@ -40,7 +40,7 @@ type bothBound struct {
 	url       string
 	target    string
 	tokens    shortLived
-	// lifetime is that of the tokens for a certificate; the zero value is about two seconds.
+	// lifetime is that of the tokens for a certificate; the zero value is six to seven seconds.
 	lifetime func(*x509.Certificate) time.Duration
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -20,11 +21,12 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 		}
 		return 0
 	})
+	attach.RenewEarly(b.source)
 	first.Store(b.own.current.Load())
 	client := b.dial(t)
 	done := make(chan error, 1)
 	go func() {
-		_, err := exchange(t, client, 7*time.Second)
+		_, err := exchange(t, client, 9*time.Second)
 		done <- err
 	}()
 	<-time.After(200 * time.Millisecond)
@@ -33,6 +35,6 @@ func TestStreamOutlivesItsCertificate(t *testing.T) {
 		must.Get(b.source.Token())
 	}
 	if err := <-done; err != nil {
-		t.Errorf("got %v, want a stream of 7 s with tokens of 3 s", err)
+		t.Errorf("got %v, want a stream of 9 s with tokens of 7 s", err)
 	}
 }

@@ -175,10 +175,11 @@ func TestBoundStreamOutlivesItsTokens(t *testing.T) {
 	server := httptest.NewServer(tokens)
 	t.Cleanup(server.Close)
 	source := attach.ClientCredentials("", "billing", "secret", attach.TokenURL(server.URL), attach.DPoPKey(key))
+	attach.RenewEarly(source)
 	client := testgrpc.NewTestServiceClient(dial(t, s.listen(t), attach.DialOptions(source, plaintext)...))
 	_, _ = client.UnaryCall(t.Context(), &testgrpc.SimpleRequest{}) // learns the nonce
-	if _, err := exchange(t, client, 6*time.Second); err != nil {
-		t.Errorf("got %v, want a stream of 6 s with tokens of 3 s", err)
+	if _, err := exchange(t, client, 9*time.Second); err != nil {
+		t.Errorf("got %v, want a stream of 9 s with tokens of 7 s", err)
 	}
 	if _, issued := tokens.last(); issued < 3 {
 		t.Errorf("got %d tokens, want at least 3", issued)

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"crypto/tls"
 	"time"
 )
 
@@ -21,6 +22,24 @@ func NewSource(fetch Fetch, jitter float64) *Source {
 // NewSourceWith returns a source over fetch. It calls jitter with its lock held.
 func NewSourceWith(fetch Fetch, jitter func() float64) *Source {
 	return &Source{issuer: fetch, name: "background-service", jitter: jitter}
+}
+
+// RenewEarly makes a source renew its tokens after half of their lifetime instead of 75 % to 85 %. It is called before the source
+// is used.
+func RenewEarly(s *Source) {
+	half := func() float64 { return (0.5 - minRenewShare) / (maxRenewShare - minRenewShare) }
+	s.jitter = half
+	if s.rotation == nil {
+		return
+	}
+	generation := s.rotation.generation
+	s.rotation.generation = func(certificate *tls.Certificate) (*Source, error) {
+		g, err := generation(certificate)
+		if g != nil {
+			g.jitter = half
+		}
+		return g, err
+	}
 }
 
 // Measure applies [Telemetry] to the source.

@@ -86,7 +86,7 @@ func (r *renewal) stop(error) {
 // certificate has a token that the connection of the stream does not carry.
 func (r *renewal) run(e *entry) {
 	for wait := streamBackoff; r.ctx.Err() == nil && time.Now().Before(e.expiresAt); wait = min(2*wait, maxColdBackoff) {
-		next, err := e.source.get(r.ctx)
+		next, err := e.source.successor(r.ctx, e)
 		if err == nil && next.token != e.token {
 			used, err := r.present(next)
 			noToken := (*Error)(nil)

@@ -155,6 +155,27 @@ func (s *Source) refresh(ctx context.Context) (*entry, error) {
 	return f.entry, nil
 }
 
+// successor returns the token to send now. While that is still the one of e, it waits for the request in flight, for which get
+// does not wait: of the last tenths of a short lifetime no time is left for polling.
+func (s *Source) successor(ctx context.Context, e *entry) (*entry, error) {
+	next, err := s.get(ctx)
+	if err != nil || next.token != e.token {
+		return next, err
+	}
+	s.mu.Lock()
+	f := s.flight
+	s.mu.Unlock()
+	if f == nil {
+		return s.cached.Load(), nil
+	}
+	select {
+	case <-f.done:
+		return f.entry, f.err
+	case <-ctx.Done():
+		return nil, contextError(ctx)
+	}
+}
+
 // fallback returns the token that was refused or is about to expire, because another server may accept it and it may
 // suffice for this call; without such a token it returns err.
 func (s *Source) fallback(err error) (*entry, error) {

@@ -15,6 +15,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/token"
 )
@@ -37,10 +38,9 @@ func (f *feedServer) WatchRevocations(m *grantorv1.WatchRevocationsRequest, stre
 func (f *feedServer) start(t testing.TB) {
 	t.Helper()
 	if f.address == "" {
-		f.address = "127.0.0.1:0"
+		f.address = freeport.Address(t)
 	}
 	listener := must.Get((&net.ListenConfig{}).Listen(t.Context(), "tcp", f.address))
-	f.address = listener.Addr().String()
 	f.server = grpc.NewServer()
 	grantorv1.RegisterRevocationServiceServer(f.server, f)
 	server := f.server

@@ -20,6 +20,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/grantorhq/grantor/service/freeport"
 )
 
 // timeout bounds how long a server may take to answer or to stop.
@@ -67,13 +69,13 @@ func start(t testing.TB, clustered bool, args ...string) *Server {
 			s.Kill()
 		}
 	})
-	// Another program may take a free port before redis-server binds it.
+	// Where a port cannot be reserved, another program may take it before redis-server binds it.
 	const maxAttempts = 10
 	var err error
 	for range maxAttempts {
-		s.port = freePort(t)
+		s.port = freeport.New(t)
 		if clustered {
-			s.bus = freePort(t)
+			s.bus = freeport.New(t)
 		}
 		if err = s.run(); err == nil {
 			return s
@@ -81,16 +83,6 @@ func start(t testing.TB, clustered bool, args ...string) *Server {
 	}
 	t.Fatal(err)
 	return nil
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it listens on TCP
 }
 
 // run starts the process and waits until it accepts commands.

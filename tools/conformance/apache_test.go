@@ -16,6 +16,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/certificate/certtest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -89,7 +90,7 @@ type apache struct {
 func startApache(t *testing.T, backend, settings string) apache {
 	t.Helper()
 	dir := t.TempDir()
-	address := freeAddress(t)
+	address := freeport.Address(t)
 	var config strings.Builder
 	fmt.Fprintf(&config, "ServerName localhost\nServerRoot %s\nListen %s\nPidFile pid\nErrorLog /dev/stderr\n", dir, address)
 	for _, module := range []string{"mpm_event", "authn_core", "authz_core", "authz_user", "headers", "proxy", "proxy_http", "auth_openidc"} {

@@ -18,6 +18,7 @@ import (
 
 	invoicesv1 "github.com/grantorhq/grantor/examples/invoices/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -177,7 +178,7 @@ type invoicesAPI struct{ http, grpc string }
 // startServer starts the server of the example, for tokens of the issuer.
 func (e example) startServer(t *testing.T, dir, issuer string) invoicesAPI {
 	t.Helper()
-	api := invoicesAPI{freeAddress(t), freeAddress(t)}
+	api := invoicesAPI{freeport.Address(t), freeport.Address(t)}
 	log, _ := startExample(t, dir, e.server, "ISSUER="+issuer, "HTTP_LISTEN="+api.http, "GRPC_LISTEN="+api.grpc)
 	deadline := time.Now().Add(time.Minute)
 	for api.list(t) == 0 {

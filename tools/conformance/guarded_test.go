@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
@@ -71,12 +72,12 @@ func newGuarded(t *testing.T, p proxy, serviceGRPC string, more ...string) *guar
 	t.Helper()
 	g := &guarded{issuer: tokentest.New(t), service: newWire(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), proxy: p}
 	g.issuer.AddClient(t, ordersClient, ordersResource, "orders.read", "api1")
-	g.behind = behind{freeAddress(t), freeAddress(t), g.service.address, serviceGRPC}
+	g.behind = behind{freeport.Address(t), freeport.Address(t), g.service.address, serviceGRPC}
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	must.Succeed(t, os.WriteFile(rules, []byte(guardRules), 0o600))
 	g.args = []string{
 		"guard", "--issuer", g.issuer.URL, "--audience", ordersResource, "--rules", rules,
-		"--grpc-listen", g.behind.guardGRPC, "--http-listen", g.behind.guardHTTP, "--ops-listen", freeAddress(t), "--shutdown-delay", "0s",
+		"--grpc-listen", g.behind.guardGRPC, "--http-listen", g.behind.guardHTTP, "--ops-listen", freeport.Address(t), "--shutdown-delay", "0s",
 	}
 	if p.forwardAuth != "" {
 		g.args = append(g.args, "--forward-auth", p.forwardAuth, "--trusted-proxies", "127.0.0.1/32")

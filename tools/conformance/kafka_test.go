@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/registry"
 	"github.com/grantorhq/grantor/service/tokentest"
@@ -47,7 +48,7 @@ func TestConformanceKafka(t *testing.T) {
 // returns its address.
 func startKafka(t *testing.T, dir string, issuer *tokentest.Issuer) string {
 	t.Helper()
-	broker, internal, controller := freeAddress(t), freeAddress(t), freeAddress(t)
+	broker, internal, controller := freeport.Address(t), freeport.Address(t), freeport.Address(t)
 	data := filepath.Join(dir, "data")
 	settings := documented(t, "Kafka", 0, map[string]string{"https://auth.example.com": issuer.URL, "https://orders.internal": res1})
 	appendTo(t, filepath.Join(dir, "broker.properties"), settings+"log.dirs="+data+"\ncontroller.quorum.bootstrap.servers="+controller+

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/grantorhq/grantor/interceptors/verify"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/tokentest"
 )
@@ -70,7 +71,7 @@ func startPrometheus(t *testing.T, issuer *tokentest.Issuer, target *httptest.Se
 		"orders.metrics": "api1", "https://orders.internal": res1,
 	})
 	must.Succeed(t, os.WriteFile(filepath.Join(dir, "prometheus.yml"), []byte("global: { scrape_interval: 200ms, scrape_timeout: 200ms }\n"+settings), 0o600))
-	p := prometheus{address: freeAddress(t)}
+	p := prometheus{address: freeport.Address(t)}
 	p.log = startServer(t, exec.Command("prometheus", "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.address))
 	return p

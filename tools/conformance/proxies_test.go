@@ -13,10 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/grantorhq/grantor/service/certificate/certtest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -171,7 +173,7 @@ func (p proxy) start(t *testing.T, b behind) *front {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	root := certtest.NewAuthority()
 	own := root.Sign()
-	f := &front{address: freeAddress(t), roots: root.Pool()}
+	f := &front{address: freeport.Address(t), roots: root.Pool()}
 	cert, key := certtest.PEM(own.Certificate...), certtest.KeyPEM(own)
 	for name, text := range map[string]string{"tls.crt": cert, "tls.key": key, "tls.pem": cert + key} {
 		must.Succeed(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
@@ -206,7 +208,7 @@ func (p proxy) start(t *testing.T, b behind) *front {
 func port(t *testing.T, address string) string {
 	t.Helper()
 	if address == "" {
-		address = freeAddress(t)
+		address = freeport.Address(t)
 	}
 	_, port, err := net.SplitHostPort(address)
 	must.Succeed(t, err)
@@ -240,7 +242,7 @@ func startProgram(t *testing.T, dir, path string, args ...string) *program {
 	p := &program{exec.CommandContext(ctx, path, args...), new(must.Buffer), make(chan struct{}), cancel}
 	p.command.Dir, p.command.Stdout, p.command.Stderr = dir, p.output, p.output
 	p.command.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	p.command.Cancel = func() error { return p.command.Process.Signal(os.Interrupt) }
+	p.command.Cancel = func() error { return p.command.Process.Signal(syscall.SIGTERM) } // SIGINT is ignored in the background of a shell
 	p.command.WaitDelay = 5 * time.Second
 	must.Succeed(t, p.command.Start())
 	go func() { defer close(p.done); _ = p.command.Wait() }()

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/jws/jwstest"
 	"github.com/grantorhq/grantor/service/must"
@@ -106,7 +107,7 @@ func withDocuments(t *testing.T, script func(t *testing.T, environment []string)
 	older.UntypedAssertionsUntil, older.OlderAudiencesUntil = time.Now().Add(time.Hour), time.Now().Add(time.Hour)
 	for _, path := range issuerPaths {
 		issuer := newIssuer(t, tokentest.Path(path))
-		mcp := "http://" + freeAddress(t) + "/mcp"
+		mcp := "http://" + freeport.Address(t) + "/mcp"
 		issuer.Apply(t, registry.Manifest{
 			Resources: []registry.Resource{{ID: must.Get(oauth.ParseResource(mcp)), Scopes: must.Get(oauth.ParseScopes("mcp.call"))}},
 			Clients: []registry.ClientSpec{
@@ -127,15 +128,6 @@ func withDocuments(t *testing.T, script func(t *testing.T, environment []string)
 			})
 		}
 	}
-}
-
-// freeAddress returns an address of loopback that was just free.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must.Succeed(t, err)
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 // workingCopy copies a directory of testdata, so that nothing is installed into the repository. It ends the test if a

@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/grantorhq/grantor/interceptors/attach"
 	"github.com/grantorhq/grantor/interceptors/attach/spiffe"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/oauth"
 	"github.com/grantorhq/grantor/service/registry"
@@ -43,16 +43,8 @@ func newSPIRE(t *testing.T) *spire {
 	dir := must.Get(os.MkdirTemp("", "spire")) //nolint:usetesting // t.TempDir is too long for the path of a socket
 	s := &spire{dir: dir, bin: t.TempDir()}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	began := time.Now()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", s.bin+"/", "github.com/spiffe/spire/cmd/spire-server", "github.com/spiffe/spire/cmd/spire-agent")
-	build.Dir = "../spire"
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building SPIRE: %v\n%s", err, out)
-	}
-	t.Logf("built SPIRE in %s", time.Since(began).Round(time.Second))
-	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))
-	port := listener.Addr().(*net.TCPAddr).Port
-	must.Succeed(t, listener.Close())
+	buildSPIRE(t, s.bin)
+	port := freeport.New(t)
 	s.write(t, "server.conf", fmt.Sprintf(`server {
   bind_address = "127.0.0.1" bind_port = "%d" socket_path = "%s/server.sock" trust_domain = "%s" data_dir = "%[2]s/server"
   log_level = "WARN" ca_ttl = "1h"
@@ -82,6 +74,24 @@ plugins {
 	must.Succeed(t, json.Unmarshal(out.Bytes(), &made))
 	s.start(t, "spire-agent", "run", "-config", dir+"/agent.conf", "-joinToken", made.Value)
 	return s
+}
+
+// buildSPIRE builds the programs of SPIRE in a directory.
+func buildSPIRE(t *testing.T, dir string) {
+	t.Helper()
+	began := time.Now()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", "github.com/spiffe/spire/cmd/spire-server", "github.com/spiffe/spire/cmd/spire-agent")
+	build.Dir = "../spire"
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building SPIRE: %v\n%s", err, out)
+	}
+	t.Logf("built SPIRE in %s", time.Since(began).Round(time.Second))
+}
+
+// TestPrograms builds what the other tests build. They do not need it, but take minutes less with its build cache.
+func TestPrograms(t *testing.T) {
+	buildTraefik(t)
+	buildSPIRE(t, t.TempDir())
 }
 
 func (s *spire) write(t *testing.T, name, text string) {

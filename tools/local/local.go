@@ -9,9 +9,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
-	"net"
 	"os"
+	"strconv"
 	"time"
+
+	"github.com/grantorhq/grantor/service/freeport"
 )
 
 // Certify writes a self-signed certificate for localhost and its key to two PEM files. The certificate is valid for 90 days.
@@ -37,20 +39,15 @@ func Certify(certFile, keyFile string) error {
 		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
 
-// FreePorts returns n TCP ports of localhost that were free when it was called.
+// FreePorts returns n free TCP ports, which it reserves until the process ends.
 func FreePorts(n int) ([]string, error) {
-	var ports []string
-	for range n {
-		listener, err := net.Listen("tcp", "localhost:0") //nolint:noctx // closed below
+	ports := make([]string, n)
+	for i := range ports {
+		port, _, err := freeport.Reserve()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = listener.Close() }()
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
+		ports[i] = strconv.Itoa(port)
 	}
 	return ports, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/doctor"
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redisstore"
@@ -93,7 +94,7 @@ func TestDoctorHealthy(t *testing.T) {
 	}))
 	t.Cleanup(func() { _ = admin.Close() })
 	asked := func(command ...any) []any { return must.Get(admin.Do(t.Context(), command...).Slice()) }
-	pair, kek, rest, rpc := servetest.Trusted.WriteCertificate(t, 100*day), "--key-encryption-key-file="+servetest.KEKFile(t), servetest.FreeAddress(t), servetest.FreeAddress(t)
+	pair, kek, rest, rpc := servetest.Trusted.WriteCertificate(t, 100*day), "--key-encryption-key-file="+servetest.KEKFile(t), freeport.Address(t), freeport.Address(t)
 	issuer := "--issuer=https://" + rest
 	args := []string{
 		as("grantor"), kek, issuer, "--grpc-endpoint=" + rpc, "--tls-cert-file=" + pair.Cert, "--tls-key-file=" + pair.Key,
@@ -274,7 +275,7 @@ func TestDoctorSettings(t *testing.T) {
 	clitest.Isolate(t)
 	p := newDeployment(t)
 	p.ring(0)
-	config := servetest.WriteFile(t, "grantor.yaml", "redis: "+p.redis.URL()+"\nissuer: http://"+servetest.FreeAddress(t)+"\nkey_encryption_key: "+
+	config := servetest.WriteFile(t, "grantor.yaml", "redis: "+p.redis.URL()+"\nissuer: http://"+freeport.Address(t)+"\nkey_encryption_key: "+
 		strings.TrimPrefix(p.kekFlag(), "--key-encryption-key=")+"\nlog_format: text\nhttp_listen: localhost:8080\n")
 	if out := runDoctor(t, "doctor", "--config", config, "-v").Out; !strings.Contains(out, "ok       key.seal") || !strings.Contains(out, "error    issuer.reach") {
 		t.Errorf("by a file:\n%s", out)

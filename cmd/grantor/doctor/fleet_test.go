@@ -18,6 +18,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/doctor"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
@@ -116,7 +117,7 @@ var fleetCauses = []cause{
 	{"replica.certificate", "bad:8080: 20", withBadReplica(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(13 * 24 * time.Hour) })},
 	{"replica.certificate-ended", "bad:8080: 20", withBadReplica(func(r *heartbeat.Status) { r.CertificateEnds = time.Now().Add(-time.Hour) })},
 	{"ops.reach", "connection refused", func(t *testing.T) (*brokenDeployment, []string) {
-		return newDeployment(t), []string{"--replica=http://" + servetest.FreeAddress(t)}
+		return newDeployment(t), []string{"--replica=http://" + freeport.Address(t)}
 	}},
 	{"ops.ready", "the feed was last read to its end", func(t *testing.T) (*brokenDeployment, []string) {
 		p := newDeployment(t)
@@ -207,15 +208,15 @@ func withCertificate(oldest uint16, certificate func(t *testing.T) servetest.Key
 
 var issuerCauses = []cause{
 	{"issuer.reach", "connection refused", func(t *testing.T) (*brokenDeployment, []string) {
-		return newDeployment(t), []string{"--issuer=http://" + servetest.FreeAddress(t)}
+		return newDeployment(t), []string{"--issuer=http://" + freeport.Address(t)}
 	}},
 	{"issuer.reach", "connection refused", func(t *testing.T) (*brokenDeployment, []string) {
-		return newDeployment(t), []string{"--issuer=https://" + servetest.FreeAddress(t)}
+		return newDeployment(t), []string{"--issuer=https://" + freeport.Address(t)}
 	}},
 	{"issuer.reach", "404 Not Found", overTLS(100*day, tls.VersionTLS12)},
 	{"issuer.other", "good:8080 serves https://auth.example.com", func(t *testing.T) (*brokenDeployment, []string) {
 		p, _ := withBadReplica(nil)(t)
-		return p, []string{"--issuer=http://" + servetest.FreeAddress(t)}
+		return p, []string{"--issuer=http://" + freeport.Address(t)}
 	}},
 	{"issuer.metadata", `it calls itself "https://other.example.com"`, withFacade(func(_ *testing.T, f *facade) {
 		f.metadata.Issuer = "https://other.example.com"
@@ -228,7 +229,7 @@ var issuerCauses = []cause{
 	{"issuer.keys", ", which the ring does not have", withFacade(func(t *testing.T, f *facade) { f.keys = newDeployment(t).ring(0) })},
 	{"issuer.clock", "1h0m0s from this machine's", withFacade(func(_ *testing.T, f *facade) { f.date = time.Hour + time.Second/2 })},
 	{"grpc.reach", "has no grantor_grpc_endpoint", withFacade(func(*testing.T, *facade) {})},
-	{"grpc.reach", "connection refused", withFacade(func(t *testing.T, f *facade) { f.metadata.GRPCEndpoint = servetest.FreeAddress(t) })},
+	{"grpc.reach", "connection refused", withFacade(func(t *testing.T, f *facade) { f.metadata.GRPCEndpoint = freeport.Address(t) })},
 	{"grpc.health", "NOT_SERVING", withFacade(func(t *testing.T, f *facade) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/settings"
 	"github.com/grantorhq/grantor/cmd/grantor/tokens"
 	"github.com/grantorhq/grantor/service/clientsecret"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/heartbeat"
 	"github.com/grantorhq/grantor/service/jwks"
 	"github.com/grantorhq/grantor/service/keys"
@@ -263,7 +264,7 @@ func trustedFor(ends time.Duration) func(t *testing.T) servetest.KeyPair {
 // tlsRedis starts a Redis that also accepts TLS, and returns its rediss URL.
 func tlsRedis(t *testing.T, pair servetest.KeyPair, args ...string) (*redistest.Server, string) {
 	t.Helper()
-	_, port, _ := net.SplitHostPort(servetest.FreeAddress(t))
+	_, port, _ := net.SplitHostPort(freeport.Address(t))
 	server := redistest.New(t, append([]string{
 		"--tls-port", port, "--tls-cert-file", pair.Cert, "--tls-key-file", pair.Key, "--tls-ca-cert-file", pair.Cert, "--tls-auth-clients", "no",
 	}, args...)...)

@@ -16,6 +16,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -164,7 +165,7 @@ func TestReload(t *testing.T) {
 // TestIssuerDown starts a guard before its issuer: requests are refused with 503, and the guard is not ready, until the issuer
 // is there. The same holds for a guard that is restarted while the issuer is down, whereas one that runs knows the keys.
 func TestIssuerDown(t *testing.T) {
-	address, redis := servetest.FreeAddress(t), redistest.New(t)
+	address, redis := freeport.Address(t), redistest.New(t)
 	name := "http://" + address
 	expect := func(who string, r *running, token string, want int) {
 		t.Helper()

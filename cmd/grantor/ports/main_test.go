@@ -1,9 +1,16 @@
 package ports_test
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the attack in the processes that attack.
+func TestMain(m *testing.M) {
+	if name := os.Getenv("ATTACK"); name != "" {
+		attack(name)
+	}
+	goleak.VerifyTestMain(m)
+}

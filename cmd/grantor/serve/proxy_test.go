@@ -3,9 +3,9 @@ package serve_test
 import (
 	"crypto/tls"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -15,6 +15,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/certificate"
 	"github.com/grantorhq/grantor/service/certificate/certtest"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 )
 
@@ -26,7 +27,7 @@ func TestHAProxy(t *testing.T) {
 	}
 	c := newCertified(t, false, "--trusted-proxies=127.0.0.1/32", "--client-certificate-header=X-Client-Cert", "--client-certificate-form=base64-der")
 	own := c.root.Sign()
-	front := [2]string{servetest.FreeAddress(t), servetest.FreeAddress(t)}
+	front := [2]string{freeport.Address(t), freeport.Address(t)}
 	config := fmt.Sprintf(`
 defaults
   mode http
@@ -58,7 +59,7 @@ func TestEnvoy(t *testing.T) {
 	}
 	c := newCertified(t, false, "--trusted-proxies=127.0.0.1/32", "--client-certificate-header=x-forwarded-client-cert", "--client-certificate-form=xfcc")
 	own := c.root.Sign()
-	front := [2]string{servetest.FreeAddress(t), servetest.FreeAddress(t)}
+	front := [2]string{freeport.Address(t), freeport.Address(t)}
 	cert, key := servetest.WriteFile(t, "front.pem", certtest.PEM(own.Certificate...)), servetest.WriteFile(t, "front.key", certtest.KeyPEM(own))
 	listener := func(name, address, protocol string) string {
 		return fmt.Sprintf(`{name: %[1]s, address: %[2]s, filter_chains: [{
@@ -97,7 +98,7 @@ func runProxy(t *testing.T, command *exec.Cmd) {
 	command.Stdout, command.Stderr = &log, &log
 	must.Succeed(t, command.Start())
 	t.Cleanup(func() {
-		_ = command.Process.Signal(os.Interrupt)
+		_ = command.Process.Signal(syscall.SIGTERM) // SIGINT is ignored in the background of a shell
 		_ = command.Wait()
 		if t.Failed() {
 			t.Log(log.String())

@@ -42,7 +42,12 @@ func reloadManifest(ctx context.Context, srv *Server, next *Settings) (func() er
 	if err != nil {
 		return nil, err
 	}
-	return func() error { return srv.applyManifest(ctx, m) }, nil
+	return func() error {
+		if err := srv.applyManifest(ctx, m); err != nil {
+			return err
+		}
+		return srv.service.CatchUp(ctx) // "reloaded" in the log promises that the clients' new secrets authenticate them here
+	}, nil
 }
 
 func reloadTLS(_ context.Context, srv *Server, next *Settings) (func() error, error) {

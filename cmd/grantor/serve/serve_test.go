@@ -24,6 +24,7 @@ import (
 	"github.com/grantorhq/grantor/cmd/grantor/serve"
 	"github.com/grantorhq/grantor/cmd/grantor/servetest"
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
+	"github.com/grantorhq/grantor/service/freeport"
 	"github.com/grantorhq/grantor/service/must"
 	"github.com/grantorhq/grantor/service/redistest"
 )
@@ -145,7 +146,7 @@ func TestDevelopmentOnRedis(t *testing.T) {
 
 // TestIssuerAtGRPCPort expects a warning if the issuer's URL is that of the gRPC port, and none otherwise.
 func TestIssuerAtGRPCPort(t *testing.T) {
-	address := servetest.FreeAddress(t)
+	address := freeport.Address(t)
 	for _, c := range []struct {
 		issuer string
 		want   bool

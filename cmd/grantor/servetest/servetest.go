@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -184,18 +183,6 @@ func Start(t testing.TB, args ...string) *Replica {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// FreeAddress returns an address that was just free, for a server whose address must be known before it starts or that
-// restarts at the same address.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 // Production returns the arguments of a replica on a Redis, which applies a manifest.

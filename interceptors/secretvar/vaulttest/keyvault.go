@@ -127,14 +127,14 @@ func (k *KeyVault) tunnel(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no emulator", http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
-	downstream, _, err := http.NewResponseController(w).Hijack()
+	downstream, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		_ = upstream.Close()
 		return
 	}
+	_, _ = io.WriteString(downstream, "HTTP/1.1 200 OK\r\n\r\n")
 	go func() {
-		_, _ = io.Copy(upstream, downstream)
+		_, _ = io.Copy(upstream, buffered) // the server may have read the first byte that follows the request
 		_ = upstream.Close()
 	}()
 	_, _ = io.Copy(downstream, upstream)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/grantorhq/grantor/service/freeport"
 )
 
 // Vault is a running server. It has an engine of version 2 at secret/, and engines of version 1 at kv1/ and at team/kv1/.
@@ -135,14 +136,7 @@ func NewOpenBao(t testing.TB) *Vault {
 	if err != nil {
 		t.Skip("the command bao is not installed; tools/install-for-tests installs it")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := freeport.Address(t)
 	var output bytes.Buffer
 	command := exec.Command(path, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id="+rootToken, "-dev-listen-address="+address)
 	command.Stdout, command.Stderr, command.Dir = &output, &output, t.TempDir()

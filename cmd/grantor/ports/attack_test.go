@@ -1,4 +1,4 @@
-package main
+package ports_test
 
 import (
 	"bufio"
