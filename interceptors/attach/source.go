@@ -166,7 +166,7 @@ func (s *Source) successor(ctx context.Context, e *entry) (*entry, error) {
 	f := s.flight
 	s.mu.Unlock()
 	if f == nil {
-		return s.cached.Load(), nil
+		return s.get(ctx) // the request may just have ended
 	}
 	select {
 	case <-f.done:
