@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -84,6 +85,8 @@ const (
 	KeysUnreachable Reason = "keys_unreachable"
 	// TooManySecrets means that the queue for slow hashes is full.
 	TooManySecrets Reason = "too_many_secrets"
+	// CallEnded means that the caller went away, or that its deadline passed.
+	CallEnded Reason = "call_ended"
 )
 
 // Why returns Reason, or Code if Reason is empty.
@@ -99,8 +102,12 @@ func Refuse(code Code, text Text) *Error {
 	return &Error{Code: code, Text: text}
 }
 
-// StoreUnavailable returns a [TemporarilyUnavailable] for a request that failed because the store did not answer.
+// StoreUnavailable returns a [TemporarilyUnavailable] for a request that failed because the store did not answer, or did
+// not answer before the call ended, which is not the store's fault.
 func StoreUnavailable(reason Reason, cause error) *Error {
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+		return &Error{Code: TemporarilyUnavailable, Text: "The call ended before its answer.", Reason: CallEnded, Cause: cause}
+	}
 	return &Error{
 		Code: TemporarilyUnavailable, Text: "The server cannot reach its store.", RetryAfter: time.Second, Reason: reason,
 		Cause: cause,

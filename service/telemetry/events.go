@@ -167,6 +167,7 @@ var Reasons = []Reason{
 	{"quota", "the client has used up its quota of tokens"},
 	{"stale_knowledge", "the replica has not heard from Redis for too long"},
 	{"store_unreachable", "Redis did not answer this request"},
+	{"call_ended", "the caller went away, or its deadline passed, before Redis answered"},
 	{"keys_unreachable", "the keys by which the client proves itself could not be fetched"},
 	{"too_many_secrets", "too many chosen secrets are being checked"},
 	{"invalid_request", "OAuth error: the request is malformed"},
