@@ -56,7 +56,8 @@ func NewHasher(pepper []byte) (*Hasher, error) {
 	}, nil
 }
 
-// reusableMAC is an HMAC with the memory of its last input and output, which is reused.
+// reusableMAC is an HMAC and the memory of its last input and output, both of which are reused. Between two uses it holds no
+// part of a secret.
 type reusableMAC struct {
 	hash.Hash
 
@@ -64,11 +65,11 @@ type reusableMAC struct {
 }
 
 func (m *reusableMAC) hash(secret string) Hash {
-	m.Reset()
 	m.input = append(m.input[:0], secret...)
 	_, _ = m.Write(m.input) // it never fails (hash.Hash)
-	clear(m.input)          // no secret stays in memory
+	clear(m.input)
 	m.sum = m.Sum(m.sum[:0])
+	m.Reset() // here rather than before the next use: until then the hash buffers the end of the secret
 	m.text = base64.RawStdEncoding.AppendEncode(append(m.text[:0], macPrefix...), m.sum)
 	return Hash(m.text)
 }
