@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -105,7 +106,9 @@ func Refuse(code Code, text Text) *Error {
 // StoreUnavailable returns a [TemporarilyUnavailable] for a request that failed because the store did not answer, or did
 // not answer before the call ended, which is not the store's fault.
 func StoreUnavailable(reason Reason, cause error) *Error {
-	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+	// The timeout of a connection attempt also is a context.DeadlineExceeded, but that of the client of the store.
+	_, network := errors.AsType[*net.OpError](cause)
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) && !network {
 		return &Error{Code: TemporarilyUnavailable, Text: "The call ended before its answer.", Reason: CallEnded, Cause: cause}
 	}
 	return &Error{
