@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"bytes"
@@ -13,14 +13,12 @@ import (
 	"time"
 )
 
-// process is a program that runs until it is stopped. log keeps the end of its standard error, and of its standard output
+// Process is a program that runs until it is stopped. log keeps the end of its standard error, and of its standard output
 // unless that goes elsewhere; it may be read once ended is closed.
-type process struct {
+type Process struct {
 	command *exec.Cmd
 	log     *tail
 	ended   chan struct{}
-	// profiles is the URL of its CPU profile, if it serves one.
-	profiles string
 }
 
 // tail is a writer that keeps the last 4 KiB.
@@ -32,19 +30,19 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// start starts a program. Its standard output goes to out, or to the log if out is nil.
-func start(ctx context.Context, env []string, out *os.File, name string, args ...string) (*process, error) {
+// Start starts a program. Its standard output goes to out, or to the log if out is nil.
+func Start(ctx context.Context, env []string, out *os.File, name string, args ...string) (*Process, error) {
 	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // fixed programs and arguments
 	c.Env = env
 	if out != nil {
 		c.Stdout = out
 	}
-	return startCommand(c)
+	return StartCommand(c)
 }
 
-// startCommand starts a command that runs until it is stopped.
-func startCommand(c *exec.Cmd) (*process, error) {
-	p := &process{command: c, log: &tail{}, ended: make(chan struct{})}
+// StartCommand starts a command that runs until it is stopped.
+func StartCommand(c *exec.Cmd) (*Process, error) {
+	p := &Process{command: c, log: &tail{}, ended: make(chan struct{})}
 	c.Stderr = p.log
 	if c.Stdout == nil {
 		c.Stdout = p.log
@@ -61,8 +59,8 @@ func startCommand(c *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// stop ends the process and waits until it has ended, killing it after 10 seconds.
-func (p *process) stop() {
+// Stop ends the process and waits until it has ended, killing it after 10 seconds.
+func (p *Process) Stop() {
 	_ = p.command.Process.Signal(os.Interrupt)
 	select {
 	case <-p.ended:
@@ -73,25 +71,25 @@ func (p *process) stop() {
 }
 
 // procFile reads a file of the process in /proc.
-func (p *process) procFile(name string) ([]byte, error) {
+func (p *Process) procFile(name string) ([]byte, error) {
 	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.command.Process.Pid), name))
 }
 
 // tick is the unit of processor time in /proc: 1/100 s on every platform that Go supports.
 const tick = time.Second / 100
 
-// cpu returns the processor time that the process has used (proc(5), stat).
-func (p *process) cpu() (time.Duration, error) {
+// CPU returns the processor time that the process has used (proc(5), stat).
+func (p *Process) CPU() (time.Duration, error) {
 	content, err := p.procFile("stat")
 	if err != nil {
 		return 0, err
 	}
-	return parseCPU(string(content))
+	return ParseCPU(string(content))
 }
 
-// parseCPU returns the sum of utime and stime, fields 14 and 15 of a stat file. Field 2, the name, may contain blanks and ends
+// ParseCPU returns the sum of utime and stime, fields 14 and 15 of a stat file. Field 2, the name, may contain blanks and ends
 // with the last ")".
-func parseCPU(stat string) (time.Duration, error) {
+func ParseCPU(stat string) (time.Duration, error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
 		return 0, errors.New("/proc/PID/stat is too short")
@@ -101,8 +99,8 @@ func parseCPU(stat string) (time.Duration, error) {
 	return time.Duration(user+system) * tick, errors.Join(err, err2)
 }
 
-// memory returns a field of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its maximum so far.
-func (p *process) memory(field string) (float64, error) {
+// Memory returns a field of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its maximum so far.
+func (p *Process) Memory(field string) (float64, error) {
 	content, err := p.procFile("status")
 	if err != nil {
 		return 0, err
@@ -116,11 +114,8 @@ func (p *process) memory(field string) (float64, error) {
 	return 0, fmt.Errorf("/proc/PID/status has no %s", field)
 }
 
-// profilePath is the path of a CPU profile below the URL of a port that serves profiles.
-const profilePath = "/debug/pprof/profile"
-
-// output runs a command and returns its standard output.
-func output(ctx context.Context, env []string, name string, args ...string) ([]byte, error) {
+// Output runs a command and returns its standard output.
+func Output(ctx context.Context, env []string, name string, args ...string) ([]byte, error) {
 	c := exec.CommandContext(ctx, name, args...) //nolint:gosec // fixed programs and arguments
 	c.Env, c.Stderr = env, os.Stderr
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
@@ -132,10 +127,29 @@ func output(ctx context.Context, env []string, name string, args ...string) ([]b
 	return out, nil
 }
 
-// sleep pauses for d or until ctx is done.
-func sleep(ctx context.Context, d time.Duration) {
+// Sleep pauses for d or until ctx is done.
+func Sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
+	}
+}
+
+// Await calls try until it returns nil, for up to a minute. It fails early if the process ends.
+func (p *Process) Await(ctx context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.ended:
+			return errors.Join(fmt.Errorf("%s ended: %s", filepath.Base(p.command.Path), p.log.kept), err)
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(2 * time.Millisecond):
+		}
 	}
 }
