@@ -70,9 +70,9 @@ func (p *Process) Stop() {
 	}
 }
 
-// procFile reads a file of the process in /proc.
-func (p *Process) procFile(name string) ([]byte, error) {
-	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.command.Process.Pid), name))
+// procFile reads a file of a process in /proc.
+func procFile(pid int, name string) ([]byte, error) {
+	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name))
 }
 
 // tick is the unit of processor time in /proc: 1/100 s on every platform that Go supports.
@@ -80,7 +80,25 @@ const tick = time.Second / 100
 
 // CPU returns the processor time that the process has used (proc(5), stat).
 func (p *Process) CPU() (time.Duration, error) {
-	content, err := p.procFile("stat")
+	return CPUOf(p.PID())
+}
+
+// PID returns the number of the process.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
+// Child returns the number of the only child of the process, as of a script that waits for a program.
+func (p *Process) Child() (int, error) {
+	pid := strconv.Itoa(p.PID())
+	content, err := os.ReadFile(filepath.Join("/proc", pid, "task", pid, "children"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(content)))
+}
+
+// CPUOf returns the processor time that a process has used (proc(5), stat).
+func CPUOf(pid int) (time.Duration, error) {
+	content, err := procFile(pid, "stat")
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +119,12 @@ func ParseCPU(stat string) (time.Duration, error) {
 
 // Memory returns a field of /proc/PID/status in bytes: VmRSS, the resident memory, or VmHWM, its maximum so far.
 func (p *Process) Memory(field string) (float64, error) {
-	content, err := p.procFile("status")
+	return MemoryOf(p.PID(), field)
+}
+
+// MemoryOf returns the same of any process.
+func MemoryOf(pid int, field string) (float64, error) {
+	content, err := procFile(pid, "status")
 	if err != nil {
 		return 0, err
 	}
