@@ -181,7 +181,16 @@ func write(dir string, r *report, found []*findings) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), report, 0o644) //nolint:gosec // as above
+	path := filepath.Join(dir, "BENCHMARKS.md")
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// make peers writes a section of its own, which stays.
+	if section := figures.Section(old, "peers"); section != nil {
+		report = slices.Concat(report, []byte("\n"), section)
+	}
+	return os.WriteFile(path, report, 0o644) //nolint:gosec // as above
 }
 
 // progressf reports progress on standard error, with the time.
