@@ -136,7 +136,7 @@ type store struct {
 
 func (s *store) stop() {
 	_ = s.client.Close()
-	s.Process.Stop()
+	s.Stop()
 }
 
 // redis starts a Redis that keeps nothing on disk, so that the disk is not measured.

@@ -222,7 +222,7 @@ type verifierProcess struct {
 // stop ends the process by closing its input.
 func (a *verifierProcess) stop() {
 	_ = a.in.Close()
-	a.Process.Stop()
+	a.Stop()
 }
 
 // startVerifiers starts the process of the verifiers and returns when all of them follow a replica.

@@ -52,7 +52,7 @@ func DescribeMachine(ctx context.Context) (string, error) {
 // facts is a list in Markdown.
 type facts struct{ strings.Builder }
 
-func (f *facts) add(name, value string) { fmt.Fprintf(f, "- %s: %s\n", name, value) }
+func (f *facts) add(name, value string) { _, _ = fmt.Fprintf(f, "- %s: %s\n", name, value) }
 
 // addVersions adds the versions of the programs, the libraries and the repository.
 func addVersions(ctx context.Context, t *facts) error {

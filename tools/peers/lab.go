@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,9 +117,7 @@ func (l *lab) realms() (map[string][]byte, error) {
 			"clientId": client, "secret": l.secret, "enabled": true, "publicClient": false, "protocol": "openid-connect",
 			"serviceAccountsEnabled": true, "standardFlowEnabled": false,
 		}
-		for field, value := range more {
-			c[field] = value
-		}
+		maps.Copy(c, more)
 		realm := object{"realm": name, "enabled": true, "clients": []object{c}}
 		if clientScopes != nil {
 			realm["clientScopes"] = clientScopes

@@ -63,11 +63,11 @@ func TestRealms(t *testing.T) {
 	realms := must.Get((&lab{secret: "secret"}).realms())
 	for name, want := range map[string][]string{"default": nil, "best": {scope}} {
 		var realm struct {
-			Realm   string
+			Realm   string `json:"realm"`
 			Clients []struct {
-				Secret               string
-				OptionalClientScopes []string
-			}
+				Secret               string   `json:"secret"`
+				OptionalClientScopes []string `json:"optionalClientScopes"`
+			} `json:"clients"`
 		}
 		must.Succeed(t, json.Unmarshal(realms[name], &realm))
 		if len(realm.Clients) != 1 || realm.Realm != name || realm.Clients[0].Secret != "secret" ||
