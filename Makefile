@@ -12,7 +12,7 @@ FUZZTIME   ?= 10s
 product    := . cmd/grantor interceptors/secretvar
 modules    := $(product) examples/mcp tools/board tools/checkdeploy tools/conformance
 
-.PHONY: build test faults conformance conformance-programs generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench
+.PHONY: build test faults conformance conformance-programs generate baseline check-generated check-breaking check-deploy check-modules lint fuzz vulncheck board bench peers
 
 # With grpcnotrace, gRPC does not link golang.org/x/net/trace, which Grantor does not serve and whose templates may call any method
 # by its name: with them, the linker keeps every method of every type, a third of the binary.
@@ -95,6 +95,11 @@ board: ## Draw the dashboard of a real run into docs/board.svg.
 bench: ## Measure Grantor against its targets, into BENCHMARKS.md and docs/bench-*.svg.
 	tools/install-for-tests
 	go run ./tools/bench
+
+# Takes about ten minutes, on a machine that does nothing else; it needs a JDK and Maven. JAVA_HOME selects another JDK.
+peers: ## Measure Grantor beside Hydra, Keycloak and Spring Authorization Server, into BENCHMARKS.md and docs/bench-peers.svg.
+	tools/install-for-tests
+	go run ./tools/peers
 
 vulncheck: ## Report known vulnerabilities in what the binary and the packages for users use.
 	@for module in $(product); do echo "== $$module" && (cd $$module && $(vulncheck) ./...) || exit 1; done

@@ -6,55 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/grantorhq/grantor/tools/figures"
 )
-
-func TestSpread(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   spread
-	}{
-		{[]float64{3, 1, 2}, spread{2, 1, 3}},
-		{[]float64{4, 1, 2, 3}, spread{2.5, 1, 4}},
-		{[]float64{7}, spread{7, 7, 7}},
-	} {
-		if got := newSpread(c.values); got != c.want {
-			t.Errorf("of %v: got %v, want %v", c.values, got, c.want)
-		}
-	}
-	if !math.IsNaN(newSpread(nil).median) {
-		t.Error("got a median of no values, want NaN")
-	}
-}
-
-func TestPercentile(t *testing.T) {
-	var values []float64
-	for v := 100.0; v >= 1; v-- {
-		values = append(values, v)
-	}
-	for percent, want := range map[float64]float64{0: 1, 50: 50, 99: 99, 100: 100} {
-		if got := percentile(values, percent); got != want {
-			t.Errorf("%g %%: got %g, want %g", percent, got, want)
-		}
-	}
-}
-
-func TestCount(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 7.5: "7.50", 12: "12", 999: "999", 1000: "1,000", 1234567: "1,234,567", -4321: "-4,321"} {
-		if got := formatCount(v); got != want {
-			t.Errorf("%g: got %s, want %s", v, got, want)
-		}
-	}
-}
-
-func TestParseCPU(t *testing.T) {
-	got, err := parseCPU("42 (a b) c) S 1 1 1 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 8 0 1000 0 0")
-	if err != nil || got != 2*time.Second {
-		t.Errorf("got %v, %v; want 2s", got, err)
-	}
-	if _, err := parseCPU("42 (a) S 1"); err == nil {
-		t.Error("got no error for a truncated line")
-	}
-}
 
 // TestMarks checks figures on both sides of each kind of target: those on the wrong side are marked as missed.
 func TestMarks(t *testing.T) {
@@ -79,9 +33,9 @@ func TestMarks(t *testing.T) {
 	f := &findings{title: "Section", notes: "calls"}
 	f.judge("fast", "floor", atLeast(0.85), 0.9, "0.90")
 	f.judge("slow", "floor", atLeast(0.85), 0.8, "0.80")
-	f.judgeSpread("close", "floor", atLeast(0.80), spread{0.798, 0.7, 0.9}, 3, "")
-	f.judgeSpread("closer", "floor", atLeast(0.80), spread{0.79996, 0.7, 0.9}, 3, "times")
-	f.judgeSpread("beside", "floor", target{}, spread{2, 1, 3}, 1, "s")
+	f.judgeSpread("close", "floor", atLeast(0.80), figures.Spread{Median: 0.798, Min: 0.7, Max: 0.9}, 3, "")
+	f.judgeSpread("closer", "floor", atLeast(0.80), figures.Spread{Median: 0.79996, Min: 0.7, Max: 0.9}, 3, "times")
+	f.judgeSpread("beside", "floor", target{}, figures.Spread{Median: 2, Min: 1, Max: 3}, 1, "s")
 	report, err := newReport("a machine", false).write([]*findings{f})
 	if err != nil {
 		t.Fatal(err)

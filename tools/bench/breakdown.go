@@ -14,6 +14,7 @@ import (
 
 	"github.com/grantorhq/grantor/tools/bench/loader"
 	"github.com/grantorhq/grantor/tools/bench/profile"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // breakdown is the processor time of a call by kind of work, in microseconds.
@@ -34,17 +35,17 @@ func (l *lab) breakDown(ctx context.Context, s *server, prepare newLoad) (breakd
 	}
 	failed := make(chan error, 1)
 	go func() {
-		sleep(ctx, lead)
+		local.Sleep(ctx, lead)
 		failed <- l.fetch(ctx, fmt.Sprintf("%s?seconds=%d", s.profiles, seconds), "cpu.pprof")
 	}()
-	r, err := load.Run(ctx, loader.Timing{Duration: length}, s.cpu)
+	r, err := load.Run(ctx, loader.Timing{Duration: length}, s.CPU)
 	if err2 := <-failed; err == nil {
 		err = err2
 	}
 	if err != nil {
 		return nil, err
 	}
-	traces, err := output(ctx, os.Environ(), "go", "tool", "pprof", "-traces", "-unit=us", l.path("cpu.pprof"))
+	traces, err := local.Output(ctx, os.Environ(), "go", "tool", "pprof", "-traces", "-unit=us", l.path("cpu.pprof"))
 	if err != nil {
 		return nil, err
 	}

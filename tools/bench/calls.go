@@ -8,6 +8,8 @@ import (
 
 	"github.com/grantorhq/grantor/tools/bench/loader"
 	"github.com/grantorhq/grantor/tools/bench/profile"
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // callPath is a path of the server, whose processor time per call is compared with that of a yardstick.
@@ -85,7 +87,7 @@ func (l *lab) lightLoad(ctx context.Context, s *server, prepare newLoad) (*loadR
 	if err != nil {
 		return nil, err
 	}
-	r, err := load.Run(ctx, t, s.cpu)
+	r, err := load.Run(ctx, t, s.CPU)
 	if err != nil {
 		return nil, err
 	}
@@ -97,19 +99,19 @@ func (l *lab) lightLoad(ctx context.Context, s *server, prepare newLoad) (*loadR
 		Calls: r.Calls, Seconds: r.Seconds, PerSecond: float64(r.Calls) / r.Seconds,
 		cpu: r.CPU / time.Duration(r.Calls), clientCPU: r.Client / time.Duration(r.Calls),
 	}
-	m.Latency.P50, m.Latency.P99 = percentile(r.Latencies, 50), percentile(r.Latencies, 99)
+	m.Latency.P50, m.Latency.P99 = figures.Percentile(r.Latencies, 50), figures.Percentile(r.Latencies, 99)
 	return m, nil
 }
 
 // duel is the servers of a path, which run beside each other.
 type duel struct {
 	subject, floor *server
-	processes      []*process
+	processes      []*local.Process
 }
 
 func (d *duel) stop() {
 	for _, p := range slices.Backward(d.processes) {
-		p.stop()
+		p.Stop()
 	}
 }
 
@@ -125,21 +127,21 @@ func (l *lab) startDuel(ctx context.Context, p *callPath, c collector) (d *duel,
 	if err != nil {
 		return d, err
 	}
-	d.processes = append(d.processes, on.process)
+	d.processes = append(d.processes, on.Process)
 	if d.subject, err = l.issuer(ctx, on, setup{env: c.env, flags: p.flags}); err != nil {
 		return d, err
 	}
-	d.processes = append(d.processes, d.subject.process)
+	d.processes = append(d.processes, d.subject.Process)
 	if p.guarded {
 		if d.subject, err = l.guard(ctx, d.subject, c.env); err != nil {
 			return d, err
 		}
-		d.processes = append(d.processes, d.subject.process)
+		d.processes = append(d.processes, d.subject.Process)
 	}
 	if d.floor, err = l.yardstick(ctx, on, p.work, c.env); err != nil {
 		return d, err
 	}
-	d.processes = append(d.processes, d.floor.process)
+	d.processes = append(d.processes, d.floor.Process)
 	return d, nil
 }
 
@@ -167,8 +169,8 @@ func (l *lab) compareCall(ctx context.Context, p *callPath) (*callResult, error)
 			return l.lightLoad(ctx, []*server{d.subject, d.floor}[i], p.load)
 		})
 		if err == nil {
-			progressf("  %.1f µs, %.1f µs: ratio %s", compared.subject.cpu.median, compared.floor.cpu.median, compared.cpuRatio.text("%.3f"))
-			*under.into, err = newPairResult(compared, d.subject.process, d.floor.process)
+			progressf("  %.1f µs, %.1f µs: ratio %s", compared.subject.cpu.Median, compared.floor.cpu.Median, compared.cpuRatio.Text("%.3f"))
+			*under.into, err = newPairResult(compared, d.subject.Process, d.floor.Process)
 		}
 		if err == nil && r.subjectGoes == nil {
 			r.subjectGoes, err = l.breakDown(ctx, d.subject, p.load)
@@ -187,8 +189,8 @@ func (l *lab) compareCall(ctx context.Context, p *callPath) (*callResult, error)
 // measureCalls measures the processor time of the server for a call on each path, and the calls per second.
 func measureCalls(ctx context.Context, l *lab) (*findings, error) {
 	f := &findings{title: "The paths of the server", notes: "calls"}
-	rates := newTable("Path", "Ratio", "Grantor, calls/s", "Yardstick, calls/s", "Median and 99 %, ms", "Yardstick's", "Peak memory", "Yardstick's", "CPU of the client per call, µs")
-	goes := newTable(slices.Concat([]string{"Path", "Server"}, profile.Kinds, []string{"Sum"})...)
+	rates := figures.NewTable("Path", "Ratio", "Grantor, calls/s", "Yardstick, calls/s", "Median and 99 %, ms", "Yardstick's", "Peak memory", "Yardstick's", "CPU of the client per call, µs")
+	goes := figures.NewTable(slices.Concat([]string{"Path", "Server"}, profile.Kinds, []string{"Sum"})...)
 	var bars []bar
 	for i := range callPaths {
 		p := &callPaths[i]
@@ -201,11 +203,11 @@ func measureCalls(ctx context.Context, l *lab) (*findings, error) {
 		}
 		p.judge(f, r)
 		same := r.same
-		rates.add(p.path, same.ratio.text("%.2f"), formatCount(same.subject.perSecond.median), formatCount(same.floor.perSecond.median),
-			same.subject.latencies(), same.floor.latencies(), megabytes(same.peaks[0]), megabytes(same.peaks[1]), fmt.Sprintf("%.1f", same.subject.clientCPU.median))
-		goes.add(append([]string{p.path, "Grantor"}, r.subjectGoes.cells()...)...)
-		goes.add(append([]string{"", "yardstick"}, r.floorGoes.cells()...)...)
-		bars = append(bars, bar{p.chart, same.subject.perSecond.median, same.floor.perSecond.median, same.ratio.median})
+		rates.Add(p.path, same.ratio.Text("%.2f"), figures.Count(same.subject.perSecond.Median), figures.Count(same.floor.perSecond.Median),
+			same.subject.latencies(), same.floor.latencies(), figures.Megabytes(same.peaks[0]), figures.Megabytes(same.peaks[1]), fmt.Sprintf("%.1f", same.subject.clientCPU.Median))
+		goes.Add(append([]string{p.path, "Grantor"}, r.subjectGoes.cells()...)...)
+		goes.Add(append([]string{"", "yardstick"}, r.floorGoes.cells()...)...)
+		bars = append(bars, bar{p.chart, same.subject.perSecond.Median, same.floor.perSecond.Median, same.ratio.Median})
 	}
 	f.add("Calls per second and latencies of the same loads, "+alike.name+":", rates)
 	f.add("Where the processor time of a call goes, in µs, from a profile of each server under the same load:", goes)
@@ -215,10 +217,10 @@ func measureCalls(ctx context.Context, l *lab) (*findings, error) {
 
 // judge adds the goal of a path.
 func (p *callPath) judge(f *findings, r *callResult) {
-	g := f.judgeIn(callGroup, p.path, p.against, p.target, r.same.cpuRatio.median, p.target.figure(r.same.cpuRatio, 3, ""))
+	g := f.judgeIn(callGroup, p.path, p.against, p.target, r.same.cpuRatio.Median, p.target.figure(r.same.cpuRatio, 3, ""))
 	g.reason = r.subjectGoes.exceeds(r.floorGoes)
 	g.more = []string{
-		fmt.Sprintf("%.1f", r.same.subject.cpu.median), fmt.Sprintf("%.1f", r.same.floor.cpu.median), r.usual.cpuRatio.text("%.2f"),
-		fmt.Sprintf("%.1f", r.usual.subject.cpu.median), fmt.Sprintf("%.1f", r.usual.floor.cpu.median),
+		fmt.Sprintf("%.1f", r.same.subject.cpu.Median), fmt.Sprintf("%.1f", r.same.floor.cpu.Median), r.usual.cpuRatio.Text("%.2f"),
+		fmt.Sprintf("%.1f", r.usual.subject.cpu.Median), fmt.Sprintf("%.1f", r.usual.floor.cpu.Median),
 	}
 }

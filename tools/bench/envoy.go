@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/grantorhq/grantor/tools/figures"
 	"github.com/grantorhq/grantor/tools/local"
 )
 
@@ -55,14 +56,14 @@ const (
 
 // envoy is a running Envoy. asked is the server that its filter asks, whose processor time counts with the requests.
 type envoy struct {
-	*process
+	*local.Process
 
 	address string
-	asked   *process
+	asked   *local.Process
 }
 
 // envoy starts an Envoy with one thread that asks the port of a server.
-func (l *lab) envoy(ctx context.Context, filter, options, port string, asked *process) (*envoy, error) {
+func (l *lab) envoy(ctx context.Context, filter, options, port string, asked *local.Process) (*envoy, error) {
 	path, err := exec.LookPath("envoy")
 	if err != nil {
 		return nil, errNoEnvoy
@@ -75,19 +76,19 @@ func (l *lab) envoy(ctx context.Context, filter, options, port string, asked *pr
 	if err := l.write(name, fmt.Appendf(nil, envoyConfig, ports[0], filter, options, port)); err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, l.env, nil, path, "-c", l.path(name), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error")
+	p, err := local.Start(ctx, l.env, nil, path, "-c", l.path(name), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error")
 	if err != nil {
 		return nil, err
 	}
 	e := &envoy{p, "127.0.0.1:" + ports[0], asked}
-	if err := p.await(ctx, func(ctx context.Context) error {
+	if err := p.Await(ctx, func(ctx context.Context) error {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", e.address)
 		if err == nil {
 			err = conn.Close()
 		}
 		return err
 	}); err != nil {
-		p.stop()
+		p.Stop()
 		return nil, err
 	}
 	return e, nil
@@ -102,7 +103,7 @@ func (e *envoy) load(ctx context.Context, s *settings, token string) (*loadResul
 	request := []byte("GET /orders/1 HTTP/1.1\r\nHost: orders.example.com\r\nAuthorization: Bearer " + token + "\r\n\r\n")
 	began := time.Now()
 	measured, end := began.Add(s.warmUp), began.Add(s.warmUp+s.duration)
-	before, err := e.asked.cpu()
+	before, err := e.asked.CPU()
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (e *envoy) load(ctx context.Context, s *settings, token string) (*loadResul
 		})
 	}
 	sending.Wait()
-	after, err := e.asked.cpu()
+	after, err := e.asked.CPU()
 	if err := errors.Join(errors.Join(failures...), err); err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (e *envoy) load(ctx context.Context, s *settings, token string) (*loadResul
 		total += n
 	}
 	m := &loadResult{Calls: int64(len(all)), PerSecond: float64(len(all)) / s.duration.Seconds(), cpu: (after - before) / time.Duration(max(total, 1))}
-	m.Latency.P50, m.Latency.P99 = percentile(all, 50), percentile(all, 99)
+	m.Latency.P50, m.Latency.P99 = figures.Percentile(all, 50), figures.Percentile(all, 99)
 	return m, m.check()
 }
 

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // fleet is two replicas of one issuer on one Redis, and many verifiers.
@@ -55,7 +58,7 @@ func measureFleet(ctx context.Context, l *lab) (*findings, error) {
 		if fl.replicas[i], err = l.issuer(ctx, store, shared); err != nil {
 			return nil, err
 		}
-		defer fl.replicas[i].stop()
+		defer fl.replicas[i].Stop()
 	}
 	m, err := fl.measure(ctx)
 	if err != nil {
@@ -92,7 +95,7 @@ func (fl *fleet) measure(ctx context.Context) (*fleetFigures, error) {
 	if fl.quick {
 		period, m.calmRevocations, m.revocations = 300*time.Millisecond, 5, 20
 	}
-	idle := func() error { sleep(ctx, period); return ctx.Err() }
+	idle := func() error { local.Sleep(ctx, period); return ctx.Err() }
 	progressf("two replicas without load")
 	var err error
 	if m.alone, err = fl.measureUsage(ctx, idle); err != nil {
@@ -118,7 +121,7 @@ func (fl *fleet) measure(ctx context.Context) (*fleetFigures, error) {
 	if m.loaded, err = fl.revokeUnderLoad(ctx, period, m.calmRevocations/2); err != nil {
 		return nil, err
 	}
-	sleep(ctx, time.Second)
+	local.Sleep(ctx, time.Second)
 	progressf("%d revocations at once", m.revocations)
 	m.burstUsage, err = fl.measureUsage(ctx, func() error { m.burst, err = fl.verifiers.revoke("burst", m.revocations); return err })
 	return m, err
@@ -146,7 +149,7 @@ func (fl *fleet) measureUsage(ctx context.Context, do func() error) (usage, erro
 // totalUsage returns what has been used since the start.
 func (fl *fleet) totalUsage(ctx context.Context) (u usage, err error) {
 	for i, r := range fl.replicas {
-		if u.cpu[i], err = r.cpu(); err != nil {
+		if u.cpu[i], err = r.CPU(); err != nil {
 			return u, err
 		}
 	}
@@ -161,7 +164,7 @@ func (fl *fleet) loadReplicas(ctx context.Context, period time.Duration) ([2]*lo
 	var loading sync.WaitGroup
 	for i, r := range fl.replicas {
 		loading.Go(func() {
-			target := &server{r.process, fl.replicas[0].url, r.grpc} // both replicas have the issuer name of the first
+			target := &server{r.Process, fl.replicas[0].url, r.grpc, r.profiles} // both replicas have the issuer name of the first
 			results[i], _, errs[i] = fl.load(ctx, contestant{target, issueArgs(ordersScope, ordersAPI, "--rate", strconv.Itoa(fleetRate),
 				"--grpc-endpoint", r.grpc, "--duration", period.String(), "--warm-up", fl.warmUp.String()), nil})
 		})
@@ -178,14 +181,14 @@ func (fl *fleet) revokeUnderLoad(ctx context.Context, period time.Duration, revo
 		_, err := fl.loadReplicas(ctx, period)
 		loaded <- err
 	}()
-	sleep(ctx, period/10)
+	local.Sleep(ctx, period/10)
 	answer, err := fl.verifiers.revoke("one", revocations)
 	return answer, errors.Join(err, <-loaded)
 }
 
 // report adds the tables to the findings.
 func (m *fleetFigures) report(f *findings) {
-	t := newTable("Two replicas", "Processor time of a replica, of one core", "Relative to no verifiers", "Redis commands per second and replica", "Tokens per second of each")
+	t := figures.NewTable("Two replicas", "Processor time of a replica, of one core", "Relative to no verifiers", "Redis commands per second and replica", "Tokens per second of each")
 	base := m.alone.cpuShare()
 	for _, row := range []struct {
 		name   string
@@ -195,26 +198,26 @@ func (m *fleetFigures) report(f *findings) {
 		{"no load, no verifiers", m.alone, "0"},
 		{fmt.Sprintf("no load, %d verifiers", m.verifiers), m.idle, "0"},
 		{
-			fmt.Sprintf("%d verifiers, %s tokens per second requested from each", m.verifiers, formatCount(fleetRate)), m.busy,
-			fmt.Sprintf("%s and %s", formatCount(math.Round(m.tokens[0].PerSecond)), formatCount(math.Round(m.tokens[1].PerSecond))),
+			fmt.Sprintf("%d verifiers, %s tokens per second requested from each", m.verifiers, figures.Count(fleetRate)), m.busy,
+			fmt.Sprintf("%s and %s", figures.Count(math.Round(m.tokens[0].PerSecond)), figures.Count(math.Round(m.tokens[1].PerSecond))),
 		},
 	} {
-		t.add(row.name, fmt.Sprintf("%.2f %%", 100*row.u.cpuShare()), fmt.Sprintf("%+.2f %%", 100*(row.u.cpuShare()-base)), fmt.Sprintf("%.1f", row.u.commandsPerSecond()), row.tokens)
+		t.Add(row.name, fmt.Sprintf("%.2f %%", 100*row.u.cpuShare()), fmt.Sprintf("%+.2f %%", 100*(row.u.cpuShare()-base)), fmt.Sprintf("%.1f", row.u.commandsPerSecond()), row.tokens)
 	}
 	f.add("", t)
-	reach := newTable("Revocations at the first replica", "Median, ms", "99 %, ms", "Longest, ms", "Longest relative to the median")
+	reach := figures.NewTable("Revocations at the first replica", "Median, ms", "99 %, ms", "Longest, ms", "Longest relative to the median")
 	for _, row := range []struct {
 		name string
 		took []float64
 	}{{"one after another, no load", m.calm.Took}, {"one after another, under that load", m.loaded.Took}} {
-		median, longest := percentile(row.took, 50), percentile(row.took, 100)
-		reach.add(row.name, fmt.Sprintf("%.1f", median), fmt.Sprintf("%.1f", percentile(row.took, 99)), fmt.Sprintf("%.1f", longest), fmt.Sprintf("%.1f times", longest/median))
+		median, longest := figures.Percentile(row.took, 50), figures.Percentile(row.took, 100)
+		reach.Add(row.name, fmt.Sprintf("%.1f", median), fmt.Sprintf("%.1f", figures.Percentile(row.took, 99)), fmt.Sprintf("%.1f", longest), fmt.Sprintf("%.1f times", longest/median))
 	}
 	f.add(fmt.Sprintf("From the request that revokes a token, through its response, until a verifier has received the revocation, for each of %d verifiers, half of which follow each replica:", m.verifiers), reach)
 	f.add(fmt.Sprintf("A burst of %s revocations had reached all %d verifiers after %.2f s. A verifier received %.0f bytes per revocation, including heartbeats; "+
 		"the replica that was sent none of the requests used %.1f µs of processor time per revocation and verifier that follows it. For revocations one after "+
 		"another it used %.1f µs per verifier, %.1f times as much.",
-		formatCount(float64(m.revocations)), m.verifiers, m.burst.Seconds, m.bytesPerRevocation(), 1e6*m.pushCPU(), 1e6*m.singlePushCPU(), m.singlePushCPU()/m.pushCPU()), nil)
+		figures.Count(float64(m.revocations)), m.verifiers, m.burst.Seconds, m.bytesPerRevocation(), 1e6*m.pushCPU(), 1e6*m.singlePushCPU(), m.singlePushCPU()/m.pushCPU()), nil)
 }
 
 // bytesPerRevocation returns the number of bytes that a verifier receives per revocation.
@@ -251,20 +254,20 @@ func (m *fleetFigures) estimate() string {
 	streams := float64(pods) / replicas
 	lines := []string{
 		fmt.Sprintf("**Estimate:** %s services with %s pods, each pod a verifier that follows the feed and a caller with a token of one hour, and %d replicas. "+
-			"This is computed from the figures above, which are those of this machine, and not measured:", formatCount(services), formatCount(pods), replicas),
+			"This is computed from the figures above, which are those of this machine, and not measured:", figures.Count(services), figures.Count(pods), replicas),
 		"",
 		fmt.Sprintf("- Tokens: a token is renewed at 80 %% of its lifetime, so %s / (0.8 × %.0f s) = **%.1f per second** for all replicas together. If all pods restart within "+
 			"5 minutes: %s / %.0f s = **%.1f per second**. One replica issued %s per second above, with %.0f %% of a core.",
-			formatCount(pods), lifetime, usual, formatCount(pods), restart, peak, formatCount(math.Round(m.tokens[1].PerSecond)), 100*m.busy.cpuShare()),
+			figures.Count(pods), lifetime, usual, figures.Count(pods), restart, peak, figures.Count(math.Round(m.tokens[1].PerSecond)), 100*m.busy.cpuShare()),
 		fmt.Sprintf("- Processor time for tokens: (%.2f %% − %.2f %%) / %s = %.0f µs each, so %.1f × %.0f µs = **%.2f %% of a core**, and during the restart %.1f × %.0f µs = **%.2f %%**, "+
-			"for all replicas together.", 100*m.busy.cpuShare(), 100*m.idle.cpuShare(), formatCount(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
+			"for all replicas together.", 100*m.busy.cpuShare(), 100*m.idle.cpuShare(), figures.Count(math.Round(m.tokens[1].PerSecond)), 1e6*tokenCPU,
 			usual, 1e6*tokenCPU, 100*usual*tokenCPU, peak, 1e6*tokenCPU, 100*peak*tokenCPU),
 		fmt.Sprintf("- Streams: %s / %d = %s for each replica (`max-connections` must allow them). A stream has a heartbeat each %.0f s of %.1f µs (with %s followers), "+
-			"so **%.0f %% of a core** for each replica, and %.0f kB of memory, so **%s**.", formatCount(pods), replicas, formatCount(math.Round(streams)),
-			interval, m.many.heartbeat, formatCount(float64(m.many.n)), 100*streams/interval*m.many.heartbeat/1e6, m.many.memory/1e3, megabytes(streams*m.many.memory)),
+			"so **%.0f %% of a core** for each replica, and %.0f kB of memory, so **%s**.", figures.Count(pods), replicas, figures.Count(math.Round(streams)),
+			interval, m.many.heartbeat, figures.Count(float64(m.many.n)), 100*streams/interval*m.many.heartbeat/1e6, m.many.memory/1e3, figures.Megabytes(streams*m.many.memory)),
 		fmt.Sprintf("- Revocations: pushing one to all pods uses %s × %.1f µs = **%.0f ms** of processor time of all replicas together and %s × %.0f bytes = **%s**. At %.0f per second, "+
-			"a high rate, that is %.0f %% of a core for each replica.", formatCount(pods), m.many.revocation, pods*m.many.revocation/1e3, formatCount(pods), m.bytesPerRevocation(),
-			megabytes(pods*m.bytesPerRevocation()), revocations, 100*revocations*streams*m.many.revocation/1e6),
+			"a high rate, that is %.0f %% of a core for each replica.", figures.Count(pods), m.many.revocation, pods*m.many.revocation/1e3, figures.Count(pods), m.bytesPerRevocation(),
+			figures.Megabytes(pods*m.bytesPerRevocation()), revocations, 100*revocations*streams*m.many.revocation/1e6),
 		fmt.Sprintf("- Redis: %d replicas × %.1f = **%.0f commands per second** without tokens. Under the load above there were %.1f per second and replica, %.3f per token, "+
 			"so the restart adds at most %.1f × %.3f = %.0f. Verifiers never call Redis.", replicas, m.idle.commandsPerSecond(), replicas*m.idle.commandsPerSecond(), m.busy.commandsPerSecond(),
 			m.commandsPerToken(), peak, m.commandsPerToken(), peak*m.commandsPerToken()),

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // followerCounts are the numbers of followers of a replica. The processes need as many file descriptors.
@@ -31,7 +34,7 @@ type followerFigures struct {
 
 // measureFollowers measures a replica with thousands of followers, and returns the figures for the most.
 func (l *lab) measureFollowers(ctx context.Context, f *findings) (most *followerFigures, err error) {
-	t := newTable("Followers", "CPU per heartbeat, µs", "write(2) alone, paced alike", "CPU per revocation, µs", "write(2) alone, all at once",
+	t := figures.NewTable("Followers", "CPU per heartbeat, µs", "write(2) alone, paced alike", "CPU per revocation, µs", "write(2) alone, all at once",
 		"Memory per follower, kB", "Revocation at the last follower, 99 %, ms", "Longest, ms", "All joined after, s")
 	for _, n := range followerCounts {
 		if l.quick {
@@ -43,7 +46,7 @@ func (l *lab) measureFollowers(ctx context.Context, f *findings) (most *follower
 			return nil, err
 		}
 		most = m
-		t.add(formatCount(float64(n)), fmt.Sprintf("%.1f", m.heartbeat), fmt.Sprintf("%.1f", m.pacedWrite), fmt.Sprintf("%.1f", m.revocation),
+		t.Add(figures.Count(float64(n)), fmt.Sprintf("%.1f", m.heartbeat), fmt.Sprintf("%.1f", m.pacedWrite), fmt.Sprintf("%.1f", m.revocation),
 			fmt.Sprintf("%.1f", m.write), fmt.Sprintf("%.1f", m.memory/1e3), fmt.Sprintf("%.0f", m.p99), fmt.Sprintf("%.0f", m.longest), fmt.Sprintf("%.1f", m.joined))
 		m.judge(f)
 	}
@@ -55,7 +58,7 @@ func (l *lab) measureFollowers(ctx context.Context, f *findings) (most *follower
 
 // judge compares the figures with their targets.
 func (m *followerFigures) judge(f *findings) {
-	followers := formatCount(float64(m.n)) + " followers"
+	followers := figures.Count(float64(m.n)) + " followers"
 	reach := atMost(250, "ms")
 	if m.n <= 1000 {
 		reach = below(100, "ms")
@@ -83,18 +86,18 @@ func (l *lab) followers(ctx context.Context, n int) (*followerFigures, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer replica.stop()
+	defer replica.Stop()
 	period := 10 * time.Second
 	if l.quick {
 		period = time.Second
 	}
-	sleep(ctx, time.Second)
-	alone, err := replica.used(func() error { sleep(ctx, period); return nil })
+	local.Sleep(ctx, time.Second)
+	alone, err := used(replica.Process, func() error { local.Sleep(ctx, period); return nil })
 	if err != nil {
 		return nil, err
 	}
 	base := alone.Seconds() / period.Seconds()
-	before, err := replica.memory("VmRSS")
+	before, err := replica.Memory("VmRSS")
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +107,8 @@ func (l *lab) followers(ctx context.Context, n int) (*followerFigures, error) {
 	}
 	defer p.stop()
 	m.joined = p.joined
-	sleep(ctx, period/2)
-	after, err := replica.memory("VmRSS")
+	local.Sleep(ctx, period/2)
+	after, err := replica.Memory("VmRSS")
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +121,7 @@ func (l *lab) followers(ctx context.Context, n int) (*followerFigures, error) {
 func (m *followerFigures) measureSends(replica *server, p *verifierProcess, base float64, seconds int) error {
 	measure := func(command string, arg int) (*followResult, float64, error) {
 		var r *followResult
-		used, err := replica.used(func() (err error) { r, err = p.follow(command, arg); return err })
+		used, err := used(replica.Process, func() (err error) { r, err = p.follow(command, arg); return err })
 		if err != nil {
 			return nil, 0, err
 		}
@@ -140,16 +143,16 @@ func (m *followerFigures) measureSends(replica *server, p *verifierProcess, base
 	return nil
 }
 
-// used returns the processor time that the process uses while do runs.
-func (p *process) used(do func() error) (time.Duration, error) {
-	before, err := p.cpu()
+// used returns the processor time that a process uses while do runs.
+func used(p *local.Process, do func() error) (time.Duration, error) {
+	before, err := p.CPU()
 	if err != nil {
 		return 0, err
 	}
 	if err := do(); err != nil {
 		return 0, err
 	}
-	after, err := p.cpu()
+	after, err := p.CPU()
 	return after - before, err
 }
 

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // measureFootprint measures what a replica with its defaults takes, and what a program takes that imports the interceptors.
@@ -18,25 +21,25 @@ func measureFootprint(ctx context.Context, l *lab) (*findings, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.judgeIn(footprintGroup, "resident memory, idle", "a replica that has started", atMost(30, "MB"), idle/1e6, megabytes(idle))
-	f.judgeIn(footprintGroup, "resident memory, peak", "under the loads of ES256 over gRPC and REST", atMost(64, "MB"), peak/1e6, megabytes(peak))
-	progressf("memory: %s idle, %s at its peak", megabytes(idle), megabytes(peak))
+	f.judgeIn(footprintGroup, "resident memory, idle", "a replica that has started", atMost(30, "MB"), idle/1e6, figures.Megabytes(idle))
+	f.judgeIn(footprintGroup, "resident memory, peak", "under the loads of ES256 over gRPC and REST", atMost(64, "MB"), peak/1e6, figures.Megabytes(peak))
+	progressf("memory: %s idle, %s at its peak", figures.Megabytes(idle), figures.Megabytes(peak))
 	plain, stripped, err := l.sizes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f.judgeIn(footprintGroup, "binary, stripped", "`-trimpath -ldflags '-s -w'`", atMost(40, "MB"), stripped/1e6, megabytes(stripped))
-	progressf("binary: %s, stripped %s", megabytes(plain), megabytes(stripped))
+	f.judgeIn(footprintGroup, "binary, stripped", "`-trimpath -ldflags '-s -w'`", atMost(40, "MB"), stripped/1e6, figures.Megabytes(stripped))
+	progressf("binary: %s, stripped %s", figures.Megabytes(plain), figures.Megabytes(stripped))
 	p, err := l.measureProgram(ctx)
 	if err != nil {
 		return nil, err
 	}
 	const program = "a program that imports attach and verify"
 	f.judgeIn(footprintGroup, "modules in go.sum", program, atMost(30, ""), float64(p.modules), fmt.Sprint(p.modules))
-	f.judgeIn(footprintGroup, "size of go.sum", program, atMost(5311, "bytes"), float64(p.sum), formatCount(float64(p.sum))+" bytes")
+	f.judgeIn(footprintGroup, "size of go.sum", program, atMost(5311, "bytes"), float64(p.sum), figures.Count(float64(p.sum))+" bytes")
 	progressf("program: %+v", *p)
 	f.add(fmt.Sprintf("The binary of `make build` has %s; stripped, %s, %.2f of that. The packages of the program are from %d modules beside its own and Grantor's.",
-		megabytes(plain), megabytes(stripped), stripped/plain, p.imported), nil)
+		figures.Megabytes(plain), figures.Megabytes(stripped), stripped/plain, p.imported), nil)
 	return f, nil
 }
 
@@ -51,13 +54,13 @@ func (l *lab) measureMemory(ctx context.Context) (idle, peak float64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer issuer.stop()
+	defer issuer.Stop()
 	settle := 5 * time.Second
 	if l.quick {
 		settle = time.Second / 10
 	}
-	sleep(ctx, settle)
-	if idle, err = issuer.memory("VmRSS"); err != nil {
+	local.Sleep(ctx, settle)
+	if idle, err = issuer.Memory("VmRSS"); err != nil {
 		return 0, 0, err
 	}
 	for _, load := range []newLoad{issueGRPC(ordersScope, ordersAPI), issueREST(ordersScope, ordersAPI)} {
@@ -65,7 +68,7 @@ func (l *lab) measureMemory(ctx context.Context) (idle, peak float64, err error)
 			return 0, 0, err
 		}
 	}
-	peak, err = issuer.memory("VmHWM")
+	peak, err = issuer.Memory("VmHWM")
 	return idle, peak, err
 }
 
@@ -105,13 +108,13 @@ func (l *lab) measureProgram(ctx context.Context) (*dependencies, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	files, err := output(ctx, os.Environ(), "git", "ls-files", "--", "go.mod", "*/go.mod")
+	files, err := local.Output(ctx, os.Environ(), "git", "ls-files", "--", "go.mod", "*/go.mod")
 	if err != nil {
 		return nil, err
 	}
 	text := []byte("module example.com/program\n\ngo 1.26\n")
 	for file := range strings.FieldsSeq(string(files)) {
-		path, err := firstMatch(file, `(?m)^module (\S+)$`)
+		path, err := local.FirstMatch(file, `(?m)^module (\S+)$`)
 		if err != nil {
 			return nil, err
 		}

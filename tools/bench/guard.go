@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/grantorhq/grantor/tools/figures"
 	"github.com/grantorhq/grantor/tools/local"
 )
 
@@ -19,12 +20,12 @@ type throughEnvoy struct {
 
 	token              string
 	guard, empty, jwts *envoy
-	processes          []*process
+	processes          []*local.Process
 }
 
 func (t *throughEnvoy) stop() {
 	for _, p := range t.processes {
-		p.stop()
+		p.Stop()
 	}
 }
 
@@ -53,13 +54,13 @@ func measureGuard(ctx context.Context, l *lab) (*findings, error) {
 		return nil, err
 	}
 	f.judgeSpread("requests through Envoy with the guard", "with a server that admits all", atLeast(0.90), c.ratio, 3, "")
-	table := newTable("Envoy with the guard", "Against", "Ratio", "requests/s", "Other, requests/s", "CPU of the server that is asked per request, µs", "Other's", "Median and 99 %, ms", "Other's")
+	table := figures.NewTable("Envoy with the guard", "Against", "Ratio", "requests/s", "Other, requests/s", "CPU of the server that is asked per request, µs", "Other's", "Median and 99 %, ms", "Other's")
 	for _, row := range []struct {
 		against string
 		c       *comparison
 	}{{"ext_authz with a server that admits all", c}, {"its own filter jwt_authn, which knows no revocations; the CPU is that of the issuer", own}} {
-		table.add("ext_authz, a token seen before", row.against, row.c.ratio.text("%.2f"), formatCount(row.c.subject.perSecond.median), formatCount(row.c.floor.perSecond.median),
-			fmt.Sprintf("%.0f", row.c.subject.cpu.median), fmt.Sprintf("%.0f", row.c.floor.cpu.median), row.c.subject.latencies(), row.c.floor.latencies())
+		table.Add("ext_authz, a token seen before", row.against, row.c.ratio.Text("%.2f"), figures.Count(row.c.subject.perSecond.Median), figures.Count(row.c.floor.perSecond.Median),
+			fmt.Sprintf("%.0f", row.c.subject.cpu.Median), fmt.Sprintf("%.0f", row.c.floor.cpu.Median), row.c.subject.latencies(), row.c.floor.latencies())
 	}
 	f.add("", table)
 	return f, nil
@@ -71,22 +72,22 @@ func (t *throughEnvoy) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.processes = append(t.processes, on.process)
+	t.processes = append(t.processes, on.Process)
 	issuer, err := t.issuer(ctx, on, setup{})
 	if err != nil {
 		return err
 	}
-	t.processes = append(t.processes, issuer.process)
+	t.processes = append(t.processes, issuer.Process)
 	yardstick, err := t.yardstick(ctx, on, "ext_authz", nil)
 	if err != nil {
 		return err
 	}
-	t.processes = append(t.processes, yardstick.process)
+	t.processes = append(t.processes, yardstick.Process)
 	guard, err := t.lab.guard(ctx, issuer, nil)
 	if err != nil {
 		return err
 	}
-	t.processes = append(t.processes, guard.process)
+	t.processes = append(t.processes, guard.Process)
 	token, err := os.ReadFile(t.path(guardTokenFile))
 	if err != nil {
 		return err
@@ -95,16 +96,16 @@ func (t *throughEnvoy) start(ctx context.Context) error {
 	for _, e := range []struct {
 		into                  **envoy
 		filter, options, port string
-		asked                 *process
+		asked                 *local.Process
 	}{
-		{&t.guard, extAuthz, overHTTP2, portOf(guard.url), guard.process},
-		{&t.empty, extAuthz, overHTTP2, portOf("http://" + yardstick.grpc), yardstick.process},
-		{&t.jwts, fmt.Sprintf(jwtAuthn, issuer.url), "", portOf(issuer.url), issuer.process},
+		{&t.guard, extAuthz, overHTTP2, portOf(guard.url), guard.Process},
+		{&t.empty, extAuthz, overHTTP2, portOf("http://" + yardstick.grpc), yardstick.Process},
+		{&t.jwts, fmt.Sprintf(jwtAuthn, issuer.url), "", portOf(issuer.url), issuer.Process},
 	} {
 		if *e.into, err = t.envoy(ctx, e.filter, e.options, e.port, e.asked); err != nil {
 			return err
 		}
-		t.processes = append(t.processes, (*e.into).process)
+		t.processes = append(t.processes, (*e.into).Process)
 	}
 	return nil
 }
@@ -127,17 +128,16 @@ func (l *lab) guard(ctx context.Context, issuer *server, env []string) (*server,
 		return nil, err
 	}
 	address, operations := "localhost:"+ports[0], "http://localhost:"+ports[1]
-	p, err := start(ctx, slices.Concat(l.env, env), nil, l.path("grantor"), "guard", "--issuer", issuer.url, "--audience", ordersAPI, "--rules", l.path("rules.yaml"),
+	p, err := local.Start(ctx, slices.Concat(l.env, env), nil, l.path("grantor"), "guard", "--issuer", issuer.url, "--audience", ordersAPI, "--rules", l.path("rules.yaml"),
 		"--grpc-listen", address, "--ops-listen", "localhost:"+ports[1], "--log-level", "warn", "--shutdown-delay", "0s", "--profiling")
 	if err != nil {
 		return nil, err
 	}
-	if err := p.await(ctx, func(ctx context.Context) error { return getReady(ctx, operations+"/readyz") }); err != nil {
-		p.stop()
+	if err := p.Await(ctx, func(ctx context.Context) error { return getReady(ctx, operations+"/readyz") }); err != nil {
+		p.Stop()
 		return nil, err
 	}
-	p.profiles = operations + profilePath
-	return &server{p, "http://" + address, address}, nil
+	return &server{p, "http://" + address, address, operations + profilePath}, nil
 }
 
 // compareEnvoys puts the load on two Envoys one after the other, in alternating order from round to round.

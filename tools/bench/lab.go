@@ -104,7 +104,7 @@ workloads:
 // build builds a package into the file name of the lab.
 func (l *lab) build(ctx context.Context, name, pkg string, flags ...string) error {
 	args := append([]string{"build"}, flags...)
-	_, err := output(ctx, os.Environ(), "go", append(args, "-o", l.path(name), pkg)...)
+	_, err := local.Output(ctx, os.Environ(), "go", append(args, "-o", l.path(name), pkg)...)
 	return err
 }
 
@@ -114,16 +114,21 @@ func (l *lab) write(name string, content []byte) error {
 	return os.WriteFile(l.path(name), content, 0o600)
 }
 
+// profilePath is the path of a CPU profile below the URL of a port that serves profiles.
+const profilePath = "/debug/pprof/profile"
+
 // server is a process that answers calls. url is the URL of the issuer, and grpc the address of its gRPC port.
 type server struct {
-	*process
+	*local.Process
 
 	url, grpc string
+	// profiles is the URL of its CPU profile.
+	profiles string
 }
 
 // store is a running Redis.
 type store struct {
-	*process
+	*local.Process
 
 	port   string
 	client *redis.Client
@@ -131,7 +136,7 @@ type store struct {
 
 func (s *store) stop() {
 	_ = s.client.Close()
-	s.process.stop()
+	s.Stop()
 }
 
 // redis starts a Redis that keeps nothing on disk, so that the disk is not measured.
@@ -140,37 +145,18 @@ func (l *lab) redis(ctx context.Context) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, l.env, nil, "redis-server", "--port", ports[0], "--bind", "127.0.0.1", "--dir", l.dir,
+	p, err := local.Start(ctx, l.env, nil, "redis-server", "--port", ports[0], "--bind", "127.0.0.1", "--dir", l.dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "warning")
 	if err != nil {
 		return nil, err
 	}
 	s := &store{p, ports[0], redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + ports[0]})}
-	err = p.await(ctx, func(ctx context.Context) error { return s.client.Ping(ctx).Err() })
+	err = p.Await(ctx, func(ctx context.Context) error { return s.client.Ping(ctx).Err() })
 	if err != nil {
 		s.stop()
 		return nil, err
 	}
 	return s, nil
-}
-
-// await calls try until it returns nil, for up to a minute. It fails early if the process ends.
-func (p *process) await(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		err := try(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-p.ended:
-			return errors.Join(fmt.Errorf("%s ended: %s", filepath.Base(p.command.Path), p.log.kept), err)
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
 }
 
 // setup is how an issuer differs from the default.
@@ -186,9 +172,9 @@ func (l *lab) issuer(ctx context.Context, on *store, s setup) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = i.await(ctx, func(ctx context.Context) error { return getReady(ctx, ready) })
+	err = i.Await(ctx, func(ctx context.Context) error { return getReady(ctx, ready) })
 	if err != nil {
-		i.stop()
+		i.Stop()
 		return nil, err
 	}
 	return i, nil
@@ -211,13 +197,12 @@ func (l *lab) beginIssuer(ctx context.Context, on *store, s setup) (*server, str
 	}
 	url := scheme + "://localhost:" + ports[0]
 	args = append(append(args, "--issuer", url), s.flags...)
-	p, err := start(ctx, slices.Concat(l.env, s.env), nil, l.path("grantor"), args...)
+	p, err := local.Start(ctx, slices.Concat(l.env, s.env), nil, l.path("grantor"), args...)
 	if err != nil {
 		return nil, "", err
 	}
 	operations := "http://localhost:" + ports[2]
-	p.profiles = operations + profilePath
-	return &server{p, url, "localhost:" + ports[1]}, operations + "/readyz", nil
+	return &server{p, url, "localhost:" + ports[1], operations + profilePath}, operations + "/readyz", nil
 }
 
 // yardstick starts the yardstick with the work of each call, which may write to a Redis. env is added to its environment.
@@ -227,14 +212,14 @@ func (l *lab) yardstick(ctx context.Context, on *store, work string, env []strin
 		return nil, err
 	}
 	defer func() { _ = read.Close() }()
-	p, err := start(ctx, slices.Concat(l.env, env), write, l.path("yardstick"), "-work", work, "-scope", ordersScope, "-redis", "127.0.0.1:"+on.port)
+	p, err := local.Start(ctx, slices.Concat(l.env, env), write, l.path("yardstick"), "-work", work, "-scope", ordersScope, "-redis", "127.0.0.1:"+on.port)
 	_ = write.Close()
 	if err != nil {
 		return nil, err
 	}
-	s := &server{process: p}
+	s := &server{Process: p}
 	if _, err := fmt.Fscanln(read, &s.url, &s.grpc); err != nil {
-		p.stop()
+		p.Stop()
 		return nil, fmt.Errorf("the yardstick printed no addresses: %w", err)
 	}
 	s.profiles = s.url + profilePath

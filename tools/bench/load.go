@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // loadResult is what `grantor bench` reports about a load, and the processor time of the server.
@@ -63,16 +66,16 @@ func (l *lab) timedLoad(ctx context.Context, c contestant) (*loadResult, error) 
 // load puts a load on a server and returns its result with the processor time that the server used. It fails if a call
 // fails or if the server did not keep up with the rate.
 func (l *lab) load(ctx context.Context, c contestant) (*loadResult, time.Duration, error) {
-	before, err := c.cpu()
+	before, err := c.CPU()
 	if err != nil {
 		return nil, 0, err
 	}
-	out, err := output(ctx, slices.Concat(l.env, c.env), l.path("grantor"),
+	out, err := local.Output(ctx, slices.Concat(l.env, c.env), l.path("grantor"),
 		slices.Concat([]string{"bench"}, c.args, []string{"--issuer", c.url, "--quiet", "-o", "json"})...)
 	if err != nil {
 		return nil, 0, err
 	}
-	after, err := c.cpu()
+	after, err := c.CPU()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -100,19 +103,19 @@ func (m *loadResult) check() error {
 
 // comparison compares the loads on a subject and its floor.
 type comparison struct {
-	ratio          spread // of the calls per second, by round
-	cpuRatio       spread // of the calls per second of processor time, by round
+	ratio          figures.Spread // of the calls per second, by round
+	cpuRatio       figures.Spread // of the calls per second of processor time, by round
 	subject, floor side
 }
 
 // side is what was measured of one of them.
 type side struct {
-	perSecond, p50, p99 spread
-	cpu, clientCPU      spread // in microseconds
+	perSecond, p50, p99 figures.Spread
+	cpu, clientCPU      figures.Spread // in microseconds
 }
 
 // latencies formats the median and the 99th percentile of the latencies.
-func (s side) latencies() string { return fmt.Sprintf("%.1f, %.1f", s.p50.median, s.p99.median) }
+func (s side) latencies() string { return fmt.Sprintf("%.1f, %.1f", s.p50.Median, s.p99.Median) }
 
 // compare puts the two loads on their servers one after the other, in alternating order from round to round.
 func (l *lab) compare(ctx context.Context, rounds int, subject, floor contestant) (*comparison, error) {
@@ -138,17 +141,17 @@ func compareLoads(rounds int, load func(int) (*loadResult, error)) (*comparison,
 		ratios = append(ratios, results[0][round].PerSecond/results[1][round].PerSecond)
 		cpuRatios = append(cpuRatios, float64(results[1][round].cpu)/float64(results[0][round].cpu))
 	}
-	return &comparison{newSpread(ratios), newSpread(cpuRatios), newSide(results[0]), newSide(results[1])}, nil
+	return &comparison{figures.NewSpread(ratios), figures.NewSpread(cpuRatios), newSide(results[0]), newSide(results[1])}, nil
 }
 
 // newSide summarizes the results of the rounds.
 func newSide(all []*loadResult) side {
-	pick := func(field func(*loadResult) float64) spread {
+	pick := func(field func(*loadResult) float64) figures.Spread {
 		var values []float64
 		for _, m := range all {
 			values = append(values, field(m))
 		}
-		return newSpread(values)
+		return figures.NewSpread(values)
 	}
 	return side{
 		pick(func(m *loadResult) float64 { return m.PerSecond }), pick(func(m *loadResult) float64 { return m.Latency.P50 }),

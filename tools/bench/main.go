@@ -20,6 +20,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // settings say how much to measure and where to write the report.
@@ -119,12 +122,12 @@ func run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	machine, err := describeMachine(ctx)
+	machine, err := local.DescribeMachine(ctx)
 	if err != nil {
 		return err
 	}
 	found := make([]*findings, len(sections))
-	took := newTable("Section", "Seconds")
+	took := figures.NewTable("Section", "Seconds")
 	for i, section := range sections {
 		if !s.only.MatchString(section.name) {
 			continue
@@ -133,7 +136,7 @@ func run(ctx context.Context, s *settings) error {
 		if found[i], err = section.run(ctx, l); err != nil {
 			return fmt.Errorf("%s: %w", section.name, err)
 		}
-		took.add(section.name, fmt.Sprintf("%.0f", time.Since(began).Seconds()))
+		took.Add(section.name, fmt.Sprintf("%.0f", time.Since(began).Seconds()))
 	}
 	found = slices.DeleteFunc(found, func(f *findings) bool { return f == nil })
 	if len(found) == 0 {
@@ -144,11 +147,11 @@ func run(ctx context.Context, s *settings) error {
 }
 
 // describe returns how often and how long was measured, and how long each section took, which it also reports as progress.
-func (l *lab) describe(took *table) string {
+func (l *lab) describe(took *figures.Table) string {
 	text := fmt.Sprintf("\n- rounds: %d of %s for figures with a target, %d for figures for information", l.rounds, l.duration, l.infoRounds())
 	text += fmt.Sprintf("\n- light loads: %d, of which %d were measured before their rate was steady", l.loads, l.unsteady)
 	var each []string
-	for _, row := range took.rows[1:] {
+	for _, row := range took.Rows[1:] {
 		progressf("%s took %s s", row[0], row[1])
 		each = append(each, row[0]+" "+row[1])
 	}
@@ -178,7 +181,16 @@ func write(dir string, r *report, found []*findings) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), report, 0o644) //nolint:gosec // as above
+	path := filepath.Join(dir, "BENCHMARKS.md")
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// make peers writes a section of its own, which stays.
+	if section := figures.Section(old, "peers"); section != nil {
+		report = slices.Concat(report, []byte("\n"), section)
+	}
+	return os.WriteFile(path, report, 0o644) //nolint:gosec // as above
 }
 
 // progressf reports progress on standard error, with the time.

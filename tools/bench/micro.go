@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // suites lists the packages whose benchmarks are run.
@@ -125,7 +128,7 @@ func (l *lab) runOnce(ctx context.Context) (*runs, error) {
 	once := &runs{figures: map[benchmark]map[string][]float64{}}
 	for _, suite := range suites {
 		progressf("compiling %s", suite)
-		if _, err := output(ctx, os.Environ(), "go", "test", "-c", "-o", l.binary(suite), "./"+suite); err != nil {
+		if _, err := local.Output(ctx, os.Environ(), "go", "test", "-c", "-o", l.binary(suite), "./"+suite); err != nil {
 			return nil, err
 		}
 		if err := l.runSuite(ctx, once, suite, "-test.bench", ".", "-test.skip", skipped, "-test.benchtime", "1x"); err != nil {
@@ -171,7 +174,7 @@ func (r *runs) pairedFunctions(suite string) []string {
 type benchmarkPair struct {
 	benchmark
 
-	grantor, floor, ratio, added  spread // in ns; ratio and difference by round
+	grantor, floor, ratio, added  figures.Spread // in ns; ratio and difference by round
 	allocations, floorAllocations float64
 }
 
@@ -193,14 +196,14 @@ func (r *runs) pair(suite, name string) (*benchmarkPair, error) {
 		ratios, added = append(ratios, ours[i]/floor[i]), append(added, ours[i]-floor[i])
 	}
 	c := &benchmarkPair{
-		benchmark: benchmark{suite, name}, grantor: newSpread(ours), floor: newSpread(floor), ratio: newSpread(ratios), added: newSpread(added),
+		benchmark: benchmark{suite, name}, grantor: figures.NewSpread(ours), floor: figures.NewSpread(floor), ratio: figures.NewSpread(ratios), added: figures.NewSpread(added),
 	}
 	for end, into := range map[string]*float64{grantorEnd: &c.allocations, floorEnd: &c.floorAllocations} {
 		allocations, err := r.values(suite, name+end, "allocs/op")
 		if err != nil {
 			return nil, err
 		}
-		*into = newSpread(allocations).median
+		*into = figures.NewSpread(allocations).Median
 	}
 	return c, nil
 }
@@ -208,7 +211,7 @@ func (r *runs) pair(suite, name string) (*benchmarkPair, error) {
 // report returns the findings. once holds the figures that are measured once.
 func (r *runs) report(once *runs) (*findings, error) {
 	f := &findings{title: "The parts", notes: "micro"}
-	pairs := newTable("Package", "Benchmark", "Time, Grantor / floor", "Floor, ns", "Added, ns", "Allocations", "Floor's")
+	pairs := figures.NewTable("Package", "Benchmark", "Time, Grantor / floor", "Floor, ns", "Added, ns", "Allocations", "Floor's")
 	for _, b := range r.order {
 		name, ok := strings.CutSuffix(b.name, grantorEnd)
 		if !ok {
@@ -218,8 +221,8 @@ func (r *runs) report(once *runs) (*findings, error) {
 		if err != nil {
 			return nil, err
 		}
-		pairs.add(b.suite, strings.TrimPrefix(name, "Benchmark"), c.ratio.text("%.2f"), formatCount(math.Round(c.floor.median)),
-			formatCount(math.Round(c.added.median)), formatCount(c.allocations), formatCount(c.floorAllocations))
+		pairs.Add(b.suite, strings.TrimPrefix(name, "Benchmark"), c.ratio.Text("%.2f"), figures.Count(math.Round(c.floor.Median)),
+			figures.Count(math.Round(c.added.Median)), figures.Count(c.allocations), figures.Count(c.floorAllocations))
 	}
 	f.add("", pairs)
 	return f, errors.Join(r.judgeCalls(f), r.judgeRevocations(f), once.judgeMemory(f))
@@ -238,7 +241,7 @@ func (r *runs) judgeCalls(f *findings) error {
 	}
 	const alone = "the handler alone"
 	f.judgeSpread("verify a token seen before, time", alone, below(1000, "ns more"), seen.added, 0, "ns more")
-	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, formatCount(seen.allocations)+" allocations")
+	f.judge("verify a token seen before, memory", alone, atMost(6, "allocations"), seen.allocations, figures.Count(seen.allocations)+" allocations")
 	f.judgeSpread("verify a new token", "the signature alone", atMost(1.10, "times"), fresh.ratio, 3, "times")
 	f.judgeSpread("verify a token seen before that is bound to a certificate", "one that is not bound", below(300, "ns more"), bound.added, 0, "ns more")
 	f.judgeSpread("verify a token seen before with a DPoP proof", "the check of the proof", atMost(1.15, "times"), proven.ratio, 3, "times")
@@ -254,7 +257,7 @@ var revocationName = regexp.MustCompile(`^BenchmarkRevocations/(seen|new)/n=(\d+
 // judgeRevocations compares verification with a million revocations and with none.
 func (r *runs) judgeRevocations(f *findings) error {
 	var lines []curve
-	t := newTable("Token", "Revocations", "Speed relative to none", "ns")
+	t := figures.NewTable("Token", "Revocations", "Speed relative to none", "ns")
 	for _, token := range []string{"seen", "new"} {
 		base := "BenchmarkRevocations/" + token + "/n="
 		none, err := r.values(verifySuite, base+"0", "ns/op")
@@ -280,8 +283,8 @@ func (r *runs) judgeRevocations(f *findings) error {
 			}
 			took := r.figures[b]["ns/op"]
 			speed := speedRatios(none, took)
-			line.points = append(line.points, dot{n, 1 / speed.median, newSpread(took).median})
-			t.add(token, formatCount(n), speed.text("%.2f"), formatCount(math.Round(newSpread(took).median)))
+			line.points = append(line.points, dot{n, 1 / speed.Median, figures.NewSpread(took).Median})
+			t.Add(token, figures.Count(n), speed.Text("%.2f"), figures.Count(math.Round(figures.NewSpread(took).Median)))
 		}
 		lines = append(lines, line)
 		speed := speedRatios(none, many)
@@ -293,12 +296,12 @@ func (r *runs) judgeRevocations(f *findings) error {
 }
 
 // speedRatios returns the speed relative to that of base, by round.
-func speedRatios(base, took []float64) spread {
+func speedRatios(base, took []float64) figures.Spread {
 	var ratios []float64
 	for i := range min(len(base), len(took)) {
 		ratios = append(ratios, base[i]/took[i])
 	}
-	return newSpread(ratios)
+	return figures.NewSpread(ratios)
 }
 
 // judgeMemory judges the memory of a verifier per revocation.
@@ -307,7 +310,7 @@ func (r *runs) judgeMemory(f *findings) error {
 	if err != nil {
 		return err
 	}
-	bytes := newSpread(found).median
+	bytes := figures.NewSpread(found).Median
 	f.judge("memory of a revocation in a verifier", "of 1,000,000", atMost(64, "bytes"), bytes, fmt.Sprintf("%.2f bytes", bytes))
 	return nil
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // pair is two settings of the issuer that are compared. Each pair gets new servers.
@@ -57,11 +60,11 @@ type pairResult struct {
 }
 
 // newPairResult returns the result with the peak memory of the two processes.
-func newPairResult(c *comparison, subject, floor *process) (*pairResult, error) {
+func newPairResult(c *comparison, subject, floor *local.Process) (*pairResult, error) {
 	r := &pairResult{comparison: c}
-	for i, one := range []*process{subject, floor} {
+	for i, one := range []*local.Process{subject, floor} {
 		var err error
-		if r.peaks[i], err = one.memory("VmHWM"); err != nil {
+		if r.peaks[i], err = one.Memory("VmHWM"); err != nil {
 			return nil, err
 		}
 	}
@@ -83,18 +86,18 @@ func (l *lab) comparePair(ctx context.Context, p pair, rounds int) (*pairResult,
 	if err != nil {
 		return nil, err
 	}
-	defer subject.stop()
+	defer subject.Stop()
 	floor, err := l.startScenario(ctx, on, p.floor, "floor:")
 	if err != nil {
 		return nil, err
 	}
-	defer floor.stop()
+	defer floor.Stop()
 	c, err := l.compare(ctx, rounds, *subject, *floor)
 	if err != nil {
 		return nil, err
 	}
-	progressf("  ratio %s, of processor time %s", c.ratio.text("%.3f"), c.cpuRatio.text("%.3f"))
-	return newPairResult(c, subject.process, floor.process)
+	progressf("  ratio %s, of processor time %s", c.ratio.Text("%.3f"), c.cpuRatio.Text("%.3f"))
+	return newPairResult(c, subject.Process, floor.Process)
 }
 
 // startScenario starts the server of a scenario. Two issuers share a Redis, each with its own prefix of keys.
@@ -107,14 +110,14 @@ func (l *lab) startScenario(ctx context.Context, on *store, w scenario, prefix s
 // measurePairs compares the settings.
 func measurePairs(ctx context.Context, l *lab) (*findings, error) {
 	f := &findings{title: "Other settings", notes: "pairs"}
-	compared := newTable("Grantor", "Against", "Ratio of calls", "calls/s", "Other, calls/s", "Ratio of processor time", "CPU per call, µs", "Other's", "Peak memory", "Other's")
+	compared := figures.NewTable("Grantor", "Against", "Ratio of calls", "calls/s", "Other, calls/s", "Ratio of processor time", "CPU per call, µs", "Other's", "Peak memory", "Other's")
 	for _, p := range l.pairs() {
 		r, err := l.comparePair(ctx, p, l.infoRounds())
 		if err != nil {
 			return nil, err
 		}
-		compared.add(p.path, p.against, r.ratio.text("%.2f"), formatCount(r.subject.perSecond.median), formatCount(r.floor.perSecond.median),
-			r.cpuRatio.text("%.2f"), fmt.Sprintf("%.0f", r.subject.cpu.median), fmt.Sprintf("%.0f", r.floor.cpu.median), megabytes(r.peaks[0]), megabytes(r.peaks[1]))
+		compared.Add(p.path, p.against, r.ratio.Text("%.2f"), figures.Count(r.subject.perSecond.Median), figures.Count(r.floor.perSecond.Median),
+			r.cpuRatio.Text("%.2f"), fmt.Sprintf("%.0f", r.subject.cpu.Median), fmt.Sprintf("%.0f", r.floor.cpu.Median), figures.Megabytes(r.peaks[0]), figures.Megabytes(r.peaks[1]))
 	}
 	f.add("", compared)
 	return f, nil

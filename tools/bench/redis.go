@@ -62,7 +62,7 @@ func (s *store) size(ctx context.Context) (keys, memory float64, err error) {
 func (s *store) awaitSecretUses(ctx context.Context, issuer *server) error {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
-	return issuer.await(ctx, func(ctx context.Context) error {
+	return issuer.Await(ctx, func(ctx context.Context) error {
 		n, err := s.client.Exists(ctx, "grantor:{grantor}:used").Result()
 		if err == nil && n == 0 {
 			err = errors.New("no use of a secret is recorded")

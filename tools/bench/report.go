@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/grantorhq/grantor/tools/figures"
 )
 
 // target is the bound of a figure. The zero value is no target.
@@ -99,7 +101,7 @@ type findings struct {
 // part is a paragraph, a table, or a table after a paragraph.
 type part struct {
 	text  string
-	table *table
+	table *figures.Table
 }
 
 // chart is a picture and the path of its file in the repository.
@@ -120,35 +122,18 @@ func (f *findings) judgeIn(g *group, path, against string, t target, value float
 }
 
 // judgeSpread adds a goal for the median of a spread to the last group.
-func (f *findings) judgeSpread(path, against string, t target, s spread, decimals int, unit string) {
-	f.judge(path, against, t, s.median, t.figure(s, decimals, unit))
+func (f *findings) judgeSpread(path, against string, t target, s figures.Spread, decimals int, unit string) {
+	f.judge(path, against, t, s.Median, t.figure(s, decimals, unit))
 }
 
 // figure formats a spread with at least that many decimals and the unit, which may be empty.
-func (t target) figure(s spread, decimals int, unit string) string {
-	verb := fmt.Sprintf("%%.%df", t.decimals(s.median, decimals))
-	return strings.TrimSpace(s.text(verb) + " " + unit)
+func (t target) figure(s figures.Spread, decimals int, unit string) string {
+	verb := fmt.Sprintf("%%.%df", t.decimals(s.Median, decimals))
+	return strings.TrimSpace(s.Text(verb) + " " + unit)
 }
 
 // add adds a part.
-func (f *findings) add(text string, t *table) { f.parts = append(f.parts, part{text, t}) }
-
-// table is a table in Markdown. The first row is its head.
-type table struct{ rows [][]string }
-
-func newTable(head ...string) *table { return &table{[][]string{head}} }
-
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
-
-func (t *table) write(out *bytes.Buffer) {
-	for i, cells := range t.rows {
-		fmt.Fprintf(out, "| %s |\n", strings.Join(cells, " | "))
-		if i == 0 {
-			fmt.Fprintf(out, "|%s\n", strings.Repeat("---|", len(cells)))
-		}
-	}
-	out.WriteByte('\n')
-}
+func (f *findings) add(text string, t *figures.Table) { f.parts = append(f.parts, part{text, t}) }
 
 //go:embed notes.md
 var notesText string
@@ -245,7 +230,7 @@ func (r *report) write(found []*findings) ([]byte, error) {
 				r.out.WriteString(p.text + "\n\n")
 			}
 			if p.table != nil {
-				p.table.write(&r.out)
+				p.table.Write(&r.out)
 			}
 		}
 	}
@@ -262,7 +247,7 @@ func (r *report) writeGoals(found []*findings) error {
 	}
 	var missed []string
 	for _, g := range groups {
-		t := newTable(append([]string{"Path", "Against", "Target", "Measured", ""}, g.columns...)...)
+		t := figures.NewTable(append([]string{"Path", "Against", "Target", "Measured", ""}, g.columns...)...)
 		for _, f := range found {
 			for _, goal := range f.goals {
 				if goal.group != g {
@@ -272,17 +257,17 @@ func (r *report) writeGoals(found []*findings) error {
 				if mark == markMissed {
 					missed = append(missed, fmt.Sprintf("- %s: %s\n", goal.path, goal.why(known[goal.path])))
 				}
-				t.add(append([]string{goal.path, goal.against, goal.target.text("%g"), goal.figure, mark}, goal.more...)...)
+				t.Add(append([]string{goal.path, goal.against, goal.target.text("%g"), goal.figure, mark}, goal.more...)...)
 			}
 		}
-		if len(t.rows) == 1 {
+		if len(t.Rows) == 1 {
 			continue
 		}
 		fmt.Fprintf(&r.out, "## %s\n\n", g.title)
 		if err := r.paragraph(g.notes); err != nil {
 			return err
 		}
-		t.write(&r.out)
+		t.Write(&r.out)
 	}
 	if len(missed) > 0 {
 		fmt.Fprintf(&r.out, "Why a target is missed:\n\n%s\n", strings.Join(missed, ""))

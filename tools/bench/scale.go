@@ -15,6 +15,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/clientsecret"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/tools/figures"
 )
 
 // scale is an issuer with few clients and one with many, each with its own Redis.
@@ -59,7 +60,7 @@ func measureScale(ctx context.Context, l *lab) (*findings, error) {
 	defer func() {
 		for _, issuer := range []*server{s.few, s.many} {
 			if issuer != nil {
-				issuer.stop()
+				issuer.Stop()
 			}
 		}
 	}()
@@ -106,8 +107,8 @@ func (s *scale) register(ctx context.Context, f *findings) error {
 	}
 	f.add(fmt.Sprintf("%s clients were registered over gRPC, 500 per call, in %.0f s: %s per second. Each uses %s bytes of the memory of Redis: %d for the "+
 		"record, the rest for the index, for the feed, which keeps each change for a day, and for audit events.",
-		formatCount(float64(s.clients)), took.Seconds(), formatCount(math.Round(float64(s.clients)/took.Seconds())),
-		formatCount(math.Round((after-before)/float64(s.clients))), record), nil)
+		figures.Count(float64(s.clients)), took.Seconds(), figures.Count(math.Round(float64(s.clients)/took.Seconds())),
+		figures.Count(math.Round((after-before)/float64(s.clients))), record), nil)
 	return nil
 }
 
@@ -182,7 +183,7 @@ func (s *scale) compareClients(ctx context.Context, f *findings) error {
 	issue := func(file string, more ...string) []string {
 		return append([]string{"issue", "--clients", file, "--scope", ordersScope, "--resource", ordersAPI}, more...)
 	}
-	judged, registered := atLeast(0.95), formatCount(float64(s.clients))+" clients registered"
+	judged, registered := atLeast(0.95), figures.Count(float64(s.clients))+" clients registered"
 	loads := []struct {
 		path      string
 		args      []string
@@ -195,7 +196,7 @@ func (s *scale) compareClients(ctx context.Context, f *findings) error {
 		{"issue, gRPC", issue(some), s.scaled(10_000), false},
 		{"issue, gRPC", issue(some), s.clients, false},
 	}
-	t := newTable("Path", "Ratio", "Target", "Many registered, calls/s", "10 registered, calls/s", "CPU per call, µs", "With 10")
+	t := figures.NewTable("Path", "Ratio", "Target", "Many registered, calls/s", "10 registered, calls/s", "CPU per call, µs", "With 10")
 	for _, load := range loads {
 		many, path, rounds, bound := load.args, load.path+", "+registered, s.infoRounds(), ""
 		if load.rotating > 0 {
@@ -203,7 +204,7 @@ func (s *scale) compareClients(ctx context.Context, f *findings) error {
 			if err != nil {
 				return err
 			}
-			many, path = issue(file), path+", "+formatCount(float64(load.rotating))+" of which request tokens in turn"
+			many, path = issue(file), path+", "+figures.Count(float64(load.rotating))+" of which request tokens in turn"
 		}
 		if load.hasTarget {
 			rounds, bound = s.rounds, judged.text("%.2f")
@@ -216,8 +217,8 @@ func (s *scale) compareClients(ctx context.Context, f *findings) error {
 		if load.hasTarget {
 			f.judgeSpread(path, "10 clients registered", judged, c.ratio, 3, "")
 		}
-		t.add(path, c.ratio.text("%.2f"), bound, formatCount(c.subject.perSecond.median), formatCount(c.floor.perSecond.median),
-			fmt.Sprintf("%.0f", c.subject.cpu.median), fmt.Sprintf("%.0f", c.floor.cpu.median))
+		t.Add(path, c.ratio.Text("%.2f"), bound, figures.Count(c.subject.perSecond.Median), figures.Count(c.floor.perSecond.Median),
+			fmt.Sprintf("%.0f", c.subject.cpu.Median), fmt.Sprintf("%.0f", c.floor.cpu.Median))
 	}
 	f.add("The same load on both. Ten clients request tokens in turn unless stated otherwise; one client introspects:", t)
 	return nil

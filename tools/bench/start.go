@@ -11,6 +11,7 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/tools/figures"
 )
 
 // starts is the number of times a start is measured.
@@ -18,7 +19,7 @@ const starts = 5
 
 // startUp measures the time from the start of the process to the first token, with all clients registered.
 func (s *scale) startUp(ctx context.Context, f *findings) error {
-	s.many.stop()
+	s.many.Stop()
 	took, fresh, used, err := s.timeStarts(ctx)
 	if err != nil {
 		return err
@@ -32,22 +33,22 @@ func (s *scale) startUp(ctx context.Context, f *findings) error {
 		return err
 	}
 	const path = "start of serve to the first token"
-	clients := formatCount(float64(s.clients))
+	clients := figures.Count(float64(s.clients))
 	bound := below(0.3, "s")
-	f.judgeIn(footprintGroup, path, clients+" clients registered, all within the last day", bound, took.median, bound.figure(took, 3, "s"))
-	f.judgeIn(footprintGroup, path, clients+" clients registered, none within the last day", bound, later.median, bound.figure(later, 3, "s"))
+	f.judgeIn(footprintGroup, path, clients+" clients registered, all within the last day", bound, took.Median, bound.figure(took, 3, "s"))
+	f.judgeIn(footprintGroup, path, clients+" clients registered, none within the last day", bound, later.Median, bound.figure(later, 3, "s"))
 	f.add(fmt.Sprintf("From the start of the process to the first token over gRPC, %d times each. With %s clients that were registered before the last day: "+
 		"%s s. The feed was trimmed for that, as it is a day later. Directly after the registrations: %s s. A new replica starts from a checkpoint of the feed "+
 		"and reads the changes after it.",
-		starts, clients, later.text("%.3f"), took.text("%.3f")), nil)
+		starts, clients, later.Text("%.3f"), took.Text("%.3f")), nil)
 	f.add(fmt.Sprintf("The resident memory of the process is %s after its first token and %s after a load of %s, %.2f times as much; directly after the registrations, %s and %s, %.2f "+
-		"times as much.", megabytes(freshLater), megabytes(usedLater), s.duration, usedLater/freshLater, megabytes(fresh), megabytes(used), used/fresh), nil)
+		"times as much.", figures.Megabytes(freshLater), figures.Megabytes(usedLater), s.duration, usedLater/freshLater, figures.Megabytes(fresh), figures.Megabytes(used), used/fresh), nil)
 	return nil
 }
 
 // timeStarts starts the issuer several times. It returns the seconds to the first token, and the resident memory of the last
 // issuer after its first token and after a load.
-func (s *scale) timeStarts(ctx context.Context) (took spread, fresh, used float64, err error) {
+func (s *scale) timeStarts(ctx context.Context) (took figures.Spread, fresh, used float64, err error) {
 	var seconds []float64
 	for i := range starts {
 		began := time.Now()
@@ -60,13 +61,13 @@ func (s *scale) timeStarts(ctx context.Context) (took spread, fresh, used float6
 		if err == nil && i == starts-1 {
 			fresh, used, err = s.memoryAroundLoad(ctx, issuer)
 		}
-		issuer.stop()
+		issuer.Stop()
 		if err != nil {
 			return took, 0, 0, err
 		}
 	}
-	took = newSpread(seconds)
-	progressf("start to first token: %s s", took.text("%.3f"))
+	took = figures.NewSpread(seconds)
+	progressf("start to first token: %s s", took.Text("%.3f"))
 	return took, fresh, used, nil
 }
 
@@ -79,7 +80,7 @@ func (s *scale) firstToken(ctx context.Context, issuer *server) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	return issuer.await(ctx, func(ctx context.Context) error {
+	return issuer.Await(ctx, func(ctx context.Context) error {
 		_, err := grantorv1.NewTokenServiceClient(conn).IssueToken(ctx, &grantorv1.IssueTokenRequest{
 			GrantType: oauth.GrantClientCredentials, ClientId: clientName(0), ClientSecret: s.secrets[0], Scope: ordersScope,
 		}, grpc.WaitForReady(true))
@@ -89,12 +90,12 @@ func (s *scale) firstToken(ctx context.Context, issuer *server) error {
 
 // memoryAroundLoad returns the resident memory now and after a load.
 func (s *scale) memoryAroundLoad(ctx context.Context, issuer *server) (fresh, used float64, err error) {
-	if fresh, err = issuer.memory("VmRSS"); err != nil {
+	if fresh, err = issuer.Memory("VmRSS"); err != nil {
 		return 0, 0, err
 	}
 	if _, err = s.timedLoad(ctx, contestant{issuer, issueArgs(ordersScope, ordersAPI), nil}); err != nil {
 		return 0, 0, err
 	}
-	used, err = issuer.memory("VmRSS")
+	used, err = issuer.Memory("VmRSS")
 	return fresh, used, err
 }

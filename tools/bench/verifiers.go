@@ -23,6 +23,7 @@ import (
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/interceptors/verify"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // revocationResult is the response of the process of the verifiers to a line on its standard input.
@@ -210,7 +211,7 @@ func (c *verifierGroup) awaitRevocations(ctx context.Context, since time.Time, r
 
 // verifierProcess is the process of the verifiers, seen from its parent.
 type verifierProcess struct {
-	*process
+	*local.Process
 
 	in  io.WriteCloser
 	out *bufio.Reader
@@ -221,7 +222,7 @@ type verifierProcess struct {
 // stop ends the process by closing its input.
 func (a *verifierProcess) stop() {
 	_ = a.in.Close()
-	a.process.stop()
+	a.Stop()
 }
 
 // startVerifiers starts the process of the verifiers and returns when all of them follow a replica.
@@ -241,11 +242,11 @@ func (l *lab) startVerifiers(ctx context.Context, verifiers int, issuer string, 
 	if err != nil {
 		return nil, err
 	}
-	p, err := startCommand(c)
+	p, err := local.StartCommand(c)
 	if err != nil {
 		return nil, err
 	}
-	a := &verifierProcess{process: p, in: in, out: bufio.NewReader(out)}
+	a := &verifierProcess{Process: p, in: in, out: bufio.NewReader(out)}
 	first, err := a.read()
 	if err != nil {
 		a.stop()

@@ -20,6 +20,8 @@ import (
 
 	grantorv1 "github.com/grantorhq/grantor/gen/grantor/v1"
 	"github.com/grantorhq/grantor/service/oauth"
+	"github.com/grantorhq/grantor/tools/figures"
+	"github.com/grantorhq/grantor/tools/local"
 )
 
 // followResult is the response of the process of the followers to a line on its standard input.
@@ -71,7 +73,7 @@ func runFollowers(ctx context.Context, n int, address string) error {
 		if err := f.failed.Load(); err != nil {
 			return *err
 		}
-		sleep(ctx, time.Millisecond)
+		local.Sleep(ctx, time.Millisecond)
 	}
 	conn, err := dialFollower(address)
 	if err != nil {
@@ -159,7 +161,7 @@ func (f *followers) answer(ctx context.Context, line string) (*followResult, err
 	}
 	before, began := f.responses.Load(), time.Now()
 	if mode == "idle" {
-		sleep(ctx, time.Duration(n)*time.Second)
+		local.Sleep(ctx, time.Duration(n)*time.Second)
 	} else if err := f.revoke(ctx, n); err != nil {
 		return nil, err
 	}
@@ -210,7 +212,7 @@ func (f *followers) revoke(ctx context.Context, n int) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("%d revocations have not reached all followers", pending)
 		}
-		sleep(ctx, time.Millisecond)
+		local.Sleep(ctx, time.Millisecond)
 	}
 }
 
@@ -232,5 +234,5 @@ func tokenID(raw string) (string, error) {
 
 // slowest returns the 99th percentile of the times until the last follower had a revocation, and the longest one.
 func (r *followResult) slowest() (p99, longest float64) {
-	return percentile(r.Last, 99), slices.Max(append(r.Last, 0))
+	return figures.Percentile(r.Last, 99), slices.Max(append(r.Last, 0))
 }

@@ -1,4 +1,4 @@
-// Package local provides free ports and a certificate for tools that run servers on this machine.
+// Package local runs servers on this machine for tools: processes with what they use, free ports and a certificate.
 package local
 
 import (

@@ -32,7 +32,7 @@ func exchangeHTTP1(conn net.Conn, p *progress) error {
 	return nil
 }
 
-// readResponse reads a response, whose status must be 200 and whose length must be given.
+// readResponse reads a response, whose status must be 200. Its body has a length or is in chunks.
 func readResponse(in *bufio.Reader) error {
 	status, err := in.ReadSlice('\n')
 	if err != nil {
@@ -41,7 +41,7 @@ func readResponse(in *bufio.Reader) error {
 	if !strings.HasPrefix(string(status), "HTTP/1.1 200 ") {
 		return fmt.Errorf("%w: got %q", errRefused, status)
 	}
-	length := 0
+	length, chunked := 0, false
 	for {
 		line, err := in.ReadSlice('\n')
 		if err != nil {
@@ -50,16 +50,44 @@ func readResponse(in *bufio.Reader) error {
 		if len(line) == len("\r\n") {
 			break
 		}
-		const name = "content-length:"
-		if len(line) > len(name) && strings.EqualFold(string(line[:len(name)]), name) {
-			if length, err = strconv.Atoi(strings.TrimSpace(string(line[len(name):]))); err != nil {
+		name, value, _ := strings.Cut(string(line), ":")
+		switch {
+		case strings.EqualFold(name, "content-length"):
+			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
 				return err
 			}
+		case strings.EqualFold(name, "transfer-encoding"):
+			chunked = strings.EqualFold(strings.TrimSpace(value), "chunked")
 		}
 	}
-	if length < minAnswer {
-		return fmt.Errorf("%w: the response has a length of %d", errRefused, length)
+	if chunked {
+		length, err = discardChunks(in)
+	} else {
+		_, err = in.Discard(length)
 	}
-	_, err = in.Discard(length)
+	if err == nil && length < minAnswer {
+		err = fmt.Errorf("%w: the response has a length of %d", errRefused, length)
+	}
 	return err
+}
+
+// discardChunks reads the chunks of a body without trailers (RFC 9112 §7.1) and returns its length.
+func discardChunks(in *bufio.Reader) (int, error) {
+	for length := 0; ; {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return 0, err
+		}
+		size, err := strconv.ParseUint(strings.TrimSpace(string(line)), 16, 31)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errRefused, err)
+		}
+		if _, err := in.Discard(int(size) + len("\r\n")); err != nil {
+			return 0, err
+		}
+		if size == 0 {
+			return length, nil
+		}
+		length += int(size)
+	}
 }

@@ -148,7 +148,18 @@ func TestHTTP1(t *testing.T) {
 		answer func(http.ResponseWriter)
 		want   string
 	}{
-		"success":         {func(w http.ResponseWriter) { _, _ = w.Write(make([]byte, 500)) }, ""},
+		"success": {func(w http.ResponseWriter) { _, _ = w.Write(make([]byte, 500)) }, ""},
+		"chunks": {func(w http.ResponseWriter) {
+			for range 3 {
+				_, _ = w.Write(make([]byte, 500))
+				_ = http.NewResponseController(w).Flush()
+			}
+		}, ""},
+		"small chunks": {func(w http.ResponseWriter) {
+			_, _ = w.Write([]byte("{"))
+			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write([]byte("}"))
+		}, "a length of 2"},
 		"a failure":       {func(w http.ResponseWriter) { http.Error(w, "no", http.StatusTooManyRequests) }, "429 Too Many Requests"},
 		"an empty answer": {func(w http.ResponseWriter) { _, _ = w.Write([]byte("{}")) }, "a length of 2"},
 	} {

@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"context"
@@ -15,16 +15,16 @@ var libraries = []string{
 	"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/lestrrat-go/jwx/v2", "github.com/redis/go-redis/v9",
 }
 
-// describeMachine returns a list of the hardware and the versions of the software. It names neither the machine nor a path on
+// DescribeMachine returns a list of the hardware and the versions of the software. It names neither the machine nor a path on
 // it.
-func describeMachine(ctx context.Context) (string, error) {
-	t := newTable("Machine", "")
-	processor, err := firstMatch("/proc/cpuinfo", `(?m)^model name\s*:\s*(.*)$`)
+func DescribeMachine(ctx context.Context) (string, error) {
+	t := &facts{}
+	processor, err := FirstMatch("/proc/cpuinfo", `(?m)^model name\s*:\s*(.*)$`)
 	if err != nil {
 		processor = runtime.GOARCH // /proc/cpuinfo of some architectures has no name
 	}
 	t.add("processor", fmt.Sprintf("%s, %d cores", processor, runtime.NumCPU()))
-	memory, err := firstMatch("/proc/meminfo", `MemTotal:\s*(\d+)`)
+	memory, err := FirstMatch("/proc/meminfo", `MemTotal:\s*(\d+)`)
 	if err != nil {
 		return "", err
 	}
@@ -33,7 +33,7 @@ func describeMachine(ctx context.Context) (string, error) {
 		return "", err
 	}
 	t.add("memory", fmt.Sprintf("%.1f GB", kilobytes*1024/1e9))
-	kernel, err := firstMatch("/proc/sys/kernel/osrelease", `(\S+)`)
+	kernel, err := FirstMatch("/proc/sys/kernel/osrelease", `(\S+)`)
 	if err != nil {
 		return "", err
 	}
@@ -46,17 +46,18 @@ func describeMachine(ctx context.Context) (string, error) {
 		collector = "not set, which means Go's default of 100"
 	}
 	t.add("GOGC in the environment of all servers", collector)
-	var text strings.Builder
-	for _, cells := range t.rows[1:] {
-		fmt.Fprintf(&text, "- %s: %s\n", cells[0], cells[1])
-	}
-	return "Measured on, and with:\n\n" + strings.TrimSpace(text.String()), nil
+	return "Measured on, and with:\n\n" + strings.TrimSpace(t.String()), nil
 }
 
+// facts is a list in Markdown.
+type facts struct{ strings.Builder }
+
+func (f *facts) add(name, value string) { _, _ = fmt.Fprintf(f, "- %s: %s\n", name, value) }
+
 // addVersions adds the versions of the programs, the libraries and the repository.
-func addVersions(ctx context.Context, t *table) error {
+func addVersions(ctx context.Context, t *facts) error {
 	t.add("Go", runtime.Version())
-	server, err := output(ctx, os.Environ(), "redis-server", "--version")
+	server, err := Output(ctx, os.Environ(), "redis-server", "--version")
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func addVersions(ctx context.Context, t *table) error {
 		return fmt.Errorf("redis-server --version printed %.100q", server)
 	}
 	t.add("redis-server", string(version[1]))
-	listed, err := output(ctx, os.Environ(), "go", append([]string{"list", "-m"}, libraries...)...)
+	listed, err := Output(ctx, os.Environ(), "go", append([]string{"list", "-m"}, libraries...)...)
 	if err != nil {
 		return err
 	}
@@ -73,11 +74,11 @@ func addVersions(ctx context.Context, t *table) error {
 		name, version, _ := strings.Cut(strings.TrimSpace(line), " ")
 		t.add(name, version)
 	}
-	commit, err := output(ctx, os.Environ(), "git", "rev-parse", "--short=12", "HEAD")
+	commit, err := Output(ctx, os.Environ(), "git", "rev-parse", "--short=12", "HEAD")
 	if err != nil {
 		return err
 	}
-	changed, err := output(ctx, os.Environ(), "git", "status", "--porcelain", "--", "*.go", "*go.mod")
+	changed, err := Output(ctx, os.Environ(), "git", "status", "--porcelain", "--", "*.go", "*go.mod")
 	if err != nil {
 		return err
 	}
@@ -89,8 +90,8 @@ func addVersions(ctx context.Context, t *table) error {
 	return nil
 }
 
-// firstMatch returns the first group of the first match of a regular expression in a file.
-func firstMatch(path, expression string) (string, error) {
+// FirstMatch returns the first group of the first match of a regular expression in a file.
+func FirstMatch(path, expression string) (string, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
