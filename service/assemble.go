@@ -206,7 +206,7 @@ func newServers(d *domain) (*servers, error) {
 func (d *domain) trustsDomain(ctx context.Context) (bool, error) {
 	table, err := d.directory.Trust(ctx)
 	if err != nil {
-		return false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
+		return false, oauth.StoreUnavailable(ctx, oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
 	}
 	return slices.ContainsFunc(table.Issuers(), func(i trust.Issuer) bool { return i.TrustDomain != "" }), nil
 }

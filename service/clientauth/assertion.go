@@ -206,7 +206,7 @@ func (a *Authenticator) useOnce(ctx context.Context, p proof, sent *trust.Token)
 	}
 	switch first, err := a.config.Replays.Use(ctx, assertionID(p.id, id), expires.Add(replayMargin)); {
 	case err != nil:
-		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
+		return oauth.StoreUnavailable(ctx, oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
 	case !first:
 		return a.fail(ctx, p, refused(oauth.AssertionReplayed, "client %q sent the assertion with jti %.100q before", p.id, id))
 	}

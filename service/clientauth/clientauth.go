@@ -202,7 +202,7 @@ func (a *Authenticator) find(ctx context.Context, id string) (_ *registry.Client
 		case err == nil:
 			return client, true, nil
 		case !errors.Is(err, registry.ErrNotFound):
-			return nil, false, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
+			return nil, false, oauth.StoreUnavailable(ctx, oauth.StoreUnreachable, fmt.Errorf("reading client %q: %w", id, err))
 		}
 	}
 	return &absentClient, false, nil

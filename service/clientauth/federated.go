@@ -178,7 +178,7 @@ func (a *Authenticator) trusted(ctx context.Context) (*trust.Table, error) {
 	}
 	table, err := a.config.Federation.Trust.Trust(ctx)
 	if err != nil {
-		return nil, oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
+		return nil, oauth.StoreUnavailable(ctx, oauth.StoreUnreachable, fmt.Errorf("reading the trusted issuers: %w", err))
 	}
 	return table, nil
 }
@@ -279,7 +279,7 @@ func (a *Authenticator) useVouchedOnce(ctx context.Context, p proof, v *vouched)
 	id := assertionID(v.identity.Issuer, string(v.signed[:]))
 	switch first, err := a.config.Replays.Use(ctx, id, v.validity.Expires.Add(replayMargin)); {
 	case err != nil:
-		return oauth.StoreUnavailable(oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
+		return oauth.StoreUnavailable(ctx, oauth.StoreUnreachable, fmt.Errorf("whether the assertion of client %q was used: %w", p.id, err))
 	case !first:
 		return a.fail(ctx, p, refused(oauth.AssertionReplayed, "client %q sent the assertion of %s before", p.id, v.identity.Issuer))
 	}

@@ -196,7 +196,7 @@ func (i *Issuer) resources(ctx context.Context) (*registry.Resources, error) {
 		i.resourcesNewer.Store(newer)
 	}
 	if err != nil {
-		return nil, oauth.StoreUnavailable("", fmt.Errorf("reading the resources: %w", err))
+		return nil, oauth.StoreUnavailable(ctx, "", fmt.Errorf("reading the resources: %w", err))
 	}
 	return resources, nil
 }

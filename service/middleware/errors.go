@@ -26,7 +26,7 @@ func (m mapErrors) convert(ctx context.Context, fullMethod string, err error) er
 		return status.From(err)
 	}
 	cause := err
-	err = status.OrStore(err)
+	err = status.OrStore(ctx, err)
 	answer, method := status.From(err), strings.TrimPrefix(fullMethod, "/")
 	m.events.AdminRefused(ctx, method, Administrator(ctx), string(status.Refusal(err).Code), cause)
 	if code := grpcstatus.Code(answer); code == codes.Unavailable || code == codes.Internal {

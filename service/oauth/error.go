@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 )
 
@@ -103,12 +102,12 @@ func Refuse(code Code, text Text) *Error {
 	return &Error{Code: code, Text: text}
 }
 
-// StoreUnavailable returns a [TemporarilyUnavailable] for a request that failed because the store did not answer, or did
-// not answer before the call ended, which is not the store's fault.
-func StoreUnavailable(reason Reason, cause error) *Error {
-	// The timeout of a connection attempt also is a context.DeadlineExceeded, but that of the client of the store.
-	_, network := errors.AsType[*net.OpError](cause)
-	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) && !network {
+// StoreUnavailable returns a [TemporarilyUnavailable] for a request that failed because the store did not answer. If the
+// call, whose context is ctx, has ended, the store is not to blame: the reason is [CallEnded].
+func StoreUnavailable(ctx context.Context, reason Reason, cause error) *Error {
+	// The deadline of a call is that of its connection to the store too, which may notice it first.
+	deadline, ok := ctx.Deadline()
+	if ctx.Err() != nil || ok && !time.Now().Before(deadline) {
 		return &Error{Code: TemporarilyUnavailable, Text: "The call ended before its answer.", Reason: CallEnded, Cause: cause}
 	}
 	return &Error{

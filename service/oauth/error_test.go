@@ -3,8 +3,6 @@ package oauth_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
 	"testing"
 	"time"
 
@@ -12,26 +10,32 @@ import (
 )
 
 func TestStoreUnavailable(t *testing.T) {
-	dialer := net.Dialer{Timeout: time.Nanosecond}
-	_, unreachable := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:1")
-	if !errors.Is(unreachable, context.DeadlineExceeded) {
-		t.Fatalf("got %v, want a timeout", unreachable)
-	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
 	for name, test := range map[string]struct {
+		ctx   context.Context //nolint:containedctx // of a call
 		cause error
 		want  oauth.Reason
 	}{
-		"no answer":             {errors.New("connection refused"), oauth.StoreUnreachable},
-		"connecting timed out":  {fmt.Errorf("reading: %w", unreachable), oauth.StoreUnreachable},
-		"caller went away":      {fmt.Errorf("reading: %w", context.Canceled), oauth.CallEnded},
-		"caller's deadline":     {fmt.Errorf("reading: %w", context.DeadlineExceeded), oauth.CallEnded},
-		"without further cause": {nil, oauth.StoreUnreachable},
+		"no answer":                 {t.Context(), errors.New("connection refused"), oauth.StoreUnreachable},
+		"store's own timeout":       {t.Context(), context.DeadlineExceeded, oauth.StoreUnreachable},
+		"caller went away":          {canceled, context.Canceled, oauth.CallEnded},
+		"connection noticed first":  {lateContext{t.Context()}, errors.New("i/o timeout"), oauth.CallEnded},
+		"refused while caller left": {canceled, errors.New("connection refused"), oauth.CallEnded},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := oauth.StoreUnavailable(oauth.StoreUnreachable, test.cause)
-			if got.Code != oauth.TemporarilyUnavailable || got.Why() != test.want || !errors.Is(got, test.cause) && test.cause != nil {
+			got := oauth.StoreUnavailable(test.ctx, oauth.StoreUnreachable, test.cause)
+			if got.Code != oauth.TemporarilyUnavailable || got.Why() != test.want || !errors.Is(got, test.cause) {
 				t.Errorf("got %v, reason %q, want %q", got, got.Why(), test.want)
+			}
+			if retry := got.RetryAfter > 0; retry != (test.want == oauth.StoreUnreachable) {
+				t.Errorf("got RetryAfter %s", got.RetryAfter)
 			}
 		})
 	}
 }
+
+// lateContext is a context whose deadline has passed and that has not ended.
+type lateContext struct{ context.Context } //nolint:containedctx // it is one
+
+func (lateContext) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }

@@ -122,12 +122,12 @@ func Refusal(err error) *oauth.Error {
 }
 
 // OrStore returns err if this package knows it, and otherwise a refusal for a store that is out of reach, with err as its
-// cause. It is for calls all of whose other failures come from the store.
-func OrStore(err error) error {
+// cause. It is for calls, whose context is ctx, all of whose other failures come from the store.
+func OrStore(ctx context.Context, err error) error {
 	if _, ok := lookup(err); ok {
 		return err
 	}
-	return oauth.StoreUnavailable("", err)
+	return oauth.StoreUnavailable(ctx, "", err)
 }
 
 // Is reports whether err itself is a gRPC status. One that it merely wraps came from elsewhere, for example from a key

@@ -98,10 +98,10 @@ func TestFrom(t *testing.T) {
 			details{reason: "server_error"}, 500,
 		},
 		"the store": {
-			status.OrStore(hidden), codes.Unavailable, "The server cannot reach its store.",
+			status.OrStore(t.Context(), hidden), codes.Unavailable, "The server cannot reach its store.",
 			details{reason: "temporarily_unavailable", retry: time.Second}, 503,
 		},
-		"known, not the store": {status.OrStore(registry.ErrNotFound), codes.NotFound, "Not found.", details{reason: "not_found"}, 404},
+		"known, not the store": {status.OrStore(t.Context(), registry.ErrNotFound), codes.NotFound, "Not found.", details{reason: "not_found"}, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.want.domain = oauth.ErrorDomain
