@@ -112,6 +112,13 @@ func (l *lab) warm(ctx context.Context, r *result) (err error) {
 		return err
 	}
 	r.start = time.Since(s.began).Seconds()
+	if s.script {
+		pid, err := s.processes[0].Child()
+		if err != nil {
+			return err
+		}
+		s.pids = []int{pid}
+	}
 	local.Sleep(ctx, l.settle)
 	if r.idle, err = s.memory("VmRSS"); err != nil {
 		return err
