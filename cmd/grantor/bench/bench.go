@@ -121,8 +121,8 @@ func (s *options) run(cmd *cobra.Command) error {
 	return errors.New("no call was answered")
 }
 
-// maxClients bounds the file of clients, in bytes.
-const maxClients = 64 << 20
+// maxClients bounds the file of clients, in bytes. A million clients with generated secrets take 71 MB.
+const maxClients = 256 << 20
 
 // callers returns the clients that make the calls: those of the file, or the one of the connection.
 func (s *options) callers(cmd *cobra.Command) ([]remote.Credentials, error) {
